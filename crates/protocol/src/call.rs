@@ -1,0 +1,157 @@
+//! One request to run a hook.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::action::Action;
+use crate::expectation::Expectation;
+use crate::form::write_json;
+use crate::hook::{Argument, Hook};
+use crate::text::excerpt;
+
+/// A request to run a hook, as it is written to a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HookCall {
+    /// The hook.
+    pub hook: Hook,
+    /// `build-backend` of pyproject.toml, `module` or `module:object.attribute`; none is
+    /// `setuptools.build_meta:__legacy__`.
+    pub build_backend: Option<String>,
+    /// `backend-path` of pyproject.toml: folders relative to the tree (PEP 517, "In-tree build
+    /// backends").
+    pub backend_path: Vec<PathBuf>,
+    /// Where the wheel is put; none is the tree.
+    pub wheel_directory: Option<PathBuf>,
+    /// Where the sdist is put; none is the tree.
+    pub sdist_directory: Option<PathBuf>,
+    /// Where metadata is made, or, for the build hooks, the `.dist-info` folder made before.
+    pub metadata_directory: Option<PathBuf>,
+    /// What the user tells the backend; none is Python's `None`.
+    pub config_settings: Option<Map<String, Value>>,
+}
+
+impl HookCall {
+    /// A call with no argument, of the default backend.
+    pub fn new(hook: Hook) -> Self {
+        HookCall {
+            hook,
+            build_backend: None,
+            backend_path: Vec::new(),
+            wheel_directory: None,
+            sdist_directory: None,
+            metadata_directory: None,
+            config_settings: None,
+        }
+    }
+
+    /// Every line of the request, from `run` to the last argument, to be written ahead in one go.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be a line, and when an argument is missing or is not one of the hook's:
+    /// nothing is ever dropped silently.
+    pub fn encode(&self) -> Result<Vec<u8>, MalformedHookArgument> {
+        self.check()?;
+        let mut out = Vec::with_capacity(256);
+        Action::Run.write_to(&mut out);
+        push_line(&mut out, self.build_backend.as_deref().unwrap_or_default().as_bytes());
+        for directory in &self.backend_path {
+            push_line(&mut out, directory.as_os_str().as_bytes());
+        }
+        push_line(&mut out, b"");
+        push_line(&mut out, self.hook.name().as_bytes());
+        for &argument in self.hook.arguments() {
+            self.push_argument(&mut out, argument);
+        }
+        Ok(out)
+    }
+
+    fn push_argument(&self, out: &mut Vec<u8>, argument: Argument) {
+        match (self.path(argument), &self.config_settings) {
+            (Some(path), _) => push_line(out, path.as_os_str().as_bytes()),
+            (None, Some(settings)) if argument == Argument::ConfigSettings => {
+                write_json(out, settings);
+                out.push(b'\n');
+            }
+            (None, _) => push_line(out, b""),
+        }
+    }
+
+    /// The path given for an argument; none for the one that is no path.
+    fn path(&self, argument: Argument) -> Option<&Path> {
+        match argument {
+            Argument::WheelDirectory => self.wheel_directory.as_deref(),
+            Argument::SdistDirectory => self.sdist_directory.as_deref(),
+            Argument::MetadataDirectory => self.metadata_directory.as_deref(),
+            Argument::ConfigSettings => None,
+        }
+    }
+
+    /// Checks what the types leave open; every call that passes survives encoding and decoding.
+    pub(crate) fn check(&self) -> Result<(), MalformedHookArgument> {
+        if let Some(backend) = &self.build_backend {
+            let expected = "an import path without newline or NUL, or none for setuptools";
+            check_line(Expectation::BuildBackend.name(), backend.as_bytes(), expected)?;
+        }
+        for directory in &self.backend_path {
+            let expected = "folders of the source tree, each without newline or NUL";
+            let bytes = directory.as_os_str().as_bytes();
+            check_line(Expectation::BackendPath.name(), bytes, expected)?;
+        }
+        Argument::ALL.into_iter().try_for_each(|argument| self.check_path(argument))
+    }
+
+    fn check_path(&self, argument: Argument) -> Result<(), MalformedHookArgument> {
+        match self.path(argument).map(|path| path.as_os_str().as_bytes()) {
+            Some(path) if !self.hook.takes(argument) => {
+                let expected = "nothing, as the hook has no such argument";
+                Err(MalformedHookArgument::new(argument.name(), path, expected))
+            }
+            Some(path) => check_line(argument.name(), path, "a path without newline or NUL"),
+            None if self.hook.requires(argument) => {
+                let expected = "a path, which this hook cannot do without";
+                Err(MalformedHookArgument::new(argument.name(), b"", expected))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks that a value can be a line of its own: an empty one would mean that there is none.
+fn check_line(argument: &'static str, value: &[u8], expected: &'static str) -> Result<(), MalformedHookArgument> {
+    if value.is_empty() || value.iter().any(|byte| matches!(byte, b'\n' | b'\0')) {
+        return Err(MalformedHookArgument::new(argument, value, expected));
+    }
+    Ok(())
+}
+
+/// Appends a line; that the value is one was checked before.
+fn push_line(out: &mut Vec<u8>, value: &[u8]) {
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+/// A value that cannot be sent for the hook.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{argument} {}: expected {expected}", shown(value))]
+pub struct MalformedHookArgument {
+    /// Name of the value, such as `wheel_directory` or `build_backend`.
+    pub argument: &'static str,
+    /// The start of what was given, undecodable bytes replaced; empty when nothing was.
+    pub value: String,
+    /// What would have been right.
+    pub expected: &'static str,
+}
+
+fn shown(value: &str) -> String {
+    if value.is_empty() { "is missing or empty".to_owned() } else { format!("is {value:?}") }
+}
+
+impl MalformedHookArgument {
+    pub(crate) fn new(argument: &'static str, value: &[u8], expected: &'static str) -> Self {
+        MalformedHookArgument { argument, value: excerpt(value), expected }
+    }
+}

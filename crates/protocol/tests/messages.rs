@@ -1,0 +1,214 @@
+//! Every message, by example.
+
+use hookd_protocol::{Argument, Expectation, Failure, Form, HookErrorKind, ImportedModule, Message, Reason};
+use serde_json::json;
+
+fn parse(line: &str) -> Message {
+    Message::parse(line.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn parse_plain(line: &str) -> Message {
+    Message::parse_as(Form::Plain, line.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Lines as a worker with `--json` writes them, to the byte.
+#[test]
+fn table_of_messages() {
+    let crash = Failure { signal: Some("SIGSEGV".into()), ..Failure::new(HookErrorKind::HookCrashed, "") };
+    let unsupported = Failure {
+        exception: Some("UnsupportedOperation".into()),
+        unsupported_operation: true,
+        ..Failure::new(HookErrorKind::HookRuntimeError, "no git\nhere")
+    };
+    let modules = vec![
+        ImportedModule { name: "sys".into(), file: None, mtime_ns: None, size: None },
+        ImportedModule { name: "a.b".into(), file: Some("/a/b.py".into()), mtime_ns: Some(-1), size: Some(0) },
+    ];
+    let table = [
+        ("READY", Message::Ready),
+        ("EXPECT action", Message::Expect(Expectation::Action)),
+        ("EXPECT wheel_directory", Message::Expect(Expectation::Argument(Argument::WheelDirectory))),
+        ("DEBUG", Message::Debug(String::new())),
+        ("DEBUG  imported  x", Message::Debug(" imported  x".into())),
+        ("STDOUT /tmp/a b", Message::Stdout("/tmp/a b".into())),
+        ("STDERR /tmp/2", Message::Stderr("/tmp/2".into())),
+        ("HOOK 4242", Message::HookStarted(4242)),
+        ("OK null", Message::Ok(json!(null))),
+        (r#"OK ["wheel","a\nb"]"#, Message::Ok(json!(["wheel", "a\nb"]))),
+        (r#"ERROR HookCrashed {"message":"","unsupported_operation":false,"signal":"SIGSEGV"}"#, Message::Error(crash)),
+        (
+            r#"ERROR HookRuntimeError {"message":"no git\nhere","exception":"UnsupportedOperation","unsupported_operation":true}"#,
+            Message::Error(unsupported),
+        ),
+        (
+            r#"FATAL MemoryError {"message":"x","unsupported_operation":false}"#,
+            Message::Fatal(Failure::new("MemoryError".into(), "x")),
+        ),
+        (r#"TRACEBACK "a\nb""#, Message::Traceback("a\nb".into())),
+        ("IMPORTED []", Message::Imported(vec![])),
+        (
+            r#"IMPORTED [{"name":"sys","file":null,"mtime_ns":null,"size":null},{"name":"a.b","file":"/a/b.py","mtime_ns":-1,"size":0}]"#,
+            Message::Imported(modules),
+        ),
+        ("PONG 17", Message::Pong("17".into())),
+        ("SHUTDOWN", Message::Shutdown),
+        ("KEEPING 2", Message::Keeping(2)),
+        ("LATER_KIND x", Message::Unknown { kind: "LATER_KIND".into(), rest: "x".into() }),
+    ];
+    for (line, message) in table {
+        assert_eq!(parse(line), message, "{line}");
+        assert_eq!(String::from_utf8(message.encode()).unwrap(), format!("{line}\n"));
+    }
+}
+
+#[test]
+fn every_expectation_with_underscores_or_hyphens() {
+    for expectation in Expectation::ALL {
+        let hyphens = expectation.name().replace('_', "-");
+        for name in [expectation.name(), &hyphens] {
+            assert_eq!(parse(&format!("EXPECT {name}")), Message::Expect(expectation));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_message() {
+    for line in
+        ["", " ", " READY", "ready", "Ready", "READY\r", "READY\t", "_READY", "O2 x", "running bdist_wheel", "ÉTAT"]
+    {
+        let error = Message::parse(line.as_bytes()).unwrap_err();
+        assert_eq!(error.reason, Reason::NotAMessage, "{line:?}");
+    }
+}
+
+#[test]
+fn known_kinds_with_a_payload_that_they_cannot_have() {
+    let lines = [
+        "READY now",
+        "SHUTDOWN now",
+        "EXPECT",
+        "EXPECT nothing",
+        "EXPECT action ",
+        "STDOUT",
+        "STDERR ",
+        "STDOUT a\0b",
+        "HOOK",
+        "KEEPING",
+        "KEEPING 0",
+        "HOOK 0",
+        "HOOK -1",
+        "HOOK +1",
+        "HOOK 1 ",
+        "HOOK 2147483648",
+        "HOOK 1.0",
+        "OK",
+        "OK wheel",
+        "OK {}{}",
+        "OK NaN",
+        "ERROR",
+        "ERROR HookRuntimeError",
+        "ERROR HookRuntimeError {",
+        "ERROR HookRuntimeError []",
+        r#"ERROR HookRuntimeError "x""#,
+        "ERROR ValueError {}",
+        r#"ERROR HookCrashed {"exit_code":"1"}"#,
+        "FATAL",
+        "FATAL  {}",
+        "FATAL MemoryError",
+        "FATAL a\tb {}",
+        "TRACEBACK",
+        "TRACEBACK text",
+        r#"TRACEBACK ["a"]"#,
+        "IMPORTED",
+        "IMPORTED {}",
+        "IMPORTED [{}]",
+        r#"IMPORTED [{"name":"a","size":-1}]"#,
+        "PONG",
+        "PONG ",
+    ];
+    for line in lines {
+        let error = Message::parse(line.as_bytes()).expect_err(line);
+        assert_eq!(error.line, line);
+        assert!(!matches!(error.reason, Reason::NotAMessage), "{line}: {error}");
+        let kind = line.split(' ').next().unwrap();
+        assert!(error.reason.to_string().contains(kind), "{line}: {error}");
+    }
+}
+
+#[test]
+fn failures_may_lack_fields_and_have_others() {
+    let failure = Failure::new(HookErrorKind::InvalidAction, "");
+    for payload in ["{}", r#"{"message":null,"unsupported_operation":null,"signal":null}"#, r#"{"later":[1]}"#] {
+        assert_eq!(parse(&format!("ERROR InvalidAction {payload}")), Message::Error(failure.clone()));
+    }
+    let modules = vec![ImportedModule { name: "a".into(), file: None, mtime_ns: None, size: None }];
+    assert_eq!(parse(r#"IMPORTED [{"name":"a","later":1}]"#), Message::Imported(modules));
+}
+
+#[test]
+fn plain_form_is_text() {
+    let error = Failure::new(HookErrorKind::UnsupportedHook, r"a\nb c");
+    let table = [
+        ("OK six-1.17.0.whl", Message::Ok(json!("six-1.17.0.whl"))),
+        ("OK", Message::Ok(json!(""))),
+        ("OK ['a', 'b']", Message::Ok(json!("['a', 'b']"))),
+        (r"ERROR UnsupportedHook a\nb c", Message::Error(error)),
+        ("FATAL MemoryError ", Message::Fatal(Failure::new("MemoryError".into(), ""))),
+        (r"TRACEBACK a\nb", Message::Traceback(r"a\nb".into())),
+        ("HOOK 1", Message::HookStarted(1)),
+    ];
+    for (line, message) in table {
+        assert_eq!(parse_plain(line), message, "{line}");
+        assert_eq!(String::from_utf8(message.encode_as(Form::Plain)).unwrap(), format!("{line}\n"));
+    }
+    assert!(Message::parse_as(Form::Plain, b"ERROR ValueError x").is_err());
+    assert!(Message::parse_as(Form::Plain, b"HOOK x").is_err());
+}
+
+#[test]
+fn plain_form_escapes_newlines_and_has_no_crashes() {
+    assert_eq!(Message::Traceback("a\nb".into()).encode_as(Form::Plain), b"TRACEBACK a\\nb\n");
+    let crash = Failure { exit_code: Some(3), ..Failure::new(HookErrorKind::HookCrashed, "") };
+    assert_eq!(crash.to_string(), "HookCrashed: the hook's process left with exit code 3 and no result");
+    let line = Message::Error(crash).encode_as(Form::Plain);
+    assert_eq!(line, b"ERROR HookRuntimeError the hook's process left with exit code 3 and no result\n");
+}
+
+/// No value can end its line early, whatever a fake worker is told to say.
+#[test]
+fn plain_values_keep_the_framing() {
+    let messages = [
+        Message::Debug("a\nREADY".into()),
+        Message::Stdout("a\nREADY".into()),
+        Message::Pong("\n".into()),
+        Message::Fatal(Failure::new("a\nb c".into(), "x\ny")),
+        Message::Fatal(Failure::new(String::new(), "")),
+    ];
+    for message in messages {
+        for form in [Form::Json, Form::Plain] {
+            let line = message.encode_as(form);
+            let line = line.strip_suffix(b"\n").unwrap();
+            assert!(!line.contains(&b'\n'));
+            assert_eq!(Message::parse_as(form, line).unwrap().kind(), message.kind());
+        }
+    }
+}
+
+#[test]
+fn bytes_pass_in_paths_and_are_replaced_in_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(Message::Stdout(path)) = Message::parse(b"STDOUT /a\xff") else { panic!("a path") };
+    assert_eq!(path.as_os_str().as_bytes(), b"/a\xff");
+    assert_eq!(Message::parse(b"DEBUG \xff"), Ok(Message::Debug("\u{fffd}".into())));
+    assert_eq!(Message::parse(b"OK \"\xff\""), Ok(Message::Ok(json!("\u{fffd}"))));
+}
+
+#[test]
+fn errors_quote_the_start_of_the_line() {
+    let error = Message::parse("é".repeat(5000).as_bytes()).unwrap_err();
+    assert_eq!(error.line, "é".repeat(200) + "…");
+    let error = Message::parse(b"HOOK 0").unwrap_err();
+    assert_eq!(error.to_string(), r#"malformed message "HOOK 0": expected a positive process id after HOOK"#);
+    let error = Message::parse(b"OK {").unwrap_err().to_string();
+    assert!(error.starts_with(r#"malformed message "OK {": expected JSON after OK, EOF while parsing"#), "{error}");
+}
