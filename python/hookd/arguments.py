@@ -1,0 +1,143 @@
+"""The command line of hookd.
+
+Parsed by hand: importing argparse would cost a tenth of the worker's start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hookd import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, List, NoReturn, Optional
+
+ISOLATIONS = ("hook", "none")
+
+USAGE = """\
+usage: hookd [--json] [--isolation hook|none] [--control] [--report-imports]
+             [--kill-detached] [--capture-dir DIR] [TREE]
+
+Runs the build hooks of the source tree TREE (the current folder if not given)
+as asked for on standard input, and answers on standard output.
+
+  --json              write results and errors as JSON
+  --isolation hook    run each hook in a process of its own
+  --isolation none    run hooks in this process (the default)
+  --control           answer the actions `ping TOKEN` and `cancel SIGNAL`
+  --report-imports    tell after each hook which modules it imported
+  --kill-detached     with a hook's end, kill what it left in sessions of its own
+  --capture-dir DIR   where the files with the hooks' output are made
+                      (the platform's temporary folder if not given)
+  --version           show the version
+  --help              show this text
+"""
+
+
+class UsageError(Exception):
+    """The command line is wrong; the message says which argument and what was expected."""
+
+
+class Options:
+    """What the command line asked for."""
+
+    __slots__ = (
+        "capture_folder",
+        "control",
+        "isolation",
+        "json",
+        "kill_detached",
+        "report_imports",
+        "tree",
+    )
+
+    def __init__(self) -> None:
+        self.json = False
+        self.isolation = "none"
+        self.control = False
+        self.report_imports = False
+        self.kill_detached = False
+        self.capture_folder: Optional[str] = None
+        self.tree = ""
+
+
+SWITCHES: Dict[str, str] = {
+    "--json": "json",
+    "--control": "control",
+    "--report-imports": "report_imports",
+    "--kill-detached": "kill_detached",
+}
+
+
+def parse(arguments: List[str]) -> Options:
+    """Read the command line, or raise `UsageError`. Paths come out absolute.
+
+    ``--help`` and ``--version`` print and leave.
+    """
+    options = Options()
+    trees: List[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--":
+            trees += waiting
+            break
+        name, equals, value = argument.partition("=")
+        if argument in ("-h", "--help"):
+            _print_and_leave(USAGE)
+        elif argument == "--version":
+            _print_and_leave("hookd {}\n".format(__version__))
+        elif argument in SWITCHES:
+            setattr(options, SWITCHES[argument], True)
+        elif name in ("--isolation", "--capture-dir"):
+            if not equals:
+                value = _following_value(name, waiting)
+            _set_value(options, name, value)
+        elif argument.startswith("-") and argument != "-":
+            raise UsageError("unknown argument {!r}: see --help".format(argument))
+        else:
+            trees.append(argument)
+    options.tree = _tree(trees)
+    return options
+
+
+def _following_value(name: str, waiting: List[str]) -> str:
+    if not waiting:
+        raise UsageError("{} needs a value".format(name))
+    return waiting.pop(0)
+
+
+def _set_value(options: Options, name: str, value: str) -> None:
+    if name == "--isolation":
+        if value not in ISOLATIONS:
+            raise UsageError(
+                "--isolation: {!r} is not an isolation, expected 'hook' or 'none'".format(value)
+            )
+        options.isolation = value
+        return
+    # The names of capture files are announced on lines of their own.
+    if "\n" in value:
+        raise UsageError(
+            "--capture-dir: expected a folder without a newline in its name, got {!r}".format(value)
+        )
+    if not os.path.isdir(value):
+        problem = "it is none" if os.path.exists(value) else "it does not exist"
+        raise UsageError("--capture-dir: expected a folder, got {!r}: {}".format(value, problem))
+    options.capture_folder = os.path.abspath(value)
+
+
+def _tree(trees: List[str]) -> str:
+    if len(trees) > 1:
+        raise UsageError("TREE: expected one source tree, got {!r}".format(trees))
+    tree = trees[0] if trees else os.curdir
+    if not os.path.isdir(tree):
+        raise UsageError("TREE: expected a folder, got {!r}".format(tree))
+    # abspath, not realpath: hooks see the tree under the name that the caller gave it.
+    return os.path.abspath(tree)
+
+
+def _print_and_leave(text: str) -> NoReturn:
+    sys.stdout.write(text)
+    sys.exit(0)

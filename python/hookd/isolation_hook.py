@@ -1,0 +1,233 @@
+"""Isolation `hook`: every hook runs in a process of its own, forked for it.
+
+The worker itself never imports anything of the source tree or its environment, so that each hook
+process finds them as they are, and it stays awake while a hook runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+
+from hookd.capture import open_capture
+from hookd.children import (
+    kill_all,
+    living_children,
+    reap_ended,
+    reap_others,
+    send_signal,
+)
+from hookd.failures import HOOK_RUNTIME_ERROR, CallerGone, Failure, describe
+from hookd.hook_process import Child, run_in_hook_process
+from hookd.polling import wait_readable
+from hookd.running_hook import RunningHook
+from hookd.signals import SignalWatch, die_of
+from hookd.worker import Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, Optional
+
+    from hookd.arguments import Options
+    from hookd.capture import Capture
+    from hookd.channel import Channel
+    from hookd.descriptors import Descriptors
+    from hookd.requests import Request
+
+# While a hook runs, input is read to see its end and control actions. Requests that come with it
+# are kept, up to this many bytes; beyond, only a hang-up is looked for.
+MOST_READ_AHEAD = 16 << 20
+
+
+class ForkingWorker(Worker):
+    """Forks a hook process for each request. Single-threaded; all waiting is in one place."""
+
+    def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
+        super().__init__(options, channel, descriptors)
+        self.signals = SignalWatch()
+        self.hook: Optional[RunningHook] = None
+        self.stopped_by: Optional[int] = None
+        """The first SIGTERM or SIGINT that came while a hook ran."""
+
+    def prepare(self) -> None:
+        self.forget_parent_death()
+        self.adopt_orphans()
+
+    # Waiting.
+
+    def wait_for_input(self) -> None:
+        self._wait()
+
+    def wait_for_event(self) -> None:
+        self._wait()
+
+    def _wait(self) -> None:
+        """Block until anything happens, and see to it."""
+        readable = [self.signals.descriptor]
+        hung_up = []
+        if self.hook is not None and self.hook.readable:
+            readable.append(self.hook.descriptor)
+        if not self.channel.ended:
+            if self.hook is None or self.channel.waiting_bytes() < MOST_READ_AHEAD:
+                readable.append(self.channel.input)
+            elif self.options.control:
+                hung_up.append(self.channel.input)
+
+        ready = wait_readable(readable, hung_up)
+
+        if self.signals.descriptor in ready:
+            self._on_signals()
+        if self.hook is not None and self.hook.descriptor in ready:
+            self.hook.receive()
+        if self.channel.input in ready:
+            self._on_input(hung_up=self.channel.input in hung_up)
+
+    def _on_signals(self) -> None:
+        for number in self.signals.take_stops():
+            if self.hook is None:
+                self._die(number)
+            self.hook.signal_group(number)
+            self.stopped_by = self.stopped_by or number
+        if self.hook is None:
+            reap_ended()
+        elif not self.hook.reaped:
+            reap_others(self.hook.pid)
+
+    def _on_input(self, hung_up: bool) -> None:
+        if hung_up:
+            raise CallerGone("end of input")
+        self.channel.fill()
+        if self.hook is None:
+            return
+        line = self._act_on_read_ahead()
+        if self.channel.ended and (self.options.control or line is None):
+            # A supervisor is gone when its pipe ends, whatever it may have written before. But a
+            # script that is piped into a bare hookd ends early as a rule: its lines are answered.
+            raise CallerGone("end of input")
+
+    def _act_on_read_ahead(self) -> Optional[bytes]:
+        """Obey the control actions at the front of what was read; return the line after them.
+
+        A hook runs, so the next line is an action. The first that is none of these begins the next
+        request, and everything from there on waits.
+        """
+        line = self.channel.peek_line()
+        while line is not None and (not line or self.act_on_control(line)):
+            self.channel.next_line()
+            line = self.channel.peek_line()
+        return line
+
+    # One hook.
+
+    def run_request(self, request: Request) -> None:
+        capture = open_capture(self.options.capture_folder)
+        try:
+            result_read, result_write = os.pipe()
+        except BaseException:
+            capture.discard()
+            raise
+        self.announce(capture)
+        try:
+            hook = self._fork(request, capture, result_read, result_write)
+        except OSError as error:
+            os.close(result_read)
+            message = "the hook did not start: {}".format(describe(error, "fork"))
+            details = {"exception": type(error).__name__, "unsupported_operation": False}
+            self.report_failure(Failure(HOOK_RUNTIME_ERROR, message, details))
+            return
+        finally:
+            os.close(result_write)
+            capture.close()
+        self.hook = hook
+        if self.options.control:
+            self.channel.send("HOOK", str(hook.pid).encode("ascii"))
+        # A `cancel` may have come in one piece with its request.
+        self._act_on_read_ahead()
+        while not hook.is_over():
+            self._wait()
+        if hook.outcome is not None:
+            self.report(hook.outcome)
+        self._sweep(hook)
+        self.hook = None
+        hook.close()
+        if self.stopped_by is not None:
+            self._die(self.stopped_by)
+
+    def _fork(
+        self, request: Request, capture: Capture, result_read: int, result_write: int
+    ) -> RunningHook:
+        # Out of the collector's sight, so that it does not write to pages that are shared.
+        freeze = getattr(gc, "freeze", None)
+        if freeze is not None:
+            freeze()
+
+        def close_descriptors() -> None:
+            self.descriptors.close()
+            os.close(result_read)
+
+        mask = self.signals.block()
+        try:
+            child = Child(
+                request,
+                capture,
+                result_write,
+                self.signals,
+                mask,
+                close_descriptors,
+                self.options.report_imports,
+            )
+            pid = os.fork()
+            if pid == 0:
+                run_in_hook_process(child)
+        finally:
+            self.signals.unblock(mask)
+        return RunningHook(pid, result_read, request.hook)
+
+    def _sweep(self, hook: RunningHook) -> None:
+        """End the hook process, and all that it left in its group or session.
+
+        What it left in sessions of its own lives on, unless --kill-detached.
+        """
+        hook.signal_group(signal.SIGKILL)
+        looked_again = False
+        while True:
+            ended, any_left = reap_ended()
+            hook.reaped = hook.reaped or hook.pid in ended
+            if not any_left:
+                return
+            condemned = [
+                pid
+                for pid, session in living_children()
+                if self.options.kill_detached or session == hook.pid
+            ]
+            killed = [send_signal(pid, signal.SIGKILL) for pid in condemned]
+            if not any(killed) and not looked_again:
+                # One that came to be our child during the look may have been missed.
+                looked_again = hook.reaped
+                if looked_again:
+                    continue
+            if hook.reaped and not any(killed):
+                return
+            self._wait()
+
+    def cancel(self, signal_name: str) -> None:
+        known = {number.name: number for number in signal.Signals}
+        if signal_name not in known:
+            self.debug("cancel: {!r} is no signal".format(signal_name))
+        elif self.hook is not None:
+            self.hook.signal_group(known[signal_name])
+
+    # Ends.
+
+    def abandon(self, exit_code: int) -> NoReturn:
+        self._kill_everything()
+        os._exit(exit_code)
+
+    def _die(self, number: int) -> NoReturn:
+        self._kill_everything()
+        die_of(number)
+
+    def _kill_everything(self) -> None:
+        hook = self.hook
+        kill_all(hook.pid if hook is not None and not hook.reaped else None)

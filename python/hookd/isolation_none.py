@@ -1,0 +1,180 @@
+"""Isolation `none`: hooks run in the worker itself, one after the other, as in the original hookd.
+
+The import cache is kept from hook to hook, and so is everything else that a hook does to its
+process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from hookd import libc
+from hookd.capture import open_capture
+from hookd.children import kill_all, reap_ended
+from hookd.descriptors import flush_standard_streams, point_at_null_device
+from hookd.ending import end_copy
+from hookd.failures import HOOK_RUNTIME_ERROR, Failure, describe, failure_from
+from hookd.hook_process import enter_tree, hide_our_modules
+from hookd.imports import invalidate_import_caches
+from hookd.polling import wait_readable
+from hookd.running import Outcome, run_hook
+from hookd.signals import STOP_SIGNALS, WATCHED, SignalWatch, die_of
+from hookd.watchdog import Watchdog
+from hookd.worker import Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, Optional
+
+    from hookd.arguments import Options
+    from hookd.channel import Channel
+    from hookd.descriptors import Descriptors
+    from hookd.requests import Request
+
+
+class InProcessWorker(Worker):
+    """Runs each hook in the worker's only thread, with a watchdog beside it."""
+
+    def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
+        super().__init__(options, channel, descriptors)
+        self._pid = os.getpid()
+        self._hook_runs = False
+        self._watchdog = Watchdog(channel.input, self._may_end)
+        self._stopped_by: Optional[int] = None
+        self._signals: Optional[SignalWatch] = None
+
+    def prepare(self) -> None:
+        if self.options.control:
+            self.forget_parent_death()
+            self.adopt_orphans()
+        sys.argv = sys.argv[:1]
+        # Started in the background by a shell, SIGINT is ignored, and stays so: sh(1).
+        self._watched = [
+            number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
+        ]
+        self._install_handlers()
+        hide_our_modules()
+
+    def _install_handlers(self) -> None:
+        for number in self._watched:
+            signal.signal(number, self._on_stop_signal)
+
+    def _on_stop_signal(self, number: int, frame: object) -> None:
+        if not self._hook_runs:
+            self._die(number)
+        # The hook gets the chance to clean up. Its failure is reported; then we die of the signal.
+        self._stopped_by = self._stopped_by or number
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    def wait_for_input(self) -> None:
+        wait_readable([self.channel.input])
+        self.channel.fill()
+
+    def wait_for_event(self) -> None:
+        if self._signals is None:
+            self._signals = self._watch_signals()
+            # A child may have ended before.
+            return
+        ready = wait_readable([self.channel.input, self._signals.descriptor])
+        if self._signals.descriptor in ready:
+            for number in self._signals.take_stops():
+                self._die(number)
+        if self.channel.input in ready:
+            self.channel.fill()
+
+    def _watch_signals(self) -> SignalWatch:
+        """From the last hook's end on: before that, SIGCHLD is the hooks' own affair."""
+        # What hooks have open would close now, if nothing kept us. Helpers that end by that, as
+        # multiprocessing's do, would otherwise keep us, and we them.
+        ours = (self.descriptors.input, self.descriptors.output, self.descriptors.log)
+        start = 3
+        for descriptor in sorted(ours):
+            os.closerange(start, descriptor)
+            start = descriptor + 1
+        os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+        signals = SignalWatch()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        return signals
+
+    def run_request(self, request: Request) -> None:
+        if self.options.control:
+            # Not while a hook runs, which may wait for children of its own. But one that waits
+            # for any is not to be told of those that were adopted.
+            reap_ended()
+        capture = open_capture(self.options.capture_folder)
+        self.announce(capture)
+        capture.put_in_place()
+        capture.close()
+        try:
+            with self._watchdog:
+                outcome = self._run_hook(request)
+        finally:
+            flush_standard_streams()
+            self._flush_c_stdio()
+            point_at_null_device(1, os.O_WRONLY)
+            point_at_null_device(2, os.O_WRONLY)
+        self.report(outcome)
+        if self._stopped_by is not None:
+            self._die(self._stopped_by)
+
+    def _run_hook(self, request: Request) -> Outcome:
+        try:
+            self._hook_runs = True
+            enter_tree(request.tree)
+            sys.path[:0] = request.backend_path
+            invalidate_import_caches()
+            outcome = run_hook(request, self.options.report_imports, lambda phase: None)
+            if os.getpid() != self._pid:
+                end_copy(outcome)
+            return outcome
+        except Failure as failure:
+            return Outcome(failure=failure)
+        except BaseException as error:
+            # Raised by our own handler, a moment before or after the hook.
+            if self._stopped_by is None:
+                raise
+            message = describe(error, "the worker")
+            return Outcome(failure=failure_from(HOOK_RUNTIME_ERROR, message, error))
+        finally:
+            self._hook_runs = False
+            # The hook may have set its own.
+            self._install_handlers()
+            for folder in request.backend_path:
+                if folder in sys.path:
+                    sys.path.remove(folder)
+
+    def _flush_c_stdio(self) -> None:
+        try:
+            libc.flush_stdio()
+        except libc.NotAvailable as error:
+            self.debug(str(error))
+
+    def _may_end(self, has_unread_input: bool) -> bool:
+        # A supervisor is gone when its pipe ends, whatever it may have written before. But a script
+        # that is piped into a bare hookd ends early as a rule: its lines are answered.
+        return self.options.control or not (has_unread_input or self.channel.waiting_bytes())
+
+    def cancel(self, signal_name: str) -> None:
+        """Nothing to do: it is only read when no hook runs."""
+
+    def leave(self) -> NoReturn:
+        if not self.options.control:
+            os._exit(0)
+        super().leave()
+
+    def abandon(self, exit_code: int) -> NoReturn:
+        self._kill_everything()
+        os._exit(exit_code)
+
+    def _die(self, number: int) -> NoReturn:
+        self._kill_everything()
+        die_of(number)
+
+    def _kill_everything(self) -> None:
+        # Without --control nobody asked for it: it is the original's equal.
+        if self.options.control and os.getpid() == self._pid:
+            kill_all(other_threads=True)

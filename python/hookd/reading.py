@@ -1,0 +1,82 @@
+"""Reading what a hook process sent: believed only as far as a hook cannot do harm by it.
+
+A hook can write to its result pipe itself, as can all that it starts.
+"""
+
+from __future__ import annotations
+
+from hookd.failures import (
+    BACKEND_IMPORT_ERROR,
+    HOOK_RUNTIME_ERROR,
+    MISSING_BACKEND_ATTRIBUTE,
+    MISSING_BACKEND_MODULE,
+    UNSUPPORTED_HOOK,
+    Failure,
+    shortened,
+)
+from hookd.hooks import check_result
+from hookd.running import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
+# What a hook process has reason to report.
+KINDS = (
+    BACKEND_IMPORT_ERROR,
+    HOOK_RUNTIME_ERROR,
+    MISSING_BACKEND_ATTRIBUTE,
+    MISSING_BACKEND_MODULE,
+    UNSUPPORTED_HOOK,
+)
+
+TEXT = (str,)
+TEXT_OR_NONE = (str, type(None))
+INT_OR_NONE = (int, type(None))
+
+
+def read_outcome(hook: str, value: Any) -> Outcome:
+    """The reverse of `Outcome.to_json`. Raises `ValueError`, or the `Failure` of a wrong result."""
+    result, failure, imported = _members(value, "result", "failure", "imported")
+    if imported is not None:
+        imported = _read_imported(imported)
+    if failure is not None:
+        return Outcome(failure=_read_failure(failure), imported=imported)
+    return Outcome(check_result(hook, result), imported=imported)
+
+
+def _read_failure(value: Any) -> Failure:
+    kind, message, details, traceback = _members(value, "kind", "message", "details", "traceback")
+    exception, unsupported = _members(details, "exception", "unsupported_operation")
+    if kind not in KINDS:
+        raise ValueError("an unknown kind")
+    _check(message, TEXT)
+    _check(traceback, TEXT_OR_NONE)
+    _check(exception, TEXT_OR_NONE)
+    _check(unsupported, (bool,))
+    if exception is not None:
+        details["exception"] = shortened(exception)
+    return Failure(kind, message, details, traceback)
+
+
+def _read_imported(value: Any) -> List[Dict[str, Any]]:
+    _check(value, (list,))
+    for entry in value:
+        name, file, mtime, size = _members(entry, "name", "file", "mtime_ns", "size")
+        _check(name, TEXT)
+        _check(file, TEXT_OR_NONE)
+        _check(mtime, INT_OR_NONE)
+        _check(size, INT_OR_NONE)
+    entries: List[Dict[str, Any]] = value
+    return entries
+
+
+def _members(value: Any, *names: str) -> List[Any]:
+    if type(value) is not dict or set(value) != set(names):
+        raise ValueError("no object with these members")
+    return [value[name] for name in names]
+
+
+def _check(value: Optional[object], kinds: Any) -> None:
+    if type(value) not in kinds:
+        raise ValueError("a value of a wrong type")

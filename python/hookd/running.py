@@ -1,0 +1,132 @@
+"""Running one hook, in whichever process that is."""
+
+from __future__ import annotations
+
+import sys
+
+from hookd.backend import import_backend
+from hookd.bound import stop_tracing
+from hookd.failures import (
+    HOOK_RUNTIME_ERROR,
+    UNSUPPORTED_HOOK,
+    Failure,
+    describe,
+    failure_from,
+)
+from hookd.hooks import check_result
+from hookd.imports import imported_since
+from hookd.requests import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Set
+
+    from hookd.hooks import HookResult
+
+# What is being done, as one byte each: a hook process tells its worker, so that its death can be
+# blamed on the right thing.
+IMPORTING = b"I"
+CALLING = b"C"
+RETURNED = b"R"
+
+
+class Outcome:
+    """How a hook ended: with a result, or with a failure."""
+
+    __slots__ = ("failure", "imported", "result")
+
+    def __init__(
+        self,
+        result: Optional[HookResult] = None,
+        failure: Optional[Failure] = None,
+        imported: Optional[List[Dict[str, Any]]] = None,
+    ) -> None:
+        self.result = result
+        self.failure = failure
+        self.imported = imported
+        """The modules that it imported, if that was asked for and is known."""
+
+    def to_json(self) -> Dict[str, Any]:
+        """What crosses the pipe between hook process and worker."""
+        return {
+            "result": self.result,
+            "failure": self.failure.to_json() if self.failure is not None else None,
+            "imported": self.imported,
+        }
+
+
+def run_hook(request: Request, report_imports: bool, tell: Callable[[bytes], None]) -> Outcome:
+    """Import the backend and call the hook, in the current folder.
+
+    `tell` is called with what is about to be done. No exception of the user's code comes out.
+    """
+    known = _known_modules() if report_imports else set()
+    outcome = Outcome()
+    try:
+        tell(IMPORTING)
+        backend = import_backend(request)
+        tell(CALLING)
+        outcome.result = check_result(request.hook, _call(backend, request))
+    except Failure as failure:
+        outcome.failure = failure
+        # The frames of the hook, and all that they hold, are not to live as long as this.
+        failure.__traceback__ = failure.__cause__ = failure.__context__ = None
+    except BaseException as error:
+        # From what the hook put in our way: functions that trace it, say.
+        stop_tracing()
+        outcome.failure = _hook_failure(None, error)
+    finally:
+        stop_tracing()
+    tell(RETURNED)
+    if report_imports:
+        try:
+            outcome.imported = imported_since(known)
+        except BaseException:
+            # Somebody made something else of sys.modules: it cannot be known.
+            outcome.imported = None
+    return outcome
+
+
+def _known_modules() -> Set[Any]:
+    try:
+        return set(sys.modules)
+    except BaseException:
+        # As above, by a former hook.
+        return set()
+
+
+def _call(backend: Any, request: Request) -> object:
+    try:
+        hook = getattr(backend, request.hook)
+    except AttributeError as error:
+        raise Failure(
+            UNSUPPORTED_HOOK,
+            "the backend {!r} has no hook {!r}".format(request.backend, request.hook),
+        ) from error
+    except BaseException as error:
+        raise _hook_failure(backend, error) from error
+    try:
+        # By position: backends name these parameters as they like.
+        return hook(*request.arguments)
+    except BaseException as error:
+        # SystemExit and KeyboardInterrupt too: the worker does not end because a hook wants to.
+        stop_tracing()
+        raise _hook_failure(backend, error) from error
+
+
+def _hook_failure(backend: Any, error: BaseException) -> Failure:
+    return failure_from(
+        HOOK_RUNTIME_ERROR,
+        describe(error, "the hook"),
+        error,
+        unsupported_operation=_is_unsupported_operation(backend, error),
+    )
+
+
+def _is_unsupported_operation(backend: Any, error: BaseException) -> bool:
+    """PEP 517: a backend raises its own UnsupportedOperation, if it has one."""
+    try:
+        return isinstance(error, backend.UnsupportedOperation)
+    except BaseException:
+        # No such attribute, or no class.
+        return False

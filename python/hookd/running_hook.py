@@ -1,0 +1,178 @@
+"""The worker's view of a hook process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from hookd import bound
+from hookd.children import HAS_WAITID, send_group_signal
+from hookd.failures import HOOK_CRASHED, Failure
+from hookd.hook_process import EXIT_UNREPORTED, LENGTH_SIZE, OUTCOME
+from hookd.reading import read_outcome
+from hookd.running import CALLING, IMPORTING, RETURNED, Outcome
+from hookd.signals import signal_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
+
+READ_SIZE = 1 << 16
+READ_AT_ONCE = 1 << 20
+
+PHASES = {
+    b"": "before the backend was imported",
+    IMPORTING: "while the backend was imported",
+    CALLING: "while the hook ran",
+    RETURNED: "after the hook had returned, while exit handlers and threads ended",
+}
+
+
+ALL_PHASES = IMPORTING + CALLING + RETURNED
+
+# Room for a result of the longest, and for the list of modules beside it.
+LONGEST_OUTCOME = 32 << 20
+
+UNREPORTED = (
+    ": it could not report its result (it closed or replaced file descriptors, or broke Python's"
+    " own modules)"
+)
+
+
+def _small_int(digits: str) -> int:
+    # Time in nanoseconds and sizes are all that there is. Long ones take very long to convert.
+    if len(digits) > 20:
+        raise ValueError("a number too long")
+    return int(digits)
+
+
+class RunningHook:
+    """A hook process and the reading end of its result pipe.
+
+    The hook is over when its outcome has come or when it has exited, whichever is first. Never is
+    the end of the pipe waited for: the hook's descendants may hold it open for as long as they
+    live.
+    """
+
+    def __init__(self, pid: int, descriptor: int, hook: str) -> None:
+        self.pid = pid
+        self._hook = hook
+        self.descriptor = descriptor
+        os.set_blocking(descriptor, False)
+        self.readable = True
+        """False once the pipe has ended, when polling it would return at once for ever."""
+        self.reaped = False
+        self.outcome: Optional[Outcome] = None
+        self._received = bytearray()
+        self._phase = b""
+        self._death: Optional[Dict[str, Any]] = None
+
+    def signal_group(self, number: int) -> None:
+        """Signal the hook process and all in its process group."""
+        # Once reaped, its pid and its group may be somebody else's.
+        if not self.reaped:
+            send_group_signal(self.pid, number)
+
+    def receive(self, most: int = READ_AT_ONCE) -> None:
+        """Read what has come through the result pipe, without waiting for more."""
+        # Somebody may write without end: the worker has more to do than to read that.
+        left = most
+        try:
+            while self.outcome is None and left > 0:
+                data = os.read(self.descriptor, READ_SIZE)
+                if not data:
+                    self.readable = False
+                    return
+                left -= len(data)
+                self._received += data
+                self._parse()
+        except BlockingIOError:
+            pass
+
+    def _parse(self) -> None:
+        while self._received and self.outcome is None:
+            kind = bytes(self._received[:1])
+            if kind not in PHASES and kind != OUTCOME:
+                self._set_unreadable()
+                return
+            if kind != OUTCOME:
+                rest = self._received.lstrip(ALL_PHASES)
+                end = len(self._received) - len(rest)
+                self._phase = bytes(self._received[end - 1 : end])
+                self._received = rest
+                continue
+            start = 1 + LENGTH_SIZE
+            if len(self._received) < start:
+                return
+            length = int.from_bytes(self._received[1:start], "big")
+            if length > LONGEST_OUTCOME:
+                self._set_unreadable()
+                return
+            if len(self._received) < start + length:
+                return
+            self._read_outcome(bytes(self._received[start : start + length]))
+
+    def _read_outcome(self, data: bytes) -> None:
+        try:
+            value = bound.json_loads(data.decode("ascii"), parse_int=_small_int)
+            self.outcome = read_outcome(self._hook, value)
+        except (ValueError, RecursionError, Failure):
+            self._set_unreadable()
+
+    def _set_unreadable(self) -> None:
+        # Anybody can write there: what the hook ran in its process, or left to another.
+        message = "the hook process was given up {}: its result was unreadable"
+        failure = Failure(HOOK_CRASHED, message.format(PHASES[self._phase]), {})
+        self.outcome = Outcome(failure=failure)
+
+    def is_over(self) -> bool:
+        """Whether there is an outcome. Call it after each SIGCHLD."""
+        if self.outcome is not None:
+            return True
+        if not self._has_exited():
+            return False
+        # Its exit is often seen before its last words.
+        self.receive(2 * LONGEST_OUTCOME)
+        if self.outcome is None:
+            self.outcome = Outcome(failure=self._crash())
+        return True
+
+    def _has_exited(self) -> bool:
+        """Look, but do not reap, so that its group can still be killed without doubt."""
+        if self._death is not None:
+            return True
+        if HAS_WAITID:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            ended = os.waitid(os.P_PID, self.pid, options)
+            if ended is None:
+                return False
+            self._set_death(ended.si_status, killed=ended.si_code != os.CLD_EXITED)
+            return True
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
+            return False
+        # No waitid on this platform. The group's number is not given to others as long as the
+        # group has members: there is a doubt only about an empty group, for a moment.
+        send_group_signal(self.pid, signal.SIGKILL)
+        self.reaped = True
+        killed = os.WIFSIGNALED(status)
+        self._set_death(os.WTERMSIG(status) if killed else os.WEXITSTATUS(status), killed)
+        return True
+
+    def _set_death(self, number: int, killed: bool) -> None:
+        self._death = {"signal": signal_name(number)} if killed else {"exit_code": number}
+
+    def _crash(self) -> Failure:
+        death = self._death or {}
+        if "signal" in death:
+            how = "was killed by {}".format(death["signal"])
+        else:
+            how = "ended with exit code {}, reporting no result,".format(death["exit_code"])
+        message = "the hook process {} {}".format(how, PHASES[self._phase])
+        if death.get("exit_code") == EXIT_UNREPORTED:
+            message += UNREPORTED
+        return Failure(HOOK_CRASHED, message, death)
+
+    def close(self) -> None:
+        """Close the result pipe."""
+        os.close(self.descriptor)

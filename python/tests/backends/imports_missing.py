@@ -1,0 +1,1 @@
+import nobody_has_this_module  # noqa: F401

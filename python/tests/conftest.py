@@ -1,0 +1,153 @@
+"""Which interpreters are tested, and what must be left behind by no test."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from client import HOOKD, Hookd, Lifeline, kill, processes_with, wait_for_end
+
+BACKENDS = Path(__file__).parent / "backends"
+
+# The versions that hookd promises to run on.
+PROMISED = ["3.{}".format(minor) for minor in range(7, 14)]
+
+TIME_LIMIT = 60
+
+
+def _interpreters() -> dict[str, Path]:
+    """The interpreters that pyenv has, the newest of each minor version; else the running one."""
+    pyenv = shutil.which("pyenv")
+    if pyenv is None:
+        return {"{}.{}".format(*sys.version_info): Path(sys.executable)}
+    root = subprocess.run([pyenv, "root"], check=True, capture_output=True, text=True).stdout
+    found: dict[str, tuple[int, Path]] = {}
+    for folder in Path(root.strip(), "versions").iterdir():
+        match = re.fullmatch(r"((?:pypy)?3\.(\d+))[.-].*?(\d+)", folder.name)
+        if match is None or int(match[2]) < 7:
+            continue
+        patch = int(match[3])
+        if match[1] not in found or found[match[1]][0] < patch:
+            found[match[1]] = patch, folder / "bin" / "python"
+    return {version: path for version, (_, path) in found.items()}
+
+
+INTERPRETERS = _interpreters()
+
+
+def _versions() -> list[str]:
+    if shutil.which("pyenv") is None:
+        return list(INTERPRETERS)
+    return PROMISED + sorted(set(INTERPRETERS) - set(PROMISED))
+
+
+@pytest.fixture(params=_versions())
+def interpreter(request: pytest.FixtureRequest) -> str:
+    """Every interpreter that hookd promises to run on."""
+    if request.param not in INTERPRETERS:
+        pytest.skip("Python {} is not installed".format(request.param))
+    return str(INTERPRETERS[request.param])
+
+
+@pytest.fixture(autouse=True)
+def time_limit() -> Iterator[None]:
+    """Nothing here waits on a clock, so what hangs must be cut off."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise TimeoutError("the test took more than {} s".format(TIME_LIMIT))
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(TIME_LIMIT)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """An empty source tree."""
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def capture_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "capture"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The environment of workers: a user's, so without what is set for the tests' own sake."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return dict(kept, PYTHONPATH=str(BACKENDS), HOOKD_TEST_MARKER=uuid.uuid4().hex)
+
+
+@pytest.fixture
+def site(tmp_path: Path, environment: dict[str, str]) -> Path:
+    """A folder that is on the workers' path before their start, for a sitecustomize."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    environment["PYTHONPATH"] = str(folder) + os.pathsep + environment["PYTHONPATH"]
+    return folder
+
+
+Start = Callable[..., Hookd]
+
+
+@pytest.fixture
+def start(
+    interpreter: str,
+    tree: Path,
+    capture_folder: Path,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> Iterator[Start]:
+    """Starts workers, and checks after the test that they left nothing behind."""
+    workers: list[Hookd] = []
+
+    def start(
+        *arguments: str,
+        isolation: str = "hook",
+        json: bool = True,
+        control: bool = True,
+        ready: bool = True,
+        tree: Path | str = tree,
+    ) -> Hookd:
+        switches = ["--json"] * json + ["--control"] * control
+        command = [interpreter, str(HOOKD), *switches, "--isolation", isolation]
+        command += ["--capture-dir", str(capture_folder), *arguments, str(tree)]
+        hookd = Hookd(command, environment, tmp_path / "log-{}".format(len(workers)))
+        workers.append(hookd)
+        if ready:
+            hookd.ready()
+        return hookd
+
+    yield start
+
+    try:
+        for hookd in workers:
+            hookd.finish()
+    finally:
+        left = wait_for_end(processes_with(environment["HOOKD_TEST_MARKER"]), 5.0)
+        kill(left)
+    assert not left, "processes were left behind"
+    announced = {path for hookd in workers for path in hookd.announced}
+    assert {str(path) for path in capture_folder.iterdir()} <= announced
+
+
+@pytest.fixture
+def lifeline(tmp_path: Path) -> Iterator[Lifeline]:
+    lifeline = Lifeline(tmp_path / "lifeline")
+    yield lifeline
+    lifeline.close()

@@ -1,0 +1,234 @@
+"""Isolation `none`: hooks in the worker itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from client import Hookd, Lifeline, kill, processes_with
+from conftest import Start
+
+LEFTOVERS = "import os, signal, leftovers\nleftovers.open_lifeline(settings['line'])\n"
+HANG = LEFTOVERS + "leftovers.hang()\n"
+CHILD = LEFTOVERS + "leftovers.child()\n"
+
+
+def test_import_cache_is_kept(start: Start, tree: Path) -> None:
+    hookd = start(isolation="none")
+    backend = tree / "in_tree.py"
+    for name in ("one", "two"):
+        backend.write_text("def get_requires_for_build_wheel(_): return ['{}']".format(name))
+        assert hookd.run("in_tree", backend_path=(".",)).result == ["one"]
+
+
+def test_hooks_share_the_worker_process(start: Start) -> None:
+    hookd = start(isolation="none")
+    assert hookd.run_code("import os; result = [str(os.getpid())]").result == [str(hookd.pid)]
+    hookd.run_code("import os; os.chdir('/'); os.environ['KEPT'] = '1'")
+    code = "import os; result = [os.environ['KEPT'], str(os.getcwd() != '/')]"
+    assert hookd.run_code(code).result == ["1", "True"]
+
+
+def test_output_of_each_hook_is_its_own(start: Start) -> None:
+    hookd = start(isolation="none")
+    first = hookd.run_code("print('first', end='')")
+    second = hookd.run_code("import os; os.write(2, b'second')")
+    assert first.captured("STDOUT") == "first"
+    assert second.captured("STDOUT") == ""
+    assert second.captured("STDERR") == "second"
+
+
+def test_no_thread_is_visible(start: Start) -> None:
+    code = "import threading; result = [str(threading.active_count())]"
+    assert start(isolation="none").run_code(code).result == ["1"]
+
+
+def test_descriptors_do_not_pile_up(start: Start) -> None:
+    hookd = start(isolation="none")
+    code = "import os; result = [str(len(os.listdir('/proc/self/fd')))]"
+    counts = {hookd.run_code(code).result[0] for _ in range(5)}
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("control", [True, False])
+def test_end_of_input_while_a_hook_runs(start: Start, lifeline: Lifeline, control: bool) -> None:
+    hookd = start(isolation="none", control=control)
+    hookd.start_code(CHILD + HANG, line=lifeline.path)
+    lifeline.wait_started(2)
+    hookd.close_input()
+    lifeline.wait_gone()
+    # The whole process group was killed, the worker with it.
+    assert hookd.wait() == -signal.SIGKILL
+
+
+def test_end_of_input_behind_requests(start: Start, lifeline: Lifeline) -> None:
+    hookd = start(isolation="none")
+    hookd.start_code(HANG, line=lifeline.path)
+    lifeline.wait_started()
+    hookd.write(*hookd.request("sample_module"))
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "number, exception", [(signal.SIGTERM, "SystemExit"), (signal.SIGINT, "KeyboardInterrupt")]
+)
+def test_stop_signal_while_a_hook_runs(
+    start: Start, lifeline: Lifeline, tree: Path, number: signal.Signals, exception: str
+) -> None:
+    hookd = start(isolation="none")
+    code = LEFTOVERS + "try:\n  leftovers.hang()\nfinally:\n  open('cleaned up', 'w')"
+    hookd.start_code(code, line=lifeline.path)
+    lifeline.wait_started()
+    os.kill(hookd.pid, number)
+    messages = hookd.until("TRACEBACK")
+    assert messages[-2][1].startswith("HookRuntimeError")
+    assert '"exception": "{}"'.format(exception) in messages[-2][1]
+    assert hookd.wait() == -number
+    assert hookd.line() == b"", "no READY"
+    assert (tree / "cleaned up").exists()
+
+
+def test_hook_that_ignores_signals_leaves_the_worker_alone(start: Start) -> None:
+    hookd = start(isolation="none")
+    hookd.run_code("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    os.kill(hookd.pid, signal.SIGTERM)
+    assert hookd.wait() == -signal.SIGTERM
+
+
+# What hooks leave behind, with --control.
+
+DAEMON = LEFTOVERS + "leftovers.daemon()\n"
+SESSION = LEFTOVERS + "leftovers.child(os.setsid)\n"
+FROM_THREAD = LEFTOVERS + (
+    "import threading\n"
+    "thread = threading.Thread(target=leftovers.daemon)\n"
+    "thread.start()\n"
+    "thread.join()\n"
+)
+LEFT = pytest.mark.parametrize(
+    "code", [CHILD, SESSION, DAEMON, FROM_THREAD], ids=["child", "session", "daemon", "thread"]
+)
+
+
+def leave_behind(hookd: Hookd, lifeline: Lifeline, code: str) -> None:
+    hookd.start_code(code, line=lifeline.path)
+    lifeline.wait_started()
+    assert hookd.ready().result == []
+
+
+@LEFT
+def test_leftovers_end_with_the_input(start: Start, lifeline: Lifeline, code: str) -> None:
+    hookd = start(isolation="none")
+    leave_behind(hookd, lifeline, code)
+    assert lifeline.is_open()
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == 0
+
+
+@LEFT
+def test_leftovers_end_with_the_input_while_a_hook_runs(
+    start: Start, lifeline: Lifeline, code: str
+) -> None:
+    hookd = start(isolation="none")
+    hookd.start_code(code + HANG, line=lifeline.path)
+    lifeline.wait_started(2)
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+def test_hook_that_restarts_what_is_killed(start: Start, lifeline: Lifeline) -> None:
+    hookd = start(isolation="none")
+    code = LEFTOVERS + (
+        "import subprocess\n"
+        "leftovers.started()\n"
+        "for _ in range(20):\n"
+        "  subprocess.call(['sleep', '1000'], pass_fds=[leftovers.lifeline])\n"
+        "leftovers.hang()\n"
+    )
+    hookd.start_code(code, line=lifeline.path)
+    lifeline.wait_started()
+    hookd.close_input()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+def test_leftovers_end_with_a_stop_signal(start: Start, lifeline: Lifeline) -> None:
+    hookd = start(isolation="none")
+    leave_behind(hookd, lifeline, DAEMON)
+    os.kill(hookd.pid, signal.SIGTERM)
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGTERM
+
+
+def test_worker_keeps_leftovers(start: Start, lifeline: Lifeline) -> None:
+    """... until the end of input, or of the last of them."""
+    hookd = start(isolation="none")
+    leave_behind(hookd, lifeline, DAEMON)
+    hookd.write("shutdown")
+    assert hookd.until("SHUTDOWN") == [("KEEPING", "1"), ("SHUTDOWN", "")]
+    assert lifeline.is_open()
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == 0
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_end_of_keeping(start: Start, lifeline: Lifeline, number: signal.Signals | None) -> None:
+    hookd = start(isolation="none")
+    code = DAEMON.replace("leftovers.daemon()", "leftovers.child(show)")
+    show = "def show(): os.setsid(); open('pid', 'w').write(str(os.getpid()))\n"
+    leave_behind(hookd, lifeline, show + code)
+    # Its own wish about SIGCHLD is no obstacle.
+    hookd.run_code(
+        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_DFL);"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])"
+    )
+    hookd.write("shutdown")
+    hookd.until("SHUTDOWN")
+    if number is None:
+        tree = os.readlink("/proc/{}/cwd".format(hookd.pid))
+        os.kill(int(Path(tree, "pid").read_text()), signal.SIGKILL)
+        assert hookd.wait() == 0
+    else:
+        os.kill(hookd.pid, number)
+        assert hookd.wait() == -number
+    lifeline.wait_gone()
+
+
+def test_helpers_do_not_keep_the_worker(start: Start) -> None:
+    """They end when their pipe does, and we hold the other end."""
+    hookd = start(isolation="none")
+    hookd.run_code(
+        "import subprocess, sys\n"
+        "helper = subprocess.Popen(['cat'], stdin=subprocess.PIPE)\n"
+        "sys.kept = helper\n"
+    )
+    hookd.write("shutdown")
+    hookd.until("SHUTDOWN")
+    assert hookd.wait() == 0
+
+
+def test_hooks_wait_for_their_own_children_only(start: Start) -> None:
+    hookd = start(isolation="none")
+    orphan = "import os\nif os.fork() == 0:\n  if os.fork() == 0: os.setsid()\n  os._exit(0)\n"
+    hookd.run_code(orphan + "os.wait()")
+    code = "import os\npid = os.fork()\nif pid == 0: os._exit(3)\n"
+    hookd.write("ping")
+    hookd.message()
+    reply = hookd.run_code(code + "result = [str(os.waitpid(pid, 0)[1])]")
+    assert reply.result == ["768"]
+
+
+def test_without_control_leftovers_are_left(
+    start: Start, lifeline: Lifeline, environment: dict[str, str]
+) -> None:
+    hookd = start(isolation="none", control=False)
+    leave_behind(hookd, lifeline, SESSION)
+    assert hookd.shut_down() == 0
+    assert lifeline.is_open()
+    kill(processes_with(environment["HOOKD_TEST_MARKER"]))
