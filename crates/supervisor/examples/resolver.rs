@@ -1,0 +1,55 @@
+//! What a resolver does with a supervisor: asks many source trees at once what
+//! they need to be built, and gives up on the slow ones.
+//!
+//! ```text
+//! cargo run --example resolver -- PYTHON TREE...
+//! ```
+//!
+//! `PYTHON` is an interpreter whose environment has the trees' build backends.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hookpool_supervisor::{ErrorKind, Event, Hook, HookRequest, Limits, Response, Supervisor, Timeout};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let python = arguments.next().ok_or("expected an interpreter and source trees")?;
+
+    let limits = Limits { hook_timeout: Some(Timeout::new(Duration::from_secs(120))?), ..Limits::default() };
+    let supervisor = Supervisor::builder().limits(limits).interpreter(python).observer(report).start().await?;
+
+    // Tickets resolve in the order in which the hooks end. Dropping one would
+    // cancel its request.
+    let mut tickets = FuturesUnordered::new();
+    for tree in arguments {
+        let request = HookRequest::new(tree, Hook::GetRequiresForBuildWheel);
+        tickets.push(supervisor.submit(request).await?);
+    }
+    while let Some(response) = tickets.next().await {
+        println!("{}: {}", response.tree.display(), describe(&response));
+    }
+
+    // Answers what is left, ends the workers, and waits until they are gone.
+    supervisor.drain().await;
+    Ok(())
+}
+
+fn describe(response: &Response) -> String {
+    match &response.outcome {
+        Ok(requirements) => format!("needs {requirements}"),
+        // PEP 517: a backend without this hook needs nothing more.
+        Err(error) if error.kind == ErrorKind::UnsupportedHook => "needs []".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn report(event: &Event) {
+    if let Event::WorkerReady { pid, after, .. } = event {
+        eprintln!("worker {pid} was ready after {after:?}");
+    }
+}

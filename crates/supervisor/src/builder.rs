@@ -1,0 +1,277 @@
+//! How a supervisor is made.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::dispatch::{Dispatcher, Inboxes};
+use crate::environment::{Interpreter, InterpreterError, Interpreters};
+use crate::event::{Event, Observer};
+use crate::folder::{FolderError, private_folder};
+use crate::limits::Limits;
+use crate::process::open_files::{self, OpenFilesLimit};
+use crate::process::{ChildSettings, Spawner};
+use crate::program::{UnpackError, WorkerProgram};
+use crate::response::{Isolation, StartMethod};
+use crate::supervisor::{Shared, Supervisor};
+use crate::worker::WorkerContext;
+use crate::worker::launch::LaunchSettings;
+
+/// Why a supervisor could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The interpreter cannot be used.
+    #[error("{0}")]
+    Interpreter(Arc<InterpreterError>),
+    /// The worker's program could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// A folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The thread that starts processes could not be started.
+    #[error("cannot start the thread that starts processes: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Settings of a [`Supervisor`].
+///
+/// ```no_run
+/// use hookpool_supervisor::{Limits, Supervisor};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let supervisor = Supervisor::builder()
+///     .limits(Limits { max_workers: 16.try_into()?, ..Limits::default() })
+///     .interpreter("/srv/venv/bin/python")
+///     .cache_folder("/var/cache/resolver")
+///     .capture_folder("/run/resolver/output")
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    limits: Limits,
+    isolation: Isolation,
+    start_method: StartMethod,
+    python: PathBuf,
+    cache_folder: PathBuf,
+    capture_folder: PathBuf,
+    program: Option<WorkerProgram>,
+    kill_detached: bool,
+    keep_python_path: bool,
+    children: ChildSettings,
+    observers: Vec<Box<dyn Observer>>,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let temporary = std::env::temp_dir().join(format!("hookpool-{}", nix::unistd::geteuid()));
+        Self {
+            limits: Limits::default(),
+            isolation: Isolation::default(),
+            start_method: StartMethod::Spawn,
+            python: PathBuf::from("python3"),
+            capture_folder: temporary.join("output"),
+            cache_folder: temporary,
+            program: None,
+            kill_detached: false,
+            keep_python_path: false,
+            children: ChildSettings::default(),
+            observers: Vec::new(),
+        }
+    }
+
+    /// What is allowed. Default: [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What separates one hook from the next. Default: [`Isolation::Hook`].
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// How workers come to life. Default: [`StartMethod::Spawn`].
+    #[must_use]
+    pub fn start_method(mut self, start_method: StartMethod) -> Self {
+        self.start_method = start_method;
+        self
+    }
+
+    /// The interpreter of requests that name none: a path, or a name on PATH.
+    /// Default: `python3`.
+    #[must_use]
+    pub fn interpreter(mut self, python: impl Into<PathBuf>) -> Self {
+        self.python = python.into();
+        self
+    }
+
+    /// Where the worker's program is unpacked, and locks are that cannot be on
+    /// the trees themselves. Made if missing, 0700. Default: a folder of this
+    /// user in the system's temporary folder.
+    #[must_use]
+    pub fn cache_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache_folder = folder.into();
+        self
+    }
+
+    /// Where hooks' output lies while they run. Made if missing, 0700.
+    /// Default: a folder in the system's temporary folder.
+    #[must_use]
+    pub fn capture_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.capture_folder = folder.into();
+        self
+    }
+
+    /// Another hookd than the embedded one.
+    #[must_use]
+    pub fn worker_program(mut self, program: WorkerProgram) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// Whether what a hook detached into a session of its own is killed when
+    /// the hook ends, instead of when the supervisor does. Default: no.
+    #[must_use]
+    pub fn kill_detached(mut self, kill: bool) -> Self {
+        self.kill_detached = kill;
+        self
+    }
+
+    /// Whether `PYTHONPATH` reaches the hooks, as it should where they run in
+    /// the user's own environment. Default: no.
+    #[must_use]
+    pub fn keep_python_path(mut self, keep: bool) -> Self {
+        self.keep_python_path = keep;
+        self
+    }
+
+    /// Makes this process a child subreaper (prctl(2)): what a killed worker
+    /// leaves behind is adopted and killed. That concerns the whole process:
+    /// every child that the supervisor did not start itself and that came after
+    /// it, is killed when a worker dies. So it is for programs that start no
+    /// other processes. Linux only; default: no.
+    #[must_use]
+    pub fn child_subreaper(mut self, adopt: bool) -> Self {
+        self.children.subreaper = adopt;
+        self
+    }
+
+    /// The limit of open files that workers and hooks get, where this process
+    /// raised its own (see
+    /// [`raise_open_files_limit`](crate::raise_open_files_limit)).
+    #[must_use]
+    pub fn children_open_files(mut self, limit: OpenFilesLimit) -> Self {
+        self.children.open_files = Some(limit);
+        self
+    }
+
+    /// Somebody who is told everything that happens. May be called repeatedly.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Starts the supervisor on the current tokio runtime, which needs I/O and
+    /// time. No worker is started before there is a request for it; the
+    /// interpreter is asked who it is.
+    ///
+    /// # Errors
+    /// [`StartError`]: no such interpreter, no such folder.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn start(mut self) -> Result<Supervisor, StartError> {
+        self.cap_workers();
+        private_folder(&self.cache_folder)?;
+        private_folder(&self.capture_folder)?;
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => WorkerProgram::unpack(&self.cache_folder)?,
+        };
+        let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
+        let interpreters = Interpreters::default();
+        let python = self.check_interpreter(&spawner, &interpreters).await?;
+        let (reports, report_inbox) = async_channel::bounded(256);
+        let context = WorkerContext {
+            settings: Arc::new(LaunchSettings {
+                program,
+                isolation: self.isolation,
+                capture_folder: self.capture_folder.clone(),
+                kill_detached: self.kill_detached,
+                keep_python_path: self.keep_python_path,
+            }),
+            limits: self.limits.clone(),
+            spawner,
+            interpreters,
+            reports,
+        };
+        Ok(self.launch(context, python, report_inbox))
+    }
+
+    /// Lowers the limits to what can work: each worker needs descriptors, and
+    /// each running hook a worker.
+    fn cap_workers(&mut self) {
+        let limits = &mut self.limits;
+        limits.jobs = limits.jobs.min(limits.max_workers);
+        // Where the limit cannot be read, the system will say so at the start
+        // of a worker.
+        let Ok((fit, open_files)) = open_files::workers_that_fit(limits.jobs.get()) else { return };
+        let Some(fit) = NonZeroUsize::new(fit).filter(|fit| *fit < limits.max_workers) else { return };
+        limits.max_workers = fit;
+        limits.jobs = limits.jobs.min(fit);
+        for observer in &self.observers {
+            observer.observe(&Event::WorkersCapped { max_workers: fit.get(), open_files });
+        }
+    }
+
+    async fn check_interpreter(
+        &self,
+        spawner: &Spawner,
+        interpreters: &Interpreters,
+    ) -> Result<Arc<Interpreter>, StartError> {
+        let timeout = self.limits.startup_timeout.get();
+        interpreters.get(spawner, &self.python, timeout).await.map_err(StartError::Interpreter)
+    }
+
+    fn launch(
+        self,
+        context: WorkerContext,
+        _interpreter: Arc<Interpreter>,
+        reports: async_channel::Receiver<crate::worker::WorkerReport>,
+    ) -> Supervisor {
+        let queue_size = self.limits.queue_size.get();
+        // Room for the requests, and for what else callers say.
+        let (commands, command_inbox) = async_channel::bounded(queue_size + 16);
+        let (cancellations, cancellation_inbox) = async_channel::unbounded();
+        let (finished, is_finished) = watch::channel(false);
+        let inboxes = Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports };
+        let locks = lock_folder(&self.cache_folder);
+        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, finished);
+        tokio::spawn(dispatcher.run());
+        let shared = Shared {
+            commands,
+            cancellations,
+            places: Arc::new(Semaphore::new(queue_size)),
+            queue_size,
+            next_id: AtomicU64::new(1),
+            finished: is_finished,
+        };
+        Supervisor { shared: Arc::new(shared) }
+    }
+}
+
+fn lock_folder(cache_folder: &Path) -> PathBuf {
+    cache_folder.join("locks")
+}

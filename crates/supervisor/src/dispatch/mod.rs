@@ -1,0 +1,223 @@
+//! The one task that decides: fed by callers, workers, visits and time.
+//!
+//! Its loop only selects; the [`scheduler`] decides; [`Dispatcher::carry_out`]
+//! acts. It never waits for a worker or a caller, so that both may wait for it.
+
+mod gate;
+pub(crate) mod message;
+mod restart;
+mod scheduler;
+mod trees;
+mod workers;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::gate::{Arrival, Gate};
+use self::message::{Action, Command};
+use self::scheduler::Scheduler;
+use crate::error::ExitReason;
+use crate::event::{Event, Observer, WorkerId};
+use crate::request::RequestId;
+use crate::tree::Tree;
+use crate::worker::{self, WorkerCommand, WorkerContext, WorkerKey, WorkerReport};
+
+/// The channels that a dispatcher reads.
+pub(crate) struct Inboxes {
+    pub commands: async_channel::Receiver<Command>,
+    /// Requests whose tickets were dropped or cancelled.
+    pub cancellations: async_channel::Receiver<RequestId>,
+    pub reports: async_channel::Receiver<WorkerReport>,
+}
+
+pub(crate) struct Dispatcher {
+    scheduler: Scheduler,
+    context: WorkerContext,
+    observers: Vec<Box<dyn Observer>>,
+    inboxes: Inboxes,
+    gate: Gate,
+    workers: HashMap<WorkerId, async_channel::Sender<WorkerCommand>>,
+    finished: watch::Sender<bool>,
+}
+
+enum Happening {
+    Command(Option<Command>),
+    Cancellation(RequestId),
+    Report(WorkerReport),
+    Arrival(Arrival),
+    Tick,
+}
+
+impl Dispatcher {
+    pub fn new(
+        context: WorkerContext,
+        default_python: PathBuf,
+        observers: Vec<Box<dyn Observer>>,
+        inboxes: Inboxes,
+        fallback_lock_folder: PathBuf,
+        finished: watch::Sender<bool>,
+    ) -> Self {
+        Self {
+            scheduler: Scheduler::new(context.limits.clone(), default_python, random_fraction),
+            context,
+            observers,
+            inboxes,
+            gate: Gate::new(fallback_lock_folder),
+            workers: HashMap::new(),
+            finished,
+        }
+    }
+
+    /// Runs until everything is answered and every process gone.
+    pub async fn run(mut self) {
+        while !self.scheduler.is_finished() {
+            let happening = self.next().await;
+            self.decide(happening).await;
+            self.carry_out();
+            while let Some(arrival) = self.gate.take_made() {
+                self.arrived(arrival, Instant::now());
+                self.carry_out();
+            }
+        }
+        self.sweep().await;
+        self.finished.send_replace(true);
+    }
+
+    /// Waits for whatever comes first. All futures here are cancel-safe:
+    /// channels, join sets and sleeps take nothing when they lose the race.
+    async fn next(&mut self) -> Happening {
+        let next_at = self.scheduler.next_at();
+        let timer = async {
+            match next_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let commands = &self.inboxes.commands;
+        // Without handles nothing more is said, once all was heard.
+        let hears = !(self.scheduler.is_closed() && commands.is_closed() && commands.is_empty());
+        // In this order: a cancellation must not overtake its request. Nobody
+        // starves: what comes first is bounded by the requests that are open.
+        tokio::select! {
+            biased;
+            command = commands.recv(), if hears => Happening::Command(command.ok()),
+            report = self.inboxes.reports.recv() => {
+                Happening::Report(report.expect("the context holds a sender"))
+            }
+            Ok(request) = self.inboxes.cancellations.recv() => Happening::Cancellation(request),
+            arrival = self.gate.next() => Happening::Arrival(arrival),
+            () = timer => Happening::Tick,
+        }
+    }
+
+    async fn decide(&mut self, happening: Happening) {
+        let now = Instant::now();
+        match happening {
+            Happening::Command(command) => self.obey(command, now),
+            Happening::Cancellation(request) => {
+                // The request may have come between the look at the one channel
+                // and the look at the other.
+                while let Ok(command) = self.inboxes.commands.try_recv() {
+                    self.obey(Some(command), now);
+                }
+                self.scheduler.cancel(request, now);
+            }
+            Happening::Report(report) => self.worker_reported(report, now).await,
+            Happening::Arrival(arrival) => self.arrived(arrival, now),
+            Happening::Tick => self.scheduler.tick(now),
+        }
+    }
+
+    fn obey(&mut self, command: Option<Command>, now: Instant) {
+        match command {
+            Some(Command::Submit(submission)) => self.scheduler.submit(*submission, now),
+            Some(Command::Recycle) => self.scheduler.recycle(),
+            Some(Command::Suspend { told }) => self.scheduler.suspend(&told),
+            Some(Command::Resume) => self.scheduler.resume(now),
+            // Without a handle nobody can ask for anything more.
+            Some(Command::Drain) | None => self.scheduler.drain(),
+            Some(Command::Interrupt(signal)) => self.scheduler.interrupt(signal, now),
+            Some(Command::Terminate) => self.scheduler.terminate(now),
+        }
+    }
+
+    async fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
+        if let worker::WorkerEvent::Gone { exit, .. } = &report.event {
+            self.workers.remove(&report.worker);
+            // Before its tree's next hook starts. A worker that exited by
+            // itself has killed what it started.
+            if !matches!(exit, None | Some(ExitReason::ExitCode(0))) {
+                self.sweep().await;
+            }
+        }
+        self.scheduler.worker_reported(report, now);
+    }
+
+    fn arrived(&mut self, arrival: Arrival, now: Instant) {
+        match arrival {
+            Arrival::Visited(request, tree, visited) => self.scheduler.visited(request, tree, visited, now),
+            Arrival::LockAwaited(tree, outcome) => self.scheduler.lock_awaited(tree, outcome, now),
+        }
+    }
+
+    fn carry_out(&mut self) {
+        for action in self.scheduler.take_actions() {
+            match action {
+                Action::Visit { request, details, tree, locked } => self.gate.visit(request, details, tree, locked),
+                Action::AwaitLock { tree } => self.gate.await_lock(tree),
+                Action::Unlock { tree } => self.gate.unlock(tree),
+                Action::Start { worker, key, tree } => self.start(worker, key, &tree),
+                Action::Tell { worker, command } => self.tell(worker, command),
+                Action::Answer { reply, delivery } => {
+                    // A caller that dropped its ticket wants no answer.
+                    let _ = reply.send(*delivery);
+                }
+                Action::Observe(event) => self.observe(&event),
+            }
+        }
+    }
+
+    fn start(&mut self, worker: WorkerId, key: WorkerKey, tree: &Tree) {
+        // A lease, a cancellation, an interruption, a stop, a termination, and
+        // suspensions in between; the worker's task never waits for us, so it
+        // is never behind by this many.
+        let (sender, commands) = async_channel::bounded(64);
+        self.workers.insert(worker, sender);
+        tokio::spawn(worker::run(self.context.clone(), worker, key, tree.path.clone(), commands));
+    }
+
+    fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+        let Some(sender) = self.workers.get(&worker) else { return };
+        if let Err(async_channel::TrySendError::Full(_)) = sender.try_send(command) {
+            // Its task is stuck: closing the channel ends it, and its request
+            // is answered then.
+            self.workers.remove(&worker);
+        }
+    }
+
+    fn observe(&self, event: &Event) {
+        for observer in &self.observers {
+            observer.observe(event);
+        }
+    }
+
+    /// Kills what dead workers left behind.
+    async fn sweep(&mut self) {
+        for pid in self.context.spawner.sweep().await {
+            self.observe(&Event::OrphanKilled { pid });
+        }
+    }
+}
+
+/// A number from 0 to 1 that differs from call to call; good enough to spread
+/// restarts, and for nothing else.
+fn random_fraction() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(0_u8) >> 32;
+    #[expect(clippy::cast_precision_loss, reason = "32 bits fit")]
+    let fraction = bits as f64 / f64::from(u32::MAX);
+    fraction
+}

@@ -1,0 +1,128 @@
+//! Everything at once: recycling, stopping, going on, and the end.
+
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use super::super::workers::Occupation;
+use super::{Phase, RequestState, Scheduler};
+use crate::error::{ErrorKind, HookError};
+use crate::event::{Event, StopReason, WorkerId};
+use crate::request::RequestId;
+use crate::worker::WorkerCommand;
+use crate::worker::message::Acknowledgement;
+
+impl Scheduler {
+    /// Replaces every worker: the idle ones now, the others after their hook.
+    pub fn recycle(&mut self) {
+        self.observe(Event::Recycling);
+        for record in self.workers.records_mut() {
+            record.stale = true;
+        }
+        for worker in self.idle_workers() {
+            self.stop(worker, StopReason::RecycleRequested);
+        }
+    }
+
+    /// Stops all hooks; nothing is started until [`Scheduler::resume`].
+    pub fn suspend(&mut self, told: &Acknowledgement) {
+        self.suspended = true;
+        self.observe(Event::Suspended);
+        for worker in self.workers.ids() {
+            self.tell(worker, WorkerCommand::Suspend(told.clone()));
+        }
+    }
+
+    pub fn resume(&mut self, now: Instant) {
+        self.suspended = false;
+        self.observe(Event::Resumed);
+        for worker in self.workers.ids() {
+            self.tell(worker, WorkerCommand::Resume);
+        }
+        self.serve_waiting(now);
+        self.fill();
+    }
+
+    /// Admits nothing more; ends when all is answered.
+    pub fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+            self.observe(Event::Draining);
+        }
+        self.stop_all_when_drained();
+    }
+
+    /// Ends the workers once there is nothing left for them to do.
+    pub(super) fn stop_all_when_drained(&mut self) {
+        if self.phase == Phase::Open || !self.requests.is_empty() {
+            return;
+        }
+        for worker in self.idle_workers() {
+            self.stop(worker, StopReason::Shutdown);
+        }
+        let useless = |occupation: Occupation| {
+            matches!(occupation, Occupation::Lingering | Occupation::Starting { request: None })
+        };
+        for worker in self.workers.ids_where(|record| useless(record.occupation)) {
+            self.workers.occupy(worker, Occupation::Stopping);
+            self.tell(worker, WorkerCommand::Terminate);
+        }
+    }
+
+    /// Ends everything with this signal: hooks get it and the grace period.
+    pub fn interrupt(&mut self, signal: Signal, now: Instant) {
+        if matches!(self.phase, Phase::Ending(_)) {
+            return;
+        }
+        self.phase = Phase::Ending(Some(signal));
+        self.suspended = false;
+        self.observe(Event::Interrupted { signal: signal.as_str().to_owned() });
+        self.fail_unleased(&format!("the supervisor was ended by {signal}"), now);
+        for worker in self.workers.ids() {
+            self.tell(worker, WorkerCommand::Interrupt(signal));
+        }
+        self.stop_all_when_drained();
+    }
+
+    /// Ends everything now.
+    pub fn terminate(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Ending(_)) {
+            self.phase = Phase::Ending(None);
+        }
+        self.suspended = false;
+        self.fail_unleased("the supervisor was ended", now);
+        for worker in self.workers.ids() {
+            self.tell(worker, WorkerCommand::Terminate);
+        }
+    }
+
+    /// Answers every request that no worker has.
+    fn fail_unleased(&mut self, message: &str, now: Instant) {
+        let unleased = |state: &RequestState| !matches!(state, RequestState::Leased { .. });
+        let mut requests: Vec<RequestId> =
+            self.requests.iter().filter(|(_, record)| unleased(&record.state)).map(|(id, _)| *id).collect();
+        requests.sort_unstable();
+        self.trees.drain();
+        self.parked.clear();
+        self.needs_worker.clear();
+        for request in requests {
+            let record = &self.requests[&request];
+            let tree = record.tree.id;
+            match &record.state {
+                RequestState::Starting { worker, .. } => {
+                    let worker = *worker;
+                    self.abandon_start(worker);
+                    self.release(tree);
+                }
+                RequestState::NeedsWorker { .. } => self.release(tree),
+                // A visit gives back what it holds when it ends.
+                RequestState::Queued | RequestState::Visiting | RequestState::Parked { .. } => {}
+                RequestState::Leased { .. } => unreachable!("filtered out above"),
+            }
+            self.fail(request, HookError::new(ErrorKind::Interrupted, message), now);
+        }
+    }
+
+    fn idle_workers(&self) -> Vec<WorkerId> {
+        self.workers.idle().map(|(worker, _)| worker).collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! A worker for each request: an idle one, a new one, or the place of another.
+
+use tokio::time::Instant;
+
+use super::super::message::Action;
+use super::super::restart::Permission;
+use super::super::workers::{Occupation, PoolKey, WorkerRecord};
+use super::{RequestState, Scheduler};
+use crate::error::{ErrorKind, HookError};
+use crate::event::{Event, StopReason, WorkerId};
+use crate::request::RequestId;
+use crate::response::StartMethod;
+use crate::worker::{Lease, WorkerCommand};
+
+impl Scheduler {
+    /// A visited request gets a worker, or waits for one, or fails.
+    pub(super) fn assign(&mut self, request: RequestId, lines: Vec<u8>, now: Instant) {
+        let Some(pool) = self.pool_of(request) else { return };
+        if self.suspended {
+            // It waits with its visit behind it.
+            self.set_state(request, RequestState::NeedsWorker { lines });
+            return self.needs_worker.push_back(request);
+        }
+        if let Some(worker) = self.workers.idle_of(&pool) {
+            self.mark_assigned(request, now);
+            return self.lease(worker, request, lines, now);
+        }
+        match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
+            Permission::Wait { until } => {
+                self.park(request, until);
+                self.release(pool.tree.id);
+            }
+            Permission::Denied { reason } => {
+                self.fail(request, quarantined(&reason), now);
+                self.release(pool.tree.id);
+            }
+            Permission::Granted if self.workers.live() < self.limits.max_workers.get() => {
+                self.start(request, pool, lines, now);
+            }
+            Permission::Granted => {
+                self.set_state(request, RequestState::NeedsWorker { lines });
+                self.needs_worker.push_back(request);
+                self.make_room();
+            }
+        }
+    }
+
+    /// Evicts the least recently used workers until there will be room for all
+    /// who wait. Busy workers are not touched: they become idle by themselves.
+    fn make_room(&mut self) {
+        let mut coming = self.workers.stopping();
+        while coming < self.needs_worker.len() {
+            let Some(worker) = self.workers.least_recently_used() else { return };
+            self.stop(worker, StopReason::Evicted);
+            coming += 1;
+        }
+    }
+
+    /// Looks again for workers for those who wait for one.
+    pub(super) fn serve_waiting(&mut self, now: Instant) {
+        if self.suspended {
+            return;
+        }
+        for _ in 0..self.needs_worker.len() {
+            let Some(request) = self.needs_worker.pop_front() else { break };
+            let Some(record) = self.requests.get_mut(&request) else { continue };
+            // `assign` puts it back where there still is no room.
+            if let RequestState::NeedsWorker { lines } = std::mem::replace(&mut record.state, RequestState::Visiting) {
+                self.assign(request, lines, now);
+            }
+        }
+    }
+
+    fn start(&mut self, request: RequestId, pool: PoolKey, lines: Vec<u8>, now: Instant) {
+        let tree = pool.tree.clone();
+        let books = self.pools.entry(pool.clone()).or_default();
+        books.generation += 1;
+        let generation = books.generation;
+        let max_served = self.limits.max_requests.map(|limit| with_jitter(limit.get(), (self.jitter)()));
+        let key = pool.worker.clone();
+        let worker = self.workers.add(WorkerRecord {
+            pool,
+            generation,
+            occupation: Occupation::Starting { request: Some(request) },
+            pid: None,
+            started_at: now,
+            served: 0,
+            max_served,
+            stale: false,
+        });
+        self.mark_assigned(request, now);
+        self.set_state(request, RequestState::Starting { worker, lines });
+        let path = tree.path.clone();
+        self.actions.push(Action::Start { worker, key, tree });
+        self.observe(Event::WorkerStarting { worker, tree: path, generation, start_method: StartMethod::Spawn });
+    }
+
+    /// Writes a request to an idle worker.
+    pub(super) fn lease(&mut self, worker: WorkerId, request: RequestId, lines: Vec<u8>, now: Instant) {
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.state = RequestState::Leased { worker };
+        record.leased_at = Some(now);
+        let timeout = record.details.timeout.or(self.limits.hook_timeout);
+        self.workers.occupy(worker, Occupation::Leased { request, accepted: false });
+        self.tell(worker, WorkerCommand::Lease(Lease { request, lines, timeout }));
+    }
+
+    /// Ends an idle worker as planned.
+    pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason) {
+        self.workers.occupy(worker, Occupation::Stopping);
+        self.observe(Event::WorkerStopping { worker, reason });
+        self.tell(worker, WorkerCommand::Stop);
+    }
+
+    /// The request that a worker is being started for does not need it.
+    pub(super) fn abandon_start(&mut self, worker: WorkerId) {
+        self.workers.occupy(worker, Occupation::Starting { request: None });
+    }
+
+    pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+        self.actions.push(Action::Tell { worker, command });
+    }
+
+    fn mark_assigned(&mut self, request: RequestId, now: Instant) {
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.assigned_at = Some(now);
+        }
+    }
+
+    fn set_state(&mut self, request: RequestId, state: RequestState) {
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.state = state;
+        }
+    }
+
+    /// The request waits until its pool may start a worker again.
+    pub(super) fn park(&mut self, request: RequestId, until: Instant) {
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.state = RequestState::Parked { until };
+            self.parked.insert((until, request));
+        }
+    }
+
+    pub(super) fn unpark(&mut self, request: RequestId) {
+        if let Some(RequestState::Parked { until }) = self.requests.get(&request).map(|record| &record.state) {
+            self.parked.remove(&(*until, request));
+        }
+    }
+}
+
+pub(super) fn quarantined(reason: &str) -> HookError {
+    HookError::new(ErrorKind::Quarantined, format!("the workers of this tree failed too often: {reason}"))
+        .with_hint("after a while (--restart-window) another start is tried")
+}
+
+/// The limit, up to a tenth less: workers that started together shall not be
+/// replaced together.
+fn with_jitter(limit: u32, jitter: f64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a tenth of a u32")]
+    let less = (f64::from(limit) * 0.1 * jitter.clamp(0.0, 1.0)) as u32;
+    (limit - less).max(1)
+}

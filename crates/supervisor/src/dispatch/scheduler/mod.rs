@@ -1,0 +1,249 @@
+//! Who runs what, when: all decisions of the dispatcher, without I/O.
+//!
+//! The scheduler is told what happened and what time it is; what it wants done
+//! it leaves in [`Scheduler::take_actions`].
+//!
+//! A request passes through these states; the job slot is held from the visit
+//! to the answer, and the tree from the visit to the end of the worker's sweep:
+//!
+//! ```text
+//! Queued -> Visiting -> (NeedsWorker) -> (Starting) -> Leased -> answered
+//!   ^          |             |               |            |
+//!   |          v             v               v            v
+//!   +------ (tree busy) --- Parked (the pool's workers failed, before acceptance)
+//! ```
+
+mod admission;
+mod ending;
+mod lease;
+mod timers;
+mod worker_events;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;
+
+pub(crate) use admission::Visited;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::message::{Action, Delivery};
+use super::restart::RestartTracker;
+use super::trees::{QueuePlace, Trees};
+use super::workers::{PoolKey, Workers};
+use crate::error::HookError;
+use crate::event::{Event, WorkerId};
+use crate::limits::Limits;
+use crate::request::{HookRequest, RequestId};
+use crate::response::{CapturedOutput, Response, StartMethod, Timing, WorkerInfo};
+use crate::tree::{Tree, TreeId};
+use crate::worker::WorkerKey;
+use crate::worker::message::Finished;
+use crate::worker::output::CaptureFiles;
+
+/// Where a request is.
+#[derive(Debug)]
+enum RequestState {
+    Queued,
+    Visiting,
+    /// Its lines are ready; there is no worker, and no room for another.
+    NeedsWorker {
+        lines: Vec<u8>,
+    },
+    /// Its worker is being started.
+    Starting {
+        worker: WorkerId,
+        lines: Vec<u8>,
+    },
+    Leased {
+        worker: WorkerId,
+    },
+    /// Its pool may not start a worker yet.
+    Parked {
+        until: Instant,
+    },
+}
+
+/// A request that is not answered.
+#[derive(Debug)]
+struct RequestRecord {
+    details: Arc<HookRequest>,
+    tree: Arc<Tree>,
+    place: QueuePlace,
+    key: WorkerKey,
+    state: RequestState,
+    submitted_at: Instant,
+    /// When a worker was found or started for it.
+    assigned_at: Option<Instant>,
+    /// When it was written to the worker.
+    leased_at: Option<Instant>,
+    /// How often a worker died before it accepted it.
+    attempts: u32,
+    reply: oneshot::Sender<Delivery>,
+}
+
+/// The restarts of one pool.
+#[derive(Debug, Default)]
+struct Pool {
+    restarts: RestartTracker,
+    /// How many workers it has had.
+    generation: u64,
+}
+
+/// How far the supervisor's own life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing is admitted; what was admitted is answered.
+    Draining,
+    /// Everything is being ended.
+    Ending(Option<Signal>),
+}
+
+pub(crate) struct Scheduler {
+    limits: Limits,
+    default_python: PathBuf,
+    phase: Phase,
+    suspended: bool,
+    requests: HashMap<RequestId, RequestRecord>,
+    trees: Trees,
+    workers: Workers,
+    pools: HashMap<PoolKey, Pool>,
+    /// How many pools there may be before the clean ones are forgotten.
+    pools_purged_at: usize,
+    parked: BTreeSet<(Instant, RequestId)>,
+    needs_worker: VecDeque<RequestId>,
+    jobs_in_use: usize,
+    actions: Vec<Action>,
+    /// A number from 0 to 1; in tests always the same.
+    jitter: fn() -> f64,
+}
+
+impl Scheduler {
+    /// How many pools are remembered without a look at them.
+    const POOLS_KEPT: usize = 4096;
+    /// How often a request is given to a worker that dies before accepting it.
+    const MAX_ATTEMPTS: u32 = 3;
+
+    pub fn new(limits: Limits, default_python: PathBuf, jitter: fn() -> f64) -> Self {
+        let trees = Trees::new(limits.workers_per_tree.get());
+        Self {
+            limits,
+            default_python,
+            phase: Phase::Open,
+            suspended: false,
+            requests: HashMap::new(),
+            trees,
+            workers: Workers::default(),
+            pools: HashMap::new(),
+            pools_purged_at: Self::POOLS_KEPT,
+            parked: BTreeSet::new(),
+            needs_worker: VecDeque::new(),
+            jobs_in_use: 0,
+            actions: Vec::new(),
+            jitter,
+        }
+    }
+
+    /// What is to be done since the last call, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Whether everything is answered and every worker gone.
+    pub fn is_finished(&self) -> bool {
+        self.phase != Phase::Open && self.requests.is_empty() && self.workers.is_empty()
+    }
+
+    /// Whether new requests are refused.
+    pub fn is_closed(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.actions.push(Action::Observe(event));
+    }
+
+    /// Answers a request that no worker has.
+    fn fail(&mut self, request: RequestId, error: HookError, now: Instant) {
+        let finished =
+            Finished { request, outcome: Err(error), start: None, hook: None, files: CaptureFiles::default() };
+        self.answer(finished, None, now);
+    }
+
+    /// Answers a request; the one place where that is done.
+    fn answer(&mut self, finished: Finished, worker: Option<WorkerInfo>, now: Instant) {
+        let Some(record) = self.requests.remove(&finished.request) else { return };
+        let assigned_at = record.assigned_at;
+        let waited = record.leased_at.zip(assigned_at).map(|(leased, assigned)| leased - assigned);
+        let timing = Timing {
+            queued: Some(assigned_at.unwrap_or(now) - record.submitted_at),
+            start: finished.start.map(|start| start + waited.unwrap_or_default()),
+            hook: finished.hook,
+        };
+        let details = &record.details;
+        self.actions.push(Action::Observe(Event::RequestFinished {
+            request: finished.request,
+            tree: details.tree.clone(),
+            hook: details.hook,
+            error: finished.outcome.as_ref().err().map(|error| error.kind),
+            timing,
+        }));
+        let response = Response {
+            id: finished.request,
+            tree: details.tree.clone(),
+            hook: details.hook,
+            outcome: finished.outcome,
+            worker,
+            timing,
+            stdout: CapturedOutput::default(),
+            stderr: CapturedOutput::default(),
+        };
+        let delivery = Delivery { response, files: finished.files };
+        self.actions.push(Action::Answer { reply: record.reply, delivery: Box::new(delivery) });
+    }
+
+    fn worker_info(&self, worker: WorkerId) -> Option<WorkerInfo> {
+        let record = self.workers.get(worker)?;
+        Some(WorkerInfo { pid: record.pid?, generation: record.generation, start_method: StartMethod::Spawn })
+    }
+
+    fn key_of(&self, request: &HookRequest) -> WorkerKey {
+        let python = request.python.clone().unwrap_or_else(|| self.default_python.clone());
+        WorkerKey { python, env: Arc::new(request.env.clone()) }
+    }
+
+    fn pool_of(&self, request: RequestId) -> Option<PoolKey> {
+        let record = self.requests.get(&request)?;
+        Some(PoolKey { tree: record.tree.clone(), worker: record.key.clone() })
+    }
+
+    /// A request gave its job slot back.
+    fn free_job(&mut self) {
+        self.jobs_in_use -= 1;
+    }
+
+    /// A request has left its tree. The lock goes with the last one, so that
+    /// other processes get their turn between two hooks.
+    fn leave_tree(&mut self, tree: TreeId) {
+        use super::trees::LockState;
+        let unlock = self.trees.change(tree, |state| {
+            state.active -= 1;
+            let unlock = state.active == 0 && state.lock == LockState::Held;
+            if unlock {
+                state.lock = LockState::Free;
+            }
+            unlock
+        });
+        if unlock == Some(true) {
+            self.actions.push(Action::Unlock { tree });
+        }
+    }
+}

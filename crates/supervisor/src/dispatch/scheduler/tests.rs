@@ -1,0 +1,498 @@
+//! The scheduler's decisions, without processes and with a clock of its own.
+
+use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use hookd_protocol::Hook;
+use serde_json::json;
+
+use super::*;
+use crate::dispatch::message::Submission;
+use crate::error::{ErrorKind, ExitReason};
+use crate::limits::Timeout;
+use crate::tree::TreeId;
+use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
+
+/// A scheduler whose visits succeed at once, and whose workers do as told.
+struct Bench {
+    scheduler: Scheduler,
+    now: Instant,
+    next_request: u64,
+    replies: HashMap<u64, oneshot::Receiver<Delivery>>,
+    /// What was done, in words.
+    log: Vec<String>,
+    /// Trees that another process has.
+    busy: Vec<u64>,
+}
+
+fn limits(jobs: usize, max_workers: usize) -> Limits {
+    let number = |number| NonZeroUsize::new(number).unwrap();
+    Limits { max_workers: number(max_workers), ..Limits::for_jobs(number(jobs)) }
+}
+
+fn tree_id(inode: u64) -> TreeId {
+    TreeId { device: 1, inode }
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        Self {
+            scheduler: Scheduler::new(limits, "python3".into(), || 0.0),
+            now: Instant::now(),
+            next_request: 1,
+            replies: HashMap::new(),
+            log: Vec::new(),
+            busy: Vec::new(),
+        }
+    }
+
+    fn submit(&mut self, tree: u64) -> u64 {
+        self.submit_with(tree, |_| {})
+    }
+
+    fn submit_with(&mut self, tree: u64, change: impl FnOnce(&mut HookRequest)) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        let (reply, answer) = oneshot::channel();
+        let mut request = HookRequest::new(format!("/{tree}"), Hook::BuildWheel);
+        change(&mut request);
+        let tree = Arc::new(Tree { id: tree_id(tree), path: format!("/{tree}").into() });
+        self.replies.insert(number, answer);
+        self.scheduler.submit(Submission { id: RequestId(number), request, tree, reply }, self.now);
+        self.settle();
+        number
+    }
+
+    /// Carries out what the scheduler wants until it wants nothing more.
+    fn settle(&mut self) {
+        loop {
+            let actions = self.scheduler.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.carry_out(action);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Visit { request, tree, .. } => {
+                let visited = if self.busy.contains(&tree.id.inode) {
+                    Visited::Busy
+                } else {
+                    Visited::Ready { lines: Vec::new() }
+                };
+                self.scheduler.visited(request, tree.id, visited, self.now);
+            }
+            Action::Start { worker, tree, .. } => self.log.push(format!("start {worker} in {}", tree.id.inode)),
+            Action::Tell { worker, command } => self.log.push(match command {
+                WorkerCommand::Lease(lease) => format!("{worker} runs {}", lease.request),
+                WorkerCommand::Cancel(request) => format!("{worker} cancels {request}"),
+                WorkerCommand::Stop => format!("stop {worker}"),
+                WorkerCommand::Terminate => format!("terminate {worker}"),
+                WorkerCommand::Interrupt(signal) => format!("{signal} to {worker}"),
+                WorkerCommand::Suspend(_) => format!("suspend {worker}"),
+                WorkerCommand::Resume => format!("resume {worker}"),
+            }),
+            Action::Answer { reply, delivery } => {
+                let _ = reply.send(*delivery);
+            }
+            Action::AwaitLock { tree } => self.log.push(format!("await lock of {}", tree.inode)),
+            Action::Unlock { tree } => self.log.push(format!("unlock {}", tree.inode)),
+            Action::Observe(_) => {}
+        }
+    }
+
+    fn report(&mut self, worker: u64, event: WorkerEvent) {
+        self.scheduler.worker_reported(WorkerReport { worker: WorkerId(worker), event }, self.now);
+        self.settle();
+    }
+
+    fn ready(&mut self, worker: u64) {
+        let pid = u32::try_from(worker).unwrap() + 100;
+        self.report(worker, WorkerEvent::Ready { pid, after: Duration::ZERO });
+    }
+
+    /// The worker accepts and answers the request, and sweeps up.
+    fn finish(&mut self, worker: u64, request: u64) {
+        self.answer(worker, request);
+        self.report(worker, WorkerEvent::Idle);
+    }
+
+    fn answer(&mut self, worker: u64, request: u64) {
+        let request = RequestId(request);
+        self.report(worker, WorkerEvent::Accepted { request });
+        let finished = Finished {
+            request,
+            outcome: Ok(json!(request.0)),
+            start: None,
+            hook: None,
+            files: CaptureFiles::default(),
+        };
+        self.report(worker, WorkerEvent::Finished(Box::new(finished)));
+    }
+
+    fn gone(&mut self, worker: u64, ending: Ending) {
+        let exit = Some(ExitReason::ExitCode(1));
+        self.report(worker, WorkerEvent::Gone { pid: Some(1), exit, ending });
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.scheduler.tick(self.now);
+        self.settle();
+    }
+
+    /// What was done since the last call; locks come and go and are left out.
+    fn done(&mut self) -> Vec<String> {
+        let mut log = std::mem::take(&mut self.log);
+        log.retain(|line| !line.starts_with("unlock"));
+        log
+    }
+
+    /// `Some(kind)`, "ok" for a result; `None` while there is no answer.
+    fn outcome(&mut self, request: u64) -> Option<String> {
+        let delivery = self.replies.get_mut(&request)?.try_recv().ok()?;
+        Some(match delivery.response.outcome {
+            Ok(_) => "ok".into(),
+            Err(error) => error.kind.to_string(),
+        })
+    }
+}
+
+fn crashed() -> Ending {
+    Ending::Crashed("it crashed".into())
+}
+
+#[test]
+fn one_worker_serves_the_requests_of_its_tree_in_order() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (first, second) = (bench.submit(1), bench.submit(1));
+    assert_eq!(bench.done(), ["start 1 in 1"]);
+    bench.ready(1);
+    assert_eq!(bench.done(), ["1 runs 1"]);
+    bench.finish(1, first);
+    assert_eq!(bench.done(), ["1 runs 2"]);
+    bench.finish(1, second);
+    assert!(bench.done().is_empty());
+    assert_eq!((bench.outcome(first), bench.outcome(second)), (Some("ok".into()), Some("ok".into())));
+}
+
+#[test]
+fn the_job_slot_is_free_with_the_answer_and_the_tree_with_the_sweep() {
+    let mut bench = Bench::new(limits(1, 8));
+    let first = bench.submit(1);
+    bench.submit(1);
+    bench.submit(2);
+    bench.ready(1);
+    bench.done();
+    bench.answer(1, first);
+    assert_eq!(bench.done(), ["start 2 in 2"]);
+    bench.report(1, WorkerEvent::Idle);
+    assert!(bench.done().is_empty());
+}
+
+#[test]
+fn jobs_bound_what_runs_and_trees_take_turns() {
+    let mut bench = Bench::new(limits(1, 8));
+    for tree in [1, 1, 2] {
+        bench.submit(tree);
+    }
+    bench.ready(1);
+    bench.finish(1, 1);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "start 2 in 2"]);
+}
+
+#[test]
+fn the_worker_of_the_least_recently_used_tree_makes_room() {
+    let mut bench = Bench::new(limits(1, 2));
+    for tree in [1, 2] {
+        let request = bench.submit(tree);
+        bench.ready(tree);
+        bench.finish(tree, request);
+    }
+    let again = bench.submit(1);
+    bench.finish(1, again);
+    bench.done();
+    bench.submit(3);
+    assert_eq!(bench.done(), ["stop 2"]);
+    bench.gone(2, Ending::Planned);
+    assert_eq!(bench.done(), ["start 3 in 3"]);
+}
+
+#[test]
+fn fewer_workers_than_jobs_are_enough() {
+    let mut bench = Bench::new(limits(4, 1));
+    let requests: Vec<u64> = [1, 2, 3].map(|tree| bench.submit(tree)).into();
+    for (worker, request) in (1..).zip(requests) {
+        bench.ready(worker);
+        bench.finish(worker, request);
+        bench.gone(worker, Ending::Planned);
+        assert_eq!(bench.outcome(request), Some("ok".into()));
+    }
+}
+
+#[test]
+fn waiting_for_another_process_holds_no_job_slot() {
+    let mut bench = Bench::new(limits(1, 8));
+    bench.busy.push(1);
+    let blocked = bench.submit(1);
+    assert_eq!(bench.done(), ["await lock of 1"]);
+    let other = bench.submit(2);
+    bench.ready(1);
+    bench.finish(1, other);
+    bench.busy.clear();
+    bench.done();
+    bench.scheduler.lock_awaited(tree_id(1), Ok(()), bench.now);
+    bench.settle();
+    assert_eq!(bench.done(), ["start 2 in 1"]);
+    bench.ready(2);
+    bench.finish(2, blocked);
+    assert_eq!(bench.outcome(blocked), Some("ok".into()));
+}
+
+#[test]
+fn a_lock_that_nobody_needs_any_more_is_let_go_of() {
+    let mut bench = Bench::new(limits(1, 8));
+    bench.busy.push(1);
+    let blocked = bench.submit(1);
+    bench.scheduler.cancel(RequestId(blocked), bench.now);
+    bench.settle();
+    assert_eq!(bench.outcome(blocked), Some("Cancelled".into()));
+    bench.scheduler.lock_awaited(tree_id(1), Ok(()), bench.now);
+    bench.settle();
+    assert_eq!(bench.log.last().unwrap(), "unlock 1");
+    assert!(bench.scheduler.trees.get(tree_id(1)).is_none());
+}
+
+#[test]
+fn a_request_that_was_not_accepted_is_tried_again_and_one_that_was_is_not() {
+    let mut bench = Bench::new(limits(1, 8));
+    let request = bench.submit(1);
+    bench.ready(1);
+    bench.gone(1, crashed());
+    assert_eq!(bench.outcome(request), None);
+    bench.wait(Duration::from_secs(1));
+    bench.ready(2);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "start 2 in 1", "2 runs 1"]);
+    bench.gone(2, crashed());
+    bench.wait(Duration::from_secs(1));
+    bench.ready(3);
+    bench.gone(3, crashed());
+    assert_eq!(bench.outcome(request), Some("WorkerCrashed".into()));
+    assert_eq!(bench.scheduler.jobs_in_use, 0);
+}
+
+#[test]
+fn a_pool_that_fails_too_often_is_quarantined_and_others_are_not() {
+    let mut bench = Bench::new(Limits { max_restarts: 2, ..limits(1, 8) });
+    let request = bench.submit(1);
+    let failed = || Ending::StartFailed { reason: "no memory".into(), lasting: false };
+    for worker in 1..=3 {
+        bench.gone(worker, failed());
+        bench.wait(Duration::from_secs(1));
+    }
+    assert_eq!(bench.outcome(request), Some("Quarantined".into()));
+    let refused = bench.submit(1);
+    assert_eq!(bench.outcome(refused), Some("Quarantined".into()));
+    bench.done();
+    bench.submit(2);
+    assert_eq!(bench.done(), ["start 4 in 2"]);
+    bench.ready(4);
+    bench.finish(4, 3);
+    bench.wait(Duration::from_secs(10));
+    let trial = bench.submit(1);
+    assert_eq!(bench.done(), ["4 runs 3", "start 5 in 1"]);
+    bench.ready(5);
+    bench.finish(5, trial);
+    assert_eq!(bench.outcome(trial), Some("ok".into()));
+}
+
+#[test]
+fn what_is_wrong_for_good_fails_at_once() {
+    let mut bench = Bench::new(limits(1, 8));
+    for worker in 1..20 {
+        let request = bench.submit(1);
+        bench.gone(worker, Ending::StartFailed { reason: "no such program".into(), lasting: true });
+        assert_eq!(bench.outcome(request), Some("WorkerStartFailed".into()));
+    }
+}
+
+#[test]
+fn a_request_can_be_cancelled_wherever_it_is() {
+    let mut bench = Bench::new(limits(1, 1));
+    let (running, queued) = (bench.submit(1), bench.submit(1));
+    let cancel = |bench: &mut Bench, request| {
+        bench.scheduler.cancel(RequestId(request), bench.now);
+        bench.settle();
+        bench.outcome(request)
+    };
+    assert_eq!(cancel(&mut bench, queued), Some("Cancelled".into()));
+    // While its worker starts: the worker goes on without it.
+    assert_eq!(cancel(&mut bench, running), Some("Cancelled".into()));
+    bench.ready(1);
+    let leased = bench.submit(1);
+    bench.done();
+    assert_eq!(cancel(&mut bench, leased), None);
+    assert_eq!(bench.done(), ["1 cancels 3"]);
+    bench.finish(1, leased);
+    assert_eq!(bench.scheduler.jobs_in_use, 0);
+    assert!(bench.scheduler.requests.is_empty());
+}
+
+#[test]
+fn a_request_that_needs_a_worker_can_be_cancelled() {
+    let mut bench = Bench::new(limits(2, 1));
+    bench.submit(1);
+    let waiting = bench.submit(2);
+    bench.scheduler.cancel(RequestId(waiting), bench.now);
+    bench.settle();
+    assert_eq!(bench.outcome(waiting), Some("Cancelled".into()));
+    assert_eq!(bench.scheduler.jobs_in_use, 1);
+}
+
+#[test]
+fn recycling_replaces_every_worker_and_loses_no_request() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (idle, busy) = (bench.submit(1), bench.submit(2));
+    bench.ready(1);
+    bench.finish(1, idle);
+    bench.ready(2);
+    let waiting = bench.submit(2);
+    bench.done();
+    bench.scheduler.recycle();
+    bench.settle();
+    assert_eq!(bench.done(), ["stop 1"]);
+    bench.finish(2, busy);
+    assert_eq!(bench.done(), ["stop 2", "start 3 in 2"]);
+    bench.ready(3);
+    bench.finish(3, waiting);
+    assert_eq!(bench.outcome(waiting), Some("ok".into()));
+}
+
+#[test]
+fn a_worker_is_recycled_after_its_requests_its_lifetime_and_its_idle_time() {
+    let second = |seconds| Some(Timeout::from_secs(seconds));
+    let once = |limits| {
+        let mut bench = Bench::new(limits);
+        let request = bench.submit(1);
+        bench.ready(1);
+        bench.finish(1, request);
+        bench.done();
+        bench
+    };
+    let mut bench = Bench::new(Limits { max_requests: NonZeroU32::new(1), ..limits(1, 8) });
+    bench.submit(1);
+    bench.ready(1);
+    bench.finish(1, 1);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "stop 1"]);
+    let mut bench = once(Limits { max_lifetime: second(5), idle_timeout: None, ..limits(1, 8) });
+    assert_eq!(bench.scheduler.next_at(), Some(bench.now + Duration::from_secs(5)));
+    bench.wait(Duration::from_secs(5));
+    assert_eq!(bench.done(), ["stop 1"]);
+    let mut bench = once(Limits { idle_timeout: second(7), ..limits(1, 8) });
+    bench.wait(Duration::from_secs(6));
+    assert!(bench.done().is_empty());
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.done(), ["stop 1"]);
+}
+
+#[test]
+fn draining_answers_everything_then_ends_the_workers() {
+    let mut bench = Bench::new(limits(1, 8));
+    let (first, second) = (bench.submit(1), bench.submit(2));
+    bench.scheduler.drain();
+    let late = bench.submit(3);
+    assert_eq!(bench.outcome(late), Some("Interrupted".into()));
+    bench.ready(1);
+    bench.finish(1, first);
+    bench.ready(2);
+    assert!(!bench.scheduler.is_finished());
+    bench.finish(2, second);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "start 2 in 2", "2 runs 2", "stop 1", "stop 2"]);
+    bench.gone(1, Ending::Planned);
+    bench.gone(2, Ending::Planned);
+    assert!(bench.scheduler.is_finished());
+}
+
+#[test]
+fn an_interruption_answers_what_waits_and_signals_what_runs() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (running, starting, queued) = (bench.submit(1), bench.submit(2), bench.submit(1));
+    bench.ready(1);
+    bench.done();
+    bench.scheduler.interrupt(Signal::SIGTERM, bench.now);
+    bench.settle();
+    assert_eq!(bench.done(), ["SIGTERM to 1", "SIGTERM to 2"]);
+    assert_eq!(bench.outcome(queued), Some("Interrupted".into()));
+    assert_eq!(bench.outcome(starting), Some("Interrupted".into()));
+    assert_eq!(bench.outcome(running), None);
+    bench.gone(2, Ending::Planned);
+    bench.gone(1, Ending::Planned);
+    assert_eq!(bench.outcome(running), Some("Interrupted".into()));
+    assert!(bench.scheduler.is_finished());
+}
+
+#[test]
+fn nothing_starts_while_suspended() {
+    let mut bench = Bench::new(limits(1, 8));
+    bench.scheduler.suspend(&tokio::sync::mpsc::channel(1).0);
+    bench.submit(1);
+    assert!(bench.done().is_empty());
+    bench.scheduler.resume(bench.now);
+    bench.settle();
+    assert_eq!(bench.done(), ["start 1 in 1"]);
+}
+
+#[test]
+fn keepers_need_no_room_but_there_are_not_too_many() {
+    let mut bench = Bench::new(limits(1, 1));
+    let first = bench.submit(1);
+    bench.ready(1);
+    bench.finish(1, first);
+    let second = bench.submit(2);
+    bench.report(1, WorkerEvent::Lingers);
+    bench.ready(2);
+    bench.finish(2, second);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "stop 1", "start 2 in 2", "2 runs 2"]);
+    bench.submit(3);
+    bench.report(2, WorkerEvent::Lingers);
+    // The oldest goes; it counts until it is gone.
+    assert_eq!(bench.done(), ["stop 2", "terminate 1"]);
+    bench.gone(1, Ending::Planned);
+    assert_eq!(bench.done(), ["start 3 in 3"]);
+}
+
+#[test]
+fn requests_of_another_environment_get_a_worker_of_their_own() {
+    let mut bench = Bench::new(limits(1, 8));
+    let plain = bench.submit(1);
+    bench.ready(1);
+    bench.finish(1, plain);
+    let other = bench.submit_with(1, |request| {
+        request.env.insert("SOURCE_DATE_EPOCH".into(), "0".into());
+    });
+    bench.ready(2);
+    bench.finish(2, other);
+    bench.submit(1);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "start 2 in 1", "2 runs 2", "1 runs 3"]);
+    assert_eq!(bench.outcome(other), Some("ok".into()));
+}
+
+#[test]
+fn the_kinds_of_failure_are_told_apart() {
+    let kind = |ending: Ending| {
+        let mut bench = Bench::new(limits(1, 8));
+        let request = bench.submit(1);
+        bench.ready(1);
+        bench.gone(1, ending);
+        bench.outcome(request)
+    };
+    assert_eq!(kind(Ending::Violated("x".into())), Some(ErrorKind::ProtocolViolation.to_string()));
+    // Ended for another request's sake: somebody else may run this one.
+    assert_eq!(kind(Ending::Planned), None);
+    assert_eq!(kind(crashed()), None);
+}

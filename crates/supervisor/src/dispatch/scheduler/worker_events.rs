@@ -1,0 +1,240 @@
+//! What workers report.
+
+use tokio::time::Instant;
+
+use super::super::restart::{Permission, Verdict};
+use super::super::workers::{Occupation, PoolKey, WorkerRecord};
+use super::lease::quarantined;
+use super::{Phase, RequestState, Scheduler};
+use crate::error::{ErrorKind, ExitReason, HookError};
+use crate::event::{Event, StopReason, WorkerId};
+use crate::request::RequestId;
+use crate::worker::message::Finished;
+use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
+
+impl Scheduler {
+    /// A worker says something.
+    pub fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
+        let worker = report.worker;
+        match report.event {
+            WorkerEvent::Ready { pid, after } => {
+                self.observe(Event::WorkerReady { worker, pid, after });
+                self.worker_ready(worker, pid, now);
+            }
+            WorkerEvent::Accepted { request } => {
+                if let Some(record) = self.workers.get_mut(worker) {
+                    record.occupation = Occupation::Leased { request, accepted: true };
+                }
+                self.observe(Event::RequestAccepted { request, worker });
+            }
+            WorkerEvent::Finished(finished) => self.worker_finished(worker, *finished, now),
+            WorkerEvent::Idle => self.worker_idle(worker, now),
+            WorkerEvent::Lingers => self.worker_lingers(worker),
+            WorkerEvent::Gone { pid, exit, ending } => self.worker_gone(worker, pid, exit, ending, now),
+            WorkerEvent::Observed(event) => self.observe(event),
+        }
+        self.serve_waiting(now);
+        self.fill();
+        self.stop_all_when_drained();
+    }
+
+    fn worker_ready(&mut self, worker: WorkerId, pid: u32, now: Instant) {
+        let Some(record) = self.workers.get_mut(worker) else { return };
+        record.pid = Some(pid);
+        let Occupation::Starting { request } = record.occupation else { return };
+        let lines = request.and_then(|request| self.requests.get_mut(&request)).and_then(|record| {
+            match std::mem::replace(&mut record.state, RequestState::Visiting) {
+                RequestState::Starting { lines, .. } => Some(lines),
+                other => {
+                    record.state = other;
+                    None
+                }
+            }
+        });
+        match request.zip(lines) {
+            Some((request, lines)) => self.lease(worker, request, lines, now),
+            None => self.rest(worker, now),
+        }
+    }
+
+    fn worker_finished(&mut self, worker: WorkerId, finished: Finished, now: Instant) {
+        let Some(record) = self.workers.get_mut(worker) else { return };
+        if !matches!(record.occupation, Occupation::Leased { request, .. } if request == finished.request) {
+            return;
+        }
+        record.served += 1;
+        self.workers.occupy(worker, Occupation::Sweeping);
+        let info = self.worker_info(worker);
+        self.answer(finished, info, now);
+        // The job slot is free; the tree not before the worker has swept up.
+        self.free_job();
+    }
+
+    fn worker_idle(&mut self, worker: WorkerId, now: Instant) {
+        let Some(record) = self.workers.get(worker) else { return };
+        if record.occupation != Occupation::Sweeping {
+            return;
+        }
+        let pool = record.pool.clone();
+        // It answered and lives: only now has a trial succeeded.
+        if let Some(books) = self.pools.get_mut(&pool) {
+            books.restarts.succeeded();
+        }
+        self.leave_tree(pool.tree.id);
+        self.rest(worker, now);
+    }
+
+    /// A worker without a request: it stays, or is replaced.
+    fn rest(&mut self, worker: WorkerId, now: Instant) {
+        let Some(record) = self.workers.get(worker) else { return };
+        match self.reason_to_stop(record, now) {
+            Some(reason) => {
+                // It was idle for no time at all.
+                self.workers.make_idle(worker, now);
+                self.stop(worker, reason);
+            }
+            None => self.workers.make_idle(worker, now),
+        }
+    }
+
+    pub(super) fn reason_to_stop(&self, record: &WorkerRecord, now: Instant) -> Option<StopReason> {
+        if self.phase != Phase::Open && self.requests.is_empty() {
+            return Some(StopReason::Shutdown);
+        }
+        if record.stale {
+            return Some(StopReason::RecycleRequested);
+        }
+        if record.max_served.is_some_and(|max| record.served >= max) {
+            return Some(StopReason::MaxRequests);
+        }
+        let too_old = |lifetime: crate::limits::Timeout| now - record.started_at >= lifetime.get();
+        self.limits.max_lifetime.is_some_and(too_old).then_some(StopReason::MaxLifetime)
+    }
+
+    /// A worker that was stopped stays as a keeper. It costs nothing but its
+    /// memory, but that has a limit too.
+    fn worker_lingers(&mut self, worker: WorkerId) {
+        if let Some(pid) = self.workers.get(worker).and_then(|record| record.pid) {
+            self.observe(Event::WorkerLingers { worker, pid });
+        }
+        self.workers.occupy(worker, Occupation::Lingering);
+        if self.phase != Phase::Open && self.requests.is_empty() {
+            self.tell(worker, WorkerCommand::Terminate);
+        } else if self.workers.lingering() > self.limits.max_workers.get()
+            && let Some(oldest) = self.workers.oldest_lingering()
+        {
+            self.workers.occupy(oldest, Occupation::Stopping);
+            self.tell(oldest, WorkerCommand::Terminate);
+        }
+    }
+
+    fn worker_gone(
+        &mut self,
+        worker: WorkerId,
+        pid: Option<u32>,
+        exit: Option<ExitReason>,
+        ending: Ending,
+        now: Instant,
+    ) {
+        let Some(record) = self.workers.remove(worker) else { return };
+        if let Some((pid, exit)) = pid.zip(exit.clone()) {
+            self.observe(Event::WorkerExited { worker, pid, exit, planned: ending == Ending::Planned });
+        }
+        match &ending {
+            Ending::Planned => {}
+            Ending::Crashed(reason) | Ending::Violated(reason) => self.pool_failed(&record.pool, reason, now),
+            Ending::StartFailed { reason, lasting } => {
+                let tree = record.pool.tree.path.clone();
+                self.observe(Event::WorkerStartFailed { worker, tree, reason: reason.clone() });
+                // What is wrong for good is said to each request anew; it
+                // costs too little to be guarded against.
+                if !lasting {
+                    self.pool_failed(&record.pool, reason, now);
+                }
+            }
+        }
+        match record.occupation {
+            Occupation::Starting { request: Some(request) } => {
+                self.lost(request, &record.pool, &ending, exit, now);
+                self.release(record.pool.tree.id);
+            }
+            Occupation::Leased { request, .. } => {
+                // An accepted request was answered by its worker's own report.
+                self.lost(request, &record.pool, &ending, exit, now);
+                self.release(record.pool.tree.id);
+            }
+            Occupation::Sweeping => self.leave_tree(record.pool.tree.id),
+            Occupation::Starting { request: None }
+            | Occupation::Idle { .. }
+            | Occupation::Stopping
+            | Occupation::Lingering => {}
+        }
+        self.forget_clean_pools(now);
+    }
+
+    /// The worker of a request died before accepting it.
+    fn lost(&mut self, request: RequestId, pool: &PoolKey, ending: &Ending, exit: Option<ExitReason>, now: Instant) {
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.attempts += 1;
+        record.assigned_at = None;
+        record.leased_at = None;
+        let (kind, reason, again) = match ending {
+            Ending::Planned => (ErrorKind::Interrupted, "its worker was ended".to_owned(), true),
+            Ending::Violated(reason) => (ErrorKind::ProtocolViolation, reason.clone(), false),
+            Ending::Crashed(reason) => (ErrorKind::WorkerCrashed, reason.clone(), record.attempts < Self::MAX_ATTEMPTS),
+            Ending::StartFailed { reason, lasting } => (ErrorKind::WorkerStartFailed, reason.clone(), !lasting),
+        };
+        if !again || matches!(self.phase, Phase::Ending(_)) {
+            let mut error = HookError::new(kind, reason);
+            error.exit = exit;
+            return self.fail(request, error, now);
+        }
+        let attempts = record.attempts;
+        self.observe(Event::RequestRetried { request, reason: reason.clone() });
+        match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
+            Permission::Denied { reason } => self.fail(request, quarantined(&reason), now),
+            // Starts that take longer to fail than the window in which
+            // failures add up are never too many: each request has its limit.
+            _ if attempts > self.limits.max_restarts.max(Self::MAX_ATTEMPTS) => {
+                self.fail(request, HookError::new(kind, reason), now);
+            }
+            Permission::Wait { until } => self.park(request, until),
+            Permission::Granted => self.requeue(request),
+        }
+    }
+
+    fn pool_failed(&mut self, pool: &PoolKey, reason: &str, now: Instant) {
+        let tree = pool.tree.path.clone();
+        let jitter = (self.jitter)();
+        let books = self.pools.entry(pool.clone()).or_default();
+        match books.restarts.failed(reason, &self.limits, jitter, now) {
+            Verdict::Backoff { delay, failures } => self.observe(Event::PoolBackoff { tree, delay, failures }),
+            Verdict::Quarantine { cool_down } => {
+                self.observe(Event::PoolQuarantined { tree, cool_down, reason: reason.to_owned() });
+                self.fail_parked(pool, reason, now);
+            }
+        }
+    }
+
+    /// The pool rests: those who wait for it hear so at once.
+    fn fail_parked(&mut self, pool: &PoolKey, reason: &str, now: Instant) {
+        let mut parked: Vec<RequestId> = self.parked.iter().map(|(_, request)| *request).collect();
+        parked.retain(|request| self.pool_of(*request).as_ref() == Some(pool));
+        for request in parked {
+            self.unpark(request);
+            self.fail(request, quarantined(reason), now);
+        }
+    }
+
+    /// Forgets the pools that would be made anew just as they are, each time
+    /// their number has doubled.
+    fn forget_clean_pools(&mut self, now: Instant) {
+        if self.pools.len() < self.pools_purged_at {
+            return;
+        }
+        let window = self.limits.restart_window.get();
+        let workers = &self.workers;
+        self.pools.retain(|pool, books| !books.restarts.is_clean(window, now) || workers.has_pool(pool));
+        self.pools_purged_at = (2 * self.pools.len()).max(Self::POOLS_KEPT);
+    }
+}

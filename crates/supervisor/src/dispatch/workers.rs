@@ -1,0 +1,173 @@
+//! The workers that live, and which of them are idle.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::event::WorkerId;
+use crate::request::RequestId;
+use crate::tree::Tree;
+use crate::worker::WorkerKey;
+
+/// The workers of one tree that can stand in for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    /// By its path too: a worker enters its tree by the path that it was started
+    /// with, and a folder may be renamed, or its inode be another folder's.
+    pub tree: Arc<Tree>,
+    pub worker: WorkerKey,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupation {
+    /// Becomes ready, for this request if it still wants it.
+    Starting {
+        request: Option<RequestId>,
+    },
+    Idle {
+        turn: u64,
+        since: Instant,
+    },
+    Leased {
+        request: RequestId,
+        accepted: bool,
+    },
+    /// Its request is answered; it sweeps up.
+    Sweeping,
+    Stopping,
+    /// It only keeps what its hooks detached.
+    Lingering,
+}
+
+#[derive(Debug)]
+pub(crate) struct WorkerRecord {
+    pub pool: PoolKey,
+    pub generation: u64,
+    pub occupation: Occupation,
+    pub pid: Option<u32>,
+    pub started_at: Instant,
+    pub served: u32,
+    /// After how many requests it is recycled; its own number, with jitter.
+    pub max_served: Option<u32>,
+    /// It is to be replaced when its hook has ended.
+    pub stale: bool,
+}
+
+/// All workers of a supervisor.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    records: HashMap<WorkerId, WorkerRecord>,
+    /// The idle ones, least recently used first.
+    idle: BTreeMap<u64, WorkerId>,
+    next_id: u64,
+    next_turn: u64,
+    lingering: usize,
+}
+
+impl Workers {
+    pub fn add(&mut self, record: WorkerRecord) -> WorkerId {
+        self.next_id += 1;
+        let id = WorkerId(self.next_id);
+        self.records.insert(id, record);
+        id
+    }
+
+    pub fn get(&self, id: WorkerId) -> Option<&WorkerRecord> {
+        self.records.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: WorkerId) -> Option<&mut WorkerRecord> {
+        self.records.get_mut(&id)
+    }
+
+    /// Gives a worker something else to do; answers with what it did before.
+    pub fn occupy(&mut self, id: WorkerId, occupation: Occupation) -> Option<Occupation> {
+        let record = self.records.get_mut(&id)?;
+        let before = std::mem::replace(&mut record.occupation, occupation);
+        if let Occupation::Idle { turn, .. } = before {
+            self.idle.remove(&turn);
+        }
+        self.lingering -= usize::from(before == Occupation::Lingering);
+        self.lingering += usize::from(occupation == Occupation::Lingering);
+        Some(before)
+    }
+
+    pub fn make_idle(&mut self, id: WorkerId, now: Instant) {
+        self.next_turn += 1;
+        let turn = self.next_turn;
+        if self.occupy(id, Occupation::Idle { turn, since: now }).is_some() {
+            self.idle.insert(turn, id);
+        }
+    }
+
+    /// Forgets a worker; its record says what it was doing.
+    pub fn remove(&mut self, id: WorkerId) -> Option<WorkerRecord> {
+        let record = self.records.remove(&id)?;
+        match record.occupation {
+            Occupation::Idle { turn, .. } => {
+                self.idle.remove(&turn);
+            }
+            Occupation::Lingering => self.lingering -= 1,
+            _ => {}
+        }
+        Some(record)
+    }
+
+    /// Workers that count against the limit.
+    pub fn live(&self) -> usize {
+        self.records.len() - self.lingering
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub fn lingering(&self) -> usize {
+        self.lingering
+    }
+
+    /// The keeper that was the first to become one.
+    pub fn oldest_lingering(&self) -> Option<WorkerId> {
+        self.ids_where(|record| record.occupation == Occupation::Lingering).into_iter().min()
+    }
+
+    /// How many of the live workers are about to leave.
+    pub fn stopping(&self) -> usize {
+        self.records.values().filter(|record| record.occupation == Occupation::Stopping).count()
+    }
+
+    pub fn least_recently_used(&self) -> Option<WorkerId> {
+        self.idle.values().next().copied()
+    }
+
+    /// The most recently used idle worker of a pool: its memory is the warmest.
+    pub fn idle_of(&self, pool: &PoolKey) -> Option<WorkerId> {
+        let idle = self.idle.values().rev();
+        idle.copied().find(|id| self.records.get(id).is_some_and(|record| record.pool == *pool))
+    }
+
+    pub fn has_pool(&self, pool: &PoolKey) -> bool {
+        self.records.values().any(|record| record.pool == *pool)
+    }
+
+    pub fn idle(&self) -> impl Iterator<Item = (WorkerId, &WorkerRecord)> {
+        self.idle.values().filter_map(|id| Some((*id, self.records.get(id)?)))
+    }
+
+    pub fn ids(&self) -> Vec<WorkerId> {
+        self.ids_where(|_| true)
+    }
+
+    pub fn ids_where(&self, test: impl Fn(&WorkerRecord) -> bool) -> Vec<WorkerId> {
+        let mut ids: Vec<WorkerId> =
+            self.records.iter().filter(|(_, record)| test(record)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub fn records_mut(&mut self) -> impl Iterator<Item = &mut WorkerRecord> {
+        self.records.values_mut()
+    }
+}

@@ -1,0 +1,64 @@
+//! What is known of an interpreter, and the environment that it runs in.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// An interpreter that answered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Interpreter {
+    /// What it calls itself (`sys.executable`): absolute, symbolic links not
+    /// resolved, since that would lose a virtual environment.
+    pub executable: PathBuf,
+    /// Major, minor and micro version.
+    pub version: (u32, u32, u32),
+    /// `sys.implementation.name`, `cpython` for example.
+    pub implementation: String,
+    /// `sys.prefix`.
+    pub prefix: PathBuf,
+    /// `sys.base_prefix`; another than `prefix` in a virtual environment.
+    pub base_prefix: PathBuf,
+    /// Where the environment's programs are.
+    pub scripts: PathBuf,
+}
+
+impl Interpreter {
+    /// The oldest version that hookd runs on.
+    pub const OLDEST: (u32, u32) = (3, 7);
+
+    /// Whether it belongs to a virtual environment.
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        self.prefix != self.base_prefix
+    }
+
+    /// Gives `command` the environment of an activated virtual environment:
+    /// its programs first on `PATH`, so that backends find the tools of their
+    /// requirements (PEP 517, "build environment").
+    pub(crate) fn set_environment(&self, command: &mut Command, keep_python_path: bool) {
+        command.env("PATH", self.path(std::env::var_os("PATH")));
+        command.env_remove("PYTHONHOME");
+        if !keep_python_path {
+            command.env_remove("PYTHONPATH");
+        }
+        if self.is_virtual() {
+            command.env("VIRTUAL_ENV", &self.prefix);
+        } else {
+            command.env_remove("VIRTUAL_ENV");
+        }
+    }
+
+    fn path(&self, inherited: Option<OsString>) -> OsString {
+        let mut path = self.scripts.clone().into_os_string();
+        // An empty PATH means the working directory; nobody wants that to grow
+        // out of an unset one.
+        if let Some(inherited) = inherited.filter(|path| !path.is_empty()) {
+            path.push(":");
+            path.push(inherited);
+        }
+        path
+    }
+}

@@ -1,0 +1,238 @@
+//! Asks an interpreter who it is, once for each path and supervisor.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
+use tokio::sync::OnceCell;
+
+use super::Interpreter;
+use crate::process::{Spawner, status};
+
+/// Why an interpreter cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterpreterError {
+    /// There is no such program.
+    #[error("interpreter {path}: no such program; expected a path, or a name on PATH")]
+    NotFound {
+        /// As it was asked for.
+        path: PathBuf,
+    },
+    /// The system cannot run it.
+    #[error("interpreter {path} cannot be started: {source}")]
+    NotStarted {
+        /// As it was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ran, and did not answer as a Python does.
+    #[error("{path} is no Python interpreter that works: it {exit} without an answer{words}")]
+    NoAnswer {
+        /// As it was asked for.
+        path: PathBuf,
+        /// How it ended.
+        exit: String,
+        /// What it wrote to standard error, with a separator; may be empty.
+        words: String,
+    },
+    /// It did not end.
+    #[error("interpreter {path} did not say who it is within {timeout:?}")]
+    TimedOut {
+        /// As it was asked for.
+        path: PathBuf,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
+    /// hookd does not run on it.
+    #[error("interpreter {path} is Python {}.{}: expected {}.{} or newer", version.0, version.1, Interpreter::OLDEST.0, Interpreter::OLDEST.1)]
+    TooOld {
+        /// As it was asked for.
+        path: PathBuf,
+        /// Major, minor and micro version.
+        version: (u32, u32, u32),
+    },
+}
+
+impl InterpreterError {
+    /// Whether asking again would only give the same answer. A program that
+    /// could not be started or did not end may do so on a machine that is less
+    /// loaded.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::NoAnswer { .. } | Self::TooOld { .. } => true,
+            Self::NotStarted { source, .. } => !matches!(
+                source.raw_os_error(),
+                Some(nix::libc::EAGAIN | nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOMEM)
+            ),
+            Self::TimedOut { .. } => false,
+        }
+    }
+}
+
+/// What the interpreter runs. For Python 2 too, whose answer is that it is too
+/// old. The mark tells the answer from what `sitecustomize` may print.
+const QUESTION: &str = r#"
+import json, sys, sysconfig
+answer = {
+    "executable": sys.executable, "version": list(sys.version_info[:3]),
+    "implementation": getattr(getattr(sys, "implementation", None), "name", "unknown"),
+    "prefix": sys.prefix, "base_prefix": getattr(sys, "base_prefix", sys.prefix),
+    "scripts": sysconfig.get_path("scripts"),
+}
+# As bytes: PYTHONIOENCODING may ask for anything.
+out = getattr(sys.stdout, "buffer", sys.stdout)
+out.write(("\n" + "hookpool-interpreter " + json.dumps(answer) + "\n").encode("ascii"))
+out.flush()
+"#;
+const MARK: &str = "hookpool-interpreter ";
+
+type Answer = Result<Arc<Interpreter>, Arc<InterpreterError>>;
+type Cell = Arc<OnceCell<Answer>>;
+
+/// The interpreters that have answered. Whoever asks for one that is being
+/// asked waits for the same answer.
+#[derive(Clone, Default)]
+pub(crate) struct Interpreters {
+    /// Locked for a look-up only, never across a wait.
+    cells: Arc<Mutex<HashMap<PathBuf, Cell>>>,
+}
+
+impl Interpreters {
+    /// The interpreter that `python`, a path or a name on PATH, stands for. A
+    /// failure is the answer for all who waited for it, and not remembered.
+    pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Answer {
+        let cell = self.cells().entry(python.to_owned()).or_default().clone();
+        let answer = cell.get_or_init(|| async { probe(spawner, python, timeout).await.map_err(Arc::new) }).await;
+        if answer.is_err() {
+            let mut cells = self.cells();
+            if cells.get(python).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
+                cells.remove(python);
+            }
+        }
+        answer.clone()
+    }
+
+    fn cells(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Cell>> {
+        self.cells.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+async fn probe(spawner: &Spawner, python: &Path, timeout: Duration) -> Result<Arc<Interpreter>, InterpreterError> {
+    let path = find(python).ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
+    let mut command = Command::new(&path);
+    // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
+    command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = spawner
+        .spawn(command)
+        .await
+        .map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
+    let pid = child.id();
+    let mut child = child;
+    let outcome = tokio::time::timeout(timeout, ask(&mut child)).await;
+    // It may be still there; until it was waited for, its pid is its own.
+    let _ = child.kill().await;
+    if let Some(pid) = pid {
+        spawner.forget(pid).await;
+    }
+    let (exit, stdout, stderr) = outcome
+        .map_err(|_| InterpreterError::TimedOut { path: python.to_owned(), timeout })?
+        .map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
+    let interpreter = answer(&stdout).ok_or_else(|| no_answer(python, exit, &stderr))?;
+    let (major, minor, _) = interpreter.version;
+    if (major, minor) < Interpreter::OLDEST {
+        return Err(InterpreterError::TooOld { path: python.to_owned(), version: interpreter.version });
+    }
+    Ok(Arc::new(interpreter))
+}
+
+async fn ask(child: &mut Child) -> io::Result<(ExitStatus, String, String)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = tokio::join!(read(stdout), read(stderr));
+    Ok((child.wait().await?, stdout, stderr))
+}
+
+/// Reads to the end and keeps what fits: something that is no Python may write
+/// for ever.
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> String {
+    const LIMIT: u64 = 64 * 1024;
+    let Some(pipe) = pipe else { return String::new() };
+    let mut bytes = Vec::new();
+    let _ = pipe.take(LIMIT).read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn answer(stdout: &str) -> Option<Interpreter> {
+    let line = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK))?;
+    let interpreter: Interpreter = serde_json::from_str(line).ok()?;
+    interpreter.executable.is_absolute().then_some(interpreter)
+}
+
+fn no_answer(python: &Path, exit: ExitStatus, stderr: &str) -> InterpreterError {
+    let last = stderr.trim().lines().last().unwrap_or_default();
+    let words = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
+    let exit = status::exit_reason(exit).to_string();
+    InterpreterError::NoAnswer { path: python.to_owned(), exit, words }
+}
+
+/// The absolute path of a program, symbolic links not resolved.
+fn find(python: &Path) -> Option<PathBuf> {
+    if python.components().count() > 1 || python.is_absolute() {
+        let path = std::path::absolute(python).ok()?;
+        return path.exists().then_some(path);
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(python)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::ChildSettings;
+
+    async fn get(python: &Path) -> Answer {
+        let spawner = Spawner::start(ChildSettings::default()).unwrap();
+        Interpreters::default().get(&spawner, python, Duration::from_secs(20)).await
+    }
+
+    fn script(text: &str) -> tempfile::TempPath {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        file.into_temp_path()
+    }
+
+    #[tokio::test]
+    async fn python3_says_who_it_is() {
+        let interpreter = get(Path::new("python3")).await.unwrap();
+        assert!(interpreter.executable.is_absolute());
+        assert!(interpreter.version >= (3, 7, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_python_is_named() {
+        let error = get(Path::new("/no/such/python")).await.unwrap_err();
+        assert!(matches!(*error, InterpreterError::NotFound { .. }) && error.is_lasting(), "{error}");
+        let error = get(&script("#!/bin/sh\necho garbage; echo sorry >&2; exit 3\n")).await.unwrap_err();
+        assert!(error.to_string().contains("exited with code 3 without an answer; its last words: sorry"), "{error}");
+        let old = "#!/bin/sh\necho noise\necho 'hookpool-interpreter {\"executable\": \"/usr/bin/python2\", \"version\": \
+                   [2, 7, 18], \"implementation\": \"unknown\", \"prefix\": \"/usr\", \"base_prefix\": \"/usr\", \
+                   \"scripts\": \"/usr/bin\"}'\n";
+        let error = get(&script(old)).await.unwrap_err();
+        assert!(error.to_string().ends_with("is Python 2.7: expected 3.7 or newer"), "{error}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Folders that nobody else may look into or write to.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a folder is not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// It belongs to another user, who could change what is in it.
+    #[error("{path} belongs to user {owner}: expected a folder of user {expected}")]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The number of the user that it belongs to.
+        owner: u32,
+        /// The number of the user that this process runs as.
+        expected: u32,
+    },
+    /// Others may write to it.
+    #[error("{path} can be written by others (mode {mode:04o}): expected a folder that only its owner can write")]
+    Writable {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is something else than a folder.
+    #[error("{path} is not a folder")]
+    NotAFolder {
+        /// What is not a folder.
+        path: PathBuf,
+    },
+    /// The system says no.
+    #[error("cannot make or use the folder {path}: {source}")]
+    System {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes the folder, 0700, with its parents, or checks the one that is there:
+/// it must belong to this user, and nobody else may write to it.
+///
+/// # Errors
+/// [`FolderError`], which names the folder.
+pub fn private_folder(path: &Path) -> Result<(), FolderError> {
+    let system = |source| FolderError::System { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(system)?;
+    // Of the folder itself, not of what a symbolic link points to: whoever can
+    // change the link decides where we write.
+    let metadata = std::fs::symlink_metadata(path).map_err(system)?;
+    if !metadata.is_dir() {
+        return Err(FolderError::NotAFolder { path: path.to_owned() });
+    }
+    let (owner, expected) = (metadata.uid(), nix::unistd::geteuid().as_raw());
+    if owner != expected {
+        return Err(FolderError::Foreign { path: path.to_owned(), owner, expected });
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(FolderError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_a_private_folder_and_accepts_it_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        private_folder(&path).unwrap();
+        private_folder(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn refuses_what_others_can_write_and_what_is_no_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let open = parent.path().join("open");
+        private_folder(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(private_folder(&open).unwrap_err().to_string().contains("0777"));
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(parent.path(), &link).unwrap();
+        assert!(matches!(private_folder(&link), Err(FolderError::NotAFolder { .. })));
+    }
+}

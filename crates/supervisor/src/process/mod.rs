@@ -1,0 +1,9 @@
+//! Processes: how they are started, named when they end, and found when their
+//! parent died before them.
+
+pub(crate) mod children;
+pub mod open_files;
+pub(crate) mod spawner;
+pub(crate) mod status;
+
+pub(crate) use spawner::{ChildSettings, Spawner};

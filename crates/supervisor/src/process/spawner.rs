@@ -1,0 +1,180 @@
+//! The thread that starts every child process, and sweeps up orphans.
+//!
+//! One thread, for two reasons. A child's parent-death signal is sent when the
+//! *thread* that started it ends (prctl(2)), so that thread must live as long
+//! as the supervisor. And a sweep must never see a child that is started but
+//! not yet known: starting and sweeping in turn, they cannot.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::resource::{Resource, setrlimit};
+use tokio::process::Child;
+use tokio::sync::oneshot;
+
+use super::children;
+use super::open_files::OpenFilesLimit;
+
+/// What the children of a supervisor get.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChildSettings {
+    /// The limit of open files that they have in place of the supervisor's own.
+    pub open_files: Option<OpenFilesLimit>,
+    /// Whether this process adopts, and kills, what dead workers leave behind.
+    pub subreaper: bool,
+}
+
+enum Order {
+    Start {
+        command: Box<Command>,
+        reply: oneshot::Sender<io::Result<Child>>,
+    },
+    /// The process was waited for: its pid may be anybody's now.
+    Forget {
+        pid: u32,
+    },
+    Sweep {
+        reply: oneshot::Sender<Vec<u32>>,
+    },
+}
+
+/// The way to the thread; the thread ends when the last one is dropped.
+#[derive(Clone)]
+pub(crate) struct Spawner {
+    orders: async_channel::Sender<Order>,
+}
+
+impl Spawner {
+    /// Starts the thread. To be called within the runtime that the children's
+    /// pipes shall belong to.
+    pub fn start(settings: ChildSettings) -> io::Result<Self> {
+        if settings.subreaper {
+            become_subreaper()?;
+        }
+        // Workers send one order each at a time and wait for its reply.
+        let (orders, inbox) = async_channel::bounded(64);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new().name("hookpool-spawner".into()).spawn(move || {
+            let _context = runtime.enter();
+            SpawnerThread { settings, known: children::children().into_iter().map(|pid| (pid, 1)).collect() }
+                .run(&inbox);
+        })?;
+        Ok(Self { orders })
+    }
+
+    /// Starts a process in a session of its own, that dies when the supervisor
+    /// does while the process has not said otherwise.
+    pub async fn spawn(&self, command: Command) -> io::Result<Child> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Start { command: Box::new(command), reply }).await;
+        answer.await.unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes has ended")))
+    }
+
+    /// To be told once a process of [`Spawner::spawn`] has been waited for.
+    pub async fn forget(&self, pid: u32) {
+        let _ = self.orders.send(Order::Forget { pid }).await;
+    }
+
+    /// Kills what dead workers left behind; answers with the pids.
+    pub async fn sweep(&self) -> Vec<u32> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Sweep { reply }).await;
+        answer.await.unwrap_or_default()
+    }
+}
+
+struct SpawnerThread {
+    settings: ChildSettings,
+    /// Children that are not orphans: our own, and those that this process had
+    /// before (whoever `exec`s a program hands its children on).
+    /// By pid, and how often: a pid may be given anew before we are told that
+    /// its former process was waited for.
+    known: HashMap<u32, usize>,
+}
+
+impl SpawnerThread {
+    fn run(mut self, inbox: &async_channel::Receiver<Order>) {
+        while let Ok(order) = inbox.recv_blocking() {
+            match order {
+                Order::Start { command, reply } => self.start(*command, reply),
+                Order::Forget { pid } => {
+                    self.forget(pid);
+                }
+                Order::Sweep { reply } => {
+                    let killed = if self.settings.subreaper { children::kill_unknown(&self.known) } else { Vec::new() };
+                    let _ = reply.send(killed);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, mut command: Command, reply: oneshot::Sender<io::Result<Child>>) {
+        prepare(&mut command, self.settings.open_files);
+        #[expect(clippy::disallowed_methods, reason = "this is the spawner's thread")]
+        let outcome = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+        let pid = outcome.as_ref().ok().and_then(Child::id);
+        if let Some(pid) = pid {
+            *self.known.entry(pid).or_default() += 1;
+        }
+        // A caller that is gone drops the child here, which kills it.
+        if reply.send(outcome).is_err()
+            && let Some(pid) = pid
+        {
+            self.forget(pid);
+        }
+    }
+
+    fn forget(&mut self, pid: u32) {
+        if let Some(count) = self.known.get_mut(&pid) {
+            *count -= 1;
+            if *count == 0 {
+                self.known.remove(&pid);
+            }
+        }
+    }
+}
+
+fn prepare(command: &mut Command, open_files: Option<OpenFilesLimit>) {
+    let parent = nix::unistd::getpid();
+    let in_child = move || {
+        nix::unistd::setsid()?;
+        die_with_parent(parent)?;
+        if let Some(limit) = open_files {
+            setrlimit(Resource::RLIMIT_NOFILE, limit.soft, limit.hard)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec in a process with threads only
+    // async-signal-safe calls are allowed; setsid, prctl, getppid and setrlimit
+    // are bare system calls, and nothing allocates.
+    unsafe {
+        command.pre_exec(in_child);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    // The parent may have died before the call above took effect.
+    if nix::unistd::getppid() != parent {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_parent: nix::unistd::Pid) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn become_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn become_subreaper() -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What a caller asks for.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use hookd_protocol::Hook;
+use serde_json::{Map, Value};
+
+use crate::limits::Timeout;
+
+/// The number of a request, unique within its supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(crate) u64);
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// One hook to run in one source tree.
+///
+/// Made by [`HookRequest::new`]; the fields that remain are then set as needed.
+#[derive(Clone, Debug)]
+pub struct HookRequest {
+    /// The source tree; a relative path is relative to the working directory
+    /// of this process.
+    pub tree: PathBuf,
+    /// The hook.
+    pub hook: Hook,
+    /// The backend's import path, in place of `build-system.build-backend`.
+    pub backend: Option<String>,
+    /// In place of `build-system.backend-path`; relative to the tree.
+    pub backend_path: Option<Vec<PathBuf>>,
+    /// The hook's argument of this name (PEP 517); relative to the working
+    /// directory of this process.
+    pub wheel_directory: Option<PathBuf>,
+    /// As `wheel_directory`.
+    pub sdist_directory: Option<PathBuf>,
+    /// As `wheel_directory`.
+    pub metadata_directory: Option<PathBuf>,
+    /// The hook's `config_settings`.
+    pub config_settings: Option<Map<String, Value>>,
+    /// The interpreter, in place of the supervisor's own.
+    pub python: Option<PathBuf>,
+    /// Environment variables to add for this request. Such a request runs in a
+    /// worker of its own, because modules read them at import.
+    pub env: BTreeMap<OsString, OsString>,
+    /// Higher goes first, within a tree and between trees.
+    pub priority: i32,
+    /// In place of [`Limits::hook_timeout`](crate::Limits::hook_timeout).
+    pub timeout: Option<Timeout>,
+}
+
+impl HookRequest {
+    /// A request for `hook` in `tree` with nothing else set.
+    #[must_use]
+    pub fn new(tree: impl Into<PathBuf>, hook: Hook) -> Self {
+        Self {
+            tree: tree.into(),
+            hook,
+            backend: None,
+            backend_path: None,
+            wheel_directory: None,
+            sdist_directory: None,
+            metadata_directory: None,
+            config_settings: None,
+            python: None,
+            env: BTreeMap::new(),
+            priority: 0,
+            timeout: None,
+        }
+    }
+}

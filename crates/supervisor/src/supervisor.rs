@@ -1,0 +1,221 @@
+//! The handle of a supervisor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hookd_protocol::Hook;
+use nix::sys::signal::Signal;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+
+use crate::builder::Builder;
+use crate::dispatch::message::{Command, Delivery, Submission};
+use crate::error::{ErrorKind, HookError};
+use crate::request::{HookRequest, RequestId};
+use crate::response::{CapturedOutput, Response, Timing};
+use crate::ticket::Ticket;
+use crate::tree::Tree;
+use crate::worker::output::CaptureFiles;
+
+/// Why a request was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// As many requests as [`Limits::queue_size`](crate::Limits::queue_size)
+    /// allows are unanswered.
+    #[error("{limit} requests are unanswered, which is the limit (--queue-size)")]
+    QueueFull {
+        /// The limit.
+        limit: usize,
+    },
+    /// The supervisor is ending.
+    #[error("the supervisor is ending and admits nothing more")]
+    Closed,
+}
+
+impl SubmitError {
+    /// The kind of error that a response would have.
+    #[must_use]
+    pub fn kind(self) -> ErrorKind {
+        match self {
+            Self::QueueFull { .. } => ErrorKind::QueueFull,
+            Self::Closed => ErrorKind::Interrupted,
+        }
+    }
+}
+
+/// A signal that ends a supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndSignal {
+    /// SIGINT, the terminal's Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+/// Runs hooks through pools of workers. Cheap to clone; all clones are the same
+/// supervisor.
+///
+/// When the last one is dropped, what was admitted is still answered, then
+/// the workers end.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub commands: async_channel::Sender<Command>,
+    pub cancellations: async_channel::Sender<RequestId>,
+    /// One place for each request that may be unanswered.
+    pub places: Arc<Semaphore>,
+    pub queue_size: usize,
+    pub next_id: AtomicU64,
+    pub finished: watch::Receiver<bool>,
+}
+
+impl Supervisor {
+    /// A supervisor to be.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Admits a request; waits while the queue is full.
+    ///
+    /// A tree that does not exist is no error here: the ticket resolves with
+    /// it. Looks at the tree's folder, which on a file system that hangs may
+    /// block.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`].
+    pub async fn submit(&self, request: HookRequest) -> Result<Ticket, SubmitError> {
+        let place = self.shared.places.clone().acquire_owned().await.map_err(|_| SubmitError::Closed)?;
+        let (ticket, submission) = self.prepare(request, place);
+        if let Some(submission) = submission {
+            self.shared.commands.send(Command::Submit(submission)).await.map_err(|_| SubmitError::Closed)?;
+        }
+        Ok(ticket)
+    }
+
+    /// Admits a request if the queue has a place.
+    ///
+    /// # Errors
+    /// [`SubmitError::QueueFull`] and [`SubmitError::Closed`].
+    pub fn try_submit(&self, request: HookRequest) -> Result<Ticket, SubmitError> {
+        let limit = self.shared.queue_size;
+        let place = self.shared.places.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => SubmitError::QueueFull { limit },
+            TryAcquireError::Closed => SubmitError::Closed,
+        })?;
+        let (ticket, submission) = self.prepare(request, place);
+        if let Some(submission) = submission {
+            self.shared.commands.try_send(Command::Submit(submission)).map_err(|error| match error {
+                // Tickets that were dropped leave their places before the
+                // dispatcher has seen their requests.
+                async_channel::TrySendError::Full(_) => SubmitError::QueueFull { limit },
+                async_channel::TrySendError::Closed(_) => SubmitError::Closed,
+            })?;
+        }
+        Ok(ticket)
+    }
+
+    /// The ticket of a request, and what the dispatcher gets; nothing where the
+    /// answer is clear already.
+    fn prepare(&self, request: HookRequest, place: OwnedSemaphorePermit) -> (Ticket, Option<Box<Submission>>) {
+        let id = RequestId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket {
+            id,
+            tree: request.tree.clone(),
+            hook: request.hook,
+            reply: answer,
+            cancellations: self.shared.cancellations.clone(),
+            settled: false,
+            _place: place,
+        };
+        match Tree::find(&request.tree) {
+            Ok(tree) => (ticket, Some(Box::new(Submission { id, request, tree: Arc::new(tree), reply }))),
+            Err(error) => {
+                let response = refused(id, request.tree, request.hook, error);
+                // The ticket is right here.
+                let _ = reply.send(Delivery { response, files: CaptureFiles::default() });
+                (ticket, None)
+            }
+        }
+    }
+
+    /// Replaces every worker; no request is lost. What SIGHUP asks for.
+    pub async fn recycle(&self) {
+        self.command(Command::Recycle).await;
+    }
+
+    /// Stops the processes of all running hooks (SIGSTOP) and starts no
+    /// others; returns once the workers have been told. Deadlines do not run.
+    pub async fn suspend(&self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let (told, mut all_told) = mpsc::channel(1);
+        self.command(Command::Suspend { told }).await;
+        // Nothing is ever sent: the channel ends when all clones are dropped. A
+        // worker that does not read does not keep the others from stopping.
+        let _ = tokio::time::timeout(PATIENCE, all_told.recv()).await;
+    }
+
+    /// Goes on after [`Supervisor::suspend`].
+    pub async fn resume(&self) {
+        self.command(Command::Resume).await;
+    }
+
+    /// Ends everything in good order: admits nothing more, sends `signal` to
+    /// the running hooks, answers all requests with
+    /// [`ErrorKind::Interrupted`], and kills after the grace period what has
+    /// not ended.
+    pub async fn interrupt(&self, signal: EndSignal) {
+        self.shared.places.close();
+        let signal = match signal {
+            EndSignal::Interrupt => Signal::SIGINT,
+            EndSignal::Terminate => Signal::SIGTERM,
+        };
+        self.command(Command::Interrupt(signal)).await;
+    }
+
+    /// Ends everything now.
+    pub async fn terminate(&self) {
+        self.shared.places.close();
+        self.command(Command::Terminate).await;
+    }
+
+    /// Admits nothing more, and waits until everything is answered and no
+    /// process of the supervisor is left.
+    pub async fn drain(&self) {
+        self.shared.places.close();
+        self.command(Command::Drain).await;
+        self.finished().await;
+    }
+
+    /// Waits until the supervisor has ended, for whatever reason.
+    pub async fn finished(&self) {
+        let mut finished = self.shared.finished.clone();
+        // The sender is dropped by a dispatcher that has ended.
+        let _ = finished.wait_for(|finished| *finished).await;
+    }
+
+    async fn command(&self, command: Command) {
+        // A dispatcher that is gone has nothing left to be told.
+        let _ = self.shared.commands.send(command).await;
+    }
+}
+
+fn refused(id: RequestId, tree: PathBuf, hook: Hook, error: HookError) -> Response {
+    Response {
+        id,
+        tree,
+        hook,
+        outcome: Err(error),
+        worker: None,
+        timing: Timing::default(),
+        stdout: CapturedOutput::default(),
+        stderr: CapturedOutput::default(),
+    }
+}

@@ -1,0 +1,159 @@
+//! The `[build-system]` table of `pyproject.toml` (PEP 517 and 518).
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{ErrorKind, HookError};
+use crate::request::HookRequest;
+
+/// Which backend runs the hooks of a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BuildBackend {
+    /// Import path; `None` is setuptools' legacy backend, as PEP 517 says for
+    /// trees that name none.
+    pub import_path: Option<String>,
+    /// Folders of an in-tree backend, relative to the tree.
+    pub backend_path: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Pyproject {
+    #[serde(rename = "build-system")]
+    build_system: Option<BuildSystem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "a table")]
+struct BuildSystem {
+    /// Mandatory (PEP 518). What it lists is the environment's matter; that it
+    /// is there and well-formed is checked here.
+    requires: Option<Vec<String>>,
+    build_backend: Option<String>,
+    backend_path: Option<OneOrMany>,
+}
+
+/// PEP 517 asks for a list; flit_core 2.3.0, for one, has a plain string.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a list of folders")]
+enum OneOrMany {
+    One(PathBuf),
+    Many(Vec<PathBuf>),
+}
+
+impl BuildBackend {
+    /// The backend that `request` names, or the one of the tree's own
+    /// `pyproject.toml` where the request leaves it open.
+    ///
+    /// To be called with the tree's lock held: hatch-mypyc renames
+    /// `pyproject.toml` while it builds, and without the file every tree looks
+    /// like a legacy setuptools project.
+    pub fn of(request: &HookRequest, tree: &Path) -> Result<Self, HookError> {
+        if let (Some(backend), Some(path)) = (&request.backend, &request.backend_path) {
+            return Ok(Self { import_path: Some(backend.clone()), backend_path: path.clone() });
+        }
+        let own = Self::read(tree)?;
+        Ok(Self {
+            import_path: request.backend.clone().or(own.import_path),
+            backend_path: request.backend_path.clone().unwrap_or(own.backend_path),
+        })
+    }
+
+    fn read(tree: &Path) -> Result<Self, HookError> {
+        let path = tree.join("pyproject.toml");
+        match read_regular_file(&path) {
+            Ok(bytes) => Self::parse(&bytes).map_err(|reason| invalid(&path, &reason)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(invalid(&path, &format!("it cannot be read: {error}"))),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| format!("expected UTF-8, found another byte after {} bytes", error.valid_up_to()))?;
+        // The specification of TOML leaves a byte order mark open; Windows
+        // editors write it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let pyproject: Pyproject = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let Some(table) = pyproject.build_system else { return Ok(Self::default()) };
+        if table.requires.is_none() {
+            return Err("the table [build-system] has no `requires`, which PEP 518 makes mandatory".into());
+        }
+        Ok(Self {
+            import_path: table.build_backend,
+            backend_path: match table.backend_path {
+                None => Vec::new(),
+                Some(OneOrMany::One(folder)) => vec![folder],
+                Some(OneOrMany::Many(folders)) => folders,
+            },
+        })
+    }
+}
+
+/// Reads a file that is one: opening a named pipe would wait for its writer, and
+/// a device may never end. Trees come from anywhere.
+fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    const LIMIT: u64 = 16 * 1024 * 1024;
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    if metadata.len() > LIMIT {
+        return Err(io::Error::other(format!("it has {} bytes, expected at most {LIMIT}", metadata.len())));
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn invalid(path: &Path, reason: &str) -> HookError {
+    HookError::new(ErrorKind::InvalidPyproject, format!("{}: {reason}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<BuildBackend, String> {
+        BuildBackend::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn the_tables_that_occur() {
+        let legacy = BuildBackend::default();
+        assert_eq!(parse("[project]\nname = 'x'").unwrap(), legacy);
+        assert_eq!(parse("[build-system]\nrequires = []").unwrap(), legacy);
+        let flit =
+            parse("[build-system]\nrequires = []\nbuild-backend = 'flit_core.build_thyself'\nbackend-path = '.'");
+        assert_eq!(flit.unwrap().backend_path, [PathBuf::from(".")]);
+        let poetry =
+            parse("[build-system]\nrequires = []\nbuild-backend = 'a:b'\nbackend-path = ['src', 'x']").unwrap();
+        assert_eq!(poetry.import_path.as_deref(), Some("a:b"));
+        assert_eq!(poetry.backend_path, [PathBuf::from("src"), PathBuf::from("x")]);
+        assert_eq!(parse("\u{feff}[build-system]\nrequires = []").unwrap(), legacy);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().join("pyproject.toml");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let error = BuildBackend::read(tree.path()).unwrap_err();
+        assert!(error.message.contains("expected a regular file"), "{}", error.message);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_eq!(BuildBackend::read(tree.path()).unwrap_err().kind, ErrorKind::InvalidPyproject);
+    }
+
+    #[test]
+    fn the_tables_that_are_refused() {
+        assert!(parse("[build-system]\nbuild-backend = 'x'").unwrap_err().contains("requires"));
+        assert!(parse("[build-system]\nrequires = 'x'").is_err());
+        assert!(parse("[build-system").is_err());
+        assert!(BuildBackend::parse(b"\xff").unwrap_err().contains("UTF-8"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Which tree a path names: the folder itself, not its spelling.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{ErrorKind, HookError};
+
+/// The folder by device and inode, so that two spellings of one path share a
+/// queue, and a folder that replaced another does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TreeId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// A source tree that existed when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tree {
+    pub id: TreeId,
+    /// Absolute, symbolic links resolved.
+    pub path: PathBuf,
+}
+
+impl Tree {
+    /// Looks at the folder that `path` names.
+    pub fn find(path: &Path) -> Result<Self, HookError> {
+        let canonical = path.canonicalize().map_err(|error| invalid(path, &error.to_string()))?;
+        let metadata = canonical.metadata().map_err(|error| invalid(path, &error.to_string()))?;
+        if !metadata.is_dir() {
+            return Err(invalid(path, "it is not a folder"));
+        }
+        Ok(Self { id: TreeId::of(&metadata), path: canonical })
+    }
+}
+
+impl TreeId {
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// The folder is not the one that the request named when it was submitted.
+pub(crate) fn replaced(path: &Path) -> HookError {
+    invalid(path, "it was replaced by another folder while the request waited")
+}
+
+pub(crate) fn invalid(path: &Path, reason: &str) -> HookError {
+    HookError::new(
+        ErrorKind::InvalidSource,
+        format!("source tree {}: expected a folder that can be read: {reason}", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_spellings_of_one_folder_are_one_tree() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        assert_eq!(Tree::find(folder.path()).unwrap(), Tree::find(&link).unwrap());
+    }
+
+    #[test]
+    fn a_file_and_a_missing_path_are_no_trees() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Tree::find(file.path()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidSource);
+        assert!(error.message.contains("not a folder"), "{}", error.message);
+        let error = Tree::find(Path::new("/no/such/tree")).unwrap_err();
+        assert!(error.message.contains("/no/such/tree"), "{}", error.message);
+    }
+}

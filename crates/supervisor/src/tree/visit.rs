@@ -1,0 +1,71 @@
+//! What is done at a tree before a hook of it may run: take its lock, read
+//! which backend it wants, put the request into lines. In that order, and
+//! before every hook.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hookd_protocol::HookCall;
+
+use super::identity::replaced;
+use super::lock::{self, BusyTree, TreeLock, TryLock};
+use super::{BuildBackend, Tree};
+use crate::error::{ErrorKind, HookError};
+use crate::request::HookRequest;
+
+/// What a visit found.
+#[derive(Debug)]
+pub(crate) enum Visit {
+    /// A hook may run; these are its lines. `lock` is `None` where the caller
+    /// held it already.
+    Ready { lock: Option<TreeLock>, lines: Vec<u8> },
+    /// Another process works in the tree.
+    Busy(BusyTree),
+    /// This request cannot run.
+    Failed { lock: Option<TreeLock>, error: HookError },
+}
+
+/// Visits a tree. Blocking: file system only, no waiting for anybody.
+pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, fallback_folder: &Path) -> Visit {
+    let lock = if locked {
+        // The lock is the folder's; the path may lead to another by now.
+        match Tree::find(&tree.path) {
+            Ok(now) if now.id == tree.id => None,
+            Ok(_) => return Visit::Failed { lock: None, error: replaced(&tree.path) },
+            Err(error) => return Visit::Failed { lock: None, error },
+        }
+    } else {
+        match lock::try_lock(tree, fallback_folder) {
+            Ok(TryLock::Locked(lock)) => Some(lock),
+            Ok(TryLock::Busy(busy)) => return Visit::Busy(busy),
+            Err(error) => return Visit::Failed { lock: None, error },
+        }
+    };
+    match lines(tree, request) {
+        Ok(lines) => Visit::Ready { lock, lines },
+        Err(error) => Visit::Failed { lock, error },
+    }
+}
+
+fn lines(tree: &Tree, request: &HookRequest) -> Result<Vec<u8>, HookError> {
+    let backend = BuildBackend::of(request, &tree.path)?;
+    let call = HookCall {
+        hook: request.hook,
+        build_backend: backend.import_path,
+        backend_path: backend.backend_path,
+        wheel_directory: absolute(request.wheel_directory.as_deref())?,
+        sdist_directory: absolute(request.sdist_directory.as_deref())?,
+        metadata_directory: absolute(request.metadata_directory.as_deref())?,
+        config_settings: request.config_settings.clone(),
+    };
+    call.encode().map_err(|error| HookError::new(ErrorKind::MalformedHookArgument, error.to_string()))
+}
+
+/// Paths of a request are relative to this process, those of the protocol to
+/// the tree: from here on they are absolute.
+fn absolute(path: Option<&Path>) -> Result<Option<PathBuf>, HookError> {
+    let Some(path) = path else { return Ok(None) };
+    std::path::absolute(path).map(Some).map_err(|error: io::Error| {
+        HookError::new(ErrorKind::MalformedHookArgument, format!("path {}: {error}", path.display()))
+    })
+}

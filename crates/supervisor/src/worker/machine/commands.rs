@@ -1,0 +1,77 @@
+//! What the dispatcher tells a worker.
+
+use hookd_protocol::Action;
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use super::{Effect, Effects, Health, Machine, Phase};
+use crate::request::RequestId;
+use crate::worker::deadline::Cause;
+use crate::worker::message::{Ending, Lease};
+use crate::worker::running::Running;
+
+impl Machine {
+    pub fn lease(&mut self, lease: Lease, now: Instant) -> Effects {
+        match self.phase {
+            Phase::Idle => self.begin(lease, now),
+            // It is on its way out: the dispatcher learns that the request was
+            // not accepted when the worker is gone.
+            _ => Effects::new(),
+        }
+    }
+
+    pub fn cancel(&mut self, request: RequestId, now: Instant) -> Effects {
+        match &self.phase {
+            Phase::Running(running) if running.request == request => self.end_hook(Cause::Cancelled, now),
+            _ => Effects::new(),
+        }
+    }
+
+    pub fn interrupt(&mut self, signal: Signal, now: Instant) -> Effects {
+        match self.phase {
+            Phase::Running(_) => self.end_hook(Cause::Interrupted(signal), now),
+            Phase::Idle => self.stop(now),
+            Phase::Starting { .. } | Phase::Finishing { .. } => self.terminate(Ending::Planned, now),
+            Phase::Stopping { .. } | Phase::Lingering | Phase::Terminating { .. } => Effects::new(),
+        }
+    }
+
+    pub fn stop(&mut self, now: Instant) -> Effects {
+        match self.phase {
+            Phase::Idle => {
+                self.ending = Some(Ending::Planned);
+                self.health = Health::Off;
+                self.phase = Phase::Stopping { give_up_at: now + self.limits.health_timeout.get() };
+                vec![Effect::Write(Action::Shutdown.encode())]
+            }
+            Phase::Starting { .. } => self.terminate(Ending::Planned, now),
+            _ => Effects::new(),
+        }
+    }
+
+    pub fn suspend(&mut self, now: Instant) -> Effects {
+        if self.suspended_at.is_some() {
+            return Effects::new();
+        }
+        self.suspended_at = Some(now);
+        // Also while the request is not accepted: the line stands behind the
+        // request's own, and so meets its hook.
+        self.hook_signal(Signal::SIGSTOP)
+    }
+
+    pub fn resume(&mut self, now: Instant) -> Effects {
+        let Some(since) = self.suspended_at.take() else { return Effects::new() };
+        self.postpone(now - since);
+        self.hook_signal(Signal::SIGCONT)
+    }
+
+    fn begin(&mut self, lease: Lease, now: Instant) -> Effects {
+        self.phase = Phase::Running(Box::new(Running::new(lease.request, lease.timeout, now)));
+        self.schedule_health(now);
+        let mut effects = vec![Effect::Write(lease.lines)];
+        if self.suspended_at.is_some() {
+            effects.extend(self.hook_signal(Signal::SIGSTOP));
+        }
+        effects
+    }
+}

@@ -1,0 +1,179 @@
+//! What a worker says, by its messages and by its end.
+
+use hookd_protocol::{Failure, Message};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::time::Health;
+use super::{Effect, Effects, Machine, Phase, answered};
+use crate::error::{ExitReason, HookError};
+use crate::event::Event;
+use crate::worker::message::Ending;
+
+impl Machine {
+    pub fn message(&mut self, message: Message, now: Instant) -> Effects {
+        match message {
+            Message::Ready => self.ready(now),
+            Message::Stdout(path) => match &mut self.phase {
+                Phase::Running(running) if running.accepted_at.is_none() => {
+                    running.accept(path, now);
+                    vec![Effect::Accepted(running.request)]
+                }
+                _ => self.unexpected("STDOUT", now),
+            },
+            Message::Stderr(path) => match &mut self.phase {
+                Phase::Running(running) => {
+                    running.stderr = Some(path);
+                    Effects::new()
+                }
+                _ => self.unexpected("STDERR", now),
+            },
+            Message::HookStarted(_) => match &mut self.phase {
+                Phase::Running(running) => {
+                    running.started = true;
+                    vec![Effect::HookStarted]
+                }
+                _ => self.unexpected("HOOK", now),
+            },
+            Message::Ok(value) => self.finish(Ok(value), now),
+            Message::Error(failure) => match &mut self.phase {
+                Phase::Running(running) if running.failure.is_none() => {
+                    running.failure = Some(failure);
+                    Effects::new()
+                }
+                _ => self.unexpected("ERROR", now),
+            },
+            Message::Traceback(text) => self.traceback(text, now),
+            Message::Fatal(failure) => self.fatal(&failure),
+            Message::Pong(token) => self.pong(&token, now),
+            Message::Debug(text) => vec![Effect::Observe(Event::WorkerLog { worker: self.id, line: text })],
+            Message::Keeping(_) => {
+                self.keeper = true;
+                Effects::new()
+            }
+            Message::Shutdown if self.keeper && matches!(self.phase, Phase::Stopping { .. }) => {
+                self.phase = Phase::Lingering;
+                vec![Effect::Lingers]
+            }
+            Message::Expect(_) | Message::Imported(_) | Message::Shutdown | Message::Unknown { .. } => Effects::new(),
+        }
+    }
+
+    /// The worker wrote something that is no message, or none that can come now.
+    pub fn violation(&mut self, reason: &str, now: Instant) -> Effects {
+        let reason = format!("the worker violated the protocol: {reason}");
+        let mut effects = vec![Effect::Observe(Event::ProtocolViolated { worker: self.id, reason: reason.clone() })];
+        effects.extend(self.terminate(Ending::Violated(reason), now));
+        effects
+    }
+
+    pub fn output_ended(&mut self, now: Instant) -> Effects {
+        self.output_ended = true;
+        if self.exit.is_some() {
+            return self.gone(now);
+        }
+        match self.phase {
+            Phase::Terminating { .. } | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
+            // Most likely it has died; its exit says how. If not, it is of no
+            // use without its output.
+            _ => {
+                self.drain_until = Some(now + Self::DRAIN_TIME);
+                Effects::new()
+            }
+        }
+    }
+
+    pub fn exited(&mut self, exit: ExitReason, now: Instant) -> Effects {
+        self.exit = Some(exit);
+        if self.output_ended {
+            return self.gone(now);
+        }
+        self.drain_until = Some(now + Self::DRAIN_TIME);
+        Effects::new()
+    }
+
+    fn ready(&mut self, now: Instant) -> Effects {
+        let mut effects = Effects::new();
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Starting { .. } => {
+                self.was_ready = true;
+                effects.push(Effect::Ready);
+            }
+            Phase::Finishing { .. } => effects.push(Effect::Idle),
+            Phase::Running(running) if running.failure.is_some() => {
+                effects.push(answered(running.answer_failure(None, now)));
+                effects.push(Effect::Idle);
+            }
+            other => {
+                self.phase = other;
+                return match self.phase {
+                    Phase::Idle | Phase::Running(_) => self.unexpected("READY", now),
+                    _ => Effects::new(),
+                };
+            }
+        }
+        if let Some(ending) = self.ending.clone() {
+            // It was signalled, too late for its hook: it will die of that.
+            effects.retain(|effect| !matches!(effect, Effect::Idle));
+            effects.extend(self.terminate(ending, now));
+            return effects;
+        }
+        self.schedule_health(now);
+        effects
+    }
+
+    fn finish(&mut self, outcome: Result<Value, HookError>, now: Instant) -> Effects {
+        let give_up_at = now + self.limits.health_timeout.get();
+        match std::mem::replace(&mut self.phase, Phase::Finishing { give_up_at }) {
+            Phase::Running(running) if running.failure.is_none() => {
+                vec![answered(running.answer(outcome, now))]
+            }
+            other => {
+                self.phase = other;
+                self.unexpected("OK", now)
+            }
+        }
+    }
+
+    fn traceback(&mut self, text: String, now: Instant) -> Effects {
+        let give_up_at = now + self.limits.health_timeout.get();
+        match std::mem::replace(&mut self.phase, Phase::Finishing { give_up_at }) {
+            Phase::Running(running) if running.failure.is_some() => {
+                vec![answered(running.answer_failure(Some(text), now))]
+            }
+            // Of a FATAL, for instance: for the log.
+            other => {
+                self.phase = other;
+                vec![Effect::Observe(Event::WorkerLog { worker: self.id, line: text })]
+            }
+        }
+    }
+
+    fn fatal(&mut self, failure: &Failure<String>) -> Effects {
+        let reason = format!("the worker gave up: {failure}");
+        let ending = if self.was_ready {
+            Ending::Crashed(reason.clone())
+        } else {
+            Ending::StartFailed { reason: reason.clone(), lasting: false }
+        };
+        self.ending.get_or_insert(ending);
+        vec![Effect::Observe(Event::WorkerLog { worker: self.id, line: reason })]
+    }
+
+    fn unexpected(&mut self, kind: &str, now: Instant) -> Effects {
+        match self.phase {
+            // Its last words do not matter any more.
+            Phase::Terminating { .. } | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
+            _ => self.violation(&format!("{kind} came where it cannot come"), now),
+        }
+    }
+
+    fn pong(&mut self, token: &str, now: Instant) -> Effects {
+        if let Health::DueAt { token: expected, .. } = self.health
+            && token == expected.to_string()
+        {
+            self.schedule_health(now);
+        }
+        Effects::new()
+    }
+}

@@ -1,0 +1,140 @@
+//! What a worker does next: every decision, and no doing.
+//!
+//! The machine is told what happened and answers with effects. It never waits
+//! and never touches a process, so its whole table can be tested without one.
+
+mod commands;
+mod hook_end;
+mod messages;
+mod time;
+mod worker_end;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use self::time::Health;
+use super::message::Ending;
+use super::running::{Answer, Running};
+use crate::error::ExitReason;
+use crate::event::{Event, WorkerId};
+use crate::limits::Limits;
+use crate::request::RequestId;
+use crate::response::Isolation;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Write this to the worker.
+    Write(Vec<u8>),
+    /// Close the worker's input.
+    CloseInput,
+    /// Send this signal to the worker itself.
+    SignalWorker(Signal),
+    /// Send this signal to the process group that the worker leads. With
+    /// isolation `hook` the worker is alone in it.
+    SignalGroup(Signal),
+    /// The worker became ready.
+    Ready,
+    /// The request was accepted.
+    Accepted(RequestId),
+    /// A process runs the request's hook.
+    HookStarted,
+    /// The request has its answer.
+    Answered(Box<Answer>),
+    /// The worker can take another request.
+    Idle,
+    /// The worker stays as a keeper.
+    Lingers,
+    /// The worker is gone.
+    Gone(Ending),
+    /// Something that only observers need.
+    Observe(Event),
+}
+
+/// Where a worker is in its life.
+#[derive(Debug)]
+enum Phase {
+    Starting {
+        give_up_at: Instant,
+    },
+    Idle,
+    Running(Box<Running>),
+    /// The answer was given; the worker sweeps up and will be ready again.
+    Finishing {
+        give_up_at: Instant,
+    },
+    /// It was asked to shut down.
+    Stopping {
+        give_up_at: Instant,
+    },
+    Lingering,
+    /// Its input is closed: it kills what it started, and exits. After
+    /// `kill_at` it gets SIGKILL.
+    Terminating {
+        kill_at: Option<Instant>,
+    },
+}
+
+pub(crate) struct Machine {
+    id: WorkerId,
+    isolation: Isolation,
+    limits: Limits,
+    phase: Phase,
+    health: Health,
+    next_token: u64,
+    suspended_at: Option<Instant>,
+    /// The worker said that processes outlive its hooks.
+    keeper: bool,
+    /// Why it is ending, once that is known.
+    ending: Option<Ending>,
+    was_ready: bool,
+    exit: Option<ExitReason>,
+    output_ended: bool,
+    /// After the exit, how long the rest of the output is waited for.
+    drain_until: Option<Instant>,
+}
+
+type Effects = Vec<Effect>;
+
+impl Machine {
+    /// How long a worker whose input was closed may take to kill what it
+    /// started and exit.
+    const TERMINATION_TIME: Duration = Duration::from_secs(2);
+    /// How long the output of a dead worker is waited for: what it wrote is in
+    /// the pipe already; only a descendant that holds the pipe delays its end.
+    const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+    pub fn new(id: WorkerId, isolation: Isolation, limits: Limits, now: Instant) -> Self {
+        let give_up_at = now + limits.startup_timeout.get();
+        Self {
+            id,
+            isolation,
+            limits,
+            phase: Phase::Starting { give_up_at },
+            health: Health::Off,
+            next_token: 1,
+            suspended_at: None,
+            keeper: false,
+            ending: None,
+            was_ready: false,
+            exit: None,
+            output_ended: false,
+            drain_until: None,
+        }
+    }
+
+    /// Whether the line may be anything: what interpreters print while they
+    /// start (`sitecustomize`, `.pth` files) comes before the first READY.
+    pub fn tolerates_noise(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. })
+    }
+}
+
+fn answered(answer: Answer) -> Effect {
+    Effect::Answered(Box::new(answer))
+}

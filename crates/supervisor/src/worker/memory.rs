@@ -1,0 +1,63 @@
+//! How much memory a hook and its descendants use.
+
+use std::collections::HashMap;
+use std::fs;
+
+use crate::process::children::parent_of;
+
+/// Bytes that all descendants of `worker` use, and the worker itself with
+/// `with_worker`: the sum of their proportional set sizes, in which shared
+/// pages count once.
+///
+/// Of the worker's descendants, not of the hook's: what lost its parent was
+/// adopted by the worker.
+pub(crate) fn used(worker: u32, with_worker: bool) -> u64 {
+    let family = descendants(worker);
+    let own = if with_worker { proportional_set_size(worker) } else { 0 };
+    own + family.into_iter().map(proportional_set_size).sum::<u64>()
+}
+
+fn descendants(ancestor: u32) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        if let Some(parent) = parent_of(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        let own = children.remove(&parent).unwrap_or_default();
+        parents.extend(&own);
+        found.extend(own);
+    }
+    found
+}
+
+/// proc(5), `/proc/[pid]/smaps_rollup`; zero for a process that is gone.
+fn proportional_set_size(pid: u32) -> u64 {
+    let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return 0 };
+    let kibibytes = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "no supervisor runs in this test")]
+    fn counts_a_child_and_this_process() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let own = std::process::id();
+        assert!(descendants(own).contains(&child.id()));
+        assert!(used(own, true) > used(own, false));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}

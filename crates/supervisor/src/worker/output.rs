@@ -1,0 +1,163 @@
+//! What a hook wrote: in its capture files until its caller takes the response.
+//!
+//! So the memory is bounded whatever hooks write and however slow callers are:
+//! what waits lies on the disk, and there no more than the ends that are kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::response::CapturedOutput;
+
+/// The capture files of a hook that has ended; deleted when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct CaptureFiles {
+    stdout: Option<CaptureFile>,
+    stderr: Option<CaptureFile>,
+}
+
+#[derive(Debug)]
+struct CaptureFile {
+    path: PathBuf,
+    /// Whether the start of the output was cut off already.
+    cut: bool,
+}
+
+impl CaptureFiles {
+    /// The files of a hook that has just ended, each cut to the end that is
+    /// kept.
+    ///
+    /// On the spot: the capture folder is ours, on a local disk, and what was
+    /// just written is in memory. A thread for it would cost more than the work.
+    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>) -> Self {
+        Self { stdout: stdout.and_then(CaptureFile::cut), stderr: stderr.and_then(CaptureFile::cut) }
+    }
+
+    /// Standard output and standard error. Files that are not there, because
+    /// the hook was not accepted or deleted them, are empty output.
+    pub fn read(&self) -> (CapturedOutput, CapturedOutput) {
+        let read = |file: &Option<CaptureFile>| file.as_ref().map(CaptureFile::read).unwrap_or_default();
+        (read(&self.stdout), read(&self.stderr))
+    }
+}
+
+impl CaptureFile {
+    /// Nothing where there is no output: the file is deleted already then.
+    fn cut(path: PathBuf) -> Option<Self> {
+        let length = path.symlink_metadata().map_or(0, |metadata| metadata.len());
+        let whole = Self { path, cut: false };
+        match length {
+            0 => None,
+            _ if length <= CapturedOutput::LIMIT as u64 => Some(whole),
+            _ => Some(whole.with_end_only()),
+        }
+    }
+
+    fn with_end_only(mut self) -> Self {
+        // To a new file: what the hook left behind may still hold the old one.
+        let mut end = self.path.clone().into_os_string();
+        end.push(".end");
+        let end = PathBuf::from(end);
+        match copy_end(&self.path, &end) {
+            Ok(()) => {
+                let _ = std::fs::remove_file(std::mem::replace(&mut self.path, end));
+                self.cut = true;
+            }
+            // A full disk, perhaps: the whole file serves as well.
+            Err(_) => {
+                let _ = std::fs::remove_file(&end);
+            }
+        }
+        self
+    }
+
+    fn read(&self) -> CapturedOutput {
+        let mut output = read_end(&self.path).unwrap_or_default();
+        output.truncated |= self.cut;
+        output
+    }
+}
+
+impl Drop for CaptureFile {
+    fn drop(&mut self) {
+        // Left to the end of the capture folder where it fails.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens a capture file, if it still is one: the hook knows its path, and may
+/// have put a named pipe or a link in its place.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    Ok(file)
+}
+
+fn copy_end(from: &Path, to: &Path) -> io::Result<()> {
+    let end = read_end(from)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?.write_all(&end.tail)
+}
+
+fn read_end(path: &Path) -> io::Result<CapturedOutput> {
+    let mut file = open(path)?;
+    let limit = CapturedOutput::LIMIT as u64;
+    let length = file.metadata()?.len();
+    if length == 0 {
+        return Ok(CapturedOutput::default());
+    }
+    let truncated = length > limit;
+    if truncated {
+        file.seek(SeekFrom::Start(length - limit))?;
+    }
+    let mut tail = Vec::new();
+    // Bounded, because what the hook left behind may still be writing.
+    file.take(limit).read_to_end(&mut tail)?;
+    Ok(CapturedOutput { tail, truncated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_end_and_deletes_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
+        let mut text = vec![b'a'; 10];
+        text.extend("é".repeat(CapturedOutput::LIMIT / 2).as_bytes());
+        text.push(b'!');
+        std::fs::write(&stdout, &text).unwrap();
+        std::fs::write(&stderr, b"\xff short").unwrap();
+        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr));
+        assert!(!stdout.exists());
+        let (stdout, stderr) = files.read();
+        assert!(stdout.truncated && !stderr.truncated);
+        assert_eq!(stdout.tail.len(), CapturedOutput::LIMIT);
+        assert!(stdout.text().starts_with('é') && stdout.text().ends_with("é!"));
+        assert_eq!(stderr.text(), "\u{fffd} short");
+        drop(files);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_hook_put_in_the_place_of_its_files_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link) = (folder.path().join("out"), folder.path().join("err"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        let files = CaptureFiles::of(Some(pipe), Some(link));
+        assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
+        drop(files);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn files_that_are_gone_are_empty_output() {
+        let files = CaptureFiles::of(Some("/no/such/file".into()), None);
+        assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
+    }
+}

@@ -1,0 +1,90 @@
+//! The pipes of a worker: bytes in and out, buffered, without meaning.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::ChildStdin;
+
+/// The worker's input. What is written waits in memory (one request at most,
+/// and a few control lines), so that a worker that is slow to read never
+/// keeps us from reading what it writes.
+pub(crate) struct Input {
+    pipe: Option<ChildStdin>,
+    waiting: Vec<u8>,
+    written: usize,
+}
+
+impl Input {
+    pub fn new(pipe: ChildStdin) -> Self {
+        Self { pipe: Some(pipe), waiting: Vec::new(), written: 0 }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.pipe.is_some() {
+            self.waiting.extend_from_slice(bytes);
+        }
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn close(&mut self) {
+        self.pipe = None;
+        self.waiting = Vec::new();
+        self.written = 0;
+    }
+
+    /// Writes some of what waits; pends while nothing does.
+    ///
+    /// Cancel-safe: `write` either has written and says so, or has not.
+    pub async fn make_progress(&mut self) {
+        let Some(pipe) = self.pipe.as_mut().filter(|_| self.written < self.waiting.len()) else {
+            return std::future::pending().await;
+        };
+        match pipe.write(&self.waiting[self.written..]).await {
+            Ok(count) => {
+                self.written += count;
+                if self.written == self.waiting.len() {
+                    // A request of megabytes does not keep its memory.
+                    self.waiting = Vec::new();
+                    self.written = 0;
+                }
+            }
+            // The worker closed its end. How it ended is told by its output
+            // and its exit; a broken pipe says nothing that those do not.
+            Err(_) => self.close(),
+        }
+    }
+}
+
+/// One of the worker's outputs.
+pub(crate) struct Output<R> {
+    pipe: Option<R>,
+    buffer: Box<[u8]>,
+}
+
+impl<R: AsyncRead + Unpin> Output<R> {
+    pub fn new(pipe: R, buffer: usize) -> Self {
+        Self { pipe: Some(pipe), buffer: vec![0; buffer].into_boxed_slice() }
+    }
+
+    /// The next bytes; none at the end, and pends after it.
+    ///
+    /// Cancel-safe: `read` either has read and says so, or has not.
+    pub async fn next(&mut self) -> &[u8] {
+        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
+        let count = loop {
+            match pipe.read(&mut self.buffer).await {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break 0,
+            }
+        };
+        if count == 0 {
+            self.pipe = None;
+        }
+        &self.buffer[..count]
+    }
+}

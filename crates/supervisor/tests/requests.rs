@@ -1,0 +1,349 @@
+//! Requests from submission to answer, with real workers and small backends.
+
+mod support;
+
+use hookpool_supervisor::{EndSignal, ErrorKind, Hook, Isolation, Limits, QueueSize, SubmitError};
+use serde_json::json;
+use std::num::NonZeroUsize;
+use support::{Pool, fifo, held_fifo, milliseconds, read_fifo, seconds};
+
+/// Says on the named pipe `running` that it runs, and waits.
+const WAITING: &str = "
+import os, signal
+def get_requires_for_build_wheel(config_settings=None):
+    with open('running', 'w') as pipe:
+        pipe.write(str(os.getpid()))
+    while True:
+        signal.pause()
+";
+
+const PLAIN: &str = "
+def get_requires_for_build_wheel(config_settings=None):
+    print('to stdout')
+    return ['a>1', 'b']
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    raise ValueError('not today')
+";
+
+fn one_job() -> Limits {
+    Limits { grace_period: Some(seconds(1)), ..Limits::for_jobs(NonZeroUsize::MIN) }
+}
+
+fn waiting_tree(pool: &Pool, name: &str) -> std::path::PathBuf {
+    let tree = pool.real_tree(name, WAITING);
+    fifo(&tree.join("running"));
+    tree
+}
+
+#[tokio::test]
+async fn results_errors_and_output() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    let response = pool.run(&tree).await;
+    assert_eq!(response.outcome.unwrap(), json!(["a>1", "b"]));
+    assert_eq!(response.stdout.text(), "to stdout\n");
+    assert!(response.timing.hook.is_some() && response.timing.queued.is_some() && response.timing.start.is_some());
+
+    let mut request = pool.request(&tree);
+    request.hook = Hook::BuildWheel;
+    let error = pool.supervisor.submit(request).await.unwrap().await.outcome.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::HookRuntimeError);
+    assert_eq!(error.exception.as_deref(), Some("ValueError"));
+    assert!(error.message.contains("not today") && error.traceback.unwrap().contains("backend.py"));
+
+    let mut request = pool.request(&tree);
+    request.hook = Hook::PrepareMetadataForBuildWheel;
+    let error = pool.supervisor.submit(request).await.unwrap().await.outcome.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::MalformedHookArgument);
+    assert!(error.message.contains("metadata_directory"), "{}", error.message);
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn what_the_request_names_goes_before_pyproject_toml() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    std::fs::write(tree.join("pyproject.toml"), "this is not TOML").unwrap();
+    let error = pool.run(&tree).await.outcome.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidPyproject);
+    let mut request = pool.request(&tree);
+    request.backend = Some("backend".into());
+    request.backend_path = Some(vec![".".into()]);
+    assert!(pool.supervisor.submit(request).await.unwrap().await.outcome.is_ok());
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn f20_a_tree_that_is_gone_or_another_never_gives_the_old_answer() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    assert!(pool.run(&tree).await.outcome.is_ok());
+    std::fs::remove_dir_all(&tree).unwrap();
+    let error = pool.run(&tree).await.outcome.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidSource);
+    // Perhaps with the same inode: the worker that stands in the old folder
+    // must not answer for the new one.
+    let again = pool.real_tree("tree", &PLAIN.replace("a>1", "new"));
+    assert_eq!(pool.run(&again).await.outcome.unwrap(), json!(["new", "b"]));
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn f15_a_dropped_ticket_frees_its_slot_wherever_the_request_is() {
+    let pool = Pool::real(one_job()).await;
+    let (busy, plain) = (waiting_tree(&pool, "busy"), pool.real_tree("plain", PLAIN));
+    let running = pool.supervisor.submit(pool.request(&busy)).await.unwrap();
+    let queued = pool.supervisor.submit(pool.request(&plain)).await.unwrap();
+    read_fifo(busy.join("running")).await;
+    drop(queued);
+    drop(running);
+    // The only job slot is free again, and the hook is gone.
+    assert!(pool.run(&plain).await.outcome.is_ok());
+    let starting = pool.supervisor.submit(pool.request(&pool.real_tree("other", PLAIN))).await.unwrap();
+    pool.events.wait_for("WorkerStarting", 3).await;
+    drop(starting);
+    assert!(pool.run(&plain).await.outcome.is_ok());
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_ticket_still_resolves() {
+    let pool = Pool::real(one_job()).await;
+    let tree = waiting_tree(&pool, "tree");
+    let mut running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    let mut queued = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    read_fifo(tree.join("running")).await;
+    queued.cancel();
+    assert_eq!(queued.await.outcome.unwrap_err().kind, ErrorKind::Cancelled);
+    running.cancel();
+    running.cancel();
+    let response = running.await;
+    assert_eq!(response.outcome.unwrap_err().kind, ErrorKind::Cancelled);
+    assert!(response.worker.is_some());
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn a_request_cancelled_at_any_moment_of_its_start_ends_soon() {
+    // The grace period is an hour: only a signal that reaches its hook ends it.
+    let pool = Pool::real(Limits { grace_period: Some(seconds(3600)), ..one_job() }).await;
+    let tree = pool.real_tree("tree", "import time\ndef get_requires_for_build_wheel(c=None):\n time.sleep(3600)\n");
+    for event in ["WorkerStarting", "WorkerReady", "RequestAccepted"] {
+        let before = pool.events.count(event);
+        let mut ticket = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+        if pool.events.count("WorkerReady") == 0 || event == "RequestAccepted" {
+            pool.events.wait_for(event, before + 1).await;
+        }
+        ticket.cancel();
+        assert_eq!(ticket.await.outcome.unwrap_err().kind, ErrorKind::Cancelled);
+    }
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn f28_a_deadline_takes_the_whole_process_group() {
+    let pool = Pool::real(one_job()).await;
+    let backend = "
+import os, signal, subprocess, sys
+def get_requires_for_build_wheel(config_settings=None):
+    subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        signal.pause()
+";
+    let tree = pool.real_tree("tree", backend);
+    let mut request = pool.request(&tree);
+    request.timeout = Some(support::milliseconds(300));
+    let response = pool.supervisor.submit(request).await.unwrap().await;
+    assert_eq!(response.outcome.unwrap_err().kind, ErrorKind::HookTimeout);
+    // The worker lives on.
+    let mut request = pool.request(&tree);
+    request.backend = Some("json".into());
+    request.backend_path = Some(Vec::new());
+    let again = pool.supervisor.submit(request).await.unwrap().await;
+    assert_eq!(again.outcome.unwrap_err().kind, ErrorKind::UnsupportedHook);
+    assert_eq!(again.worker, response.worker);
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn an_interruption_answers_everything_and_leaves_nothing() {
+    for signal in [EndSignal::Interrupt, EndSignal::Terminate] {
+        let pool = Pool::real(one_job()).await;
+        let tree = waiting_tree(&pool, "tree");
+        let running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+        let queued = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+        read_fifo(tree.join("running")).await;
+        pool.supervisor.interrupt(signal).await;
+        assert_eq!(queued.await.outcome.unwrap_err().kind, ErrorKind::Interrupted);
+        assert_eq!(running.await.outcome.unwrap_err().kind, ErrorKind::Interrupted);
+        assert!(matches!(pool.supervisor.submit(pool.request(&tree)).await, Err(SubmitError::Closed)));
+        pool.supervisor.finished().await;
+        pool.nothing_is_left();
+    }
+}
+
+#[tokio::test]
+async fn termination_does_not_wait_for_the_grace_period() {
+    let pool = Pool::real(Limits { grace_period: Some(seconds(3600)), ..one_job() }).await;
+    let backend = WAITING.replace("while True", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True");
+    let tree = pool.real_tree("tree", &backend);
+    fifo(&tree.join("running"));
+    let running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    read_fifo(tree.join("running")).await;
+    pool.supervisor.interrupt(EndSignal::Terminate).await;
+    pool.supervisor.terminate().await;
+    assert_eq!(running.await.outcome.unwrap_err().kind, ErrorKind::Interrupted);
+    pool.supervisor.finished().await;
+    pool.nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_or_waits() {
+    let limits = Limits { queue_size: QueueSize::new(1).unwrap(), ..one_job() };
+    let pool = Pool::real(limits).await;
+    let (busy, plain) = (waiting_tree(&pool, "busy"), pool.real_tree("plain", PLAIN));
+    let running = pool.supervisor.try_submit(pool.request(&busy)).unwrap();
+    assert!(matches!(pool.supervisor.try_submit(pool.request(&plain)), Err(SubmitError::QueueFull { limit: 1 })));
+    read_fifo(busy.join("running")).await;
+    let waiting = tokio::spawn({
+        let (supervisor, request) = (pool.supervisor.clone(), pool.request(&plain));
+        async move { supervisor.submit(request).await.unwrap().await }
+    });
+    drop(running);
+    assert!(waiting.await.unwrap().outcome.is_ok());
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn a_supervisor_without_handles_answers_what_it_has_and_ends() {
+    let mut pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    let ticket = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    let other = Pool::real(one_job()).await;
+    // The last handle of the first supervisor goes.
+    pool.supervisor = other.supervisor.clone();
+    assert!(ticket.await.outcome.is_ok());
+    pool.events.wait_for("WorkerExited", 1).await;
+    pool.nothing_is_left();
+    other.end().await;
+}
+
+#[tokio::test]
+async fn f50_a_killed_worker_takes_its_hook_along() {
+    let pool = Pool::real(one_job()).await;
+    // The end of the pipe is the end of the hook, which holds it: without a
+    // subreaper nobody here could wait for the hook itself.
+    let backend = WAITING.replace("with open('running', 'w') as pipe:", "pipe = open('running', 'w', 1)\n    if pipe:");
+    let tree = pool.real_tree("tree", &backend.replace("str(os.getpid())", "'%d\\n' % os.getpid()"));
+    fifo(&tree.join("running"));
+    let running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    let (hook, death) = held_fifo(tree.join("running")).await;
+    let workers: Vec<u32> = pool.live_processes().into_iter().filter(|pid| *pid != hook).collect();
+    assert_eq!(workers.len(), 1);
+    let worker = nix::unistd::Pid::from_raw(i32::try_from(workers[0]).unwrap());
+    nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_eq!(running.await.outcome.unwrap_err().kind, ErrorKind::WorkerCrashed);
+    death.await;
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn idle_workers_are_ended_after_the_idle_timeout() {
+    let pool = Pool::real(Limits { idle_timeout: Some(seconds(1)), ..one_job() }).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    assert_eq!(pool.run(&tree).await.worker.unwrap().generation, 1);
+    pool.events.wait_for("WorkerExited", 1).await;
+    assert!(pool.live_processes().is_empty());
+    assert_eq!(pool.run(&tree).await.worker.unwrap().generation, 2);
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn f20_a_folder_that_was_renamed_never_gets_the_answer_of_its_successor() {
+    let pool = Pool::real(one_job()).await;
+    let first = pool.real_tree("one", PLAIN);
+    assert!(pool.run(&first).await.outcome.is_ok());
+    let renamed = pool.path("two");
+    std::fs::rename(&first, &renamed).unwrap();
+    let successor = pool.real_tree("one", &PLAIN.replace("a>1", "successor"));
+    assert_eq!(pool.run(&renamed).await.outcome.unwrap(), json!(["a>1", "b"]));
+    assert_eq!(pool.run(&successor).await.outcome.unwrap(), json!(["successor", "b"]));
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_pyproject_toml_costs_its_own_request() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.tree("tree", "");
+    fifo(&tree.join("pyproject.toml"));
+    assert_eq!(pool.run(&tree).await.outcome.unwrap_err().kind, ErrorKind::InvalidPyproject);
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn output_waits_for_its_caller_without_stopping_the_others() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", "def get_requires_for_build_wheel(c=None):\n print('x' * 100_000)\n return []\n");
+    let mut tickets = Vec::new();
+    for _ in 0..30 {
+        tickets.push(pool.supervisor.submit(pool.request(&tree)).await.unwrap());
+    }
+    // The last one first, and after the end of everything else.
+    pool.supervisor.drain().await;
+    while let Some(ticket) = tickets.pop() {
+        let response = ticket.await;
+        assert!(response.stdout.truncated && response.stdout.tail.len() == 64 * 1024);
+    }
+    pool.nothing_is_left();
+}
+
+#[tokio::test]
+async fn an_interruption_ends_what_was_suspended() {
+    let pool = Pool::real(Limits { grace_period: Some(milliseconds(100)), ..one_job() }).await;
+    let backend = WAITING.replace("while True", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True");
+    let tree = pool.real_tree("tree", &backend);
+    fifo(&tree.join("running"));
+    let running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    read_fifo(tree.join("running")).await;
+    pool.supervisor.suspend().await;
+    pool.supervisor.interrupt(EndSignal::Terminate).await;
+    assert_eq!(running.await.outcome.unwrap_err().kind, ErrorKind::Interrupted);
+    pool.supervisor.finished().await;
+    pool.nothing_is_left();
+}
+
+#[tokio::test]
+async fn what_was_said_last_counts_even_if_nobody_stays() {
+    let pool = Pool::real(Limits { grace_period: Some(seconds(3600)), ..one_job() }).await;
+    let backend = WAITING.replace("while True", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True");
+    let tree = pool.real_tree("tree", &backend);
+    fifo(&tree.join("running"));
+    let running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    read_fifo(tree.join("running")).await;
+    pool.supervisor.interrupt(EndSignal::Terminate).await;
+    pool.supervisor.terminate().await;
+    let Pool { supervisor, events, folder: _folder, .. } = pool;
+    drop(supervisor);
+    assert_eq!(running.await.outcome.unwrap_err().kind, ErrorKind::Interrupted);
+    events.wait_for("WorkerExited", 1).await;
+}
+
+#[tokio::test]
+async fn the_memory_limit_holds_with_both_isolations() {
+    for isolation in [Isolation::Hook, Isolation::None] {
+        let limits = Limits { hook_memory_limit: std::num::NonZeroU64::new(64 << 20), ..one_job() };
+        let pool = Pool::start(limits, |builder| builder.isolation(isolation)).await;
+        let backend = "
+import signal
+def get_requires_for_build_wheel(config_settings=None):
+    held = b'x' * (200 << 20)
+    while True:
+        signal.pause()
+";
+        let error = pool.run(&pool.real_tree("tree", backend)).await.outcome.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::HookCrashed);
+        assert!(error.message.contains("67108864"), "{}", error.message);
+        pool.end().await;
+    }
+}

@@ -1,0 +1,184 @@
+//! What the integration tests share: trees, a supervisor of fake or real
+//! workers, and the check that nothing is left behind.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hookpool_supervisor::{Builder, Event, Hook, HookRequest, Limits, Response, Supervisor, Timeout, WorkerProgram};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+/// The variable that marks every process of a test.
+const MARKER: &str = "HOOKPOOL_TEST_MARKER";
+
+/// A supervisor with folders of its own, whose processes carry a mark.
+pub struct Pool {
+    pub supervisor: Supervisor,
+    pub events: Events,
+    pub folder: TempDir,
+    pub mark: String,
+}
+
+impl Pool {
+    /// With fake workers, which run the `script.py` of their tree.
+    pub async fn fake(limits: Limits) -> Self {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_worker.py");
+        Self::start(limits, |builder| builder.worker_program(WorkerProgram::at(program))).await
+    }
+
+    /// With real ones.
+    pub async fn real(limits: Limits) -> Self {
+        Self::start(limits, |builder| builder).await
+    }
+
+    pub async fn start(limits: Limits, change: impl FnOnce(Builder) -> Builder) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let events = Events::default();
+        let builder = Supervisor::builder()
+            .limits(limits)
+            .cache_folder(folder.path().join("cache"))
+            .capture_folder(folder.path().join("capture"))
+            .observer(events.clone());
+        let supervisor = change(builder).start().await.unwrap();
+        let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { supervisor, events, folder, mark }
+    }
+
+    /// A tree whose fake worker runs this script.
+    pub fn tree(&self, name: &str, script: &str) -> PathBuf {
+        let tree = self.folder.path().join(name);
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("script.py"), script).unwrap();
+        tree
+    }
+
+    /// A tree with a backend of its own.
+    pub fn real_tree(&self, name: &str, backend: &str) -> PathBuf {
+        let tree = self.tree(name, "");
+        let table = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n";
+        std::fs::write(tree.join("pyproject.toml"), table).unwrap();
+        std::fs::write(tree.join("backend.py"), backend).unwrap();
+        tree
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn request(&self, tree: &Path) -> HookRequest {
+        let mut request = HookRequest::new(tree, Hook::GetRequiresForBuildWheel);
+        request.env.insert(MARKER.into(), self.mark.clone().into());
+        request
+    }
+
+    pub async fn run(&self, tree: &Path) -> Response {
+        self.supervisor.submit(self.request(tree)).await.unwrap().await
+    }
+
+    /// Ends the supervisor; nothing of it may be left.
+    pub async fn end(self) {
+        self.supervisor.drain().await;
+        self.nothing_is_left();
+    }
+
+    pub fn nothing_is_left(&self) {
+        let left = processes_marked(&self.mark);
+        assert!(left.is_empty(), "processes are left: {left:?}");
+        let captured: Vec<_> = std::fs::read_dir(self.path("capture")).unwrap().flatten().collect();
+        assert!(captured.is_empty(), "files are left: {captured:?}");
+    }
+
+    pub fn live_processes(&self) -> Vec<u32> {
+        processes_marked(&self.mark)
+    }
+}
+
+/// Processes that have this mark in their environment; zombies have none, so
+/// children of this process are looked at too.
+fn processes_marked(mark: &str) -> Vec<u32> {
+    let line = format!("{MARKER}={mark}");
+    let has_mark = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == line.as_bytes())
+    };
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
+}
+
+/// Everything that happened, and a way to wait for more.
+#[derive(Clone, Default)]
+pub struct Events {
+    seen: Arc<Mutex<Vec<String>>>,
+    more: Arc<Notify>,
+}
+
+impl hookpool_supervisor::Observer for Events {
+    fn observe(&self, event: &Event) {
+        self.seen.lock().unwrap().push(format!("{event:?}"));
+        self.more.notify_waiters();
+    }
+}
+
+impl Events {
+    pub fn count(&self, name: &str) -> usize {
+        self.seen.lock().unwrap().iter().filter(|event| event.starts_with(name)).count()
+    }
+
+    /// Waits until as many events of this name were seen.
+    pub async fn wait_for(&self, name: &str, count: usize) {
+        let wait = async {
+            loop {
+                let more = self.more.notified();
+                tokio::pin!(more);
+                more.as_mut().enable();
+                if self.count(name) >= count {
+                    return;
+                }
+                more.await;
+            }
+        };
+        let outcome = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        outcome.unwrap_or_else(|_| panic!("{name} was not seen {count} times: {:#?}", self.seen.lock().unwrap()));
+    }
+}
+
+pub fn seconds(seconds: u64) -> Timeout {
+    Timeout::from_secs(seconds)
+}
+
+pub fn milliseconds(milliseconds: u64) -> Timeout {
+    Timeout::new(Duration::from_millis(milliseconds)).unwrap()
+}
+
+/// A named pipe on which a hook says that it runs: opening it for reading waits
+/// for that.
+pub fn fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+}
+
+/// Reads what a process wrote to a named pipe, once it has closed it.
+pub async fn read_fifo(path: PathBuf) -> String {
+    tokio::task::spawn_blocking(move || std::fs::read_to_string(path).unwrap()).await.unwrap()
+}
+
+/// Reads a pid from a named pipe whose writer then holds it; with it comes a
+/// future that waits for the writer's end.
+pub async fn held_fifo(path: PathBuf) -> (u32, impl Future<Output = ()>) {
+    let read_pid = move || {
+        let mut pipe = BufReader::new(std::fs::File::open(path).unwrap());
+        let mut line = String::new();
+        pipe.read_line(&mut line).unwrap();
+        (line.trim().parse().unwrap(), pipe)
+    };
+    let (pid, mut pipe) = tokio::task::spawn_blocking(read_pid).await.unwrap();
+    let end = tokio::task::spawn_blocking(move || std::io::copy(&mut pipe, &mut std::io::sink()).unwrap());
+    (pid, async move {
+        end.await.unwrap();
+    })
+}
