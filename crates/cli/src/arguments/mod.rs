@@ -1,0 +1,182 @@
+//! The command line as it is written. The doc comments of the fields are the
+//! text of `--help`.
+
+pub mod pool;
+pub mod run;
+mod values;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub use self::values::duration;
+
+/// Runs Python build hooks through supervised pools of workers.
+///
+/// Python packages are built by hooks (PEP 517 and PEP 660), functions such as
+/// `build_wheel` in a build backend. hookpool keeps a pool of workers for the
+/// source trees that it is asked about, runs many hooks at once, each in a
+/// process of its own, and answers every request, whatever happens to the
+/// hooks.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hookpool",
+    version,
+    after_help = "Example: what is needed to build the wheel of a source tree?
+
+  echo '{\"id\": 1, \"tree\": \"path/to/source\", \"hook\": \"get_requires_for_build_wheel\"}' |
+    hookpool run --no-build-isolation --python path/to/environment/bin/python
+
+Exit codes: 0 everything succeeded, 1 some request failed, 2 wrong usage,
+3 the pool itself could not work, 128+N ended by signal N."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub log: LogArguments,
+    #[command(subcommand)]
+    pub command: CommandArguments,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum CommandArguments {
+    Run(Box<run::RunArguments>),
+    Hookd(HookdArguments),
+    Completions(CompletionsArguments),
+}
+
+/// Log messages, which go to standard error.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log messages")]
+pub struct LogArguments {
+    /// The form of log messages.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, global = true, env = "HOOKPOOL_LOG_FORMAT")]
+    pub log_format: LogFormat,
+
+    /// Log more: once for what the pool does, twice for each worker, three
+    /// times for each request.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, env = "HOOKPOOL_VERBOSE")]
+    pub verbose: u8,
+
+    /// Log errors only; takes back one --verbose.
+    #[arg(short, long, global = true, env = "HOOKPOOL_QUIET", value_parser = BoolishValueParser::new())]
+    pub quiet: bool,
+}
+
+/// How log messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The interpreter.
+#[derive(Debug, Args)]
+pub struct InterpreterArguments {
+    /// The Python interpreter: a path, or a name on PATH.
+    #[arg(long, value_name = "PATH", default_value = "python3", env = "HOOKPOOL_PYTHON")]
+    pub python: PathBuf,
+}
+
+/// The cache folder.
+#[derive(Debug, Args)]
+pub struct CacheArguments {
+    /// The folder for what is kept from run to run. It must belong to you and
+    /// must not be writable by others; otherwise a private temporary folder
+    /// takes its place [default: `hookpool` in your cache folder].
+    #[arg(long, value_name = "DIR", env = "HOOKPOOL_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Runs the bare worker on standard input and output.
+///
+/// This is hookd, the program that the pool runs for each source tree, for
+/// whoever wants to speak its protocol. The first argument that is no option
+/// of hookpool's goes to hookd, with all that follow.
+#[derive(Debug, Args)]
+#[command(after_help = "The worker's own help: hookpool hookd -- --help")]
+pub struct HookdArguments {
+    #[command(flatten)]
+    pub interpreter: InterpreterArguments,
+    #[command(flatten)]
+    pub cache: CacheArguments,
+
+    /// Arguments of hookd: its options, then the source tree (by default the
+    /// current folder).
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// Writes a shell's completion script to standard output.
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+impl Arguments {
+    /// Reads the command line, and leaves the program when that asks for help
+    /// or is wrong.
+    pub fn from_environment() -> Self {
+        let matches = command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The whole command line, with variables that are set and empty treated as
+/// unset: that is how they are taken back in a shell or a service file.
+pub fn command() -> Command {
+    without_empty_variables(Arguments::command())
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let command = command.mut_args(|argument| {
+        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(None::<&'static str>),
+            _ => argument.hide_env_values(true),
+        }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_hookd_is_passed_on() {
+        let line = ["hookpool", "hookd", "--python", "py", "--json", "--isolation", "hook", "--python", "tree"];
+        let CommandArguments::Hookd(hookd) = Arguments::parse_from(line).command else { panic!("another command") };
+        assert_eq!(hookd.interpreter.python, PathBuf::from("py"));
+        assert_eq!(hookd.arguments, ["--json", "--isolation", "hook", "--python", "tree"]);
+    }
+
+    #[test]
+    fn the_documentation_has_every_flag_and_variable() {
+        let pages = include_str!("../../../../docs/src/reference/flags.md");
+        let command = command();
+        let commands = std::iter::once(&command).chain(command.get_subcommands());
+        for argument in commands.flat_map(Command::get_arguments) {
+            let flag = argument.get_long().filter(|name| !["help", "version"].contains(name));
+            let is_there = flag.is_none_or(|name| pages.contains(&format!("--{name}")));
+            assert!(is_there, "{argument}");
+            let variable = argument.get_env().map(|name| name.to_str().unwrap());
+            assert!(variable.is_none_or(|name| pages.contains(name)), "{argument}");
+            let expected = flag.map(|name| format!("HOOKPOOL_{}", name.to_uppercase().replace('-', "_")));
+            assert_eq!(variable, expected.as_deref());
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The flags of the pool, the same in every command that has one.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use hookpool_supervisor::{QueueSize, Timeout};
+
+use super::values::{count, count_or_zero, duration, duration_or_zero, folder, patience, queue_size, size};
+use super::{CacheArguments, InterpreterArguments};
+
+/// The pool.
+///
+/// Durations are written `250ms`, `10s`, `5m`, `1h`; sizes `512M`, `2G`, in
+/// powers of 1024.
+#[derive(Debug, Args)]
+pub struct PoolArguments {
+    #[command(flatten)]
+    pub capacity: CapacityArguments,
+    #[command(flatten)]
+    pub hooks: HookArguments,
+    #[command(flatten)]
+    pub workers: WorkerArguments,
+    #[command(flatten)]
+    pub environment: EnvironmentArguments,
+}
+
+/// How much at once.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How much at once")]
+pub struct CapacityArguments {
+    /// Hooks that run at once [default: the processors that this process may
+    /// use].
+    #[arg(short, long, value_name = "N", value_parser = count, env = "HOOKPOOL_JOBS")]
+    pub jobs: Option<NonZeroUsize>,
+
+    /// Workers that live at once, over all source trees. The idle worker of
+    /// the tree that was least recently used makes room [default: 4 times
+    /// --jobs].
+    #[arg(long, value_name = "N", value_parser = count, env = "HOOKPOOL_MAX_WORKERS")]
+    pub max_workers: Option<NonZeroUsize>,
+
+    /// Workers, and so hooks at once, of one source tree. More than one is for
+    /// backends that are known to bear it: setuptools and pdm-backend do not.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = count,
+        default_value = "1",
+        env = "HOOKPOOL_WORKERS_PER_TREE"
+    )]
+    pub workers_per_tree: NonZeroUsize,
+
+    /// Requests that may be unanswered at once. Beyond it standard input is
+    /// not read.
+    #[arg(long, value_name = "N", value_parser = queue_size, default_value = "4096", env = "HOOKPOOL_QUEUE_SIZE")]
+    pub queue_size: QueueSize,
+}
+
+/// What hooks may do.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Hooks")]
+pub struct HookArguments {
+    /// How long a hook may run, the import of its backend included, waiting
+    /// excluded; 0 means without limit. A request's own `timeout` goes first.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_zero,
+        default_value = "0",
+        env = "HOOKPOOL_HOOK_TIMEOUT"
+    )]
+    pub hook_timeout: Duration,
+
+    /// How long a hook may take to end after SIGTERM; 0 means that it is killed
+    /// at once.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_zero,
+        default_value = "10s",
+        env = "HOOKPOOL_GRACE_PERIOD"
+    )]
+    pub grace_period: Duration,
+
+    /// The memory that a hook and its descendants may use together, looked at
+    /// every 200ms, so that a short peak may pass; 0 means without limit. Linux
+    /// only.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0", env = "HOOKPOOL_HOOK_MEMORY_LIMIT")]
+    pub hook_memory_limit: u64,
+
+    /// Kill what a hook detached into a session of its own when the hook ends,
+    /// instead of when hookpool ends.
+    #[arg(long, env = "HOOKPOOL_KILL_DETACHED", value_parser = BoolishValueParser::new())]
+    pub kill_detached: bool,
+
+    /// What separates one hook from the next.
+    #[arg(long, value_enum, value_name = "ISOLATION", default_value_t, env = "HOOKPOOL_ISOLATION")]
+    pub isolation: IsolationName,
+}
+
+/// What separates one hook from the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IsolationName {
+    /// Each hook runs in a process of its own.
+    #[default]
+    Hook,
+    /// Hooks run in the worker itself and see what earlier ones left: wrong
+    /// with backends that keep global state, such as setuptools.
+    None,
+}
+
+/// The life of workers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Workers")]
+pub struct WorkerArguments {
+    /// How workers are started.
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t, env = "HOOKPOOL_START_METHOD")]
+    pub start_method: StartMethodName,
+
+    /// How long a worker may take until it is ready; at least 100ms.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = patience,
+        default_value = "60s",
+        env = "HOOKPOOL_STARTUP_TIMEOUT"
+    )]
+    pub startup_timeout: Timeout,
+
+    /// After how long without a request a worker is ended.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s", env = "HOOKPOOL_IDLE_TIMEOUT")]
+    pub idle_timeout: Timeout,
+
+    /// After how many requests, up to 10 % fewer, a worker is replaced; 0
+    /// means never.
+    #[arg(long, value_name = "N", value_parser = count_or_zero, default_value = "0", env = "HOOKPOOL_MAX_REQUESTS")]
+    pub max_requests: u32,
+
+    /// After how long a worker is replaced, once its hook has ended; 0 means
+    /// never.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_zero,
+        default_value = "0",
+        env = "HOOKPOOL_MAX_LIFETIME"
+    )]
+    pub max_lifetime: Duration,
+
+    /// How often an idle worker is asked for a sign of life.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        default_value = "30s",
+        env = "HOOKPOOL_HEALTH_INTERVAL"
+    )]
+    pub health_interval: Timeout,
+
+    /// How long that sign may take, at least 100ms; a worker without one is
+    /// killed and replaced.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = patience,
+        default_value = "10s",
+        env = "HOOKPOOL_HEALTH_TIMEOUT"
+    )]
+    pub health_timeout: Timeout,
+
+    /// How many workers of a source tree may fail within --restart-window.
+    /// Beyond it the tree's requests fail at once, for as long as the window
+    /// is.
+    #[arg(long, value_name = "N", value_parser = count_or_zero, default_value = "5", env = "HOOKPOOL_MAX_RESTARTS")]
+    pub max_restarts: u32,
+
+    /// The time in which --max-restarts counts.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        default_value = "10s",
+        env = "HOOKPOOL_RESTART_WINDOW"
+    )]
+    pub restart_window: Timeout,
+}
+
+/// How workers come to life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StartMethodName {
+    /// A worker is a new interpreter.
+    #[default]
+    Spawn,
+}
+
+/// Where hooks run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Interpreter and folders")]
+pub struct EnvironmentArguments {
+    #[command(flatten)]
+    pub interpreter: InterpreterArguments,
+
+    /// Run hooks in the environment of --python as it is, instead of one made
+    /// from the source tree's `build-system.requires`: the backends must be
+    /// installed there. Has to be given, since hookpool makes no environments
+    /// yet.
+    #[arg(long, env = "HOOKPOOL_NO_BUILD_ISOLATION", value_parser = BoolishValueParser::new())]
+    pub no_build_isolation: bool,
+
+    #[command(flatten)]
+    pub cache: CacheArguments,
+
+    /// Where hooks' output lies while they run, in a private folder that is
+    /// removed at the end [default: the system's temporary folder].
+    #[arg(long, value_name = "DIR", value_parser = folder(), env = "HOOKPOOL_CAPTURE_DIR")]
+    pub capture_dir: Option<PathBuf>,
+}

@@ -1,0 +1,17 @@
+//! The commands.
+
+mod completions;
+mod hookd;
+mod run;
+
+use crate::arguments::CommandArguments;
+use crate::exit::{Exit, Failure};
+
+/// Does what the command line asks for.
+pub fn execute(command: CommandArguments) -> Result<Exit, Failure> {
+    match command {
+        CommandArguments::Run(arguments) => run::execute(*arguments),
+        CommandArguments::Hookd(arguments) => hookd::execute(arguments),
+        CommandArguments::Completions(arguments) => completions::execute(&arguments),
+    }
+}

@@ -1,0 +1,211 @@
+//! The loop between input, pool and output.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, SubmitError, Supervisor, Ticket};
+use tokio::sync::watch;
+
+use super::id::Id;
+use super::input::{Input, InputLine, LONGEST_LINE, LineContent};
+use super::output::{Output, Room, Writer};
+use super::request_line::RequestLine;
+use super::response_line::{ResponseLine, invalid_request};
+use super::time_is_up;
+use crate::signals::Ending;
+
+/// Why the session is over.
+#[derive(Debug)]
+pub enum SessionEnd {
+    /// Everything that was asked for is answered.
+    Answered,
+    /// The same, and then the input could not be read any further.
+    InputFailed(io::Error),
+    /// The output cannot be written any more.
+    OutputFailed(io::Error),
+    /// A signal came, and not all answers could be written in time.
+    TimeIsUp,
+}
+
+/// What has been asked for and not answered yet.
+///
+/// Memory is bounded by the queue: beyond it nothing is read, and a ticket is
+/// only looked at once there is room for its answer in the output, so that a
+/// slow reader makes the pool wait.
+pub struct Session {
+    supervisor: Supervisor,
+    queue_size: usize,
+    input: Input,
+    input_end: Option<io::Result<()>>,
+    ending: watch::Receiver<Ending>,
+    tickets: FuturesUnordered<OpenRequest>,
+    /// An answer that waits for room in the output. There is one at most:
+    /// nothing is read and no ticket looked at before it is on its way.
+    answer: Option<Vec<u8>>,
+    any_failed: bool,
+}
+
+enum Happening<'output> {
+    Room(Room<'output>),
+    Answered { ok: bool, answer: Vec<u8> },
+    Line(io::Result<Option<InputLine>>),
+    End,
+}
+
+impl Session {
+    pub fn new(supervisor: Supervisor, queue_size: usize, input: Input, ending: watch::Receiver<Ending>) -> Self {
+        Self {
+            supervisor,
+            queue_size,
+            input,
+            input_end: None,
+            ending,
+            tickets: FuturesUnordered::new(),
+            answer: None,
+            any_failed: false,
+        }
+    }
+
+    /// Whether some answer so far was a failure.
+    pub fn any_failed(&self) -> bool {
+        self.any_failed
+    }
+
+    /// Runs until everything is answered, or nothing can be.
+    pub async fn serve(&mut self, output: &mut Output) -> SessionEnd {
+        let (writer, reports) = output.halves();
+        let mut failed = pin!(reports.failure());
+        let mut time_is_up = pin!(time_is_up(self.supervisor.clone(), self.ending.clone()));
+        let mut room = None;
+        while !self.is_over() {
+            let happening = tokio::select! {
+                biased;
+                error = &mut failed => return SessionEnd::OutputFailed(error),
+                () = &mut time_is_up => return SessionEnd::TimeIsUp,
+                happening = self.next(writer, room.is_some()) => happening,
+            };
+            match happening {
+                Happening::Room(free) => room = Some(free),
+                Happening::Answered { ok, answer } => {
+                    self.any_failed |= !ok;
+                    self.answer = Some(answer);
+                }
+                Happening::Line(line) => self.take_line(line).await,
+                Happening::End => {}
+            }
+            if let Some(answer) = self.answer.take() {
+                match room.take() {
+                    Some(room) => room.send(answer),
+                    None => self.answer = Some(answer),
+                }
+            }
+        }
+        match self.input_end.take() {
+            Some(Err(error)) => SessionEnd::InputFailed(error),
+            Some(Ok(())) | None => SessionEnd::Answered,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let reads_no_more = self.input_end.is_some() || self.is_ending();
+        reads_no_more && self.tickets.is_empty() && self.answer.is_none()
+    }
+
+    fn is_ending(&self) -> bool {
+        *self.ending.borrow() != Ending::NotYet
+    }
+
+    /// Waits for whatever comes first; cancel-safe, as all futures here are.
+    async fn next<'output>(&mut self, writer: &'output Writer, has_room: bool) -> Happening<'output> {
+        let is_ending = self.is_ending();
+        let has_place = self.tickets.len() < self.queue_size;
+        let reads = self.answer.is_none() && has_place && self.input_end.is_none() && !is_ending;
+        tokio::select! {
+            room = writer.room(), if !has_room => Happening::Room(room),
+            Some((id, response)) = self.tickets.next(), if has_room => Happening::Answered {
+                ok: response.outcome.is_ok(),
+                answer: ResponseLine::answered(&id, &response).to_bytes(),
+            },
+            line = self.input.next(), if reads => Happening::Line(line),
+            // The sender lives as long as the program.
+            Ok(()) = self.ending.changed(), if !is_ending => Happening::End,
+            else => std::future::pending().await,
+        }
+    }
+
+    async fn take_line(&mut self, line: io::Result<Option<InputLine>>) {
+        let line = match line {
+            Ok(Some(line)) => line,
+            Ok(None) => {
+                self.input_end = Some(Ok(()));
+                return;
+            }
+            Err(error) => {
+                self.input_end = Some(Err(error));
+                return;
+            }
+        };
+        let request = match line.content {
+            LineContent::Bytes(bytes) => RequestLine::parse(&bytes).map_err(invalid_request),
+            LineContent::TooLong => Err(invalid_request(format!("the line is longer than {LONGEST_LINE} bytes"))),
+        };
+        match request {
+            Ok(None) => {}
+            Ok(Some(RequestLine::Cancel(id))) => self.cancel(&id),
+            Ok(Some(RequestLine::Hook { id, request })) => self.submit(id, *request).await,
+            Ok(Some(RequestLine::UnknownHook { id, tree, error })) => {
+                let hook = error.value.clone();
+                let error = HookError::new(ErrorKind::InvalidHookName, error.to_string());
+                self.fail(&ResponseLine::refused(&id, &tree, &hook, &error));
+            }
+            Err(error) => self.fail(&ResponseLine::invalid(line.number, &error)),
+        }
+    }
+
+    /// Does not wait: the line was only read because there was a place.
+    async fn submit(&mut self, id: Id, request: HookRequest) {
+        let (tree, hook) = (request.tree.to_string_lossy().into_owned(), request.hook);
+        match self.supervisor.submit(request).await {
+            Ok(ticket) => self.tickets.push(OpenRequest { id: Some(id), ticket }),
+            Err(error) => {
+                let error = refusal(error);
+                self.fail(&ResponseLine::refused(&id, &tree, hook.name(), &error));
+            }
+        }
+    }
+
+    fn cancel(&mut self, id: &Id) {
+        let same = self.tickets.iter_mut().filter(|request| request.id.as_ref() == Some(id));
+        same.for_each(|request| request.ticket.cancel());
+    }
+
+    fn fail(&mut self, response: &ResponseLine<'_>) {
+        self.any_failed = true;
+        self.answer = Some(response.to_bytes());
+    }
+}
+
+fn refusal(error: SubmitError) -> HookError {
+    HookError::new(error.kind(), error.to_string())
+}
+
+/// A ticket and the id under which it is answered.
+struct OpenRequest {
+    /// Taken with the answer.
+    id: Option<Id>,
+    ticket: Ticket,
+}
+
+impl Future for OpenRequest {
+    type Output = (Id, Response);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(Pin::new(&mut self.ticket).poll(context));
+        let id = self.id.take().expect("a future is not polled after its end");
+        Poll::Ready((id, response))
+    }
+}

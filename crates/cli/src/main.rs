@@ -1,0 +1,31 @@
+//! `hookpool`: runs Python build hooks through supervised pools of workers.
+//!
+//! Raw arguments ([`arguments`]) become settings that are checked
+//! ([`settings`]), and those become work ([`commands`]). This file only maps
+//! the outcome to an exit code.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod cache;
+mod capture;
+mod commands;
+mod exit;
+mod logging;
+mod milliseconds;
+mod observer;
+mod settings;
+mod signals;
+
+use crate::arguments::Arguments;
+
+fn main() {
+    let arguments = Arguments::from_environment();
+    logging::start(&arguments.log);
+    let exit = match commands::execute(arguments.command) {
+        Ok(exit) => exit,
+        Err(failure) => failure.report(),
+    };
+    // Not by returning: the threads that read standard input and write
+    // standard output may be waiting for somebody else's end of a pipe.
+    std::process::exit(exit.code());
+}

@@ -1,0 +1,136 @@
+//! What happens in the pool, as log messages.
+//!
+//! Errors: something needs attention. Warnings: something went wrong that the
+//! pool coped with. Info: the pool changes its ways. Debug: the life of
+//! workers. Trace: every request. A message below the level in force costs a
+//! comparison.
+
+use std::path::Path;
+
+use hookpool_supervisor::Event;
+use tracing::{debug, error, info, trace, warn};
+
+use crate::milliseconds::milliseconds;
+
+/// Writes the message for an event.
+pub fn log(event: &Event) {
+    match event {
+        Event::RequestQueued { .. }
+        | Event::RequestAccepted { .. }
+        | Event::RequestRetried { .. }
+        | Event::RequestFinished { .. }
+        | Event::DeadlineExceeded { .. }
+        | Event::MemoryLimitExceeded { .. } => log_request(event),
+        Event::WorkerStarting { .. }
+        | Event::WorkerReady { .. }
+        | Event::WorkerStartFailed { .. }
+        | Event::WorkerStopping { .. }
+        | Event::WorkerExited { .. }
+        | Event::WorkerLingers { .. }
+        | Event::HealthCheckFailed { .. }
+        | Event::ProtocolViolated { .. }
+        | Event::WorkerLog { .. } => log_worker(event),
+        event => log_pool(event),
+    }
+}
+
+fn log_request(event: &Event) {
+    match event {
+        Event::RequestQueued { request, tree, hook } => {
+            trace!(%request, tree = %show(tree), %hook, "request queued");
+        }
+        Event::RequestAccepted { request, worker } => trace!(%request, %worker, "request accepted"),
+        Event::RequestRetried { request, reason } => info!(%request, "request waits again: {reason}"),
+        Event::RequestFinished { request, tree, hook, error, timing } => {
+            let error = error.map(tracing::field::display);
+            let hook_ms = timing.hook.map(milliseconds);
+            trace!(%request, tree = %show(tree), %hook, error, hook_ms, "request answered");
+        }
+        Event::DeadlineExceeded { request, worker } => warn!(%request, %worker, "hook exceeded its time limit"),
+        Event::MemoryLimitExceeded { request, worker, bytes } => {
+            warn!(%request, %worker, bytes, "hook exceeded its memory limit and is killed");
+        }
+        _ => {}
+    }
+}
+
+fn log_worker(event: &Event) {
+    match event {
+        Event::WorkerStarting { worker, tree, generation, .. } => {
+            debug!(%worker, tree = %show(tree), generation, "worker starts");
+        }
+        Event::WorkerReady { worker, pid, after } => {
+            debug!(%worker, pid, after_ms = milliseconds(*after), "worker is ready");
+        }
+        Event::WorkerStartFailed { worker, tree, reason } => {
+            warn!(%worker, tree = %show(tree), "worker could not be started: {reason}");
+        }
+        Event::WorkerStopping { worker, reason } => debug!(%worker, reason = reason.describe(), "worker is ended"),
+        Event::WorkerExited { worker, pid, exit, planned: true } => debug!(%worker, pid, "worker {exit}"),
+        Event::WorkerExited { worker, pid, exit, planned: false } => {
+            warn!(%worker, pid, "worker crashed: it {exit}");
+        }
+        Event::WorkerLingers { worker, pid } => {
+            debug!(%worker, pid, "worker stays to keep what its hooks detached");
+        }
+        Event::HealthCheckFailed { worker } => warn!(%worker, "worker gave no sign of life and is killed"),
+        Event::ProtocolViolated { worker, reason } => warn!(%worker, "worker wrote no message, it is killed: {reason}"),
+        Event::WorkerLog { worker, line } => debug!(%worker, "worker says: {line}"),
+        _ => {}
+    }
+}
+
+fn log_pool(event: &Event) {
+    match event {
+        Event::TreeLocked { tree } => info!(tree = %show(tree), "another process works in the tree: waiting"),
+        Event::PoolBackoff { tree, delay, failures } => {
+            let delay_ms = milliseconds(*delay);
+            info!(tree = %show(tree), delay_ms, failures, "workers failed: the next one is started later");
+        }
+        Event::PoolQuarantined { tree, cool_down, reason } => {
+            let cool_down_ms = milliseconds(*cool_down);
+            error!(tree = %show(tree), cool_down_ms, "workers failed too often, requests fail for a while: {reason}");
+        }
+        // There may be a crowd of them, and the crash has its own warning.
+        Event::OrphanKilled { pid } => info!(pid, "killed a process that a worker left behind"),
+        Event::WorkersCapped { max_workers, open_files } => {
+            warn!(
+                max_workers,
+                open_files, "the limit of open files (ulimit -n) allows fewer workers than --max-workers"
+            );
+        }
+        Event::Recycling => info!("replacing all workers"),
+        Event::Draining => info!("answering what is left"),
+        Event::Interrupted { signal } => info!(%signal, "ending the hooks that run"),
+        Event::Suspended => info!("all hooks are stopped"),
+        Event::Resumed => info!("all hooks go on"),
+        // Of a library that is newer than this list.
+        other => debug!("{other:?}"),
+    }
+}
+
+fn show(path: &Path) -> std::path::Display<'_> {
+    path.display()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+    struct Levels(std::sync::mpsc::Sender<tracing::Level>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Levels {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.send(*event.metadata().level()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_crowd_of_orphans_is_no_flood_of_warnings() {
+        let (sender, levels) = std::sync::mpsc::channel();
+        let subscriber = tracing_subscriber::registry().with(Levels(sender));
+        tracing::subscriber::with_default(subscriber, || log(&Event::OrphanKilled { pid: 7 }));
+        assert_eq!(levels.iter().collect::<Vec<_>>(), [tracing::Level::INFO]);
+    }
+}

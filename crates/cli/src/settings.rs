@@ -1,0 +1,123 @@
+//! What the raw arguments come to: values that are valid together.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout};
+
+use crate::arguments::pool::{
+    CapacityArguments, HookArguments, IsolationName, PoolArguments, StartMethodName, WorkerArguments,
+};
+use crate::exit::Failure;
+
+/// The settings of a pool.
+#[derive(Debug)]
+pub struct PoolSettings {
+    pub limits: Limits,
+    pub isolation: Isolation,
+    pub start_method: StartMethod,
+    pub kill_detached: bool,
+    pub python: PathBuf,
+    /// `None`: the user's.
+    pub cache_folder: Option<PathBuf>,
+    /// `None`: in the system's temporary folder.
+    pub capture_folder: Option<PathBuf>,
+}
+
+impl PoolSettings {
+    /// Resolves the arguments of a command that runs hooks.
+    pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
+        let PoolArguments { capacity, hooks, workers, environment } = arguments;
+        if !environment.no_build_isolation {
+            return Err(Failure::usage("build environments do not exist yet: --no-build-isolation is required")
+                .with_hint("pass --no-build-isolation, which runs hooks in the environment of --python"));
+        }
+        Ok(Self {
+            isolation: match hooks.isolation {
+                IsolationName::Hook => Isolation::Hook,
+                IsolationName::None => Isolation::None,
+            },
+            start_method: match workers.start_method {
+                StartMethodName::Spawn => StartMethod::Spawn,
+            },
+            kill_detached: hooks.kill_detached,
+            limits: limits(&capacity, &hooks, &workers),
+            python: environment.interpreter.python,
+            cache_folder: environment.cache.cache_dir,
+            capture_folder: environment.capture_dir,
+        })
+    }
+}
+
+fn limits(capacity: &CapacityArguments, hooks: &HookArguments, workers: &WorkerArguments) -> Limits {
+    let default = capacity.jobs.map_or_else(Limits::default, Limits::for_jobs);
+    Limits {
+        max_workers: capacity.max_workers.unwrap_or(default.max_workers),
+        workers_per_tree: capacity.workers_per_tree,
+        queue_size: capacity.queue_size,
+        idle_timeout: Some(workers.idle_timeout),
+        max_requests: NonZeroU32::new(workers.max_requests),
+        max_lifetime: unless_zero(workers.max_lifetime),
+        hook_memory_limit: NonZeroU64::new(hooks.hook_memory_limit),
+        hook_timeout: unless_zero(hooks.hook_timeout),
+        startup_timeout: workers.startup_timeout,
+        grace_period: unless_zero(hooks.grace_period),
+        health_interval: Some(workers.health_interval),
+        health_timeout: workers.health_timeout,
+        max_restarts: workers.max_restarts,
+        restart_window: workers.restart_window,
+        jobs: default.jobs,
+    }
+}
+
+/// The arguments' parser has seen to it that it is not too long.
+fn unless_zero(duration: Duration) -> Option<Timeout> {
+    Timeout::new(duration).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, CommandArguments};
+    use clap::Parser;
+
+    fn resolve(flags: &[&str]) -> Result<PoolSettings, Failure> {
+        let line = ["hookpool", "run"].iter().chain(flags);
+        match Arguments::try_parse_from(line).expect("the command line is right").command {
+            CommandArguments::Run(run) => PoolSettings::resolve(run.pool),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let settings = resolve(&["--no-build-isolation"]).unwrap();
+        assert_eq!(format!("{:?}", settings.limits), format!("{:?}", Limits::default()));
+        assert_eq!((settings.isolation, settings.start_method), (Isolation::Hook, StartMethod::Spawn));
+    }
+
+    #[test]
+    fn the_number_of_workers_follows_the_jobs() {
+        let jobs = |flags: &[&str]| {
+            let limits = resolve(&[&["--no-build-isolation"], flags].concat()).unwrap().limits;
+            (limits.jobs.get(), limits.max_workers.get())
+        };
+        assert_eq!(jobs(&["-j", "3"]), (3, 12));
+        assert_eq!(jobs(&["--jobs=3", "--max-workers=2"]), (3, 2));
+    }
+
+    #[test]
+    fn zero_means_none() {
+        let zeros = ["--max-requests=0", "--max-lifetime=0", "--hook-memory-limit=0", "--hook-timeout=0"];
+        let limits = resolve(&[&["--no-build-isolation", "--grace-period=0"], &zeros[..]].concat()).unwrap().limits;
+        assert_eq!((limits.max_requests, limits.max_lifetime), (None, None));
+        assert_eq!((limits.hook_memory_limit, limits.hook_timeout), (None, None));
+        assert_eq!(limits.grace_period, None);
+    }
+
+    #[test]
+    fn without_build_environments_isolation_is_refused() {
+        assert!(resolve(&[]).is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! The command line: help, usage errors, completions, folders, interpreters.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+
+use common::{Scene, request, responses};
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn help_tells_what_a_person_needs() {
+    let scene = Scene::new();
+    let top = scene.output(&["--help"], "");
+    assert_eq!(top.status.code(), Some(0));
+    for words in ["hookpool run --no-build-isolation", "Exit codes", "completions", "--log-format"] {
+        assert!(text(&top.stdout).contains(words), "{words}");
+    }
+    let run = scene.output(&["run", "--help"], "");
+    for words in
+        ["Run those that you trust", "HOOKPOOL_JOBS", "HOOKPOOL_NO_BUILD_ISOLATION", "SIGHUP", "[default: 60s]"]
+    {
+        assert!(text(&run.stdout).contains(words), "{words}");
+    }
+    assert!(text(&scene.output(&["--version"], "").stdout).starts_with("hookpool "));
+}
+
+#[test]
+fn wrong_usage_names_the_flag_and_the_value() {
+    let scene = Scene::new();
+    for (arguments, expected) in [
+        (&["run", "--jobs", "0"][..], &["'0'", "--jobs", "1 or more"][..]),
+        (&["run", "--idle-timeout", "5"], &["'5'", "--idle-timeout", "10s"]),
+        (&["run", "--health-interval=0"], &["'0'", "--health-interval", "above zero"]),
+        (&["run", "--health-timeout=99ms"], &["'99ms'", "--health-timeout", "expected 100ms or more"]),
+        (&["run", "--startup-timeout=1ms"], &["'1ms'", "--startup-timeout", "expected 100ms or more"]),
+        (&["run", "--hook-memory-limit=1.5G"], &["'1.5G'", "--hook-memory-limit", "512M"]),
+        (&["run", "--queue-size=0"], &["'0'", "--queue-size", "from 1 to"]),
+        (&["run", "--start-method=forkserver"], &["'forkserver'", "--start-method", "spawn"]),
+        (&["run", "--max-templates=1"], &["--max-templates"]),
+        (&["run", "--log-format=xml"], &["'xml'", "--log-format", "json"]),
+        (
+            &["run"],
+            &[
+                "error: build environments do not exist yet",
+                "hint: pass --no-build-isolation, which runs hooks in the environment of --python",
+            ],
+        ),
+        (&[], &["Usage"]),
+    ] {
+        let output = scene.output(arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "");
+        for words in expected {
+            assert!(text(&output.stderr).contains(words), "{arguments:?}: {words}\n{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn variables_stand_in_for_flags() {
+    let scene = Scene::new();
+    let run = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let output = scene.command(&[&["run"], arguments].concat()).envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "1"), ("HOOKPOOL_JOBS", "2")], &[]), (Some(0), String::new()));
+    let (code, message) = run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "1"), ("HOOKPOOL_JOBS", "many")], &[]);
+    assert!(code == Some(2) && message.contains("'many'") && message.contains("--jobs"), "{message}");
+    // Flags go first, and what is empty is not there.
+    let empty = [("HOOKPOOL_JOBS", "many"), ("HOOKPOOL_GRACE_PERIOD", ""), ("HOOKPOOL_KILL_DETACHED", "")];
+    assert_eq!(run(&empty, &["--no-build-isolation", "-j1"]), (Some(0), String::new()));
+    assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "0")], &[]).0, Some(2));
+    let (code, log) = run(&[("HOOKPOOL_VERBOSE", "1"), ("HOOKPOOL_LOG_FORMAT", "json")], &["--no-build-isolation"]);
+    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (code, first["level"].as_str(), first["message"].as_str()),
+        (Some(0), Some("INFO"), Some("answering what is left"))
+    );
+}
+
+#[test]
+fn an_interpreter_that_does_not_work_is_named() {
+    let scene = Scene::new();
+    for python in ["/no/such/python", "/bin/false", "no-such-python"] {
+        let output = scene.output(&["run", "--no-build-isolation", "--python", python], request("1", "build_wheel"));
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(3), ""));
+        assert!(text(&output.stderr).contains(python), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("\nhint: --python names the interpreter\n"));
+    }
+    scene.assert_clean();
+}
+
+#[test]
+fn f54_a_cache_folder_that_cannot_be_trusted_is_not_used() {
+    let scene = Scene::new();
+    let open = scene.path("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let line = request("1", "get_requires_for_build_wheel");
+    let output = scene.output(&["run", "--no-build-isolation", "--cache-dir", "open"], line.repeat(3));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(responses(&output.stdout).len(), 3);
+    assert_eq!(text(&output.stderr).matches("can be written by others").count(), 1, "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_dir(open).unwrap().count(), 0);
+    scene.assert_clean();
+}
+
+#[test]
+fn f32_a_temporary_folder_that_cannot_be_used_is_named() {
+    let scene = Scene::new();
+    let output = scene.command(&["run", "--no-build-isolation"]).env("TMPDIR", "/no/such/folder").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("/no/such/folder: No such file"), "{}", text(&output.stderr));
+    let output = scene.output(&["run", "--no-build-isolation", "--capture-dir", "/dev/null/x"], "");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("/dev/null/x"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let scene = Scene::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = scene.output(&["completions", shell], "");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("no-build-isolation"), "{shell}");
+    }
+    assert_eq!(scene.output(&["completions", "tea"], "").status.code(), Some(2));
+}
+
+#[test]
+fn hookd_is_the_bare_worker() {
+    let scene = Scene::new();
+    let help = scene.output(&["hookd", "--", "--help"], "");
+    assert!(text(&help.stdout).contains("usage: hookd"), "{}", text(&help.stderr));
+    let output = scene.output(&["hookd", "--json", "tree"], "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("READY"), "{}", text(&output.stdout));
+    let output = scene.output(&["hookd", "--python", "/no/such/python"], "");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("/no/such/python"));
+}
