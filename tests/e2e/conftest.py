@@ -1,0 +1,174 @@
+"""Fixtures: private folders for each test, and the check that it left nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+import trees
+from gate import Gate
+from pool import PROGRAM, REPOSITORY, Pool
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _program() -> None:
+    if not os.access(PROGRAM, os.X_OK):
+        pytest.exit(f"{PROGRAM} is not there: cargo build --release -p hookpool", returncode=3)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for the whole session, so that hookd is compiled once."""
+    folder = tmp_path_factory.mktemp("cache")
+    folder.chmod(0o700)
+    return folder
+
+
+@dataclass
+class Setting:
+    """Where a test's programs live, and how they are started."""
+
+    root: Path
+    cache: Path
+    mark: str
+    env: dict[str, str]
+    # A killed supervisor cannot remove its capture folder.
+    killed: bool = False
+    pools: list[Pool] = field(default_factory=list)
+
+    @property
+    def tmp(self) -> Path:
+        """TMPDIR."""
+        return self.root / "tmp"
+
+    def start(
+        self,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        python: str | None = sys.executable,
+        jobs: int | None = 2,
+        build_isolation: bool = False,
+        **options: Any,
+    ) -> Pool:
+        """Start `hookpool run` with `flags`, without build isolation unless asked."""
+        arguments: list[str] = []
+        if not build_isolation:
+            arguments.append("--no-build-isolation")
+        if python is not None:
+            arguments += ["--python", python]
+        if jobs is not None:
+            arguments += ["--jobs", str(jobs)]
+        arguments += flags
+        log = self.root / f"stderr-{len(self.pools)}"
+        pool = Pool(arguments, {**self.env, **(env or {})}, log, **options)
+        self.pools.append(pool)
+        return pool
+
+
+def _leaks(setting: Setting) -> list[str]:
+    """Files that have no reason to be there."""
+    if setting.killed:
+        return []
+    return sorted(str(path.relative_to(setting.root)) for path in setting.tmp.rglob("*"))
+
+
+def _gone(mark: str, seconds: float) -> dict[int, str]:
+    """The processes that still live after so many seconds at most."""
+    end = time.monotonic() + seconds
+    # An exiting process may be seen for a moment, and its pid is not known here.
+    while (left := processes.marked(mark)) and time.monotonic() < end:
+        time.sleep(processes.TICK)
+    return left
+
+
+@pytest.fixture(autouse=True)
+def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
+    """The test's own TMPDIR, HOME and marker; afterwards nothing of it may be left."""
+    mark = f"E2E_MARK={uuid.uuid4().hex}"
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HOOKPOOL_", "PYTHON", "PYTEST_", "XDG_"))
+    }
+    for name in ("tmp", "home", "runtime"):
+        (tmp_path / name).mkdir(mode=0o700)
+    env |= {
+        "TMPDIR": str(tmp_path / "tmp"),
+        "HOME": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": str(shared_cache),
+        "XDG_RUNTIME_DIR": str(tmp_path / "runtime"),
+        mark.partition("=")[0]: mark.partition("=")[2],
+    }
+    setting = Setting(tmp_path, shared_cache, mark, env)
+    yield setting
+    for pool in setting.pools:
+        if pool.process.poll() is None:
+            setting.killed = True
+        pool.stop()
+    left = _gone(mark, 5)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    processes.wait_gone(left)
+    assert not left, f"processes were left behind: {left}"
+    assert not _leaks(setting), f"files were left behind: {_leaks(setting)}"
+    assert not any(
+        (tmp_path / name).exists() and any((tmp_path / name).iterdir())
+        for name in ("home", "runtime")
+    ), "HOME or XDG_RUNTIME_DIR was written to"
+    alien = {path.name for path in shared_cache.iterdir()} - {"hookpool"}
+    assert not alien, f"the cache folder has more than ours: {alien}"
+
+
+@pytest.fixture
+def start(setting: Setting) -> Callable[..., Pool]:
+    """Starts pools, see `Setting.start`."""
+    return setting.start
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree whose hooks run the code they are sent."""
+    return trees.make_tree(tmp_path / "tree")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate for hooks."""
+    gate = Gate(tmp_path)
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
+    """Makes gates by name."""
+    made: list[Gate] = []
+
+    def make(name: str) -> Gate:
+        made.append(Gate(tmp_path, name))
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.close()
+
+
+@pytest.fixture(params=["hook", "none"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """Both isolations."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def target() -> Path:
+    """The folder of what is built and fetched once, and kept between runs."""
+    return REPOSITORY / "target"

@@ -1,0 +1,236 @@
+"""A running `hookpool run`: requests go in, responses come out, each step with a timeout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import processes
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("HOOKPOOL", str(REPOSITORY / "target" / "release" / "hookpool"))
+
+Request = dict[str, Any]
+Response = dict[str, Any]
+
+# Every field of a response, always there.
+FIELDS = {
+    "id",
+    "ok",
+    "result",
+    "error",
+    "line",
+    "tree",
+    "hook",
+    "worker",
+    "timing",
+    "stdout",
+    "stderr",
+    "stdout_truncated",
+    "stderr_truncated",
+}
+ERROR_FIELDS = {
+    "kind",
+    "message",
+    "exception",
+    "unsupported_operation",
+    "traceback",
+    "exit",
+    "hint",
+}
+
+
+class Pool:
+    """One `hookpool run` with pipes on stdin and stdout; stderr goes to a file.
+
+    A thread reads the responses, so that reading can have a timeout; with
+    `reading=False` nothing is read until `start_reading`.
+    """
+
+    def __init__(
+        self,
+        flags: Sequence[str],
+        env: dict[str, str],
+        stderr: Path,
+        cwd: Path | None = None,
+        reading: bool = True,
+        preexec: Callable[[], None] | None = None,
+    ) -> None:
+        self._stderr = stderr
+        with stderr.open("wb") as log:
+            self.process = subprocess.Popen(
+                [PROGRAM, "run", *flags],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=env,
+                cwd=cwd,
+                preexec_fn=preexec,
+            )
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._ended = False
+        self._reader: threading.Thread | None = None
+        if reading:
+            self.start_reading()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process."""
+        return self.process.pid
+
+    @property
+    def stderr(self) -> str:
+        """What the supervisor wrote to stderr so far."""
+        return self._stderr.read_text(errors="replace")
+
+    def start_reading(self) -> None:
+        """Read responses from now on."""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def send(self, *requests: dict[str, Any]) -> None:
+        """Write requests, one a line."""
+        self.send_bytes(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Write what need not be requests."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def close_input(self) -> None:
+        """No more requests."""
+        assert self.process.stdin is not None
+        # Should it have ended first, the exit code says why.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def close_output(self) -> None:
+        """No more responses are wanted; for a pool that is not read by a thread."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def response(self, timeout: float = 30) -> Response:
+        """The next response, checked for its shape."""
+        found = self.response_or_end(timeout)
+        assert found is not None, f"stdout ended; stderr:\n{self.stderr}"
+        return found
+
+    def response_or_end(self, timeout: float = 30) -> Response | None:
+        """The next response, or None at the end of stdout."""
+        if self._ended:
+            return None
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError(f"no response in {timeout} s; stderr:\n{self.stderr}") from None
+        if line is None:
+            self._ended = True
+            return None
+        assert line.endswith(b"\n"), f"half a line: {line!r}"
+        found: Response = json.loads(line)
+        check_shape(found)
+        return found
+
+    def silent(self) -> bool:
+        """Whether no response is there by now."""
+        return self._lines.empty()
+
+    def responses(self, count: int, timeout: float = 30) -> list[Response]:
+        """The next responses, in the order of completion."""
+        return [self.response(timeout) for _ in range(count)]
+
+    def ask(self, request: dict[str, Any], timeout: float = 30) -> Response:
+        """Send one request and wait for the next response, which must be its."""
+        self.send(request)
+        found = self.response(timeout)
+        assert found["id"] == request["id"]
+        return found
+
+    def rest(self, timeout: float = 30) -> list[Response]:
+        """All responses until the end of stdout."""
+        found = []
+        while (response := self.response_or_end(timeout)) is not None:
+            found.append(response)
+        return found
+
+    def finish(self, timeout: float = 30) -> tuple[list[Response], int]:
+        """End of input: the responses that are left, and the exit code."""
+        self.close_input()
+        rest = self.rest(timeout)
+        return rest, self.wait(timeout)
+
+    def run(self, requests: Iterable[dict[str, Any]], timeout: float = 30) -> list[Response]:
+        """Send all, end the input, and return all responses in the order of the ids' first use."""
+        requests = list(requests)
+        self.send(*requests)
+        rest, _ = self.finish(timeout)
+        order = {json.dumps(request["id"]): place for place, request in enumerate(requests)}
+        return sorted(rest, key=lambda response: order[json.dumps(response["id"])])
+
+    def wait(self, timeout: float = 30) -> int:
+        """The exit code, of a shell's kind: 128+n for a signal that nobody caught."""
+        code = self.process.wait(timeout)
+        return code if code >= 0 else 128 - code
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the supervisor alone."""
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Whatever state it is in, end it, with its descendants."""
+        family = [] if self.process.poll() is not None else processes.descendants(self.pid)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None and (stream is self.process.stdin or self._reader is None):
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        if self._reader is not None:
+            self._reader.join(timeout=10)
+            if not self._reader.is_alive() and self.process.stdout is not None:
+                self.process.stdout.close()
+        processes.wait_gone(family)
+
+
+def check_shape(response: Response) -> None:
+    """Every field is there, and they agree with each other."""
+    assert set(response) == FIELDS, response
+    if response["ok"]:
+        assert response["error"] is None
+    else:
+        assert response["result"] is None
+        assert set(response["error"]) == ERROR_FIELDS, response["error"]
+        assert isinstance(response["error"]["message"], str)
+
+
+def kind(response: Response) -> str | None:
+    """The kind of the error, None when it is ok."""
+    return None if response["ok"] else str(response["error"]["kind"])

@@ -1,0 +1,124 @@
+"""What the tests ask about processes: which live, whose they are, what they use."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+TICK = 0.01
+
+
+def stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on; None when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def state(pid: int) -> str | None:
+    """The state's letter, such as S, T or Z."""
+    fields = stat(pid)
+    return None if fields is None else fields[0]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    return state(pid) not in (None, "Z", "X")
+
+
+def cpu_ticks(pid: int) -> int:
+    """The processor time used so far, in clock ticks."""
+    fields = stat(pid)
+    assert fields is not None, f"process {pid} is gone"
+    return int(fields[11]) + int(fields[12])
+
+
+def pids() -> list[int]:
+    """Every process there is."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children(pid: int) -> list[int]:
+    """The direct children, zombies included."""
+    found = []
+    for other in pids():
+        fields = stat(other)
+        if fields is not None and int(fields[1]) == pid:
+            found.append(other)
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The children and theirs, zombies included."""
+    found = []
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def zombies(pid: int) -> list[int]:
+    """Children that the process has not reaped."""
+    return [child for child in children(pid) if state(child) == "Z"]
+
+
+def wait_no_zombies(pid: int, timeout: float = 5) -> None:
+    """Wait until the process has reaped all its dead children."""
+    end = time.monotonic() + timeout
+    while left := zombies(pid):
+        assert time.monotonic() < end, f"never reaped: {left}"
+        time.sleep(TICK)
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The living processes whose environment has `mark`, each with its command line."""
+    found = {}
+    for pid in pids():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in environment and alive(pid):
+            found[pid] = command.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def wait_gone(gone: Iterable[int], timeout: float = 10) -> None:
+    """Wait until none of the processes runs any more."""
+    end = time.monotonic() + timeout
+    for pid in gone:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            ready, _, _ = select.select([descriptor], [], [], max(0, end - time.monotonic()))
+        finally:
+            os.close(descriptor)
+        assert ready or not alive(pid), f"process {pid} still lives"
+
+
+def wait_state(pid: int, states: str, timeout: float = 10) -> None:
+    """Wait until the process is in one of these states; the kernel offers nothing to wait on."""
+    end = time.monotonic() + timeout
+    while (found := state(pid)) is None or found not in states:
+        assert time.monotonic() < end, f"process {pid} is {found}, expected one of {states}"
+        time.sleep(TICK)
+
+
+def peak_memory(pid: int) -> int:
+    """The largest resident set so far, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no VmHWM for process {pid}")
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors the process has."""
+    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -1,0 +1,138 @@
+"""Ten thousand requests: each is answered once, in bounded memory, and idle means idle."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from pathlib import Path
+
+import processes
+import pytest
+from conftest import Setting
+from pool import kind
+from trees import ECHO_BACKEND, call, echo, make_tree
+
+MEMORY_LIMIT = 64 * 2**20
+
+
+def echo_trees(folder: Path, count: int) -> list[Path]:
+    """Trees whose backends give back what they get, each under the same name."""
+    return [make_tree(folder / f"tree-{number}", ECHO_BACKEND) for number in range(count)]
+
+
+@pytest.mark.timeout(240)
+def test_ten_thousand_requests_over_a_hundred_trees(setting: Setting, tmp_path: Path) -> None:
+    folders = echo_trees(tmp_path / "trees", 100)
+    requests = [echo(folders[number % 100], number, f"text {number}") for number in range(10_000)]
+    # One process a tree: that isolation `hook` forks for each is the subject of other tests.
+    pool = setting.start("--isolation", "none", "--max-workers", "100")
+    pool.send(*requests)
+    found = pool.responses(len(requests), timeout=60)
+    peak = processes.peak_memory(pool.pid)
+    assert pool.finish() == ([], 0)
+    assert sorted(response["id"] for response in found) == list(range(10_000))
+    for response in found:
+        assert response["result"] == [f"text {response['id']}"]
+        assert response["tree"] == str(folders[response["id"] % 100])
+    assert peak < MEMORY_LIMIT
+
+
+@pytest.mark.timeout(240)
+def test_a_thousand_requests_with_a_process_each(setting: Setting, tmp_path: Path) -> None:
+    folders = echo_trees(tmp_path / "trees", 100)
+    requests = [echo(folders[number // 10], number, f"text {number}") for number in range(1000)]
+    pool = setting.start("--max-workers", "8")
+    pool.send(*requests)
+    found = pool.responses(len(requests), timeout=60)
+    assert pool.finish() == ([], 0)
+    assert sorted(response["id"] for response in found) == list(range(1000))
+    assert all(response["result"] == [f"text {response['id']}"] for response in found)
+
+
+@pytest.mark.timeout(240)
+def test_f37_a_malformed_line_among_ten_thousand(setting: Setting, tmp_path: Path) -> None:
+    (tree,) = echo_trees(tmp_path / "trees", 1)
+    lines = [json.dumps(echo(tree, number, str(number))) for number in range(10_000)]
+    lines[5678] = '{"id": 5678, "tree":'
+    pool = setting.start("--isolation", "none")
+    pool.send_bytes(("\n".join(lines) + "\n").encode())
+    rest, code = pool.finish(timeout=100)
+    good = [response["id"] for response in rest if response["ok"]]
+    (bad,) = [response for response in rest if not response["ok"]]
+    assert len(good) == 9_999
+    assert len(set(good)) == 9_999
+    assert (kind(bad), bad["id"], bad["line"]) == ("InvalidRequest", None, 5679)
+    assert code == 1
+
+
+@pytest.mark.timeout(240)
+def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path) -> None:
+    (tree,) = echo_trees(tmp_path / "trees", 1)
+    # 2,000 answers of 50 KiB are 100 MB, which must not wait in the supervisor.
+    text = "x" * 50_000
+    lines = b"".join(
+        json.dumps(echo(tree, number, f"{number}{text}")).encode() + b"\n" for number in range(2000)
+    )
+    pool = setting.start("--isolation", "none", "--queue-size", "16", reading=False)
+    assert pool.process.stdin is not None
+    os.set_blocking(pool.process.stdin.fileno(), False)
+    descriptor = pool.process.stdin.fileno()
+    written = 0
+    # Written until it is taken no more: a second without room is the backpressure.
+    while written < len(lines):
+        _, ready, _ = select.select([], [descriptor], [], 1)
+        if not ready:
+            break
+        written += os.write(descriptor, lines[written : written + 65536])
+    assert written < len(lines) / 4
+    assert processes.peak_memory(pool.pid) < MEMORY_LIMIT
+    os.set_blocking(descriptor, True)
+    pool.start_reading()
+    pool.send_bytes(lines[written:])
+    found = pool.responses(2000, timeout=60)
+    assert {response["result"][0] for response in found} == {f"{n}{text}" for n in range(2000)}
+    assert processes.peak_memory(pool.pid) < MEMORY_LIMIT
+    assert pool.finish() == ([], 0)
+
+
+@pytest.mark.parametrize("reading", ["some requests", "no requests"])
+def test_idle_is_idle(setting: Setting, tmp_path: Path, isolation: str, reading: str) -> None:
+    folders = echo_trees(tmp_path / "trees", 3)
+    pool = setting.start("--isolation", isolation)
+    if reading == "some requests":
+        pool.send(*(echo(folder, number, "") for number, folder in enumerate(folders)))
+        pool.responses(3)
+    else:
+        pool.send_bytes(b"?\n")
+        pool.response()
+    # What follows a response (a hook's teardown) may take a moment; only time shows idleness.
+    time.sleep(0.3)
+    everyone = [pool.pid, *processes.descendants(pool.pid)]
+    assert len(everyone) == (4 if reading == "some requests" else 1)
+    before = sum(processes.cpu_ticks(pid) for pid in everyone)
+    time.sleep(2)
+    after = sum(processes.cpu_ticks(pid) for pid in everyone)
+    assert after - before <= 1
+    pool.finish()
+
+
+def test_f01_end_of_input_on_idle_workers(setting: Setting, tmp_path: Path, isolation: str) -> None:
+    folders = echo_trees(tmp_path / "trees", 3)
+    pool = setting.start("--isolation", isolation, "--grace-period", "60s")
+    pool.send(*(echo(folder, number, "") for number, folder in enumerate(folders)))
+    pool.responses(3)
+    workers = processes.descendants(pool.pid)
+    began = time.monotonic()
+    assert pool.finish() == ([], 0)
+    assert time.monotonic() - began < 2
+    assert not any(processes.alive(pid) for pid in workers)
+
+
+def test_end_of_input_answers_what_was_asked(setting: Setting, tree: Path) -> None:
+    pool = setting.start(jobs=1)
+    pool.send(*(call(tree, f"result = ['{number}']", number) for number in range(50)))
+    rest, code = pool.finish()
+    assert [response["result"] for response in rest] == [[str(number)] for number in range(50)]
+    assert code == 0
