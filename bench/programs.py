@@ -1,0 +1,259 @@
+"""The programs that are measured: `hookpool run`, a bare hookd, and pyproject_hooks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self
+
+from pyproject_hooks import BuildBackendHookCaller, quiet_subprocess_runner
+
+HERE = Path(__file__).resolve().parent
+BACKEND = "trivial_backend"
+HOOK = "get_requires_for_build_wheel"
+READ_SIZE = 1 << 16
+ISOLATIONS = ("none", "hook")
+MEMORY = Path("/dev/shm")
+"""A folder of files that are never on a disk."""
+
+
+def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """The flags of every bench."""
+    flags = argparse.ArgumentParser(description=description)
+    flags.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
+    flags.add_argument(
+        "--hookpool",
+        type=Path,
+        default=HERE.parent / "target" / "release" / "hookpool",
+        help="the program (default: the release build)",
+    )
+    flags.add_argument(
+        "--python", default=sys.executable, help="of the hooks (default: the one that runs this)"
+    )
+    return flags
+
+
+def environment() -> dict[str, str]:
+    """Ours, with the trivial backend on PYTHONPATH: from outside the tree, as backends come."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HOOKPOOL_")}
+    # With these, interpreters start differently from a user's.
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        own.pop(name, None)
+    return own | {"PYTHONPATH": str(HERE / "backends")}
+
+
+def make_trees(folder: Path, count: int) -> list[Path]:
+    """Source trees of the trivial backend."""
+    trees = [folder / f"tree-{number}" for number in range(count)]
+    for tree in trees:
+        tree.mkdir(parents=True)
+        text = f'[build-system]\nrequires = []\nbuild-backend = "{BACKEND}"\n'
+        (tree / "pyproject.toml").write_text(text)
+    return trees
+
+
+class Program:
+    """A child process whose pipes are read and written without buffers in between."""
+
+    def __init__(self, command: list[str], env: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=dict(env)
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._input = self.process.stdin.fileno()
+        self._output = self.process.stdout.fileno()
+
+    def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._input, view) :]
+
+    def receive(self) -> bytes:
+        data = os.read(self._output, READ_SIZE)
+        if not data:
+            raise RuntimeError(f"it ended with {self.process.wait()}: {self.process.args!r}")
+        return data
+
+    def receive_until(self, end: bytes) -> bytes:
+        """Read up to `end`, which must be the last that comes for now."""
+        data = self.receive()
+        while not data.endswith(end):
+            data += self.receive()
+        return data
+
+    def stop(self) -> None:
+        """Close its input, and wait for its end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        with self.process:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Cat(Program):
+    """A program that sends each line back: what two pipes and two changes of process cost."""
+
+    def __init__(self) -> None:
+        super().__init__(["cat"], os.environ)
+
+    def time_requests(self, count: int) -> list[float]:
+        return [_time(lambda: self._round_trip(b"x" * 150 + b"\n")) for _ in range(count)]
+
+    def _round_trip(self, line: bytes) -> None:
+        self.send(line)
+        self.receive_until(b"\n")
+
+
+class Pool(Program):
+    """`hookpool run`, over source trees of its own."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        folder: Path,
+        trees: int,
+        flags: list[str],
+        captures: Path | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trees = make_trees(folder, trees)
+        self.responses: list[dict[str, Any]] = []
+        # Shared by all pools of a bench, so that the worker is compiled once.
+        cache = folder.parent / "cache"
+        cache.mkdir(mode=0o700, exist_ok=True)
+        command = [str(arguments.hookpool), "run", "--no-build-isolation"]
+        command += ["--python", arguments.python, "--cache-dir", str(cache), *flags]
+        command += ["--capture-dir", str(captures or folder)]
+        super().__init__(command, environment())
+
+    def line(self, number: int) -> bytes:
+        """A request; they go around the trees."""
+        tree = str(self.trees[number % len(self.trees)])
+        return json.dumps({"id": number, "tree": tree, "hook": HOOK}).encode() + b"\n"
+
+    def warm_up(self) -> None:
+        """Have a worker for each tree, with the backend imported."""
+        self._run(2 * len(self.trees), window=len(self.trees))
+
+    def request(self, number: int) -> float:
+        """The time of one request, while no other is open."""
+        line = self.line(number)
+        start = perf_counter()
+        self.send(line)
+        answer = self.receive_until(b"\n")
+        seconds = perf_counter() - start
+        self._keep(answer)
+        return seconds
+
+    def time_requests(self, count: int) -> list[float]:
+        """One request at a time. The first few after a pause are not counted."""
+        for number in range(3):
+            self.request(number)
+        del self.responses[-3:]
+        return [self.request(number) for number in range(count)]
+
+    def time_pipelined(self, count: int) -> list[float]:
+        """The time per request while there are always more than the pool can run."""
+        return [_time(lambda: self._run(count, window=4 * len(self.trees))) / count]
+
+    def _run(self, count: int, window: int) -> None:
+        lines = [self.line(number) for number in range(count)]
+        # With everything sent before anything is read, both ends could wait for the other.
+        self.send(b"".join(lines[:window]))
+        sent, answers = min(window, count), bytearray()
+        answered = 0
+        while answered < count:
+            data = self.receive()
+            answers += data
+            new = data.count(b"\n")
+            answered += new
+            self.send(b"".join(lines[sent : sent + new]))
+            sent += new
+        self._keep(bytes(answers))
+
+    def _keep(self, answers: bytes) -> None:
+        for line in answers.splitlines():
+            response = json.loads(line)
+            if not response["ok"]:
+                raise RuntimeError(f"a request failed: {response['error']}")
+            self.responses.append(response)
+
+
+class BareHookd(Program):
+    """A worker without a supervisor, started as one starts it."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        folder: Path,
+        isolation: str,
+        captures: Path | None = None,
+    ) -> None:
+        (self.tree,) = make_trees(folder, 1)
+        self._captures = captures or folder / "captures"
+        self._captures.mkdir(exist_ok=True)
+        hookd = HERE.parent / "python" / "hookd"
+        command = [arguments.python, str(hookd), "--json", "--control", "--isolation", isolation]
+        command += ["--capture-dir", str(self._captures), str(self.tree)]
+        super().__init__(command, environment())
+        self.receive_until(b"EXPECT action\n")
+        # Action, backend, end of the backend path, hook, no settings.
+        self._request = f"run\n{BACKEND}\n\n{HOOK}\n\n".encode()
+
+    def time_requests(self, count: int) -> list[float]:
+        """Each written as soon as the result of the one before is there."""
+        samples = [_time(self._run) for _ in range(count + 3)][3:]
+        # The caller's duty, and so no part of the worker's time.
+        for capture in self._captures.iterdir():
+            capture.unlink()
+        return samples
+
+    def _run(self) -> None:
+        self.send(self._request)
+        messages = b""
+        while b"\nOK []\n" not in messages:
+            messages += self.receive()
+            if b"\nERROR " in messages or b"\nFATAL " in messages:
+                raise RuntimeError(f"the hook failed: {messages!r}")
+
+
+class PyprojectHooks:
+    """pyproject_hooks, as front-ends use it: a new process for each hook."""
+
+    def __init__(self, arguments: argparse.Namespace, tree: Path) -> None:
+        env = environment()
+
+        def runner(
+            cmd: Sequence[str],
+            cwd: str | None = None,
+            extra_environ: Mapping[str, str] | None = None,
+        ) -> None:
+            quiet_subprocess_runner(cmd, cwd, {**env, **(extra_environ or {})})
+
+        self._caller = BuildBackendHookCaller(
+            str(tree), BACKEND, runner=runner, python_executable=arguments.python
+        )
+
+    def call(self) -> None:
+        if self._caller.get_requires_for_build_wheel() != []:
+            raise RuntimeError("the hook gave something else")
+
+    def time_requests(self, count: int) -> list[float]:
+        return [_time(self.call) for _ in range(count)]
+
+
+def _time(action: Callable[[], object]) -> float:
+    start = perf_counter()
+    action()
+    return perf_counter() - start
