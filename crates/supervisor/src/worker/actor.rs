@@ -351,7 +351,10 @@ impl Actor {
         self.reporter.report(WorkerEvent::Finished(Box::new(finished))).await;
     }
 
-    async fn finish(self, ending: Ending) {
+    async fn finish(mut self, ending: Ending) {
+        for effect in self.log_tail.push(&self.log.rest(), self.reporter.worker) {
+            self.apply(effect).await;
+        }
         self.context.spawner.forget(self.pid).await;
         let ending = match ending {
             Ending::StartFailed { reason, lasting } => {

@@ -1,6 +1,7 @@
 //! The pipes of a worker: bytes in and out, buffered, without meaning.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
@@ -86,5 +87,30 @@ impl<R: AsyncRead + Unpin> Output<R> {
             self.pipe = None;
         }
         &self.buffer[..count]
+    }
+}
+
+impl<R: AsFd> Output<R> {
+    /// How much a pipe holds at most, unless somebody enlarged it.
+    const PIPE_CAPACITY: usize = 64 * 1024;
+
+    /// What is in the pipe now, without waiting for more.
+    ///
+    /// Reads the descriptor itself: the runtime may not have heard yet of what
+    /// a process wrote just before it ended. Bounded, because a descendant that
+    /// holds the pipe might write for ever.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let Some(pipe) = &self.pipe else { return rest };
+        while rest.len() < Self::PIPE_CAPACITY {
+            match nix::unistd::read(pipe.as_fd(), &mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => rest.extend_from_slice(&self.buffer[..count]),
+                Err(nix::errno::Errno::EINTR) => {}
+                // Nothing is there (`EAGAIN`): tokio's pipes do not block.
+                Err(_) => break,
+            }
+        }
+        rest
     }
 }
