@@ -36,7 +36,7 @@ async fn f07_a_result_survives_the_death_of_its_worker() {
 #[tokio::test]
 async fn f13_crashes_at_every_start_quarantine_one_tree_only() {
     let pool = Pool::fake(Limits { max_restarts: 2, ..limits() }).await;
-    let broken = pool.tree("broken", "sys.stderr.write('no backend today'); os._exit(3)");
+    let broken = pool.tree("broken", "os.write(2, b'no backend today'); os._exit(3)");
     let sound = pool.tree("sound", "serve('fine')");
     let error = pool.run(&broken).await.outcome.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Quarantined);
