@@ -14,7 +14,8 @@ isolations) -> ``requests`` (reading one request, checked by ``hooks``) -> one o
 
 * ``isolation_hook``: forks a hook process (``hook_process``) for each hook, and watches it
   through a ``running_hook``;
-* ``isolation_none``: calls the hook in the worker itself, with a ``watchdog`` beside it;
+* ``isolation_none``: calls the hook in the worker itself, with a ``sentinel`` or a ``watchdog``
+  beside it;
 
 both of which end in ``running``, that imports the ``backend`` and calls the hook.
 """

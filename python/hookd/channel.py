@@ -58,10 +58,6 @@ class Channel:
         end = self._find_end()
         return None if end < 0 else bytes(self._buffer[:end])
 
-    def has_line(self) -> bool:
-        """Whether `next_line` would find one."""
-        return self._find_end() >= 0
-
     def waiting_bytes(self) -> int:
         """How much was read and not yet taken."""
         return len(self._buffer)

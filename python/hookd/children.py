@@ -21,6 +21,13 @@ LONGEST_KILLING = 5.0
 
 HAS_WAITID = hasattr(os, "waitid")
 
+_overlooked: Set[int] = set()
+
+
+def overlook(pid: int) -> None:
+    """Leave out that child, from now on, whenever children are listed."""
+    _overlooked.add(pid)
+
 
 def living_children() -> List[Tuple[int, int]]:
     """Pid and session of our children that have not ended; empty where there is no /proc.
@@ -28,34 +35,42 @@ def living_children() -> List[Tuple[int, int]]:
     One that comes to be our child while this looks may be missed. Who must not miss any looks
     again after each death of a child, since only that gives us new ones.
     """
-    us = os.getpid()
-    children = []
-    for pid in _candidates(us):
+    return look_at_children(os.getpid())[0]
+
+
+def look_at_children(parent: int) -> Tuple[List[Tuple[int, int]], Set[int]]:
+    """What `living_children` tells, but of any process, and the pids of those that have ended."""
+    living: List[Tuple[int, int]] = []
+    ended: Set[int] = set()
+    for pid in _candidates(parent):
         try:
-            with open("/proc/{}/stat".format(pid), "rb") as file:
-                # The name stands in parentheses, and may hold anything, parentheses too.
-                fields = file.read().rpartition(b")")[2].split()
+            fields = _read_stat("/proc/{}/stat".format(pid))
         except OSError:
+            ended.add(pid)
             continue
-        if int(fields[PARENT]) == us and fields[STATE] not in (b"Z", b"X"):
-            children.append((pid, int(fields[SESSION])))
-    return children
+        if int(fields[PARENT]) != parent or pid in _overlooked:
+            continue
+        if fields[STATE] in (b"Z", b"X"):
+            ended.add(pid)
+        else:
+            living.append((pid, int(fields[SESSION])))
+    return living, ended
 
 
-def _candidates(us: int) -> List[int]:
+def _candidates(parent: int) -> List[int]:
     try:
         # Not in every kernel (CONFIG_PROC_CHILDREN). Each thread has children of its own; the
         # main one is looked at first, so that what a thread that ends meanwhile leaves to it is
         # not taken for complete.
-        threads = os.listdir("/proc/self/task")
-        children = _children_of_thread(us)
+        threads = os.listdir("/proc/{}/task".format(parent))
+        children = _children_of_thread(parent, parent)
         for thread in threads:
-            if int(thread) != us:
+            if int(thread) != parent:
                 try:
-                    children += _children_of_thread(int(thread))
+                    children += _children_of_thread(parent, int(thread))
                 except OSError:
                     # It has ended, and left its children to another.
-                    children += _children_of_thread(us)
+                    children += _children_of_thread(parent, parent)
         return list(dict.fromkeys(children))
     except OSError:
         pass
@@ -65,9 +80,28 @@ def _candidates(us: int) -> List[int]:
         return []
 
 
-def _children_of_thread(thread: int) -> List[int]:
-    with open("/proc/self/task/{}/children".format(thread), "rb") as file:
+def _children_of_thread(process: int, thread: int) -> List[int]:
+    with open("/proc/{}/task/{}/children".format(process, thread), "rb") as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def is_stopped(process: int) -> bool:
+    """Whether no thread of the process runs, so that it starts no other."""
+    folder = "/proc/{}/task".format(process)
+    try:
+        states = {
+            _read_stat("{}/{}/stat".format(folder, thread))[STATE] for thread in os.listdir(folder)
+        }
+    except OSError:
+        # A thread has ended just now: whether it had started another is not known.
+        return False
+    return states <= {b"T", b"t", b"Z", b"X"}
+
+
+def _read_stat(path: str) -> List[bytes]:
+    with open(path, "rb") as file:
+        # The name stands in parentheses, and may hold anything, parentheses too.
+        return file.read().rpartition(b")")[2].split()
 
 
 def reap_ended() -> Tuple[Set[int], bool]:

@@ -35,9 +35,8 @@ def take_over_standard_descriptors() -> Descriptors:
     """
     _open_missing()
     descriptors = Descriptors(os.dup(0), os.dup(1), os.dup(2))
-    point_at_null_device(0, os.O_RDONLY)
-    point_at_null_device(1, os.O_WRONLY)
-    point_at_null_device(2, os.O_WRONLY)
+    point_at_null_device(os.O_RDONLY, 0)
+    point_at_null_device(os.O_WRONLY, 1, 2)
     # What sitecustomize or a .pth file printed may still lie in these buffers: only now may it
     # come out.
     flush_standard_streams()
@@ -54,10 +53,11 @@ def _open_missing() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def point_at_null_device(descriptor: int, flags: int) -> None:
-    """Make `descriptor` an inheritable one of the null device."""
+def point_at_null_device(flags: int, *descriptors: int) -> None:
+    """Make `descriptors` inheritable ones of the null device."""
     null = os.open(os.devnull, flags)
-    os.dup2(null, descriptor)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
     os.close(null)
 
 

@@ -22,12 +22,12 @@ from hookd.failures import HOOK_RUNTIME_ERROR, CallerGone, Failure, describe
 from hookd.hook_process import Child, run_in_hook_process
 from hookd.polling import wait_readable
 from hookd.running_hook import RunningHook
-from hookd.signals import SignalWatch, die_of
+from hookd.signals import SignalWatch
 from hookd.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, Optional
+    from typing import Optional
 
     from hookd.arguments import Options
     from hookd.capture import Capture
@@ -86,7 +86,7 @@ class ForkingWorker(Worker):
     def _on_signals(self) -> None:
         for number in self.signals.take_stops():
             if self.hook is None:
-                self._die(number)
+                self.die(number)
             self.hook.signal_group(number)
             self.stopped_by = self.stopped_by or number
         if self.hook is None:
@@ -148,11 +148,12 @@ class ForkingWorker(Worker):
             self._wait()
         if hook.outcome is not None:
             self.report(hook.outcome)
+            self.channel.flush()
         self._sweep(hook)
         self.hook = None
         hook.close()
         if self.stopped_by is not None:
-            self._die(self.stopped_by)
+            self.die(self.stopped_by)
 
     def _fork(
         self, request: Request, capture: Capture, result_read: int, result_write: int
@@ -176,6 +177,7 @@ class ForkingWorker(Worker):
                 mask,
                 close_descriptors,
                 self.options.report_imports,
+                self.options.report_shadowed,
             )
             pid = os.fork()
             if pid == 0:
@@ -190,26 +192,22 @@ class ForkingWorker(Worker):
         What it left in sessions of its own lives on, unless --kill-detached.
         """
         hook.signal_group(signal.SIGKILL)
-        looked_again = False
-        while True:
+        idle_looks = 0
+        # Twice: one that came to be our child during the first may have been missed.
+        while idle_looks < 2:
             ended, any_left = reap_ended()
             hook.reaped = hook.reaped or hook.pid in ended
             if not any_left:
                 return
-            condemned = [
-                pid
+            killed = [
+                send_signal(pid, signal.SIGKILL)
                 for pid, session in living_children()
                 if self.options.kill_detached or session == hook.pid
             ]
-            killed = [send_signal(pid, signal.SIGKILL) for pid in condemned]
-            if not any(killed) and not looked_again:
-                # One that came to be our child during the look may have been missed.
-                looked_again = hook.reaped
-                if looked_again:
-                    continue
-            if hook.reaped and not any(killed):
-                return
-            self._wait()
+            if any(killed) or not hook.reaped:
+                self._wait()
+            else:
+                idle_looks += 1
 
     def cancel(self, signal_name: str) -> None:
         known = {number.name: number for number in signal.Signals}
@@ -218,16 +216,6 @@ class ForkingWorker(Worker):
         elif self.hook is not None:
             self.hook.signal_group(known[signal_name])
 
-    # Ends.
-
-    def abandon(self, exit_code: int) -> NoReturn:
-        self._kill_everything()
-        os._exit(exit_code)
-
-    def _die(self, number: int) -> NoReturn:
-        self._kill_everything()
-        die_of(number)
-
-    def _kill_everything(self) -> None:
+    def kill_everything(self) -> None:
         hook = self.hook
         kill_all(hook.pid if hook is not None and not hook.reaped else None)

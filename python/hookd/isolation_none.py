@@ -20,7 +20,8 @@ from hookd.hook_process import enter_tree, hide_our_modules
 from hookd.imports import invalidate_import_caches
 from hookd.polling import wait_readable
 from hookd.running import Outcome, run_hook
-from hookd.signals import STOP_SIGNALS, WATCHED, SignalWatch, die_of
+from hookd.sentinel import Sentinel
+from hookd.signals import STOP_SIGNALS, WATCHED, SignalWatch
 from hookd.watchdog import Watchdog
 from hookd.worker import Worker
 
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 
 
 class InProcessWorker(Worker):
-    """Runs each hook in the worker's only thread, with a watchdog beside it."""
+    """Runs each hook in the worker's only thread; something beside it sees the caller's death."""
 
     def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
         super().__init__(options, channel, descriptors)
         self._pid = os.getpid()
         self._hook_runs = False
-        self._watchdog = Watchdog(channel.input, self._may_end)
+        self._guard: Sentinel | Watchdog = Watchdog(channel.input, self._may_end)
         self._stopped_by: Optional[int] = None
         self._signals: Optional[SignalWatch] = None
 
@@ -49,6 +50,7 @@ class InProcessWorker(Worker):
         if self.options.control:
             self.forget_parent_death()
             self.adopt_orphans()
+            self._start_sentinel()
         sys.argv = sys.argv[:1]
         # Started in the background by a shell, SIGINT is ignored, and stays so: sh(1).
         self._watched = [
@@ -57,13 +59,19 @@ class InProcessWorker(Worker):
         self._install_handlers()
         hide_our_modules()
 
+    def _start_sentinel(self) -> None:
+        try:
+            self._guard = Sentinel(self.channel.input)
+        except libc.NotAvailable as error:
+            self.debug(str(error))
+
     def _install_handlers(self) -> None:
         for number in self._watched:
             signal.signal(number, self._on_stop_signal)
 
     def _on_stop_signal(self, number: int, frame: object) -> None:
         if not self._hook_runs:
-            self._die(number)
+            self.die(number)
         # The hook gets the chance to clean up. Its failure is reported; then we die of the signal.
         self._stopped_by = self._stopped_by or number
         if number == signal.SIGINT:
@@ -82,7 +90,7 @@ class InProcessWorker(Worker):
         ready = wait_readable([self.channel.input, self._signals.descriptor])
         if self._signals.descriptor in ready:
             for number in self._signals.take_stops():
-                self._die(number)
+                self.die(number)
         if self.channel.input in ready:
             self.channel.fill()
 
@@ -110,16 +118,16 @@ class InProcessWorker(Worker):
         capture.put_in_place()
         capture.close()
         try:
-            with self._watchdog:
+            with self._guard:
                 outcome = self._run_hook(request)
         finally:
             flush_standard_streams()
             self._flush_c_stdio()
-            point_at_null_device(1, os.O_WRONLY)
-            point_at_null_device(2, os.O_WRONLY)
+            point_at_null_device(os.O_WRONLY, 1, 2)
         self.report(outcome)
         if self._stopped_by is not None:
-            self._die(self._stopped_by)
+            self.channel.flush()
+            self.die(self._stopped_by)
 
     def _run_hook(self, request: Request) -> Outcome:
         try:
@@ -166,15 +174,8 @@ class InProcessWorker(Worker):
             os._exit(0)
         super().leave()
 
-    def abandon(self, exit_code: int) -> NoReturn:
-        self._kill_everything()
-        os._exit(exit_code)
-
-    def _die(self, number: int) -> NoReturn:
-        self._kill_everything()
-        die_of(number)
-
-    def _kill_everything(self) -> None:
+    def kill_everything(self) -> None:
         # Without --control nobody asked for it: it is the original's equal.
         if self.options.control and os.getpid() == self._pid:
             kill_all(other_threads=True)
+            self._guard.dismiss()

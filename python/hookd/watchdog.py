@@ -1,4 +1,7 @@
-"""Isolation `none`: seeing the caller's death while the only thread runs a hook."""
+"""Isolation `none`: seeing the caller's death while the only thread runs a hook.
+
+With --control that is the `sentinel`'s part, where there can be one.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,9 @@ class Watchdog:
 
     def __exit__(self, *error: object) -> None:
         self._hook_runs = False
+
+    def dismiss(self) -> None:
+        """End it. Nothing to do: the thread ends with its process."""
 
     def _start(self) -> None:
         self._started = True

@@ -19,10 +19,11 @@ from hookd.failures import (
 )
 from hookd.hooks import LONGEST_RESULT
 from hookd.requests import read_request
+from hookd.signals import die_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, List, NoReturn
 
     from hookd.arguments import Options
     from hookd.capture import Capture
@@ -62,9 +63,21 @@ class Worker:
         """As `wait_for_input`, and also come back when a child has ended."""
         raise NotImplementedError
 
+    def kill_everything(self) -> None:
+        """Kill everything that belongs to the worker, which is about to end."""
+        raise NotImplementedError
+
+    # Ends.
+
     def abandon(self, exit_code: int) -> NoReturn:
         """End at once, and kill everything that belongs to the worker."""
-        raise NotImplementedError
+        self.kill_everything()
+        os._exit(exit_code)
+
+    def die(self, number: int) -> NoReturn:
+        """The same by a signal, so that the wait status tells of it."""
+        self.kill_everything()
+        die_of(number)
 
     # The keeper of what hooks detached.
 
@@ -87,9 +100,7 @@ class Worker:
         """
         while True:
             _, any_left = reap_ended()
-            if not any_left:
-                os._exit(0)
-            if self.channel.ended:
+            if not any_left or self.channel.ended:
                 self.abandon(0)
             self.wait_for_event()
             while self.channel.next_line() is not None:
@@ -102,9 +113,9 @@ class Worker:
         while True:
             self.channel.send_later("READY")
             self.channel.send_later("EXPECT", b"action")
-            if not self.channel.has_line():
-                # Whoever waits for READY may go on while we load what a request needs.
-                self.channel.flush()
+            # With it goes the answer to the request before. Whoever waits for READY may go on
+            # while we load what a request needs.
+            self.channel.flush()
             # So that no hook process has to, and that a problem can be told when files can no
             # longer be opened.
             bound.load()
@@ -177,23 +188,30 @@ class Worker:
             raise
 
     def report(self, outcome: Outcome) -> None:
-        """Tell how a hook ended."""
+        """Tell how a hook ended, with the next message that is sent."""
         if outcome.failure is not None:
             self.report_failure(outcome.failure)
         elif self.options.json:
-            self.channel.send("OK", encode_json(outcome.result))
+            self.channel.send_later("OK", encode_json(outcome.result))
         else:
-            self.channel.send("OK", encode_text(str(outcome.result)))
+            self.channel.send_later("OK", encode_text(str(outcome.result)))
         if self.options.report_imports and outcome.imported is not None:
-            imported = encode_json(outcome.imported)
-            if len(imported) <= LONGEST_RESULT:
-                self.channel.send("IMPORTED", imported)
-            else:
-                message = "the list of imported modules is too long to be sent: {} bytes"
-                self.debug(message.format(len(imported)))
+            self._report_modules("IMPORTED", outcome.imported)
+        if outcome.shadowed is not None:
+            self._report_modules("SHADOWED", outcome.shadowed)
+
+    def _report_modules(self, kind: str, modules: List[Any]) -> None:
+        # The answer is not to wait for what may be a long list.
+        self.channel.flush()
+        value = encode_json(modules)
+        if len(value) <= LONGEST_RESULT:
+            self.channel.send_later(kind, value)
+        else:
+            message = "the list of modules for {} is too long to be sent: {} bytes"
+            self.debug(message.format(kind, len(value)))
 
     def report_failure(self, failure: Failure) -> None:
-        """Tell that a request failed."""
+        """Tell that a request failed, with the next message that is sent."""
         kind, text = failure.kind, failure.message
         if not self.options.json and kind == HOOK_CRASHED:
             # Not among the kinds that a caller of the original knows.
@@ -209,6 +227,7 @@ class Worker:
         log(self.descriptors.log, "cannot go on:\n{}".format(failure.traceback))
         try:
             self._send_error("FATAL", kind, failure.message, failure)
+            self.channel.flush()
         except Exception as second:
             log(self.descriptors.log, "that could not be told: {!r}".format(second))
 
@@ -217,10 +236,10 @@ class Worker:
             value = encode_json({"message": failure.message, **failure.details})
         else:
             value = encode_text(text)
-        self.channel.send(message, kind.encode("ascii", "replace") + b" " + value)
+        self.channel.send_later(message, kind.encode("ascii", "replace") + b" " + value)
         if failure.traceback is not None:
             encode = encode_json if self.options.json else encode_text
-            self.channel.send("TRACEBACK", encode(failure.traceback))
+            self.channel.send_later("TRACEBACK", encode(failure.traceback))
 
     def debug(self, text: str) -> None:
         """Tell something that only matters to whoever looks for a problem."""

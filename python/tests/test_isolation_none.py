@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
-from client import Hookd, Lifeline, kill, processes_with
+from client import PATIENCE, Hookd, Lifeline, kill, processes_with, wait_for_end
 from conftest import Start
 
 LEFTOVERS = "import os, signal, leftovers\nleftovers.open_lifeline(settings['line'])\n"
@@ -232,3 +233,191 @@ def test_without_control_leftovers_are_left(
     assert hookd.shut_down() == 0
     assert lifeline.is_open()
     kill(processes_with(environment["HOOKD_TEST_MARKER"]))
+
+
+# The sentinel, which sees the supervisor's death when the worker cannot.
+
+BLOCKED = LEFTOVERS + (
+    # Holding the interpreter's lock, so that no thread can run.
+    "import ctypes\nlibrary = ctypes.PyDLL(None)\nleftovers.started()\nlibrary.pause()\n"
+)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def sentinel_of(hookd: Hookd) -> int:
+    """The only child of an idle worker, once it is what it is to be."""
+    (sentinel,) = children(hookd.pid)
+    deadline = time.monotonic() + PATIENCE
+    while Path(f"/proc/{sentinel}/comm").read_text() != "hookd-sentinel\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return sentinel
+
+
+@LEFT
+def test_hook_that_blocks_in_c(start: Start, lifeline: Lifeline, code: str) -> None:
+    hookd = start(isolation="none")
+    hookd.start_code(code + BLOCKED, line=lifeline.path)
+    lifeline.wait_started(2)
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+def test_hook_that_blocks_in_c_beside_a_thread_that_forks(start: Start, lifeline: Lifeline) -> None:
+    hookd = start(isolation="none")
+    code = LEFTOVERS + (
+        "import subprocess, threading\n"
+        "def fork():\n"
+        "  while True:\n"
+        "    subprocess.Popen(['sleep', '1000'], pass_fds=[leftovers.lifeline]).kill()\n"
+        "threads = [threading.Thread(target=fork) for _ in range(3)]\n"
+        "for thread in threads: thread.start()\n"
+        "leftovers.started()\n"
+        "threads[0].join()\n"
+    )
+    hookd.start_code(code, line=lifeline.path)
+    lifeline.wait_started()
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.closerange(3, 1024)\n",
+        "import os\nfor number in range(3, 100): os.dup2(0, number)\n",
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, list(signal.Signals))\n",
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
+    ],
+    ids=["closes all", "overwrites all", "blocks signals", "reaps nothing"],
+)
+def test_blocked_hook_that_disturbed_its_worker(
+    start: Start, lifeline: Lifeline, code: str
+) -> None:
+    hookd = start(isolation="none")
+    hookd.start_code(code + CHILD + BLOCKED, line=lifeline.path)
+    lifeline.wait_started(2)
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("code", [None, HANG, BLOCKED], ids=["idle", "hangs", "blocked"])
+def test_suspended_worker_ends_with_the_input(
+    start: Start, lifeline: Lifeline, code: str | None
+) -> None:
+    hookd = start(isolation="none")
+    sentinel = sentinel_of(hookd)
+    if code is not None:
+        hookd.start_code(CHILD + code, line=lifeline.path)
+        lifeline.wait_started(2)
+    os.killpg(hookd.pid, signal.SIGSTOP)
+    assert os.waitid(os.P_PID, hookd.pid, os.WSTOPPED | os.WNOWAIT) is not None
+    hookd.close_input()
+    assert hookd.wait() == -signal.SIGKILL
+    assert wait_for_end([sentinel], PATIENCE) == []
+    if code is not None:
+        lifeline.wait_gone()
+
+
+def test_hooks_do_not_meet_the_sentinel(start: Start) -> None:
+    hookd = start(isolation="none")
+    sentinel = sentinel_of(hookd)
+    reply = hookd.run_code(
+        "import multiprocessing, os\n"
+        "pid = os.fork()\n"
+        "if pid == 0: os._exit(3)\n"
+        "assert os.wait() == (pid, 768)\n"
+        "assert multiprocessing.active_children() == []\n"
+        "for wait in (\n"
+        "  os.wait,\n"
+        "  lambda: os.wait3(0),\n"
+        "  lambda: os.waitpid(-1, 0),\n"
+        "  lambda: os.waitid(os.P_ALL, 0, os.WEXITED),\n"
+        f"  lambda: os.waitpid({sentinel}, os.WNOHANG),\n"
+        "):\n"
+        "  try: result.append(str(wait()))\n"
+        "  except ChildProcessError: pass\n"
+    )
+    assert reply.result == []
+    assert children(hookd.pid) == [sentinel]
+    assert hookd.shut_down() == 0
+
+
+def test_sentinel_holds_nothing_but_the_input(start: Start) -> None:
+    hookd = start(isolation="none")
+    sentinel = sentinel_of(hookd)
+    (descriptor,) = os.listdir(f"/proc/{sentinel}/fd")
+    link = f"/proc/{sentinel}/fd/{descriptor}"
+    assert os.path.samestat(os.stat(link), os.fstat(hookd.input.fileno()))
+    with open(f"/proc/{sentinel}/fdinfo/{descriptor}") as file:
+        flags = next(line for line in file if line.startswith("flags:"))
+    assert int(flags.split()[1], 8) & os.O_ACCMODE == os.O_RDONLY
+    assert os.getsid(sentinel) == sentinel
+
+
+def test_sentinel_reads_no_input(start: Start) -> None:
+    hookd = start(isolation="none")
+    sentinel_of(hookd)
+    for number in range(100):
+        assert hookd.run_code(f"result = ['{number}']").result == [str(number)]
+
+
+@pytest.mark.parametrize("end", ["shutdown", "end of input", "SIGTERM", "SIGINT"])
+def test_sentinel_is_reaped_by_a_worker_that_ends(start: Start, end: str) -> None:
+    hookd = start(isolation="none")
+    sentinel = sentinel_of(hookd)
+    if end == "shutdown":
+        hookd.write("shutdown")
+        assert hookd.until("SHUTDOWN") == [("SHUTDOWN", "")]
+    elif end == "end of input":
+        hookd.close_input()
+    else:
+        os.kill(hookd.pid, signal.Signals[end])
+    code = hookd.wait()
+    assert code == (-signal.Signals[end] if end.startswith("SIG") else 0)
+    assert not Path(f"/proc/{sentinel}").exists()
+
+
+@pytest.mark.parametrize("code", [None, HANG], ids=["idle", "hook"])
+def test_sentinel_dies_with_a_killed_worker(
+    start: Start, lifeline: Lifeline, code: str | None
+) -> None:
+    hookd = start(isolation="none")
+    sentinel = sentinel_of(hookd)
+    if code is not None:
+        hookd.start_code(code, line=lifeline.path)
+        lifeline.wait_started()
+    os.kill(hookd.pid, signal.SIGKILL)
+    assert hookd.wait() == -signal.SIGKILL
+    assert wait_for_end([sentinel], PATIENCE) == []
+
+
+def test_worker_outlives_its_sentinel(start: Start) -> None:
+    hookd = start(isolation="none")
+    os.kill(sentinel_of(hookd), signal.SIGKILL)
+    assert hookd.run_code("result = ['here']").result == ["here"]
+    assert hookd.shut_down() == 0
+
+
+def test_thread_in_place_of_the_sentinel(start: Start, lifeline: Lifeline, site: Path) -> None:
+    """A process with threads cannot be forked without a danger."""
+    code = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True)"
+    (site / "sitecustomize.py").write_text(code + ".start()\n")
+    hookd = start(isolation="none", ready=False)
+    assert ("DEBUG", "clone: there are 2 threads") in hookd.until("READY")
+    assert children(hookd.pid) == []
+    hookd.start_code(CHILD + HANG, line=lifeline.path)
+    lifeline.wait_started(2)
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+
+
+def test_no_sentinel_without_control(start: Start) -> None:
+    assert children(start(isolation="none", control=False).pid) == []
