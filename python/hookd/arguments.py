@@ -19,6 +19,7 @@ ISOLATIONS = ("hook", "none")
 USAGE = """\
 usage: hookd [--json] [--isolation hook|none] [--control] [--report-imports]
              [--kill-detached] [--capture-dir DIR] [TREE]
+       hookd --template FD
 
 Runs the build hooks of the source tree TREE (the current folder if not given)
 as asked for on standard input, and answers on standard output.
@@ -28,9 +29,12 @@ as asked for on standard input, and answers on standard output.
   --isolation none    run hooks in this process (the default)
   --control           answer the actions `ping TOKEN` and `cancel SIGNAL`
   --report-imports    tell after each hook which modules it imported
+  --report-shadowed   tell after each hook which modules of its template it would
+                      have found elsewhere by its own sys.path
   --kill-detached     with a hook's end, kill what it left in sessions of its own
   --capture-dir DIR   where the files with the hooks' output are made
                       (the platform's temporary folder if not given)
+  --template FD       fork workers, as asked for on the socket that is open as FD
   --version           show the version
   --help              show this text
 """
@@ -50,6 +54,8 @@ class Options:
         "json",
         "kill_detached",
         "report_imports",
+        "report_shadowed",
+        "template",
         "tree",
     )
 
@@ -58,8 +64,10 @@ class Options:
         self.isolation = "none"
         self.control = False
         self.report_imports = False
+        self.report_shadowed = False
         self.kill_detached = False
         self.capture_folder: Optional[str] = None
+        self.template: Optional[int] = None
         self.tree = ""
 
 
@@ -67,6 +75,7 @@ SWITCHES: Dict[str, str] = {
     "--json": "json",
     "--control": "control",
     "--report-imports": "report_imports",
+    "--report-shadowed": "report_shadowed",
     "--kill-detached": "kill_detached",
 }
 
@@ -91,7 +100,7 @@ def parse(arguments: List[str]) -> Options:
             _print_and_leave("hookd {}\n".format(__version__))
         elif argument in SWITCHES:
             setattr(options, SWITCHES[argument], True)
-        elif name in ("--isolation", "--capture-dir"):
+        elif name in ("--isolation", "--capture-dir", "--template"):
             if not equals:
                 value = _following_value(name, waiting)
             _set_value(options, name, value)
@@ -99,7 +108,10 @@ def parse(arguments: List[str]) -> Options:
             raise UsageError("unknown argument {!r}: see --help".format(argument))
         else:
             trees.append(argument)
-    options.tree = _tree(trees)
+    if options.template is None:
+        options.tree = _tree(trees)
+    elif len(arguments) != (2 if arguments[0] == "--template" else 1):
+        raise UsageError("--template: expected no TREE and no other option")
     return options
 
 
@@ -116,6 +128,13 @@ def _set_value(options: Options, name: str, value: str) -> None:
                 "--isolation: {!r} is not an isolation, expected 'hook' or 'none'".format(value)
             )
         options.isolation = value
+        return
+    if name == "--template":
+        if not (value.isdigit() and value.isascii()):
+            raise UsageError(
+                "--template: expected the number of a descriptor, got {!r}".format(value)
+            )
+        options.template = int(value)
         return
     # The names of capture files are announced on lines of their own.
     if "\n" in value:

@@ -16,6 +16,7 @@ from hookd.ending import end_copy, end_tidily
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, failure_from
 from hookd.imports import invalidate_import_caches
 from hookd.running import Outcome, run_hook
+from hookd.shadowing import PathWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Child:
         "close_descriptors",
         "parent",
         "report_imports",
+        "report_shadowed",
         "request",
         "result",
         "signal_mask",
@@ -114,6 +116,7 @@ class Child:
         signal_mask: Iterable[Any],
         close_descriptors: Callable[[], None],
         report_imports: bool,
+        report_shadowed: bool,
     ) -> None:
         self.request = request
         self.capture = capture
@@ -122,6 +125,7 @@ class Child:
         self.signal_mask = signal_mask
         self.close_descriptors = close_descriptors
         self.report_imports = report_imports
+        self.report_shadowed = report_shadowed
         # Compared after the fork: with a subreaper above us, orphans do not go to process 1.
         self.parent = os.getpid()
 
@@ -191,7 +195,8 @@ def _run(child: Child, pipe: ResultPipe) -> Outcome:
         return Outcome(failure=failure)
     sys.path[:0] = request.backend_path
     invalidate_import_caches()
-    return run_hook(request, child.report_imports, pipe.tell)
+    watch = PathWatch() if child.report_shadowed else None
+    return run_hook(request, child.report_imports, pipe.tell, watch)
 
 
 def enter_tree(tree: str) -> None:

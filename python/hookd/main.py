@@ -14,7 +14,7 @@ from hookd.worker import Worker, serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, NoReturn
+    from typing import Any, List, NoReturn
 
     from hookd.arguments import Options
     from hookd.descriptors import Descriptors
@@ -23,23 +23,55 @@ EXIT_USAGE = 2
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """Be a worker on the standard descriptors, as the command line asks."""
+    """Be a worker on the standard descriptors, or a template, as the command line asks."""
+    options = _parse(arguments)
+    _make_path_absolute()
+    if options.template is not None:
+        _be_template(options.template)
+    _enter_tree(options)
+    work(options, take_over_standard_descriptors())
+
+
+def _parse(arguments: List[str]) -> Options:
     try:
-        options = parse(arguments)
-        _make_path_absolute()
-        os.chdir(options.tree)
+        return parse(arguments)
     except UsageError as error:
         _leave_with_usage_error(str(error))
+
+
+def _enter_tree(options: Options) -> None:
+    try:
+        os.chdir(options.tree)
     except OSError as error:
         _leave_with_usage_error("TREE: cannot be entered: {}".format(error))
+
+
+def _be_template(descriptor: int) -> NoReturn:
+    # Only now: no worker that is started by itself needs any of it.
+    from hookd.template import open_channel, serve_template
+
+    try:
+        channel = open_channel(descriptor)
+    except (OSError, OverflowError, ImportError) as error:
+        _leave_with_usage_error("--template: expected a Unix socket: {}".format(error))
+    serve_template(channel, _become_worker)
+
+
+def _become_worker(arguments: List[str]) -> NoReturn:
+    """In a process that was forked from a template: what `main` does in one of its own."""
+    options = _parse(arguments)
+    if options.template is not None:
+        _leave_with_usage_error("--template: a template cannot be forked from another")
+    _enter_tree(options)
+    multiprocessing: Any = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None:
+        # The only module of the standard library that keeps the folder of its import.
+        multiprocessing.ORIGINAL_DIR = os.getcwd()
     work(options, take_over_standard_descriptors())
 
 
 def work(options: Options, descriptors: Descriptors) -> NoReturn:
-    """Be a worker on the given descriptors, in a process that is ready for it.
-
-    A worker that is forked from a template starts here.
-    """
+    """Be a worker on the given descriptors, in a process that is ready for it."""
     channel = Channel(descriptors.input, descriptors.output)
     kind = ForkingWorker if options.isolation == "hook" else InProcessWorker
     worker: Worker = kind(options, channel, descriptors)

@@ -37,12 +37,15 @@ INT_OR_NONE = (int, type(None))
 
 def read_outcome(hook: str, value: Any) -> Outcome:
     """The reverse of `Outcome.to_json`. Raises `ValueError`, or the `Failure` of a wrong result."""
-    result, failure, imported = _members(value, "result", "failure", "imported")
+    members = _members(value, "result", "failure", "imported", "shadowed")
+    result, failure, imported, shadowed = members
     if imported is not None:
         imported = _read_imported(imported)
+    if shadowed is not None:
+        shadowed = _read_shadowed(shadowed)
     if failure is not None:
-        return Outcome(failure=_read_failure(failure), imported=imported)
-    return Outcome(check_result(hook, result), imported=imported)
+        return Outcome(failure=_read_failure(failure), imported=imported, shadowed=shadowed)
+    return Outcome(check_result(hook, result), imported=imported, shadowed=shadowed)
 
 
 def _read_failure(value: Any) -> Failure:
@@ -68,6 +71,15 @@ def _read_imported(value: Any) -> List[Dict[str, Any]]:
         _check(mtime, INT_OR_NONE)
         _check(size, INT_OR_NONE)
     entries: List[Dict[str, Any]] = value
+    return entries
+
+
+def _read_shadowed(value: Any) -> List[Dict[str, str]]:
+    _check(value, (list,))
+    for entry in value:
+        for member in _members(entry, "name", "loaded", "found"):
+            _check(member, TEXT)
+    entries: List[Dict[str, str]] = value
     return entries
 
 

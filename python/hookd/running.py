@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Set
 
     from hookd.hooks import HookResult
+    from hookd.shadowing import PathWatch
 
 # What is being done, as one byte each: a hook process tells its worker, so that its death can be
 # blamed on the right thing.
@@ -33,18 +34,21 @@ RETURNED = b"R"
 class Outcome:
     """How a hook ended: with a result, or with a failure."""
 
-    __slots__ = ("failure", "imported", "result")
+    __slots__ = ("failure", "imported", "result", "shadowed")
 
     def __init__(
         self,
         result: Optional[HookResult] = None,
         failure: Optional[Failure] = None,
         imported: Optional[List[Dict[str, Any]]] = None,
+        shadowed: Optional[List[Dict[str, str]]] = None,
     ) -> None:
         self.result = result
         self.failure = failure
         self.imported = imported
         """The modules that it imported, if that was asked for and is known."""
+        self.shadowed = shadowed
+        """Those that it would have found elsewhere, if that was asked for."""
 
     def to_json(self) -> Dict[str, Any]:
         """What crosses the pipe between hook process and worker."""
@@ -52,10 +56,16 @@ class Outcome:
             "result": self.result,
             "failure": self.failure.to_json() if self.failure is not None else None,
             "imported": self.imported,
+            "shadowed": self.shadowed,
         }
 
 
-def run_hook(request: Request, report_imports: bool, tell: Callable[[bytes], None]) -> Outcome:
+def run_hook(
+    request: Request,
+    report_imports: bool,
+    tell: Callable[[bytes], None],
+    watch: Optional[PathWatch] = None,
+) -> Outcome:
     """Import the backend and call the hook, in the current folder.
 
     `tell` is called with what is about to be done. No exception of the user's code comes out.
@@ -84,6 +94,8 @@ def run_hook(request: Request, report_imports: bool, tell: Callable[[bytes], Non
         except BaseException:
             # Somebody made something else of sys.modules: it cannot be known.
             outcome.imported = None
+    if watch is not None:
+        outcome.shadowed = watch.shadowed()
     return outcome
 
 

@@ -129,9 +129,10 @@ def outcome(value):
 def failure(**changes):
     details = {"exception": None, "unsupported_operation": False}
     value = {"kind": "HookRuntimeError", "message": "", "details": details, "traceback": None}
-    return outcome({"result": None, "failure": dict(value, **changes), "imported": None})
+    value.update(changes)
+    return outcome({"result": None, "failure": value, "imported": None, "shadowed": None})
 def result(value, imported=None):
-    return outcome({"result": value, "failure": None, "imported": imported})
+    return outcome({"result": value, "failure": None, "imported": imported, "shadowed": None})
 for name in os.listdir("/proc/self/fd"):
     try:
         if int(name) > 2 and os.readlink("/proc/self/fd/" + name).startswith("pipe:"):

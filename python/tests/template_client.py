@@ -1,0 +1,228 @@
+"""The supervisor's end of a template's socket, for tests."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from client import PATIENCE, Hookd
+
+LONGEST_PACKET = 64 << 10
+
+
+class ForkedHookd(Hookd):
+    """A worker that a template has forked. Only the template can wait for it."""
+
+    def __init__(self, template: Template, number: int, log: Path) -> None:
+        self.log = log
+        self.announced: set[str] = set()
+        self.template = template
+        self.number = number
+        self.worker = 0
+        self.pidfd = -1
+        self.status: int | None = None
+        self._unread = b""
+        worker_input, test_output = os.pipe()
+        test_input, worker_output = os.pipe()
+        worker_log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.descriptors = [worker_input, worker_output, worker_log]
+        self.input = os.fdopen(test_output, "wb", 0)
+        self.output = os.fdopen(test_input, "rb", 0)
+
+    def close_descriptors(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = []
+
+    def was_forked(self, pid: int) -> None:
+        self.worker = pid
+        self.pidfd = os.pidfd_open(pid)
+
+    @property
+    def pid(self) -> int:
+        return self.worker
+
+    def wait_dead(self) -> None:
+        """Wait until the worker has ended. It is not reaped by that."""
+        if self.pidfd >= 0:
+            assert select.select([self.pidfd], [], [], PATIENCE)[0], self.log.read_text()
+
+    def wait(self) -> int:
+        """Wait for the end, acknowledge it, and return the exit status."""
+        if self.status is None:
+            self.wait_dead()
+            self.status = self.template.reap(self.worker)
+        return os.waitstatus_to_exitcode(self.status)
+
+    def finish(self) -> None:
+        if not self.input.closed:
+            self.input.close()
+        try:
+            self.wait_dead()
+        finally:
+            if not self.output.closed:
+                if self.worker:
+                    self._read_rest()
+                self.output.close()
+            if self.pidfd >= 0:
+                os.close(self.pidfd)
+                self.pidfd = -1
+
+
+class Template:
+    """A running template."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "template-log"
+        self.workers: list[ForkedHookd] = []
+        self.capture_folder = self.tree = ""
+        self.started: dict[str, list[Any]] = {}
+        self._unread: list[dict[str, Any]] = []
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with self.log.open("wb") as log, theirs:
+            self.process = subprocess.Popen(
+                [*command, "--template", "0"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    # Packets.
+
+    def send(self, message: object, descriptors: list[int] | None = None) -> None:
+        data = message if isinstance(message, bytes) else json.dumps(message).encode()
+        rights = array.array("i", descriptors or [])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+        self.socket.sendmsg([data], ancillary)
+
+    def receive(self) -> dict[str, Any]:
+        """The next packet."""
+        if self._unread:
+            return self._unread.pop(0)
+        assert select.select([self.socket], [], [], PATIENCE)[0], self.log.read_text()
+        data = self.socket.recv(2 * LONGEST_PACKET)
+        assert data, "the template has ended; its log: " + self.log.read_text()
+        assert len(data) <= LONGEST_PACKET
+        message = json.loads(data)
+        assert isinstance(message, dict)
+        return message
+
+    def until(self, key: str) -> list[dict[str, Any]]:
+        """All packets up to and with the first that has this key."""
+        messages = [self.receive()]
+        while key not in messages[-1]:
+            messages.append(self.receive())
+        return messages
+
+    def find(self, key: str) -> dict[str, Any]:
+        """The next packet that has this key; those before it stay unread."""
+        *others, found = self.until(key)
+        self._unread = others + self._unread
+        return found
+
+    def wait_started(self) -> None:
+        while True:
+            started = self.find("started")["started"]
+            for name in ("modules", "folders", "path"):
+                self.started.setdefault(name, []).extend(started[name])
+            if not started["more"]:
+                return
+
+    # Imports.
+
+    def preload(self, *names: str, learned: bool = False, verified: bool = False) -> None:
+        message: dict[str, Any] = {"preload": list(names), "learned": learned}
+        self.send(dict(message, verified=True) if verified else message)
+
+    def outcome(self, name: str) -> dict[str, Any]:
+        """What comes of the preload of a module; the parts of a long answer put together."""
+        answer = self.receive()
+        if "importing" in answer:
+            answer = self.receive()
+        else:
+            # By a trial.
+            assert "refused" in answer, answer
+        whole: dict[str, Any] = {"modules": [], "folders": []}
+        while True:
+            assert name in (answer.get("imported"), answer.get("refused")), answer
+            for key in ("modules", "folders"):
+                answer[key] = whole[key] + answer.get(key, [])
+            whole = answer
+            if not answer.pop("more", False):
+                return whole
+            answer = self.receive()
+
+    def import_now(
+        self, name: str, learned: bool = False, verified: bool = False
+    ) -> dict[str, Any]:
+        self.preload(name, learned=learned, verified=verified)
+        return self.outcome(name)
+
+    # Workers.
+
+    def send_fork(self, *arguments: str) -> ForkedHookd:
+        number = len(self.workers)
+        hookd = ForkedHookd(self, number, self.folder / "log-{}".format(number))
+        self.workers.append(hookd)
+        self.send({"fork": number, "arguments": list(arguments)}, hookd.descriptors)
+        hookd.close_descriptors()
+        return hookd
+
+    def fork(self, *arguments: str) -> ForkedHookd:
+        hookd = self.send_fork(*arguments)
+        answer = self.find("forked")
+        assert answer["forked"] == hookd.number
+        hookd.was_forked(answer["pid"])
+        return hookd
+
+    def fork_worker(self, isolation: str = "hook", tree: str | None = None) -> ForkedHookd:
+        """A worker as the tests start them otherwise, and its first READY."""
+        switches = ["--json", "--control", "--isolation", isolation]
+        hookd = self.fork(*switches, "--capture-dir", self.capture_folder, tree or self.tree)
+        hookd.ready()
+        return hookd
+
+    def wait_idle(self) -> None:
+        """Wait until it has done with all that it was sent before."""
+        self.send({"reap": 1})
+        assert self.find("reaped") == {"reaped": 1, "status": None}
+
+    def reap(self, pid: int) -> int:
+        self.send({"reap": pid})
+        answer = self.find("reaped")
+        assert answer["reaped"] == pid
+        status = answer["status"]
+        assert isinstance(status, int)
+        return status
+
+    # Ends.
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def finish(self) -> None:
+        """End it and all that it has forked, whatever state they are in."""
+        self.socket.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            raise
+        finally:
+            for hookd in self.workers:
+                hookd.finish()
+
+
+StartTemplate = Callable[..., Template]
