@@ -83,4 +83,4 @@ pub use form::Form;
 pub use hook::{Argument, Hook, UnknownHook};
 pub use lines::{LineDecoder, LineTooLong, UnfinishedLine};
 pub use malformed::{MalformedMessage, Reason};
-pub use message::{ImportedModule, Message};
+pub use message::{ImportedModule, Message, ShadowedModule};

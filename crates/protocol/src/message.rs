@@ -41,6 +41,9 @@ pub enum Message {
     Traceback(String),
     /// `IMPORTED <json>`: what the hook newly imported, in order (`--report-imports`).
     Imported(Vec<ImportedModule>),
+    /// `SHADOWED <json>`: preloaded modules that the hook's own `sys.path` would have led elsewhere for
+    /// (`--report-shadowed`).
+    Shadowed(Vec<ShadowedModule>),
     /// `PONG <token>`: the answer to [`Action::Ping`](crate::Action::Ping) (`--control`).
     Pong(String),
     /// `SHUTDOWN`: the worker exits, as it was asked to.
@@ -69,6 +72,17 @@ pub struct ImportedModule {
     pub mtime_ns: Option<i64>,
     /// Size of the file in bytes.
     pub size: Option<u64>,
+}
+
+/// A module that was loaded from elsewhere than the hook would have loaded it from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ShadowedModule {
+    /// The dotted name.
+    pub name: String,
+    /// The file that it was loaded from.
+    pub loaded: String,
+    /// The file that the hook would have loaded; empty if it would have found none.
+    pub found: String,
 }
 
 impl Message {
@@ -124,6 +138,7 @@ impl Message {
             Message::Fatal(_) => "FATAL",
             Message::Traceback(_) => "TRACEBACK",
             Message::Imported(_) => "IMPORTED",
+            Message::Shadowed(_) => "SHADOWED",
             Message::Pong(_) => "PONG",
             Message::Shutdown => "SHUTDOWN",
             Message::Keeping(_) => "KEEPING",
@@ -142,6 +157,7 @@ impl Message {
             Message::Fatal(failure) => form.write_fatal(out, failure),
             Message::Traceback(text) => form.write_text(out, text),
             Message::Imported(modules) => write_json(out, modules),
+            Message::Shadowed(modules) => write_json(out, modules),
             Message::Debug(text) | Message::Pong(text) | Message::Unknown { rest: text, .. } => {
                 push_plain(out, text.as_bytes());
             }
@@ -167,6 +183,7 @@ fn read(form: Form, line: &[u8]) -> Result<Message, Reason> {
         "FATAL" => Message::Fatal(form.read_failure("FATAL", payload, read_exception_name)?),
         "TRACEBACK" => Message::Traceback(form.read_text("TRACEBACK", payload)?),
         "IMPORTED" => Message::Imported(read_json("IMPORTED", "a JSON list of modules", payload)?),
+        "SHADOWED" => Message::Shadowed(read_json("SHADOWED", "a JSON list of modules", payload)?),
         "PONG" if payload.is_empty() => {
             return Err(Reason::Payload { kind: "PONG", expected: "a token" });
         }

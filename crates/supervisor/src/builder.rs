@@ -1,5 +1,7 @@
 //! How a supervisor is made.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,17 +11,18 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, watch};
 
 use crate::dispatch::{Dispatcher, Inboxes};
-use crate::environment::{Interpreter, InterpreterError, Interpreters};
+use crate::environment::{InterpreterError, Interpreters};
 use crate::event::{Event, Observer};
 use crate::folder::{FolderError, private_folder};
 use crate::limits::Limits;
-use crate::process::open_files::{self, OpenFilesLimit};
+use crate::process::open_files::{Capacity, OpenFilesLimit};
 use crate::process::{ChildSettings, Spawner};
 use crate::program::{UnpackError, WorkerProgram};
 use crate::response::{Isolation, StartMethod};
 use crate::supervisor::{Shared, Supervisor};
-use crate::worker::WorkerContext;
+use crate::template::{TemplateSettings, Templates};
 use crate::worker::launch::LaunchSettings;
+use crate::worker::{WorkerContext, WorkerReport};
 
 /// Why a supervisor could not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +62,14 @@ pub struct Builder {
     limits: Limits,
     isolation: Isolation,
     start_method: StartMethod,
+    check_freshness: bool,
     python: PathBuf,
     cache_folder: PathBuf,
     capture_folder: PathBuf,
     program: Option<WorkerProgram>,
     kill_detached: bool,
+    variables: BTreeMap<OsString, OsString>,
+    report_shadowed: bool,
     keep_python_path: bool,
     children: ChildSettings,
     observers: Vec<Box<dyn Observer>>,
@@ -75,12 +81,15 @@ impl Builder {
         Self {
             limits: Limits::default(),
             isolation: Isolation::default(),
-            start_method: StartMethod::Spawn,
+            start_method: StartMethod::default(),
+            check_freshness: true,
             python: PathBuf::from("python3"),
             capture_folder: temporary.join("output"),
             cache_folder: temporary,
             program: None,
             kill_detached: false,
+            variables: BTreeMap::new(),
+            report_shadowed: false,
             keep_python_path: false,
             children: ChildSettings::default(),
             observers: Vec::new(),
@@ -101,10 +110,21 @@ impl Builder {
         self
     }
 
-    /// How workers come to life. Default: [`StartMethod::Spawn`].
+    /// How workers come to life. Default: [`StartMethod::Forkserver`] on Linux,
+    /// [`StartMethod::Spawn`] elsewhere.
     #[must_use]
     pub fn start_method(mut self, start_method: StartMethod) -> Self {
         self.start_method = start_method;
+        self
+    }
+
+    /// Whether, before every hook, what the worker holds of its environment is
+    /// compared with what is on the disk, and replaced if that has changed.
+    /// Without it, changes are seen after [`Supervisor::recycle`] only.
+    /// Default: yes.
+    #[must_use]
+    pub fn check_freshness(mut self, check: bool) -> Self {
+        self.check_freshness = check;
         self
     }
 
@@ -145,6 +165,24 @@ impl Builder {
     #[must_use]
     pub fn kill_detached(mut self, kill: bool) -> Self {
         self.kill_detached = kill;
+        self
+    }
+
+    /// A variable that all workers find in their environment, beside what this
+    /// process has in its own. May be called repeatedly.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// Whether each hook looks which preloaded modules its own `sys.path` would
+    /// have led elsewhere for, and observers are told
+    /// ([`Event::PreloadShadowed`]). It costs some milliseconds a hook.
+    /// Default: no.
+    #[must_use]
+    pub fn report_shadowed(mut self, report: bool) -> Self {
+        self.report_shadowed = report;
         self
     }
 
@@ -201,23 +239,48 @@ impl Builder {
             None => WorkerProgram::unpack(&self.cache_folder)?,
         };
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
-        let interpreters = Interpreters::default();
-        let python = self.check_interpreter(&spawner, &interpreters).await?;
+        let interpreters = Interpreters::new(self.check_freshness);
+        self.check_interpreter(&spawner, &interpreters).await?;
+        let (notices, notice_inbox) = async_channel::bounded(256);
+        let variables = Arc::new(std::mem::take(&mut self.variables));
+        let templates = Templates::new(self.template_settings(&program, &variables), spawner.clone(), notices);
         let (reports, report_inbox) = async_channel::bounded(256);
         let context = WorkerContext {
             settings: Arc::new(LaunchSettings {
                 program,
+                start_method: self.start_method,
+                check_freshness: self.check_freshness,
                 isolation: self.isolation,
                 capture_folder: self.capture_folder.clone(),
+                variables: variables.clone(),
+                report_shadowed: self.report_shadowed,
                 kill_detached: self.kill_detached,
                 keep_python_path: self.keep_python_path,
             }),
             limits: self.limits.clone(),
             spawner,
             interpreters,
+            templates,
             reports,
         };
-        Ok(self.launch(context, python, report_inbox))
+        Ok(self.launch(context, report_inbox, notice_inbox))
+    }
+
+    fn template_settings(
+        &self,
+        program: &WorkerProgram,
+        variables: &Arc<BTreeMap<OsString, OsString>>,
+    ) -> TemplateSettings {
+        TemplateSettings {
+            program: program.clone(),
+            keep_python_path: self.keep_python_path,
+            variables: variables.clone(),
+            max_templates: self.limits.max_templates.get(),
+            check_freshness: self.check_freshness,
+            learned_folder: Some(self.cache_folder.join("learned")),
+            startup_timeout: self.limits.startup_timeout.get(),
+            answer_timeout: self.limits.health_timeout.get(),
+        }
     }
 
     /// Lowers the limits to what can work: each worker needs descriptors, and
@@ -227,36 +290,37 @@ impl Builder {
         limits.jobs = limits.jobs.min(limits.max_workers);
         // Where the limit cannot be read, the system will say so at the start
         // of a worker.
-        let Ok((fit, open_files)) = open_files::workers_that_fit(limits.jobs.get()) else { return };
-        let Some(fit) = NonZeroUsize::new(fit).filter(|fit| *fit < limits.max_workers) else { return };
+        let (jobs, templates) = (limits.jobs.get(), limits.max_templates.get());
+        let Ok(capacity) = Capacity::of_this_process(jobs, templates) else { return };
+        limits.max_templates = NonZeroUsize::new(capacity.templates).unwrap_or(NonZeroUsize::MIN);
+        let fits = NonZeroUsize::new(capacity.workers).filter(|fits| *fits < limits.max_workers);
+        let Some(fit) = fits else { return };
         limits.max_workers = fit;
         limits.jobs = limits.jobs.min(fit);
         for observer in &self.observers {
-            observer.observe(&Event::WorkersCapped { max_workers: fit.get(), open_files });
+            observer.observe(&Event::WorkersCapped { max_workers: fit.get(), open_files: capacity.open_files });
         }
     }
 
-    async fn check_interpreter(
-        &self,
-        spawner: &Spawner,
-        interpreters: &Interpreters,
-    ) -> Result<Arc<Interpreter>, StartError> {
+    async fn check_interpreter(&self, spawner: &Spawner, interpreters: &Interpreters) -> Result<(), StartError> {
         let timeout = self.limits.startup_timeout.get();
-        interpreters.get(spawner, &self.python, timeout).await.map_err(StartError::Interpreter)
+        let answer = interpreters.get(spawner, &self.python, timeout).await;
+        answer.map(drop).map_err(StartError::Interpreter)
     }
 
     fn launch(
         self,
         context: WorkerContext,
-        _interpreter: Arc<Interpreter>,
-        reports: async_channel::Receiver<crate::worker::WorkerReport>,
+        reports: async_channel::Receiver<WorkerReport>,
+        notices: async_channel::Receiver<Event>,
     ) -> Supervisor {
         let queue_size = self.limits.queue_size.get();
         // Room for the requests, and for what else callers say.
         let (commands, command_inbox) = async_channel::bounded(queue_size + 16);
         let (cancellations, cancellation_inbox) = async_channel::unbounded();
         let (finished, is_finished) = watch::channel(false);
-        let inboxes = Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports };
+        let inboxes = Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports, notices };
+        let templates = context.templates.clone();
         let locks = lock_folder(&self.cache_folder);
         let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, finished);
         tokio::spawn(dispatcher.run());
@@ -267,6 +331,7 @@ impl Builder {
             queue_size,
             next_id: AtomicU64::new(1),
             finished: is_finished,
+            templates,
         };
         Supervisor { shared: Arc::new(shared) }
     }

@@ -90,6 +90,9 @@ pub enum ExitReason {
     ExitCode(i32),
     /// It died of the signal of this name, `SIGSEGV` for example.
     Signal(String),
+    /// It ended, and there was nobody left who could tell how: it was forked
+    /// from a template that is gone.
+    Unknown,
 }
 
 impl fmt::Display for ExitReason {
@@ -97,6 +100,7 @@ impl fmt::Display for ExitReason {
         match self {
             Self::ExitCode(code) => write!(formatter, "exited with code {code}"),
             Self::Signal(name) => write!(formatter, "died of {name}"),
+            Self::Unknown => formatter.write_str("ended"),
         }
     }
 }

@@ -20,6 +20,16 @@ impl std::fmt::Display for WorkerId {
     }
 }
 
+/// The number of a template, unique within its supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateId(pub(crate) u64);
+
+impl std::fmt::Display for TemplateId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// Why a worker that did nothing wrong is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -33,6 +43,12 @@ pub enum StopReason {
     RecycleRequested,
     /// Another tree needed its place.
     Evicted,
+    /// Something that it, its template or its interpreter imported or read has
+    /// changed on the disk.
+    EnvironmentChanged,
+    /// Its template holds more learned modules by now, or another one is right
+    /// for its tree.
+    TemplateChanged,
     /// The supervisor ends.
     Shutdown,
 }
@@ -46,6 +62,8 @@ impl StopReason {
             Self::MaxRequests => "maximum of requests",
             Self::MaxLifetime => "maximum lifetime",
             Self::RecycleRequested => "recycling was requested",
+            Self::EnvironmentChanged => "the environment has changed",
+            Self::TemplateChanged => "its template has learned more",
             Self::Evicted => "evicted to make room",
             Self::Shutdown => "shutdown",
         }
@@ -70,7 +88,7 @@ pub enum Event {
     /// A worker is being started.
     WorkerStarting { worker: WorkerId, tree: PathBuf, generation: u64, start_method: StartMethod },
     /// A worker is ready for its first request.
-    WorkerReady { worker: WorkerId, pid: u32, after: Duration },
+    WorkerReady { worker: WorkerId, pid: u32, start_method: StartMethod, after: Duration },
     /// A worker could not be started.
     WorkerStartFailed { worker: WorkerId, tree: PathBuf, reason: String },
     /// A worker is being ended as planned.
@@ -96,6 +114,30 @@ pub enum Event {
     PoolQuarantined { tree: PathBuf, cool_down: Duration, reason: String },
     /// A process that a dead worker left behind was killed.
     OrphanKilled { pid: u32 },
+    /// A template is being started.
+    TemplateStarting { template: TemplateId, interpreter: PathBuf, backend: Option<String> },
+    /// A template has imported its backend, and this many modules in all.
+    TemplateReady { template: TemplateId, pid: u32, modules: usize, after: Duration },
+    /// A template has imported what was learned so far; it holds this many
+    /// modules.
+    TemplateLearned { template: TemplateId, modules: usize },
+    /// A module is not preloaded: it cannot be, or that would change what hooks
+    /// see.
+    PreloadRefused { template: TemplateId, module: String, reason: String },
+    /// A hook's own `sys.path` would have led elsewhere for a module that was
+    /// preloaded (see [`Builder::report_shadowed`](crate::Builder::report_shadowed)).
+    PreloadShadowed { tree: PathBuf, module: String, loaded: String, found: String },
+    /// A file or folder that a template has imported has changed: it is
+    /// replaced.
+    TemplateStale { template: TemplateId, changed: PathBuf },
+    /// A template ended without having been told to, or had to be killed.
+    TemplateFailed { template: TemplateId, reason: String },
+    /// There is no template any more for these workers: they are spawned.
+    TemplateFallback { interpreter: PathBuf, backend: Option<String>, reason: String },
+    /// A template that was to end has ended.
+    TemplateExited { template: TemplateId },
+    /// A template's own words.
+    TemplateLog { template: TemplateId, line: String },
     /// The limit of open files allows no more workers than this.
     WorkersCapped { max_workers: usize, open_files: u64 },
     /// All workers are being recycled.

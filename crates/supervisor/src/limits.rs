@@ -112,6 +112,8 @@ pub struct Limits {
     /// Workers, and so hooks at once, of one tree. More than one is for
     /// backends that are known to bear it: setuptools and pdm-backend do not.
     pub workers_per_tree: NonZeroUsize,
+    /// Templates that fork; beyond it the least recently used is ended.
+    pub max_templates: NonZeroUsize,
     /// Requests that are not answered yet.
     pub queue_size: QueueSize,
     /// After how long without a request a worker is recycled.
@@ -147,10 +149,12 @@ impl Limits {
     #[must_use]
     pub fn for_jobs(jobs: NonZeroUsize) -> Self {
         const FOUR: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+        const SIXTEEN: NonZeroUsize = NonZeroUsize::new(16).unwrap();
         Self {
             jobs,
             max_workers: jobs.saturating_mul(FOUR),
             workers_per_tree: NonZeroUsize::MIN,
+            max_templates: SIXTEEN,
             queue_size: QueueSize::default(),
             idle_timeout: Some(Timeout::from_secs(60)),
             max_requests: None,

@@ -17,8 +17,29 @@ use crate::request::RequestId;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StartMethod {
+    /// A worker is forked from a template, a process that has imported the
+    /// backend already. Linux only.
+    Forkserver,
     /// A worker is a plain child process of the supervisor.
     Spawn,
+}
+
+impl StartMethod {
+    /// The word for it in flags, responses and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forkserver => "forkserver",
+            Self::Spawn => "spawn",
+        }
+    }
+}
+
+impl Default for StartMethod {
+    /// [`StartMethod::Forkserver`] where it works.
+    fn default() -> Self {
+        if cfg!(target_os = "linux") { Self::Forkserver } else { Self::Spawn }
+    }
 }
 
 /// What separates one hook from the next.

@@ -14,6 +14,7 @@ use crate::dispatch::message::{Command, Delivery, Submission};
 use crate::error::{ErrorKind, HookError};
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, Timing};
+use crate::template::Templates;
 use crate::ticket::Ticket;
 use crate::tree::Tree;
 use crate::worker::output::CaptureFiles;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub queue_size: usize,
     pub next_id: AtomicU64,
     pub finished: watch::Receiver<bool>,
+    pub templates: Templates,
 }
 
 impl Supervisor {
@@ -144,6 +146,13 @@ impl Supervisor {
                 (ticket, None)
             }
         }
+    }
+
+    /// Waits until the templates have imported what hooks imported so far, so
+    /// that the next hooks find it ready. No hook needs that; comparisons and
+    /// measurements do.
+    pub async fn settled(&self) {
+        self.shared.templates.settled().await;
     }
 
     /// Replaces every worker; no request is lost. What SIGHUP asks for.

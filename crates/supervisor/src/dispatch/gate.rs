@@ -116,9 +116,9 @@ impl Gate {
 
     fn arrive(&mut self, request: RequestId, tree: TreeId, visit: Visit) -> Arrival {
         let visited = match visit {
-            Visit::Ready { lock, lines } => {
+            Visit::Ready { lock, prepared } => {
                 self.keep(tree, lock);
-                Visited::Ready { lines }
+                Visited::Ready { prepared }
             }
             Visit::Busy(busy) => {
                 self.busy.insert(tree, busy);

@@ -11,7 +11,7 @@ use crate::response::Response;
 use crate::tree::{Tree, TreeId};
 use crate::worker::message::Acknowledgement;
 use crate::worker::output::CaptureFiles;
-use crate::worker::{WorkerCommand, WorkerKey};
+use crate::worker::{WorkerCommand, WorkerPlan};
 
 /// What a caller wants of the dispatcher.
 #[derive(Debug)]
@@ -65,8 +65,7 @@ pub(crate) enum Action {
     },
     Start {
         worker: WorkerId,
-        key: WorkerKey,
-        tree: Arc<Tree>,
+        plan: WorkerPlan,
     },
     Tell {
         worker: WorkerId,

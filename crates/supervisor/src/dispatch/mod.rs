@@ -22,8 +22,8 @@ use self::scheduler::Scheduler;
 use crate::error::ExitReason;
 use crate::event::{Event, Observer, WorkerId};
 use crate::request::RequestId;
-use crate::tree::Tree;
-use crate::worker::{self, WorkerCommand, WorkerContext, WorkerKey, WorkerReport};
+use crate::template::Pace;
+use crate::worker::{self, Ending, WorkerCommand, WorkerContext, WorkerPlan, WorkerReport};
 
 /// The channels that a dispatcher reads.
 pub(crate) struct Inboxes {
@@ -31,6 +31,8 @@ pub(crate) struct Inboxes {
     /// Requests whose tickets were dropped or cancelled.
     pub cancellations: async_channel::Receiver<RequestId>,
     pub reports: async_channel::Receiver<WorkerReport>,
+    /// What templates tell observers.
+    pub notices: async_channel::Receiver<Event>,
 }
 
 pub(crate) struct Dispatcher {
@@ -47,6 +49,7 @@ enum Happening {
     Command(Option<Command>),
     Cancellation(RequestId),
     Report(WorkerReport),
+    Notice(Event),
     Arrival(Arrival),
     Tick,
 }
@@ -61,7 +64,12 @@ impl Dispatcher {
         finished: watch::Sender<bool>,
     ) -> Self {
         Self {
-            scheduler: Scheduler::new(context.limits.clone(), default_python, random_fraction),
+            scheduler: Scheduler::new(
+                context.limits.clone(),
+                default_python,
+                context.settings.start_method,
+                random_fraction,
+            ),
             context,
             observers,
             inboxes,
@@ -82,8 +90,25 @@ impl Dispatcher {
                 self.carry_out();
             }
         }
+        self.end_templates().await;
         self.sweep().await;
         self.finished.send_replace(true);
+    }
+
+    /// Their workers are gone. What they say meanwhile is still heard.
+    async fn end_templates(&self) {
+        let templates = self.context.templates.clone();
+        let end = templates.end();
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                Ok(event) = self.inboxes.notices.recv() => self.observe(&event),
+            }
+        }
+        while let Ok(event) = self.inboxes.notices.try_recv() {
+            self.observe(&event);
+        }
     }
 
     /// Waits for whatever comes first. All futures here are cancel-safe:
@@ -107,6 +132,7 @@ impl Dispatcher {
             report = self.inboxes.reports.recv() => {
                 Happening::Report(report.expect("the context holds a sender"))
             }
+            Ok(event) = self.inboxes.notices.recv() => Happening::Notice(event),
             Ok(request) = self.inboxes.cancellations.recv() => Happening::Cancellation(request),
             arrival = self.gate.next() => Happening::Arrival(arrival),
             () = timer => Happening::Tick,
@@ -126,6 +152,7 @@ impl Dispatcher {
                 self.scheduler.cancel(request, now);
             }
             Happening::Report(report) => self.worker_reported(report, now).await,
+            Happening::Notice(event) => self.observe(&event),
             Happening::Arrival(arrival) => self.arrived(arrival, now),
             Happening::Tick => self.scheduler.tick(now),
         }
@@ -134,22 +161,39 @@ impl Dispatcher {
     fn obey(&mut self, command: Option<Command>, now: Instant) {
         match command {
             Some(Command::Submit(submission)) => self.scheduler.submit(*submission, now),
-            Some(Command::Recycle) => self.scheduler.recycle(),
-            Some(Command::Suspend { told }) => self.scheduler.suspend(&told),
-            Some(Command::Resume) => self.scheduler.resume(now),
+            Some(Command::Recycle) => {
+                self.context.interpreters.forget_all();
+                self.context.templates.recycle();
+                self.scheduler.recycle();
+            }
+            Some(Command::Suspend { told }) => {
+                self.context.templates.set_pace(Pace::Suspended);
+                self.scheduler.suspend(&told);
+            }
+            Some(Command::Resume) => {
+                self.context.templates.set_pace(Pace::Normal);
+                self.scheduler.resume(now);
+            }
             // Without a handle nobody can ask for anything more.
             Some(Command::Drain) | None => self.scheduler.drain(),
-            Some(Command::Interrupt(signal)) => self.scheduler.interrupt(signal, now),
-            Some(Command::Terminate) => self.scheduler.terminate(now),
+            Some(Command::Interrupt(signal)) => {
+                self.context.templates.set_pace(Pace::Hurried);
+                self.scheduler.interrupt(signal, now);
+            }
+            Some(Command::Terminate) => {
+                self.context.templates.set_pace(Pace::AtOnce);
+                self.scheduler.terminate(now);
+            }
         }
     }
 
     async fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
-        if let worker::WorkerEvent::Gone { exit, .. } = &report.event {
+        if let worker::WorkerEvent::Gone { exit, ending, .. } = &report.event {
             self.workers.remove(&report.worker);
-            // Before its tree's next hook starts. A worker that exited by
-            // itself has killed what it started.
-            if !matches!(exit, None | Some(ExitReason::ExitCode(0))) {
+            // Before its tree's next hook starts. A worker that ended as it was
+            // told has killed what it started.
+            let in_order = *ending == Ending::Planned && *exit == Some(ExitReason::ExitCode(0));
+            if exit.is_some() && !in_order {
                 self.sweep().await;
             }
         }
@@ -169,7 +213,7 @@ impl Dispatcher {
                 Action::Visit { request, details, tree, locked } => self.gate.visit(request, details, tree, locked),
                 Action::AwaitLock { tree } => self.gate.await_lock(tree),
                 Action::Unlock { tree } => self.gate.unlock(tree),
-                Action::Start { worker, key, tree } => self.start(worker, key, &tree),
+                Action::Start { worker, plan } => self.start(worker, plan),
                 Action::Tell { worker, command } => self.tell(worker, command),
                 Action::Answer { reply, delivery } => {
                     // A caller that dropped its ticket wants no answer.
@@ -180,13 +224,13 @@ impl Dispatcher {
         }
     }
 
-    fn start(&mut self, worker: WorkerId, key: WorkerKey, tree: &Tree) {
+    fn start(&mut self, worker: WorkerId, plan: WorkerPlan) {
         // A lease, a cancellation, an interruption, a stop, a termination, and
         // suspensions in between; the worker's task never waits for us, so it
         // is never behind by this many.
         let (sender, commands) = async_channel::bounded(64);
         self.workers.insert(worker, sender);
-        tokio::spawn(worker::run(self.context.clone(), worker, key, tree.path.clone(), commands));
+        tokio::spawn(worker::run(self.context.clone(), worker, plan, commands));
     }
 
     fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {

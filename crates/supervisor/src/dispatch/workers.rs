@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::event::WorkerId;
 use crate::request::RequestId;
+use crate::response::StartMethod;
 use crate::tree::Tree;
 use crate::worker::WorkerKey;
 
@@ -47,6 +48,8 @@ pub(crate) struct WorkerRecord {
     pub generation: u64,
     pub occupation: Occupation,
     pub pid: Option<u32>,
+    /// How it is started, and from READY on how it was.
+    pub start_method: StartMethod,
     pub started_at: Instant,
     pub served: u32,
     /// After how many requests it is recycled; its own number, with jitter.

@@ -23,6 +23,20 @@ pub struct Interpreter {
     pub base_prefix: PathBuf,
     /// Where the environment's programs are.
     pub scripts: PathBuf,
+    /// The folders of the standard library and of the environment's own
+    /// packages. Modules from elsewhere (`PYTHONPATH`, what a `.pth` file adds)
+    /// are never preloaded unasked.
+    #[serde(default)]
+    pub(crate) module_folders: Vec<PathBuf>,
+    /// The folders whose `.pth` files are read at start (`site`).
+    #[serde(default)]
+    pub(crate) site_folders: Vec<PathBuf>,
+    /// Where modules are looked for (`sys.path`).
+    #[serde(default)]
+    pub(crate) path: Vec<PathBuf>,
+    /// Files that are imported at every start, of `sitecustomize` and the like.
+    #[serde(default)]
+    pub(crate) startup_files: Vec<PathBuf>,
 }
 
 impl Interpreter {

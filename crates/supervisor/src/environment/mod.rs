@@ -1,8 +1,14 @@
 //! Interpreters: found, asked who they are, and given their environment.
 
+mod freshness;
 mod interpreter;
+mod offered;
 mod probe;
+mod stamp;
 
+pub(crate) use freshness::Freshness;
 pub use interpreter::Interpreter;
+pub(crate) use offered::offered_modules;
 pub use probe::InterpreterError;
-pub(crate) use probe::Interpreters;
+pub(crate) use probe::{Interpreters, KnownInterpreter};
+pub(crate) use stamp::{Stamp, Watched};

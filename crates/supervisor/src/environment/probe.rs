@@ -5,13 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::sync::OnceCell;
 
-use super::Interpreter;
+use super::{Freshness, Interpreter};
 use crate::process::{Spawner, status};
 
 /// Why an interpreter cannot be used.
@@ -80,12 +80,28 @@ impl InterpreterError {
 /// What the interpreter runs. For Python 2 too, whose answer is that it is too
 /// old. The mark tells the answer from what `sitecustomize` may print.
 const QUESTION: &str = r#"
-import json, sys, sysconfig
+import json, os, sys, sysconfig
+paths = sysconfig.get_paths()
+site = sys.modules.get("site")
+site_folders = list(site.getsitepackages()) if hasattr(site, "getsitepackages") else []
+if getattr(site, "ENABLE_USER_SITE", False):
+    site_folders.append(site.getusersitepackages())
+library = [paths["stdlib"], paths["platstdlib"]]
+packages = [paths["purelib"], paths["platlib"]] + site_folders
+startup_files = []
+for module in list(sys.modules.values()):
+    file = getattr(module, "__file__", None)
+    inside = file and any(file.startswith(folder + os.sep) for folder in library)
+    if file and os.path.isabs(file) and (not inside or any(file.startswith(folder + os.sep) for folder in packages)):
+        startup_files.append(file)
 answer = {
     "executable": sys.executable, "version": list(sys.version_info[:3]),
     "implementation": getattr(getattr(sys, "implementation", None), "name", "unknown"),
     "prefix": sys.prefix, "base_prefix": getattr(sys, "base_prefix", sys.prefix),
-    "scripts": sysconfig.get_path("scripts"),
+    "scripts": paths["scripts"],
+    "module_folders": sorted(set(library + packages)), "site_folders": sorted(set(packages)),
+    "startup_files": sorted(startup_files),
+    "path": [entry for entry in sys.path[1:] if os.path.isabs(entry)],
 }
 # As bytes: PYTHONIOENCODING may ask for anything.
 out = getattr(sys.stdout, "buffer", sys.stdout)
@@ -94,21 +110,51 @@ out.flush()
 "#;
 const MARK: &str = "hookpool-interpreter ";
 
-type Answer = Result<Arc<Interpreter>, Arc<InterpreterError>>;
+/// An interpreter, and whether what it said still holds.
+#[derive(Debug)]
+pub(crate) struct KnownInterpreter {
+    pub interpreter: Interpreter,
+    pub freshness: Freshness,
+}
+
+type Answer = Result<Arc<KnownInterpreter>, Arc<InterpreterError>>;
 type Cell = Arc<OnceCell<Answer>>;
 
 /// The interpreters that have answered. Whoever asks for one that is being
 /// asked waits for the same answer.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Interpreters {
     /// Locked for a look-up only, never across a wait.
     cells: Arc<Mutex<HashMap<PathBuf, Cell>>>,
+    check_freshness: bool,
 }
 
 impl Interpreters {
-    /// The interpreter that `python`, a path or a name on PATH, stands for. A
-    /// failure is the answer for all who waited for it, and not remembered.
+    pub fn new(check_freshness: bool) -> Self {
+        Self { cells: Arc::default(), check_freshness }
+    }
+
+    /// The interpreter that `python`, a path or a name on PATH, stands for. It
+    /// is asked again when its environment has changed. A failure is the answer
+    /// for all who waited for it, and not remembered.
     pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Answer {
+        /// In an environment that changes all the time the last answer is as
+        /// good as the next.
+        const ATTEMPTS: usize = 3;
+        let mut answer = self.look_up(spawner, python, timeout).await;
+        for _ in 1..ATTEMPTS {
+            match &answer {
+                Ok(known) if self.check_freshness && known.freshness.change().await.is_some() => {
+                    self.forget(python, known);
+                    answer = self.look_up(spawner, python, timeout).await;
+                }
+                _ => break,
+            }
+        }
+        answer
+    }
+
+    async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Answer {
         let cell = self.cells().entry(python.to_owned()).or_default().clone();
         let answer = cell.get_or_init(|| async { probe(spawner, python, timeout).await.map_err(Arc::new) }).await;
         if answer.is_err() {
@@ -120,12 +166,27 @@ impl Interpreters {
         answer.clone()
     }
 
+    /// Unless somebody else has done so, and there is a new answer.
+    fn forget(&self, python: &Path, known: &Arc<KnownInterpreter>) {
+        let is_it = |cell: &Cell| matches!(cell.get(), Some(Ok(current)) if Arc::ptr_eq(current, known));
+        let mut cells = self.cells();
+        if cells.get(python).is_some_and(is_it) {
+            cells.remove(python);
+        }
+    }
+
+    /// Asks all of them again.
+    pub fn forget_all(&self) {
+        self.cells().clear();
+    }
+
     fn cells(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Cell>> {
         self.cells.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-async fn probe(spawner: &Spawner, python: &Path, timeout: Duration) -> Result<Arc<Interpreter>, InterpreterError> {
+async fn probe(spawner: &Spawner, python: &Path, timeout: Duration) -> Result<Arc<KnownInterpreter>, InterpreterError> {
+    let asked_at = SystemTime::now();
     let path = find(python).ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
     let mut command = Command::new(&path);
     // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
@@ -151,7 +212,8 @@ async fn probe(spawner: &Spawner, python: &Path, timeout: Duration) -> Result<Ar
     if (major, minor) < Interpreter::OLDEST {
         return Err(InterpreterError::TooOld { path: python.to_owned(), version: interpreter.version });
     }
-    Ok(Arc::new(interpreter))
+    let freshness = Freshness::of_environment(&interpreter, asked_at);
+    Ok(Arc::new(KnownInterpreter { interpreter, freshness }))
 }
 
 async fn ask(child: &mut Child) -> io::Result<(ExitStatus, String, String)> {
@@ -205,7 +267,7 @@ mod tests {
 
     async fn get(python: &Path) -> Answer {
         let spawner = Spawner::start(ChildSettings::default()).unwrap();
-        Interpreters::default().get(&spawner, python, Duration::from_secs(20)).await
+        Interpreters::new(true).get(&spawner, python, Duration::from_secs(20)).await
     }
 
     fn script(text: &str) -> tempfile::TempPath {
@@ -218,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn python3_says_who_it_is() {
-        let interpreter = get(Path::new("python3")).await.unwrap();
+        let interpreter = &get(Path::new("python3")).await.unwrap().interpreter;
         assert!(interpreter.executable.is_absolute());
         assert!(interpreter.version >= (3, 7, 0));
     }

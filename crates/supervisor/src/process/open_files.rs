@@ -15,16 +15,41 @@ pub struct OpenFilesLimit {
     pub(crate) hard: u64,
 }
 
-/// How many workers fit into this process's soft limit of open files, with so
-/// many hooks at once: four descriptors for each worker (three pipes and a
-/// pidfd), one for each tree's lock, and some for everything else.
-pub(crate) fn workers_that_fit(jobs: usize) -> io::Result<(usize, u64)> {
-    const REST: u64 = 28;
-    const PER_WORKER: u64 = 4;
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let room = soft.saturating_sub(REST).saturating_sub(jobs as u64);
-    let workers = usize::try_from(room / PER_WORKER).unwrap_or(usize::MAX);
-    Ok((workers.max(1), soft))
+/// How many templates and workers fit into a limit of open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    pub templates: usize,
+    pub workers: usize,
+    /// The limit that this was worked out for.
+    pub open_files: u64,
+}
+
+impl Capacity {
+    /// Of this process's soft limit, with so many hooks at once.
+    pub fn of_this_process(jobs: usize, max_templates: usize) -> io::Result<Self> {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self::of(soft, jobs, max_templates))
+    }
+
+    fn of(open_files: u64, jobs: usize, max_templates: usize) -> Self {
+        /// Standard streams, the runtime's own, the capture folder and whatever
+        /// the program has open beside us.
+        const REST: u64 = 28;
+        /// Three pipes and a pidfd.
+        const PER_WORKER: u64 = 4;
+        /// A socket, two pipes, a pidfd.
+        const PER_TEMPLATE: u64 = 4;
+        /// The tree's lock, and the other ends of the pipes at a start.
+        const PER_JOB: u64 = 4;
+        let room = open_files.saturating_sub(REST);
+        let templates = (room / (4 * PER_TEMPLATE)).clamp(1, max_templates as u64);
+        let room = room.saturating_sub(templates * PER_TEMPLATE);
+        // As many workers as jobs, and only then more that are idle.
+        let busy = (room / (PER_WORKER + PER_JOB)).min(jobs as u64);
+        let idle = room.saturating_sub(busy * (PER_WORKER + PER_JOB)) / PER_WORKER;
+        let as_count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Self { templates: as_count(templates), workers: as_count(busy + idle).max(1), open_files }
+    }
 }
 
 /// Raises this process's soft limit of open files to the hard one and answers
@@ -38,4 +63,21 @@ pub fn raise_open_files_limit() -> io::Result<OpenFilesLimit> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(OpenFilesLimit { soft, hard })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_limit_allows_little() {
+        let capacity = |open_files, jobs| {
+            let capacity = Capacity::of(open_files, jobs, 16);
+            (capacity.templates, capacity.workers)
+        };
+        assert_eq!(capacity(10, 8), (1, 1));
+        assert_eq!(capacity(64, 8), (2, 4));
+        assert_eq!(capacity(1024, 2), (16, 231));
+        assert_eq!(capacity(1024, 200), (16, 117));
+    }
 }

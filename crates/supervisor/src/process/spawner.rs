@@ -31,6 +31,11 @@ enum Order {
         command: Box<Command>,
         reply: oneshot::Sender<io::Result<Child>>,
     },
+    /// A worker that a template has forked: ours, though not our child unless
+    /// its template dies.
+    Adopt {
+        pid: u32,
+    },
     /// The process was waited for: its pid may be anybody's now.
     Forget {
         pid: u32,
@@ -72,7 +77,13 @@ impl Spawner {
         answer.await.unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes has ended")))
     }
 
-    /// To be told once a process of [`Spawner::spawn`] has been waited for.
+    /// To be told of a process that somebody else started for us.
+    pub async fn adopt(&self, pid: u32) {
+        let _ = self.orders.send(Order::Adopt { pid }).await;
+    }
+
+    /// To be told once a process of [`Spawner::spawn`] or [`Spawner::adopt`]
+    /// has been waited for.
     pub async fn forget(&self, pid: u32) {
         let _ = self.orders.send(Order::Forget { pid }).await;
     }
@@ -99,6 +110,7 @@ impl SpawnerThread {
         while let Ok(order) = inbox.recv_blocking() {
             match order {
                 Order::Start { command, reply } => self.start(*command, reply),
+                Order::Adopt { pid } => self.know(pid),
                 Order::Forget { pid } => {
                     self.forget(pid);
                 }
@@ -116,7 +128,7 @@ impl SpawnerThread {
         let outcome = tokio::process::Command::from(command).kill_on_drop(true).spawn();
         let pid = outcome.as_ref().ok().and_then(Child::id);
         if let Some(pid) = pid {
-            *self.known.entry(pid).or_default() += 1;
+            self.know(pid);
         }
         // A caller that is gone drops the child here, which kills it.
         if reply.send(outcome).is_err()
@@ -124,6 +136,10 @@ impl SpawnerThread {
         {
             self.forget(pid);
         }
+    }
+
+    fn know(&mut self, pid: u32) {
+        *self.known.entry(pid).or_default() += 1;
     }
 
     fn forget(&mut self, pid: u32) {

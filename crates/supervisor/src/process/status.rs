@@ -12,12 +12,12 @@ pub(crate) fn exit_reason(status: ExitStatus) -> ExitReason {
     match (status.code(), status.signal()) {
         (Some(code), _) => ExitReason::ExitCode(code),
         (None, Some(number)) => ExitReason::Signal(signal_name(number)),
-        (None, None) => ExitReason::ExitCode(-1),
+        (None, None) => ExitReason::Unknown,
     }
 }
 
 /// `SIGSEGV` for 11; real-time signals have no name.
-fn signal_name(number: i32) -> String {
+pub(crate) fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 

@@ -4,21 +4,31 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hookd_protocol::HookCall;
 
 use super::identity::replaced;
 use super::lock::{self, BusyTree, TreeLock, TryLock};
-use super::{BuildBackend, Tree};
+use super::{BuildBackend, Tree, TreeImports};
 use crate::error::{ErrorKind, HookError};
 use crate::request::HookRequest;
+
+/// A request that can be given to a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    /// What is written to the worker.
+    pub lines: Vec<u8>,
+    /// What decides which worker.
+    pub imports: Arc<TreeImports>,
+}
 
 /// What a visit found.
 #[derive(Debug)]
 pub(crate) enum Visit {
-    /// A hook may run; these are its lines. `lock` is `None` where the caller
+    /// A hook may run. `lock` is `None` where the caller
     /// held it already.
-    Ready { lock: Option<TreeLock>, lines: Vec<u8> },
+    Ready { lock: Option<TreeLock>, prepared: Prepared },
     /// Another process works in the tree.
     Busy(BusyTree),
     /// This request cannot run.
@@ -41,14 +51,19 @@ pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, fallback_f
             Err(error) => return Visit::Failed { lock: None, error },
         }
     };
-    match lines(tree, request) {
-        Ok(lines) => Visit::Ready { lock, lines },
+    match prepare(tree, request) {
+        Ok(prepared) => Visit::Ready { lock, prepared },
         Err(error) => Visit::Failed { lock, error },
     }
 }
 
-fn lines(tree: &Tree, request: &HookRequest) -> Result<Vec<u8>, HookError> {
+fn prepare(tree: &Tree, request: &HookRequest) -> Result<Prepared, HookError> {
     let backend = BuildBackend::of(request, &tree.path)?;
+    let imports = Arc::new(TreeImports::of(&tree.path, &backend));
+    Ok(Prepared { lines: lines(request, backend)?, imports })
+}
+
+fn lines(request: &HookRequest, backend: BuildBackend) -> Result<Vec<u8>, HookError> {
     let call = HookCall {
         hook: request.hook,
         build_backend: backend.import_path,

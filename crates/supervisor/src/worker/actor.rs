@@ -1,151 +1,46 @@
-//! The task that owns a worker's process.
-//!
-//! One loop that only selects; the [`Machine`] decides, and [`Actor::apply`]
-//! carries it out. The task ends when the process has been waited for, or was
-//! never started.
+//! A worker that has a process: one loop that only selects; the [`Machine`]
+//! decides, and [`Actor::apply`] carries it out. It ends when the process has
+//! been waited for.
 
-use std::io;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
-use hookd_protocol::{LineDecoder, Message};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use hookd_protocol::{ImportedModule, LineDecoder, Message, ShadowedModule};
+use tokio::net::unix::pipe;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::launch::{self, LaunchSettings, WorkerKey};
+use super::freshness::WorkerFreshness;
+use super::life::{Reporter, WorkerContext};
 use super::log_tail::LogTail;
 use super::machine::{Effect, Machine};
 use super::memory;
-use super::message::{Acknowledgement, Ending, Finished, WorkerCommand, WorkerEvent, WorkerReport};
+use super::message::{Acknowledgement, Ending, Finished, Lease, WorkerCommand, WorkerEvent};
 use super::output::CaptureFiles;
 use super::pipes::{Input, Output};
+use super::process::WorkerProcess;
 use super::running::Answer;
-use crate::environment::Interpreters;
-use crate::event::{Event, WorkerId};
-use crate::limits::Limits;
-use crate::process::{Spawner, status};
-use crate::response::Isolation;
+use super::start::StartedWorker;
+use crate::error::ExitReason;
+use crate::event::{Event, StopReason, WorkerId};
+use crate::response::{Isolation, StartMethod};
 
-/// What every worker of a supervisor needs.
-#[derive(Clone)]
-pub(crate) struct WorkerContext {
-    pub settings: Arc<LaunchSettings>,
-    pub limits: Limits,
-    pub spawner: Spawner,
-    pub interpreters: Interpreters,
-    pub reports: async_channel::Sender<WorkerReport>,
-}
-
-/// The whole life of a worker of `tree`; its last report is always that it is
-/// gone.
-pub(crate) async fn run(
-    context: WorkerContext,
-    id: WorkerId,
-    key: WorkerKey,
-    tree: PathBuf,
-    commands: async_channel::Receiver<WorkerCommand>,
-) {
-    let reporter = Reporter { worker: id, reports: context.reports.clone() };
-    let life = live(context, reporter.clone(), id, key, tree, commands);
-    // A defect in one worker's task must not keep the supervisor waiting for it.
-    // The process dies with its handle.
-    if AssertUnwindSafe(life).catch_unwind().await.is_err() {
-        let ending = Ending::Crashed("the task of the worker panicked, which is a defect of hookpool".into());
-        reporter.report(WorkerEvent::Gone { pid: None, exit: None, ending }).await;
-    }
-}
-
-async fn live(
-    context: WorkerContext,
-    reporter: Reporter,
-    id: WorkerId,
-    key: WorkerKey,
-    tree: PathBuf,
-    commands: async_channel::Receiver<WorkerCommand>,
-) {
-    let started_at = Instant::now();
-    let mut suspended = false;
-    let started = tokio::select! {
-        started = start(&context, &key, tree) => started,
-        // What was begun of the start is dropped, and its process killed.
-        () = told_to_end(&commands, &mut suspended) => Err(Ending::Planned),
-    };
-    match started {
-        Ok(child) => {
-            let mut actor = Actor::new(context, reporter, id, child, started_at);
-            if suspended {
-                // Nothing runs that there would be to stop.
-                actor.machine.suspend(Instant::now());
-            }
-            actor.run(commands).await;
-        }
-        Err(ending) => reporter.report(WorkerEvent::Gone { pid: None, exit: None, ending }).await,
-    }
-}
-
-/// Waits, while there is no process yet, until there need not be one.
-async fn told_to_end(commands: &async_channel::Receiver<WorkerCommand>, suspended: &mut bool) {
-    while let Ok(command) = commands.recv().await {
-        match command {
-            WorkerCommand::Interrupt(_) | WorkerCommand::Stop | WorkerCommand::Terminate => return,
-            WorkerCommand::Suspend(_) => *suspended = true,
-            WorkerCommand::Resume => *suspended = false,
-            // Requests come once the worker is ready.
-            WorkerCommand::Lease(_) | WorkerCommand::Cancel(_) => {}
-        }
-    }
-}
-
-async fn start(context: &WorkerContext, key: &WorkerKey, tree: PathBuf) -> Result<Child, Ending> {
-    let timeout = context.limits.startup_timeout.get();
-    let interpreter = context
-        .interpreters
-        .get(&context.spawner, &key.python, timeout)
-        .await
-        .map_err(|error| Ending::StartFailed { lasting: error.is_lasting(), reason: error.to_string() })?;
-    let command = launch::command(&context.settings, &interpreter, key, &tree);
-    context.spawner.spawn(command).await.map_err(|error| {
-        let executable = interpreter.executable.display();
-        let reason = format!("cannot start {executable} in {}: {error}", tree.display());
-        // Arguments or variables that no process can be given.
-        let lasting = error.kind() == io::ErrorKind::InvalidInput;
-        Ending::StartFailed { reason, lasting }
-    })
-}
-
-/// The way to the dispatcher, which always reads: it never waits for a worker.
-#[derive(Clone)]
-struct Reporter {
-    worker: WorkerId,
-    reports: async_channel::Sender<WorkerReport>,
-}
-
-impl Reporter {
-    async fn report(&self, event: WorkerEvent) {
-        // A dispatcher that is gone needs no reports.
-        let _ = self.reports.send(WorkerReport { worker: self.worker, event }).await;
-    }
-}
-
-struct Actor {
+/// A worker that has a process.
+pub(super) struct Actor {
     context: WorkerContext,
     reporter: Reporter,
     machine: Machine,
     started_at: Instant,
-    pid: u32,
-    child: Child,
-    /// Set once the process was waited for: from then on its pid may be
-    /// anybody's, and nothing is sent to it.
-    exit: Option<ExitStatus>,
+    tree: PathBuf,
+    process: WorkerProcess,
+    freshness: WorkerFreshness,
+    /// No hook has run here yet: everything was compared at the start.
+    is_new: bool,
+    /// When the last lease came.
+    leased_at: SystemTime,
+    exit: Option<ExitReason>,
     input: Input,
-    output: Output<ChildStdout>,
-    log: Output<ChildStderr>,
+    output: Output<pipe::Receiver>,
+    log: Output<pipe::Receiver>,
     lines: LineDecoder,
     log_tail: LogTail,
     commands_ended: bool,
@@ -160,7 +55,7 @@ enum Happening {
     Command(Option<WorkerCommand>),
     Output(Vec<u8>),
     Log(Vec<u8>),
-    Exited(ExitStatus),
+    Exited(ExitReason),
     Memory(u64),
     Tick,
     Wrote,
@@ -169,34 +64,48 @@ enum Happening {
 impl Actor {
     const MEMORY_INTERVAL: Duration = Duration::from_millis(200);
 
-    fn new(context: WorkerContext, reporter: Reporter, id: WorkerId, mut child: Child, started_at: Instant) -> Self {
-        let piped = "all three streams of a worker are pipes";
+    pub fn new(
+        context: WorkerContext,
+        reporter: Reporter,
+        id: WorkerId,
+        worker: StartedWorker,
+        tree: PathBuf,
+        started_at: Instant,
+    ) -> Self {
         let machine = Machine::new(id, context.settings.isolation, context.limits.clone(), Instant::now());
         Self {
             reporter,
             machine,
             started_at,
-            pid: child.id().expect("nobody has waited for it"),
+            tree,
+            process: worker.process,
+            freshness: worker.freshness,
+            is_new: true,
+            leased_at: SystemTime::now(),
             exit: None,
-            input: Input::new(child.stdin.take().expect(piped)),
-            output: Output::new(child.stdout.take().expect(piped), 8 * 1024),
-            log: Output::new(child.stderr.take().expect(piped), 1024),
+            input: Input::new(worker.input),
+            output: Output::new(worker.output, 8 * 1024),
+            log: Output::new(worker.log, 1024),
             lines: LineDecoder::new(),
             log_tail: LogTail::default(),
             commands_ended: false,
             told: None,
             watch_memory: false,
-            child,
             context,
         }
     }
 
-    async fn run(mut self, commands: async_channel::Receiver<WorkerCommand>) {
+    /// Nothing runs yet that there would be to stop.
+    pub fn begin_suspended(&mut self) {
+        self.machine.suspend(Instant::now());
+    }
+
+    pub async fn run(mut self, commands: async_channel::Receiver<WorkerCommand>) {
         let mut sampling = tokio::time::interval(Self::MEMORY_INTERVAL);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let input = self.next_input(&commands, &mut sampling).await;
-            let effects = self.decide(input);
+            let effects = self.decide(input).await;
             for effect in effects {
                 if let Effect::Gone(ending) = effect {
                     return self.finish(ending).await;
@@ -227,16 +136,17 @@ impl Actor {
             command = commands.recv(), if !self.commands_ended => Happening::Command(command.ok()),
             bytes = self.output.next() => Happening::Output(bytes.to_vec()),
             bytes = self.log.next() => Happening::Log(bytes.to_vec()),
-            status = self.child.wait(), if self.exit.is_none() => Happening::Exited(status.unwrap_or_default()),
+            exit = self.process.wait() => Happening::Exited(exit),
             () = self.input.make_progress() => Happening::Wrote,
             _ = sampling.tick(), if self.watch_memory => Happening::Memory(self.memory_used().await),
             () = timer => Happening::Tick,
         }
     }
 
-    fn decide(&mut self, input: Happening) -> Vec<Effect> {
+    async fn decide(&mut self, input: Happening) -> Vec<Effect> {
         let now = Instant::now();
         match input {
+            Happening::Command(Some(WorkerCommand::Lease(lease))) => self.lease(lease).await,
             Happening::Command(Some(command)) => self.obey(command, now),
             // The dispatcher is gone: nobody will ask for anything again.
             Happening::Command(None) => {
@@ -247,8 +157,8 @@ impl Actor {
             Happening::Output(bytes) => self.read(&bytes, now),
             Happening::Log(bytes) => self.log_tail.push(&bytes, self.reporter.worker),
             Happening::Exited(exit) => {
-                self.exit = Some(exit);
-                self.machine.exited(status::exit_reason(exit), now)
+                self.exit = Some(exit.clone());
+                self.machine.exited(exit, now)
             }
             Happening::Memory(bytes) => match self.context.limits.hook_memory_limit {
                 Some(limit) if bytes > limit.get() => self.machine.memory_exceeded(bytes, now),
@@ -259,9 +169,45 @@ impl Actor {
         }
     }
 
+    /// Takes the request, if nothing that the worker holds is out of date.
+    async fn lease(&mut self, lease: Lease) -> Vec<Effect> {
+        let reason = if self.is_new { None } else { self.reason_to_recycle(&lease).await };
+        if let Some(reason) = reason {
+            self.reporter.report(WorkerEvent::Stale { lease, reason }).await;
+            return Vec::new();
+        }
+        self.is_new = false;
+        self.leased_at = SystemTime::now();
+        self.machine.lease(lease, Instant::now())
+    }
+
+    async fn reason_to_recycle(&self, lease: &Lease) -> Option<StopReason> {
+        let (settings, templates) = (&self.context.settings, &self.context.templates);
+        self.freshness.reason_to_recycle(&self.process, settings, templates, &lease.prepared.imports).await
+    }
+
+    /// A hook imported these: into the worker itself, with isolation `none`,
+    /// and otherwise into a process that is gone, which templates learn from.
+    async fn imported(&self, modules: &[ImportedModule]) {
+        let settings = &self.context.settings;
+        if settings.isolation == Isolation::None {
+            self.freshness.imported(modules, self.leased_at).await;
+        }
+        if settings.start_method == StartMethod::Forkserver {
+            self.context.templates.learn(self.freshness.key(), modules, &self.tree);
+        }
+    }
+
+    async fn shadowed(&self, modules: Vec<ShadowedModule>) {
+        for ShadowedModule { name, loaded, found } in modules {
+            let event = Event::PreloadShadowed { tree: self.tree.clone(), module: name, loaded, found };
+            self.reporter.report(WorkerEvent::Observed(event)).await;
+        }
+    }
+
     fn obey(&mut self, command: WorkerCommand, now: Instant) -> Vec<Effect> {
         match command {
-            WorkerCommand::Lease(lease) => self.machine.lease(lease, now),
+            WorkerCommand::Lease(_) => unreachable!("a lease is looked at before"),
             WorkerCommand::Cancel(request) => self.machine.cancel(request, now),
             WorkerCommand::Interrupt(signal) => self.machine.interrupt(signal, now),
             WorkerCommand::Stop => self.machine.stop(now),
@@ -316,14 +262,20 @@ impl Actor {
         let event = match effect {
             Effect::Write(bytes) => return self.input.push(&bytes),
             Effect::CloseInput => return self.input.close(),
-            Effect::SignalWorker(signal) => return self.signal(signal),
-            Effect::SignalGroup(signal) => return self.signal_group(signal),
+            Effect::SignalWorker(signal) => return self.process.signal(signal),
+            Effect::SignalGroup(signal) => return self.process.signal_group(signal),
+            Effect::Imported(modules) => return self.imported(&modules).await,
+            Effect::Shadowed(modules) => return self.shadowed(modules).await,
             Effect::HookStarted => {
                 self.watch_memory = self.context.limits.hook_memory_limit.is_some();
                 return;
             }
             Effect::Answered(answer) => return self.answer(*answer).await,
-            Effect::Ready => WorkerEvent::Ready { pid: self.pid, after: self.started_at.elapsed() },
+            Effect::Ready => WorkerEvent::Ready {
+                pid: self.process.id(),
+                start_method: self.process.start_method(),
+                after: self.started_at.elapsed(),
+            },
             Effect::Accepted(request) => {
                 // With isolation `none` no hook process is told of.
                 self.watch_memory = self.context.limits.hook_memory_limit.is_some()
@@ -340,12 +292,12 @@ impl Actor {
 
     async fn answer(&mut self, answer: Answer) {
         self.watch_memory = false;
-        let since = |from: Option<Instant>, to: Instant| from.map(|from| to.saturating_duration_since(from));
+        let accepted_at = answer.accepted_at;
         let finished = Finished {
             request: answer.request,
             outcome: answer.outcome,
-            start: answer.accepted_at.map(|accepted| accepted.saturating_duration_since(answer.leased_at)),
-            hook: since(answer.accepted_at, answer.finished_at),
+            start: accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
+            hook: accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
             files: CaptureFiles::of(answer.stdout, answer.stderr),
         };
         self.reporter.report(WorkerEvent::Finished(Box::new(finished))).await;
@@ -355,7 +307,8 @@ impl Actor {
         for effect in self.log_tail.push(&self.log.rest(), self.reporter.worker) {
             self.apply(effect).await;
         }
-        self.context.spawner.forget(self.pid).await;
+        let pid = self.process.id();
+        self.context.spawner.forget(pid).await;
         let ending = match ending {
             Ending::StartFailed { reason, lasting } => {
                 Ending::StartFailed { reason: self.log_tail.explain(reason), lasting }
@@ -363,32 +316,11 @@ impl Actor {
             Ending::Crashed(reason) => Ending::Crashed(self.log_tail.explain(reason)),
             other => other,
         };
-        let exit = self.exit.map(status::exit_reason);
-        self.reporter.report(WorkerEvent::Gone { pid: Some(self.pid), exit, ending }).await;
+        self.reporter.report(WorkerEvent::Gone { pid: Some(pid), exit: self.exit.take(), ending }).await;
     }
 
     async fn memory_used(&self) -> u64 {
-        let (pid, with_worker) = (self.pid, self.context.settings.isolation == Isolation::None);
+        let (pid, with_worker) = (self.process.id(), self.context.settings.isolation == Isolation::None);
         tokio::task::spawn_blocking(move || memory::used(pid, with_worker)).await.unwrap_or(0)
-    }
-
-    /// Signals the worker; only while nobody has waited for it.
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.live_pid() {
-            let _ = kill(pid, signal);
-        }
-    }
-
-    fn signal_group(&self, signal: Signal) {
-        if let Some(pid) = self.live_pid() {
-            let _ = killpg(pid, signal);
-        }
-    }
-
-    /// The worker's pid, and process group, while it is its own for sure: the
-    /// child exists, dead or alive, until it is waited for.
-    fn live_pid(&self) -> Option<Pid> {
-        let pid = self.child.id().filter(|_| self.exit.is_none())?;
-        i32::try_from(pid).ok().map(Pid::from_raw)
     }
 }

@@ -6,17 +6,19 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::error::{ExitReason, HookError};
-use crate::event::{Event, WorkerId};
+use crate::event::{Event, StopReason, WorkerId};
 use crate::limits::Timeout;
 use crate::request::RequestId;
+use crate::response::StartMethod;
+use crate::tree::Prepared;
 use crate::worker::output::CaptureFiles;
 
 /// A request given to a worker.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub request: RequestId,
-    /// All lines of the request; the worker is written ahead.
-    pub lines: Vec<u8>,
+    /// All lines of the request are written ahead.
+    pub prepared: Prepared,
     /// How long the hook may run.
     pub timeout: Option<Timeout>,
 }
@@ -54,7 +56,10 @@ pub(crate) struct WorkerReport {
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
     /// The process is there and waits for its first request.
-    Ready { pid: u32, after: Duration },
+    Ready { pid: u32, start_method: StartMethod, after: Duration },
+    /// The worker must not run it any more, for this reason; nothing was
+    /// written to it.
+    Stale { lease: Lease, reason: StopReason },
     /// The request was accepted; it must not run a second time.
     Accepted { request: RequestId },
     /// The request has its answer.

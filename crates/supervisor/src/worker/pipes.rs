@@ -4,19 +4,19 @@ use std::io;
 use std::os::fd::AsFd;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::ChildStdin;
+use tokio::net::unix::pipe;
 
 /// The worker's input. What is written waits in memory (one request at most,
 /// and a few control lines), so that a worker that is slow to read never
 /// keeps us from reading what it writes.
 pub(crate) struct Input {
-    pipe: Option<ChildStdin>,
+    pipe: Option<pipe::Sender>,
     waiting: Vec<u8>,
     written: usize,
 }
 
 impl Input {
-    pub fn new(pipe: ChildStdin) -> Self {
+    pub fn new(pipe: pipe::Sender) -> Self {
         Self { pipe: Some(pipe), waiting: Vec::new(), written: 0 }
     }
 

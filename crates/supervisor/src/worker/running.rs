@@ -21,8 +21,6 @@ pub(crate) struct Running {
     pub deadline: Option<Instant>,
     pub stdout: Option<PathBuf>,
     pub stderr: Option<PathBuf>,
-    /// The worker said that the hook's process runs.
-    pub started: bool,
     pub escalation: Option<Escalation>,
     /// An `ERROR` was read; a `TRACEBACK` may follow.
     pub failure: Option<Failure>,
@@ -50,7 +48,6 @@ impl Running {
             deadline: None,
             stdout: None,
             stderr: None,
-            started: false,
             escalation: None,
             failure: None,
         }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hookpool_supervisor::{Builder, Event, Hook, HookRequest, Limits, Response, Supervisor, Timeout, WorkerProgram};
+use hookpool_supervisor::{
+    Builder, Event, Hook, HookRequest, Limits, Response, StartMethod, Supervisor, Timeout, WorkerProgram,
+};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -28,7 +30,11 @@ impl Pool {
     /// With fake workers, which run the `script.py` of their tree.
     pub async fn fake(limits: Limits) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_worker.py");
-        Self::start(limits, |builder| builder.worker_program(WorkerProgram::at(program))).await
+        Self::start(limits, |builder| {
+            // It is no template.
+            builder.worker_program(WorkerProgram::at(program)).start_method(StartMethod::Spawn)
+        })
+        .await
     }
 
     /// With real ones.

@@ -10,14 +10,14 @@ use super::{Phase, RequestRecord, RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
 use crate::request::RequestId;
-use crate::tree::TreeId;
+use crate::tree::{Prepared, TreeId};
 use crate::worker::WorkerCommand;
 
 /// What a visit to a tree found, as far as the scheduler cares.
 #[derive(Debug)]
 pub(crate) enum Visited {
-    /// The tree is locked; these are the request's lines.
-    Ready { lines: Vec<u8> },
+    /// The tree is locked, the request read.
+    Ready { prepared: Prepared },
     /// Another process works in the tree.
     Busy,
     /// The request cannot run. `locked` tells whether the tree is.
@@ -40,6 +40,7 @@ impl Scheduler {
             submitted_at: now,
             assigned_at: None,
             leased_at: None,
+            cancelled: false,
             attempts: 0,
             reply,
             details: Arc::new(request),
@@ -89,7 +90,10 @@ impl Scheduler {
         self.trees.change(tree, |state| state.lock = lock);
         let wanted = self.requests.contains_key(&request) && !matches!(self.phase, Phase::Ending(_));
         match visited {
-            Visited::Ready { lines } if wanted => self.assign(request, lines, now),
+            Visited::Ready { prepared } if wanted => {
+                self.set_backend(request, &prepared);
+                self.assign(request, prepared, now);
+            }
             Visited::Busy => {
                 self.await_lock(request, tree);
             }
@@ -100,6 +104,13 @@ impl Scheduler {
             Visited::Ready { .. } | Visited::Failed { .. } => self.release(tree),
         }
         self.fill();
+    }
+
+    /// Only now is it known which workers can run the request.
+    fn set_backend(&mut self, request: RequestId, prepared: &Prepared) {
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.key.backend.clone_from(&prepared.imports.backend);
+        }
     }
 
     /// Gives back the job slot and the tree.
@@ -156,9 +167,10 @@ impl Scheduler {
 
     /// The caller does not want the request any more.
     pub fn cancel(&mut self, request: RequestId, now: Instant) {
-        let Some(record) = self.requests.get(&request) else { return };
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.cancelled = true;
         let tree = record.tree.id;
-        let error = HookError::new(ErrorKind::Cancelled, "the request was cancelled");
+        let error = cancelled();
         match &record.state {
             RequestState::Queued => {
                 self.dequeue(request);
@@ -201,6 +213,11 @@ impl Scheduler {
             self.actions.push(Action::Unlock { tree });
         }
     }
+}
+
+/// The answer to requests that nobody wants any more.
+pub(super) fn cancelled() -> HookError {
+    HookError::new(ErrorKind::Cancelled, "the request was cancelled")
 }
 
 /// The answer to requests that came too late.

@@ -9,21 +9,21 @@ use super::{RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError};
 use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
-use crate::response::StartMethod;
-use crate::worker::{Lease, WorkerCommand};
+use crate::tree::Prepared;
+use crate::worker::{Lease, WorkerCommand, WorkerPlan};
 
 impl Scheduler {
     /// A visited request gets a worker, or waits for one, or fails.
-    pub(super) fn assign(&mut self, request: RequestId, lines: Vec<u8>, now: Instant) {
+    pub(super) fn assign(&mut self, request: RequestId, prepared: Prepared, now: Instant) {
         let Some(pool) = self.pool_of(request) else { return };
         if self.suspended {
             // It waits with its visit behind it.
-            self.set_state(request, RequestState::NeedsWorker { lines });
+            self.set_state(request, RequestState::NeedsWorker { prepared });
             return self.needs_worker.push_back(request);
         }
         if let Some(worker) = self.workers.idle_of(&pool) {
             self.mark_assigned(request, now);
-            return self.lease(worker, request, lines, now);
+            return self.lease(worker, request, prepared, now);
         }
         match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
             Permission::Wait { until } => {
@@ -35,10 +35,10 @@ impl Scheduler {
                 self.release(pool.tree.id);
             }
             Permission::Granted if self.workers.live() < self.limits.max_workers.get() => {
-                self.start(request, pool, lines, now);
+                self.start(request, pool, prepared, now);
             }
             Permission::Granted => {
-                self.set_state(request, RequestState::NeedsWorker { lines });
+                self.set_state(request, RequestState::NeedsWorker { prepared });
                 self.needs_worker.push_back(request);
                 self.make_room();
             }
@@ -65,44 +65,47 @@ impl Scheduler {
             let Some(request) = self.needs_worker.pop_front() else { break };
             let Some(record) = self.requests.get_mut(&request) else { continue };
             // `assign` puts it back where there still is no room.
-            if let RequestState::NeedsWorker { lines } = std::mem::replace(&mut record.state, RequestState::Visiting) {
-                self.assign(request, lines, now);
+            if let RequestState::NeedsWorker { prepared } = std::mem::replace(&mut record.state, RequestState::Visiting)
+            {
+                self.assign(request, prepared, now);
             }
         }
     }
 
-    fn start(&mut self, request: RequestId, pool: PoolKey, lines: Vec<u8>, now: Instant) {
+    fn start(&mut self, request: RequestId, pool: PoolKey, prepared: Prepared, now: Instant) {
         let tree = pool.tree.clone();
         let books = self.pools.entry(pool.clone()).or_default();
         books.generation += 1;
         let generation = books.generation;
         let max_served = self.limits.max_requests.map(|limit| with_jitter(limit.get(), (self.jitter)()));
-        let key = pool.worker.clone();
+        let imports = prepared.imports.clone();
+        let plan = WorkerPlan { key: pool.worker.clone(), tree: tree.clone(), imports };
         let worker = self.workers.add(WorkerRecord {
             pool,
             generation,
             occupation: Occupation::Starting { request: Some(request) },
             pid: None,
+            start_method: self.start_method,
             started_at: now,
             served: 0,
             max_served,
             stale: false,
         });
         self.mark_assigned(request, now);
-        self.set_state(request, RequestState::Starting { worker, lines });
+        self.set_state(request, RequestState::Starting { worker, prepared });
         let path = tree.path.clone();
-        self.actions.push(Action::Start { worker, key, tree });
-        self.observe(Event::WorkerStarting { worker, tree: path, generation, start_method: StartMethod::Spawn });
+        self.actions.push(Action::Start { worker, plan });
+        self.observe(Event::WorkerStarting { worker, tree: path, generation, start_method: self.start_method });
     }
 
     /// Writes a request to an idle worker.
-    pub(super) fn lease(&mut self, worker: WorkerId, request: RequestId, lines: Vec<u8>, now: Instant) {
+    pub(super) fn lease(&mut self, worker: WorkerId, request: RequestId, prepared: Prepared, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.state = RequestState::Leased { worker };
         record.leased_at = Some(now);
         let timeout = record.details.timeout.or(self.limits.hook_timeout);
         self.workers.occupy(worker, Occupation::Leased { request, accepted: false });
-        self.tell(worker, WorkerCommand::Lease(Lease { request, lines, timeout }));
+        self.tell(worker, WorkerCommand::Lease(Lease { request, prepared, timeout }));
     }
 
     /// Ends an idle worker as planned.

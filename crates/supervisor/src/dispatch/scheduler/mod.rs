@@ -43,7 +43,7 @@ use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, StartMethod, Timing, WorkerInfo};
-use crate::tree::{Tree, TreeId};
+use crate::tree::{Prepared, Tree, TreeId};
 use crate::worker::WorkerKey;
 use crate::worker::message::Finished;
 use crate::worker::output::CaptureFiles;
@@ -53,14 +53,14 @@ use crate::worker::output::CaptureFiles;
 enum RequestState {
     Queued,
     Visiting,
-    /// Its lines are ready; there is no worker, and no room for another.
+    /// There is no worker for it, and no room for another.
     NeedsWorker {
-        lines: Vec<u8>,
+        prepared: Prepared,
     },
     /// Its worker is being started.
     Starting {
         worker: WorkerId,
-        lines: Vec<u8>,
+        prepared: Prepared,
     },
     Leased {
         worker: WorkerId,
@@ -84,6 +84,8 @@ struct RequestRecord {
     assigned_at: Option<Instant>,
     /// When it was written to the worker.
     leased_at: Option<Instant>,
+    /// Its caller does not want it any more.
+    cancelled: bool,
     /// How often a worker died before it accepted it.
     attempts: u32,
     reply: oneshot::Sender<Delivery>,
@@ -110,6 +112,7 @@ enum Phase {
 pub(crate) struct Scheduler {
     limits: Limits,
     default_python: PathBuf,
+    start_method: StartMethod,
     phase: Phase,
     suspended: bool,
     requests: HashMap<RequestId, RequestRecord>,
@@ -132,11 +135,12 @@ impl Scheduler {
     /// How often a request is given to a worker that dies before accepting it.
     const MAX_ATTEMPTS: u32 = 3;
 
-    pub fn new(limits: Limits, default_python: PathBuf, jitter: fn() -> f64) -> Self {
+    pub fn new(limits: Limits, default_python: PathBuf, start_method: StartMethod, jitter: fn() -> f64) -> Self {
         let trees = Trees::new(limits.workers_per_tree.get());
         Self {
             limits,
             default_python,
+            start_method,
             phase: Phase::Open,
             suspended: false,
             requests: HashMap::new(),
@@ -212,12 +216,12 @@ impl Scheduler {
 
     fn worker_info(&self, worker: WorkerId) -> Option<WorkerInfo> {
         let record = self.workers.get(worker)?;
-        Some(WorkerInfo { pid: record.pid?, generation: record.generation, start_method: StartMethod::Spawn })
+        Some(WorkerInfo { pid: record.pid?, generation: record.generation, start_method: record.start_method })
     }
 
     fn key_of(&self, request: &HookRequest) -> WorkerKey {
         let python = request.python.clone().unwrap_or_else(|| self.default_python.clone());
-        WorkerKey { python, env: Arc::new(request.env.clone()) }
+        WorkerKey { python, env: Arc::new(request.env.clone()), backend: None }
     }
 
     fn pool_of(&self, request: RequestId) -> Option<PoolKey> {

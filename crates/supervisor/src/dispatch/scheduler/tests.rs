@@ -38,7 +38,7 @@ fn tree_id(inode: u64) -> TreeId {
 impl Bench {
     fn new(limits: Limits) -> Self {
         Self {
-            scheduler: Scheduler::new(limits, "python3".into(), || 0.0),
+            scheduler: Scheduler::new(limits, "python3".into(), StartMethod::Spawn, || 0.0),
             now: Instant::now(),
             next_request: 1,
             replies: HashMap::new(),
@@ -83,11 +83,11 @@ impl Bench {
                 let visited = if self.busy.contains(&tree.id.inode) {
                     Visited::Busy
                 } else {
-                    Visited::Ready { lines: Vec::new() }
+                    Visited::Ready { prepared: Prepared::default() }
                 };
                 self.scheduler.visited(request, tree.id, visited, self.now);
             }
-            Action::Start { worker, tree, .. } => self.log.push(format!("start {worker} in {}", tree.id.inode)),
+            Action::Start { worker, plan } => self.log.push(format!("start {worker} in {}", plan.tree.id.inode)),
             Action::Tell { worker, command } => self.log.push(match command {
                 WorkerCommand::Lease(lease) => format!("{worker} runs {}", lease.request),
                 WorkerCommand::Cancel(request) => format!("{worker} cancels {request}"),
@@ -113,7 +113,7 @@ impl Bench {
 
     fn ready(&mut self, worker: u64) {
         let pid = u32::try_from(worker).unwrap() + 100;
-        self.report(worker, WorkerEvent::Ready { pid, after: Duration::ZERO });
+        self.report(worker, WorkerEvent::Ready { pid, start_method: StartMethod::Spawn, after: Duration::ZERO });
     }
 
     /// The worker accepts and answers the request, and sweeps up.

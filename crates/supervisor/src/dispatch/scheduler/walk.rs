@@ -13,6 +13,7 @@ use super::super::trees::LockState;
 use super::super::workers::Occupation;
 use super::*;
 use crate::error::{ErrorKind, ExitReason};
+use crate::event::StopReason;
 use crate::limits::Timeout;
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
@@ -54,6 +55,8 @@ enum Life {
 struct Actor {
     life: Life,
     tree: TreeId,
+    /// It was given a request before.
+    leased: bool,
     commands: VecDeque<WorkerCommand>,
     reports: VecDeque<WorkerEvent>,
 }
@@ -94,7 +97,7 @@ impl Walk {
             ..Limits::for_jobs(non_zero(jobs))
         };
         Self {
-            scheduler: Scheduler::new(limits, "python3".into(), || 0.5),
+            scheduler: Scheduler::new(limits, "python3".into(), StartMethod::Spawn, || 0.5),
             now: Instant::now(),
             next_request: 1,
             replies: HashMap::new(),
@@ -176,7 +179,11 @@ impl Walk {
             Visited::Failed { error, locked: false }
         } else {
             self.locks.insert(tree);
-            if self.fault() { Visited::Failed { error, locked: true } } else { Visited::Ready { lines: Vec::new() } }
+            if self.fault() {
+                Visited::Failed { error, locked: true }
+            } else {
+                Visited::Ready { prepared: Prepared::default() }
+            }
         };
         self.scheduler.visited(request, tree, visited, self.now);
     }
@@ -210,7 +217,7 @@ impl Walk {
         let (fault, rare, obey) = (self.fault(), self.random.one_in(5), self.random.one_in(2));
         let actor = self.actors.get_mut(&id).unwrap();
         if obey && let Some(command) = actor.commands.pop_front() {
-            actor.obey(command);
+            actor.obey(command, fault);
         } else {
             actor.live_on(fault, rare);
         }
@@ -254,10 +261,13 @@ impl Walk {
             }
             Action::AwaitLock { tree } => assert!(self.lock_waits.insert(tree), "waits twice for one lock"),
             Action::Unlock { tree } => assert!(self.locks.remove(&tree), "unlocks what is not locked"),
-            Action::Start { worker, tree, .. } => {
+            Action::Start { worker, plan } => {
                 assert!(!self.scheduler.suspended, "{worker} is started while suspended");
                 let (commands, reports) = (VecDeque::new(), VecDeque::new());
-                self.actors.insert(worker.0, Actor { life: Life::Starting, tree: tree.id, commands, reports });
+                self.actors.insert(
+                    worker.0,
+                    Actor { life: Life::Starting, tree: plan.tree.id, leased: false, commands, reports },
+                );
             }
             Action::Tell { worker, command } => {
                 // One that is gone hears nothing.
@@ -426,10 +436,16 @@ impl Actor {
     }
 
     /// As `Machine` does it.
-    fn obey(&mut self, command: WorkerCommand) {
+    fn obey(&mut self, command: WorkerCommand, stale: bool) {
         let planned = Life::Dying(Ending::Planned);
         match (command, self.life.clone()) {
+            // Never the first: what was just started is fresh.
+            (WorkerCommand::Lease(lease), Life::Idle) if stale && self.leased => {
+                let reason = StopReason::EnvironmentChanged;
+                self.reports.push_back(WorkerEvent::Stale { lease, reason });
+            }
             (WorkerCommand::Lease(lease), Life::Idle) => {
+                self.leased = true;
                 self.life = Life::Running { request: lease.request, accepted: false };
             }
             (WorkerCommand::Lease(_), life) => {
@@ -465,7 +481,11 @@ impl Actor {
                 Life::Dying(Ending::StartFailed { reason: "for the walk".into(), lasting: rare })
             }
             Life::Starting => {
-                self.reports.push_back(WorkerEvent::Ready { pid: 1, after: Duration::ZERO });
+                self.reports.push_back(WorkerEvent::Ready {
+                    pid: 1,
+                    start_method: StartMethod::Spawn,
+                    after: Duration::ZERO,
+                });
                 Life::Idle
             }
             Life::Idle if fault && rare => crash,

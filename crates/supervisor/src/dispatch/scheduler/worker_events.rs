@@ -4,23 +4,26 @@ use tokio::time::Instant;
 
 use super::super::restart::{Permission, Verdict};
 use super::super::workers::{Occupation, PoolKey, WorkerRecord};
+use super::admission::{cancelled, closed};
 use super::lease::quarantined;
 use super::{Phase, RequestState, Scheduler};
 use crate::error::{ErrorKind, ExitReason, HookError};
 use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
+use crate::response::StartMethod;
 use crate::worker::message::Finished;
-use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
+use crate::worker::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 
 impl Scheduler {
     /// A worker says something.
     pub fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
         let worker = report.worker;
         match report.event {
-            WorkerEvent::Ready { pid, after } => {
-                self.observe(Event::WorkerReady { worker, pid, after });
-                self.worker_ready(worker, pid, now);
+            WorkerEvent::Ready { pid, start_method, after } => {
+                self.observe(Event::WorkerReady { worker, pid, start_method, after });
+                self.worker_ready(worker, pid, start_method, now);
             }
+            WorkerEvent::Stale { lease, reason } => self.worker_stale(worker, lease, reason, now),
             WorkerEvent::Accepted { request } => {
                 if let Some(record) = self.workers.get_mut(worker) {
                     record.occupation = Occupation::Leased { request, accepted: true };
@@ -38,22 +41,49 @@ impl Scheduler {
         self.stop_all_when_drained();
     }
 
-    fn worker_ready(&mut self, worker: WorkerId, pid: u32, now: Instant) {
+    fn worker_ready(&mut self, worker: WorkerId, pid: u32, start_method: StartMethod, now: Instant) {
         let Some(record) = self.workers.get_mut(worker) else { return };
         record.pid = Some(pid);
+        record.start_method = start_method;
         let Occupation::Starting { request } = record.occupation else { return };
-        let lines = request.and_then(|request| self.requests.get_mut(&request)).and_then(|record| {
+        let prepared = request.and_then(|request| self.requests.get_mut(&request)).and_then(|record| {
             match std::mem::replace(&mut record.state, RequestState::Visiting) {
-                RequestState::Starting { lines, .. } => Some(lines),
+                RequestState::Starting { prepared, .. } => Some(prepared),
                 other => {
                     record.state = other;
                     None
                 }
             }
         });
-        match request.zip(lines) {
-            Some((request, lines)) => self.lease(worker, request, lines, now),
+        match request.zip(prepared) {
+            Some((request, prepared)) => self.lease(worker, request, prepared, now),
             None => self.rest(worker, now),
+        }
+    }
+
+    /// The worker gave a request back: what it holds is out of date. It is
+    /// replaced, which counts as no failure, and the request goes on.
+    fn worker_stale(&mut self, worker: WorkerId, lease: Lease, reason: StopReason, now: Instant) {
+        let Some(record) = self.workers.get(worker) else { return };
+        let request = lease.request;
+        if record.occupation != (Occupation::Leased { request, accepted: false }) {
+            return;
+        }
+        let tree = record.pool.tree.id;
+        self.workers.make_idle(worker, now);
+        self.stop(worker, reason);
+        let Some(record) = self.requests.get_mut(&request) else { return self.release(tree) };
+        record.state = RequestState::Visiting;
+        record.assigned_at = None;
+        record.leased_at = None;
+        let refusal =
+            if record.cancelled { Some(cancelled()) } else { matches!(self.phase, Phase::Ending(_)).then(closed) };
+        match refusal {
+            Some(error) => {
+                self.fail(request, error, now);
+                self.release(tree);
+            }
+            None => self.assign(request, lease.prepared, now),
         }
     }
 

@@ -68,7 +68,7 @@ impl Machine {
     fn begin(&mut self, lease: Lease, now: Instant) -> Effects {
         self.phase = Phase::Running(Box::new(Running::new(lease.request, lease.timeout, now)));
         self.schedule_health(now);
-        let mut effects = vec![Effect::Write(lease.lines)];
+        let mut effects = vec![Effect::Write(lease.prepared.lines)];
         if self.suspended_at.is_some() {
             effects.extend(self.hook_signal(Signal::SIGSTOP));
         }

@@ -29,10 +29,7 @@ impl Machine {
                 _ => self.unexpected("STDERR", now),
             },
             Message::HookStarted(_) => match &mut self.phase {
-                Phase::Running(running) => {
-                    running.started = true;
-                    vec![Effect::HookStarted]
-                }
+                Phase::Running(_) => vec![Effect::HookStarted],
                 _ => self.unexpected("HOOK", now),
             },
             Message::Ok(value) => self.finish(Ok(value), now),
@@ -55,7 +52,9 @@ impl Machine {
                 self.phase = Phase::Lingering;
                 vec![Effect::Lingers]
             }
-            Message::Expect(_) | Message::Imported(_) | Message::Shutdown | Message::Unknown { .. } => Effects::new(),
+            Message::Imported(modules) => vec![Effect::Imported(modules)],
+            Message::Shadowed(modules) => vec![Effect::Shadowed(modules)],
+            Message::Expect(_) | Message::Shutdown | Message::Unknown { .. } => Effects::new(),
         }
     }
 

@@ -14,6 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
+use hookd_protocol::{ImportedModule, ShadowedModule};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -44,6 +45,10 @@ pub(crate) enum Effect {
     Accepted(RequestId),
     /// A process runs the request's hook.
     HookStarted,
+    /// The hook imported these modules.
+    Imported(Vec<ImportedModule>),
+    /// The hook would have imported these from elsewhere.
+    Shadowed(Vec<ShadowedModule>),
     /// The request has its answer.
     Answered(Box<Answer>),
     /// The worker can take another request.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::error::{ErrorKind, HookError};
 use crate::limits::Timeout;
+use crate::tree::Prepared;
 use crate::worker::message::Lease;
 
 const REQUEST: RequestId = RequestId(7);
@@ -16,6 +17,10 @@ const REQUEST: RequestId = RequestId(7);
 struct Bench {
     machine: Machine,
     now: Instant,
+}
+
+fn prepared() -> Prepared {
+    Prepared { lines: b"run\n".to_vec(), ..Prepared::default() }
 }
 
 impl Bench {
@@ -38,7 +43,7 @@ impl Bench {
     fn leased(isolation: Isolation) -> Self {
         let mut bench = Self::idle(isolation);
         let timeout = Some(Timeout::from_secs(60));
-        let lease = Lease { request: REQUEST, lines: b"run\n".to_vec(), timeout };
+        let lease = Lease { request: REQUEST, prepared: prepared(), timeout };
         assert_eq!(names(&bench.machine.lease(lease, bench.now)), ["write run"]);
         bench
     }
@@ -94,6 +99,8 @@ fn name(effect: &Effect) -> Option<String> {
         Effect::Ready => "ready".into(),
         Effect::Accepted(_) => "accepted".into(),
         Effect::HookStarted => "started".into(),
+        Effect::Imported(_) => "imported".into(),
+        Effect::Shadowed(_) => "shadowed".into(),
         Effect::Answered(answer) => match &answer.outcome {
             Ok(_) => "answer ok".into(),
             Err(HookError { kind, .. }) => format!("answer {kind}"),
@@ -211,7 +218,7 @@ fn a_deadline_does_not_run_while_suspended() {
 fn a_hook_that_starts_while_suspended_is_stopped_at_once() {
     let mut bench = Bench::idle(Isolation::Hook);
     bench.machine.suspend(bench.now);
-    let lease = Lease { request: REQUEST, lines: b"run\n".to_vec(), timeout: None };
+    let lease = Lease { request: REQUEST, prepared: prepared(), timeout: None };
     assert_eq!(names(&bench.machine.lease(lease, bench.now)), ["write run", "write cancel SIGSTOP"]);
 }
 

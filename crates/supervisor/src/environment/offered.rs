@@ -1,0 +1,46 @@
+//! Which modules an import would find in a folder.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A module that a folder on `sys.path`, or of a package, offers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OfferedModule {
+    pub name: String,
+    /// A package goes before a module of the same name.
+    pub is_package: bool,
+}
+
+/// What the folder offers, but for folders without an `__init__`: any module
+/// elsewhere goes before such namespace packages (PEP 420).
+pub(crate) fn offered_modules(folder: &Path) -> BTreeSet<OfferedModule> {
+    let mut offered = BTreeSet::new();
+    let Ok(entries) = folder.read_dir() else { return offered };
+    for entry in entries.flatten() {
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str() else { continue };
+        let module = match name.split_once('.') {
+            Some((stem, rest)) if is_module_suffix(rest) => OfferedModule { name: stem.into(), is_package: false },
+            None if is_package(&entry.path()) => OfferedModule { name: name.into(), is_package: true },
+            _ => continue,
+        };
+        offered.insert(module);
+    }
+    offered
+}
+
+/// `py`, `pyc`, `so`, `cpython-311-x86_64-linux-gnu.so`, `abi3.so`.
+fn is_module_suffix(rest: &str) -> bool {
+    matches!(rest, "py" | "pyc" | "so") || Path::new(rest).extension().is_some_and(|extension| extension == "so")
+}
+
+fn is_package(folder: &Path) -> bool {
+    let suffixes = ["py", "pyc", "so", "abi3.so"];
+    if suffixes.iter().any(|suffix| folder.join(format!("__init__.{suffix}")).exists()) {
+        return true;
+    }
+    // An extension module for one interpreter only: its name is longer.
+    let Ok(entries) = folder.read_dir() else { return false };
+    let is_init = |name: &str| name.strip_prefix("__init__.").is_some_and(is_module_suffix);
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_init))
+}

@@ -1,0 +1,248 @@
+//! The state of a file or folder, by which a change is noticed.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::offered::{OfferedModule, offered_modules};
+
+/// What a file's metadata tell of its content. Not the time of its inode's
+/// change: hard links change that, and installers make hard links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Device and inode, where they are known.
+    pub identity: Option<(u64, u64)>,
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub modified: i64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { identity: Some((metadata.dev(), metadata.ino())), size: metadata.size(), modified: modified(metadata) }
+    }
+
+    /// Whether both can be of the same content.
+    fn agrees_with(&self, other: &Self) -> bool {
+        let same_identity = match (self.identity, other.identity) {
+            (Some(own), Some(others)) => own == others,
+            _ => true,
+        };
+        same_identity && self.size == other.size && self.modified == other.modified
+    }
+}
+
+fn modified(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// Something whose change makes an import cache stale.
+#[derive(Clone, Debug)]
+pub(crate) enum Watched {
+    /// A file; no stamp: it was not there.
+    File { path: PathBuf, stamp: Option<Stamp> },
+    /// A folder in which modules are looked for, by what it offers. Other
+    /// files come and go: hooks write into their trees, and Python its
+    /// bytecode.
+    Folder { path: PathBuf, modified: Option<i64>, offered: BTreeSet<OfferedModule> },
+    /// A file of settings, by its content: rewritten just as it was, it has
+    /// not changed.
+    Content { path: PathBuf, stamp: Option<Stamp>, content: Option<Vec<u8>> },
+    /// The `.pth` files of a folder, by their contents.
+    PathFiles { folder: PathBuf, modified: Option<i64>, files: Vec<Self> },
+}
+
+impl Watched {
+    /// How much more than a `.pth` file or a `pyvenv.cfg` can reasonably have.
+    const LARGEST_CONTENT: u64 = 16 << 20;
+
+    pub fn file(path: &Path) -> Self {
+        Self::File { stamp: stamp_of(path), path: path.to_owned() }
+    }
+
+    pub fn folder(path: &Path) -> Self {
+        // The time first: a change in between shows as a difference later.
+        let modified = folder_time(path);
+        Self::Folder { path: path.to_owned(), modified, offered: offered_modules(path) }
+    }
+
+    /// A folder that somebody has looked at when it had this time.
+    pub fn folder_as_of(path: &Path, modified: Option<i64>) -> Self {
+        let offered = offered_modules(path);
+        // Changed since then: nobody knows what it offered, so it is taken for
+        // one that offered nothing, and is found to be stale.
+        let offered = if modified == folder_time(path) { offered } else { BTreeSet::new() };
+        Self::Folder { path: path.to_owned(), modified, offered }
+    }
+
+    pub fn content(path: &Path) -> Self {
+        // The stamp first: a change in between shows as a difference later.
+        let stamp = stamp_of(path);
+        Self::Content { stamp, content: read(path), path: path.to_owned() }
+    }
+
+    pub fn path_files(folder: &Path) -> Self {
+        let modified = folder_time(folder);
+        let files = path_files(folder).iter().map(|path| Self::content(path)).collect();
+        Self::PathFiles { folder: folder.to_owned(), modified, files }
+    }
+
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File { path, .. } | Self::Folder { path, .. } | Self::Content { path, .. } => path,
+            Self::PathFiles { folder, .. } => folder,
+        }
+    }
+
+    /// The path of what has changed, if anything has.
+    pub fn change(&mut self) -> Option<PathBuf> {
+        match self {
+            Self::File { path, stamp } => (!agree(stamp.as_ref(), stamp_of(path).as_ref())).then(|| path.clone()),
+            Self::Folder { path, modified, offered } => {
+                let time = folder_time(path);
+                if *modified == time {
+                    return None;
+                }
+                let same = *offered == offered_modules(path);
+                if same {
+                    *modified = time;
+                }
+                (!same).then(|| path.clone())
+            }
+            Self::Content { path, stamp, content } => {
+                let same = agree(stamp.as_ref(), stamp_of(path).as_ref()) || *content == read(path);
+                (!same).then(|| path.clone())
+            }
+            Self::PathFiles { folder, modified, files } => {
+                if let Some(change) = files.iter_mut().find_map(Self::change) {
+                    return Some(change);
+                }
+                // None was changed or taken away; another may be there.
+                let time = folder_time(folder);
+                if *modified == time {
+                    return None;
+                }
+                let same = path_files(folder).len() == files.len();
+                if same {
+                    *modified = time;
+                }
+                (!same).then(|| folder.clone())
+            }
+        }
+    }
+
+    /// Whether it was changed since `time`, so that nobody can say whether the
+    /// content before or after was seen. Times in the future say nothing.
+    pub fn was_changed_since(&self, time: SystemTime) -> bool {
+        /// File systems take the time from a clock that ticks this coarsely.
+        const TICK: Duration = Duration::from_millis(10);
+        let since = nanoseconds(time.checked_sub(TICK).unwrap_or(UNIX_EPOCH));
+        let now = nanoseconds(SystemTime::now());
+        let between = |modified: i64| modified >= since && modified <= now;
+        match self {
+            Self::File { stamp, .. } | Self::Content { stamp, .. } => {
+                stamp.is_some_and(|stamp| between(stamp.modified))
+            }
+            // What it offers was looked at, whenever that came to be there.
+            Self::Folder { .. } => false,
+            Self::PathFiles { files, .. } => files.iter().any(|file| file.was_changed_since(time)),
+        }
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn agree(before: Option<&Stamp>, now: Option<&Stamp>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => before.agrees_with(now),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    path.metadata().ok().map(|metadata| Stamp::of(&metadata))
+}
+
+fn folder_time(path: &Path) -> Option<i64> {
+    path.metadata().ok().map(|metadata| modified(&metadata))
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let metadata = path.metadata().ok()?;
+    if !metadata.is_file() || metadata.size() > Watched::LARGEST_CONTENT {
+        return None;
+    }
+    std::fs::read(path).ok()
+}
+
+fn path_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = folder.read_dir() else { return Vec::new() };
+    let is_path_file = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pth");
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_path_file).collect();
+    files.sort_unstable();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_is_known_by_its_size_and_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("module.py");
+        let mut missing = Watched::file(&path);
+        assert_eq!(missing.change(), None);
+        fs::write(&path, "a = 1").unwrap();
+        assert_eq!(missing.change(), Some(path.clone()));
+        let mut there = Watched::file(&path);
+        assert_eq!(there.change(), None);
+        assert!(there.was_changed_since(SystemTime::now() - Duration::from_secs(5)));
+        assert!(!there.was_changed_since(SystemTime::now() + Duration::from_secs(5)));
+        fs::write(&path, "a = 12").unwrap();
+        assert_eq!(there.change(), Some(path.clone()));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(there.change(), Some(path.clone()));
+    }
+
+    #[test]
+    fn path_files_count_by_content() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.pth"), "/src/a\n").unwrap();
+        let mut watched = Watched::path_files(folder.path());
+        fs::write(folder.path().join("package.py"), "").unwrap();
+        fs::write(folder.path().join("a.pth"), "/src/a\n").unwrap();
+        assert_eq!(watched.change(), None);
+        fs::write(folder.path().join("b.pth"), "/src/b\n").unwrap();
+        assert_eq!(watched.change(), Some(folder.path().to_owned()));
+        fs::remove_file(folder.path().join("b.pth")).unwrap();
+        fs::write(folder.path().join("a.pth"), "/src/c\n").unwrap();
+        assert_eq!(watched.change(), Some(folder.path().join("a.pth")));
+    }
+
+    #[test]
+    fn a_folder_is_known_by_what_it_offers() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("helper.py"), "").unwrap();
+        let mut watched = Watched::folder(folder.path());
+        // Not at the same tick of the file system's clock.
+        let touch = |seconds| {
+            let time = SystemTime::now() + Duration::from_secs(seconds);
+            fs::File::open(folder.path()).unwrap().set_modified(time).unwrap();
+        };
+        fs::write(folder.path().join("README"), "").unwrap();
+        fs::create_dir(folder.path().join("helper")).unwrap();
+        touch(1);
+        assert_eq!(watched.change(), None);
+        fs::write(folder.path().join("helper/__init__.py"), "").unwrap();
+        touch(2);
+        assert_eq!(watched.change(), Some(folder.path().to_owned()));
+    }
+}

@@ -1,0 +1,131 @@
+//! What a template says, and what follows.
+
+use std::sync::atomic::Ordering;
+
+use super::super::message::ForkFailure;
+use super::super::process::ForkedProcess;
+use super::super::socket::Packet;
+use super::super::wire::{Imported, LoadedModule, Order, Refused, Report, Started, watched_folders};
+use super::Actor;
+use crate::event::Event;
+
+impl Actor {
+    pub(super) async fn report(&mut self, report: Report) {
+        match report {
+            Report::Started { started } => self.started(started).await,
+            Report::Importing { importing, learned } => self.importing = Some((importing, learned)),
+            Report::Imported(imported) => self.imported(imported).await,
+            Report::Refused(refused) => self.refused(refused).await,
+            Report::Forked { forked, pid } => self.forked(forked, pid).await,
+            Report::NotForked { not_forked, reason } => {
+                if let Some(fork) = self.forks.remove(&not_forked) {
+                    let _ = fork.reply.send(Err(ForkFailure { reason }));
+                }
+            }
+            Report::Reaped { reaped, status } => {
+                if let Some(reap) = self.reaps.remove(&reaped)
+                    && reap.reply.send(status).is_err()
+                {
+                    // Whoever had the worker has dropped it.
+                    self.life.templates.spawner().forget(reaped).await;
+                }
+            }
+            Report::Killed { killed } => {
+                for pid in killed {
+                    self.notify(Event::OrphanKilled { pid }).await;
+                }
+            }
+            Report::Idle { idle } => {
+                // Only now, so that workers are replaced once for all of it.
+                self.life.template.learned_version.store(self.learned, Ordering::Relaxed);
+                self.life.template.is_learning.send_replace(false);
+                self.life.templates.save().await;
+                self.notify(Event::TemplateLearned { template: self.life.template.id, modules: idle }).await;
+            }
+        }
+    }
+
+    async fn started(&mut self, started: Started) {
+        self.modules += started.modules.len();
+        let freshness = &self.life.template.freshness;
+        freshness.watch(started.modules.iter().map(LoadedModule::watched).collect(), self.life.asked_at);
+        freshness.watch_as_it_is(watched_folders(&started.folders));
+        if !self.life.has_backend() && !started.more {
+            self.backend_is_done().await;
+        }
+    }
+
+    async fn imported(&mut self, imported: Imported) {
+        self.modules += imported.modules.len();
+        self.files.extend(imported.modules.iter().filter_map(LoadedModule::file));
+        let template = &self.life.template;
+        template.freshness.watch(imported.modules.iter().map(LoadedModule::watched).collect(), self.life.asked_at);
+        // A folder's time changes with the bytecode that its first import
+        // leaves in it, and says no more than that.
+        template.freshness.watch_as_it_is(watched_folders(&imported.folders));
+        if imported.more {
+            return;
+        }
+        self.importing = None;
+        if imported.verified
+            && let Some(file) = self.files.get(&imported.imported)
+        {
+            self.life.templates.book().verify(&self.life.key, &imported.imported, file);
+        }
+        if imported.learned {
+            self.learned += 1;
+        } else {
+            self.backend_is_done().await;
+        }
+    }
+
+    async fn refused(&mut self, refused: Refused) {
+        self.importing = None;
+        let Refused { refused: module, learned, reason, tainted } = refused;
+        self.life.templates.book().refuse(&self.life.key, &module, &reason, tainted);
+        if tainted {
+            // Its workers go on; the next are forked from another.
+            self.retired = true;
+            self.life.template.is_learning.send_replace(false);
+            self.life.templates.book().retire(&self.life.template);
+        }
+        self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
+        if !learned {
+            self.backend_is_done().await;
+        }
+    }
+
+    async fn backend_is_done(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            let (template, modules) = (self.life.template.id, self.modules);
+            let after = self.started_at.elapsed();
+            self.notify(Event::TemplateReady { template, pid: self.pid.unwrap_or(0), modules, after }).await;
+        }
+    }
+
+    async fn forked(&mut self, fork: u64, pid: u32) {
+        let template = &self.life.template;
+        // While the template lives, nobody else can have reaped the worker.
+        let process = match self.child.try_wait() {
+            Ok(None) => ForkedProcess::open(pid, template.clone(), template.learned_version())
+                .map_err(|error| format!("its worker cannot be watched: pidfd_open: {error}")),
+            _ => Err("it ended".to_owned()),
+        };
+        let Some(pending) = self.forks.remove(&fork) else { return };
+        match process {
+            Ok(process) => {
+                // Or it would be taken for an orphan if its template died.
+                self.life.templates.spawner().adopt(pid).await;
+                // A caller that is gone drops it, which kills it.
+                let _ = pending.reply.send(Ok(process));
+            }
+            Err(reason) => {
+                // Its input has no other end: it ends by itself.
+                self.waiting.push_back(Packet::new(&Order::Reap { reap: pid }));
+                self.log_line(&reason).await;
+                let _ = pending.reply.send(Err(ForkFailure { reason }));
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Which modules a template imports ahead: what hooks imported by themselves,
+//! from the environment or the standard library.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use hookd_protocol::ImportedModule;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::{Interpreter, Stamp, Watched};
+
+/// The list of one template key, in the order in which hooks imported them.
+#[derive(Debug, Default)]
+pub(crate) struct LearnedModules {
+    names: Vec<String>,
+    known: HashSet<String>,
+    refused: BTreeMap<String, Refusal>,
+    /// Modules that were tried out, and their files as they were then.
+    verified: BTreeMap<String, VerifiedFile>,
+    /// Where the list is kept for the next start of the program.
+    file: Option<PathBuf>,
+    unsaved: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Refusal {
+    reason: String,
+    /// The attempt changed the template. A mere failure may have been mended
+    /// with the environment.
+    lasting: bool,
+}
+
+/// The file of a module that was tried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VerifiedFile {
+    pub file: PathBuf,
+    pub size: u64,
+    pub mtime_ns: i64,
+}
+
+/// Names that are preloaded in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub names: Vec<String>,
+    pub verified: bool,
+}
+
+/// The file's content.
+#[derive(Default, Serialize, Deserialize)]
+struct Kept {
+    learned: Vec<String>,
+    refused: BTreeMap<String, Refusal>,
+    #[serde(default)]
+    verified: BTreeMap<String, VerifiedFile>,
+}
+
+impl LearnedModules {
+    /// More would only cost memory in every template.
+    const MOST: usize = 3000;
+    const LARGEST_FILE: u64 = 4 << 20;
+    /// They take a snapshot of `sys.path` or the environment at import.
+    const SNAPSHOTS: [&str; 3] = ["pkg_resources", "setuptools.command.easy_install", "setuptools.package_index"];
+
+    /// The list that was kept in this file, if there is one that can be read:
+    /// it only saves time.
+    pub fn load(file: PathBuf) -> Self {
+        let kept = read(&file).unwrap_or_default();
+        let refused = kept.refused.into_iter().filter(|(_, refusal)| refusal.lasting).collect();
+        let mut list = Self { refused, verified: kept.verified, file: Some(file), ..Self::default() };
+        for name in kept.learned {
+            list.add(name);
+        }
+        list.unsaved = false;
+        list
+    }
+
+    /// What a hook of `tree` imported. Answers with the names that are new.
+    pub fn learn(&mut self, modules: &[ImportedModule], tree: &Path, interpreter: &Interpreter) -> Vec<String> {
+        let from_environment = |module: &&ImportedModule| is_from_environment(module, tree, interpreter);
+        let names = modules.iter().filter(from_environment).map(|module| module.name.clone());
+        let new: Vec<String> = names.collect();
+        new.into_iter().filter(|name| self.add(name.clone())).collect()
+    }
+
+    fn add(&mut self, name: String) -> bool {
+        let is_new = self.names.len() < Self::MOST
+            && is_module_name(&name)
+            && !takes_snapshot(&name)
+            && !self.refused.contains_key(&name)
+            && self.known.insert(name.clone());
+        if is_new {
+            self.names.push(name);
+            self.unsaved = true;
+        }
+        is_new
+    }
+
+    /// This module is not preloaded any more.
+    pub fn refuse(&mut self, name: &str, reason: &str, lasting: bool) {
+        if self.known.remove(name) {
+            self.names.retain(|known| known != name);
+        }
+        self.refused.insert(name.to_owned(), Refusal { reason: reason.to_owned(), lasting });
+        self.unsaved = true;
+    }
+
+    /// The environment has changed: what failed in it may work now.
+    pub fn forgive_failures(&mut self) {
+        self.refused.retain(|_, refusal| refusal.lasting);
+    }
+
+    /// This module was tried out, and does no harm.
+    pub fn verify(&mut self, name: &str, file: &VerifiedFile) {
+        if self.verified.get(name) != Some(file) {
+            self.verified.insert(name.to_owned(), file.clone());
+            self.unsaved = true;
+        }
+    }
+
+    /// Whether a module was tried out as it is on the disk now.
+    pub fn is_verified(&self, name: &str) -> bool {
+        self.verified.get(name).is_some_and(VerifiedFile::is_unchanged)
+    }
+
+    /// All names, in order, cut where verified ones and others meet.
+    pub fn batches(&self) -> Vec<Batch> {
+        let mut batches: Vec<Batch> = Vec::new();
+        for name in &self.names {
+            let verified = self.is_verified(name);
+            match batches.last_mut().filter(|batch| batch.verified == verified) {
+                Some(batch) => batch.names.push(name.clone()),
+                None => batches.push(Batch { names: vec![name.clone()], verified }),
+            }
+        }
+        batches
+    }
+
+    /// The first parts of all names: `setuptools` of `setuptools.dist`.
+    pub fn top_levels(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| top_level(name))
+    }
+
+    /// Writes the list, if it has changed. That it cannot be written costs time
+    /// at the next start, and nothing else.
+    pub fn save(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| self.unsaved) else { return };
+        let kept = Kept { learned: self.names.clone(), refused: self.refused.clone(), verified: self.verified.clone() };
+        match write(file, &kept) {
+            Ok(()) => self.unsaved = false,
+            Err(error) => tracing::debug!("cannot keep the list of learned modules in {}: {error}", file.display()),
+        }
+    }
+}
+
+impl VerifiedFile {
+    fn is_unchanged(&self) -> bool {
+        let stamp = Some(Stamp { identity: None, size: self.size, modified: self.mtime_ns });
+        Watched::File { path: self.file.clone(), stamp }.change().is_none()
+    }
+}
+
+/// The part of a module's name before the first dot.
+pub(crate) fn top_level(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+fn is_module_name(name: &str) -> bool {
+    let is_identifier = |part: &str| {
+        let mut letters = part.chars();
+        letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+            && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
+    };
+    !matches!(top_level(name), "__main__" | "__mp_main__" | "hookd") && name.split('.').all(is_identifier)
+}
+
+fn takes_snapshot(name: &str) -> bool {
+    let is_or_is_below =
+        |snapshot: &str| name.strip_prefix(snapshot).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    LearnedModules::SNAPSHOTS.into_iter().any(is_or_is_below)
+}
+
+/// Whether a module is one of the standard library or of the environment's
+/// packages, and not of the tree. An environment may lie in a tree; a tree that
+/// lies in an environment's folder is none.
+fn is_from_environment(module: &ImportedModule, tree: &Path, interpreter: &Interpreter) -> bool {
+    let Some(file) = module.file.as_deref().map(Path::new) else {
+        // Part of the interpreter, or a namespace, which comes with what is in it.
+        return false;
+    };
+    let holds = |folder: &&PathBuf| file.starts_with(folder);
+    let Some(folder) = interpreter.module_folders.iter().filter(holds).max_by_key(|folder| folder.as_os_str().len())
+    else {
+        return false;
+    };
+    !file.starts_with(tree) || folder.starts_with(tree)
+}
+
+fn read(file: &Path) -> Option<Kept> {
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > LearnedModules::LARGEST_FILE {
+        return None;
+    }
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+/// Written aside and renamed, so that nobody ever reads half of it.
+fn write(file: &Path, kept: &Kept) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let mut draft = tempfile::Builder::new()
+        .prefix(".learned-")
+        .make_in(folder, |path| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))?;
+    draft.write_all(&serde_json::to_vec(kept)?)?;
+    draft.persist(file).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

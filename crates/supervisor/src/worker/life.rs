@@ -1,0 +1,99 @@
+//! The task of a worker, from before its process to after it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::actor::Actor;
+use super::launch::LaunchSettings;
+use super::message::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
+use super::start::{WorkerPlan, start};
+use crate::environment::Interpreters;
+use crate::event::WorkerId;
+use crate::limits::Limits;
+use crate::process::Spawner;
+use crate::template::Templates;
+
+/// What every worker of a supervisor needs.
+#[derive(Clone)]
+pub(crate) struct WorkerContext {
+    pub settings: Arc<LaunchSettings>,
+    pub limits: Limits,
+    pub spawner: Spawner,
+    pub interpreters: Interpreters,
+    pub templates: Templates,
+    pub reports: async_channel::Sender<WorkerReport>,
+}
+
+/// The whole life of a worker; its last report is always that it is
+/// gone.
+pub(crate) async fn run(
+    context: WorkerContext,
+    id: WorkerId,
+    plan: WorkerPlan,
+    commands: async_channel::Receiver<WorkerCommand>,
+) {
+    let reporter = Reporter { worker: id, reports: context.reports.clone() };
+    let life = live(context, reporter.clone(), id, plan, commands);
+    // A defect in one worker's task must not keep the supervisor waiting for it.
+    // The process dies with its handle.
+    if AssertUnwindSafe(life).catch_unwind().await.is_err() {
+        let ending = Ending::Crashed("the task of the worker panicked, which is a defect of hookpool".into());
+        reporter.report(WorkerEvent::Gone { pid: None, exit: None, ending }).await;
+    }
+}
+
+async fn live(
+    context: WorkerContext,
+    reporter: Reporter,
+    id: WorkerId,
+    plan: WorkerPlan,
+    commands: async_channel::Receiver<WorkerCommand>,
+) {
+    let started_at = Instant::now();
+    let mut suspended = false;
+    let started = tokio::select! {
+        started = start(&context, &plan) => started,
+        // What was begun of the start is dropped, and its process killed.
+        () = told_to_end(&commands, &mut suspended) => Err(Ending::Planned),
+    };
+    match started {
+        Ok(worker) => {
+            let mut actor = Actor::new(context, reporter, id, worker, plan.tree.path.clone(), started_at);
+            if suspended {
+                actor.begin_suspended();
+            }
+            actor.run(commands).await;
+        }
+        Err(ending) => reporter.report(WorkerEvent::Gone { pid: None, exit: None, ending }).await,
+    }
+}
+
+/// Waits, while there is no process yet, until there need not be one.
+async fn told_to_end(commands: &async_channel::Receiver<WorkerCommand>, suspended: &mut bool) {
+    while let Ok(command) = commands.recv().await {
+        match command {
+            WorkerCommand::Interrupt(_) | WorkerCommand::Stop | WorkerCommand::Terminate => return,
+            WorkerCommand::Suspend(_) => *suspended = true,
+            WorkerCommand::Resume => *suspended = false,
+            // Requests come once the worker is ready.
+            WorkerCommand::Lease(_) | WorkerCommand::Cancel(_) => {}
+        }
+    }
+}
+
+/// The way to the dispatcher, which always reads: it never waits for a worker.
+#[derive(Clone)]
+pub(super) struct Reporter {
+    pub worker: WorkerId,
+    reports: async_channel::Sender<WorkerReport>,
+}
+
+impl Reporter {
+    pub async fn report(&self, event: WorkerEvent) {
+        // A dispatcher that is gone needs no reports.
+        let _ = self.reports.send(WorkerReport { worker: self.worker, event }).await;
+    }
+}

@@ -1,0 +1,102 @@
+//! The process of a worker, however it was started.
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use tokio::process::Child;
+
+use crate::error::ExitReason;
+use crate::process::status;
+use crate::response::StartMethod;
+use crate::template::ForkedProcess;
+
+/// A process that can be signalled as long as its pid is its own for sure, and
+/// that dies when this is dropped.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    pid: u32,
+    kind: Kind,
+    /// It has ended, and was waited for.
+    waited_for: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Our child.
+    Spawned(Child),
+    /// A template's child.
+    Forked(ForkedProcess),
+}
+
+impl WorkerProcess {
+    /// A child that nobody has waited for.
+    pub fn spawned(child: Child) -> Self {
+        let pid = child.id().expect("nobody has waited for it");
+        Self { pid, kind: Kind::Spawned(child), waited_for: false }
+    }
+
+    pub fn forked(process: ForkedProcess) -> Self {
+        Self { pid: process.id(), kind: Kind::Forked(process), waited_for: false }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    pub fn start_method(&self) -> StartMethod {
+        match self.kind {
+            Kind::Spawned(_) => StartMethod::Spawn,
+            Kind::Forked(_) => StartMethod::Forkserver,
+        }
+    }
+
+    /// The process as its template's, if it was forked.
+    pub fn as_forked(&self) -> Option<&ForkedProcess> {
+        match &self.kind {
+            Kind::Spawned(_) => None,
+            Kind::Forked(process) => Some(process),
+        }
+    }
+
+    /// Waits for its end. Cancel-safe. Pends when that was told before.
+    pub async fn wait(&mut self) -> ExitReason {
+        if self.waited_for {
+            return std::future::pending().await;
+        }
+        let exit = match &mut self.kind {
+            Kind::Spawned(child) => child.wait().await.map_or(ExitReason::Unknown, status::exit_reason),
+            Kind::Forked(process) => process.wait().await,
+        };
+        self.waited_for = true;
+        exit
+    }
+
+    /// Sends a signal to the process itself.
+    pub fn signal(&self, signal: Signal) {
+        match &self.kind {
+            Kind::Forked(process) => process.signal(signal),
+            Kind::Spawned(_) => {
+                if let Some(pid) = self.own_pid() {
+                    let _ = kill(pid, signal);
+                }
+            }
+        }
+    }
+
+    /// Sends a signal to the process group that it leads.
+    pub fn signal_group(&self, signal: Signal) {
+        if let Some(pid) = self.own_pid() {
+            let _ = killpg(pid, signal);
+        }
+    }
+
+    /// Its pid, while that is its own for sure.
+    fn own_pid(&self) -> Option<Pid> {
+        let holds_pid = match &self.kind {
+            // The child exists, dead or alive, until it is waited for.
+            Kind::Spawned(child) => child.id().is_some(),
+            Kind::Forked(process) => process.holds_pid(),
+        };
+        let pid = i32::try_from(self.pid).ok().filter(|_| holds_pid && !self.waited_for)?;
+        Some(Pid::from_raw(pid))
+    }
+}
