@@ -13,6 +13,7 @@ mod exit;
 mod logging;
 mod milliseconds;
 mod observer;
+mod pool;
 mod settings;
 mod signals;
 

@@ -30,6 +30,16 @@ pub fn log(event: &Event) {
         | Event::HealthCheckFailed { .. }
         | Event::ProtocolViolated { .. }
         | Event::WorkerLog { .. } => log_worker(event),
+        Event::TemplateStarting { .. }
+        | Event::TemplateReady { .. }
+        | Event::TemplateLearned { .. }
+        | Event::PreloadRefused { .. }
+        | Event::PreloadShadowed { .. }
+        | Event::TemplateStale { .. }
+        | Event::TemplateFailed { .. }
+        | Event::TemplateFallback { .. }
+        | Event::TemplateExited { .. }
+        | Event::TemplateLog { .. } => log_template(event),
         event => log_pool(event),
     }
 }
@@ -59,8 +69,9 @@ fn log_worker(event: &Event) {
         Event::WorkerStarting { worker, tree, generation, .. } => {
             debug!(%worker, tree = %show(tree), generation, "worker starts");
         }
-        Event::WorkerReady { worker, pid, after } => {
-            debug!(%worker, pid, after_ms = milliseconds(*after), "worker is ready");
+        Event::WorkerReady { worker, pid, start_method, after } => {
+            let after_ms = milliseconds(*after);
+            debug!(%worker, pid, start_method = start_method.name(), after_ms, "worker is ready");
         }
         Event::WorkerStartFailed { worker, tree, reason } => {
             warn!(%worker, tree = %show(tree), "worker could not be started: {reason}");
@@ -76,6 +87,35 @@ fn log_worker(event: &Event) {
         Event::HealthCheckFailed { worker } => warn!(%worker, "worker gave no sign of life and is killed"),
         Event::ProtocolViolated { worker, reason } => warn!(%worker, "worker wrote no message, it is killed: {reason}"),
         Event::WorkerLog { worker, line } => debug!(%worker, "worker says: {line}"),
+        _ => {}
+    }
+}
+
+fn log_template(event: &Event) {
+    match event {
+        Event::TemplateStarting { template, interpreter, backend } => {
+            debug!(%template, interpreter = %show(interpreter), backend, "template starts");
+        }
+        Event::TemplateReady { template, pid, modules, after } => {
+            debug!(%template, pid, modules, after_ms = milliseconds(*after), "template is ready");
+        }
+        Event::TemplateLearned { template, modules } => debug!(%template, modules, "template has learned"),
+        Event::PreloadRefused { template, module, reason } => {
+            debug!(%template, module, "module is not preloaded: {reason}");
+        }
+        Event::PreloadShadowed { tree, module, loaded, found } => {
+            warn!(tree = %show(tree), module, loaded, found, "the hook would have imported another module");
+        }
+        Event::TemplateStale { template, changed } => {
+            info!(%template, changed = %show(changed), "the environment has changed: template is replaced");
+        }
+        Event::TemplateFailed { template, reason } => warn!(%template, "template failed: {reason}"),
+        Event::TemplateFallback { interpreter, backend, reason } => {
+            let interpreter = show(interpreter);
+            warn!(%interpreter, backend, "workers are spawned from now on, as templates fail: {reason}");
+        }
+        Event::TemplateExited { template } => debug!(%template, "template exited"),
+        Event::TemplateLog { template, line } => debug!(%template, "template says: {line}"),
         _ => {}
     }
 }

@@ -12,11 +12,12 @@ use crate::arguments::pool::{
 use crate::exit::Failure;
 
 /// The settings of a pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PoolSettings {
     pub limits: Limits,
     pub isolation: Isolation,
     pub start_method: StartMethod,
+    pub check_freshness: bool,
     pub kill_detached: bool,
     pub python: PathBuf,
     /// `None`: the user's.
@@ -39,8 +40,10 @@ impl PoolSettings {
                 IsolationName::None => Isolation::None,
             },
             start_method: match workers.start_method {
+                StartMethodName::Forkserver => StartMethod::Forkserver,
                 StartMethodName::Spawn => StartMethod::Spawn,
             },
+            check_freshness: !workers.no_freshness_check,
             kill_detached: hooks.kill_detached,
             limits: limits(&capacity, &hooks, &workers),
             python: environment.interpreter.python,
@@ -56,6 +59,7 @@ fn limits(capacity: &CapacityArguments, hooks: &HookArguments, workers: &WorkerA
         max_workers: capacity.max_workers.unwrap_or(default.max_workers),
         workers_per_tree: capacity.workers_per_tree,
         queue_size: capacity.queue_size,
+        max_templates: workers.max_templates,
         idle_timeout: Some(workers.idle_timeout),
         max_requests: NonZeroU32::new(workers.max_requests),
         max_lifetime: unless_zero(workers.max_lifetime),
@@ -94,7 +98,7 @@ mod tests {
     fn the_defaults_are_those_of_the_library() {
         let settings = resolve(&["--no-build-isolation"]).unwrap();
         assert_eq!(format!("{:?}", settings.limits), format!("{:?}", Limits::default()));
-        assert_eq!((settings.isolation, settings.start_method), (Isolation::Hook, StartMethod::Spawn));
+        assert_eq!((settings.isolation, settings.start_method), (Isolation::Hook, StartMethod::default()));
     }
 
     #[test]

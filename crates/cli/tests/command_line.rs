@@ -38,8 +38,9 @@ fn wrong_usage_names_the_flag_and_the_value() {
         (&["run", "--startup-timeout=1ms"], &["'1ms'", "--startup-timeout", "expected 100ms or more"]),
         (&["run", "--hook-memory-limit=1.5G"], &["'1.5G'", "--hook-memory-limit", "512M"]),
         (&["run", "--queue-size=0"], &["'0'", "--queue-size", "from 1 to"]),
-        (&["run", "--start-method=forkserver"], &["'forkserver'", "--start-method", "spawn"]),
-        (&["run", "--max-templates=1"], &["--max-templates"]),
+        (&["run", "--start-method=fork"], &["'fork'", "--start-method", "forkserver", "spawn"]),
+        (&["run", "--max-templates=0"], &["'0'", "--max-templates", "1 or more"]),
+        (&["check"], &["<SOURCE>"]),
         (&["run", "--log-format=xml"], &["'xml'", "--log-format", "json"]),
         (
             &["run"],

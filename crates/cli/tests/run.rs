@@ -17,7 +17,8 @@ fn a_hook_that_succeeds() {
     assert!(output.stdout.starts_with(br#"{"id":"\u0041","ok":true,"result":["flit","['1']"],"error":null,"line":null,"tree":"tree","hook":"get_requires_for_build_wheel","worker":{"pid":"#));
     let response = &responses(&output.stdout)[0];
     assert_eq!(response["worker"]["generation"], 1);
-    assert_eq!(response["worker"]["start_method"], "spawn");
+    let expected = if cfg!(target_os = "linux") { "forkserver" } else { "spawn" };
+    assert_eq!(response["worker"]["start_method"], expected);
     assert!(response["timing"]["hook_ms"].as_f64().unwrap() > 0.0);
     assert_eq!((&response["stdout"], &response["stderr"]), (&json!("standard output\n"), &json!("standard error\n")));
     assert_eq!((&response["stdout_truncated"], &response["stderr_truncated"]), (&json!(false), &json!(false)));

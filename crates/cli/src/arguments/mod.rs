@@ -1,6 +1,7 @@
 //! The command line as it is written. The doc comments of the fields are the
 //! text of `--help`.
 
+pub mod check;
 pub mod pool;
 pub mod run;
 mod values;
@@ -44,6 +45,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
     Run(Box<run::RunArguments>),
+    Check(Box<check::CheckArguments>),
     Hookd(HookdArguments),
     Completions(CompletionsArguments),
 }

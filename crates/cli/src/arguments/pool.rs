@@ -120,6 +120,16 @@ pub struct WorkerArguments {
     #[arg(long, value_enum, value_name = "METHOD", default_value_t, env = "HOOKPOOL_START_METHOD")]
     pub start_method: StartMethodName,
 
+    /// Templates that are kept ready; beyond it the least recently used is
+    /// ended.
+    #[arg(long, value_name = "N", value_parser = count, default_value = "16", env = "HOOKPOOL_MAX_TEMPLATES")]
+    pub max_templates: NonZeroUsize,
+
+    /// Do not look, before each hook, whether the backend or its environment
+    /// has changed. Changes are seen after SIGHUP only.
+    #[arg(long, env = "HOOKPOOL_NO_FRESHNESS_CHECK", value_parser = BoolishValueParser::new())]
+    pub no_freshness_check: bool,
+
     /// How long a worker may take until it is ready; at least 100ms.
     #[arg(
         long,
@@ -191,8 +201,12 @@ pub struct WorkerArguments {
 /// How workers come to life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StartMethodName {
+    /// A worker is forked from a template, a process that has imported the
+    /// backend already; where that is not safe, it is spawned.
+    #[cfg_attr(target_os = "linux", default)]
+    Forkserver,
     /// A worker is a new interpreter.
-    #[default]
+    #[cfg_attr(not(target_os = "linux"), default)]
     Spawn,
 }
 

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod check;
 mod completions;
 mod hookd;
 mod run;
@@ -11,6 +12,7 @@ use crate::exit::{Exit, Failure};
 pub fn execute(command: CommandArguments) -> Result<Exit, Failure> {
     match command {
         CommandArguments::Run(arguments) => run::execute(*arguments),
+        CommandArguments::Check(arguments) => check::execute(*arguments),
         CommandArguments::Hookd(arguments) => hookd::execute(arguments),
         CommandArguments::Completions(arguments) => completions::execute(&arguments),
     }

@@ -13,17 +13,17 @@ mod session;
 use std::io;
 use std::time::Duration;
 
-use hookpool_supervisor::{EndSignal, StartError, Supervisor, raise_open_files_limit};
+use hookpool_supervisor::{EndSignal, Supervisor};
 use tokio::sync::watch;
 
 use self::input::Input;
 use self::output::Output;
 use self::session::{Session, SessionEnd};
 use crate::arguments::run::RunArguments;
-use crate::cache::{self, Folder};
+use crate::cache;
 use crate::capture::CaptureFolder;
 use crate::exit::{Exit, Failure};
-use crate::observer;
+use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::{self, Ending, Signals};
 
@@ -54,7 +54,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let capture_folder = CaptureFolder::make(settings.capture_folder.as_deref())?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
-        started = start(settings, &cache_folder, &capture_folder) => started?,
+        started = pool::start(pool::builder(settings, &cache_folder, &capture_folder)) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let (set_ending, ending) = watch::channel(Ending::NotYet);
@@ -68,32 +68,6 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     // What is left of the requests is cancelled with it.
     drop(session);
     finish(end, any_failed, &supervisor, output, ending).await
-}
-
-async fn start(settings: PoolSettings, cache: &Folder, capture: &CaptureFolder) -> Result<Supervisor, Failure> {
-    let mut builder = Supervisor::builder()
-        .limits(settings.limits)
-        .isolation(settings.isolation)
-        .start_method(settings.start_method)
-        .interpreter(settings.python)
-        .cache_folder(cache.path())
-        .capture_folder(capture.path())
-        .kill_detached(settings.kill_detached)
-        // Hooks run in the user's own environment, which PYTHONPATH belongs to.
-        .keep_python_path(true)
-        .child_subreaper(true)
-        .observer(observer::log);
-    match raise_open_files_limit() {
-        Ok(before) => builder = builder.children_open_files(before),
-        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
-    }
-    builder.start().await.map_err(|error| {
-        let failure = Failure::pool(&error);
-        match error {
-            StartError::Interpreter(_) => failure.with_hint("--python names the interpreter"),
-            _ => failure,
-        }
-    })
 }
 
 /// Ends the pool and the output, and says what that amounts to.

@@ -1,0 +1,123 @@
+//! `hookpool check`: fresh against warm, does this backend behave the same?
+
+mod compare;
+mod pass;
+mod project;
+mod report;
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hookpool_supervisor::{Event, Isolation, StartMethod, Supervisor};
+
+use self::compare::{Comparison, compare};
+use self::pass::{Pass, run_pass};
+use self::project::{Project, decoys};
+use self::report::{Shadowed, print};
+use crate::arguments::check::CheckArguments;
+use crate::cache::{self, Folder};
+use crate::capture::CaptureFolder;
+use crate::exit::{Exit, Failure};
+use crate::pool;
+use crate::settings::PoolSettings;
+use crate::signals::Signals;
+
+/// Compares, and tells every difference.
+pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
+    let settings = PoolSettings::resolve(arguments.pool)?;
+    if settings.isolation != Isolation::Hook || settings.start_method != StartMethod::Forkserver {
+        let message = "--isolation and --start-method cannot be chosen: check compares what they are by default";
+        return Err(Failure::usage(message));
+    }
+    let projects = arguments.sources.iter().map(|source| Project::find(source)).collect::<Result<Vec<_>, _>>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
+    let outcome = runtime.block_on(run(settings, &projects));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(settings: PoolSettings, projects: &[Project]) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
+    let cache = cache::for_this_run(settings.cache_folder.clone())?;
+    let capture = CaptureFolder::make(settings.capture_folder.as_deref())?;
+    let work = Folder::temporary(&std::env::temp_dir())?;
+    let bench = Bench { settings, cache: &cache, capture: &capture, work: work.path() };
+    tokio::select! {
+        outcome = bench.compare(projects) => outcome,
+        // What runs is dropped, and its processes end with it.
+        signal = signals.end() => Ok(Exit::Interrupted(signal)),
+    }
+}
+
+/// What all runs have in common.
+struct Bench<'a> {
+    settings: PoolSettings,
+    cache: &'a Folder,
+    capture: &'a CaptureFolder,
+    work: &'a Path,
+}
+
+impl Bench<'_> {
+    async fn compare(&self, projects: &[Project]) -> Result<Exit, Failure> {
+        let decoys = decoys(projects, self.work)?;
+        let fresh = self.fresh(projects).await?;
+        let (warm, shadowed) = self.warm(projects, &decoys).await?;
+        let comparisons: Vec<Comparison> = projects.iter().map(|project| compare(project, &fresh, &warm)).collect();
+        let any_difference = print(&comparisons, &shadowed);
+        Ok(if any_difference { Exit::RequestFailed } else { Exit::Success })
+    }
+
+    /// Each hook in a new worker, of a new interpreter.
+    async fn fresh(&self, projects: &[Project]) -> Result<[Pass; 2], Failure> {
+        let mut settings = self.settings.clone();
+        settings.start_method = StartMethod::Spawn;
+        settings.limits.max_requests = Some(NonZeroU32::MIN);
+        let supervisor = pool::start(self.builder(settings)).await?;
+        // What hooks leave in a tree, the next find there: a first pass makes
+        // that the same for all that are compared.
+        run_pass(&supervisor, projects.iter(), self.work).await?;
+        let first = run_pass(&supervisor, projects.iter(), self.work).await?;
+        let second = run_pass(&supervisor, projects.iter(), self.work).await?;
+        supervisor.drain().await;
+        Ok([first, second])
+    }
+
+    /// Forked from templates, after other projects, in both orders.
+    async fn warm(&self, projects: &[Project], decoys: &[Project]) -> Result<([Pass; 2], Vec<Shadowed>), Failure> {
+        let shadowed = Arc::new(Mutex::new(Vec::new()));
+        let seen = shadowed.clone();
+        let builder = self.builder(self.settings.clone()).report_shadowed(true).observer(move |event: &Event| {
+            if let Some(shadow) = Shadowed::of(event) {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(shadow);
+            }
+        });
+        let supervisor = pool::start(builder).await?;
+        self.teach(&supervisor, projects, decoys).await?;
+        let first = run_pass(&supervisor, decoys.iter().chain(projects), self.work).await?;
+        let second = run_pass(&supervisor, projects.iter().chain(decoys).rev(), self.work).await?;
+        supervisor.drain().await;
+        let mut shadowed = std::mem::take(&mut *shadowed.lock().unwrap_or_else(PoisonError::into_inner));
+        shadowed.sort();
+        shadowed.dedup();
+        Ok(([first, second], shadowed))
+    }
+
+    /// Lets the templates learn whatever these projects can teach them.
+    async fn teach(&self, supervisor: &Supervisor, projects: &[Project], decoys: &[Project]) -> Result<(), Failure> {
+        /// What hooks import is told after their answers: by the end of the
+        /// second pass that of the first is known.
+        const PASSES: usize = 2;
+        for _ in 0..PASSES {
+            run_pass(supervisor, decoys.iter().chain(projects), self.work).await?;
+            supervisor.settled().await;
+        }
+        Ok(())
+    }
+
+    fn builder(&self, settings: PoolSettings) -> hookpool_supervisor::Builder {
+        let seed = std::env::var_os("PYTHONHASHSEED").filter(|seed| seed != "random").unwrap_or_else(|| "0".into());
+        pool::builder(settings, self.cache, self.capture).variable("PYTHONHASHSEED", seed)
+    }
+}
