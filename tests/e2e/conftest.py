@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,6 +18,9 @@ import pytest
 import trees
 from gate import Gate
 from pool import PROGRAM, REPOSITORY, Pool
+
+# Of tests about what a start method may change: processes, signals, deaths, state.
+BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +47,8 @@ class Setting:
     env: dict[str, str]
     # A killed supervisor cannot remove its capture folder.
     killed: bool = False
+    # What the flag is given, if it is.
+    start_method: str | None = None
     pools: list[Pool] = field(default_factory=list)
 
     @property
@@ -67,6 +73,8 @@ class Setting:
             arguments += ["--python", python]
         if jobs is not None:
             arguments += ["--jobs", str(jobs)]
+        if self.start_method is not None:
+            arguments += ["--start-method", self.start_method]
         arguments += flags
         log = self.root / f"stderr-{len(self.pools)}"
         pool = Pool(arguments, {**self.env, **(env or {})}, log, **options)
@@ -108,6 +116,8 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
         "XDG_RUNTIME_DIR": str(tmp_path / "runtime"),
         mark.partition("=")[0]: mark.partition("=")[2],
     }
+    # What a template imports ahead must not depend on the tests that ran before.
+    shutil.rmtree(shared_cache / "hookpool" / "learned", ignore_errors=True)
     setting = Setting(tmp_path, shared_cache, mark, env)
     yield setting
     for pool in setting.pools:
@@ -166,6 +176,13 @@ def gates(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
 def isolation(request: pytest.FixtureRequest) -> str:
     """Both isolations."""
     return str(request.param)
+
+
+@pytest.fixture(params=["forkserver", "spawn"])
+def start_method(request: pytest.FixtureRequest, setting: Setting) -> str:
+    """Both start methods, for all pools of the test."""
+    setting.start_method = str(request.param)
+    return setting.start_method
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import processes
+from trees import call
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("HOOKPOOL", str(REPOSITORY / "target" / "release" / "hookpool"))
@@ -48,6 +51,9 @@ ERROR_FIELDS = {
     "hint",
 }
 
+# Small modules that nobody imports by the way, and that do nothing at import.
+MARKERS = itertools.cycle(["colorsys", "netrc", "sched", "stringprep", "tabnanny"])
+
 
 class Pool:
     """One `hookpool run` with pipes on stdin and stdout; stderr goes to a file.
@@ -66,6 +72,7 @@ class Pool:
         preexec: Callable[[], None] | None = None,
     ) -> None:
         self._stderr = stderr
+        self._start_method = "spawn" if "spawn" in flags else "forkserver"
         with stderr.open("wb") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, "run", *flags],
@@ -172,6 +179,28 @@ class Pool:
         found = self.response(timeout)
         assert found["id"] == request["id"]
         return found
+
+    def settle(self, tree: Path, code: str = "") -> dict[str, Any]:
+        """Run `code` in a hook of `tree` until nothing remains to be learned from it.
+
+        The worker that is answered is that of the tree's next requests. A template learns when it
+        is idle, in the order in which hooks imported modules, and a worker that has less is
+        replaced. So a module that no other hook imports marks the end: a worker that had it from
+        its start had all that came before.
+        """
+        worker: dict[str, Any] = self.ask(call(tree, code, "settle"))["worker"]
+        assert worker["start_method"] == self._start_method
+        if self._start_method == "spawn":
+            return worker
+        marker = next(MARKERS)
+        self.ask(call(tree, f"import {marker}", "settle"))
+        look = call(tree, f"import sys\nresult = [str({marker!r} in sys.modules)]", "settle")
+        end = time.monotonic() + 20
+        while (response := self.ask(look))["result"] != ["True"]:
+            assert time.monotonic() < end, f"{marker} was never learned; stderr:\n{self.stderr}"
+        worker = response["worker"]
+        assert worker["start_method"] == self._start_method
+        return worker
 
     def rest(self, timeout: float = 30) -> list[Response]:
         """All responses until the end of stdout."""

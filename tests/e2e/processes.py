@@ -31,6 +31,13 @@ def alive(pid: int) -> bool:
     return state(pid) not in (None, "Z", "X")
 
 
+def parent(pid: int) -> int:
+    """The process whose child it is."""
+    fields = stat(pid)
+    assert fields is not None, f"process {pid} is gone"
+    return int(fields[1])
+
+
 def cpu_ticks(pid: int) -> int:
     """The processor time used so far, in clock ticks."""
     fields = stat(pid)
@@ -59,6 +66,38 @@ def descendants(pid: int) -> list[int]:
     for child in children(pid):
         found += [child, *descendants(child)]
     return found
+
+
+def command(pid: int) -> list[str]:
+    """The command line; empty when there is no such process any more."""
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return text.decode(errors="replace").split("\0")
+
+
+def cwd(pid: int) -> str | None:
+    """The current folder; None when the process has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
+
+
+def templates(pid: int) -> list[int]:
+    """The templates of a supervisor."""
+    # Workers were forked with the same command line, but each went into its tree.
+    return [
+        child for child in children(pid) if "--template" in command(child) and cwd(child) == "/"
+    ]
+
+
+def workers(pid: int) -> list[int]:
+    """The workers of a supervisor."""
+    parents = templates(pid)
+    found = [child for parent in (pid, *parents) for child in children(parent)]
+    return [child for child in found if child not in parents]
 
 
 def zombies(pid: int) -> list[int]:

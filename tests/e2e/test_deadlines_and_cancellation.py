@@ -8,7 +8,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import kind
 from trees import call, make_tree
@@ -28,6 +28,7 @@ def with_child(gate: Gate, before: str = "") -> str:
     return before + WITH_CHILD.format(child=forever) + gate.arrive + FOR_EVER
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("source", ["flag", "request", "request over flag"])
 def test_f28_a_hook_beyond_its_deadline(
     setting: Setting, tree: Path, gate: Gate, source: str, isolation: str
@@ -35,7 +36,7 @@ def test_f28_a_hook_beyond_its_deadline(
     flags = {"flag": ["--hook-timeout", "700ms"], "request over flag": ["--hook-timeout", "1h"]}
     fields = {} if source == "flag" else {"timeout": "700ms"}
     pool = setting.start("--isolation", isolation, *flags.get(source, []))
-    before = pool.ask(call(tree, "", 0))
+    before = pool.settle(tree)
     pool.send(call(tree, with_child(gate), 1, **fields))
     hook_and_child = [gate.arrived(), gate.arrived()]
     response = pool.response()
@@ -44,7 +45,7 @@ def test_f28_a_hook_beyond_its_deadline(
     after = pool.ask(call(tree, "result = ['on']", 2))
     assert after["result"] == ["on"]
     if isolation == "hook":
-        assert after["worker"] == before["worker"]
+        assert after["worker"] == before
     assert pool.finish() == ([], 1)
 
 
@@ -59,6 +60,7 @@ def test_the_deadline_does_not_count_waiting(setting: Setting, tree: Path, gate:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f17_a_hook_that_ignores_sigterm(setting: Setting, tree: Path, gate: Gate) -> None:
     pool = setting.start("--hook-timeout", "300ms", "--grace-period", "300ms")
     began = time.monotonic()
@@ -71,6 +73,7 @@ def test_f17_a_hook_that_ignores_sigterm(setting: Setting, tree: Path, gate: Gat
     assert pool.finish() == ([], 1)
 
 
+@BOTH_START_METHODS
 def test_a_hook_may_clean_up_in_the_grace_period(setting: Setting, tree: Path) -> None:
     code = (
         "import signal, sys, pathlib\n"
@@ -98,6 +101,7 @@ def test_f15_cancel_while_queued(setting: Setting, tree: Path, gate: Gate) -> No
     assert code == 1
 
 
+@BOTH_START_METHODS
 def test_f15_cancel_while_starting(setting: Setting, tree: Path, tmp_path: Path) -> None:
     pool = setting.start(jobs=1)
     request = call(tree, "", 1)
@@ -114,6 +118,7 @@ def test_f15_cancel_while_starting(setting: Setting, tree: Path, tmp_path: Path)
     pool.finish()
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("before", ["", IGNORE_TERM], ids=["obedient", "stubborn"])
 def test_f15_cancel_while_running(
     setting: Setting, tree: Path, gate: Gate, before: str, isolation: str
@@ -153,6 +158,7 @@ def test_an_id_of_another_type_is_another_id(
     assert [(response["id"], kind(response)) for response in rest] == [(0, None), (7, None)]
 
 
+@BOTH_START_METHODS
 def test_hook_memory_limit(setting: Setting, tree: Path, gate: Gate) -> None:
     pool = setting.start("--hook-memory-limit", "200M")
     hungry = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', {!r}])\n"

@@ -17,10 +17,13 @@ from pool import kind
 from test_deadlines_and_cancellation import FOR_EVER, IGNORE_TERM, with_child
 from trees import call, make_tree
 
-# Becomes a process in a session of its own, whose parent is gone.
+# Becomes a process in a session of its own, whose parent is gone. It has left the hook's session
+# when the first process ends, so that a hook that waits for that cannot end too early.
 DAEMON = """\
 import os
-if os.fork():
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
     os._exit(0)
 os.setsid()
 if os.fork():
@@ -73,11 +76,9 @@ def test_f12_idle_workers_go_too(setting: Setting, tmp_path: Path, isolation: st
 
 
 def test_f02_end_of_input_of_a_dead_supervisor_reaches_a_blocked_hook(
-    setting: Setting, tree: Path, gate: Gate
+    setting: Setting, tree: Path, gate: Gate, isolation: str
 ) -> None:
-    # Blocked in C, holding the interpreter's lock. With isolation `none` that also blocks
-    # the worker's watchdog, which is a thread: a limit of that isolation, said in the docs.
-    isolation = "hook"
+    # Blocked in C, holding the interpreter's lock: no other thread of Python can run.
     code = gate.arrive + "import ctypes\nctypes.PyDLL(None).pause()\n"
     pool = setting.start("--isolation", isolation)
     pool.send(call(tree, code))
@@ -86,6 +87,22 @@ def test_f02_end_of_input_of_a_dead_supervisor_reaches_a_blocked_hook(
     pool.signal(signal.SIGKILL)
     pool.wait()
     processes.wait_gone([hook], timeout=3)
+
+
+def test_the_supervisor_is_killed_while_suspended(
+    setting: Setting, tree: Path, gate: Gate, isolation: str
+) -> None:
+    pool = setting.start("--isolation", isolation)
+    pool.send(call(tree, with_child(gate, IGNORE_TERM)))
+    hook_and_compiler = [gate.arrived(), gate.arrived()]
+    everyone = list(processes.marked(setting.mark))
+    pool.signal(signal.SIGTSTP)
+    for pid in (*hook_and_compiler, pool.pid):
+        processes.wait_state(pid, "T")
+    setting.killed = True
+    pool.signal(signal.SIGKILL)
+    pool.wait()
+    processes.wait_gone([*hook_and_compiler, *everyone], timeout=5)
 
 
 def test_f50_a_worker_is_killed_under_a_compiler(

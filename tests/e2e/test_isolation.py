@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import kind
 from trees import CODE_BACKEND, call, make_tree
 
-CHANGE = """\
-import builtins, locale, logging, os, signal, sys, threading, warnings
+IMPORTS = "import builtins, locale, logging, os, signal, sys, threading, warnings\n"
+CHANGE = (
+    IMPORTS
+    + """\
 os.chdir("/")
 os.umask(0o077)
 os.environ["CHANGED"] = "yes"
@@ -34,8 +37,10 @@ sys.setrecursionlimit(5000)
 os.close(1)
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 """
-LOOK = """\
-import builtins, logging, os, signal, sys, threading
+)
+LOOK = (
+    IMPORTS
+    + """\
 mask = os.umask(0)
 os.umask(mask)
 result = [
@@ -57,10 +62,65 @@ result = [
 ]
 print("seen")
 """
+)
 
 
+# What a process has from whoever started it, or from what that did before.
+INHERITED = """\
+import ctypes, faulthandler, gc, os, resource, select, signal, sys, threading, warnings
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+death = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(death))
+def kind(descriptor):
+    name = os.readlink(f"/proc/self/fd/{descriptor}")
+    return name if name == os.devnull else oct(os.fstat(descriptor).st_mode)
+result = [
+    *(f"{name}: {status[name].strip()}" for name in ("SigBlk", "SigIgn", "SigCgt", "NoNewPrivs")),
+    *(f"{number}: {signal.getsignal(number)}" for number in signal.valid_signals()),
+    *(f"{descriptor}: {kind(descriptor)}" for descriptor in range(3)),
+    *(f"{number}: {resource.getrlimit(number)}" for number in range(16)),
+    f"parent-death signal: {death.value}",
+    f"descriptors: {sorted(os.listdir('/proc/self/fd'))}",
+    f"own session: {os.getsid(0) == os.getpgrp() == os.getpid()}",
+    f"nice: {os.nice(0)}, score: {open('/proc/self/oom_score_adj').read().strip()}",
+    f"timer slack: {open('/proc/self/timerslack_ns').read().strip()}",
+    f"threads: {[thread.name for thread in threading.enumerate()]}",
+    f"collector: {gc.isenabled()} {gc.get_threshold()} {len(gc.callbacks)}",
+    f"flags: {sys.flags} {sys.argv} {sys.executable} {sys.prefix} {sys.path}",
+    f"hooks: {sys.meta_path} {len(sys.path_hooks)} {sys.excepthook is sys.__excepthook__}",
+    f"interval: {sys.getswitchinterval()} {sys.getrecursionlimit()} {faulthandler.is_enabled()}",
+    f"warnings: {warnings.filters} {warnings.showwarning is warnings._showwarning_orig}",
+    f"streams: {sys.stdout.encoding} {sys.stdout.errors} {sys.stderr.errors} {sys.stdin.errors}",
+    f"streams: {sys.stdout.line_buffering} {sys.stderr.line_buffering} {sys.stdin.read()!r}",
+    f"main: {sorted(vars(sys.modules['__main__']))}",
+    *(f"{name}={value}" for name, value in sorted(os.environ.items())),
+]
+"""
+
+
+def test_f40_a_forked_worker_is_as_a_spawned_one(
+    setting: Setting, tree: Path, isolation: str
+) -> None:
+    seen = {}
+    for setting.start_method in ("spawn", "forkserver"):
+        pool = setting.start("--isolation", isolation)
+        pool.settle(tree, INHERITED)
+        response = pool.ask(call(tree, INHERITED))
+        assert response["ok"], response["error"]
+        assert response["worker"]["start_method"] == setting.start_method
+        # Where an object lies is anybody's guess.
+        seen[setting.start_method] = [
+            re.sub("0x[0-9a-f]+", "", line) for line in response["result"]
+        ]
+        assert pool.finish() == ([], 0)
+    pairs = zip(seen["forkserver"], seen["spawn"], strict=True)
+    assert [(forked, spawned) for forked, spawned in pairs if forked != spawned] == []
+
+
+@BOTH_START_METHODS
 def test_f40_nothing_of_a_hook_is_left(setting: Setting, tree: Path) -> None:
     pool = setting.start()
+    pool.settle(tree, IMPORTS)
     before = pool.ask(call(tree, LOOK, 1))
     assert pool.ask(call(tree, CHANGE, 2))["ok"]
     after = pool.ask(call(tree, LOOK, 3))
@@ -70,6 +130,7 @@ def test_f40_nothing_of_a_hook_is_left(setting: Setting, tree: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f41_one_name_in_two_trees(setting: Setting, tmp_path: Path, isolation: str) -> None:
     trees = []
     for name in ("one", "two"):
@@ -91,6 +152,7 @@ def test_f41_one_name_in_two_trees(setting: Setting, tmp_path: Path, isolation: 
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f22_an_edit_of_the_backend_is_seen(setting: Setting, tmp_path: Path) -> None:
     backend = (
         "import helper\n"
@@ -112,6 +174,7 @@ def test_f22_an_edit_of_the_backend_is_seen(setting: Setting, tmp_path: Path) ->
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f20_the_tree_is_deleted_between_requests(
     setting: Setting, tree: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +188,7 @@ def test_f20_the_tree_is_deleted_between_requests(
     assert pool.finish() == ([], 1)
 
 
+@BOTH_START_METHODS
 def test_f20_the_tree_is_replaced_between_requests(
     setting: Setting, tmp_path: Path, isolation: str
 ) -> None:
@@ -143,6 +207,7 @@ def test_f20_the_tree_is_replaced_between_requests(
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f20_the_tree_is_deleted_while_a_hook_runs(
     setting: Setting, tree: Path, gate: Gate
 ) -> None:
@@ -158,6 +223,7 @@ def test_f20_the_tree_is_deleted_while_a_hook_runs(
     assert pool.finish() == ([], 1)
 
 
+@BOTH_START_METHODS
 def test_an_edit_while_requests_wait_is_seen_by_them(
     setting: Setting, tree: Path, gates: Callable[[str], Gate]
 ) -> None:
@@ -174,6 +240,7 @@ def test_an_edit_while_requests_wait_is_seen_by_them(
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_a_hook_process_ends_tidily(setting: Setting, tree: Path) -> None:
     """A hook process ends as a fresh process would: threads joined, exit handlers run, flushed."""
     code = (
@@ -201,6 +268,7 @@ def test_a_hook_process_ends_tidily(setting: Setting, tree: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_a_bad_end_after_the_result_does_not_lose_it(setting: Setting, tree: Path) -> None:
     code = "import atexit\natexit.register(print, 'bye')\ndef fail(): 1/0\n"
     code += "atexit.register(fail)\nresult = ['kept']\n"
@@ -212,6 +280,7 @@ def test_a_bad_end_after_the_result_does_not_lose_it(setting: Setting, tree: Pat
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_hooks_have_no_descriptors_of_ours(setting: Setting, tree: Path) -> None:
     code = (
         "import os, subprocess, sys\n"
@@ -228,6 +297,7 @@ def test_hooks_have_no_descriptors_of_ours(setting: Setting, tree: Path) -> None
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_the_tree_is_not_on_sys_path(setting: Setting, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "backend").mkdir()
@@ -244,6 +314,7 @@ def test_the_tree_is_not_on_sys_path(setting: Setting, tmp_path: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_modules_named_like_ours_are_the_users(setting: Setting, tmp_path: Path) -> None:
     backend = "NAME = 'theirs'\n" + CODE_BACKEND
     for module in ("hookd", "worker", "channel"):
@@ -254,6 +325,7 @@ def test_modules_named_like_ours_are_the_users(setting: Setting, tmp_path: Path)
         assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_hash_seeds_are_the_users(setting: Setting, tree: Path) -> None:
     code = "result = [str(hash('text'))]"
     pool = setting.start(env={"PYTHONHASHSEED": "0"})

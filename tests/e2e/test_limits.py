@@ -10,7 +10,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import kind
 from test_failures import become_nobody
@@ -22,6 +22,7 @@ def limited(number: int, soft: int, hard: int) -> None:
     resource.setrlimit(number, (soft, hard))
 
 
+@BOTH_START_METHODS
 def test_f33_few_descriptors(setting: Setting, tmp_path: Path) -> None:
     folders = [make_tree(tmp_path / f"{number}", ECHO_BACKEND) for number in range(60)]
     pool = setting.start(
@@ -43,6 +44,7 @@ def test_f33_few_descriptors(setting: Setting, tmp_path: Path) -> None:
     assert pool.finish()[1] in {0, 1}
 
 
+@BOTH_START_METHODS
 def test_f33_the_soft_limit_is_raised_for_us_and_restored_for_hooks(
     setting: Setting, tree: Path
 ) -> None:
@@ -55,6 +57,7 @@ def test_f33_the_soft_limit_is_raised_for_us_and_restored_for_hooks(
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_nothing_grows_with_requests(setting: Setting, tmp_path: Path) -> None:
     folders = [make_tree(tmp_path / f"{number}", ECHO_BACKEND) for number in range(10)]
     pool = setting.start("--max-workers", "2")
@@ -68,6 +71,7 @@ def test_nothing_grows_with_requests(setting: Setting, tmp_path: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f34_no_more_processes(setting: Setting) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs a user that has no other processes")
@@ -106,6 +110,7 @@ def test_f34_no_more_processes(setting: Setting) -> None:
         assert list((place / "tmp").iterdir()) == []
 
 
+@BOTH_START_METHODS
 def test_f24_recycling_with_a_backlog(setting: Setting, tree: Path) -> None:
     pool = setting.start("--max-requests", "10")
     pool.send(*(call(tree, f"result = ['{n}']", n) for n in range(60)))
@@ -135,6 +140,7 @@ def test_f25_workers_do_not_reach_their_limit_together(setting: Setting, tmp_pat
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_idle_timeout(setting: Setting, tree: Path, gate: Gate) -> None:
     other = make_tree(tree.parent / "other")
     pool = setting.start("--idle-timeout", "300ms", jobs=2)
@@ -161,6 +167,7 @@ def test_max_lifetime(setting: Setting, tree: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f27_health_checks_on_a_loaded_machine(setting: Setting, tmp_path: Path) -> None:
     folders = [make_tree(tmp_path / f"{number}") for number in range(8)]
     pool = setting.start(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import Setting
-from pool import kind
+from conftest import BOTH_START_METHODS, Setting
+from pool import Pool, kind
 from trees import ECHO_BACKEND, call, echo, make_tree
 
 MEMORY_LIMIT = 64 * 2**20
@@ -97,27 +97,45 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
     assert pool.finish() == ([], 0)
 
 
-@pytest.mark.parametrize("reading", ["some requests", "no requests"])
-def test_idle_is_idle(setting: Setting, tmp_path: Path, isolation: str, reading: str) -> None:
-    folders = echo_trees(tmp_path / "trees", 3)
-    pool = setting.start("--isolation", isolation)
-    if reading == "some requests":
-        pool.send(*(echo(folder, number, "") for number, folder in enumerate(folders)))
-        pool.responses(3)
-    else:
-        pool.send_bytes(b"?\n")
-        pool.response()
+def check_idle(pool: Pool) -> list[int]:
+    """Nobody of the pool uses the processor; answers with its processes."""
     # What follows a response (a hook's teardown) may take a moment; only time shows idleness.
     time.sleep(0.3)
     everyone = [pool.pid, *processes.descendants(pool.pid)]
-    assert len(everyone) == (4 if reading == "some requests" else 1)
     before = sum(processes.cpu_ticks(pid) for pid in everyone)
     time.sleep(2)
     after = sum(processes.cpu_ticks(pid) for pid in everyone)
     assert after - before <= 1
-    pool.finish()
+    return everyone
 
 
+@BOTH_START_METHODS
+def test_idle_is_idle(setting: Setting, tmp_path: Path, isolation: str) -> None:
+    folders = echo_trees(tmp_path / "trees", 3)
+    pool = setting.start("--isolation", isolation)
+    pool.send(*(echo(folder, number, "") for number, folder in enumerate(folders)))
+    pool.responses(3)
+    everyone = check_idle(pool)
+    templates = processes.templates(pool.pid)
+    workers = processes.workers(pool.pid)
+    assert len(templates) == (1 if setting.start_method == "forkserver" else 0)
+    assert len(workers) == 3
+    # With isolation `none` each worker has a sentinel.
+    sentinels = [child for worker in workers for child in processes.children(worker)]
+    assert len(sentinels) == (3 if isolation == "none" else 0)
+    assert set(everyone) == {pool.pid, *templates, *workers, *sentinels}
+    assert pool.finish() == ([], 0)
+
+
+def test_idle_without_requests_is_idle(setting: Setting) -> None:
+    pool = setting.start()
+    pool.send_bytes(b"?\n")
+    pool.response()
+    assert check_idle(pool) == [pool.pid]
+    assert pool.finish() == ([], 1)
+
+
+@BOTH_START_METHODS
 def test_f01_end_of_input_on_idle_workers(setting: Setting, tmp_path: Path, isolation: str) -> None:
     folders = echo_trees(tmp_path / "trees", 3)
     pool = setting.start("--isolation", isolation, "--grace-period", "60s")

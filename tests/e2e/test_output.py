@@ -9,7 +9,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import kind
 from trees import CODE_BACKEND, call, make_tree
@@ -35,6 +35,7 @@ result = ["true"]
 """
 
 
+@BOTH_START_METHODS
 def test_f08_forged_messages(setting: Setting, tree: Path, isolation: str) -> None:
     pool = setting.start("--isolation", isolation)
     for number in range(2):
@@ -45,6 +46,7 @@ def test_f08_forged_messages(setting: Setting, tree: Path, isolation: str) -> No
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("where", ["sitecustomize", "pth"])
 def test_f09_an_interpreter_that_prints_at_start(
     setting: Setting, tree: Path, tmp_path: Path, where: str
@@ -109,6 +111,7 @@ def test_f31_a_hundred_megabytes(setting: Setting, tree: Path, isolation: str) -
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_output_of_a_failed_hook_is_there_too(setting: Setting, tree: Path, isolation: str) -> None:
     pool = setting.start("--isolation", isolation)
     code = "import os\nprint('before', flush=True)\n"
@@ -118,6 +121,7 @@ def test_output_of_a_failed_hook_is_there_too(setting: Setting, tree: Path, isol
     pool.finish()
 
 
+@BOTH_START_METHODS
 def test_output_of_a_hook_that_timed_out(setting: Setting, tree: Path) -> None:
     code = "import signal\nprint('before', flush=True)\nsignal.pause()\n"
     pool = setting.start("--hook-timeout", "500ms")
@@ -127,6 +131,7 @@ def test_output_of_a_hook_that_timed_out(setting: Setting, tree: Path) -> None:
     assert pool.finish() == ([], 1)
 
 
+@BOTH_START_METHODS
 def test_output_while_the_backend_is_imported(
     setting: Setting, tmp_path: Path, isolation: str
 ) -> None:
@@ -185,6 +190,7 @@ def test_capture_dir(setting: Setting, tree: Path, tmp_path: Path, gate: Gate) -
     assert list(folder.iterdir()) == []
 
 
+@BOTH_START_METHODS
 def test_a_hook_that_closes_and_replaces_its_output(setting: Setting, tree: Path) -> None:
     code = "import os, sys\nsys.stdout.close()\nsys.stderr = None\nos.closerange(0, 3)\n"
     pool = setting.start()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from pool import PROGRAM, kind
 from trees import CODE_BACKEND, ECHO_BACKEND, call, echo, make_tree
 
@@ -29,7 +29,9 @@ def program(setting: Setting, *arguments: str, stdin: str = "") -> subprocess.Co
     )
 
 
-def test_a_response_has_every_field(setting: Setting, tree: Path) -> None:
+@pytest.mark.parametrize("flag", ["none", "forkserver", "spawn"])
+def test_a_response_has_every_field(setting: Setting, tree: Path, flag: str) -> None:
+    setting.start_method = None if flag == "none" else flag
     code = "import os, sys\nprint('out')\nprint('err', file=sys.stderr)\nresult = ['x']"
     pool = setting.start()
     response = pool.ask(call(tree, code, 7))
@@ -42,7 +44,7 @@ def test_a_response_has_every_field(setting: Setting, tree: Path) -> None:
     assert response["hook"] == "get_requires_for_build_wheel"
     assert set(worker) == {"pid", "generation", "start_method"}
     assert worker["generation"] == 1
-    assert worker["start_method"] == "spawn"
+    assert worker["start_method"] == (setting.start_method or "forkserver")
     assert os.path.realpath(f"/proc/{worker['pid']}/cwd") == str(tree.resolve())
     assert set(timing) == {"queued_ms", "start_ms", "hook_ms"}
     assert all(value >= 0 for value in timing.values())
@@ -175,6 +177,7 @@ def test_backend_and_backend_path_override_pyproject(setting: Setting, tree: Pat
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_python_of_a_request(setting: Setting, tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", other], check=True)
@@ -191,6 +194,7 @@ def test_python_of_a_request(setting: Setting, tree: Path, tmp_path: Path) -> No
     assert pool.finish() == ([], 1)
 
 
+@BOTH_START_METHODS
 def test_env_of_a_request(setting: Setting, tree: Path) -> None:
     code = "import os\nresult = [os.environ.get('ANSWER', 'none')]"
     pool = setting.start()
@@ -200,6 +204,7 @@ def test_env_of_a_request(setting: Setting, tree: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_the_environment_of_hooks(setting: Setting, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "own").mkdir()
@@ -392,6 +397,7 @@ def test_backend_path_as_a_plain_string(setting: Setting, tmp_path: Path) -> Non
         ({"backend": "raises_at_import", "backend_path": ["."]}, "BackendImportError"),
     ],
 )
+@BOTH_START_METHODS
 def test_the_errors_of_hookd(
     setting: Setting, tmp_path: Path, fields: dict[str, Any], expected: str, isolation: str
 ) -> None:

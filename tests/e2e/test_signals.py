@@ -16,7 +16,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import PROGRAM, kind
 from test_deadlines_and_cancellation import FOR_EVER, IGNORE_TERM, with_child
@@ -26,6 +26,7 @@ ENDING = [signal.SIGINT, signal.SIGTERM]
 IGNORE_BOTH = IGNORE_TERM + "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_ends_the_program(
     setting: Setting, tree: Path, gate: Gate, number: signal.Signals, isolation: str
@@ -47,6 +48,7 @@ def test_a_signal_ends_the_program(
     assert not any(processes.alive(pid) for pid in running)
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("number", ENDING)
 def test_the_hook_gets_the_same_signal(
     setting: Setting, tree: Path, gate: Gate, number: signal.Signals
@@ -69,6 +71,7 @@ def test_the_hook_gets_the_same_signal(
     assert (tree / "noted").read_text() == str(int(number))
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_when_idle(setting: Setting, tree: Path, number: signal.Signals) -> None:
     pool = setting.start()
@@ -78,6 +81,7 @@ def test_a_signal_when_idle(setting: Setting, tree: Path, number: signal.Signals
     assert pool.wait(10) == 128 + number
 
 
+@BOTH_START_METHODS
 def test_f17_a_stubborn_hook_is_killed_after_the_grace_period(
     setting: Setting, tree: Path, gate: Gate
 ) -> None:
@@ -93,6 +97,7 @@ def test_f17_a_stubborn_hook_is_killed_after_the_grace_period(
     assert not any(processes.alive(pid) for pid in running)
 
 
+@BOTH_START_METHODS
 @pytest.mark.parametrize("numbers", [[signal.SIGINT] * 2, [signal.SIGTERM, signal.SIGINT]])
 def test_f18_a_second_signal_ends_at_once(
     setting: Setting, tree: Path, gate: Gate, numbers: list[signal.Signals]
@@ -114,10 +119,11 @@ def test_f18_a_second_signal_ends_at_once(
     assert not any(processes.alive(pid) for pid in running)
 
 
+@BOTH_START_METHODS
 def test_f16_a_signal_when_a_worker_is_dead(setting: Setting, tree: Path, gate: Gate) -> None:
     other = make_tree(tree.parent / "other")
     pool = setting.start(jobs=2)
-    dead = pool.ask(call(other, "", 0))["worker"]["pid"]
+    dead = pool.settle(other)["pid"]
     pool.send(call(tree, gate.code, 1))
     gate.arrived()
     os.kill(dead, signal.SIGKILL)
@@ -145,6 +151,7 @@ def test_f19_stopped_and_continued(setting: Setting, tree: Path, gate: Gate) -> 
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f19_the_deadline_runs_again_after_the_stop(
     setting: Setting, tree: Path, gate: Gate
 ) -> None:
@@ -160,6 +167,7 @@ def test_f19_the_deadline_runs_again_after_the_stop(
     assert pool.finish() == ([], 1)
 
 
+@BOTH_START_METHODS
 def test_f19_stopped_while_starting(setting: Setting, tree: Path) -> None:
     pool = setting.start("--startup-timeout", "3s")
     pool.send(call(tree, "result = ['started']", 1))
@@ -171,6 +179,7 @@ def test_f19_stopped_while_starting(setting: Setting, tree: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f44_sighup_during_a_burst(
     setting: Setting, tmp_path: Path, gates: Callable[[str], Gate]
 ) -> None:
@@ -229,6 +238,7 @@ def test_f51_no_terminal_to_ask_on(setting: Setting, tree: Path) -> None:
     assert json.loads(output)["result"] == ["OSError"], output
 
 
+@BOTH_START_METHODS
 def test_ctrl_c_of_a_terminal_reaches_hooks_through_the_supervisor(
     setting: Setting, tree: Path, gate: Gate
 ) -> None:
@@ -244,6 +254,7 @@ def test_ctrl_c_of_a_terminal_reaches_hooks_through_the_supervisor(
     assert (tree / "got").read_text() == "x"
 
 
+@BOTH_START_METHODS
 def test_the_interrupted_program_leaves_no_lock(setting: Setting, tree: Path, gate: Gate) -> None:
     pool = setting.start()
     pool.send(call(tree, gate.code))
@@ -256,6 +267,7 @@ def test_the_interrupted_program_leaves_no_lock(setting: Setting, tree: Path, ga
     assert again.finish() == ([], 0)
 
 
+@BOTH_START_METHODS
 def test_f36_the_reader_goes_away(setting: Setting, tree: Path, gate: Gate) -> None:
     other = make_tree(tree.parent / "other")
     pool = setting.start(jobs=2, reading=False)
