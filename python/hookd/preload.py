@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from hookd.callers import Callers
 from hookd.imports import imported_since
 from hookd.learning import LearnedQueue
+from hookd.observation import Observation
 from hookd.preload_check import (
     KEEPS_WHAT_IT_FINDS,
     MOST_MEMORY,
@@ -43,8 +45,10 @@ class Preloader:
         self._channel = channel
         self._check = PreloadCheck(output)
         self._log = log
+        self._observation = Observation(Callers(), for_good=False)
         self._verified: Set[str] = set()
-        """What was imported, and is known to do no harm whoever imports it."""
+        """Learned modules that are known to do no harm, whichever hook imports them."""
+        self._verified_backends: Set[str] = set()
         self._is_full = False
         self._owner = os.getpid()
 
@@ -116,22 +120,34 @@ class Preloader:
     def _import_new(self, name: str, learned: bool, verified: bool) -> None:
         self._check.before(strict=False)
         loaded = set(sys.modules)
-        failure = try_import(name)
+        failure = try_import(name) if verified else self._try_observed(name)
         if os.getpid() != self._owner:
             # The module has forked, and this is the copy.
             os._exit(0)
         imported = imported_since(loaded)
         problems = self._check.after(name, imported, failed=failure is not None)
+        if not verified and failure is None:
+            problems += self._observation.told(name)
         if failure is not None:
             self._refuse(name, learned, [failure, *problems], tainted=bool(problems))
         elif problems:
             self._refuse(name, learned, problems, tainted=True)
-        else:
-            if learned:
-                note_learned([module["name"] for module in imported])
-            if verified:
-                self._verified.update(module["name"] for module in imported)
+        elif learned:
+            names = [module["name"] for module in imported]
+            note_learned(names)
+            self._verified.update(names)
             self._tell_imported(name, learned, imported)
+        else:
+            self._verified_backends.add(name)
+            self._tell_imported(name, learned, imported)
+
+    def _try_observed(self, name: str) -> Optional[str]:
+        self._observation.start()
+        try:
+            return try_import(name)
+        finally:
+            # The backend may have others see its calls from then on.
+            self._observation.stop()
 
     def _refuse(
         self,
@@ -154,11 +170,12 @@ class Preloader:
         self._channel.send(message)
 
     def _tell_imported(self, name: str, learned: bool, imported: List[Dict[str, Any]]) -> None:
+        verified = self._verified if learned else self._verified_backends
         folders = [
             _stamp(folder) for module in imported for folder in _package_folders(module["name"])
         ]
         self._channel.send_lists(
-            {"imported": name, "learned": learned, "verified": name in self._verified},
+            {"imported": name, "learned": learned, "verified": name in verified},
             {"modules": _with_identity(imported), "folders": folders},
         )
 

@@ -12,7 +12,6 @@ from hookd.standard_library import StandardLibrary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
     from typing import Any, Dict, List, Optional
 
     from hookd.output_check import OutputCheck
@@ -21,6 +20,19 @@ if TYPE_CHECKING:
 BANNED = ("pkg_resources", "setuptools.command.easy_install", "setuptools.package_index")
 
 KEEPS_WHAT_IT_FINDS = "it keeps what it finds at its import"
+
+# What these modules are known to change, and what changes no answer. `ast` is the only one of the
+# standard library that changes another: its own classes, which are written in C.
+# `typing_extensions` has older Pythons' `typing` check type parameters as newer ones do; it is
+# imported by half of all backends.
+KNOWN_PATCHES = {
+    "ast": ("ast.", "_ast."),
+    "typing_extensions": (
+        "typing._collect_type_vars",
+        "typing._collect_parameters",
+        "typing._check_generic",
+    ),
+}
 
 MOST_TOLD = 5
 
@@ -52,11 +64,6 @@ class PreloadCheck:
         self._definitions: Optional[Definitions] = None
         self._interpreter: Optional[InterpreterState] = None
         self._standard = StandardLibrary()
-
-    def is_judged(self, frame: FrameType) -> bool:
-        """Whether this is the code of a module that may be refused: none of Python's own."""
-        file = frame.f_code.co_filename
-        return not file.startswith("<") and not self._standard.holds(file)
 
     def before(self, strict: bool) -> None:
         """Take down how everything is.
@@ -111,8 +118,8 @@ class PreloadCheck:
         files = [module["file"] for module in imported if module["file"] is not None]
         if name in sys.modules and files and all(map(self._standard.holds, files)):
             return []
-        if any(module["name"] == "ast" for module in imported):
-            # The only one of the standard library that changes another: its own classes, which
-            # are written in C.
-            changes = [change for change in changes if not change.startswith(("ast.", "_ast."))]
+        for module in imported:
+            allowed = KNOWN_PATCHES.get(module["name"])
+            if allowed is not None:
+                changes = [change for change in changes if not change.startswith(allowed)]
         return changes

@@ -10,8 +10,9 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
-    from typing import Any, Callable, Dict, Iterator, List, Optional
+    from typing import Any, Dict, List, Optional
+
+    from hookd.callers import Callers
 
     # `reason`, for people to read, and `lasting`.
     Blame = Dict[str, Any]
@@ -26,11 +27,10 @@ class NotAdmitted(BaseException):
 class Gate:
     """A finder for the front of ``sys.meta_path``."""
 
-    def __init__(self, blames: Dict[str, Blame], is_judged: Callable[[FrameType], bool]) -> None:
+    def __init__(self, blames: Dict[str, Blame], callers: Callers) -> None:
         self.blames = blames
         """Why which modules are kept out."""
-        self._is_judged = is_judged
-        self._outermost: Optional[FrameType] = None
+        self._callers = callers
         self._asked_for: Optional[str] = None
 
     def blame_of(self, name: str) -> Optional[Blame]:
@@ -45,9 +45,8 @@ class Gate:
         return blame
 
     def open(self) -> None:
-        """The caller is about to import a module."""
+        """A module is about to be imported."""
         self._asked_for = None
-        self._outermost = sys._getframe(1)
         sys.meta_path.insert(0, self)
 
     def close(self) -> Optional[str]:
@@ -57,7 +56,6 @@ class Gate:
             if finder is self:
                 del sys.meta_path[position]
                 break
-        self._outermost = None
         return self._asked_for
 
     def passed_by(self, imported: List[Dict[str, Any]]) -> List[str]:
@@ -65,24 +63,21 @@ class Gate:
         names = [module["name"] for module in imported if module["name"] in self.blames]
         return ["it imported {}, which is refused".format(name) for name in names]
 
+    def blame(self, text: str, modules: List[str]) -> None:
+        """Keep out the first of these, for this reason, and the others, which import it."""
+        self.blames.setdefault(modules[0], {"reason": text, "lasting": True})
+        for name in modules[1:]:
+            self.blames.setdefault(name, because_of(modules[0], self.blames[modules[0]]))
+
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Called by the import system."""
         blame = self.blames.get(name)
         if blame is None:
             return
         self._asked_for = self._asked_for or name
-        for importer in self.importers(sys._getframe(1)):
+        for importer in self._callers.bodies(sys._getframe(1)):
             self.blames.setdefault(importer, because_of(name, blame))
         raise NotAdmitted("{!r} is kept out".format(name))
-
-    def importers(self, frame: Optional[FrameType]) -> Iterator[str]:
-        """The modules whose import is under way, the innermost first: those to be judged."""
-        while frame is not None and frame is not self._outermost:
-            if frame.f_code.co_name == "<module>" and self._is_judged(frame):
-                name = frame.f_globals.get("__name__")
-                if type(name) is str:
-                    yield name
-            frame = frame.f_back
 
 
 def because_of(name: str, blame: Blame, how: str = "it imports") -> Blame:

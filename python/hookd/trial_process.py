@@ -10,8 +10,10 @@ import sys
 from os import getpid, write
 
 from hookd import bound, libc
+from hookd.callers import Callers
 from hookd.channel import encode_json
 from hookd.imports import imported_since
+from hookd.observation import Observation
 from hookd.output_check import OutputCheck
 from hookd.preload_check import MOST_MEMORY, PreloadCheck, try_import
 from hookd.process_state import resident_bytes
@@ -86,7 +88,9 @@ class TrialProcess:
     def __init__(self, descriptor: int, check: PreloadCheck, blames: Dict[str, Blame]) -> None:
         self._descriptor = descriptor
         self._check = check
-        self._gate = Gate(blames, check.is_judged)
+        callers = Callers()
+        self._gate = Gate(blames, callers)
+        self._observation = Observation(callers, for_good=True)
         self._told = len(blames)
         self._owner = os.getpid()
 
@@ -113,7 +117,9 @@ class TrialProcess:
         self._check.before(strict=True)
         loaded = set(sys.modules)
         self._gate.open()
+        self._observation.start()
         failure = try_import(name)
+        was_observed = self._observation.stop()
         asked_for = self._gate.close()
         if getpid() != self._owner:
             # The module has forked, and this is the copy.
@@ -122,25 +128,31 @@ class TrialProcess:
         failed = failure is not None or asked_for is not None
         problems = self._check.after(name, imported, failed)
         problems += self._gate.passed_by(imported)
+        if not was_observed and sys.getprofile() is None:
+            problems.append("it changed the trace or profile functions")
+        seen = self._observation.seen()
         if asked_for is not None:
-            blame = because_of(asked_for, self._gate.blames[asked_for])
-            self._blame(name, blame["reason"], blame["lasting"])
-        elif problems:
-            self._blame(name, "; ".join(problems if failure is None else [failure, *problems]))
+            self._blame(name, because_of(asked_for, self._gate.blames[asked_for])["reason"])
+        elif problems or seen:
+            told = [] if failure is None else [failure]
+            self._blame(name, "; ".join([*told, *problems, *self._observation.told(name)]))
         elif failure is not None:
             # It may do better another time.
             self._refuse(name, failure, lasting=False)
         else:
             self._verify(name)
-        return not problems
+        # What a module has asked for is gone with it, if it failed.
+        return not problems and (failed or not seen)
 
     def _verify(self, name: str) -> None:
         _tell(self._descriptor, {"verified": name})
 
-    def _blame(self, name: str, reason: str, lasting: bool = True) -> None:
-        """Refuse it, and whatever imports it."""
-        self._gate.blames.setdefault(name, {"reason": reason, "lasting": lasting})
-        self._refuse(name, reason, lasting)
+    def _blame(self, name: str, reason: str) -> None:
+        """Refuse it, and whatever imports it or what it has imported."""
+        self._gate.blame(reason, [name])
+        for text, modules in self._observation.seen():
+            self._gate.blame(text, modules)
+        self._refuse(name, reason, lasting=True)
 
     def _refuse(self, name: str, reason: str, lasting: bool) -> None:
         new = dict(list(self._gate.blames.items())[self._told :])

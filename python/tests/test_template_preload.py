@@ -94,7 +94,7 @@ look = json.dumps([
 """
     write(site, looks=code)
     template = start_template()
-    template.import_now("looks")
+    template.import_now("looks", verified=True)
     shown = template.fork_worker().run_code("import looks; result = [looks.look]").result
     handlers = "<built-in function default_int_handler>", "Handlers.SIG_DFL", "SIGINT"
     assert '[[], "/", [' in shown[0]
@@ -316,7 +316,7 @@ def test_import_that_forks(start_template: StartTemplate, site: Path) -> None:
     """The copy does not take itself for the template."""
     write(site, forks="import os\nif os.fork():\n    os.wait()\n")
     template = start_template()
-    assert names(template.import_now("forks")) == ["forks"]
+    assert names(template.import_now("forks", verified=True)) == ["forks"]
     assert template.fork_worker().run("sample_module").result
 
 
@@ -350,7 +350,6 @@ HARMLESS = {
     "new_in_others": "import json; json.more = int",
     "ast_classes": "import ast, typing, dataclasses, enum",
     "unready_class": "import unicodedata",
-    "waits_for_child": "import subprocess; subprocess.run(['true'])",
 }
 
 

@@ -14,11 +14,14 @@ from test_template_preload import names, refused, write
 
 pytest_plugins = ["template_fixture"]
 
-# Adds a line to a file, with the process.
+# Adds a line to a file, with the process: in C, where it is not seen to do so.
 TRACE = """
-import os
-with open({path!r}, "a") as file:
-    file.write("{{}} {{}}\\n".format(__name__, os.readlink("/proc/self")))
+import ctypes
+library = ctypes.CDLL(None)
+descriptor = library.open({path!r}.encode(), 0o2101, 0o600)
+library.dprintf(descriptor, b"%s %d %d\\n", __name__.encode(), library.getpid(),
+                library.getpriority(0, 0))
+library.close(descriptor)
 """
 
 # As long as it lives, the test sees that it does.
@@ -54,7 +57,7 @@ def traced(trace: Path) -> dict[str, list[int]]:
     """By which processes each module was imported."""
     found: dict[str, list[int]] = {}
     for line in trace.read_text().splitlines() if trace.exists() else ():
-        name, pid = line.split()
+        name, pid, _ = line.split()
         found.setdefault(name, []).append(int(pid))
     return found
 
@@ -169,7 +172,7 @@ DEATHS = {
     "abort": ("import os; os.abort()", "died of SIGABRT", True),
     "exit": ("import os; os._exit(5)", "exited with code 5", True),
     "killed": (
-        "import os, signal; os.kill(int(os.readlink('/proc/self')), signal.SIGKILL)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
         "died of SIGKILL",
         False,
     ),
@@ -254,14 +257,13 @@ def test_forks_meanwhile(start_template: StartTemplate, site: Path, lifeline: Li
     assert template.find("idle")
 
 
-def test_niceness(start_template: StartTemplate, site: Path, tmp_path: Path) -> None:
-    found = tmp_path / "nice"
-    code = "import os; open({!r}, 'a').write(str(os.getpriority(os.PRIO_PROCESS, 0)) + ' ')"
-    write(site, subject=code.format(str(found)))
-    template = start_template()
-    template.import_now("subject", learned=True)
+def test_niceness(start_template: StartTemplate, site: Path, trace: Path) -> None:
+    """Hooks come first."""
+    write(site, subject=TRACE.format(path=str(trace)))
+    start_template().import_now("subject", learned=True)
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    assert found.read_text().split() == [str(min(19, here + 5)), str(here)]
+    lines = trace.read_text().splitlines()
+    assert [int(line.split()[2]) for line in lines] == [min(19, here + 5), here]
 
 
 END = {

@@ -19,14 +19,19 @@ pub(crate) fn offered_modules(folder: &Path) -> BTreeSet<OfferedModule> {
     for entry in entries.flatten() {
         let file_name = entry.file_name();
         let Some(name) = file_name.to_str() else { continue };
-        let module = match name.split_once('.') {
-            Some((stem, rest)) if is_module_suffix(rest) => OfferedModule { name: stem.into(), is_package: false },
-            None if is_package(&entry.path()) => OfferedModule { name: name.into(), is_package: true },
-            _ => continue,
-        };
-        offered.insert(module);
+        if let Some(module) = module_of_file(name) {
+            offered.insert(OfferedModule { name: module.into(), is_package: false });
+        } else if !name.contains('.') && is_package(&entry.path()) {
+            offered.insert(OfferedModule { name: name.into(), is_package: true });
+        }
     }
     offered
+}
+
+/// The module that a file of this name is.
+pub(crate) fn module_of_file(name: &str) -> Option<&str> {
+    let (stem, rest) = name.split_once('.')?;
+    is_module_suffix(rest).then_some(stem)
 }
 
 /// `py`, `pyc`, `so`, `cpython-311-x86_64-linux-gnu.so`, `abi3.so`.
@@ -34,7 +39,8 @@ fn is_module_suffix(rest: &str) -> bool {
     matches!(rest, "py" | "pyc" | "so") || Path::new(rest).extension().is_some_and(|extension| extension == "so")
 }
 
-fn is_package(folder: &Path) -> bool {
+/// Whether a folder is a package with an `__init__`.
+pub(crate) fn is_package(folder: &Path) -> bool {
     let suffixes = ["py", "pyc", "so", "abi3.so"];
     if suffixes.iter().any(|suffix| folder.join(format!("__init__.{suffix}")).exists()) {
         return true;

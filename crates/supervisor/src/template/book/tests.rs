@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::environment::Freshness;
+use crate::tree::imports::Offered;
 
 struct Bench {
     book: Book,
@@ -64,7 +65,7 @@ fn key(backend: &str) -> TemplateKey {
 }
 
 fn offering(name: &str) -> TreeImports {
-    TreeImports { backend: None, offered: [name.to_owned()].into() }
+    TreeImports { backend: None, offered: Offered::These([name.to_owned()].into()) }
 }
 
 #[test]
