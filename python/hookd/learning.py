@@ -44,7 +44,7 @@ class LearnedQueue:
 
     def has_become_empty(self) -> bool:
         """Whether all is done, for the first time since anything was added."""
-        is_empty = not self._ready and not self._untried
+        is_empty = not self._ready and not self._untried and self._trial is None
         became, self._was_empty = is_empty and not self._was_empty, is_empty
         return became
 

@@ -16,7 +16,7 @@ from hookd.preload_check import (
     is_banned,
     try_import,
 )
-from hookd.process_state import resident_bytes
+from hookd.process_state import remove_temporary_folders, resident_bytes
 from hookd.shadowing import note_learned
 
 TYPE_CHECKING = False
@@ -160,6 +160,7 @@ class Preloader:
         if tainted:
             self.tainted_by = name
             self.queue.drop()
+            remove_temporary_folders()
         message = {
             "refused": name,
             "learned": learned,

@@ -158,6 +158,21 @@ def _finalizers_registered() -> bool:
     return weakref is not None and bool(weakref.finalize._registered_with_atexit)
 
 
+def remove_temporary_folders() -> None:
+    """What `tempfile.TemporaryDirectory` would do at the process's exit, if it exited tidily.
+
+    Where a module was refused, that is all that it can have left behind in good faith.
+    """
+    weakref = sys.modules.get("weakref")
+    for finalizer, entry in [] if weakref is None else list(weakref.finalize._registry.items()):
+        if getattr(entry.func, "__qualname__", None) == "TemporaryDirectory._cleanup":
+            try:
+                finalizer()
+            except BaseException:
+                # It is gone already, or no longer ours.
+                pass
+
+
 def _descriptors() -> Dict[str, str]:
     """The number of each open descriptor, and what it is open on."""
     descriptors = {}

@@ -16,7 +16,7 @@ from hookd.imports import imported_since
 from hookd.observation import Observation
 from hookd.output_check import OutputCheck
 from hookd.preload_check import MOST_MEMORY, PreloadCheck, try_import
-from hookd.process_state import resident_bytes
+from hookd.process_state import remove_temporary_folders, resident_bytes
 from hookd.trial_gate import Gate, because_of
 
 TYPE_CHECKING = False
@@ -152,6 +152,7 @@ class TrialProcess:
         self._gate.blame(reason, [name])
         for text, modules in self._observation.seen():
             self._gate.blame(text, modules)
+        remove_temporary_folders()
         self._refuse(name, reason, lasting=True)
 
     def _refuse(self, name: str, reason: str, lasting: bool) -> None:

@@ -158,6 +158,26 @@ def test_failure_keeps_nothing(start_template: StartTemplate, site: Path, learne
     assert names(template.outcome("after")) == ["after"]
 
 
+@LEARNED
+def test_temporary_folder(
+    start_template: StartTemplate,
+    tmp_path: Path,
+    site: Path,
+    environment: dict[str, str],
+    learned: bool,
+) -> None:
+    """It does not stay behind."""
+    (tmp_path / "temporary").mkdir()
+    environment["TMPDIR"] = str(tmp_path / "temporary")
+    write(site, subject="import tempfile; FOLDER = tempfile.TemporaryDirectory()")
+    template = start_template()
+    assert "it changed finalizers" in refused(template.import_now("subject", learned=learned))[0]
+    template.wait_idle()
+    if learned:
+        assert "idle" in template.receive()
+    assert not [*(tmp_path / "temporary").iterdir()]
+
+
 def test_profile_taken_away(start_template: StartTemplate, site: Path) -> None:
     """What is not seen is not trusted."""
     write(site, subject="import os, sys; sys.setprofile(None); ROOT = os.getcwd()")

@@ -127,6 +127,7 @@ impl Book {
             return Choice::Template(live.template.clone());
         }
         self.next_id += 1;
+        family.learned.forget_changed();
         let learned = if variant == Variant::Learned { family.learned.batches() } else { Vec::new() };
         let backend = key.backend.clone().filter(|_| !family.backend_refused);
         let backend_verified = backend.as_ref().is_some_and(|name| family.learned.is_verified(name));

@@ -119,9 +119,18 @@ impl LearnedModules {
         }
     }
 
-    /// Whether a module was tried out as it is on the disk now.
+    /// Whether a module was tried out as it is on the disk now. To be asked
+    /// after [`LearnedModules::forget_changed`].
     pub fn is_verified(&self, name: &str) -> bool {
-        self.verified.get(name).is_some_and(VerifiedFile::is_unchanged)
+        self.verified.contains_key(name)
+    }
+
+    /// A module was judged together with those that it imports: when one has
+    /// changed, all are tried out again.
+    pub fn forget_changed(&mut self) {
+        if !self.verified.values().all(VerifiedFile::is_unchanged) {
+            self.verified.clear();
+        }
     }
 
     /// All names, in order, cut where verified ones and others meet.

@@ -76,6 +76,10 @@ pub(crate) struct Refused {
     pub reason: String,
     /// The attempt has changed the template's state: it is of no use any more.
     pub tainted: bool,
+    /// Another attempt would end as this one did. A mere failure may be mended
+    /// with the environment.
+    #[serde(default)]
+    pub lasting: bool,
 }
 
 /// A module and its file, as it was when it was imported.

@@ -81,8 +81,8 @@ impl Actor {
 
     async fn refused(&mut self, refused: Refused) {
         self.importing = None;
-        let Refused { refused: module, learned, reason, tainted } = refused;
-        self.life.templates.book().refuse(&self.life.key, &module, &reason, tainted);
+        let Refused { refused: module, learned, reason, tainted, lasting } = refused;
+        self.life.templates.book().refuse(&self.life.key, &module, &reason, tainted || lasting);
         if tainted {
             // Its workers go on; the next are forked from another.
             self.retired = true;

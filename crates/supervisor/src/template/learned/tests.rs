@@ -33,10 +33,15 @@ fn what_was_tried_out_is_known_as_long_as_its_file_is_the_same() {
     list.verify("b", &file);
     list.save();
     let batch = |names: &[&str], verified| Batch { names: names.iter().map(|&name| name.into()).collect(), verified };
-    let batches = LearnedModules::load(kept.clone()).batches();
+    let load = || {
+        let mut list = LearnedModules::load(kept.clone());
+        list.forget_changed();
+        list
+    };
+    let batches = load().batches();
     assert_eq!(batches, [batch(&["a"], false), batch(&["b"], true), batch(&["c"], false)]);
     std::fs::write(&module_file, "b = 12").unwrap();
-    assert_eq!(LearnedModules::load(kept).batches(), [batch(&["a", "b", "c"], false)]);
+    assert_eq!(load().batches(), [batch(&["a", "b", "c"], false)]);
 }
 
 #[test]
