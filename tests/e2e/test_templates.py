@@ -438,7 +438,8 @@ def test_an_import_that_takes_too_long_for_a_template(
     response = pool.response()
     assert response["result"] == ["built"]
     assert response["worker"]["start_method"] == "spawn"
-    assert not processes.alive(hook)
+    # Its answer is not kept back by the end of its process.
+    processes.wait_gone([hook])
     assert pool.finish() == ([], 0)
 
 
@@ -449,9 +450,12 @@ def test_others_do_not_wait_for_a_template_that_imports(
     pool.send(call(slow_tree, "result = ['built']", "slow"))
     gate.arrived()
     assert method(pool, tree) == "forkserver"
-    gate.release()
+    # One for the template, and one for the hook: a backend that keeps its process's number, as
+    # this one does by what it says at the gate, is not preloaded.
+    gate.release(2)
     response = pool.response()
-    assert (response["result"], response["worker"]["start_method"]) == (["built"], "forkserver")
+    assert (response["id"], response["result"]) == ("slow", ["built"])
+    assert FAILED not in pool.stderr
     assert pool.finish() == ([], 0)
 
 
@@ -670,7 +674,6 @@ def test_f19_stopped_while_a_template_imports(
     gate.release(2)
     response = pool.response()
     assert response["result"] == ["done"]
-    assert response["worker"]["start_method"] == "forkserver"
     assert FAILED not in pool.stderr
     assert pool.finish() == ([], 0)
 
