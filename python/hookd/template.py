@@ -10,9 +10,10 @@ import os
 import select
 import signal
 import sys
+from time import monotonic, sleep
 
 from hookd import bound, libc
-from hookd.children import kill_all
+from hookd.children import kill_all, living_children
 from hookd.descriptors import log, take_over_standard_descriptors
 from hookd.failures import CallerGone
 from hookd.fork_channel import ForkChannel
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from hookd.forked_worker import BecomeWorker
 
 EXIT_TEMPLATE_FAILED = 1
+
+# How long workers may take to end when the supervisor is dead.
+PATIENCE = 2.0
 
 # A worker's input, output and log.
 DESCRIPTORS_OF_A_WORKER = 3
@@ -232,6 +236,14 @@ def _as_argument(text: str) -> str:
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
+def _let_workers_end() -> None:
+    # They see the end of their own input, and kill what their hooks started. If we killed them, and
+    # were killed with the supervisor before we could look for what they left, that would live on.
+    deadline = monotonic() + PATIENCE
+    while living_children() and monotonic() < deadline:
+        sleep(0.005)
+
+
 def serve_template(channel: ForkChannel, become_worker: BecomeWorker) -> NoReturn:
     """Be a template until the supervisor ends. `become_worker` goes on in each forked worker.
 
@@ -247,6 +259,7 @@ def serve_template(channel: ForkChannel, become_worker: BecomeWorker) -> NoRetur
         template.prepare()
         template.serve()
     except CallerGone:
+        _let_workers_end()
         kill_all()
         exit_code = 0
     except KeyboardInterrupt:
