@@ -40,7 +40,7 @@ pub(crate) enum Variant {
 struct Family {
     interpreter: Arc<KnownInterpreter>,
     learned: LearnedModules,
-    /// Why the backend itself is not preloaded.
+    /// Whether the backend itself must not be preloaded.
     backend_refused: bool,
     /// How often a worker was asked for.
     uses: u64,
@@ -122,7 +122,7 @@ impl Book {
             return Choice::Spawn;
         }
         let variant = family.variant_for(imports);
-        if let Some(live) = family.slot(variant) {
+        if let Some(live) = family.slot_mut(variant) {
             live.turn = turn;
             return Choice::Template(live.template.clone());
         }
@@ -235,8 +235,8 @@ impl Book {
         }
     }
 
-    /// A hook of `tree` imported these modules. Answers with the names that the
-    /// key's template does not have yet.
+    /// A hook of `tree` imported these modules: the key's template learns those
+    /// that are new.
     pub fn learn(&mut self, key: &TemplateKey, modules: &[ImportedModule], tree: &Path) {
         let Some(family) = self.families.get_mut(key) else { return };
         let new = family.learned.learn(modules, tree, &family.interpreter.interpreter);
@@ -308,10 +308,6 @@ impl Family {
             Some(_) => Variant::Plain,
             None => Variant::Learned,
         }
-    }
-
-    fn slot(&mut self, variant: Variant) -> Option<&mut Live> {
-        self.slot_mut(variant).as_mut()
     }
 
     fn slot_mut(&mut self, variant: Variant) -> &mut Option<Live> {

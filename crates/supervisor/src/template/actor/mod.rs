@@ -77,17 +77,9 @@ async fn give_up(templates: &Templates, key: &TemplateKey, template: &Arc<Templa
     }
 }
 
-type ForkReply = oneshot::Sender<Result<ForkedProcess, ForkFailure>>;
-
-/// A fork that the template was asked for.
-struct Pending {
-    reply: ForkReply,
-    due_at: Instant,
-}
-
-/// A dead worker that the template was asked to reap.
-struct Acknowledged {
-    reply: oneshot::Sender<Option<i32>>,
+/// Something that the template was asked, and by when it must answer.
+struct Asked<T> {
+    reply: oneshot::Sender<T>,
     due_at: Instant,
 }
 
@@ -105,9 +97,11 @@ struct Actor {
     /// Since when time does not count.
     suspended_at: Option<Instant>,
     waiting: VecDeque<Packet>,
-    forks: HashMap<u64, Pending>,
+    /// Forks, by their numbers.
+    forks: HashMap<u64, Asked<Result<ForkedProcess, ForkFailure>>>,
     next_fork: u64,
-    reaps: HashMap<u32, Acknowledged>,
+    /// Dead workers to be reaped, by their pids.
+    reaps: HashMap<u32, Asked<Option<i32>>>,
     /// What it imports now: to be blamed for its death.
     importing: Option<(String, bool)>,
     modules: usize,
@@ -267,12 +261,12 @@ impl Actor {
                 let fork = self.next_fork;
                 self.next_fork += 1;
                 let due_at = self.answer_due_at();
-                self.forks.insert(fork, Pending { reply, due_at });
+                self.forks.insert(fork, Asked { reply, due_at });
                 self.waiting.push_back(Packet::new(&Order::Fork { fork, arguments }).with(descriptors));
             }
             TemplateCommand::Reap { pid, reply } => {
                 let due_at = self.answer_due_at();
-                self.reaps.insert(pid, Acknowledged { reply, due_at });
+                self.reaps.insert(pid, Asked { reply, due_at });
                 self.waiting.push_back(Packet::new(&Order::Reap { reap: pid }));
             }
             TemplateCommand::Learn(names) => {
@@ -337,7 +331,7 @@ impl Actor {
 
     /// Workers that nobody waits for any more.
     fn unwanted(&mut self) -> Vec<u32> {
-        let unwanted = |(pid, reap): (u32, Acknowledged)| reap.reply.is_closed().then_some(pid);
+        let unwanted = |(pid, reap): (u32, Asked<Option<i32>>)| reap.reply.is_closed().then_some(pid);
         self.reaps.drain().filter_map(unwanted).collect()
     }
 

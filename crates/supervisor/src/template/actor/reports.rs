@@ -82,7 +82,7 @@ impl Actor {
     async fn refused(&mut self, refused: Refused) {
         self.importing = None;
         let Refused { refused: module, learned, reason, tainted, lasting } = refused;
-        self.life.templates.book().refuse(&self.life.key, &module, &reason, tainted || lasting);
+        self.life.templates.book().refuse(&self.life.key, &module, &reason, lasting);
         if tainted {
             // Its workers go on; the next are forked from another.
             self.retired = true;
