@@ -1,6 +1,6 @@
 //! What a tree means for what may be imported before its hooks run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::BuildBackend;
@@ -64,7 +64,12 @@ impl Walk {
     const MOST_ENTRIES: usize = 5000;
 
     fn through(mut self, mut folders: Vec<PathBuf>) -> Offered {
+        // `src` is named, and found in the root.
+        let mut seen = HashSet::new();
         while let Some(folder) = folders.pop() {
+            if !seen.insert(folder.components().collect::<PathBuf>()) {
+                continue;
+            }
             let contents = FolderContents::read(&folder);
             self.entries += contents.entries;
             if self.entries > Self::MOST_ENTRIES {
