@@ -20,6 +20,7 @@ USAGE = """\
 usage: hookd [--json] [--isolation hook|none] [--control] [--report-imports]
              [--kill-detached] [--capture-dir DIR] [TREE]
        hookd --template FD
+       hookd --guard PROGRAM [ARGUMENT...]
 
 Runs the build hooks of the source tree TREE (the current folder if not given)
 as asked for on standard input, and answers on standard output.
@@ -35,6 +36,8 @@ as asked for on standard input, and answers on standard output.
   --capture-dir DIR   where the files with the hooks' output are made
                       (the platform's temporary folder if not given)
   --template FD       fork workers, as asked for on the socket that is open as FD
+  --guard PROGRAM ... run that program; kill it, with all that it started, at the end
+                      of standard input, and what it leaves behind at its own end
   --version           show the version
   --help              show this text
 """
@@ -50,6 +53,7 @@ class Options:
     __slots__ = (
         "capture_folder",
         "control",
+        "guarded",
         "isolation",
         "json",
         "kill_detached",
@@ -68,6 +72,8 @@ class Options:
         self.kill_detached = False
         self.capture_folder: Optional[str] = None
         self.template: Optional[int] = None
+        self.guarded: List[str] = []
+        """The program to guard, and its arguments."""
         self.tree = ""
 
 
@@ -86,6 +92,12 @@ def parse(arguments: List[str]) -> Options:
     ``--help`` and ``--version`` print and leave.
     """
     options = Options()
+    if arguments and arguments[0] == "--guard":
+        # What follows are not our options.
+        options.guarded = arguments[1:]
+        if not options.guarded:
+            raise UsageError("--guard needs a value")
+        return options
     trees: List[str] = []
     waiting = list(arguments)
     while waiting:

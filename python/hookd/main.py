@@ -23,8 +23,13 @@ EXIT_USAGE = 2
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """Be a worker on the standard descriptors, or a template, as the command line asks."""
+    """Be a worker on the standard descriptors, or a template, or a guard, as the command line asks."""
     options = _parse(arguments)
+    if options.guarded:
+        # Only now, as below.
+        from hookd.guard import guard
+
+        guard(options.guarded)
     _make_path_absolute()
     if options.template is not None:
         _be_template(options.template)
@@ -62,6 +67,8 @@ def _become_worker(arguments: List[str]) -> NoReturn:
     options = _parse(arguments)
     if options.template is not None:
         _leave_with_usage_error("--template: a template cannot be forked from another")
+    if options.guarded:
+        _leave_with_usage_error("--guard: a template forks workers only")
     _enter_tree(options)
     multiprocessing: Any = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None:

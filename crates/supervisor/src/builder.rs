@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::auxiliary::Programs;
 use crate::dispatch::{Dispatcher, Inboxes};
 use crate::environment::{InterpreterError, Interpreters};
 use crate::event::{Event, Observer};
@@ -240,7 +241,9 @@ impl Builder {
         };
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
         let interpreters = Interpreters::new(self.check_freshness);
-        self.check_interpreter(&spawner, &interpreters).await?;
+        let python = self.check_interpreter(&spawner, &interpreters).await?;
+        let guard = (python, program.path().to_owned());
+        let programs = Programs::new(spawner.clone(), guard, self.limits.grace_period);
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));
         let templates = Templates::new(self.template_settings(&program, &variables), spawner.clone(), notices);
@@ -263,7 +266,7 @@ impl Builder {
             templates,
             reports,
         };
-        Ok(self.launch(context, report_inbox, notice_inbox))
+        Ok(self.launch(context, programs, report_inbox, notice_inbox))
     }
 
     fn template_settings(
@@ -302,15 +305,16 @@ impl Builder {
         }
     }
 
-    async fn check_interpreter(&self, spawner: &Spawner, interpreters: &Interpreters) -> Result<(), StartError> {
+    async fn check_interpreter(&self, spawner: &Spawner, interpreters: &Interpreters) -> Result<PathBuf, StartError> {
         let timeout = self.limits.startup_timeout.get();
         let answer = interpreters.get(spawner, &self.python, timeout).await;
-        answer.map(drop).map_err(StartError::Interpreter)
+        answer.map(|known| known.interpreter.executable.clone()).map_err(StartError::Interpreter)
     }
 
     fn launch(
         self,
         context: WorkerContext,
+        programs: Programs,
         reports: async_channel::Receiver<WorkerReport>,
         notices: async_channel::Receiver<Event>,
     ) -> Supervisor {
@@ -321,6 +325,9 @@ impl Builder {
         let (finished, is_finished) = watch::channel(false);
         let inboxes = Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports, notices };
         let templates = context.templates.clone();
+        let interpreters = context.interpreters.clone();
+        let default_python = self.python.clone();
+        let startup_timeout = self.limits.startup_timeout.get();
         let locks = lock_folder(&self.cache_folder);
         let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, finished);
         tokio::spawn(dispatcher.run());
@@ -332,6 +339,10 @@ impl Builder {
             next_id: AtomicU64::new(1),
             finished: is_finished,
             templates,
+            programs,
+            interpreters,
+            default_python,
+            startup_timeout,
         };
         Supervisor { shared: Arc::new(shared) }
     }

@@ -66,6 +66,7 @@
 //! `waitpid(-1)` in a process that uses this library: it would take away the
 //! workers' exits.
 
+mod auxiliary;
 mod builder;
 mod dispatch;
 mod environment;
@@ -83,6 +84,7 @@ mod ticket;
 mod tree;
 mod worker;
 
+pub use auxiliary::{ProgramError, ProgramOutput};
 pub use builder::{Builder, StartError};
 pub use environment::{Interpreter, InterpreterError};
 pub use error::{ErrorKind, ExitReason, HookError};

@@ -1,6 +1,6 @@
 //! The handle of a supervisor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,8 +9,10 @@ use hookd_protocol::Hook;
 use nix::sys::signal::Signal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
+use crate::auxiliary::{ProgramError, ProgramOutput, Programs};
 use crate::builder::Builder;
 use crate::dispatch::message::{Command, Delivery, Submission};
+use crate::environment::{Interpreter, InterpreterError, Interpreters};
 use crate::error::{ErrorKind, HookError};
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, Timing};
@@ -75,6 +77,10 @@ pub(crate) struct Shared {
     pub next_id: AtomicU64,
     pub finished: watch::Receiver<bool>,
     pub templates: Templates,
+    pub programs: Programs,
+    pub interpreters: Interpreters,
+    pub default_python: PathBuf,
+    pub startup_timeout: Duration,
 }
 
 impl Supervisor {
@@ -148,6 +154,34 @@ impl Supervisor {
         }
     }
 
+    /// Asks an interpreter, a path or a name on PATH, who it is; without one,
+    /// the interpreter of requests that name none. The answer is remembered
+    /// until the interpreter's environment changes.
+    ///
+    /// # Errors
+    /// [`InterpreterError`].
+    pub async fn interpreter(&self, python: Option<&Path>) -> Result<Interpreter, Arc<InterpreterError>> {
+        let python = python.unwrap_or(&self.shared.default_python);
+        let (spawner, timeout) = (&self.shared.programs.spawner, self.shared.startup_timeout);
+        let known = self.shared.interpreters.get(spawner, python, timeout).await?;
+        Ok(known.interpreter.clone())
+    }
+
+    /// Runs a program to its end, with nothing to read and what it writes
+    /// returned. Its settings of the standard streams are not looked at.
+    ///
+    /// What it starts ends with it. When the future is dropped, or the
+    /// supervisor ends, or this process dies, the program is killed with all
+    /// its descendants. [`Supervisor::interrupt`] sends it the signal and gives
+    /// it the grace period; [`Supervisor::drain`] waits for it. A program that
+    /// does not exist exits with code 127 and says so.
+    ///
+    /// # Errors
+    /// [`ProgramError`]: it could not be started, or was ended by us.
+    pub async fn run_program(&self, command: std::process::Command) -> Result<ProgramOutput, ProgramError> {
+        self.shared.programs.run(command).await
+    }
+
     /// Waits until the templates have imported what hooks imported so far, so
     /// that the next hooks find it ready. No hook needs that; comparisons and
     /// measurements do.
@@ -186,12 +220,14 @@ impl Supervisor {
             EndSignal::Interrupt => Signal::SIGINT,
             EndSignal::Terminate => Signal::SIGTERM,
         };
+        self.shared.programs.interrupt(signal);
         self.command(Command::Interrupt(signal)).await;
     }
 
     /// Ends everything now.
     pub async fn terminate(&self) {
         self.shared.places.close();
+        self.shared.programs.terminate();
         self.command(Command::Terminate).await;
     }
 
@@ -199,15 +235,18 @@ impl Supervisor {
     /// process of the supervisor is left.
     pub async fn drain(&self) {
         self.shared.places.close();
+        self.shared.programs.drain();
         self.command(Command::Drain).await;
         self.finished().await;
     }
 
-    /// Waits until the supervisor has ended, for whatever reason.
+    /// Waits until the supervisor has ended, for whatever reason, and the
+    /// programs that it ran.
     pub async fn finished(&self) {
         let mut finished = self.shared.finished.clone();
         // The sender is dropped by a dispatcher that has ended.
         let _ = finished.wait_for(|finished| *finished).await;
+        self.shared.programs.finished().await;
     }
 
     async fn command(&self, command: Command) {

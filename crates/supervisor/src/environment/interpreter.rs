@@ -1,5 +1,6 @@
 //! What is known of an interpreter, and the environment that it runs in.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,6 +24,9 @@ pub struct Interpreter {
     pub base_prefix: PathBuf,
     /// Where the environment's programs are.
     pub scripts: PathBuf,
+    /// The values of environment markers (PEP 508) by their names.
+    #[serde(default)]
+    pub markers: BTreeMap<String, String>,
     /// The folders of the standard library and of the environment's own
     /// packages. Modules from elsewhere (`PYTHONPATH`, what a `.pth` file adds)
     /// are never preloaded unasked.

@@ -81,6 +81,24 @@ impl InterpreterError {
 /// old. The mark tells the answer from what `sitecustomize` may print.
 const QUESTION: &str = r#"
 import json, os, sys, sysconfig
+def full_version(info):
+    kind = "" if info.releaselevel == "final" else info.releaselevel[0] + str(info.serial)
+    return "%d.%d.%d%s" % (info.major, info.minor, info.micro, kind)
+implementation = getattr(sys, "implementation", None)
+implementation_name = getattr(implementation, "name", "unknown")
+names = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalVM"}
+system = os.uname()
+# PEP 508, without importing `platform`.
+markers = {
+    "implementation_name": implementation_name,
+    "implementation_version": full_version(getattr(implementation, "version", sys.version_info)),
+    "os_name": os.name, "sys_platform": sys.platform,
+    "platform_machine": system[4], "platform_release": system[2],
+    "platform_system": system[0], "platform_version": system[3],
+    "platform_python_implementation": names.get(implementation_name, implementation_name),
+    "python_full_version": full_version(sys.version_info),
+    "python_version": "%d.%d" % tuple(sys.version_info[:2]),
+}
 paths = sysconfig.get_paths()
 site = sys.modules.get("site")
 site_folders = list(site.getsitepackages()) if hasattr(site, "getsitepackages") else []
@@ -96,7 +114,7 @@ for module in list(sys.modules.values()):
         startup_files.append(file)
 answer = {
     "executable": sys.executable, "version": list(sys.version_info[:3]),
-    "implementation": getattr(getattr(sys, "implementation", None), "name", "unknown"),
+    "implementation": implementation_name, "markers": markers,
     "prefix": sys.prefix, "base_prefix": getattr(sys, "base_prefix", sys.prefix),
     "scripts": paths["scripts"],
     "module_folders": sorted(set(library + packages)), "site_folders": sorted(set(packages)),
@@ -122,7 +140,7 @@ type Cell = Arc<OnceCell<Answer>>;
 
 /// The interpreters that have answered. Whoever asks for one that is being
 /// asked waits for the same answer.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Interpreters {
     /// Locked for a look-up only, never across a wait.
     cells: Arc<Mutex<HashMap<PathBuf, Cell>>>,
@@ -283,6 +301,9 @@ mod tests {
         let interpreter = &get(Path::new("python3")).await.unwrap().interpreter;
         assert!(interpreter.executable.is_absolute());
         assert!(interpreter.version >= (3, 7, 0));
+        let (major, minor, _) = interpreter.version;
+        assert_eq!(interpreter.markers["python_version"], format!("{major}.{minor}"));
+        assert_eq!(interpreter.markers.len(), 11);
     }
 
     #[tokio::test]

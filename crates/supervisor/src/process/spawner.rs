@@ -46,7 +46,7 @@ enum Order {
 }
 
 /// The way to the thread; the thread ends when the last one is dropped.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spawner {
     orders: async_channel::Sender<Order>,
 }

@@ -1,0 +1,159 @@
+//! Programs that are run to their end beside the hooks, such as installers.
+//!
+//! Each runs under a guard, `hookd --guard`, which adopts what the program
+//! starts and kills all of it at the program's end, at the end of our interest,
+//! and at our own: the guard's standard input is a pipe that only this process
+//! holds open.
+
+mod run;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use tokio::sync::{oneshot, watch};
+
+use crate::error::ExitReason;
+use crate::limits::Timeout;
+use crate::process::Spawner;
+
+/// What a program that has ended leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProgramOutput {
+    /// How it ended.
+    pub exit: ExitReason,
+    /// What it wrote to standard output: the last MiB.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error: the last MiB.
+    pub stderr: Vec<u8>,
+}
+
+impl ProgramOutput {
+    /// Whether it exited with code 0.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.exit == ExitReason::ExitCode(0)
+    }
+}
+
+/// Why a program has no output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The system could not start the program that guards it.
+    #[error("{program} cannot be started: {source}")]
+    NotStarted {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The supervisor was told to end, or ends.
+    #[error("the supervisor was ended")]
+    Interrupted,
+}
+
+/// What becomes of the programs that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No other may be started.
+    Draining,
+    /// They get this signal and the grace period.
+    Interrupted(Signal),
+    /// They are killed.
+    Terminated,
+}
+
+/// Starts the programs of one supervisor and knows which still run.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub spawner: Spawner,
+    /// The interpreter and the folder of hookd.
+    pub guard: (PathBuf, PathBuf),
+    pub grace_period: Option<Timeout>,
+    phase: watch::Sender<Phase>,
+    /// Each program's task holds a receiver: it ends when all are dropped.
+    running: watch::Sender<()>,
+}
+
+impl Programs {
+    pub fn new(spawner: Spawner, guard: (PathBuf, PathBuf), grace_period: Option<Timeout>) -> Self {
+        Self { spawner, guard, grace_period, phase: watch::Sender::new(Phase::Open), running: watch::Sender::new(()) }
+    }
+
+    /// Runs the program to its end. When the future is dropped, the program is
+    /// killed, with all that it started; [`Programs::finished`] waits for that.
+    pub async fn run(&self, command: Command) -> Result<ProgramOutput, ProgramError> {
+        let phase = self.phase.subscribe();
+        let is_running = self.running.subscribe();
+        if *phase.borrow() != Phase::Open {
+            return Err(ProgramError::Interrupted);
+        }
+        let (reply, answer) = oneshot::channel();
+        let guarded = self.guarded(&command);
+        let program = PathBuf::from(command.get_program());
+        let (spawner, grace_period) = (self.spawner.clone(), self.grace_period);
+        tokio::spawn(async move {
+            let run = run::Run { spawner, grace_period, phase, reply };
+            run.finish(guarded, program).await;
+            drop(is_running);
+        });
+        // A task that is gone without an answer went with its runtime.
+        answer.await.unwrap_or(Err(ProgramError::Interrupted))
+    }
+
+    fn guarded(&self, command: &Command) -> Command {
+        let (python, hookd) = &self.guard;
+        let mut guarded = Command::new(python);
+        // Isolated, without `site`: it imports nothing but hookd. The program
+        // inherits the variables all the same.
+        guarded.args(["-I", "-S"]).arg(hookd).arg("--guard").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => guarded.env(name, value),
+                None => guarded.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            guarded.current_dir(folder);
+        }
+        guarded.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        guarded
+    }
+
+    /// Starts no others; those that run are waited for.
+    pub fn drain(&self) {
+        self.enter(Phase::Draining);
+    }
+
+    pub fn interrupt(&self, signal: Signal) {
+        self.enter(Phase::Interrupted(signal));
+    }
+
+    pub fn terminate(&self) {
+        self.enter(Phase::Terminated);
+    }
+
+    /// An end goes on as it began, unless it is hurried.
+    fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let goes_on = match (*phase, next) {
+                (Phase::Open, _) | (_, Phase::Terminated) => true,
+                (Phase::Draining, next) => next != Phase::Draining,
+                (Phase::Interrupted(_) | Phase::Terminated, _) => false,
+            };
+            if goes_on {
+                *phase = next;
+            }
+            goes_on
+        });
+    }
+
+    /// Waits until none runs.
+    pub async fn finished(&self) {
+        self.running.closed().await;
+    }
+}
