@@ -1,0 +1,133 @@
+//! Why there is no build environment.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hookpool_supervisor::{ErrorKind, FolderError, HookError, InterpreterError};
+
+use super::installer::InstallerKind;
+
+/// Why there is no build environment. Nothing in it holds credentials.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvironmentError {
+    /// What is required is not a requirement of PEP 508.
+    #[error("{requirement:?} is not a requirement: {reason}")]
+    InvalidRequirement {
+        /// As it was written.
+        requirement: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The interpreter cannot be used.
+    #[error("{0}")]
+    Interpreter(Arc<InterpreterError>),
+    /// There is nothing to install with.
+    #[error("{reason}")]
+    NoInstaller {
+        /// What was looked for, and where.
+        reason: String,
+    },
+    /// The interpreter could not make an environment.
+    #[error("{python} could not make a virtual environment: {words}")]
+    NotMade {
+        /// The interpreter.
+        python: PathBuf,
+        /// Its own words.
+        words: String,
+    },
+    /// The installer failed.
+    #[error("{installer} could not install {}: {words}", Listed(.requirements))]
+    Installer {
+        /// Which one.
+        installer: InstallerKind,
+        /// What it was to install.
+        requirements: Vec<String>,
+        /// Its own words, or the end of them.
+        words: String,
+        /// Whether it was kept from the network.
+        offline: bool,
+    },
+    /// A folder cannot be trusted or used.
+    #[error("{0}")]
+    Folder(Arc<FolderError>),
+    /// The system says no.
+    #[error("cannot {action} {path}: {source}")]
+    System {
+        /// What was to be done.
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The supervisor ends.
+    #[error("the supervisor was ended while the environment was made")]
+    Interrupted,
+}
+
+impl EnvironmentError {
+    pub(super) fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::System { action, path, source: Arc::new(source) }
+    }
+
+    /// What might help. Never part of the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::InvalidRequirement { .. } => {
+                Some("requirements are written as PEP 508 says, for example `setuptools>=61`".into())
+            }
+            Self::Installer { offline: true, .. } => {
+                Some("the network is not used: what is not in the installer's cache must be in --find-links".into())
+            }
+            Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter that --python names".into()),
+            Self::NotMade { .. } => Some("the interpreter needs the module `venv` of the standard library".into()),
+            Self::Folder(_) | Self::System { .. } => Some("--cache-dir names another folder".into()),
+            Self::Interpreter(_) | Self::Installer { .. } | Self::Interrupted => None,
+        }
+    }
+
+    /// As the answer to a request that needs the environment.
+    #[must_use]
+    pub fn to_hook_error(&self) -> HookError {
+        let kind = match self {
+            Self::InvalidRequirement { .. } => ErrorKind::InvalidPyproject,
+            Self::Interrupted => ErrorKind::Interrupted,
+            _ => ErrorKind::EnvironmentFailed,
+        };
+        let error = HookError::new(kind, self.to_string());
+        match self.hint() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl From<EnvironmentError> for HookError {
+    fn from(error: EnvironmentError) -> Self {
+        error.to_hook_error()
+    }
+}
+
+impl From<FolderError> for EnvironmentError {
+    fn from(error: FolderError) -> Self {
+        Self::Folder(Arc::new(error))
+    }
+}
+
+/// Requirements in a sentence.
+struct Listed<'a>(&'a [String]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, requirement) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            write!(formatter, "{separator}`{requirement}`")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! What happens with build environments, as values that observers see.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::installer::InstallerKind;
+
+/// Something that happened. Nothing in it holds credentials.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
+pub enum EnvironmentEvent {
+    /// Another process makes an environment for this list; it is waited for.
+    Awaited { requirements: Vec<String> },
+    /// An environment is being made.
+    Making { requirements: Vec<String>, installer: InstallerKind },
+    /// An environment was made. It is thrown away if [`Reused`](Self::Reused)
+    /// with another folder follows: one with the same content was there.
+    Made { folder: PathBuf, requirements: Vec<String>, after: Duration },
+    /// One that was there is used.
+    Reused { folder: PathBuf, requirements: Vec<String> },
+    /// An environment that was there is not used any more.
+    Discarded { folder: PathBuf, reason: String },
+    /// The installer failed, so that an earlier answer was used, older than a
+    /// day as it is.
+    StaleAnswerUsed { folder: PathBuf, requirements: Vec<String>, reason: String },
+    /// What an earlier run has not completed was removed.
+    LeftoversRemoved { count: usize },
+}

@@ -1,0 +1,112 @@
+//! An environment that is in use.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::contents::Distribution;
+use super::error::EnvironmentError;
+use super::installer::python_of;
+use super::lock::FileLock;
+use super::manifest::Manifest;
+use super::seal::Seal;
+
+/// A build environment. Nobody removes it while a clone of this is held, by any
+/// process.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    pub(super) held: Arc<Held>,
+    pub(super) interpreter: PathBuf,
+    pub(super) requires: Arc<[String]>,
+}
+
+impl Environment {
+    /// Its interpreter.
+    #[must_use]
+    pub fn python(&self) -> &Path {
+        &self.held.python
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.held.manifest.folder
+    }
+
+    /// The same for the same distributions and interpreter.
+    #[must_use]
+    pub fn content_id(&self) -> &str {
+        &self.held.manifest.content_id
+    }
+
+    /// What is installed, in order of the names.
+    #[must_use]
+    pub fn installed(&self) -> &[Distribution] {
+        &self.held.manifest.installed
+    }
+
+    /// The list that it was asked for with.
+    #[must_use]
+    pub fn requires(&self) -> &[String] {
+        &self.requires
+    }
+
+    /// Whether it was made by this process.
+    #[must_use]
+    pub fn was_made(&self) -> bool {
+        self.held.made_here
+    }
+
+    /// What differs from how it was made, as paths within its folder; nothing
+    /// where its seal holds.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::System`].
+    pub async fn inspect_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let held = self.held.clone();
+        super::shelf::on_thread(move || held.differences()).await
+    }
+}
+
+/// What all clones, and all lists that lead to the same environment, have in
+/// common.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub name: String,
+    pub python: PathBuf,
+    pub manifest: Manifest,
+    pub lock: FileLock,
+    pub made_here: bool,
+    /// It must not be used for anything new.
+    discarded: AtomicBool,
+}
+
+impl Held {
+    pub fn new(name: String, manifest: Manifest, lock: FileLock, made_here: bool) -> Self {
+        lock.touch();
+        let python = python_of(&manifest.folder);
+        Self { name, python, manifest, lock, made_here, discarded: AtomicBool::new(false) }
+    }
+
+    pub fn is_discarded(&self) -> bool {
+        self.discarded.load(Ordering::Acquire)
+    }
+
+    /// Whether it was not discarded before.
+    pub fn discard(&self) -> bool {
+        !self.discarded.swap(true, Ordering::AcqRel)
+    }
+
+    /// Blocks, as looking at files does.
+    pub fn differences(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let folder = &self.manifest.folder;
+        let now = Seal::of(folder).map_err(EnvironmentError::system("look at", folder))?;
+        Ok(self.manifest.seal.differences(&now))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.lock.touch();
+    }
+}

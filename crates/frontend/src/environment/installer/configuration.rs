@@ -1,0 +1,84 @@
+//! What an installer's answer depends on beside the list.
+
+use std::path::{Path, PathBuf};
+
+use super::{InstallerKind, variables};
+use crate::environment::contents::digest;
+use crate::environment::error::EnvironmentError;
+use crate::environment::settings::EnvironmentSettings;
+
+/// Whether the user's variables keep the installers from the network.
+pub(crate) fn asks_no_index() -> bool {
+    variables::says_yes("UV_OFFLINE") || variables::says_yes("PIP_NO_INDEX")
+}
+
+/// A digest of index options, constraints, the installers' variables and their
+/// configuration files. Of credentials in them nothing can be read out of it.
+///
+/// Blocks, as reading files does.
+pub(crate) fn fingerprint(
+    settings: &EnvironmentSettings,
+    installer: InstallerKind,
+) -> Result<String, EnvironmentError> {
+    let mut texts = vec![installer.to_string()];
+    let index = &settings.index;
+    texts.extend(["index".into(), index.index_url.clone().unwrap_or_default(), index.no_index.to_string()]);
+    texts.push("extra".into());
+    texts.extend(index.extra_index_urls.iter().cloned());
+    texts.push("links".into());
+    texts.extend(index.find_links.iter().cloned());
+    texts.push("constraints".into());
+    for file in &settings.build_constraints {
+        let content = std::fs::read(file).map_err(EnvironmentError::system("read the constraints", file))?;
+        texts.push(String::from_utf8_lossy(&content).into_owned());
+    }
+    texts.push("variables".into());
+    texts.extend(variables::of_installers().into_iter().flat_map(|(name, value)| [name, value]));
+    texts.push("files".into());
+    for file in configuration_files() {
+        if let Ok(content) = std::fs::read(&file) {
+            texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
+        }
+    }
+    // Relative places in all of them are relative to it.
+    texts.push(std::env::current_dir().unwrap_or_default().display().to_string());
+    Ok(digest(texts.iter().map(String::as_str)))
+}
+
+/// Where pip and uv look for their settings, as far as they may be.
+fn configuration_files() -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let mut files: Vec<PathBuf> = ["PIP_CONFIG_FILE", "UV_CONFIG_FILE"].into_iter().filter_map(variable).collect();
+    let home = variable("HOME");
+    let in_home = |rest: &str| home.as_deref().map(|home| home.join(rest));
+    let user = variable("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
+    let system = std::env::var_os("XDG_CONFIG_DIRS").filter(|value| !value.is_empty()).unwrap_or("/etc/xdg".into());
+    let mut folders: Vec<PathBuf> = user.into_iter().chain(std::env::split_paths(&system)).collect();
+    folders.extend(in_home("Library/Application Support"));
+    folders.push("/Library/Application Support".into());
+    for folder in folders {
+        files.extend([folder.join("pip/pip.conf"), folder.join("uv/uv.toml")]);
+    }
+    files.extend(in_home(".pip/pip.conf"));
+    files.extend(["/etc/pip.conf".into(), "/etc/uv/uv.toml".into()]);
+    files.extend(project_file());
+    files
+}
+
+/// uv reads the nearest `uv.toml`, or `[tool.uv]` in `pyproject.toml`, above
+/// the working directory too.
+fn project_file() -> Option<PathBuf> {
+    let folder = std::env::current_dir().ok()?;
+    folder.ancestors().find_map(|folder| {
+        let own = folder.join("uv.toml");
+        if own.is_file() {
+            return Some(own);
+        }
+        let project = folder.join("pyproject.toml");
+        has_uv_table(&project).then_some(project)
+    })
+}
+
+fn has_uv_table(project: &Path) -> bool {
+    std::fs::read_to_string(project).is_ok_and(|text| text.contains("[tool.uv"))
+}

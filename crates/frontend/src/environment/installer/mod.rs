@@ -1,0 +1,180 @@
+//! The programs that install: found, started, and their failures told.
+
+mod configuration;
+mod pip;
+mod uv;
+mod variables;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hookpool_supervisor::{Interpreter, ProgramError, ProgramOutput, Supervisor};
+use serde::{Deserialize, Serialize};
+
+pub(super) use self::configuration::{asks_no_index, fingerprint};
+use super::error::EnvironmentError;
+use super::redact::redact;
+use super::settings::{EnvironmentSettings, InstallerChoice};
+
+/// A program that installs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstallerKind {
+    /// uv.
+    Uv,
+    /// pip.
+    Pip,
+}
+
+impl fmt::Display for InstallerKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Uv => "uv",
+            Self::Pip => "pip",
+        })
+    }
+}
+
+/// The installer of a run.
+#[derive(Clone, Debug)]
+pub(super) enum Installer {
+    /// This program.
+    Uv(PathBuf),
+    /// The one that comes with the interpreter.
+    Pip,
+}
+
+impl Installer {
+    pub fn find(choice: InstallerChoice) -> Result<Self, EnvironmentError> {
+        match (choice, uv::find()) {
+            (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(Self::Pip),
+            (InstallerChoice::Uv | InstallerChoice::Auto, Some(program)) => Ok(Self::Uv(program)),
+            (InstallerChoice::Uv, None) => Err(EnvironmentError::NoInstaller {
+                reason: "uv is not found: neither the variable UV nor PATH lead to it".into(),
+            }),
+        }
+    }
+
+    pub fn kind(&self) -> InstallerKind {
+        match self {
+            Self::Uv(_) => InstallerKind::Uv,
+            Self::Pip => InstallerKind::Pip,
+        }
+    }
+}
+
+/// An environment that is being made: where, from what, and how.
+pub(super) struct Making<'a> {
+    pub supervisor: &'a Supervisor,
+    pub settings: &'a EnvironmentSettings,
+    pub interpreter: &'a Interpreter,
+    pub folder: &'a Path,
+    /// Requirements as installers get them, and as people may see them.
+    pub requirements: &'a [String],
+    pub shown: &'a [String],
+}
+
+/// What the interpreter runs to make a virtual environment. `venv` itself, as
+/// uv's own has files beside what is installed. Says where a pip is.
+const MAKE: &str = r#"
+import glob, importlib.util, json, os, sys, sysconfig, venv
+venv.EnvBuilder(symlinks=True, with_pip=False).create(sys.argv[1])
+folders = [sysconfig.get_config_var("WHEEL_PKG_DIR")]
+try:
+    import ensurepip
+    folders.insert(0, os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"))
+except ImportError:
+    pass
+wheels = [wheel for folder in folders if folder for wheel in glob.glob(os.path.join(glob.escape(folder), "pip-*.whl"))]
+own = importlib.util.find_spec("pip") is not None
+sys.stdout.write("\nhookpool-environment " + json.dumps({"wheel": wheels[0] if wheels else None, "own": own}) + "\n")
+"#;
+const MARK: &str = "hookpool-environment ";
+
+/// The pips that an interpreter has.
+#[derive(Debug, Default, Deserialize)]
+struct Pips {
+    /// Its `ensurepip`'s.
+    wheel: Option<PathBuf>,
+    /// Whether one is installed beside it.
+    own: bool,
+}
+
+impl Making<'_> {
+    /// Makes the environment and installs into it.
+    pub async fn run(&self, installer: &Installer) -> Result<(), EnvironmentError> {
+        let pips = self.make().await?;
+        if self.requirements.is_empty() {
+            return Ok(());
+        }
+        let command = match installer {
+            Installer::Uv(program) => uv::install(self, program),
+            Installer::Pip => pip::install(self, &pips)?,
+        };
+        let output = self.run_program(command).await?;
+        if output.is_success() {
+            return Ok(());
+        }
+        Err(EnvironmentError::Installer {
+            installer: installer.kind(),
+            requirements: self.shown.to_vec(),
+            words: words(&output),
+            offline: is_offline(self.settings),
+        })
+    }
+
+    async fn make(&self) -> Result<Pips, EnvironmentError> {
+        let mut command = Command::new(&self.interpreter.executable);
+        command.args(["-I", "-c", MAKE]).arg(self.folder);
+        variables::clean(&mut command);
+        let output = self.run_program(command).await?;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let answer = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK));
+        match answer.and_then(|answer| serde_json::from_str(answer).ok()) {
+            Some(pips) if output.is_success() => Ok(pips),
+            _ => Err(self.not_made(words(&output))),
+        }
+    }
+
+    async fn run_program(&self, command: Command) -> Result<ProgramOutput, EnvironmentError> {
+        self.supervisor.run_program(command).await.map_err(|error| match error {
+            ProgramError::Interrupted => EnvironmentError::Interrupted,
+            error => self.not_made(error.to_string()),
+        })
+    }
+
+    fn not_made(&self, words: String) -> EnvironmentError {
+        EnvironmentError::NotMade { python: self.interpreter.executable.clone(), words }
+    }
+
+    /// The interpreter of the new environment.
+    fn python(&self) -> PathBuf {
+        python_of(self.folder)
+    }
+}
+
+/// The interpreter of an environment.
+pub(super) fn python_of(environment: &Path) -> PathBuf {
+    environment.join("bin/python")
+}
+
+/// Whether the network is not to be used.
+pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
+    settings.offline || settings.index.no_index || asks_no_index()
+}
+
+/// The end of what a program said; of standard output where standard error is
+/// empty.
+fn words(output: &ProgramOutput) -> String {
+    const LINES: usize = 40;
+    let said = |stream: &[u8]| String::from_utf8_lossy(stream).trim().to_owned();
+    let stderr = said(&output.stderr);
+    let said = if stderr.is_empty() { said(&output.stdout) } else { stderr };
+    if said.is_empty() {
+        return format!("it {} without a word", output.exit);
+    }
+    let lines: Vec<&str> = said.lines().collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    redact(&last).into_owned()
+}

@@ -1,0 +1,56 @@
+//! uv.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Making, is_offline, variables};
+
+/// What the variable `UV` names (uv sets it for what it starts), or the first
+/// on PATH.
+pub(super) fn find() -> Option<PathBuf> {
+    let named = std::env::var_os("UV").map(PathBuf::from);
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&folders).map(|folder| folder.join("uv"));
+    let found = named.into_iter().chain(on_path).find(|path| is_program(path))?;
+    std::path::absolute(found).ok()
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+pub(super) fn install(making: &Making<'_>, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["pip", "install", "--no-progress", "--color", "never", "--python"]).arg(making.python());
+    // Copies: hard links would let a hook that writes to a file change uv's
+    // own cache.
+    command.args(["--link-mode", "copy", "--compile-bytecode", "--no-break-system-packages"]);
+    let settings = making.settings;
+    let index = &settings.index;
+    if is_offline(settings) {
+        command.arg("--offline");
+    }
+    if index.no_index {
+        command.arg("--no-index");
+    }
+    for place in &index.find_links {
+        command.arg("--find-links").arg(place);
+    }
+    for file in &settings.build_constraints {
+        // On what is installed here, and on what building that takes in turn.
+        command.arg("--constraints").arg(file).arg("--build-constraints").arg(file);
+    }
+    command.arg("--").args(making.requirements);
+    variables::clean(&mut command);
+    // Not as arguments, which everybody on the machine can read.
+    if let Some(url) = &index.index_url {
+        command.env("UV_DEFAULT_INDEX", url).env_remove("UV_INDEX_URL");
+    }
+    if !index.extra_index_urls.is_empty() {
+        let inherited = std::env::var("UV_EXTRA_INDEX_URL").ok();
+        let urls: Vec<&str> = index.extra_index_urls.iter().map(String::as_str).chain(inherited.as_deref()).collect();
+        command.env("UV_EXTRA_INDEX_URL", urls.join(" "));
+    }
+    command
+}

@@ -1,0 +1,80 @@
+//! Which variables of the user reach an installer.
+
+use std::process::Command;
+
+/// They would lead what is installed elsewhere, leave something out, hide what
+/// is said, or have the bytecode written otherwise.
+const REMOVED: [&str; 47] = [
+    "CONDA_DEFAULT_ENV",
+    "CONDA_PREFIX",
+    "PIP_ABI",
+    "PIP_BREAK_SYSTEM_PACKAGES",
+    "PIP_DRY_RUN",
+    "PIP_EDITABLE",
+    "PIP_GROUP",
+    "PIP_IMPLEMENTATION",
+    "PIP_NO_BUILD_ISOLATION",
+    "PIP_NO_COMPILE",
+    "PIP_NO_DEPS",
+    "PIP_NO_DEPENDENCIES",
+    "PIP_PLATFORM",
+    "PIP_PREFIX",
+    "PIP_PYTHON",
+    "PIP_PYTHON_VERSION",
+    "PIP_QUIET",
+    "PIP_REPORT",
+    "PIP_REQUIREMENT",
+    "PIP_REQUIRE_HASHES",
+    "PIP_REQUIRE_VIRTUALENV",
+    "PIP_ROOT",
+    "PIP_SRC",
+    "PIP_TARGET",
+    "PIP_USER",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
+    // It has Python write bytecode that is checked by content at each import.
+    "SOURCE_DATE_EPOCH",
+    "UV_BREAK_SYSTEM_PACKAGES",
+    "UV_COMPILE_BYTECODE",
+    "UV_LINK_MODE",
+    "UV_NO_BUILD_ISOLATION",
+    "UV_NO_MANAGED_PYTHON",
+    "UV_MANAGED_PYTHON",
+    "UV_PROJECT",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_PYTHON",
+    "UV_PYTHON_PREFERENCE",
+    "UV_REQUIRE_HASHES",
+    "UV_SYSTEM_PYTHON",
+    "UV_WORKING_DIR",
+    "UV_WORKING_DIRECTORY",
+    "VIRTUAL_ENV",
+];
+
+/// Gives `command` the variables of this process but for those.
+pub(super) fn clean(command: &mut Command) {
+    for name in REMOVED {
+        command.env_remove(name);
+    }
+}
+
+/// The variables by which a user tells pip and uv what to do, in order.
+pub(super) fn of_installers() -> Vec<(String, String)> {
+    let mut variables: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .filter(|(name, _)| name.starts_with("PIP_") || name.starts_with("UV_"))
+        .filter(|(name, _)| !REMOVED.contains(&name.as_str()))
+        .collect();
+    variables.sort_unstable();
+    variables
+}
+
+/// Whether a variable says yes.
+pub(super) fn says_yes(name: &str) -> bool {
+    std::env::var(name)
+        .is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on" | "t" | "y"))
+}

@@ -1,0 +1,161 @@
+//! Locks between processes: `flock(2)` on small files, which end with their
+//! process whatever ends that.
+//!
+//! A lock file may be removed by who holds it, so that whoever got a lock looks
+//! whether it is of the file that is there under the name.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::oneshot;
+
+/// A lock, until it is dropped.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    file: Flock<File>,
+}
+
+impl FileLock {
+    /// For use, with others. None where there is no such file, or somebody has
+    /// it for itself.
+    pub fn try_shared(path: &Path) -> io::Result<Option<Self>> {
+        let Some(file) = open(path, false)? else { return Ok(None) };
+        attempt(file, path, FlockArg::LockSharedNonblock)
+    }
+
+    /// For oneself. None where somebody else has it; the file is made.
+    pub fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
+        loop {
+            let Some(file) = open(path, true)? else { continue };
+            if let Some(lock) = attempt(file, path, FlockArg::LockExclusiveNonblock)? {
+                return Ok(Some(lock));
+            }
+            // Held by somebody, or removed between both steps.
+            if is_held(path)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// For oneself, after those that have it. Blocks the thread.
+    pub fn exclusive(path: &Path) -> io::Result<Self> {
+        loop {
+            let Some(mut file) = open(path, true)? else { continue };
+            let lock = loop {
+                match Flock::lock(file, FlockArg::LockExclusive) {
+                    Ok(lock) => break lock,
+                    Err((same, Errno::EINTR)) => file = same,
+                    Err((_, errno)) => return Err(errno.into()),
+                }
+            };
+            if is_current(&lock, path)? {
+                return Ok(Self { file: lock });
+            }
+        }
+    }
+
+    /// The same on a thread of its own. `flock` cannot be called off: when the
+    /// receiver is dropped, the thread gets the lock at last and lets go of it.
+    pub fn exclusive_later(path: PathBuf) -> oneshot::Receiver<io::Result<Self>> {
+        let (sender, receiver) = oneshot::channel();
+        // A thread that cannot be started drops the sender.
+        let _ = std::thread::Builder::new().name("hookpool-lock".into()).stack_size(64 * 1024).spawn(move || {
+            let _ = sender.send(Self::exclusive(&path));
+        });
+        receiver
+    }
+
+    /// Lets others use what was made. They may be faster, to use or to remove
+    /// it: false if it was removed.
+    pub fn share(&self, path: &Path) -> io::Result<bool> {
+        loop {
+            match self.file.relock(FlockArg::LockShared) {
+                Ok(()) => return is_current(&self.file, path),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Notes that it was used now: the file's time.
+    pub fn touch(&self) {
+        // Only cleaning up looks at it.
+        let _ = self.file.set_modified(SystemTime::now());
+    }
+}
+
+fn open(path: &Path, make: bool) -> io::Result<Option<File>> {
+    // Append: no content, and not truncated under somebody's lock.
+    match OpenOptions::new().create(make).append(true).mode(0o600).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !make => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn attempt(file: File, path: &Path, kind: FlockArg) -> io::Result<Option<FileLock>> {
+    match Flock::lock(file, kind) {
+        Ok(file) => Ok(is_current(&file, path)?.then_some(FileLock { file })),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+fn is_held(path: &Path) -> io::Result<bool> {
+    let Some(file) = open(path, false)? else { return Ok(false) };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+fn is_current(file: &File, path: &Path) -> io::Result<bool> {
+    let locked = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(there) => Ok((there.dev(), there.ino()) == (locked.dev(), locked.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_keep_removers_out_and_removed_locks_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(FileLock::try_shared(&path).unwrap().is_none());
+        let maker = FileLock::try_exclusive(&path).unwrap().unwrap();
+        assert!(FileLock::try_shared(&path).unwrap().is_none());
+        assert!(maker.share(&path).unwrap());
+        let user = FileLock::try_shared(&path).unwrap().unwrap();
+        assert!(FileLock::try_exclusive(&path).unwrap().is_none());
+        drop((maker, user));
+        let remover = FileLock::try_exclusive(&path).unwrap().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_current(&remover.file, &path).unwrap());
+        let other = FileLock::exclusive(&path).unwrap();
+        assert!(is_current(&other.file, &path).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_gets_the_lock_of_the_file_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let holder = FileLock::exclusive(&path).unwrap();
+        let mut waiter = FileLock::exclusive_later(path.clone());
+        assert!(waiter.try_recv().is_err());
+        std::fs::remove_file(&path).unwrap();
+        drop(holder);
+        let lock = waiter.await.unwrap().unwrap();
+        assert!(is_current(&lock.file, &path).unwrap());
+    }
+}

@@ -1,0 +1,109 @@
+//! An environment from its first file to its manifest.
+
+use std::path::PathBuf;
+
+use hookpool_supervisor::{Interpreter, Supervisor};
+
+use super::contents::{content_id, installed};
+use super::error::EnvironmentError;
+use super::handle::Held;
+use super::installer::{Installer, Making};
+use super::lock::FileLock;
+use super::manifest::{Manifest, now};
+use super::requirement::RequirementList;
+use super::seal::Seal;
+use super::settings::EnvironmentSettings;
+use super::shelf::on_thread;
+use super::store::{Store, random_name, remove_file, remove_folder, write_json};
+
+/// What an environment is made from.
+pub(super) struct Plan<'a> {
+    pub supervisor: &'a Supervisor,
+    pub settings: &'a EnvironmentSettings,
+    pub store: &'a Store,
+    pub installer: &'a Installer,
+    pub interpreter: &'a Interpreter,
+    pub identity: &'a str,
+    pub requirements: &'a RequirementList,
+}
+
+/// Makes it. Nobody else hears of it before it is complete; where this fails
+/// nothing is left, and where it is dropped a leftover.
+pub(super) async fn make(plan: &Plan<'_>) -> Result<Held, EnvironmentError> {
+    let draft = Draft::begin(plan.store.clone()).await?;
+    let shown = plan.requirements.shown();
+    let making = Making {
+        supervisor: plan.supervisor,
+        settings: plan.settings,
+        interpreter: plan.interpreter,
+        folder: &draft.folder,
+        requirements: plan.requirements.texts(),
+        shown: &shown,
+    };
+    match making.run(plan.installer).await {
+        Ok(()) => draft.complete(plan).await,
+        Err(error) => {
+            draft.remove().await;
+            Err(error)
+        }
+    }
+}
+
+/// An environment that is not complete. The lock keeps others from removing it.
+struct Draft {
+    store: Store,
+    name: String,
+    folder: PathBuf,
+    lock: FileLock,
+}
+
+impl Draft {
+    async fn begin(store: Store) -> Result<Self, EnvironmentError> {
+        on_thread(move || {
+            loop {
+                let name = random_name();
+                let (folder, path) = (store.environment(&name), store.environment_lock(&name));
+                let lock = FileLock::try_exclusive(&path).map_err(EnvironmentError::system("lock", &path))?;
+                if let Some(lock) = lock
+                    && !folder.exists()
+                {
+                    return Ok(Self { store, name, folder, lock });
+                }
+            }
+        })
+        .await
+    }
+
+    async fn complete(self, plan: &Plan<'_>) -> Result<Held, EnvironmentError> {
+        let identity = plan.identity.to_owned();
+        let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
+        on_thread(move || {
+            let Self { store, name, folder, lock } = self;
+            let installed =
+                installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
+            let seal = Seal::of(&folder).map_err(EnvironmentError::system("look at", &folder))?;
+            let content_id = content_id(&identity, &installed);
+            let manifest = Manifest { folder, content_id, installed, installer, made_at: now(), private, seal };
+            let path = store.manifest(&name);
+            write_json(&path, &manifest).map_err(EnvironmentError::system("write", &path))?;
+            let lock_path = store.environment_lock(&name);
+            if !lock.share(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))? {
+                // Somebody who removes all that is not in use came in between.
+                return Err(EnvironmentError::Interrupted);
+            }
+            Ok(Held::new(name, manifest, lock, true))
+        })
+        .await
+    }
+
+    async fn remove(self) {
+        let removed = on_thread(move || {
+            remove_folder(&self.folder).map_err(EnvironmentError::system("remove", &self.folder))?;
+            let lock = self.store.environment_lock(&self.name);
+            remove_file(&lock).map_err(EnvironmentError::system("remove", &lock))
+        });
+        if let Err(error) = removed.await {
+            tracing::debug!("what was not completed stays for the next run: {error}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What is known of an environment that is complete.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::contents::Distribution;
+use super::installer::InstallerKind;
+use super::seal::Seal;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// Where it was made. A cache folder that was moved has environments whose
+    /// scripts lead elsewhere.
+    pub folder: PathBuf,
+    pub content_id: String,
+    pub installed: Vec<Distribution>,
+    pub installer: InstallerKind,
+    /// Seconds since 1970.
+    pub made_at: u64,
+    /// Whether it is for the process that made it alone.
+    pub private: bool,
+    pub seal: Seal,
+}
+
+/// What a list of requirements resolved to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// The environment.
+    pub name: String,
+    /// Another environment with this content does as well.
+    pub content_id: String,
+    /// Seconds since 1970.
+    pub asked_at: u64,
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,87 @@
+//! Lists of requirements (PEP 508), before any installer sees them.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use hookpool_supervisor::Interpreter;
+use pep508_rs::pep440_rs::Version;
+use pep508_rs::{MarkerEnvironment, MarkerTree, Requirement, VerbatimUrl, VersionOrUrl};
+
+use super::contents::Distribution;
+use super::error::EnvironmentError;
+use super::redact::redact;
+
+/// The requirements of a list that apply to an interpreter: in order, each
+/// once, written one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RequirementList {
+    requirements: Vec<Requirement<VerbatimUrl>>,
+    texts: Vec<String>,
+}
+
+impl RequirementList {
+    pub fn parse(list: &[String], interpreter: &Interpreter) -> Result<Self, EnvironmentError> {
+        let markers = marker_environment(interpreter)?;
+        let mut sorted = BTreeMap::new();
+        for text in list {
+            let requirement = parse(text)?;
+            if !requirement.evaluate_markers(&markers, &[]) {
+                continue;
+            }
+            // It applies; nobody needs to ask again.
+            let requirement = Requirement { marker: MarkerTree::TRUE, ..requirement };
+            sorted.insert(requirement.to_string(), requirement);
+        }
+        let (texts, requirements) = sorted.into_iter().unzip();
+        Ok(Self { requirements, texts })
+    }
+
+    /// As an installer gets them. None can be taken for an option: a name
+    /// begins with a letter or digit.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    /// As people may see them.
+    pub fn shown(&self) -> Vec<String> {
+        self.texts.iter().map(|text| redact(text).into_owned()).collect()
+    }
+
+    /// Whether what it stands for may change under the same name: folders,
+    /// repositories, files at an address.
+    pub fn has_urls(&self) -> bool {
+        self.requirements.iter().any(|requirement| matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_))))
+    }
+
+    /// Whether all of it is installed. Extras may stand for anything, and
+    /// addresses for any content: those are never taken for installed.
+    pub fn is_satisfied_by(&self, installed: &[Distribution]) -> bool {
+        self.requirements.iter().all(|requirement| {
+            let name = requirement.name.to_string();
+            let found = installed.iter().find(|distribution| distribution.name == name);
+            let version = found.and_then(|distribution| Version::from_str(&distribution.version).ok());
+            match (&requirement.version_or_url, version) {
+                _ if !requirement.extras.is_empty() => false,
+                (None, version) => version.is_some(),
+                (Some(VersionOrUrl::VersionSpecifier(specifiers)), Some(version)) => specifiers.contains(&version),
+                (Some(_), _) => false,
+            }
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Requirement<VerbatimUrl>, EnvironmentError> {
+    Requirement::from_str(text.trim()).map_err(|error| EnvironmentError::InvalidRequirement {
+        requirement: redact(text).into_owned(),
+        // The text is told once more below it, with a mark where it fails.
+        reason: redact(&error.message.to_string()).into_owned(),
+    })
+}
+
+fn marker_environment(interpreter: &Interpreter) -> Result<MarkerEnvironment, EnvironmentError> {
+    let values = serde_json::to_value(&interpreter.markers).and_then(serde_json::from_value);
+    values.map_err(|error| EnvironmentError::NotMade {
+        python: interpreter.executable.clone(),
+        words: format!("its environment markers are not those of PEP 508: {error}"),
+    })
+}

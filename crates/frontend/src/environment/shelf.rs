@@ -1,0 +1,194 @@
+//! Environments put on the shelf, taken from it, and thrown away. Everything
+//! here blocks, as files do.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::error::EnvironmentError;
+use super::event::EnvironmentEvent;
+use super::handle::Held;
+use super::lock::FileLock;
+use super::manifest::{Answer, Manifest, now};
+use super::store::{Store, is_name, read_json, remove_file, remove_folder, write_json, write_whole};
+
+/// Somebody who is told what happens.
+pub(super) type Observer = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;
+
+pub(super) struct Shelf {
+    pub store: Store,
+    pub observer: Observer,
+    /// What this process uses, by name: one lock each, one look at each seal.
+    in_use: Mutex<HashMap<String, Weak<Held>>>,
+}
+
+/// Runs what blocks where it may.
+pub(super) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EnvironmentError> + Send + 'static,
+) -> Result<T, EnvironmentError> {
+    // A panic goes on here; there is no cancellation but at the runtime's end.
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(EnvironmentError::Interrupted),
+    }
+}
+
+impl Shelf {
+    pub fn new(store: Store, observer: Observer) -> Self {
+        Self { store, observer, in_use: Mutex::default() }
+    }
+
+    /// The environment that a list resolved to, if that was asked since
+    /// `not_before` (seconds since 1970) and it is still as it was made.
+    pub fn known(&self, key: &str, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
+        let Some(answer) = read_json::<Answer>(&self.store.answer(key)) else { return Ok(None) };
+        if answer.asked_at < not_before {
+            return Ok(None);
+        }
+        match self.take(&answer.name)? {
+            Some(held) => Ok(Some(held)),
+            None => self.with_content(&answer.content_id),
+        }
+    }
+
+    fn with_content(&self, content_id: &str) -> Result<Option<Arc<Held>>, EnvironmentError> {
+        if !is_name(content_id) {
+            return Ok(None);
+        }
+        match std::fs::read_to_string(self.store.content(content_id)) {
+            Ok(name) => self.take(&name),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Takes an environment for use, if it is there, complete and unchanged.
+    fn take(&self, name: &str) -> Result<Option<Arc<Held>>, EnvironmentError> {
+        if !is_name(name) {
+            return Ok(None);
+        }
+        if let Some(held) = self.in_use().get(name).and_then(Weak::upgrade) {
+            return Ok((!held.is_discarded()).then_some(held));
+        }
+        let lock_path = self.store.environment_lock(name);
+        let lock = FileLock::try_shared(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+        let Some(lock) = lock else { return Ok(None) };
+        let Some(manifest) = read_json::<Manifest>(&self.store.manifest(name)) else { return Ok(None) };
+        if manifest.private {
+            return Ok(None);
+        }
+        let moved = manifest.folder != self.store.environment(name);
+        let held = Arc::new(Held::new(name.to_owned(), manifest, lock, false));
+        let reason = if moved { Some("its folder was moved".to_owned()) } else { changed(&held.differences()?) };
+        if let Some(reason) = reason {
+            self.discard(&held, reason)?;
+            return Ok(None);
+        }
+        Ok(Some(self.remember(held)))
+    }
+
+    /// Of two that took the same at once, the first counts.
+    fn remember(&self, held: Arc<Held>) -> Arc<Held> {
+        let mut in_use = self.in_use();
+        if let Some(first) = in_use.get(&held.name).and_then(Weak::upgrade) {
+            return first;
+        }
+        in_use.retain(|_, held| held.strong_count() > 0);
+        in_use.insert(held.name.clone(), Arc::downgrade(&held));
+        held
+    }
+
+    /// Puts an environment that is complete on the shelf, or throws it away for
+    /// one with the same content that is there. Says which one counts.
+    pub fn put(&self, made: Held, key: &str) -> Result<Arc<Held>, EnvironmentError> {
+        let made = Arc::new(made);
+        let content_id = made.manifest.content_id.clone();
+        let lock_path = self.store.contents_lock();
+        // Held for milliseconds.
+        let _lock = FileLock::exclusive(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+        let held = match self.with_content(&content_id)? {
+            Some(existing) => {
+                self.remove_own(&made)?;
+                existing
+            }
+            None => {
+                let path = self.store.content(&content_id);
+                write_whole(&path, made.name.as_bytes()).map_err(EnvironmentError::system("write", &path))?;
+                self.remember(made)
+            }
+        };
+        let answer = Answer { name: held.name.clone(), content_id, asked_at: now() };
+        let path = self.store.answer(key);
+        write_json(&path, &answer).map_err(EnvironmentError::system("write", &path))?;
+        Ok(held)
+    }
+
+    /// Sees to it that nobody takes it any more, in any process. Its folder is
+    /// removed when nobody uses it.
+    pub fn discard(&self, held: &Arc<Held>, reason: String) -> Result<(), EnvironmentError> {
+        if !held.discard() {
+            return Ok(());
+        }
+        let manifest = self.store.manifest(&held.name);
+        remove_file(&manifest).map_err(EnvironmentError::system("remove", &manifest))?;
+        (self.observer)(&EnvironmentEvent::Discarded { folder: held.manifest.folder.clone(), reason });
+        Ok(())
+    }
+
+    /// Removes an environment that nobody else has heard of.
+    fn remove_own(&self, made: &Held) -> Result<(), EnvironmentError> {
+        self.remove_files(&made.name)
+    }
+
+    /// The manifest first: what is cut off here is a leftover. The lock last.
+    pub fn remove_files(&self, name: &str) -> Result<(), EnvironmentError> {
+        let (manifest, folder, lock) =
+            (self.store.manifest(name), self.store.environment(name), self.store.environment_lock(name));
+        remove_file(&manifest).map_err(EnvironmentError::system("remove", &manifest))?;
+        remove_folder(&folder).map_err(EnvironmentError::system("remove", &folder))?;
+        remove_file(&lock).map_err(EnvironmentError::system("remove", &lock))
+    }
+
+    /// Removes what is not complete, or was private, and that nobody uses or
+    /// makes: its process has died. Answers with their number.
+    pub fn remove_leftovers(&self) -> usize {
+        let names = self.names();
+        names.iter().filter(|name| self.remove_leftover(name)).count()
+    }
+
+    fn remove_leftover(&self, name: &str) -> bool {
+        let is_leftover = || read_json::<Manifest>(&self.store.manifest(name)).is_none_or(|manifest| manifest.private);
+        if !is_leftover() {
+            return false;
+        }
+        let Ok(Some(_lock)) = FileLock::try_exclusive(&self.store.environment_lock(name)) else { return false };
+        // It may have been completed before its maker let go of it.
+        is_leftover() && self.remove_files(name).is_ok()
+    }
+
+    /// Of everything that lies in the folder of environments.
+    pub fn names(&self) -> Vec<String> {
+        let Ok(entries) = self.store.made().read_dir() else { return Vec::new() };
+        let name = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| name(entry.path())).filter(|name| is_name(name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn in_use(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Held>>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reason to discard an environment that differs.
+pub(super) fn changed(differences: &[PathBuf]) -> Option<String> {
+    let first = differences.first()?;
+    let others = match differences.len() - 1 {
+        0 => String::new(),
+        1 => " and another file".to_owned(),
+        others => format!(" and {others} other files"),
+    };
+    Some(format!("its seal is broken: {}{others} changed since it was made", first.display()))
+}

@@ -1,0 +1,133 @@
+//! Where environments lie in the cache folder, and small files that are never
+//! half-written.
+//!
+//! ```text
+//! environments/1/
+//!   made/NAME/          an environment; it cannot be moved, its scripts know where it is
+//!   made/NAME.lock      held by its maker, shared by its users; its time is that of the last use
+//!   made/NAME.json      the manifest: written last, so that what has one is complete
+//!   contents/ID         the name of an environment with this content
+//!   contents.lock       held while a content gets its name
+//!   answers/KEY.json    what a list of requirements resolved to, and when
+//!   answers/KEY.lock    held by who asks for that list
+//! ```
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use hookpool_supervisor::{FolderError, private_folder};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Counts the forms of what is kept here.
+const FORMAT: &str = "1";
+
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Makes the folders.
+    pub fn open(cache_folder: &Path) -> Result<Self, FolderError> {
+        let store = Self::at(cache_folder);
+        for folder in [store.made(), store.contents(), store.answers()] {
+            private_folder(&folder)?;
+        }
+        Ok(store)
+    }
+
+    /// The folders, whether they are there or not.
+    pub fn at(cache_folder: &Path) -> Self {
+        Self { root: cache_folder.join("environments").join(FORMAT) }
+    }
+
+    pub fn made(&self) -> PathBuf {
+        self.root.join("made")
+    }
+
+    pub fn contents(&self) -> PathBuf {
+        self.root.join("contents")
+    }
+
+    pub fn answers(&self) -> PathBuf {
+        self.root.join("answers")
+    }
+
+    pub fn environment(&self, name: &str) -> PathBuf {
+        self.made().join(name)
+    }
+
+    pub fn environment_lock(&self, name: &str) -> PathBuf {
+        self.made().join(format!("{name}.lock"))
+    }
+
+    pub fn manifest(&self, name: &str) -> PathBuf {
+        self.made().join(format!("{name}.json"))
+    }
+
+    pub fn content(&self, content_id: &str) -> PathBuf {
+        self.contents().join(content_id)
+    }
+
+    pub fn contents_lock(&self) -> PathBuf {
+        self.root.join("contents.lock")
+    }
+
+    pub fn answer(&self, key: &str) -> PathBuf {
+        self.answers().join(format!("{key}.json"))
+    }
+
+    pub fn answer_lock(&self, key: &str) -> PathBuf {
+        self.answers().join(format!("{key}.lock"))
+    }
+}
+
+/// A name that nobody else has.
+pub(super) fn random_name() -> String {
+    // Seeded by the system; whoever makes the lock file finds out about the
+    // other one, if there is one against all odds.
+    let half = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}", half() ^ half().rotate_left(32))
+}
+
+/// Whether it can be a name of ours: a file from elsewhere leads nowhere.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What the file holds; nothing where it is missing or damaged.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_whole(path, &serde_json::to_vec(value)?)
+}
+
+/// Writes the file under another name and renames it.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(parent)?;
+    draft.write_all(content)?;
+    draft.persist(path).map(|_: File| ()).map_err(|error| error.error)
+}
+
+/// Removes a file that may be gone.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    ignore_missing(std::fs::remove_file(path))
+}
+
+/// Removes a folder, with what is in it, that may be gone.
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    ignore_missing(std::fs::remove_dir_all(path))
+}
+
+fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}

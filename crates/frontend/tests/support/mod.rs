@@ -1,0 +1,183 @@
+//! What the integration tests share: wheels made by hand, in a folder that
+//! stands for the index, and environments of a supervisor of their own.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hookpool_frontend::environment::{
+    Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions, InstallerChoice,
+};
+use hookpool_supervisor::Supervisor;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+/// A cache folder and a folder of wheels, for one or more runs.
+pub struct Place {
+    pub folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("wheels")).unwrap();
+        Self { folder }
+    }
+
+    pub fn wheels(&self) -> PathBuf {
+        self.folder.path().join("wheels")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    /// Environments that are made without any index.
+    pub fn settings(&self, installer: InstallerChoice) -> EnvironmentSettings {
+        let mut settings = EnvironmentSettings::new(self.cache());
+        settings.installer = installer;
+        settings.jobs = 2.try_into().unwrap();
+        settings.index = IndexOptions {
+            no_index: true,
+            find_links: vec![self.wheels().to_str().unwrap().to_owned()],
+            ..IndexOptions::default()
+        };
+        settings
+    }
+
+    pub async fn run(&self, installer: InstallerChoice) -> Run {
+        Run::start(self.settings(installer)).await
+    }
+
+    /// Puts a wheel with one module into the folder.
+    pub fn wheel(&self, name: &str, version: &str, requires: &[&str]) -> PathBuf {
+        let module = format!("version = {version:?}\n");
+        self.wheel_of(name, version, requires, &[(&format!("{name}.py"), &module)])
+    }
+
+    pub fn wheel_of(&self, name: &str, version: &str, requires: &[&str], files: &[(&str, &str)]) -> PathBuf {
+        let path = self.wheels().join(format!("{name}-{version}-py3-none-any.whl"));
+        let info = format!("{name}-{version}.dist-info");
+        let requires: String = requires.iter().map(|requirement| format!("Requires-Dist: {requirement}\n")).collect();
+        let mut members: Vec<(String, String)> =
+            files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        members.push((
+            format!("{info}/METADATA"),
+            format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}"),
+        ));
+        members.push((
+            format!("{info}/WHEEL"),
+            "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n".into(),
+        ));
+        members.push((format!("{info}/entry_points.txt"), format!("[console_scripts]\n{name}-tool = {name}:main\n")));
+        let mut record: String = members.iter().map(|(path, text)| record_line(path, text)).collect();
+        record.push_str(&format!("{info}/RECORD,,\n"));
+        members.push((format!("{info}/RECORD"), record));
+        let mut writer = ZipWriter::new(std::fs::File::create(&path).unwrap());
+        for (name, text) in members {
+            writer.start_file(name, SimpleFileOptions::default()).unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+        }
+        writer.finish().unwrap();
+        path
+    }
+}
+
+/// One run of a program that uses the library.
+pub struct Run {
+    pub supervisor: Supervisor,
+    pub environments: Environments,
+    pub events: Events,
+    _folder: TempDir,
+}
+
+impl Run {
+    pub async fn start(settings: EnvironmentSettings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = Supervisor::builder()
+            .cache_folder(folder.path().join("cache"))
+            .capture_folder(folder.path().join("capture"))
+            .start()
+            .await
+            .unwrap();
+        let events = Events::default();
+        let told = events.clone();
+        let environments = Environments::new(supervisor.clone(), settings, move |event| told.add(event)).unwrap();
+        Self { supervisor, environments, events, _folder: folder }
+    }
+
+    pub async fn get(&self, requires: &[&str]) -> Result<Environment, EnvironmentError> {
+        let requires: Vec<String> = requires.iter().map(|&text| text.to_owned()).collect();
+        self.environments.get(None, &requires).await
+    }
+
+    pub async fn end(self) {
+        self.supervisor.drain().await;
+        self.environments.close().await;
+    }
+}
+
+/// What happened, as the variants' names.
+#[derive(Clone, Default)]
+pub struct Events(Arc<Mutex<Vec<EnvironmentEvent>>>);
+
+impl Events {
+    fn add(&self, event: &EnvironmentEvent) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+
+    pub fn all(&self) -> Vec<EnvironmentEvent> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let name = |event: &EnvironmentEvent| format!("{event:?}").split([' ', '{']).next().unwrap().to_owned();
+        self.all().iter().map(name).collect()
+    }
+}
+
+/// The installers that this machine has. `tests/run` sees to uv.
+pub fn installers() -> Vec<InstallerChoice> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let has_uv = std::env::split_paths(&folders).any(|folder| folder.join("uv").is_file());
+    if has_uv {
+        vec![InstallerChoice::Pip, InstallerChoice::Uv]
+    } else {
+        eprintln!("uv is not on PATH: only pip is tested");
+        vec![InstallerChoice::Pip]
+    }
+}
+
+/// Names and versions of what is installed.
+pub fn installed(environment: &Environment) -> Vec<String> {
+    environment.installed().iter().map(|found| format!("{}=={}", found.name, found.version)).collect()
+}
+
+/// The names of the environments that lie in the cache folder.
+pub fn made(cache: &Path) -> Vec<String> {
+    let folder = cache.join("environments/1/made");
+    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir());
+    names.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+fn record_line(path: &str, text: &str) -> String {
+    format!("{path},sha256={},{}\n", base64(&Sha256::digest(text)), text.len())
+}
+
+/// For URLs, without padding (RFC 4648, 5).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let number =
+            chunk.iter().enumerate().fold(0_usize, |sum, (at, byte)| sum | usize::from(*byte) << (16 - 8 * at));
+        for at in 0..=chunk.len() {
+            text.push(char::from(LETTERS[number >> (18 - 6 * at) & 63]));
+        }
+    }
+    text
+}
