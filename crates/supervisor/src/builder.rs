@@ -329,7 +329,7 @@ impl Builder {
         let default_python = self.python.clone();
         let startup_timeout = self.limits.startup_timeout.get();
         let locks = lock_folder(&self.cache_folder);
-        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, finished);
+        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks.clone(), finished);
         tokio::spawn(dispatcher.run());
         let shared = Shared {
             commands,
@@ -343,6 +343,7 @@ impl Builder {
             interpreters,
             default_python,
             startup_timeout,
+            lock_folder: locks,
         };
         Supervisor { shared: Arc::new(shared) }
     }

@@ -98,3 +98,4 @@ pub use request::{HookRequest, RequestId};
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::Ticket;
+pub use tree::BuildSystem;

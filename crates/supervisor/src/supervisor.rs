@@ -18,7 +18,8 @@ use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, Timing};
 use crate::template::Templates;
 use crate::ticket::Ticket;
-use crate::tree::Tree;
+use crate::tree::visit::read_build_system;
+use crate::tree::{BuildSystem, Tree};
 use crate::worker::output::CaptureFiles;
 
 /// Why a request was not admitted.
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub interpreters: Interpreters,
     pub default_python: PathBuf,
     pub startup_timeout: Duration,
+    /// For trees that cannot be locked themselves.
+    pub lock_folder: PathBuf,
 }
 
 impl Supervisor {
@@ -180,6 +183,16 @@ impl Supervisor {
     /// [`ProgramError`]: it could not be started, or was ended by us.
     pub async fn run_program(&self, command: std::process::Command) -> Result<ProgramOutput, ProgramError> {
         self.shared.programs.run(command).await
+    }
+
+    /// Reads which backend a tree asks for, and what has to be installed for
+    /// it. Waits while a hook runs there: hatch-mypyc renames `pyproject.toml`
+    /// during its build.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSource`] and [`ErrorKind::InvalidPyproject`].
+    pub async fn build_system(&self, tree: &Path) -> Result<BuildSystem, HookError> {
+        read_build_system(tree.to_owned(), self.shared.lock_folder.clone()).await
     }
 
     /// Waits until the templates have imported what hooks imported so far, so

@@ -10,27 +10,39 @@ use serde::Deserialize;
 use crate::error::{ErrorKind, HookError};
 use crate::request::HookRequest;
 
+/// What a tree's `pyproject.toml` says of how it is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BuildSystem {
+    /// What has to be installed before any hook can run (PEP 518), as it is
+    /// written there.
+    pub requires: Vec<String>,
+    /// Import path; `None` is setuptools' legacy backend, as PEP 517 says for
+    /// trees that name none.
+    pub backend: Option<String>,
+    /// Folders of an in-tree backend, relative to the tree.
+    pub backend_path: Vec<PathBuf>,
+}
+
 /// Which backend runs the hooks of a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BuildBackend {
-    /// Import path; `None` is setuptools' legacy backend, as PEP 517 says for
-    /// trees that name none.
+    /// As [`BuildSystem::backend`].
     pub import_path: Option<String>,
-    /// Folders of an in-tree backend, relative to the tree.
+    /// As [`BuildSystem::backend_path`].
     pub backend_path: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
 struct Pyproject {
     #[serde(rename = "build-system")]
-    build_system: Option<BuildSystem>,
+    build_system: Option<Table>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", expecting = "a table")]
-struct BuildSystem {
-    /// Mandatory (PEP 518). What it lists is the environment's matter; that it
-    /// is there and well-formed is checked here.
+struct Table {
+    /// Mandatory (PEP 518).
     requires: Option<Vec<String>>,
     build_backend: Option<String>,
     backend_path: Option<OneOrMany>,
@@ -55,14 +67,24 @@ impl BuildBackend {
         if let (Some(backend), Some(path)) = (&request.backend, &request.backend_path) {
             return Ok(Self { import_path: Some(backend.clone()), backend_path: path.clone() });
         }
-        let own = Self::read(tree)?;
+        let own = BuildSystem::read(tree)?;
         Ok(Self {
-            import_path: request.backend.clone().or(own.import_path),
+            import_path: request.backend.clone().or(own.backend),
             backend_path: request.backend_path.clone().unwrap_or(own.backend_path),
         })
     }
+}
 
-    fn read(tree: &Path) -> Result<Self, HookError> {
+impl Default for BuildSystem {
+    /// What PEP 517 prescribes for trees that say nothing.
+    fn default() -> Self {
+        Self { requires: vec!["setuptools>=40.8.0".into()], backend: None, backend_path: Vec::new() }
+    }
+}
+
+impl BuildSystem {
+    /// To be called with the tree's lock held, as [`BuildBackend::of`].
+    pub(crate) fn read(tree: &Path) -> Result<Self, HookError> {
         let path = tree.join("pyproject.toml");
         match read_regular_file(&path) {
             Ok(bytes) => Self::parse(&bytes).map_err(|reason| invalid(&path, &reason)),
@@ -79,11 +101,12 @@ impl BuildBackend {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let pyproject: Pyproject = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         let Some(table) = pyproject.build_system else { return Ok(Self::default()) };
-        if table.requires.is_none() {
+        let Some(requires) = table.requires else {
             return Err("the table [build-system] has no `requires`, which PEP 518 makes mandatory".into());
-        }
+        };
         Ok(Self {
-            import_path: table.build_backend,
+            requires,
+            backend: table.build_backend,
             backend_path: match table.backend_path {
                 None => Vec::new(),
                 Some(OneOrMany::One(folder)) => vec![folder],
@@ -118,23 +141,24 @@ fn invalid(path: &Path, reason: &str) -> HookError {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<BuildBackend, String> {
-        BuildBackend::parse(text.as_bytes())
+    fn parse(text: &str) -> Result<BuildSystem, String> {
+        BuildSystem::parse(text.as_bytes())
     }
 
     #[test]
     fn the_tables_that_occur() {
-        let legacy = BuildBackend::default();
+        let legacy = BuildSystem::default();
         assert_eq!(parse("[project]\nname = 'x'").unwrap(), legacy);
-        assert_eq!(parse("[build-system]\nrequires = []").unwrap(), legacy);
+        assert_eq!(parse("").unwrap(), legacy);
+        assert_eq!(parse("[build-system]\nrequires = ['a']").unwrap().requires, ["a"]);
         let flit =
             parse("[build-system]\nrequires = []\nbuild-backend = 'flit_core.build_thyself'\nbackend-path = '.'");
         assert_eq!(flit.unwrap().backend_path, [PathBuf::from(".")]);
         let poetry =
             parse("[build-system]\nrequires = []\nbuild-backend = 'a:b'\nbackend-path = ['src', 'x']").unwrap();
-        assert_eq!(poetry.import_path.as_deref(), Some("a:b"));
+        assert_eq!(poetry.backend.as_deref(), Some("a:b"));
         assert_eq!(poetry.backend_path, [PathBuf::from("src"), PathBuf::from("x")]);
-        assert_eq!(parse("\u{feff}[build-system]\nrequires = []").unwrap(), legacy);
+        assert_eq!(parse("\u{feff}[build-system]\nrequires = []").unwrap().backend, None);
     }
 
     #[test]
@@ -142,11 +166,11 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let path = tree.path().join("pyproject.toml");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        let error = BuildBackend::read(tree.path()).unwrap_err();
+        let error = BuildSystem::read(tree.path()).unwrap_err();
         assert!(error.message.contains("expected a regular file"), "{}", error.message);
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert_eq!(BuildBackend::read(tree.path()).unwrap_err().kind, ErrorKind::InvalidPyproject);
+        assert_eq!(BuildSystem::read(tree.path()).unwrap_err().kind, ErrorKind::InvalidPyproject);
     }
 
     #[test]
@@ -154,6 +178,6 @@ mod tests {
         assert!(parse("[build-system]\nbuild-backend = 'x'").unwrap_err().contains("requires"));
         assert!(parse("[build-system]\nrequires = 'x'").is_err());
         assert!(parse("[build-system").is_err());
-        assert!(BuildBackend::parse(b"\xff").unwrap_err().contains("UTF-8"));
+        assert!(BuildSystem::parse(b"\xff").unwrap_err().contains("UTF-8"));
     }
 }

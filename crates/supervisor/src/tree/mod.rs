@@ -7,6 +7,7 @@ pub(crate) mod imports;
 pub(crate) mod lock;
 pub(crate) mod visit;
 
+pub use build_system::BuildSystem;
 pub(crate) use build_system::BuildBackend;
 pub(crate) use identity::{Tree, TreeId};
 pub(crate) use imports::TreeImports;

@@ -10,7 +10,7 @@ use hookd_protocol::HookCall;
 
 use super::identity::replaced;
 use super::lock::{self, BusyTree, TreeLock, TryLock};
-use super::{BuildBackend, Tree, TreeImports};
+use super::{BuildBackend, BuildSystem, Tree, TreeImports};
 use crate::error::{ErrorKind, HookError};
 use crate::request::HookRequest;
 
@@ -55,6 +55,33 @@ pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, fallback_f
         Ok(prepared) => Visit::Ready { lock, prepared },
         Err(error) => Visit::Failed { lock, error },
     }
+}
+
+/// What the tree's `pyproject.toml` says, read while nobody builds there. Waits
+/// for whoever does.
+pub(crate) async fn read_build_system(path: PathBuf, fallback_folder: PathBuf) -> Result<BuildSystem, HookError> {
+    let look = move || {
+        let tree = Tree::find(&path)?;
+        let lock = lock::try_lock(&tree, &fallback_folder)?;
+        Ok((tree, lock))
+    };
+    let (tree, lock) = blocking(look).await?;
+    let lock = match lock {
+        TryLock::Locked(lock) => lock,
+        TryLock::Busy(busy) => busy.wait().await.expect("the thread always answers")?,
+    };
+    blocking(move || {
+        let _held = lock;
+        BuildSystem::read(&tree.path)
+    })
+    .await
+}
+
+/// On a thread: trees may lie on slow file systems.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HookError> + Send + 'static,
+) -> Result<T, HookError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 fn prepare(tree: &Tree, request: &HookRequest) -> Result<Prepared, HookError> {
