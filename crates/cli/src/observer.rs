@@ -17,6 +17,7 @@ pub fn log(event: &Event) {
     match event {
         Event::RequestQueued { .. }
         | Event::RequestAccepted { .. }
+        | Event::OutputCaptured { .. }
         | Event::RequestRetried { .. }
         | Event::RequestFinished { .. }
         | Event::DeadlineExceeded { .. }
@@ -50,6 +51,9 @@ fn log_request(event: &Event) {
             trace!(%request, tree = %show(tree), %hook, "request queued");
         }
         Event::RequestAccepted { request, worker } => trace!(%request, %worker, "request accepted"),
+        Event::OutputCaptured { request, stdout, stderr } => {
+            trace!(%request, stdout = %show(stdout), stderr = %show(stderr), "output is captured");
+        }
         Event::RequestRetried { request, reason } => info!(%request, "request waits again: {reason}"),
         Event::RequestFinished { request, tree, hook, error, timing } => {
             let error = error.map(tracing::field::display);

@@ -69,6 +69,7 @@ pub struct Builder {
     capture_folder: PathBuf,
     program: Option<WorkerProgram>,
     kill_detached: bool,
+    keep_output: bool,
     variables: BTreeMap<OsString, OsString>,
     report_shadowed: bool,
     keep_python_path: bool,
@@ -89,6 +90,7 @@ impl Builder {
             cache_folder: temporary,
             program: None,
             kill_detached: false,
+            keep_output: false,
             variables: BTreeMap::new(),
             report_shadowed: false,
             keep_python_path: false,
@@ -166,6 +168,15 @@ impl Builder {
     #[must_use]
     pub fn kill_detached(mut self, kill: bool) -> Self {
         self.kill_detached = kill;
+        self
+    }
+
+    /// Whether everything that a hook writes waits on the disk until its caller
+    /// takes the response, for [`Ticket::with_output`](crate::Ticket::with_output),
+    /// instead of the ends alone. Default: no.
+    #[must_use]
+    pub fn keep_output(mut self, keep: bool) -> Self {
+        self.keep_output = keep;
         self
     }
 
@@ -258,6 +269,7 @@ impl Builder {
                 variables: variables.clone(),
                 report_shadowed: self.report_shadowed,
                 kill_detached: self.kill_detached,
+                keep_output: self.keep_output,
                 keep_python_path: self.keep_python_path,
             }),
             limits: self.limits.clone(),

@@ -81,6 +81,9 @@ pub enum Event {
     TreeLocked { tree: PathBuf },
     /// A worker accepted a request: from here on it is never retried.
     RequestAccepted { request: RequestId, worker: WorkerId },
+    /// What the hook of this request writes can be read from these files, until
+    /// its response is taken. The hook may put anything in their places.
+    OutputCaptured { request: RequestId, stdout: PathBuf, stderr: PathBuf },
     /// The worker died before it accepted the request, which waits again.
     RequestRetried { request: RequestId, reason: String },
     /// A request was answered.

@@ -99,3 +99,4 @@ pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, Wor
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::Ticket;
 pub use tree::BuildSystem;
+pub use worker::output::WholeOutput;

@@ -10,6 +10,7 @@ use crate::dispatch::message::Delivery;
 use crate::error::{ErrorKind, HookError};
 use crate::request::RequestId;
 use crate::response::{CapturedOutput, Response, Timing};
+use crate::worker::output::WholeOutput;
 
 /// A request that was admitted: a future of its [`Response`].
 ///
@@ -45,6 +46,20 @@ impl Ticket {
             self.settled = true;
             // A dispatcher that is gone has answered everything.
             let _ = self.cancellations.try_send(self.id);
+        }
+    }
+
+    /// The response, and everything that the hook wrote, still on the disk. The
+    /// request is no longer cancelled by dropping the future once it resolved.
+    pub async fn with_output(mut self) -> (Response, WholeOutput) {
+        let delivery = (&mut self.reply).await;
+        self.settled = true;
+        match delivery {
+            Ok(Delivery { mut response, files }) => {
+                (response.stdout, response.stderr) = files.read();
+                (response, WholeOutput { files })
+            }
+            Err(_) => (self.last_resort(), WholeOutput::default()),
         }
     }
 

@@ -298,7 +298,7 @@ impl Actor {
             outcome: answer.outcome,
             start: accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
             hook: accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
-            files: CaptureFiles::of(answer.stdout, answer.stderr),
+            files: CaptureFiles::of(answer.stdout, answer.stderr, self.context.settings.keep_output),
         };
         self.reporter.report(WorkerEvent::Finished(Box::new(finished))).await;
     }

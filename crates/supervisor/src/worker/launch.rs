@@ -39,6 +39,8 @@ pub(crate) struct LaunchSettings {
     /// elsewhere.
     pub report_shadowed: bool,
     pub kill_detached: bool,
+    /// Whether the whole output of a hook waits for its caller.
+    pub keep_output: bool,
     /// Whether `PYTHONPATH` reaches the workers.
     pub keep_python_path: bool,
 }

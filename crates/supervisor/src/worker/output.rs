@@ -30,8 +30,11 @@ impl CaptureFiles {
     ///
     /// On the spot: the capture folder is ours, on a local disk, and what was
     /// just written is in memory. A thread for it would cost more than the work.
-    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>) -> Self {
-        Self { stdout: stdout.and_then(CaptureFile::cut), stderr: stderr.and_then(CaptureFile::cut) }
+    ///
+    /// With `keep_whole` they are not cut.
+    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> Self {
+        let take = |path| if keep_whole { CaptureFile::whole(path) } else { CaptureFile::cut(path) };
+        Self { stdout: stdout.and_then(take), stderr: stderr.and_then(take) }
     }
 
     /// Standard output and standard error. Files that are not there, because
@@ -44,14 +47,19 @@ impl CaptureFiles {
 
 impl CaptureFile {
     /// Nothing where there is no output: the file is deleted already then.
-    fn cut(path: PathBuf) -> Option<Self> {
-        let length = path.symlink_metadata().map_or(0, |metadata| metadata.len());
+    fn whole(path: PathBuf) -> Option<Self> {
         let whole = Self { path, cut: false };
-        match length {
-            0 => None,
-            _ if length <= CapturedOutput::LIMIT as u64 => Some(whole),
-            _ => Some(whole.with_end_only()),
-        }
+        (whole.length() > 0).then_some(whole)
+    }
+
+    fn cut(path: PathBuf) -> Option<Self> {
+        let whole = Self::whole(path)?;
+        let fits = whole.length() <= CapturedOutput::LIMIT as u64;
+        Some(if fits { whole } else { whole.with_end_only() })
+    }
+
+    fn length(&self) -> u64 {
+        self.path.symlink_metadata().map_or(0, |metadata| metadata.len())
     }
 
     fn with_end_only(mut self) -> Self {
@@ -84,6 +92,41 @@ impl Drop for CaptureFile {
         // Left to the end of the capture folder where it fails.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Everything that a hook wrote, as long as this lives. Given with
+/// [`Ticket::with_output`](crate::Ticket::with_output), whole if
+/// [`Builder::keep_output`](crate::Builder::keep_output) asked for it, else
+/// its ends.
+#[derive(Debug, Default)]
+pub struct WholeOutput {
+    pub(crate) files: CaptureFiles,
+}
+
+impl WholeOutput {
+    /// Writes what the hook wrote to standard output. Reads from the disk.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn write_stdout(&self, to: &mut impl Write) -> io::Result<()> {
+        copy(self.files.stdout.as_ref(), to)
+    }
+
+    /// Writes what the hook wrote to standard error. Reads from the disk.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn write_stderr(&self, to: &mut impl Write) -> io::Result<()> {
+        copy(self.files.stderr.as_ref(), to)
+    }
+}
+
+fn copy(file: Option<&CaptureFile>, to: &mut impl Write) -> io::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let from = open(&file.path)?;
+    // What the hook left behind may still be writing, for ever.
+    let length = from.metadata()?.len();
+    io::copy(&mut from.take(length), to).map(drop)
 }
 
 /// Opens a capture file, if it still is one: the hook knows its path, and may
@@ -132,7 +175,7 @@ mod tests {
         text.push(b'!');
         std::fs::write(&stdout, &text).unwrap();
         std::fs::write(&stderr, b"\xff short").unwrap();
-        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr));
+        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false);
         assert!(!stdout.exists());
         let (stdout, stderr) = files.read();
         assert!(stdout.truncated && !stderr.truncated);
@@ -144,12 +187,29 @@ mod tests {
     }
 
     #[test]
+    fn the_whole_output_is_kept_where_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let text = vec![b'a'; CapturedOutput::LIMIT + 10];
+        std::fs::write(&path, &text).unwrap();
+        let files = CaptureFiles::of(Some(path), None, true);
+        assert!(files.read().0.truncated);
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let output = WholeOutput { files };
+        output.write_stdout(&mut stdout).unwrap();
+        output.write_stderr(&mut stderr).unwrap();
+        assert!(stdout == text && stderr.is_empty());
+        drop(output);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn what_a_hook_put_in_the_place_of_its_files_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let (pipe, link) = (folder.path().join("out"), folder.path().join("err"));
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let files = CaptureFiles::of(Some(pipe), Some(link));
+        let files = CaptureFiles::of(Some(pipe), Some(link), false);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
         drop(files);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -157,7 +217,7 @@ mod tests {
 
     #[test]
     fn files_that_are_gone_are_empty_output() {
-        let files = CaptureFiles::of(Some("/no/such/file".into()), None);
+        let files = CaptureFiles::of(Some("/no/such/file".into()), None, false);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
     }
 }

@@ -23,8 +23,11 @@ impl Machine {
             },
             Message::Stderr(path) => match &mut self.phase {
                 Phase::Running(running) => {
-                    running.stderr = Some(path);
-                    Effects::new()
+                    let request = running.request;
+                    let stdout = running.stdout.clone();
+                    running.stderr = Some(path.clone());
+                    let tell = |stdout| Effect::Observe(Event::OutputCaptured { request, stdout, stderr: path });
+                    stdout.map(tell).into_iter().collect()
                 }
                 _ => self.unexpected("STDERR", now),
             },
