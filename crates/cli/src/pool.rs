@@ -1,15 +1,15 @@
 //! The supervisor of a command, made from its settings.
 
+use hookpool_frontend::RunFolder;
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 
 use crate::cache::Folder;
-use crate::capture::CaptureFolder;
 use crate::exit::Failure;
 use crate::observer;
 use crate::settings::PoolSettings;
 
 /// A supervisor as the settings want it. Both folders must outlive it.
-pub fn builder(settings: PoolSettings, cache: &Folder, capture: &CaptureFolder) -> Builder {
+pub fn builder(settings: PoolSettings, cache: &Folder, capture: &RunFolder) -> Builder {
     let builder = Supervisor::builder()
         .limits(settings.limits)
         .isolation(settings.isolation)

@@ -3,3 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod environment;
+mod run_folder;
+
+pub use run_folder::{RunFolder, RunFolderError};

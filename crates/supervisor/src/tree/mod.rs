@@ -7,8 +7,8 @@ pub(crate) mod imports;
 pub(crate) mod lock;
 pub(crate) mod visit;
 
-pub use build_system::BuildSystem;
 pub(crate) use build_system::BuildBackend;
+pub use build_system::BuildSystem;
 pub(crate) use identity::{Tree, TreeId};
 pub(crate) use imports::TreeImports;
 pub(crate) use lock::TreeLock;

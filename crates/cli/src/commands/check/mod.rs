@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hookpool_frontend::RunFolder;
 use hookpool_supervisor::{Event, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
@@ -17,7 +18,7 @@ use self::project::{Project, decoys};
 use self::report::{Shadowed, print};
 use crate::arguments::check::CheckArguments;
 use crate::cache::{self, Folder};
-use crate::capture::CaptureFolder;
+use crate::capture;
 use crate::exit::{Exit, Failure};
 use crate::pool;
 use crate::settings::PoolSettings;
@@ -41,7 +42,7 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
 async fn run(settings: PoolSettings, projects: &[Project]) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let cache = cache::for_this_run(settings.cache_folder.clone())?;
-    let capture = CaptureFolder::make(settings.capture_folder.as_deref())?;
+    let capture = capture::folder(settings.capture_folder.as_deref())?;
     let work = Folder::temporary(&std::env::temp_dir())?;
     let bench = Bench { settings, cache: &cache, capture: &capture, work: work.path() };
     tokio::select! {
@@ -55,7 +56,7 @@ async fn run(settings: PoolSettings, projects: &[Project]) -> Result<Exit, Failu
 struct Bench<'a> {
     settings: PoolSettings,
     cache: &'a Folder,
-    capture: &'a CaptureFolder,
+    capture: &'a RunFolder,
     work: &'a Path,
 }
 

@@ -21,7 +21,7 @@ use self::output::Output;
 use self::session::{Session, SessionEnd};
 use crate::arguments::run::RunArguments;
 use crate::cache;
-use crate::capture::CaptureFolder;
+use crate::capture;
 use crate::exit::{Exit, Failure};
 use crate::pool;
 use crate::settings::PoolSettings;
@@ -51,7 +51,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     // Both folders must outlive the supervisor; if temporary, they are removed
     // when this function returns, whatever the reason.
     let cache_folder = cache::for_this_run(settings.cache_folder.clone())?;
-    let capture_folder = CaptureFolder::make(settings.capture_folder.as_deref())?;
+    let capture_folder = capture::folder(settings.capture_folder.as_deref())?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
         started = pool::start(pool::builder(settings, &cache_folder, &capture_folder)) => started?,
