@@ -16,6 +16,7 @@ mod observer;
 mod pool;
 mod settings;
 mod signals;
+mod streams;
 
 use crate::arguments::Arguments;
 

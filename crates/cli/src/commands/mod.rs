@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod finish;
 mod hookd;
 mod run;
 

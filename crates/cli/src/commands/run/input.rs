@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use tokio::sync::mpsc;
 
-use super::patient::Patient;
+use crate::streams::patient::Patient;
 
 /// The longest line that is read.
 pub const LONGEST_LINE: usize = 64 * 1024 * 1024;

@@ -3,13 +3,13 @@
 
 use std::borrow::Cow;
 
-use hookpool_supervisor::{ErrorKind, HookError, Response, Timing, WorkerInfo};
+use hookpool_supervisor::{ErrorKind, HookError, Response, WorkerInfo};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::id::Id;
-use crate::milliseconds::milliseconds;
+use crate::milliseconds::Milliseconds;
 
 /// A response. `None` is null: not known.
 #[derive(Debug, Serialize)]
@@ -27,13 +27,6 @@ pub struct ResponseLine<'a> {
     stderr: String,
     stdout_truncated: bool,
     stderr_truncated: bool,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Milliseconds {
-    queued_ms: Option<f64>,
-    start_ms: Option<f64>,
-    hook_ms: Option<f64>,
 }
 
 impl<'a> ResponseLine<'a> {
@@ -97,21 +90,11 @@ pub fn invalid_request(message: impl ToString) -> HookError {
     HookError::new(ErrorKind::InvalidRequest, message.to_string())
 }
 
-impl From<Timing> for Milliseconds {
-    fn from(timing: Timing) -> Self {
-        Self {
-            queued_ms: timing.queued.map(milliseconds),
-            start_ms: timing.start.map(milliseconds),
-            hook_ms: timing.hook.map(milliseconds),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::request_line::RequestLine;
     use super::*;
-    use hookpool_supervisor::ExitReason;
+    use hookpool_supervisor::{ExitReason, Timing};
     use std::time::Duration;
 
     fn text(line: &ResponseLine<'_>) -> String {

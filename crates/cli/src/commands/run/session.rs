@@ -12,24 +12,11 @@ use tokio::sync::watch;
 
 use super::id::Id;
 use super::input::{Input, InputLine, LONGEST_LINE, LineContent};
-use super::output::{Output, Room, Writer};
 use super::request_line::RequestLine;
 use super::response_line::{ResponseLine, invalid_request};
-use super::time_is_up;
+use crate::commands::finish::{SessionEnd, time_is_up};
 use crate::signals::Ending;
-
-/// Why the session is over.
-#[derive(Debug)]
-pub enum SessionEnd {
-    /// Everything that was asked for is answered.
-    Answered,
-    /// The same, and then the input could not be read any further.
-    InputFailed(io::Error),
-    /// The output cannot be written any more.
-    OutputFailed(io::Error),
-    /// A signal came, and not all answers could be written in time.
-    TimeIsUp,
-}
+use crate::streams::output::{Output, Room, Writer};
 
 /// What has been asked for and not answered yet.
 ///
