@@ -1,3 +1,9 @@
 //! What a person wants from a source tree: its metadata, a wheel, a source
 //! distribution. On top of [`hookpool_supervisor`], which runs single hooks.
 #![forbid(unsafe_code)]
+
+mod source;
+
+pub use source::{
+    InvalidSdistName, InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list,
+};
