@@ -2,7 +2,22 @@
 //! distribution. On top of [`hookpool_supervisor`], which runs single hooks.
 #![forbid(unsafe_code)]
 
-pub mod environment;
+mod archive;
+mod environment;
+mod metadata;
 mod run_folder;
+mod source;
 
+pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
+pub use environment::{
+    Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
+    InstallerChoice, InstallerKind, redact,
+};
+pub use metadata::{
+    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,
+    static_metadata, tree_pkg_info, wheel_metadata,
+};
 pub use run_folder::{RunFolder, RunFolderError};
+pub use source::{
+    InvalidSdistName, InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list,
+};

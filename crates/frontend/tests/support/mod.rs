@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use hookpool_frontend::environment::{
+use hookpool_frontend::{
     Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions, InstallerChoice,
 };
 use hookpool_supervisor::Supervisor;

@@ -1,0 +1,123 @@
+//! Lists of paths, one a line.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The longest line, in bytes, its end included. Linux takes no path that is
+/// longer than 4096 bytes.
+const LINE_LIMIT: usize = 8192;
+
+/// Why a list is not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListError {
+    /// The list cannot be read further.
+    #[error("line {line}: cannot be read: {source}")]
+    Unreadable {
+        /// The line's number; the first is 1.
+        line: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Longer than any path.
+    #[error("line {line}: is longer than {LINE_LIMIT} bytes: expected one path a line")]
+    TooLong {
+        /// The line's number; the first is 1.
+        line: usize,
+    },
+    /// No path has a NUL byte.
+    #[error("line {line}: has a NUL byte: expected one path a line, with a newline at its end")]
+    Nul {
+        /// The line's number; the first is 1.
+        line: usize,
+    },
+}
+
+/// Reads a list of paths: one a line, blank lines and those that start with `#`
+/// skipped. A path keeps its spaces and its bytes, whether they are UTF-8 or
+/// not; a carriage return before the newline and a byte order mark at the start
+/// are not part of it.
+///
+/// # Errors
+/// [`ListError`], which names the line.
+pub fn read_list(mut reader: impl BufRead) -> Result<Vec<PathBuf>, ListError> {
+    let mut paths = Vec::new();
+    for number in 1.. {
+        let Some(mut line) = read_line(&mut reader, number)? else { break };
+        if number == 1 && line.starts_with(b"\xef\xbb\xbf") {
+            line.drain(..3);
+        }
+        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        if line.contains(&0) {
+            return Err(ListError::Nul { line: number });
+        }
+        paths.push(PathBuf::from(OsString::from_vec(line)));
+    }
+    Ok(paths)
+}
+
+/// The next line without its end; `None` at the end of the list.
+fn read_line(reader: &mut impl BufRead, number: usize) -> Result<Option<Vec<u8>>, ListError> {
+    let mut line = Vec::new();
+    reader
+        .take(LINE_LIMIT as u64)
+        .read_until(b'\n', &mut line)
+        .map_err(|source| ListError::Unreadable { line: number, source })?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+        line.pop_if(|byte| *byte == b'\r');
+    } else if line.len() == LINE_LIMIT {
+        return Err(ListError::TooLong { line: number });
+    }
+    Ok(Some(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<Vec<PathBuf>, ListError> {
+        read_list(text)
+    }
+
+    #[test]
+    fn paths_one_a_line() {
+        let text = b"\xef\xbb\xbf/a\n\n# comment\n  \n/b with space \r\n\r\n/\xff#x\n./last";
+        let paths = read(text).unwrap();
+        let expected: [&[u8]; 4] = [b"/a", b"/b with space ", b"/\xff#x", b"./last"];
+        assert_eq!(paths, expected.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))));
+        assert_eq!(read(b"").unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let mut text = b"/a\n".to_vec();
+        text.extend([b'x'; LINE_LIMIT]);
+        assert!(matches!(read(&text).unwrap_err(), ListError::TooLong { line: 2 }));
+        assert!(matches!(read(b"\n\n/a\0b\n").unwrap_err(), ListError::Nul { line: 3 }));
+        let broken = io::BufReader::new(b"/a\n".chain(Broken));
+        assert!(matches!(read_list(broken).unwrap_err(), ListError::Unreadable { line: 2, .. }));
+    }
+
+    #[test]
+    fn the_longest_line_is_read() {
+        let mut text = vec![b'x'; LINE_LIMIT - 1];
+        text.push(b'\n');
+        assert_eq!(read(&text).unwrap()[0].as_os_str().len(), LINE_LIMIT - 1);
+    }
+
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("broken"))
+        }
+    }
+}
