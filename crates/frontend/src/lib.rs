@@ -3,12 +3,18 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod build;
 mod environment;
 mod metadata;
+mod output;
 mod run_folder;
 mod source;
 
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
+pub use build::{
+    BuildEvent, BuildObserver, EnvironmentUse, Frontend, FrontendSettings, Goal, HookRun, JobId, KeptLogs, LogFolder,
+    Origin, Product, Report, Step,
+};
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
     InstallerChoice, InstallerKind, redact,
@@ -17,6 +23,7 @@ pub use metadata::{
     CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,
     static_metadata, tree_pkg_info, wheel_metadata,
 };
+pub use output::{Before, OutputError, OutputFile, OutputFolder};
 pub use run_folder::{RunFolder, RunFolderError};
 pub use source::{
     InvalidSdistName, InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list,

@@ -1,9 +1,9 @@
 //! Metadata of wheels.
 
-mod support;
+mod evil;
 
+use evil::raw_zip::{Entry, entry, zip};
 use hookpool_frontend::{WheelProblem as Problem, wheel_metadata};
-use support::raw_zip::{Entry, entry, zip};
 
 const METADATA: &str = "Metadata-Version: 2.1\nName: Foo.Bar\nVersion: 1.0\nRequires-Dist: b\n";
 

@@ -1,0 +1,153 @@
+//! The handle: what all sources of a run have in common.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use super::event::{BuildEvent, BuildObserver, JobId, Step};
+use super::goal::{Goal, Origin, Product, Report};
+use super::logs::LogFolder;
+use super::run::Run;
+use super::unblock::{unblock, unblock_until_dropped};
+use crate::archive::{UnpackLimits, read_pkg_info};
+use crate::environment::{Environment, Environments};
+use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
+use crate::output::OutputFolder;
+use crate::run_folder::RunFolder;
+use crate::source::Source;
+
+/// Settings of a [`Frontend`].
+#[derive(Debug)]
+pub struct FrontendSettings {
+    /// What hooks get as `config_settings` (PEP 517).
+    pub config_settings: Option<Map<String, Value>>,
+    /// Whether metadata are taken from `PKG-INFO` where the specification
+    /// allows it (PEP 643).
+    pub static_metadata: bool,
+    /// Where wheels are kept that had to be built for their metadata.
+    pub keep_wheels: Option<Arc<OutputFolder>>,
+}
+
+/// Gets what is wanted from sources. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Frontend {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub supervisor: Supervisor,
+    /// `None`: hooks run in the supervisor's own interpreter.
+    pub environments: Option<Environments>,
+    pub settings: FrontendSettings,
+    pub logs: LogFolder,
+    /// For unpacked archives, and for what hooks make on the way.
+    work: RunFolder,
+    observer: Box<dyn BuildObserver>,
+}
+
+impl fmt::Debug for Frontend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Frontend").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+impl Frontend {
+    /// A frontend on a supervisor. Without `environments` hooks run in the
+    /// supervisor's interpreter as it is. In `work` archives are unpacked.
+    #[must_use]
+    pub fn new(
+        supervisor: Supervisor,
+        environments: Option<Environments>,
+        settings: FrontendSettings,
+        logs: LogFolder,
+        work: RunFolder,
+        observer: impl BuildObserver + 'static,
+    ) -> Self {
+        let shared = Shared { supervisor, environments, settings, logs, work, observer: Box::new(observer) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Gets what is wanted from a source. `job` is for the observer, `name` is
+    /// how messages call the source.
+    ///
+    /// Dropping the future ends what runs for it.
+    pub async fn build(&self, job: JobId, name: &Path, source: &Source, goal: &Goal) -> Report {
+        let mut run = Run::new(self, job, name);
+        let not_static = match self.static_metadata(&run, source, goal).await {
+            Ok(Ok(metadata)) => return Report::of(Ok(Product::Metadata(Box::new(metadata), Origin::Static))),
+            Ok(Err(reason)) => reason,
+            Err(error) => return Report::failed(error),
+        };
+        let outcome = run.reach(source, goal).await;
+        let environment = run.environment_use().await;
+        Report { outcome, hooks: run.hooks, not_static, environment, kept_wheel: run.kept_wheel }
+    }
+
+    /// The build environment for hooks of a tree, with what the hook
+    /// `get_requires` asks for; none without build isolation.
+    ///
+    /// # Errors
+    /// Those of the environment, of `pyproject.toml` and of that hook.
+    pub async fn environment(&self, tree: &Path, get_requires: Hook) -> Result<Option<Environment>, HookError> {
+        let mut run = Run::new(self, JobId(0), tree);
+        run.prepare(tree, get_requires).await?;
+        Ok(run.environment)
+    }
+
+    /// The metadata that need no hook, or why there are none; no reason where
+    /// nobody looked.
+    async fn static_metadata(
+        &self,
+        run: &Run<'_>,
+        source: &Source,
+        goal: &Goal,
+    ) -> Result<Result<CoreMetadata, Option<NotStatic>>, HookError> {
+        if !self.shared.settings.static_metadata || !matches!(goal, Goal::Metadata) {
+            return Ok(Err(None));
+        }
+        let found = match source.clone() {
+            Source::Wheel(_) => return Ok(Err(None)),
+            Source::SourceArchive(archive) => {
+                run.step(Step::Unpacking);
+                unblock_until_dropped(move |cancel| read_pkg_info(&archive, &UnpackLimits::default(), cancel)).await?
+            }
+            Source::Tree(tree) => unblock(move || tree_pkg_info(&tree)).await.unwrap_or_default(),
+        };
+        Ok(static_metadata(found.as_deref()).map_err(Some))
+    }
+
+    /// Removes the environments that nobody else may use. After
+    /// [`Supervisor::drain`], when no hook can be running in them.
+    pub async fn close(&self) {
+        if let Some(environments) = &self.shared.environments {
+            environments.close().await;
+        }
+    }
+
+    pub(crate) fn observe(&self, event: &BuildEvent) {
+        self.shared.observer.observe(event);
+    }
+
+    pub(crate) fn scratch(&self) -> Result<TempDir, HookError> {
+        let work = self.shared.work.path();
+        tempfile::Builder::new().prefix("work-").tempdir_in(work).map_err(|error| {
+            HookError::new(ErrorKind::InvalidSource, format!("cannot make a folder in {}: {error}", work.display()))
+        })
+    }
+}
+
+impl Report {
+    /// For a source that no hook ran for, because of this.
+    #[must_use]
+    pub fn failed(error: HookError) -> Self {
+        Self::of(Err(error))
+    }
+
+    fn of(outcome: Result<Product, HookError>) -> Self {
+        Self { outcome, hooks: Vec::new(), not_static: None, environment: None, kept_wheel: None }
+    }
+}

@@ -1,0 +1,130 @@
+//! Where everything that hooks wrote is kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput};
+
+use super::unblock::unblock;
+
+/// Which logs are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptLogs {
+    /// Those of all hooks.
+    All,
+    /// Those of hooks that failed.
+    Failures,
+}
+
+/// A folder of logs, one file for each hook. Made with the first of them.
+#[derive(Clone, Debug)]
+pub struct LogFolder {
+    path: PathBuf,
+    keep: KeptLogs,
+    count: Arc<AtomicUsize>,
+}
+
+impl LogFolder {
+    /// The folder at `path`, which need not be there.
+    #[must_use]
+    pub fn new(path: PathBuf, keep: KeptLogs) -> Self {
+        Self { path, keep, count: Arc::default() }
+    }
+
+    /// Writes the log of a hook, if it is to be kept; answers with its path. A
+    /// log that cannot be written is no reason to lose the hook's result.
+    pub(crate) async fn keep(&self, name: &Path, response: &Response, output: WholeOutput) -> Option<PathBuf> {
+        let error = response.outcome.as_ref().err();
+        let failed = error.is_some_and(|error| error.kind != ErrorKind::UnsupportedHook);
+        if self.keep == KeptLogs::Failures && !failed {
+            return None;
+        }
+        let head = head(name, response);
+        let tail = error.map(foot).unwrap_or_default();
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let (folder, name) = (self.path.clone(), format!("{number:04}-{}-{}", label(name), response.hook));
+        let written = unblock(move || write(&folder, &name, &head, &output, &tail)).await;
+        match written {
+            Ok(path) => Some(path),
+            Err(error) => {
+                tracing::warn!(folder = %self.path.display(), "cannot write a hook's log: {error}");
+                None
+            }
+        }
+    }
+}
+
+fn head(name: &Path, response: &Response) -> String {
+    let outcome = match &response.outcome {
+        Ok(value) => format!("returned {value}"),
+        Err(error) => format!("failed: {error}"),
+    };
+    let time = response.timing.hook.map(|time| format!(" after {:.3} s", time.as_secs_f64())).unwrap_or_default();
+    format!("{} of {}\n{outcome}{time}\n", response.hook, name.display())
+}
+
+fn foot(error: &HookError) -> String {
+    error
+        .traceback
+        .as_ref()
+        .map(|traceback| format!("\n=== traceback ===\n{}\n", traceback.trim_end()))
+        .unwrap_or_default()
+}
+
+/// The last part of the source's path, in letters that any file system and any
+/// shell takes.
+fn label(name: &Path) -> String {
+    const LONGEST: usize = 80;
+    let last = name.file_name().map_or_else(|| b"source".to_vec(), |last| last.as_bytes().to_vec());
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
+    last.into_iter().take(LONGEST).map(|byte| if allowed(byte) { char::from(byte) } else { '_' }).collect()
+}
+
+fn write(folder: &Path, name: &str, head: &str, output: &WholeOutput, foot: &str) -> io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let (path, file) = create(folder, name)?;
+    let mut file = BufWriter::new(file);
+    file.write_all(head.as_bytes())?;
+    file.write_all(b"\n=== standard output ===\n")?;
+    output.write_stdout(&mut file)?;
+    file.write_all(b"\n=== standard error ===\n")?;
+    output.write_stderr(&mut file)?;
+    file.write_all(foot.as_bytes())?;
+    file.flush()?;
+    Ok(path)
+}
+
+/// Logs of earlier runs are never written over.
+fn create(folder: &Path, name: &str) -> io::Result<(PathBuf, File)> {
+    for attempt in 0.. {
+        let suffix = if attempt == 0 { String::new() } else { format!(".{attempt}") };
+        let path = folder.join(format!("{name}{suffix}.log"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("there are fewer files than numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_harmless_and_never_taken_twice() {
+        assert_eq!(label(Path::new("/src/a b/../flask-3.0.tar.gz")), "flask-3.0.tar.gz");
+        assert_eq!(label(Path::new("/x/$(rm -rf)\n")), "__rm_-rf__");
+        assert_eq!(label(Path::new("..")), "source");
+        let folder = tempfile::tempdir().unwrap();
+        let (first, _) = create(folder.path(), "x").unwrap();
+        let (second, _) = create(folder.path(), "x").unwrap();
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,16 @@
+//! The flows: from a source to its metadata, its wheel, its source distribution.
+
+mod errors;
+mod event;
+mod flows;
+mod frontend;
+mod goal;
+mod hints;
+mod logs;
+mod run;
+mod unblock;
+
+pub use event::{BuildEvent, BuildObserver, JobId, Step};
+pub use frontend::{Frontend, FrontendSettings};
+pub use goal::{EnvironmentUse, Goal, HookRun, Origin, Product, Report};
+pub use logs::{KeptLogs, LogFolder};

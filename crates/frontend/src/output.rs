@@ -1,0 +1,187 @@
+//! The folder that wheels and source distributions end in: under their names
+//! only when they are whole.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::run_folder::{RunFolder, RunFolderError};
+
+/// A folder for what is built in one run.
+///
+/// Hooks write into a hidden folder in it, on the same file system, which is
+/// removed at the end of the run, or by the next run where this one was killed.
+#[derive(Debug)]
+pub struct OutputFolder {
+    path: PathBuf,
+    drafts: RunFolder,
+    /// The names that this run has given out. Locked for the end of each build
+    /// only.
+    published: Mutex<HashMap<String, PathBuf>>,
+}
+
+/// A file that was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was there before.
+    pub before: Before,
+}
+
+/// What was in the place of a file that was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// A file of the same content, which was left alone.
+    SameContent,
+    /// Another file, which was replaced.
+    OtherContent,
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The folder cannot be made or used.
+    #[error("output folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no place for what is not finished.
+    #[error("output folder: {0}")]
+    Drafts(#[from] RunFolderError),
+    /// The file cannot be put there.
+    #[error("cannot put {name} into {folder}: {source}")]
+    Publish {
+        /// The file.
+        name: String,
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another source of this run made a file of this name and other content.
+    #[error(
+        "{name} was already made from {other}, with another content: expected each source to make a file of its own"
+    )]
+    Taken {
+        /// The file.
+        name: String,
+        /// The source that made it.
+        other: PathBuf,
+    },
+}
+
+impl OutputFolder {
+    /// Makes the folder if it is missing.
+    ///
+    /// # Errors
+    /// [`OutputError`], which names the folder.
+    pub fn open(path: &Path) -> Result<Self, OutputError> {
+        let named = |source| OutputError::Folder { path: path.to_owned(), source };
+        let absolute = std::path::absolute(path).map_err(named)?;
+        std::fs::create_dir_all(&absolute).map_err(named)?;
+        let drafts = RunFolder::within(&absolute, ".hookpool-")?;
+        Ok(Self { path: absolute, drafts, published: Mutex::default() })
+    }
+
+    /// The folder's absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An empty folder for a hook to write to, until it is dropped.
+    pub(crate) fn draft(&self) -> Result<TempDir, OutputError> {
+        let made = tempfile::Builder::new().prefix("build-").tempdir_in(self.drafts.path());
+        made.map_err(|source| OutputError::Folder { path: self.path.clone(), source })
+    }
+
+    /// Gives a finished file its place. Reads it, where there is one already:
+    /// on a thread for blocking work.
+    pub(crate) fn publish(&self, draft: &Path, name: &str, source: &Path) -> Result<OutputFile, OutputError> {
+        let failed = |error| OutputError::Publish { name: name.to_owned(), folder: self.path.clone(), source: error };
+        let path = self.path.join(name);
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = compare(draft, &path).map_err(failed)?;
+        if before == Before::OtherContent
+            && let Some(other) = published.get(name)
+        {
+            return Err(OutputError::Taken { name: name.to_owned(), other: other.clone() });
+        }
+        if before != Before::SameContent {
+            std::fs::rename(draft, &path).map_err(failed)?;
+        }
+        published.insert(name.to_owned(), source.to_owned());
+        Ok(OutputFile { path, before })
+    }
+}
+
+fn compare(draft: &Path, path: &Path) -> io::Result<Before> {
+    let old = match path.symlink_metadata() {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Nothing),
+        Err(error) => return Err(error),
+    };
+    let same = old.is_file() && old.len() == draft.metadata()?.len() && digest(draft)? == digest(path)?;
+    Ok(if same { Before::SameContent } else { Before::OtherContent })
+}
+
+fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().into()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(folder: &OutputFolder, content: &str, source: &str) -> Result<OutputFile, OutputError> {
+        let draft = folder.draft().unwrap();
+        let file = draft.path().join("a-1.whl");
+        std::fs::write(&file, content).unwrap();
+        folder.publish(&file, "a-1.whl", Path::new(source))
+    }
+
+    #[test]
+    fn files_appear_whole_and_nothing_else_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("out");
+        let folder = OutputFolder::open(&path).unwrap();
+        assert_eq!(publish(&folder, "one", "/a").unwrap().before, Before::Nothing);
+        assert_eq!(publish(&folder, "one", "/b").unwrap().before, Before::SameContent);
+        drop(folder);
+        let again = OutputFolder::open(&path).unwrap();
+        assert_eq!(publish(&again, "two", "/a").unwrap().before, Before::OtherContent);
+        drop(again);
+        assert_eq!(std::fs::read_to_string(path.join("a-1.whl")).unwrap(), "two");
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_sources_cannot_take_one_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = OutputFolder::open(parent.path()).unwrap();
+        publish(&folder, "one", "/a").unwrap();
+        let error = publish(&folder, "two", "/b").unwrap_err();
+        assert!(error.to_string().contains("made from /a"), "{error}");
+        assert_eq!(std::fs::read_to_string(parent.path().join("a-1.whl")).unwrap(), "one");
+    }
+}
