@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::arguments::{LogArguments, LogFormat};
+use crate::console::Console;
 
 /// Sends log messages to standard error from here on.
 pub fn start(arguments: &LogArguments) {
@@ -20,7 +21,7 @@ pub fn start(arguments: &LogArguments) {
     let filter = Targets::new().with_target("hookpool", level(arguments.verbose, arguments.quiet));
     // The layer must not complain where standard error is gone: it would do so
     // with a macro that panics there.
-    let layer = fmt::layer().with_writer(stderr).log_internal_errors(false).with_target(false);
+    let layer = fmt::layer().with_writer(|| Console).log_internal_errors(false).with_target(false);
     let layer = match arguments.log_format {
         LogFormat::Text => layer.fmt_fields(debug_fn(write_field).delimited(" ")).with_ansi(wants_colors()).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),

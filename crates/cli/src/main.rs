@@ -9,6 +9,7 @@ mod arguments;
 mod cache;
 mod capture;
 mod commands;
+mod console;
 mod exit;
 mod logging;
 mod milliseconds;
@@ -23,7 +24,7 @@ use crate::arguments::Arguments;
 fn main() {
     let arguments = Arguments::from_environment();
     logging::start(&arguments.log);
-    let exit = match commands::execute(arguments.command) {
+    let exit = match commands::execute(arguments) {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
     };

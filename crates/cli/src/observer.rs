@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use hookpool_frontend::EnvironmentEvent;
 use hookpool_supervisor::Event;
 use tracing::{debug, error, info, trace, warn};
 
@@ -42,6 +43,35 @@ pub fn log(event: &Event) {
         | Event::TemplateExited { .. }
         | Event::TemplateLog { .. } => log_template(event),
         event => log_pool(event),
+    }
+}
+
+/// Writes the message for an event of the build environments.
+pub fn log_environment(event: &EnvironmentEvent) {
+    match event {
+        EnvironmentEvent::Making { requirements, .. } => {
+            info!("making a build environment with {}", requirements.join(", "));
+        }
+        EnvironmentEvent::Made { folder, after, .. } => {
+            info!(folder = %show(folder), after_ms = milliseconds(*after), "build environment made");
+        }
+        EnvironmentEvent::Reused { folder, requirements } => {
+            debug!(folder = %show(folder), "build environment with {}", requirements.join(", "));
+        }
+        EnvironmentEvent::Discarded { folder, reason } => {
+            warn!(folder = %show(folder), "build environment is not used again: {reason}");
+        }
+        EnvironmentEvent::Awaited { requirements } => {
+            info!("another process makes a build environment with {}", requirements.join(", "));
+        }
+        EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason } => {
+            let list = requirements.join(", ");
+            warn!(folder = %show(folder), "a build environment of an earlier day is used for {list}: {reason}");
+        }
+        EnvironmentEvent::LeftoversRemoved { count } => {
+            info!(count, "build environments that earlier runs did not complete were removed");
+        }
+        _ => {}
     }
 }
 

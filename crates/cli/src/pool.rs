@@ -1,6 +1,6 @@
 //! The supervisor of a command, made from its settings.
 
-use hookpool_frontend::RunFolder;
+use hookpool_frontend::{EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 
 use crate::cache::Folder;
@@ -19,8 +19,8 @@ pub fn builder(settings: PoolSettings, cache: &Folder, capture: &RunFolder) -> B
         .cache_folder(cache.path())
         .capture_folder(capture.path())
         .kill_detached(settings.kill_detached)
-        // Hooks run in the user's own environment, which PYTHONPATH belongs to.
-        .keep_python_path(true)
+        // PYTHONPATH belongs to the user's own environment, and to no other.
+        .keep_python_path(settings.build_environments.is_none())
         .child_subreaper(true)
         .observer(observer::log);
     match raise_open_files_limit() {
@@ -30,6 +30,30 @@ pub fn builder(settings: PoolSettings, cache: &Folder, capture: &RunFolder) -> B
             builder
         }
     }
+}
+
+/// The build environments of a command; none where it has no build isolation.
+pub fn environments(
+    settings: &PoolSettings,
+    cache: &Folder,
+    supervisor: &Supervisor,
+    observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
+) -> Result<Option<Environments>, Failure> {
+    let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
+    let mut made = EnvironmentSettings::new(cache.path());
+    made.installer = installer.installer;
+    made.index = installer.index;
+    made.build_constraints = installer.build_constraints;
+    made.refresh = installer.refresh;
+    made.offline = installer.offline;
+    made.jobs = settings.limits.jobs;
+    Environments::new(supervisor.clone(), made, observer).map(Some).map_err(|error| {
+        let failure = Failure::pool(&error);
+        match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
 }
 
 /// Starts it.

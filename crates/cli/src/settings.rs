@@ -4,12 +4,24 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hookpool_frontend::{IndexOptions, InstallerChoice};
 use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout};
 
+use crate::arguments::environments::{InstallerArguments, InstallerName};
 use crate::arguments::pool::{
     CapacityArguments, HookArguments, IsolationName, PoolArguments, StartMethodName, WorkerArguments,
 };
 use crate::exit::Failure;
+
+/// How build environments are made.
+#[derive(Clone, Debug)]
+pub struct InstallerSettings {
+    pub installer: InstallerChoice,
+    pub index: IndexOptions,
+    pub build_constraints: Vec<PathBuf>,
+    pub refresh: bool,
+    pub offline: bool,
+}
 
 /// The settings of a pool.
 #[derive(Clone, Debug)]
@@ -20,6 +32,9 @@ pub struct PoolSettings {
     pub check_freshness: bool,
     pub kill_detached: bool,
     pub python: PathBuf,
+    /// How build environments are made; `None`: hooks run in the interpreter's
+    /// own.
+    pub build_environments: Option<InstallerSettings>,
     /// `None`: the user's.
     pub cache_folder: Option<PathBuf>,
     /// `None`: in the system's temporary folder.
@@ -29,12 +44,11 @@ pub struct PoolSettings {
 impl PoolSettings {
     /// Resolves the arguments of a command that runs hooks.
     pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
-        let PoolArguments { capacity, hooks, workers, environment } = arguments;
-        if !environment.no_build_isolation {
-            return Err(Failure::usage("build environments do not exist yet: --no-build-isolation is required")
-                .with_hint("pass --no-build-isolation, which runs hooks in the environment of --python"));
-        }
+        let PoolArguments { capacity, hooks, workers, installer, environment } = arguments;
+        let build_environments =
+            if environment.no_build_isolation { None } else { Some(installer_settings(installer)?) };
         Ok(Self {
+            build_environments,
             isolation: match hooks.isolation {
                 IsolationName::Hook => Isolation::Hook,
                 IsolationName::None => Isolation::None,
@@ -51,6 +65,34 @@ impl PoolSettings {
             capture_folder: environment.capture_dir,
         })
     }
+}
+
+fn installer_settings(arguments: InstallerArguments) -> Result<InstallerSettings, Failure> {
+    let mut build_constraints = Vec::new();
+    for path in arguments.build_constraint {
+        let failed = |error| Failure::usage(format!("--build-constraint {}: {error}", path.display()));
+        // Installers have another working directory, and would tell later.
+        std::fs::File::open(&path).map_err(failed)?;
+        build_constraints.push(std::path::absolute(&path).map_err(failed)?);
+    }
+    let index = IndexOptions {
+        index_url: arguments.index_url,
+        find_links: arguments.find_links,
+        no_index: arguments.no_index,
+        ..IndexOptions::default()
+    };
+    let installer = match arguments.installer {
+        InstallerName::Auto => InstallerChoice::Auto,
+        InstallerName::Uv => InstallerChoice::Uv,
+        InstallerName::Pip => InstallerChoice::Pip,
+    };
+    Ok(InstallerSettings {
+        installer,
+        index,
+        build_constraints,
+        refresh: arguments.refresh,
+        offline: arguments.offline,
+    })
 }
 
 fn limits(capacity: &CapacityArguments, hooks: &HookArguments, workers: &WorkerArguments) -> Limits {
@@ -121,7 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn without_build_environments_isolation_is_refused() {
-        assert!(resolve(&[]).is_err());
+    fn build_environments_are_made_unless_they_are_not_wanted() {
+        let made = |flags: &[&str]| resolve(flags).unwrap().build_environments.is_some();
+        assert!(made(&[]) && !made(&["--no-build-isolation"]));
+        let missing = resolve(&["--build-constraint", "/no/such/file"]).unwrap_err();
+        assert!(format!("{missing:?}").contains("--build-constraint /no/such/file"), "{missing:?}");
     }
 }

@@ -15,7 +15,8 @@ use super::pool::PoolArguments;
 /// elsewhere by its own sys.path. Run it before you trust hookpool with a build
 /// backend of your own.
 ///
-/// Hooks write into their source trees, as they do in every build.
+/// Hooks write into their source trees, as they do in every build. Archives are unpacked
+/// first.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -25,7 +26,7 @@ Exit codes: 0 no difference, 1 some difference, 2 wrong usage, 3 the pool itself
 work, 128+N ended by signal N."
 )]
 pub struct CheckArguments {
-    /// Source trees.
+    /// Source trees, and source distributions (.tar.gz, .zip).
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<PathBuf>,
 

@@ -1,7 +1,9 @@
 //! The command line as it is written. The doc comments of the fields are the
 //! text of `--help`.
 
+pub mod build;
 pub mod check;
+pub mod environments;
 pub mod pool;
 pub mod run;
 mod values;
@@ -45,6 +47,10 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
     Run(Box<run::RunArguments>),
+    Metadata(Box<build::MetadataArguments>),
+    Wheel(Box<build::WheelArguments>),
+    Sdist(Box<build::SdistArguments>),
+    Editable(Box<build::EditableArguments>),
     Check(Box<check::CheckArguments>),
     Hookd(HookdArguments),
     Completions(CompletionsArguments),
@@ -174,11 +180,19 @@ mod tests {
         for argument in commands.flat_map(Command::get_arguments) {
             let flag = argument.get_long().filter(|name| !["help", "version"].contains(name));
             let is_there = flag.is_none_or(|name| pages.contains(&format!("--{name}")));
-            assert!(is_there, "{argument}");
+            assert!(is_there, "{flag:?}");
             let variable = argument.get_env().map(|name| name.to_str().unwrap());
-            assert!(variable.is_none_or(|name| pages.contains(name)), "{argument}");
+            assert!(variable.is_none_or(|name| pages.contains(name)), "{flag:?}");
             let expected = flag.map(|name| format!("HOOKPOOL_{}", name.to_uppercase().replace('-', "_")));
-            assert_eq!(variable, expected.as_deref());
+            assert!(variable.is_none() || variable == expected.as_deref(), "{flag:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_the_pool_has_a_variable() {
+        let pool = pool::PoolArguments::augment_args(LogArguments::augment_args(Command::new("pool")));
+        for argument in pool.get_arguments() {
+            assert!(argument.get_env().is_some(), "{}", argument.get_id());
         }
     }
 }

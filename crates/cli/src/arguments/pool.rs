@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use hookpool_supervisor::{QueueSize, Timeout};
 
+use super::environments::InstallerArguments;
 use super::values::{count, count_or_zero, duration, duration_or_zero, folder, patience, queue_size, size};
 use super::{CacheArguments, InterpreterArguments};
 
@@ -23,6 +24,8 @@ pub struct PoolArguments {
     pub hooks: HookArguments,
     #[command(flatten)]
     pub workers: WorkerArguments,
+    #[command(flatten)]
+    pub installer: InstallerArguments,
     #[command(flatten)]
     pub environment: EnvironmentArguments,
 }
@@ -219,8 +222,7 @@ pub struct EnvironmentArguments {
 
     /// Run hooks in the environment of --python as it is, instead of one made
     /// from the source tree's `build-system.requires`: the backends must be
-    /// installed there. Has to be given, since hookpool makes no environments
-    /// yet.
+    /// installed there.
     #[arg(long, env = "HOOKPOOL_NO_BUILD_ISOLATION", value_parser = BoolishValueParser::new())]
     pub no_build_isolation: bool,
 

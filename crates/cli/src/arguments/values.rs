@@ -84,6 +84,14 @@ pub fn folder() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// `KEY=VALUE`; only the first `=` counts.
+pub fn config_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
 fn contains_newline(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&b'\n')
 }
@@ -143,6 +151,14 @@ mod tests {
         for text in ["", "512", "1k", "1MB", "1.5G", "-1G", "16777216T"] {
             assert!(size(text).unwrap_err().contains("such as 512M"), "{text}");
         }
+    }
+
+    #[test]
+    fn settings() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(config_setting("--global-option=--with=x"), pair("--global-option", "--with=x"));
+        assert_eq!(config_setting("key="), pair("key", ""));
+        assert!(config_setting("key").is_err() && config_setting("=x").is_err());
     }
 
     #[test]

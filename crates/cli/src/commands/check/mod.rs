@@ -6,11 +6,11 @@ mod project;
 mod report;
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hookpool_frontend::RunFolder;
-use hookpool_supervisor::{Event, Isolation, StartMethod, Supervisor};
+use hookpool_frontend::{BuildEvent, Environment, Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder};
+use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
 use self::pass::{Pass, run_pass};
@@ -20,6 +20,7 @@ use crate::arguments::check::CheckArguments;
 use crate::cache::{self, Folder};
 use crate::capture;
 use crate::exit::{Exit, Failure};
+use crate::observer;
 use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
@@ -31,22 +32,21 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
         let message = "--isolation and --start-method cannot be chosen: check compares what they are by default";
         return Err(Failure::usage(message));
     }
-    let projects = arguments.sources.iter().map(|source| Project::find(source)).collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings, &projects));
+    let outcome = runtime.block_on(run(settings, &arguments.sources));
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(settings: PoolSettings, projects: &[Project]) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, sources: &[PathBuf]) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let cache = cache::for_this_run(settings.cache_folder.clone())?;
     let capture = capture::folder(settings.capture_folder.as_deref())?;
     let work = Folder::temporary(&std::env::temp_dir())?;
     let bench = Bench { settings, cache: &cache, capture: &capture, work: work.path() };
     tokio::select! {
-        outcome = bench.compare(projects) => outcome,
+        outcome = bench.compare(sources) => outcome,
         // What runs is dropped, and its processes end with it.
         signal = signals.end() => Ok(Exit::Interrupted(signal)),
     }
@@ -61,13 +61,39 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn compare(&self, projects: &[Project]) -> Result<Exit, Failure> {
-        let decoys = decoys(projects, self.work)?;
-        let fresh = self.fresh(projects).await?;
-        let (warm, shadowed) = self.warm(projects, &decoys).await?;
+    async fn compare(&self, sources: &[PathBuf]) -> Result<Exit, Failure> {
+        let found = sources.iter().map(|source| Project::find(source, self.work));
+        let mut projects = found.collect::<Result<Vec<_>, _>>()?;
+        // Held to the end: what is in use is not removed.
+        let (frontend, environments) = self.prepare(&mut projects).await?;
+        let decoys = decoys(&projects, self.work)?;
+        let fresh = self.fresh(&projects).await?;
+        let (warm, shadowed) = self.warm(&projects, &decoys).await?;
         let comparisons: Vec<Comparison> = projects.iter().map(|project| compare(project, &fresh, &warm)).collect();
+        drop(environments);
+        frontend.close().await;
         let any_difference = print(&comparisons, &shadowed);
         Ok(if any_difference { Exit::RequestFailed } else { Exit::Success })
+    }
+
+    /// Gives each project its build environment.
+    async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
+        let supervisor = pool::start(self.builder(self.settings.clone())).await?;
+        let environments = pool::environments(&self.settings, self.cache, &supervisor, observer::log_environment)?;
+        let settings = FrontendSettings { config_settings: None, static_metadata: false, keep_wheels: None };
+        let logs = LogFolder::new(self.cache.path().join("logs"), KeptLogs::Failures);
+        let work = RunFolder::temporary("work").map_err(Failure::pool)?;
+        let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, |_: &BuildEvent| {});
+        let mut held = Vec::new();
+        for project in projects {
+            let environment = frontend.environment(&project.tree, Hook::GetRequiresForBuildWheel).await;
+            let environment =
+                environment.map_err(|error| Failure::pool(format!("source {}: {error}", project.name)))?;
+            project.python = environment.as_ref().map(|environment| environment.python().to_owned());
+            held.extend(environment);
+        }
+        supervisor.drain().await;
+        Ok((frontend, held))
     }
 
     /// Each hook in a new worker, of a new interpreter.

@@ -56,6 +56,7 @@ async fn run_hook(supervisor: &Supervisor, project: &Project, hook: Hook, work: 
     let out = work.join("metadata");
     fs::create_dir(&out).map_err(cannot)?;
     let mut request = HookRequest::new(&project.tree, hook);
+    request.python.clone_from(&project.python);
     if matches!(hook, Hook::PrepareMetadataForBuildWheel | Hook::PrepareMetadataForBuildEditable) {
         request.metadata_directory = Some(out.clone());
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
+use hookpool_frontend::{Source, UnpackLimits, unpack};
 use serde::Deserialize;
 
 use crate::exit::Failure;
@@ -14,6 +16,8 @@ pub struct Project {
     /// As the user named it.
     pub name: String,
     pub tree: PathBuf,
+    /// The interpreter of its build environment; `None`: that of the pool.
+    pub python: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -30,13 +34,25 @@ struct BuildSystem {
 }
 
 impl Project {
-    pub fn find(source: &Path) -> Result<Self, Failure> {
-        let name = source.display().to_string();
-        match fs::canonicalize(source) {
-            Ok(tree) if tree.is_dir() => Ok(Self { name, tree }),
-            Ok(_) => Err(Failure::usage(format!("source {name}: expected the folder of a source tree"))),
-            Err(error) => Err(Failure::usage(format!("source {name}: {error}"))),
-        }
+    /// The tree that a source is; an archive is unpacked in `folder`.
+    pub fn find(source: &Path, folder: &Path) -> Result<Self, Failure> {
+        let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("source {}: {error}", source.display()));
+        let tree = match Source::find(source).map_err(|error| wrong(&error))? {
+            Source::Tree(tree) => fs::canonicalize(tree).map_err(|error| wrong(&error))?,
+            Source::SourceArchive(archive) => {
+                let into = tempfile::Builder::new().prefix("source-").tempdir_in(folder);
+                // It goes with the folder.
+                let into = into.map_err(|error| wrong(&error))?.keep();
+                let unpacked = unpack(&archive, &into, &UnpackLimits::default(), &AtomicBool::new(false));
+                unpacked.map_err(|error| wrong(&error))?
+            }
+            Source::Wheel(_) => {
+                return Err(wrong(
+                    &"no hook makes a wheel's metadata: expected a source tree or a source distribution",
+                ));
+            }
+        };
+        Ok(Self { name: source.display().to_string(), tree, python: None })
     }
 
     /// The backend that it names, if that comes from the environment.
@@ -54,17 +70,18 @@ impl Project {
     const LEGACY: &str = "setuptools.build_meta:__legacy__";
 }
 
-/// A small project for each backend, to be built in the same template before
+/// A small project for each template, to be built in it before
 /// the ones that are checked. Whether it can be built does not matter.
 pub fn decoys(projects: &[Project], folder: &Path) -> Result<Vec<Project>, Failure> {
-    let backends: BTreeSet<String> = projects.iter().filter_map(Project::backend).collect();
-    let make = |(number, backend): (usize, &String)| {
+    let templates: BTreeSet<(String, Option<PathBuf>)> =
+        projects.iter().filter_map(|project| Some((project.backend()?, project.python.clone()))).collect();
+    let make = |(number, (backend, python)): (usize, &(String, Option<PathBuf>))| {
         let tree = folder.join(format!("decoy-{number}"));
         write_decoy(&tree, backend)
             .map_err(|error| Failure::pool(format!("cannot write a project in {}: {error}", tree.display())))?;
-        Ok(Project { name: format!("a decoy for {backend}"), tree })
+        Ok(Project { name: format!("decoy {number} for {backend}"), tree, python: python.clone() })
     };
-    backends.iter().enumerate().map(make).collect()
+    templates.iter().enumerate().map(make).collect()
 }
 
 fn write_decoy(tree: &Path, backend: &str) -> std::io::Result<()> {

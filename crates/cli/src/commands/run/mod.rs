@@ -4,6 +4,7 @@
 mod field;
 mod id;
 mod input;
+mod open_request;
 mod request_line;
 mod response_line;
 mod session;
@@ -17,6 +18,7 @@ use crate::cache;
 use crate::capture;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
+use crate::observer;
 use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::{self, Ending, Signals};
@@ -42,18 +44,23 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let capture_folder = capture::folder(settings.capture_folder.as_deref())?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
-        started = pool::start(pool::builder(settings, &cache_folder, &capture_folder)) => started?,
+        started = pool::start(pool::builder(settings.clone(), &cache_folder, &capture_folder)) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
+    let environments = pool::environments(&settings, &cache_folder, &supervisor, observer::log_environment)?;
     let (set_ending, ending) = watch::channel(Ending::NotYet);
     tokio::spawn(signals::obey(signals, supervisor.clone(), set_ending));
     let streams = Input::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =
         streams.map_err(|error| Failure::pool(format!("cannot use standard input and output: {error}")))?;
-    let mut session = Session::new(supervisor.clone(), queue_size.get(), input, ending.clone());
+    let mut session = Session::new(supervisor.clone(), environments.clone(), queue_size.get(), input, ending.clone());
     let end = session.serve(&mut output).await;
     let any_failed = session.any_failed();
     // What is left of the requests is cancelled with it.
     drop(session);
-    finish(end, any_failed, &supervisor, output, ending).await
+    let exit = finish(end, any_failed, &supervisor, output, ending).await;
+    if let Some(environments) = environments {
+        environments.close().await;
+    }
+    exit
 }

@@ -17,7 +17,12 @@ use crate::arguments::duration;
 #[derive(Debug)]
 pub enum RequestLine {
     /// A hook is to be run.
-    Hook { id: Id, request: Box<HookRequest> },
+    Hook {
+        id: Id,
+        request: Box<HookRequest>,
+        /// In place of what the tree itself requires for its build.
+        requires: Option<Vec<String>>,
+    },
     /// The line is a request in every respect but that there is no such hook.
     UnknownHook { id: Id, tree: String, error: UnknownHook },
     /// The requests of this id are to be cancelled.
@@ -92,7 +97,8 @@ impl Fields<'_> {
         match hook.parse::<Hook>() {
             Ok(hook) => {
                 self.check_arguments(hook)?;
-                Ok(RequestLine::Hook { id, request: Box::new(rest.request(tree, hook)) })
+                let requires = optional("requires", self.requires, "a list of strings")?;
+                Ok(RequestLine::Hook { id, request: Box::new(rest.request(tree, hook)), requires })
             }
             Err(error) => Ok(RequestLine::UnknownHook { id, tree, error }),
         }

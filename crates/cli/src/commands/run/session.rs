@@ -1,17 +1,17 @@
 //! The loop between input, pool and output.
 
-use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, SubmitError, Supervisor, Ticket};
+use hookpool_frontend::Environments;
+use hookpool_supervisor::{ErrorKind, HookError, HookRequest, SubmitError, Supervisor};
 use tokio::sync::watch;
 
 use super::id::Id;
 use super::input::{Input, InputLine, LONGEST_LINE, LineContent};
+use super::open_request::OpenRequest;
 use super::request_line::RequestLine;
 use super::response_line::{ResponseLine, invalid_request};
 use crate::commands::finish::{SessionEnd, time_is_up};
@@ -25,6 +25,8 @@ use crate::streams::output::{Output, Room, Writer};
 /// slow reader makes the pool wait.
 pub struct Session {
     supervisor: Supervisor,
+    /// `None`: hooks run in the interpreter of their request as it is.
+    environments: Option<Environments>,
     queue_size: usize,
     input: Input,
     input_end: Option<io::Result<()>>,
@@ -44,9 +46,16 @@ enum Happening<'output> {
 }
 
 impl Session {
-    pub fn new(supervisor: Supervisor, queue_size: usize, input: Input, ending: watch::Receiver<Ending>) -> Self {
+    pub fn new(
+        supervisor: Supervisor,
+        environments: Option<Environments>,
+        queue_size: usize,
+        input: Input,
+        ending: watch::Receiver<Ending>,
+    ) -> Self {
         Self {
             supervisor,
+            environments,
             queue_size,
             input,
             input_end: None,
@@ -113,9 +122,9 @@ impl Session {
         let reads = self.answer.is_none() && has_place && self.input_end.is_none() && !is_ending;
         tokio::select! {
             room = writer.room(), if !has_room => Happening::Room(room),
-            Some((id, response)) = self.tickets.next(), if has_room => Happening::Answered {
-                ok: response.outcome.is_ok(),
-                answer: ResponseLine::answered(&id, &response).to_bytes(),
+            Some((id, answer)) = self.tickets.next(), if has_room => Happening::Answered {
+                ok: answer.is_ok(),
+                answer: answer.to_bytes(&id),
             },
             line = self.input.next(), if reads => Happening::Line(line),
             // The sender lives as long as the program.
@@ -143,7 +152,7 @@ impl Session {
         match request {
             Ok(None) => {}
             Ok(Some(RequestLine::Cancel(id))) => self.cancel(&id),
-            Ok(Some(RequestLine::Hook { id, request })) => self.submit(id, *request).await,
+            Ok(Some(RequestLine::Hook { id, request, requires })) => self.submit(id, *request, requires).await,
             Ok(Some(RequestLine::UnknownHook { id, tree, error })) => {
                 let hook = error.value.clone();
                 let error = HookError::new(ErrorKind::InvalidHookName, error.to_string());
@@ -154,10 +163,14 @@ impl Session {
     }
 
     /// Does not wait: the line was only read because there was a place.
-    async fn submit(&mut self, id: Id, request: HookRequest) {
+    async fn submit(&mut self, id: Id, request: HookRequest, requires: Option<Vec<String>>) {
+        if let Some(environments) = self.environments.clone() {
+            let supervisor = self.supervisor.clone();
+            return self.tickets.push(OpenRequest::prepared(id, request, requires, environments, supervisor));
+        }
         let (tree, hook) = (request.tree.to_string_lossy().into_owned(), request.hook);
         match self.supervisor.submit(request).await {
-            Ok(ticket) => self.tickets.push(OpenRequest { id: Some(id), ticket }),
+            Ok(ticket) => self.tickets.push(OpenRequest::submitted(id, ticket)),
             Err(error) => {
                 let error = refusal(error);
                 self.fail(&ResponseLine::refused(&id, &tree, hook.name(), &error));
@@ -166,8 +179,7 @@ impl Session {
     }
 
     fn cancel(&mut self, id: &Id) {
-        let same = self.tickets.iter_mut().filter(|request| request.id.as_ref() == Some(id));
-        same.for_each(|request| request.ticket.cancel());
+        self.tickets.iter_mut().filter(|request| request.has_id(id)).for_each(OpenRequest::cancel);
     }
 
     fn fail(&mut self, response: &ResponseLine<'_>) {
@@ -176,23 +188,7 @@ impl Session {
     }
 }
 
-fn refusal(error: SubmitError) -> HookError {
+/// Why the supervisor does not take a request.
+pub fn refusal(error: SubmitError) -> HookError {
     HookError::new(error.kind(), error.to_string())
-}
-
-/// A ticket and the id under which it is answered.
-struct OpenRequest {
-    /// Taken with the answer.
-    id: Option<Id>,
-    ticket: Ticket,
-}
-
-impl Future for OpenRequest {
-    type Output = (Id, Response);
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.ticket).poll(context));
-        let id = self.id.take().expect("a future is not polled after its end");
-        Poll::Ready((id, response))
-    }
 }

@@ -10,7 +10,7 @@ fn parse(line: &str) -> Result<Option<RequestLine>, InvalidLine> {
 
 fn request(line: &str) -> (Id, HookRequest) {
     match parse(line) {
-        Ok(Some(RequestLine::Hook { id, request })) => (id, *request),
+        Ok(Some(RequestLine::Hook { id, request, .. })) => (id, *request),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -43,6 +43,17 @@ fn every_field_arrives() {
     assert_eq!((request.python, request.priority), (Some("py".into()), -3));
     assert_eq!(request.timeout.map(Timeout::get), Some(Duration::from_millis(250)));
     assert_eq!(request.env, [("A", "1"), ("B", "")].map(|(name, value)| (name.into(), value.into())).into());
+}
+
+#[test]
+fn requirements_go_beside_the_request() {
+    let requires = |line: String| match RequestLine::parse(line.as_bytes()) {
+        Ok(Some(RequestLine::Hook { requires, .. })) => requires,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(requires(with(r#""requires": ["flit", "x>1"]"#)), Some(vec!["flit".into(), "x>1".into()]));
+    assert_eq!(requires(with(r#""requires": []"#)), Some(Vec::new()));
+    assert_eq!(requires(with(r#""requires": null"#)), None);
 }
 
 #[test]

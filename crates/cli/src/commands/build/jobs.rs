@@ -1,0 +1,91 @@
+//! The sources of a command line, each once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use hookpool_frontend::{JobId, Source, read_list};
+use hookpool_supervisor::HookError;
+
+use crate::exit::Failure;
+
+/// A source to build.
+#[derive(Debug)]
+pub struct Job {
+    pub id: JobId,
+    /// As the user named it; more than once if it was named so.
+    pub names: Vec<PathBuf>,
+    /// What it is, or why it is nothing that can be built.
+    pub source: Result<Source, HookError>,
+}
+
+impl Job {
+    /// The jobs for these sources and those of the lists. What is the same
+    /// file or folder is done once.
+    pub fn all(sources: &[PathBuf], lists: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        let stdin = Path::new("-");
+        let mut names = Vec::new();
+        for source in sources {
+            if source == stdin { names.extend(list(source)?) } else { names.push(source.clone()) }
+        }
+        for path in lists {
+            names.extend(list(path)?);
+        }
+        Ok(Self::unique(names))
+    }
+
+    fn unique(names: Vec<PathBuf>) -> Vec<Self> {
+        let mut jobs: Vec<Self> = Vec::new();
+        let mut known = HashMap::new();
+        for name in names {
+            let source = Source::find(&name).map_err(HookError::from);
+            let identity = source.as_ref().ok().and_then(|source| source.identity().ok());
+            if let Some(job) = identity.as_ref().and_then(|identity| known.get(identity)) {
+                let job: &mut Self = &mut jobs[*job];
+                job.names.push(name);
+                continue;
+            }
+            known.extend(identity.map(|identity| (identity, jobs.len())));
+            jobs.push(Self { id: JobId(jobs.len()), names: vec![name], source });
+        }
+        jobs
+    }
+
+    /// The name that messages use.
+    pub fn name(&self) -> &Path {
+        &self.names[0]
+    }
+}
+
+fn list(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let named = |error: &dyn std::fmt::Display| {
+        let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+        Failure::usage(format!("list of sources {name}: {error}"))
+    };
+    if path == Path::new("-") {
+        return read_list(io::stdin().lock()).map_err(|error| named(&error));
+    }
+    let file = File::open(path).map_err(|error| named(&error))?;
+    read_list(BufReader::new(file)).map_err(|error| named(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_is_named_twice_is_done_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, link) = (folder.path().join("tree"), folder.path().join("link"));
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("pyproject.toml"), "").unwrap();
+        std::os::unix::fs::symlink(&tree, &link).unwrap();
+        let missing = folder.path().join("missing");
+        let jobs = Job::unique(vec![tree.clone(), missing.clone(), link.clone()]);
+        assert_eq!(jobs.len(), 2);
+        assert_eq!(jobs[0].names, [tree, link]);
+        assert!(jobs[0].source.is_ok() && jobs[1].source.is_err());
+        assert_eq!(jobs[1].name(), missing);
+    }
+}

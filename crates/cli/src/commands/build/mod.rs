@@ -1,0 +1,62 @@
+//! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, what
+//! is wanted of them out.
+
+mod jobs;
+mod plan;
+mod pool;
+mod session;
+mod show;
+
+use hookpool_frontend::Frontend;
+use tokio::sync::watch;
+
+use self::jobs::Job;
+use self::pool::BuildPool;
+use self::session::Session;
+use self::show::{Display, Verbosity};
+use crate::arguments::LogArguments;
+use crate::commands::finish::finish;
+use crate::exit::{Exit, Failure};
+use crate::signals::{self, Ending, Signals};
+use crate::streams::output::Output;
+
+pub use self::plan::Plan;
+
+/// Builds all sources of a plan.
+pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
+    let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
+    let outcome = runtime.block_on(run(plan, verbosity));
+    // Not by dropping it, which would wait for blocking calls, such as one for
+    // the lock of a source tree that another process works in.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(plan: Plan, verbosity: Verbosity) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
+    let jobs = Job::all(&plan.sources, &plan.lists)?;
+    let display = Display::new(&jobs, plan.format, plan.wants_metadata(), verbosity);
+    // Its folders must outlive the supervisor: they are removed at the end of
+    // this function, whatever the reason.
+    let pool = tokio::select! {
+        started = BuildPool::start(&plan, &display) => started?,
+        signal = signals.end() => return Ok(Exit::Interrupted(signal)),
+    };
+    let (set_ending, ending) = watch::channel(Ending::NotYet);
+    tokio::spawn(signals::obey(signals, pool.supervisor.clone(), set_ending));
+    let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
+    let (end, any_failed) = {
+        let frontend: &Frontend = &pool.frontend;
+        let mut session = Session::new(frontend, &pool, &plan, &display, ending.clone());
+        let end = session.serve(&jobs, &mut output).await;
+        (end, session.any_failed())
+        // What is left is dropped here, and with it ended.
+    };
+    display.finish(ending.borrow().signal().is_some());
+    let supervisor = pool.supervisor.clone();
+    let exit = finish(end, any_failed, &supervisor, output, ending).await;
+    pool.frontend.close().await;
+    exit
+}

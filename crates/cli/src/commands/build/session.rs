@@ -1,0 +1,140 @@
+//! The loop over the sources: some at a time, told as they complete.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hookpool_frontend::{Frontend, JobId, Report};
+use hookpool_supervisor::{ErrorKind, HookError};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::jobs::Job;
+use super::plan::Plan;
+use super::pool::BuildPool;
+use super::show::Display;
+use crate::commands::finish::{SessionEnd, time_is_up};
+use crate::signals::Ending;
+use crate::streams::output::Output;
+
+/// How often the display is drawn anew.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// The sources of a run on their way.
+pub struct Session<'a> {
+    frontend: &'a Frontend,
+    pool: &'a BuildPool,
+    plan: &'a Plan,
+    display: &'a Display,
+    ending: watch::Receiver<Ending>,
+    any_failed: bool,
+}
+
+/// A source that is done.
+struct Done<'a> {
+    job: &'a Job,
+    report: Report,
+    took: Duration,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(
+        frontend: &'a Frontend,
+        pool: &'a BuildPool,
+        plan: &'a Plan,
+        display: &'a Display,
+        ending: watch::Receiver<Ending>,
+    ) -> Self {
+        Self { frontend, pool, plan, display, ending, any_failed: false }
+    }
+
+    /// Whether some source so far failed.
+    pub fn any_failed(&self) -> bool {
+        self.any_failed
+    }
+
+    /// Runs until every source is told of, or nothing can be told.
+    pub async fn serve(&mut self, jobs: &'a [Job], output: &mut Output) -> SessionEnd {
+        let (writer, reports) = output.halves();
+        let mut failed = pin!(reports.failure());
+        let mut time_is_up = pin!(time_is_up(self.pool.supervisor.clone(), self.ending.clone()));
+        let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
+        let mut waiting = jobs.iter();
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut running = FuturesUnordered::new();
+        loop {
+            if self.stops() {
+                self.stop_running(&mut running);
+            } else {
+                let free = self.pool.sources_at_once.saturating_sub(running.len());
+                running.extend(waiting.by_ref().take(free).map(|job| build(self.frontend, self.plan, job)));
+            }
+            let next = tokio::select! {
+                biased;
+                error = &mut failed => return SessionEnd::OutputFailed(error),
+                () = &mut time_is_up => return SessionEnd::TimeIsUp,
+                next = running.next() => next,
+                _ = refresh.tick() => {
+                    self.display.refresh();
+                    continue;
+                }
+            };
+            let done = match next {
+                Some(done) => done,
+                None => match open.values().next() {
+                    Some(job) => self.not_done(job),
+                    None => return SessionEnd::Answered,
+                },
+            };
+            open.remove(&done.job.id);
+            self.any_failed |= done.report.outcome.is_err();
+            let Some(bytes) = self.display.done(done.job, &done.report, done.took) else { continue };
+            let room = tokio::select! {
+                biased;
+                error = &mut failed => return SessionEnd::OutputFailed(error),
+                () = &mut time_is_up => return SessionEnd::TimeIsUp,
+                room = writer.room() => room,
+            };
+            room.send(bytes);
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        *self.ending.borrow() != Ending::NotYet
+    }
+
+    /// Whether nothing more is to be begun.
+    fn stops(&self) -> bool {
+        self.is_ending() || (self.plan.fail_fast && self.any_failed)
+    }
+
+    /// Drops what runs, which ends it; not where a signal has told the
+    /// supervisor to end it in good order.
+    fn stop_running<F>(&self, running: &mut FuturesUnordered<F>) {
+        if !self.is_ending() {
+            running.clear();
+        }
+    }
+
+    /// The answer for a source that was never begun, or dropped.
+    fn not_done(&self, job: &'a Job) -> Done<'a> {
+        let error = if self.is_ending() {
+            HookError::new(ErrorKind::Interrupted, "the run was interrupted")
+        } else {
+            HookError::new(ErrorKind::Cancelled, "another source failed (--fail-fast)")
+        };
+        Done { job, report: Report::failed(error), took: Duration::ZERO }
+    }
+}
+
+async fn build<'a>(frontend: &Frontend, plan: &Plan, job: &'a Job) -> Done<'a> {
+    let started = Instant::now();
+    let report = match &job.source {
+        Ok(source) => frontend.build(job.id, job.name(), source, &plan.goal).await,
+        Err(error) => Report::failed(error.clone()),
+    };
+    Done { job, report, took: started.elapsed() }
+}

@@ -1,0 +1,56 @@
+//! A failure, for a person: which hook, what happened, its last words, where
+//! the rest is, and what might help.
+
+use hookpool_frontend::{HookRun, Report};
+use hookpool_supervisor::{ErrorKind, HookError};
+
+use super::super::jobs::Job;
+use super::text::name;
+use crate::logging::printable;
+
+/// How many of the last lines of output are shown.
+const LAST_LINES: usize = 20;
+
+/// The lines that tell of it.
+pub fn lines(job: &Job, report: &Report, error: &HookError) -> Vec<String> {
+    if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) {
+        return Vec::new();
+    }
+    let run = failed_hook(report);
+    let place = run.map(|run| format!("{} of ", run.hook)).unwrap_or_default();
+    let mut lines = vec![format!("error: {place}{}: {}", name(job.name()), error.kind)];
+    lines.extend(error.message.trim_end().lines().map(|line| format!("  {}", printable(line))));
+    if let Some(run) = run {
+        lines.extend(last_words(run));
+    }
+    let log = run.and_then(|run| run.log.as_ref());
+    lines.extend(log.map(|path| format!("  full log: {}", printable(&path.display().to_string()))));
+    lines.extend(error.hint.as_ref().map(|hint| format!("  hint: {}", printable(hint))));
+    lines
+}
+
+/// The hook that was the failure, if one was: it was the last to run.
+pub fn failed_hook(report: &Report) -> Option<&HookRun> {
+    let error = report.outcome.as_ref().err()?;
+    report.hooks.last().filter(|run| run.error == Some(error.kind))
+}
+
+fn last_words(run: &HookRun) -> Vec<String> {
+    let streams = [("standard output", &run.stdout), ("standard error", &run.stderr)];
+    let mut lines = Vec::new();
+    for (title, output) in streams {
+        let text = output.text();
+        let all: Vec<&str> = text.trim_end().lines().collect();
+        if all.is_empty() {
+            continue;
+        }
+        let last = &all[all.len().saturating_sub(LAST_LINES)..];
+        let is_part = last.len() < all.len() || output.truncated;
+        lines.push(format!(
+            "  {title}{}:",
+            if is_part { format!(", last {} lines", last.len()) } else { String::new() }
+        ));
+        lines.extend(last.iter().map(|line| format!("    {}", printable(line))));
+    }
+    lines
+}

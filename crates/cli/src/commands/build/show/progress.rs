@@ -1,0 +1,192 @@
+//! How far the run is: a display on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr, stdout};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hookpool_frontend::{JobId, Report, Step};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::console;
+
+/// What is shown of how far the run is.
+pub struct Progress {
+    names: Arc<Vec<String>>,
+    is_quiet: bool,
+    /// `None`: standard error is no terminal, or nothing is to be shown.
+    bars: Option<Bars>,
+    /// The sources that were begun and are not done.
+    open: BTreeMap<JobId, Open>,
+    done: usize,
+}
+
+/// A source on its way.
+struct Open {
+    step: Step,
+    /// Whether its hook runs; until then it waits.
+    runs: bool,
+    since: Instant,
+    /// When it was last said that it still runs.
+    said: Instant,
+}
+
+struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+    sources: BTreeMap<JobId, ProgressBar>,
+}
+
+/// Sources that have a line of their own on the screen.
+const MOST_LINES: usize = 10;
+
+/// How often it is said that something still runs, where there is no display.
+const REMINDER: Duration = Duration::from_secs(60);
+
+impl Progress {
+    pub fn new(names: Arc<Vec<String>>, is_quiet: bool) -> Self {
+        let shows_bars = !is_quiet && stderr().is_terminal();
+        let bars = shows_bars.then(|| Bars::new(names.len()));
+        Self { names, is_quiet, bars, open: BTreeMap::new(), done: 0 }
+    }
+
+    /// A source goes on to its next step.
+    pub fn step(&mut self, job: JobId, step: Step) {
+        let now = Instant::now();
+        self.open.insert(job, Open { step, runs: !matches!(step, Step::Hook(_)), since: now, said: now });
+        self.show(job);
+    }
+
+    /// The hook of a source has left the queue.
+    pub fn runs(&mut self, job: JobId) {
+        if let Some(open) = self.open.get_mut(&job) {
+            open.runs = true;
+            open.since = Instant::now();
+            self.show(job);
+        }
+    }
+
+    fn show(&mut self, job: JobId) {
+        if let (Some(bars), Some(open)) = (&mut self.bars, self.open.get(&job)) {
+            bars.show(job, &self.names[job.0], open.words());
+        }
+    }
+
+    /// A source is done.
+    pub fn ended(&mut self, job: JobId, report: &Report, took: Duration) {
+        self.open.remove(&job);
+        self.done += 1;
+        match &mut self.bars {
+            Some(bars) => bars.ended(job, self.done),
+            None if self.is_quiet => {}
+            None => {
+                let outcome = if report.outcome.is_ok() { "done" } else { "failed" };
+                let (name, seconds) = (&self.names[job.0], took.as_secs_f64());
+                console::print(&[format!("{}/{} {name}: {outcome} in {seconds:.1} s", self.done, self.names.len())]);
+            }
+        }
+    }
+
+    /// Something worth a line, unless only failures are wanted.
+    pub fn note(&self, line: &str) {
+        if !self.is_quiet {
+            console::print(&[line.to_owned()]);
+        }
+    }
+
+    /// Lines that are shown in any case.
+    pub fn print(&self, lines: &[String]) {
+        console::print(lines);
+    }
+
+    /// Whether results on standard output would be drawn over by the display.
+    pub fn owns_the_terminal(&self) -> bool {
+        self.bars.is_some() && stdout().is_terminal()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self) {
+        match &self.bars {
+            Some(bars) => bars.tick(),
+            None if self.is_quiet => {}
+            None => self.remind(),
+        }
+    }
+
+    fn remind(&mut self) {
+        for (job, open) in self.open.iter_mut().filter(|(_, open)| open.runs && open.said.elapsed() >= REMINDER) {
+            open.said = Instant::now();
+            let seconds = open.since.elapsed().as_secs();
+            console::print(&[format!(
+                "{}: {} has taken {seconds} s so far",
+                self.names[job.0],
+                super::step(open.step)
+            )]);
+        }
+    }
+
+    /// Takes the display off the screen.
+    pub fn finish(&mut self) {
+        if let Some(bars) = self.bars.take() {
+            bars.finish();
+        }
+    }
+}
+
+impl Open {
+    fn words(&self) -> String {
+        let queued = if self.runs { "" } else { " (queued)" };
+        format!("{}{queued}", super::step(self.step))
+    }
+}
+
+impl Bars {
+    fn new(sources: usize) -> Self {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} sources, {elapsed} so far, {eta} to go{msg}");
+        let all = MultiProgress::new();
+        let total = all.add(ProgressBar::new(sources as u64));
+        total.set_style(style.expect("the template is right"));
+        console::set_display(Some(all.clone()));
+        Self { all, total, sources: BTreeMap::new() }
+    }
+
+    fn show(&mut self, job: JobId, name: &str, words: String) {
+        if !self.sources.contains_key(&job) && self.sources.len() < MOST_LINES {
+            let style = ProgressStyle::with_template("  {prefix}: {msg} {elapsed}").expect("the template is right");
+            let bar = self.all.insert_before(&self.total, ProgressBar::new_spinner());
+            bar.set_style(style);
+            bar.set_prefix(name.to_owned());
+            self.sources.insert(job, bar);
+        }
+        if let Some(bar) = self.sources.get(&job) {
+            bar.set_message(words);
+            bar.reset_elapsed();
+        }
+    }
+
+    fn ended(&mut self, job: JobId, done: usize) {
+        if let Some(bar) = self.sources.remove(&job) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+        self.total.set_position(done as u64);
+    }
+
+    fn tick(&self) {
+        self.sources.values().for_each(ProgressBar::tick);
+        self.total.tick();
+    }
+
+    fn finish(self) {
+        self.sources.values().for_each(ProgressBar::finish_and_clear);
+        self.total.finish_and_clear();
+        let _ = self.all.clear();
+        console::set_display(None);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

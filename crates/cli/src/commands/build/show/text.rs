@@ -1,0 +1,80 @@
+//! Results as lines for people.
+
+use std::path::Path;
+
+use hookpool_frontend::{Before, CoreMetadata, EnvironmentEvent, Origin, OutputFile, Product, Report};
+
+use super::super::jobs::Job;
+use crate::logging::printable;
+
+/// How messages call a source.
+pub fn name(source: &Path) -> String {
+    printable(&source.display().to_string())
+}
+
+/// How a file that was built is called: as seen from the working directory, if
+/// it is in there.
+fn file_name(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    name(here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path))
+}
+
+/// What is written to standard output for a source that is done: nothing where
+/// it failed, which is told elsewhere.
+pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
+    let names = job.names.iter().map(|source| name(source)).collect::<Vec<_>>().join(", ");
+    let mut text = match &report.outcome {
+        Err(_) => return String::new(),
+        Ok(Product::Metadata(metadata, origin)) => metadata_lines(metadata, *origin, &names),
+        Ok(Product::File(file)) => format!("{}{}  from {names}\n", file_name(&file.path), note(file)),
+        Ok(_) => format!("{names}: the build backend cannot make a source distribution of it\n"),
+    };
+    if shows_reason && let Some(reason) = &report.not_static {
+        text.push_str(&format!("    hooks ran, because {}\n", printable(&reason.to_string())));
+    }
+    if let Some(wheel) = &report.kept_wheel {
+        text.push_str(&format!("    wheel kept: {}\n", file_name(&wheel.path)));
+    }
+    if let Some(environment) = report.environment.as_ref().filter(|environment| !environment.modified.is_empty()) {
+        let first = name(&environment.modified[0]);
+        let count = environment.modified.len();
+        text.push_str(&format!("    its build environment was changed ({first}; {count} in all) and is made anew\n"));
+    }
+    text
+}
+
+fn metadata_lines(metadata: &CoreMetadata, origin: Origin, names: &str) -> String {
+    let way = match origin {
+        Origin::Static => "static",
+        Origin::PrepareMetadata => "by hook",
+        Origin::BuiltWheel => "by wheel",
+        Origin::Wheel => "of the wheel",
+    };
+    let mut text = format!("{} {}  ({way})  from {names}\n", printable(&metadata.name), printable(&metadata.version));
+    let mut field = |title: &str, value: &str| text.push_str(&format!("    {title}: {}\n", printable(value)));
+    if let Some(python) = &metadata.requires_python {
+        field("Requires-Python", python);
+    }
+    metadata.requires_dist.iter().for_each(|requirement| field("Requires-Dist", requirement));
+    metadata.provides_extra.iter().for_each(|extra| field("Provides-Extra", extra));
+    text
+}
+
+fn note(file: &OutputFile) -> &'static str {
+    match file.before {
+        Before::Nothing => "",
+        Before::SameContent => " (unchanged)",
+        Before::OtherContent => " (replaced)",
+    }
+}
+
+/// What of the environments is worth a line.
+pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
+    match event {
+        EnvironmentEvent::Made { requirements, after, .. } => {
+            let list = if requirements.is_empty() { "nothing".into() } else { printable(&requirements.join(", ")) };
+            Some(format!("made a build environment with {list} in {:.1} s", after.as_secs_f64()))
+        }
+        _ => None,
+    }
+}

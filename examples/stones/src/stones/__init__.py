@@ -1,0 +1,3 @@
+"""An example that hatchling builds."""
+
+COUNT = 7

@@ -1,0 +1,361 @@
+"""The commands metadata, wheel, sdist and editable: what they give, and what they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from builds import EDITABLE, PREPARE, arguments, build, make_project, names, unpack_to
+from conftest import Setting
+from gate import Gate
+
+
+def test_wheels_appear_under_their_names(setting: Setting, tmp_path: Path) -> None:
+    trees = [make_project(tmp_path / name, name=name) for name in ("one", "two")]
+    out = tmp_path / "out" / "wheels"
+    built = build(setting, "wheel", *trees, "-o", out)
+    assert built.code == 0, built.stderr
+    wheels = [out / f"{name}-1.0-py3-none-any.whl" for name in ("one", "two")]
+    assert sorted(built.stdout.splitlines()) == [
+        f"{wheel}  from {tree}" for wheel, tree in zip(wheels, trees, strict=True)
+    ]
+    assert sorted(out.iterdir()) == wheels
+    assert "module.py" in names(wheels[0])
+    assert "2 sources: 2 done" in built.stderr
+    again = build(setting, "wheel", trees[0], "-o", out, "--format", "json").result
+    assert not again["environment"]["made"]
+
+
+def test_the_same_file_is_left_alone_and_another_is_replaced(
+    setting: Setting, tmp_path: Path
+) -> None:
+    tree = make_project(tmp_path / "tree")
+    out = tmp_path / "out"
+    first = build(setting, "wheel", tree, "-o", out, "--format", "json").result
+    assert first["file"]["before"] == "nothing"
+    wheel = Path(first["file"]["path"])
+    before = wheel.stat()
+    same = build(setting, "wheel", tree, "-o", out, "--format", "json").result
+    assert same["file"] == {"path": str(wheel), "before": "same_content"}
+    assert wheel.stat().st_ino == before.st_ino
+    (tree / "module.py").write_text("VALUE = 22\n")
+    other = build(setting, "wheel", tree, "-o", out)
+    assert other.stdout == f"{wheel} (replaced)  from {tree}\n"
+    assert wheel.stat().st_ino != before.st_ino
+
+
+def test_two_sources_of_one_name(setting: Setting, tmp_path: Path) -> None:
+    trees = [make_project(tmp_path / name) for name in ("one", "two")]
+    (trees[1] / "module.py").write_text("VALUE = 2\n")
+    built = build(setting, "wheel", *trees, "-o", tmp_path / "out", "--format", "json")
+    assert built.code == 1
+    failed = next(result for result in built.results if not result["ok"])
+    assert failed["error"]["kind"] == "InvalidRequest"
+    assert "was already made from" in failed["error"]["message"]
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_metadata_by_hook_by_wheel_and_of_a_wheel(setting: Setting, tmp_path: Path) -> None:
+    with_hook = make_project(tmp_path / "hook", name="hooked")
+    without = make_project(tmp_path / "wheel", more="", name="wheeled")
+    kept = tmp_path / "kept"
+    built = build(
+        setting, "metadata", with_hook, without, "--keep-wheels", kept, "--format", "json"
+    )
+    assert built.code == 0, built.stderr
+    results = {result["name"]: result for result in built.results}
+    hooks = {name: [run["hook"] for run in result["hooks"]] for name, result in results.items()}
+    assert hooks == {
+        "hooked": ["get_requires_for_build_wheel", "prepare_metadata_for_build_wheel"],
+        "wheeled": [
+            "get_requires_for_build_wheel",
+            "prepare_metadata_for_build_wheel",
+            "build_wheel",
+        ],
+    }
+    assert results["hooked"]["origin"] == "prepare_metadata"
+    assert results["wheeled"]["origin"] == "built_wheel"
+    assert results["wheeled"]["metadata"].startswith("Metadata-Version: 2.1\nName: wheeled\n")
+    (wheel,) = kept.iterdir()
+    assert results["wheeled"]["kept_wheel"]["path"] == str(wheel)
+    assert results["hooked"]["kept_wheel"] is None
+    of_wheel = build(setting, "metadata", wheel, "--format", "json").result
+    assert (of_wheel["name"], of_wheel["origin"], of_wheel["hooks"]) == ("wheeled", "wheel", [])
+    text = build(setting, "metadata", with_hook).stdout
+    assert text == f"hooked 1.0  (by hook)  from {with_hook}\n"
+
+
+def test_via_sdist_builds_from_what_is_in_it(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    (tree / "extra.txt").write_text("the backend forgets it in the source distribution\n")
+    straight = build(setting, "wheel", tree, "-o", tmp_path / "a", "--format", "json").result
+    via = build(
+        setting, "wheel", tree, "-o", tmp_path / "b", "--via-sdist", "--format", "json"
+    ).result
+    assert "extra.txt" in names(Path(straight["file"]["path"]))
+    assert "extra.txt" not in names(Path(via["file"]["path"]))
+    assert [run["hook"] for run in via["hooks"]][-1] == "build_wheel"
+    assert "build_sdist" in [run["hook"] for run in via["hooks"]]
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["sample-1.0-py3-none-any.whl"]
+
+
+def test_a_source_distribution_and_a_wheel_from_it(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    out = tmp_path / "out"
+    sdist = Path(
+        build(setting, "sdist", tree, "-o", out, "--format", "json").result["file"]["path"]
+    )
+    assert sdist == out / "sample-1.0.tar.gz"
+    wheel = build(setting, "wheel", sdist, "-o", out, "--format", "json").result
+    assert Path(wheel["file"]["path"]).exists()
+    # And from a zip of the same tree.
+    unpacked = unpack_to(sdist, tmp_path / "unpacked")
+    shutil.make_archive(str(tmp_path / "sample-1.0"), "zip", unpacked.parent, unpacked.name)
+    zipped = build(setting, "wheel", tmp_path / "sample-1.0.zip", "-o", tmp_path / "zip")
+    assert zipped.code == 0, zipped.stderr
+
+
+def test_a_backend_that_cannot_make_a_source_distribution(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    setting_ = "build_sdist=raise UnsupportedOperation('no clone')"
+    sdist = build(
+        setting, "sdist", tree, "-o", tmp_path / "out", "-C", setting_, "--format", "json"
+    )
+    assert sdist.code == 0
+    assert (sdist.result["ok"], sdist.result["sdist_unsupported"]) == (True, True)
+    assert sdist.result["file"] is None
+    wheel = build(setting, "wheel", "--via-sdist", tree, "-o", tmp_path / "out", "-C", setting_)
+    assert wheel.code == 0, wheel.stderr
+    text = build(setting, "sdist", tree, "-o", tmp_path / "out", "-C", setting_)
+    assert text.stdout == f"{tree}: the build backend cannot make a source distribution of it\n"
+
+
+def test_editable_wheels(setting: Setting, tmp_path: Path) -> None:
+    able = make_project(tmp_path / "able", more=EDITABLE)
+    unable = make_project(tmp_path / "unable", more=PREPARE)
+    archive = tmp_path / "x-1.0.tar.gz"
+    archive.write_bytes(b"")
+    built = build(
+        setting, "editable", able, unable, archive, "-o", tmp_path / "out", "--format", "json"
+    )
+    assert built.code == 1
+    results = {result["source"]: result for result in built.results}
+    assert results[str(able)]["ok"]
+    assert results[str(unable)]["error"]["kind"] == "UnsupportedHook"
+    assert "no editable wheels (PEP 660)" in results[str(unable)]["error"]["message"]
+    assert results[str(archive)]["error"]["kind"] == "InvalidSource"
+
+
+def test_static_metadata_of_a_source_distribution(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "sample-1.0")
+    head = "Metadata-Version: 2.2\nName: sample\nVersion: 1.0\n"
+    for name, more in {
+        "static": "Requires-Dist: a\nDynamic: License-File\n",
+        "dynamic": "Dynamic: requires-dist\n",
+    }.items():
+        (tree / "PKG-INFO").write_text(head + more)
+        archive = shutil.make_archive(str(tmp_path / name), "gztar", tmp_path, tree.name)
+        shutil.move(archive, tmp_path / f"{name}-1.0.tar.gz")
+    static, dynamic = (tmp_path / f"{name}-1.0.tar.gz" for name in ("static", "dynamic"))
+    results = build(setting, "metadata", static, dynamic, "--format", "json").results
+    found = {Path(result["source"]).name: result for result in results}
+    assert found[static.name]["origin"] == "static"
+    assert found[static.name]["requires_dist"] == ["a"]
+    assert found[static.name]["hooks"] == []
+    assert found[dynamic.name]["origin"] == "prepare_metadata"
+    assert "Requires-Dist" in found[dynamic.name]["not_static"]
+    by_hook = build(setting, "metadata", static, "--no-static", "--format", "json").result
+    assert (by_hook["origin"], by_hook["not_static"]) == ("prepare_metadata", None)
+    assert by_hook["requires_dist"] == []
+    # A tree that was unpacked from one.
+    (tree / "PKG-INFO").write_text(head + "Requires-Dist: b\n")
+    assert build(setting, "metadata", tree, "--format", "json").result["requires_dist"] == ["b"]
+    verbose = build(setting, "metadata", "-v", dynamic)
+    assert "hooks ran, because" in verbose.stdout
+
+
+def test_lists_and_sources_that_are_the_same(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    (tmp_path / "link").symlink_to(tree)
+    listed = tmp_path / "sources"
+    listed.write_text(f"# two names of one tree\n{tree}\n\n{tmp_path / 'link'}\n")
+    built = build(setting, "metadata", "--from", listed, "--format", "json")
+    assert [result["source"] for result in built.results] == [str(tree), str(tmp_path / "link")]
+    assert built.results[0]["hooks"] == built.results[1]["hooks"]
+    assert "1 source: 1 done" in built.stderr
+    stdin = build(setting, "metadata", "-", stdin=f"{tree}\n", cwd=tmp_path)
+    assert stdin.stdout == f"sample 1.0  (by hook)  from {tree}\n"
+    missing = build(setting, "metadata", "--from", tmp_path / "no-list")
+    assert (missing.code, "no-list" in missing.stderr) == (2, True)
+    assert build(setting, "metadata").code == 2
+
+
+def test_what_is_no_source_fails_alone(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    (tmp_path / "text.txt").write_text("no source")
+    bad = [tmp_path / "missing", tmp_path / "text.txt"]
+    built = build(setting, "metadata", *bad, tree, "--format", "json")
+    assert built.code == 1
+    results = {result["source"]: result for result in built.results}
+    assert results[str(tree)]["ok"]
+    for source in bad:
+        assert results[str(source)]["error"]["kind"] == "InvalidSource"
+        assert source.name in results[str(source)]["error"]["message"]
+
+
+def test_a_failure_is_shown_with_its_log(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    code = "print('last words'); import surely_missing"
+    flags = [tree, "-o", tmp_path / "out", "-C", f"build_wheel={code}"]
+    built = build(setting, "wheel", *flags)
+    assert (built.code, built.stdout) == (1, "")
+    assert f"error: build_wheel of {tree}: HookRuntimeError" in built.stderr
+    assert "    last words" in built.stderr
+    assert "hint: the build imports surely_missing" in built.stderr
+    log = Path(built.stderr.partition("full log: ")[2].splitlines()[0])
+    assert "last words" in log.read_text()
+    assert "ModuleNotFoundError" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    shutil.rmtree(log.parent)
+    result = build(
+        setting, "wheel", *flags, "--format", "json", "--log-dir", tmp_path / "logs"
+    ).result
+    assert Path(result["log"]).parent == tmp_path / "logs"
+    assert result["stdout"] == "last words\n"
+    assert len(list((tmp_path / "logs").iterdir())) == len(result["hooks"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_all_output_is_in_the_log(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    code = "import sys; sys.stdout.write('x' * 1000000 + 'end')"
+    flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--log-dir", tmp_path / "logs"]
+    result = build(setting, "wheel", tree, *flags, "--format", "json").result
+    (log,) = [run["log"] for run in result["hooks"] if run["hook"] == "build_wheel"]
+    assert "x" * 1000000 + "end" in Path(log).read_text()
+
+
+def test_output_is_shown_while_it_is_written(setting: Setting, tmp_path: Path, gate: Gate) -> None:
+    tree = make_project(tmp_path / "tree")
+    code = f"print('begun', flush=True)\n{gate.code}"
+    command = arguments("wheel", "-v", tree, "-o", tmp_path / "out", "-C", f"build_wheel={code}")
+    with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any(line == f"{tree} | begun\n" for line in lines)
+        # The hook is still running: nobody has opened the gate.
+        gate.release()
+        assert process.wait(60) == 0
+
+
+def test_fail_fast_ends_what_runs(setting: Setting, tmp_path: Path, gate: Gate) -> None:
+    waits = make_project(tmp_path / "waits", name="waits")
+    fails = make_project(tmp_path / "fails", name="fails")
+    other = Gate(tmp_path, "other")
+    code = (
+        "import os\n"
+        f"exec({gate.code!r} if os.getcwd().endswith('waits') else {other.code!r})\n"
+        "raise ValueError('x')"
+    )
+    flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--fail-fast"]
+    command = arguments("wheel", waits, fails, *flags, "--format", "json")
+    with subprocess.Popen(
+        command, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        gate.arrived()
+        other.arrived()
+        other.release()
+        stdout, _ = process.communicate(timeout=60)
+    other.close()
+    assert process.returncode == 1
+    results = map(json.loads, stdout.splitlines())
+    kinds = {Path(result["source"]).name: result["error"]["kind"] for result in results}
+    assert kinds == {"fails": "HookRuntimeError", "waits": "Cancelled"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_and_run_again(
+    setting: Setting, tmp_path: Path, gate: Gate, how: signal.Signals
+) -> None:
+    tree = make_project(tmp_path / "tree")
+    out = tmp_path / "out"
+    command = arguments("wheel", tree, "-o", out, "-C", f"build_wheel={gate.code}")
+    with subprocess.Popen(command, env=setting.env, stderr=subprocess.DEVNULL) as process:
+        gate.arrived()
+        process.send_signal(how)
+        code = process.wait(60)
+    assert code == (130 if how == signal.SIGINT else -how)
+    assert [path for path in out.iterdir() if not path.name.startswith(".hookpool-")] == []
+    again = build(setting, "wheel", tree, "-o", out)
+    assert again.code == 0, again.stderr
+    assert [path.name for path in out.iterdir()] == ["sample-1.0-py3-none-any.whl"]
+
+
+def test_settings_reach_the_backend(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    (tree / "own_backend.py").write_text(
+        (tree / "own_backend.py")
+        .read_text()
+        .replace(
+            '    _do("build_wheel", config_settings)', "    print(sorted(config_settings.items()))"
+        )
+    )
+    flags = ["-C", "a=1", "-C", "b=x=y", "--config-setting", "a=2", "--log-dir", tmp_path / "logs"]
+    result = build(
+        setting, "wheel", tree, "-o", tmp_path / "out", *flags, "--format", "json"
+    ).result
+    log = Path(result["hooks"][-1]["log"]).read_text()
+    assert "[('a', ['1', '2']), ('b', 'x=y')]" in log
+    wrong = build(setting, "wheel", tree, "-C", "novalue")
+    assert (wrong.code, "expected KEY=VALUE" in wrong.stderr) == (2, True)
+
+
+def test_what_get_requires_asks_for_is_installed(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree", additional=["iniconfig==2.0.0"])
+    code = "import iniconfig; print(iniconfig.__file__)"
+    flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--format", "json"]
+    result = build(setting, "wheel", tree, *flags).result
+    assert result["ok"], result["error"]
+    # Already satisfied: nothing is made, and the environment is the first one.
+    simple = make_project(
+        tmp_path / "simple", name="simple", requires=["iniconfig==2.0.0"], additional=["iniconfig"]
+    )
+    again = build(setting, "wheel", simple, *flags).result
+    assert again["environment"]["made"] is False
+    assert again["environment"]["id"] == result["environment"]["id"]
+
+
+def test_without_isolation_the_interpreter_is_used_as_it_is(
+    setting: Setting, tmp_path: Path
+) -> None:
+    tree = make_project(tmp_path / "tree", requires=["no-such-distribution-anywhere"])
+    result = build(
+        setting, "wheel", tree, "-o", tmp_path / "out", "--format", "json", isolated=False
+    ).result
+    assert result["ok"], result["error"]
+    assert result["environment"] is None
+    assert [run["hook"] for run in result["hooks"]] == ["build_wheel"]
+
+
+def test_results_go_on_while_nobody_reads_them_to_the_end(setting: Setting, tmp_path: Path) -> None:
+    trees = [make_project(tmp_path / str(number), name=f"n{number}") for number in range(4)]
+    command = arguments("metadata", *trees, "--format", "json", jobs=1)
+    with subprocess.Popen(
+        command, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["ok"]
+        process.stdout.close()
+        assert process.wait(60) in (0, 141)
+
+
+def test_an_output_folder_that_is_none(setting: Setting, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("a file")
+    tree = make_project(tmp_path / "tree")
+    built = build(setting, "wheel", tree, "-o", out)
+    assert (built.code, f"output folder {out}" in built.stderr) == (3, True)
