@@ -10,6 +10,7 @@ mod cache;
 mod capture;
 mod commands;
 mod exit;
+mod jobserver;
 mod logging;
 mod milliseconds;
 mod observer;

@@ -4,10 +4,11 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hookpool_frontend::jobserver;
 use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout};
 
 use crate::arguments::pool::{
-    CapacityArguments, HookArguments, IsolationName, PoolArguments, StartMethodName, WorkerArguments,
+    CapacityArguments, HookArguments, IsolationName, JobserverName, PoolArguments, StartMethodName, WorkerArguments,
 };
 use crate::exit::Failure;
 
@@ -19,6 +20,7 @@ pub struct PoolSettings {
     pub start_method: StartMethod,
     pub check_freshness: bool,
     pub kill_detached: bool,
+    pub jobserver: jobserver::Choice,
     pub python: PathBuf,
     /// `None`: the user's.
     pub cache_folder: Option<PathBuf>,
@@ -45,6 +47,11 @@ impl PoolSettings {
             },
             check_freshness: !workers.no_freshness_check,
             kill_detached: hooks.kill_detached,
+            jobserver: match capacity.jobserver {
+                JobserverName::Auto => jobserver::Choice::Auto,
+                JobserverName::On => jobserver::Choice::On,
+                JobserverName::Off => jobserver::Choice::Off,
+            },
             limits: limits(&capacity, &hooks, &workers),
             python: environment.interpreter.python,
             cache_folder: environment.cache.cache_dir,

@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hookpool_frontend::jobserver::{Decision, Jobserver};
 use hookpool_supervisor::{Event, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
@@ -19,6 +20,7 @@ use crate::arguments::check::CheckArguments;
 use crate::cache::{self, Folder};
 use crate::capture::CaptureFolder;
 use crate::exit::{Exit, Failure};
+use crate::jobserver;
 use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
@@ -31,19 +33,21 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
         return Err(Failure::usage(message));
     }
     let projects = arguments.sources.iter().map(|source| Project::find(source)).collect::<Result<Vec<_>, _>>()?;
+    let decision = jobserver::decide(settings.jobserver)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings, &projects));
+    let outcome = runtime.block_on(run(settings, decision, &projects));
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(settings: PoolSettings, projects: &[Project]) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, decision: Decision, projects: &[Project]) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let cache = cache::for_this_run(settings.cache_folder.clone())?;
     let capture = CaptureFolder::make(settings.capture_folder.as_deref())?;
+    let jobserver = jobserver::start(decision, settings.limits.jobs, &capture)?;
     let work = Folder::temporary(&std::env::temp_dir())?;
-    let bench = Bench { settings, cache: &cache, capture: &capture, work: work.path() };
+    let bench = Bench { settings, cache: &cache, capture: &capture, jobserver: &jobserver, work: work.path() };
     tokio::select! {
         outcome = bench.compare(projects) => outcome,
         // What runs is dropped, and its processes end with it.
@@ -56,6 +60,7 @@ struct Bench<'a> {
     settings: PoolSettings,
     cache: &'a Folder,
     capture: &'a CaptureFolder,
+    jobserver: &'a Jobserver,
     work: &'a Path,
 }
 
@@ -118,6 +123,6 @@ impl Bench<'_> {
 
     fn builder(&self, settings: PoolSettings) -> hookpool_supervisor::Builder {
         let seed = std::env::var_os("PYTHONHASHSEED").filter(|seed| seed != "random").unwrap_or_else(|| "0".into());
-        pool::builder(settings, self.cache, self.capture).variable("PYTHONHASHSEED", seed)
+        self.jobserver.attach(pool::builder(settings, self.cache, self.capture)).variable("PYTHONHASHSEED", seed)
     }
 }

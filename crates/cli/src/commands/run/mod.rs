@@ -13,6 +13,7 @@ mod session;
 use std::io;
 use std::time::Duration;
 
+use hookpool_frontend::jobserver::Decision;
 use hookpool_supervisor::{EndSignal, Supervisor};
 use tokio::sync::watch;
 
@@ -23,6 +24,7 @@ use crate::arguments::run::RunArguments;
 use crate::cache;
 use crate::capture::CaptureFolder;
 use crate::exit::{Exit, Failure};
+use crate::jobserver;
 use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::{self, Ending, Signals};
@@ -37,24 +39,27 @@ const END_AT_ONCE: Duration = Duration::from_secs(5);
 /// Runs hooks until the input ends or a signal comes.
 pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
     let settings = PoolSettings::resolve(arguments.pool)?;
+    let decision = jobserver::decide(settings.jobserver)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings));
+    let outcome = runtime.block_on(run(settings, decision));
     // Not by dropping it, which would wait for blocking calls, such as one for
     // the lock of a source tree that another process works in.
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, decision: Decision) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    // Both folders must outlive the supervisor; if temporary, they are removed
-    // when this function returns, whatever the reason.
+    // The folders and the jobserver must outlive the supervisor; what is
+    // temporary is removed when this function returns, whatever the reason.
     let cache_folder = cache::for_this_run(settings.cache_folder.clone())?;
     let capture_folder = CaptureFolder::make(settings.capture_folder.as_deref())?;
+    let jobserver = jobserver::start(decision, settings.limits.jobs, &capture_folder)?;
     let queue_size = settings.limits.queue_size;
+    let builder = jobserver.attach(pool::builder(settings, &cache_folder, &capture_folder));
     let supervisor = tokio::select! {
-        started = pool::start(pool::builder(settings, &cache_folder, &capture_folder)) => started?,
+        started = pool::start(builder) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let (set_ending, ending) = watch::channel(Ending::NotYet);
