@@ -155,7 +155,7 @@ class Built:
         return result
 
 
-def arguments(*words: str | Path, isolated: bool = True, jobs: int = 2) -> list[str]:
+def arguments(*words: object, isolated: bool = True, jobs: int = 2) -> list[str]:
     """The command line."""
     command = [PROGRAM, *map(str, words), "--python", sys.executable, "--jobs", str(jobs)]
     return command if isolated else [*command, "--no-build-isolation"]
@@ -163,7 +163,7 @@ def arguments(*words: str | Path, isolated: bool = True, jobs: int = 2) -> list[
 
 def build(
     setting: Setting,
-    *words: str | Path,
+    *words: object,
     isolated: bool = True,
     jobs: int = 2,
     env: dict[str, str] | None = None,

@@ -1,33 +1,54 @@
 //! The supervisor of a command, made from its settings.
 
+use hookpool_frontend::jobserver::{Decision, Jobserver};
 use hookpool_frontend::{EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 
-use crate::cache::Folder;
+use crate::cache::{self, Folder};
 use crate::exit::Failure;
-use crate::observer;
 use crate::settings::PoolSettings;
+use crate::{capture, jobserver, observer};
 
-/// A supervisor as the settings want it. Both folders must outlive it.
-pub fn builder(settings: PoolSettings, cache: &Folder, capture: &RunFolder) -> Builder {
-    let builder = Supervisor::builder()
-        .limits(settings.limits)
-        .isolation(settings.isolation)
-        .start_method(settings.start_method)
-        .check_freshness(settings.check_freshness)
-        .interpreter(settings.python)
-        .cache_folder(cache.path())
-        .capture_folder(capture.path())
-        .kill_detached(settings.kill_detached)
-        // PYTHONPATH belongs to the user's own environment, and to no other.
-        .keep_python_path(settings.build_environments.is_none())
-        .child_subreaper(true)
-        .observer(observer::log);
-    match raise_open_files_limit() {
-        Ok(before) => builder.children_open_files(before),
-        Err(error) => {
-            tracing::warn!("cannot raise the limit of open files: {error}");
-            builder
+/// What the pool of a command stands on. It must outlive the supervisor; what of
+/// it is temporary is removed when it is dropped.
+pub struct Premises {
+    // First to go: its fifo lies in the capture folder.
+    jobserver: Jobserver,
+    pub cache: Folder,
+    capture: RunFolder,
+}
+
+impl Premises {
+    /// Makes the folders, and starts the jobserver. Within the runtime.
+    pub fn prepare(settings: &PoolSettings, jobserver: Decision) -> Result<Self, Failure> {
+        let cache = cache::for_this_run(settings.cache_folder.clone())?;
+        let capture = capture::folder(settings.capture_folder.as_deref())?;
+        let jobserver = jobserver::start(jobserver, settings.limits.jobs, &capture)?;
+        Ok(Self { jobserver, cache, capture })
+    }
+
+    /// A supervisor as the settings want it.
+    pub fn builder(&self, settings: PoolSettings) -> Builder {
+        let builder = Supervisor::builder()
+            .limits(settings.limits)
+            .isolation(settings.isolation)
+            .start_method(settings.start_method)
+            .check_freshness(settings.check_freshness)
+            .interpreter(settings.python)
+            .cache_folder(self.cache.path())
+            .capture_folder(self.capture.path())
+            .kill_detached(settings.kill_detached)
+            // PYTHONPATH belongs to the user's own environment, and to no other.
+            .keep_python_path(settings.build_environments.is_none())
+            .child_subreaper(true)
+            .observer(observer::log);
+        let builder = self.jobserver.attach(builder);
+        match raise_open_files_limit() {
+            Ok(before) => builder.children_open_files(before),
+            Err(error) => {
+                tracing::warn!("cannot raise the limit of open files: {error}");
+                builder
+            }
         }
     }
 }
@@ -35,12 +56,12 @@ pub fn builder(settings: PoolSettings, cache: &Folder, capture: &RunFolder) -> B
 /// The build environments of a command; none where it has no build isolation.
 pub fn environments(
     settings: &PoolSettings,
-    cache: &Folder,
+    premises: &Premises,
     supervisor: &Supervisor,
     observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
 ) -> Result<Option<Environments>, Failure> {
     let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
-    let mut made = EnvironmentSettings::new(cache.path());
+    let mut made = EnvironmentSettings::new(premises.cache.path());
     made.installer = installer.installer;
     made.index = installer.index;
     made.build_constraints = installer.build_constraints;

@@ -4,12 +4,12 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hookpool_frontend::{IndexOptions, InstallerChoice};
+use hookpool_frontend::{IndexOptions, InstallerChoice, jobserver};
 use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout};
 
 use crate::arguments::environments::{InstallerArguments, InstallerName};
 use crate::arguments::pool::{
-    CapacityArguments, HookArguments, IsolationName, PoolArguments, StartMethodName, WorkerArguments,
+    CapacityArguments, HookArguments, IsolationName, JobserverName, PoolArguments, StartMethodName, WorkerArguments,
 };
 use crate::exit::Failure;
 
@@ -31,6 +31,7 @@ pub struct PoolSettings {
     pub start_method: StartMethod,
     pub check_freshness: bool,
     pub kill_detached: bool,
+    pub jobserver: jobserver::Choice,
     pub python: PathBuf,
     /// How build environments are made; `None`: hooks run in the interpreter's
     /// own.
@@ -59,6 +60,11 @@ impl PoolSettings {
             },
             check_freshness: !workers.no_freshness_check,
             kill_detached: hooks.kill_detached,
+            jobserver: match capacity.jobserver {
+                JobserverName::Auto => jobserver::Choice::Auto,
+                JobserverName::On => jobserver::Choice::On,
+                JobserverName::Off => jobserver::Choice::Off,
+            },
             limits: limits(&capacity, &hooks, &workers),
             python: environment.interpreter.python,
             cache_folder: environment.cache.cache_dir,

@@ -75,9 +75,9 @@ fn variables_stand_in_for_flags() {
     assert_eq!(run(&empty, &["--no-build-isolation", "-j1"]), (Some(0), String::new()));
     assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "0")], &[]).0, Some(2));
     let (code, log) = run(&[("HOOKPOOL_VERBOSE", "1"), ("HOOKPOOL_LOG_FORMAT", "json")], &["--no-build-isolation"]);
-    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(
-        (code, first["level"].as_str(), first["message"].as_str()),
+        (code, last["level"].as_str(), last["message"].as_str()),
         (Some(0), Some("INFO"), Some("answering what is left"))
     );
 }

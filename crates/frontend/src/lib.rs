@@ -5,6 +5,7 @@
 mod archive;
 mod build;
 mod environment;
+pub mod jobserver;
 mod metadata;
 mod output;
 mod run_folder;

@@ -56,10 +56,29 @@ pub struct CapacityArguments {
     )]
     pub workers_per_tree: NonZeroUsize,
 
+    /// Whether the compilers and the like that hooks start share the
+    /// processors: make, ninja and cargo then start as many jobs as --jobs
+    /// leaves room for, all hooks together.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, env = "HOOKPOOL_JOBSERVER")]
+    pub jobserver: JobserverName,
+
     /// Requests that may be unanswered at once. Beyond it standard input is
     /// not read.
     #[arg(long, value_name = "N", value_parser = queue_size, default_value = "4096", env = "HOOKPOOL_QUEUE_SIZE")]
     pub queue_size: QueueSize,
+}
+
+/// When hooks get a jobserver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum JobserverName {
+    /// Unless the make on PATH cannot use it: GNU make older than 4.4 would
+    /// stop with an error.
+    #[default]
+    Auto,
+    /// Always; where the make on PATH cannot use it, that is an error.
+    On,
+    /// Never.
+    Off,
 }
 
 /// What hooks may do.

@@ -8,6 +8,7 @@ mod session;
 mod show;
 
 use hookpool_frontend::Frontend;
+use hookpool_frontend::jobserver::Decision;
 use tokio::sync::watch;
 
 use self::jobs::Job;
@@ -17,6 +18,7 @@ use self::show::{Display, Verbosity};
 use crate::arguments::LogArguments;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
+use crate::jobserver;
 use crate::signals::{self, Ending, Signals};
 use crate::streams::output::Output;
 
@@ -24,24 +26,25 @@ pub use self::plan::Plan;
 
 /// Builds all sources of a plan.
 pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
+    let decision = jobserver::decide(plan.pool.jobserver)?;
     let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(plan, verbosity));
+    let outcome = runtime.block_on(run(plan, decision, verbosity));
     // Not by dropping it, which would wait for blocking calls, such as one for
     // the lock of a source tree that another process works in.
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(plan: Plan, verbosity: Verbosity) -> Result<Exit, Failure> {
+async fn run(plan: Plan, jobserver: Decision, verbosity: Verbosity) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let jobs = Job::all(&plan.sources, &plan.lists)?;
     let display = Display::new(&jobs, plan.format, plan.wants_metadata(), verbosity);
     // Its folders must outlive the supervisor: they are removed at the end of
     // this function, whatever the reason.
     let pool = tokio::select! {
-        started = BuildPool::start(&plan, &display) => started?,
+        started = BuildPool::start(&plan, jobserver, &display) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let (set_ending, ending) = watch::channel(Ending::NotYet);

@@ -1,15 +1,14 @@
 //! What the commands that build run on: a supervisor, build environments, and
 //! the flows on top of both.
 
+use hookpool_frontend::jobserver::Decision;
 use hookpool_frontend::{Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder};
 use hookpool_supervisor::Supervisor;
 
 use super::plan::Plan;
 use super::show::Display;
-use crate::cache::{self, Folder};
-use crate::capture;
 use crate::exit::Failure;
-use crate::pool;
+use crate::pool::{self, Premises};
 
 /// Everything that a run needs, its folders included.
 pub struct BuildPool {
@@ -18,19 +17,17 @@ pub struct BuildPool {
     /// How many sources are worked on at once: enough for the job slots to
     /// stay busy while some wait for their environments or archives.
     pub sources_at_once: usize,
-    /// Removed when they are dropped, after the above.
-    _cache: Folder,
-    _capture: RunFolder,
+    /// Dropped after the above.
+    _premises: Premises,
 }
 
 impl BuildPool {
     /// Starts the supervisor; makes no environment yet.
-    pub async fn start(plan: &Plan, display: &Display) -> Result<Self, Failure> {
-        let cache = cache::for_this_run(plan.pool.cache_folder.clone())?;
-        let capture = capture::folder(plan.pool.capture_folder.as_deref())?;
-        let builder = pool::builder(plan.pool.clone(), &cache, &capture);
+    pub async fn start(plan: &Plan, jobserver: Decision, display: &Display) -> Result<Self, Failure> {
+        let premises = Premises::prepare(&plan.pool, jobserver)?;
+        let builder = premises.builder(plan.pool.clone());
         let supervisor = pool::start(builder.keep_output(true).observer(display.observer())).await?;
-        let environments = pool::environments(&plan.pool, &cache, &supervisor, display.environment_observer())?;
+        let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;
         let settings = FrontendSettings {
             config_settings: plan.config_settings.clone(),
             static_metadata: plan.static_metadata,
@@ -39,10 +36,10 @@ impl BuildPool {
         let work = RunFolder::temporary("work").map_err(Failure::pool)?;
         let logs = match &plan.log_folder {
             Some(path) => LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All),
-            None => LogFolder::new(cache.path().join("logs"), KeptLogs::Failures),
+            None => LogFolder::new(premises.cache.path().join("logs"), KeptLogs::Failures),
         };
         let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, display.build_observer());
         let jobs = plan.pool.limits.jobs.get();
-        Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), _cache: cache, _capture: capture })
+        Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), _premises: premises })
     }
 }

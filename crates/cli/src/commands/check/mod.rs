@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hookpool_frontend::jobserver::Decision;
 use hookpool_frontend::{BuildEvent, Environment, Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder};
 use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
@@ -17,13 +18,12 @@ use self::pass::{Pass, run_pass};
 use self::project::{Project, decoys};
 use self::report::{Shadowed, print};
 use crate::arguments::check::CheckArguments;
-use crate::cache::{self, Folder};
-use crate::capture;
+use crate::cache::Folder;
 use crate::exit::{Exit, Failure};
-use crate::observer;
-use crate::pool;
+use crate::pool::{self, Premises};
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
+use crate::{jobserver, observer};
 
 /// Compares, and tells every difference.
 pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
@@ -32,19 +32,19 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
         let message = "--isolation and --start-method cannot be chosen: check compares what they are by default";
         return Err(Failure::usage(message));
     }
+    let decision = jobserver::decide(settings.jobserver)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings, &arguments.sources));
+    let outcome = runtime.block_on(run(settings, decision, &arguments.sources));
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(settings: PoolSettings, sources: &[PathBuf]) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, jobserver: Decision, sources: &[PathBuf]) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let cache = cache::for_this_run(settings.cache_folder.clone())?;
-    let capture = capture::folder(settings.capture_folder.as_deref())?;
+    let premises = Premises::prepare(&settings, jobserver)?;
     let work = Folder::temporary(&std::env::temp_dir())?;
-    let bench = Bench { settings, cache: &cache, capture: &capture, work: work.path() };
+    let bench = Bench { settings, premises: &premises, work: work.path() };
     tokio::select! {
         outcome = bench.compare(sources) => outcome,
         // What runs is dropped, and its processes end with it.
@@ -55,8 +55,7 @@ async fn run(settings: PoolSettings, sources: &[PathBuf]) -> Result<Exit, Failur
 /// What all runs have in common.
 struct Bench<'a> {
     settings: PoolSettings,
-    cache: &'a Folder,
-    capture: &'a RunFolder,
+    premises: &'a Premises,
     work: &'a Path,
 }
 
@@ -79,9 +78,9 @@ impl Bench<'_> {
     /// Gives each project its build environment.
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
         let supervisor = pool::start(self.builder(self.settings.clone())).await?;
-        let environments = pool::environments(&self.settings, self.cache, &supervisor, observer::log_environment)?;
+        let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
         let settings = FrontendSettings { config_settings: None, static_metadata: false, keep_wheels: None };
-        let logs = LogFolder::new(self.cache.path().join("logs"), KeptLogs::Failures);
+        let logs = LogFolder::new(self.premises.cache.path().join("logs"), KeptLogs::Failures);
         let work = RunFolder::temporary("work").map_err(Failure::pool)?;
         let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, |_: &BuildEvent| {});
         let mut held = Vec::new();
@@ -145,6 +144,6 @@ impl Bench<'_> {
 
     fn builder(&self, settings: PoolSettings) -> hookpool_supervisor::Builder {
         let seed = std::env::var_os("PYTHONHASHSEED").filter(|seed| seed != "random").unwrap_or_else(|| "0".into());
-        pool::builder(settings, self.cache, self.capture).variable("PYTHONHASHSEED", seed)
+        self.premises.builder(settings).variable("PYTHONHASHSEED", seed)
     }
 }

@@ -9,45 +9,42 @@ mod request_line;
 mod response_line;
 mod session;
 
+use hookpool_frontend::jobserver::Decision;
 use tokio::sync::watch;
 
 use self::input::Input;
 use self::session::Session;
 use crate::arguments::run::RunArguments;
-use crate::cache;
-use crate::capture;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
-use crate::observer;
-use crate::pool;
+use crate::pool::{self, Premises};
 use crate::settings::PoolSettings;
 use crate::signals::{self, Ending, Signals};
 use crate::streams::output::Output;
+use crate::{jobserver, observer};
 
 /// Runs hooks until the input ends or a signal comes.
 pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
     let settings = PoolSettings::resolve(arguments.pool)?;
+    let decision = jobserver::decide(settings.jobserver)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings));
+    let outcome = runtime.block_on(run(settings, decision));
     // Not by dropping it, which would wait for blocking calls, such as one for
     // the lock of a source tree that another process works in.
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    // Both folders must outlive the supervisor; if temporary, they are removed
-    // when this function returns, whatever the reason.
-    let cache_folder = cache::for_this_run(settings.cache_folder.clone())?;
-    let capture_folder = capture::folder(settings.capture_folder.as_deref())?;
+    let premises = Premises::prepare(&settings, jobserver)?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
-        started = pool::start(pool::builder(settings.clone(), &cache_folder, &capture_folder)) => started?,
+        started = pool::start(premises.builder(settings.clone())) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let environments = pool::environments(&settings, &cache_folder, &supervisor, observer::log_environment)?;
+    let environments = pool::environments(&settings, &premises, &supervisor, observer::log_environment)?;
     let (set_ending, ending) = watch::channel(Ending::NotYet);
     tokio::spawn(signals::obey(signals, supervisor.clone(), set_ending));
     let streams = Input::start().and_then(|input| Ok((input, Output::start()?)));

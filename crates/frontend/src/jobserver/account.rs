@@ -1,0 +1,173 @@
+//! Who has which of the jobserver's tokens, as far as that can be known.
+
+/// The tokens that running hooks account for.
+///
+/// A hook is a process that computes, so each that runs should hold a token.
+/// It never waits for one: where none is free, the token is owed, and taken
+/// from the fifo as soon as one comes back. So at any time
+/// `held + owed = running`, and a hook that ends gives a token back only if
+/// nobody owes one.
+#[derive(Debug)]
+pub(super) struct Account {
+    tokens: usize,
+    running: usize,
+    held: usize,
+}
+
+/// What is to be done with the fifo when a hook has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settlement {
+    /// Its token pays for a hook that has none.
+    DebtPaid,
+    /// One token goes back.
+    GiveBack,
+    /// No hook runs: all tokens should be in the fifo, which is made so.
+    /// Clients that were killed have taken theirs along, and a broken one may
+    /// have returned too many.
+    Refill(usize),
+}
+
+impl Account {
+    pub fn new(tokens: usize) -> Self {
+        Self { tokens, running: 0, held: 0 }
+    }
+
+    /// How many tokens are to be taken as soon as they are there.
+    pub fn owed(&self) -> usize {
+        self.running - self.held
+    }
+
+    /// A hook runs: it owes a token.
+    pub fn hook_started(&mut self) {
+        self.running += 1;
+    }
+
+    /// Tokens were taken from the fifo, not more than are owed.
+    pub fn took(&mut self, tokens: usize) {
+        debug_assert!(tokens <= self.owed(), "took {tokens} of {} that are owed", self.owed());
+        self.held += tokens;
+    }
+
+    /// A hook has ended.
+    pub fn hook_ended(&mut self) -> Settlement {
+        let had_debt = self.owed() > 0;
+        self.running -= 1;
+        if self.running == 0 {
+            self.held = 0;
+            return Settlement::Refill(self.tokens);
+        }
+        if had_debt {
+            return Settlement::DebtPaid;
+        }
+        self.held -= 1;
+        Settlement::GiveBack
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An account with a fifo that is only a number.
+    struct Model {
+        account: Account,
+        free: usize,
+    }
+
+    impl Model {
+        fn new(tokens: usize) -> Self {
+            Self { account: Account::new(tokens), free: tokens }
+        }
+
+        fn pay(&mut self) {
+            let taken = self.account.owed().min(self.free);
+            self.free -= taken;
+            self.account.took(taken);
+        }
+
+        fn start(&mut self) {
+            self.account.hook_started();
+            self.pay();
+        }
+
+        fn end(&mut self) {
+            match self.account.hook_ended() {
+                Settlement::DebtPaid => {}
+                Settlement::GiveBack => self.free += 1,
+                Settlement::Refill(tokens) => self.free = tokens,
+            }
+            self.pay();
+        }
+    }
+
+    #[test]
+    fn each_hook_holds_a_token() {
+        let mut model = Model::new(3);
+        model.start();
+        model.start();
+        assert_eq!((model.free, model.account.owed()), (1, 0));
+        model.end();
+        assert_eq!(model.free, 2);
+        model.end();
+        assert_eq!(model.free, 3);
+    }
+
+    #[test]
+    fn a_debt_is_paid_by_a_token_that_comes_back() {
+        let mut model = Model::new(2);
+        model.start();
+        // A compiler of the first hook has the other token.
+        model.free -= 1;
+        model.start();
+        assert_eq!((model.free, model.account.owed()), (0, 1));
+        model.free += 1;
+        model.pay();
+        assert_eq!((model.free, model.account.owed()), (0, 0));
+    }
+
+    #[test]
+    fn a_debt_is_struck_out_by_a_hook_that_ends() {
+        let mut model = Model::new(1);
+        model.start();
+        model.start();
+        model.start();
+        assert_eq!(model.account.owed(), 2);
+        model.end();
+        assert_eq!((model.free, model.account.owed()), (0, 1));
+        model.end();
+        assert_eq!((model.free, model.account.owed()), (0, 0));
+        model.end();
+        assert_eq!(model.free, 1);
+    }
+
+    #[test]
+    fn tokens_that_were_lost_are_back_when_no_hook_runs() {
+        let mut model = Model::new(4);
+        model.start();
+        model.free = 0;
+        model.end();
+        assert_eq!(model.free, 4);
+        // And those that there were too many are gone.
+        model.start();
+        model.free = 9;
+        model.end();
+        assert_eq!(model.free, 4);
+    }
+
+    #[test]
+    fn what_is_held_and_what_is_free_are_all_tokens_whatever_the_order() {
+        let mut model = Model::new(3);
+        // Bit by bit: a hook starts, or one ends if any runs.
+        for order in 0_u32..1 << 12 {
+            for bit in 0..12 {
+                if order >> bit & 1 == 1 {
+                    model.start();
+                } else if model.account.running > 0 {
+                    model.end();
+                }
+                assert_eq!(model.account.held + model.free, 3);
+                assert_eq!(model.account.held, model.account.running.min(3));
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Which make the hooks would find, and whether it can use a fifo.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The names that hooks call it by. The second counts where there is no first:
+/// whoever puts a new make on `PATH` often leaves an old one behind it, under
+/// the name that nobody uses.
+const NAMES: [&str; 2] = ["make", "gmake"];
+
+/// How long `make --version` may take; it takes a millisecond or two.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the hooks cannot have a jobserver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsuitable {
+    /// This make knows descriptors only.
+    #[error(
+        "{} is GNU make {version}, and a make older than 4.4 stops with an error at a jobserver that is a fifo",
+        make.display()
+    )]
+    OldMake {
+        /// The program, as it was found on `PATH`.
+        make: PathBuf,
+        /// Its version.
+        version: MakeVersion,
+    },
+    /// This make is not GNU make, or could not be asked.
+    #[error("{} does not say that it is GNU make 4.4 or newer: {answer}", make.display())]
+    UnknownMake {
+        /// The program, as it was found on `PATH`.
+        make: PathBuf,
+        /// What it said to `--version`, or why it did not.
+        answer: String,
+    },
+    /// `MAKEFLAGS` is not text.
+    #[error("the environment variable MAKEFLAGS is not UTF-8")]
+    MakeFlags,
+}
+
+/// A version of GNU make: major and minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MakeVersion(pub u32, pub u32);
+
+impl MakeVersion {
+    /// The first that knows `--jobserver-auth=fifo:PATH`.
+    const WITH_FIFO: Self = Self(4, 4);
+
+    /// Reads the first line of `make --version`.
+    fn parse(line: &str) -> Option<Self> {
+        let version = line.strip_prefix("GNU Make ")?;
+        let mut parts = version.split(|character: char| !character.is_ascii_digit());
+        Some(Self(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+}
+
+impl fmt::Display for MakeVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.0, self.1)
+    }
+}
+
+/// Asks the make that hooks would find. No make at all is no obstacle.
+pub(super) fn check_make() -> Result<(), Unsuitable> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
+    let make = NAMES.iter().find_map(|name| find(name, &folders));
+    make.map_or(Ok(()), |make| check(&make))
+}
+
+fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    folders.iter().map(|folder| folder.join(name)).find(is_program)
+}
+
+fn check(make: &Path) -> Result<(), Unsuitable> {
+    let unknown = |answer: String| Unsuitable::UnknownMake { make: make.to_owned(), answer };
+    let line = first_line(make).map_err(unknown)?;
+    match MakeVersion::parse(&line) {
+        Some(version) if version >= MakeVersion::WITH_FIFO => Ok(()),
+        Some(version) => Err(Unsuitable::OldMake { make: make.to_owned(), version }),
+        None if line.is_empty() => Err(unknown("it said nothing to --version".into())),
+        None => Err(unknown(format!("it said: {line}"))),
+    }
+}
+
+/// The first line of `make --version`, or why there is none.
+#[expect(clippy::disallowed_methods, reason = "before any supervisor, and waited for")]
+fn first_line(make: &Path) -> Result<String, String> {
+    let mut command = Command::new(make);
+    // What it inherits could make it fail, or speak another language.
+    command.arg("--version").env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("GNUMAKEFLAGS");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let answer = read_line(&mut child);
+    // It has said what we wanted to know, or it hangs.
+    let _ = child.kill();
+    let _ = child.wait();
+    answer
+}
+
+fn read_line(child: &mut Child) -> Result<String, String> {
+    /// More is no version.
+    const LONGEST: u64 = 1024;
+    let output = child.stdout.take().ok_or("it has no output")?;
+    let (sender, receiver) = mpsc::channel();
+    // A thread, as a pipe has no time limit. One that a program beyond our
+    // reach keeps open costs that thread and no more.
+    std::thread::spawn(move || {
+        let mut line = Vec::new();
+        let read = BufReader::new(output.take(LONGEST)).read_until(b'\n', &mut line);
+        let _ = sender.send(read.map(|_| String::from_utf8_lossy(&line).trim_end().to_owned()));
+    });
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(line) => line.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer to --version within {} s", PATIENCE.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let version = MakeVersion::parse;
+        assert_eq!(version("GNU Make 4.4.1"), Some(MakeVersion(4, 4)));
+        assert_eq!(version("GNU Make 4.3"), Some(MakeVersion(4, 3)));
+        assert_eq!(version("GNU Make 4.4.0.91"), Some(MakeVersion(4, 4)));
+        assert_eq!(version("GNU Make 3.81"), Some(MakeVersion(3, 81)));
+        assert_eq!(version("GNU Make 10.0-rc1"), Some(MakeVersion(10, 0)));
+        for line in ["", "GNU Make", "GNU Make x.y", "GNU Make 4", "bmake 4.4", "usage: make [-f file]"] {
+            assert_eq!(version(line), None, "{line}");
+        }
+        assert!(MakeVersion(4, 10) > MakeVersion::WITH_FIFO && MakeVersion(3, 99) < MakeVersion::WITH_FIFO);
+    }
+
+    fn script(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("make");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_make_is_asked_for_its_version() {
+        let (_folder, new) = script("echo GNU Make 4.4.1; echo Built for x");
+        assert_eq!(check(&new), Ok(()));
+        let (_folder, old) = script("echo GNU Make 4.3");
+        let error = check(&old).unwrap_err();
+        assert_eq!(error, Unsuitable::OldMake { make: old.clone(), version: MakeVersion(4, 3) });
+        assert!(error.to_string().contains("is GNU make 4.3"), "{error}");
+        let (_folder, other) = script("echo usage: make >&2; exit 2");
+        assert!(check(&other).unwrap_err().to_string().contains("it said nothing"));
+        let (_folder, other) = script("echo bmake 1");
+        assert!(check(&other).unwrap_err().to_string().contains("it said: bmake 1"));
+    }
+
+    #[test]
+    fn what_is_no_program_is_not_found() {
+        let (folder, make) = script("");
+        let folders = [PathBuf::from("/nowhere"), folder.path().to_owned()];
+        assert_eq!(find("make", &folders), Some(make.clone()));
+        std::fs::set_permissions(&make, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(find("make", &folders), None);
+    }
+}
