@@ -17,6 +17,7 @@ mod observer;
 mod pool;
 mod settings;
 mod signals;
+mod timings;
 
 use crate::arguments::Arguments;
 

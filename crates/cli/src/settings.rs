@@ -26,12 +26,14 @@ pub struct PoolSettings {
     pub cache_folder: Option<PathBuf>,
     /// `None`: in the system's temporary folder.
     pub capture_folder: Option<PathBuf>,
+    /// Where the report about the run goes.
+    pub timings: Option<PathBuf>,
 }
 
 impl PoolSettings {
     /// Resolves the arguments of a command that runs hooks.
     pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
-        let PoolArguments { capacity, hooks, workers, environment } = arguments;
+        let PoolArguments { capacity, hooks, workers, environment, report } = arguments;
         if !environment.no_build_isolation {
             return Err(Failure::usage("build environments do not exist yet: --no-build-isolation is required")
                 .with_hint("pass --no-build-isolation, which runs hooks in the environment of --python"));
@@ -56,6 +58,7 @@ impl PoolSettings {
             python: environment.interpreter.python,
             cache_folder: environment.cache.cache_dir,
             capture_folder: environment.capture_dir,
+            timings: report.timings,
         })
     }
 }

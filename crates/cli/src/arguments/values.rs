@@ -84,6 +84,16 @@ pub fn folder() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// The path of a file.
+pub fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| {
+        if path.is_empty() {
+            return Err("expected the path of a file");
+        }
+        Ok(PathBuf::from(path))
+    })
+}
+
 fn contains_newline(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&b'\n')
 }

@@ -24,6 +24,7 @@ use crate::jobserver;
 use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
+use crate::timings::Timings;
 
 /// Compares, and tells every difference.
 pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
@@ -43,16 +44,25 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
 
 async fn run(settings: PoolSettings, decision: Decision, projects: &[Project]) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
+    let timings = Timings::start(settings.timings.as_deref(), "check", settings.limits.jobs.get())?;
     let cache = cache::for_this_run(settings.cache_folder.clone())?;
     let capture = CaptureFolder::make(settings.capture_folder.as_deref())?;
     let jobserver = jobserver::start(decision, settings.limits.jobs, &capture)?;
     let work = Folder::temporary(&std::env::temp_dir())?;
-    let bench = Bench { settings, cache: &cache, capture: &capture, jobserver: &jobserver, work: work.path() };
-    tokio::select! {
+    let bench = Bench {
+        settings,
+        cache: &cache,
+        capture: &capture,
+        jobserver: &jobserver,
+        timings: &timings,
+        work: work.path(),
+    };
+    let outcome = tokio::select! {
         outcome = bench.compare(projects) => outcome,
         // What runs is dropped, and its processes end with it.
         signal = signals.end() => Ok(Exit::Interrupted(signal)),
-    }
+    };
+    timings.finish(outcome)
 }
 
 /// What all runs have in common.
@@ -61,6 +71,7 @@ struct Bench<'a> {
     cache: &'a Folder,
     capture: &'a CaptureFolder,
     jobserver: &'a Jobserver,
+    timings: &'a Timings,
     work: &'a Path,
 }
 
@@ -123,6 +134,7 @@ impl Bench<'_> {
 
     fn builder(&self, settings: PoolSettings) -> hookpool_supervisor::Builder {
         let seed = std::env::var_os("PYTHONHASHSEED").filter(|seed| seed != "random").unwrap_or_else(|| "0".into());
-        self.jobserver.attach(pool::builder(settings, self.cache, self.capture)).variable("PYTHONHASHSEED", seed)
+        let builder = pool::builder(settings, self.cache, self.capture).variable("PYTHONHASHSEED", seed);
+        self.timings.attach(self.jobserver.attach(builder))
     }
 }

@@ -11,7 +11,7 @@ mod response_line;
 mod session;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookpool_frontend::jobserver::Decision;
 use hookpool_supervisor::{EndSignal, Supervisor};
@@ -28,6 +28,7 @@ use crate::jobserver;
 use crate::pool;
 use crate::settings::PoolSettings;
 use crate::signals::{self, Ending, Signals};
+use crate::timings::Timings;
 
 /// How long a reader who stalls may take for the last responses, once a signal
 /// has ended everything else.
@@ -53,15 +54,18 @@ async fn run(settings: PoolSettings, decision: Decision) -> Result<Exit, Failure
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     // The folders and the jobserver must outlive the supervisor; what is
     // temporary is removed when this function returns, whatever the reason.
+    let timings = Timings::start(settings.timings.as_deref(), "run", settings.limits.jobs.get())?;
     let cache_folder = cache::for_this_run(settings.cache_folder.clone())?;
     let capture_folder = CaptureFolder::make(settings.capture_folder.as_deref())?;
     let jobserver = jobserver::start(decision, settings.limits.jobs, &capture_folder)?;
     let queue_size = settings.limits.queue_size;
-    let builder = jobserver.attach(pool::builder(settings, &cache_folder, &capture_folder));
+    let builder = timings.attach(jobserver.attach(pool::builder(settings, &cache_folder, &capture_folder)));
+    let starting = Instant::now();
     let supervisor = tokio::select! {
         started = pool::start(builder) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
+    timings.intervals().add("hookpool", "start of the pool", starting, Instant::now());
     let (set_ending, ending) = watch::channel(Ending::NotYet);
     tokio::spawn(signals::obey(signals, supervisor.clone(), set_ending));
     let streams = Input::start().and_then(|input| Ok((input, Output::start()?)));
@@ -72,7 +76,7 @@ async fn run(settings: PoolSettings, decision: Decision) -> Result<Exit, Failure
     let any_failed = session.any_failed();
     // What is left of the requests is cancelled with it.
     drop(session);
-    finish(end, any_failed, &supervisor, output, ending).await
+    timings.finish(finish(end, any_failed, &supervisor, output, ending).await)
 }
 
 /// Ends the pool and the output, and says what that amounts to.
