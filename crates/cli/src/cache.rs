@@ -39,7 +39,8 @@ impl Folder {
     }
 }
 
-fn innermost(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+/// What the system said, without what was put around it.
+pub fn innermost(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -92,6 +92,16 @@ pub fn config_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The path of a file.
+pub fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| {
+        if path.is_empty() {
+            return Err("expected the path of a file");
+        }
+        Ok(PathBuf::from(path))
+    })
+}
+
 fn contains_newline(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&b'\n')
 }

@@ -60,6 +60,5 @@ async fn run(plan: Plan, jobserver: Decision, verbosity: Verbosity) -> Result<Ex
     display.finish(ending.borrow().signal().is_some());
     let supervisor = pool.supervisor.clone();
     let exit = finish(end, any_failed, &supervisor, output, ending).await;
-    pool.frontend.close().await;
-    exit
+    pool.finish(exit).await
 }

@@ -7,7 +7,7 @@ use hookpool_supervisor::Supervisor;
 
 use super::plan::Plan;
 use super::show::Display;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::pool::{self, Premises};
 
 /// Everything that a run needs, its folders included.
@@ -18,13 +18,13 @@ pub struct BuildPool {
     /// stay busy while some wait for their environments or archives.
     pub sources_at_once: usize,
     /// Dropped after the above.
-    _premises: Premises,
+    premises: Premises,
 }
 
 impl BuildPool {
     /// Starts the supervisor; makes no environment yet.
     pub async fn start(plan: &Plan, jobserver: Decision, display: &Display) -> Result<Self, Failure> {
-        let premises = Premises::prepare(&plan.pool, jobserver)?;
+        let premises = Premises::prepare(&plan.pool, jobserver, plan.command())?;
         let builder = premises.builder(plan.pool.clone());
         let supervisor = pool::start(builder.keep_output(true).observer(display.observer())).await?;
         let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;
@@ -40,6 +40,12 @@ impl BuildPool {
         };
         let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, display.build_observer());
         let jobs = plan.pool.limits.jobs.get();
-        Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), _premises: premises })
+        Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), premises })
+    }
+
+    /// For the end, when the supervisor was drained.
+    pub async fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        self.frontend.close().await;
+        self.premises.finish(outcome)
     }
 }

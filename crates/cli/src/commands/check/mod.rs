@@ -42,14 +42,15 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
 
 async fn run(settings: PoolSettings, jobserver: Decision, sources: &[PathBuf]) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let premises = Premises::prepare(&settings, jobserver)?;
+    let premises = Premises::prepare(&settings, jobserver, "check")?;
     let work = Folder::temporary(&std::env::temp_dir())?;
     let bench = Bench { settings, premises: &premises, work: work.path() };
-    tokio::select! {
+    let outcome = tokio::select! {
         outcome = bench.compare(sources) => outcome,
         // What runs is dropped, and its processes end with it.
         signal = signals.end() => Ok(Exit::Interrupted(signal)),
-    }
+    };
+    premises.finish(outcome)
 }
 
 /// What all runs have in common.
