@@ -2,8 +2,13 @@
 //! distribution. On top of [`hookpool_supervisor`], which runs single hooks.
 #![forbid(unsafe_code)]
 
+mod metadata;
 mod source;
 
+pub use metadata::{
+    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,
+    static_metadata, tree_pkg_info, wheel_metadata,
+};
 pub use source::{
     InvalidSdistName, InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list,
 };

@@ -1,0 +1,136 @@
+//! Core metadata that lies on the disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{CoreMetadata, MetadataError};
+
+/// The most bytes that are read of one file. The largest ones that exist have
+/// whole change logs in their description, and a few hundred KiB.
+pub(crate) const METADATA_LIMIT: u64 = 16 << 20;
+
+/// Why a `.dist-info` folder gives no metadata.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderMetadataError {
+    /// `METADATA` is not there, or cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Unreadable {
+        /// The `METADATA` file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `METADATA` is there, and is not core metadata.
+    #[error("{path} is not core metadata: {source}")]
+    Malformed {
+        /// The `METADATA` file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MetadataError,
+    },
+}
+
+/// The metadata in a `.dist-info` folder, such as a hook leaves behind.
+///
+/// # Errors
+/// [`FolderMetadataError`], which names the `METADATA` file.
+pub fn folder_metadata(dist_info: &Path) -> Result<CoreMetadata, FolderMetadataError> {
+    let path = dist_info.join("METADATA");
+    let bytes = match read_regular_file(&path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(FolderMetadataError::Unreadable { path, source }),
+    };
+    CoreMetadata::parse(&bytes).map_err(|source| FolderMetadataError::Malformed { path, source })
+}
+
+/// The `PKG-INFO` beside `pyproject.toml`: a tree that has both was unpacked
+/// from an sdist. `None` if one of them is missing.
+///
+/// Trees that have no `pyproject.toml` are not asked: there `setup.py develop`
+/// and the like may have left a `PKG-INFO` of some earlier day.
+///
+/// # Errors
+/// `PKG-INFO` is there and cannot be read, is no regular file, or has more than
+/// 16 MiB.
+pub fn tree_pkg_info(tree: &Path) -> io::Result<Option<Vec<u8>>> {
+    if !tree.join("pyproject.toml").is_file() {
+        return Ok(None);
+    }
+    match read_regular_file(&tree.join("PKG-INFO")) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = read_bounded(&mut open_regular_file(path)?)?;
+    bytes.ok_or_else(|| io::Error::other(format!("it has more than {METADATA_LIMIT} bytes")))
+}
+
+/// Opens a file that is one: opening a named pipe would wait for its writer,
+/// and a device may never end. Trees come from anywhere.
+pub(crate) fn open_regular_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    Ok(file)
+}
+
+/// All bytes; `None` if they are more than [`METADATA_LIMIT`].
+pub(crate) fn read_bounded(reader: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    reader.take(METADATA_LIMIT + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= METADATA_LIMIT).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PKG_INFO: &str = "Metadata-Version: 2.2\nName: a\nVersion: 1\n";
+
+    #[test]
+    fn a_pkg_info_counts_beside_pyproject_toml() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(tree.path().join(name), text).unwrap();
+        write("PKG-INFO", PKG_INFO);
+        assert_eq!(tree_pkg_info(tree.path()).unwrap(), None);
+        write("pyproject.toml", "");
+        assert_eq!(tree_pkg_info(tree.path()).unwrap().unwrap(), PKG_INFO.as_bytes());
+        std::fs::remove_file(tree.path().join("PKG-INFO")).unwrap();
+        assert_eq!(tree_pkg_info(tree.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::write(tree.path().join("pyproject.toml"), "").unwrap();
+        let path = tree.path().join("PKG-INFO");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(tree_pkg_info(tree.path()).unwrap_err().to_string().contains("regular file"));
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(tree_pkg_info(tree.path()).is_err());
+        std::fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap().set_len(METADATA_LIMIT + 1).unwrap();
+        assert!(tree_pkg_info(tree.path()).unwrap_err().to_string().contains("16777216"));
+    }
+
+    #[test]
+    fn a_dist_info_folder_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("METADATA");
+        let error = folder_metadata(folder.path()).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        std::fs::write(&path, PKG_INFO).unwrap();
+        assert_eq!(folder_metadata(folder.path()).unwrap().name, "a");
+        std::fs::write(&path, "Metadata-Version: 2.2\nName: a\n").unwrap();
+        let error = folder_metadata(folder.path()).unwrap_err();
+        assert!(error.to_string().ends_with("it has no field Version"), "{error}");
+    }
+}
