@@ -2,9 +2,11 @@
 //! distribution. On top of [`hookpool_supervisor`], which runs single hooks.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod metadata;
 mod source;
 
+pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
 pub use metadata::{
     CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,
     static_metadata, tree_pkg_info, wheel_metadata,

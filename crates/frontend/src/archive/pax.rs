@@ -1,0 +1,57 @@
+//! The records of pax extended headers (POSIX.1-2001, pax).
+//!
+//! The `tar` crate's own iterator looks for the end of a line, and so takes a
+//! value that has one, which a file's extended attributes may, for several
+//! records.
+
+/// The header is not a sequence of `LENGTH KEY=VALUE` lines.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// The keys and values, in order.
+pub(super) fn records(mut rest: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Malformed>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((record, after)) = split_record(rest) else {
+            rest = &[];
+            return Some(Err(Malformed));
+        };
+        rest = after;
+        Some(Ok(record))
+    })
+}
+
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let digits = bytes.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
+    let (record, rest) = bytes.split_at_checked(length)?;
+    let record = record.get(digits + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some(((&record[..equals], &record[equals + 1..]), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_found_by_their_length() {
+        let header = b"9 path=a\n24 x=1\n14 path=../evil\n\n13 size=1234\n";
+        let found: Vec<_> = records(header).collect();
+        let expected: [Result<Record<'_>, Malformed>; 3] =
+            [Ok((b"path", b"a")), Ok((b"x", b"1\n14 path=../evil\n")), Ok((b"size", b"1234"))];
+        assert_eq!(found, expected);
+        assert_eq!(records(b"").count(), 0);
+    }
+
+    #[test]
+    fn what_is_malformed_ends_the_records() {
+        for header in [&b"x"[..], b"9 path=a", b"99 path=a\n", b"8 path=a\n", b"5 ab\n", b"1 a=b\n", b"+9 path=a"] {
+            assert_eq!(records(header).collect::<Vec<_>>(), [Err(Malformed)], "{header:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Members of `.tar.gz` files (POSIX.1-2001 pax and ustar, GNU, and V7).
+//!
+//! The `tar` crate reads the headers one by one; what those mean that describe
+//! the next member is worked out here. The crate's own way to do it reads
+//! names of any length into memory, and is not strict enough about pax records.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::time::{Duration, SystemTime};
+
+use tar::EntryType;
+
+use super::error::ArchiveProblem;
+use super::fault::Fault;
+use super::gzip::GzipMembers;
+use super::limits::Budget;
+use super::member::{Kind, Member, Visit, is_executable};
+use super::pax;
+
+/// The most bytes that may describe a member: names, and extended attributes,
+/// which nobody here wants.
+const DESCRIPTION_LIMIT: u64 = 1 << 20;
+
+/// Reads the members of a `.tar.gz` file.
+pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>) -> Result<(), Fault> {
+    let mut archive = tar::Archive::new(budget.metered(GzipMembers::new(BufReader::new(file))));
+    let mut described = Description::default();
+    for entry in archive.entries().map_err(ArchiveProblem::reading)?.raw(true) {
+        let mut entry = entry.map_err(ArchiveProblem::reading)?;
+        if described.read(&mut entry)? {
+            continue;
+        }
+        let description = std::mem::take(&mut described);
+        let name = description.name(entry.header());
+        let at_member = Fault::at(&name);
+        let visited = description.member(entry.header(), name).and_then(|member| visit(member, &mut entry));
+        if visited.map_err(at_member)?.is_break() {
+            return Ok(());
+        }
+    }
+    if described != Description::default() {
+        return Err(damaged("it ends after the description of a member that is not there").into());
+    }
+    // To the end, where gzip has its checksum.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(ArchiveProblem::reading)?;
+    Ok(())
+}
+
+/// What headers before a member's own say about it.
+#[derive(Default, PartialEq)]
+struct Description {
+    has_pax: bool,
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    sparse: bool,
+}
+
+impl Description {
+    /// Takes in what describes the next member, or all of them; false for a
+    /// member itself.
+    fn read<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, ArchiveProblem> {
+        match entry.header().entry_type() {
+            EntryType::GNULongName => set_once(&mut self.name, c_string(&described_in(entry)?))?,
+            EntryType::GNULongLink => set_once(&mut self.link, c_string(&described_in(entry)?))?,
+            EntryType::XHeader if self.has_pax => return Err(damaged("two pax headers for one member")),
+            EntryType::XHeader => {
+                self.has_pax = true;
+                self.read_pax(&described_in(entry)?)?;
+            }
+            EntryType::XGlobalHeader => {
+                // Comments, as a rule: `git archive` writes the commit there.
+                let mut global = Self::default();
+                global.read_pax(&described_in(entry)?)?;
+                if global != Self::default() {
+                    return Err(damaged("a global pax header that names or sizes members"));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The last of several records counts (POSIX.1-2001). An empty one is as
+    /// good as none.
+    fn read_pax(&mut self, header: &[u8]) -> Result<(), ArchiveProblem> {
+        let (mut name, mut link) = (None, None);
+        for record in pax::records(header) {
+            let (key, value) = record.map_err(|pax::Malformed| damaged("a pax header is malformed"))?;
+            match key {
+                b"path" => name = Some(value.to_vec()),
+                b"linkpath" => link = Some(value.to_vec()),
+                b"size" => {
+                    let size = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    self.size = Some(size.ok_or_else(|| damaged("a pax header has a size that is no number"))?);
+                }
+                key if key.starts_with(b"GNU.sparse.") => self.sparse = true,
+                _ => {}
+            }
+        }
+        for (field, value) in [(&mut self.name, name), (&mut self.link, link)] {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                set_once(field, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self, header: &tar::Header) -> Vec<u8> {
+        self.name.clone().unwrap_or_else(|| header.path_bytes().into_owned())
+    }
+
+    fn member(self, header: &tar::Header, name: Vec<u8>) -> Result<Member, ArchiveProblem> {
+        let size = header.entry_size().map_err(ArchiveProblem::reading)?;
+        // The two may differ where the header's has no room, from 8 GiB on.
+        // Anywhere else, readers that disagree see different archives.
+        if self.size.is_some_and(|described| described != size) {
+            return Err(damaged("its size in the pax header is not the one in its own header"));
+        }
+        if self.sparse {
+            return Err(ArchiveProblem::UnsupportedType("sparse file"));
+        }
+        let link = || self.link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
+        let kind = match header.entry_type() {
+            // Before POSIX, a folder was a file with a slash at its end.
+            EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Folder,
+            EntryType::Regular | EntryType::Continuous => {
+                Kind::File { executable: header.mode().is_ok_and(is_executable) }
+            }
+            EntryType::Directory => Kind::Folder,
+            EntryType::Symlink => Kind::SymbolicLink(link()),
+            EntryType::Link => Kind::HardLink(link()),
+            other => return Err(ArchiveProblem::UnsupportedType(type_name(other))),
+        };
+        // Readers do not agree whether such content would have to be skipped.
+        if size > 0 && !matches!(kind, Kind::File { .. }) {
+            return Err(damaged("it is a folder or a link and has content"));
+        }
+        let modified = header.mtime().ok().and_then(|s| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(s)));
+        Ok(Member { name, kind, modified })
+    }
+}
+
+fn described_in<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>, ArchiveProblem> {
+    let size = entry.size();
+    if size > DESCRIPTION_LIMIT {
+        return Err(damaged(&format!("a member's description has {size} bytes, expected at most {DESCRIPTION_LIMIT}")));
+    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes).map_err(ArchiveProblem::reading)?;
+    if bytes.len() as u64 != size {
+        return Err(damaged("it ends within the description of a member"));
+    }
+    Ok(bytes)
+}
+
+fn set_once(field: &mut Option<Vec<u8>>, value: Vec<u8>) -> Result<(), ArchiveProblem> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(damaged("one member has two names, or two link targets")),
+    }
+}
+
+fn c_string(bytes: &[u8]) -> Vec<u8> {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+}
+
+fn damaged(reason: &str) -> ArchiveProblem {
+    ArchiveProblem::Damaged(reason.to_owned())
+}
+
+fn type_name(entry_type: EntryType) -> &'static str {
+    match entry_type {
+        EntryType::Char | EntryType::Block => "device",
+        EntryType::Fifo => "named pipe",
+        EntryType::GNUSparse => "sparse file",
+        _ => "member of an unknown type",
+    }
+}

@@ -1,0 +1,220 @@
+//! Writes members to the disk.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::error::ArchiveProblem;
+use super::fault::{Fault, escaped};
+use super::limits::Budget;
+use super::member::{Kind, Member};
+use super::name::{link_target, member_path};
+
+/// The source tree while it is unpacked.
+///
+/// Nobody else writes to the folder, and until [`finish`](Self::finish) there
+/// is no symbolic link in it. So what lies on the disk is what `placed` says,
+/// and a path below `into` leads nowhere else.
+pub(super) struct Tree<'a> {
+    into: &'a Path,
+    budget: &'a Budget<'a>,
+    /// The name of the one folder at the top, once it is known.
+    top: Option<OsString>,
+    placed: HashMap<PathBuf, Placed>,
+    buffer: Vec<u8>,
+}
+
+enum Placed {
+    Folder {
+        modified: Option<SystemTime>,
+    },
+    File,
+    /// Not made yet.
+    SymbolicLink {
+        target: PathBuf,
+    },
+}
+
+impl Placed {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Folder { .. } => "folder",
+            Self::File => "file",
+            Self::SymbolicLink { .. } => "symbolic link",
+        }
+    }
+}
+
+impl<'a> Tree<'a> {
+    /// In the folder `into`, which must be empty.
+    pub fn new(into: &'a Path, budget: &'a Budget<'a>) -> Result<Self, ArchiveProblem> {
+        if fs::read_dir(into).map_err(ArchiveProblem::Unwritable)?.next().is_some() {
+            return Err(ArchiveProblem::NotEmpty(into.to_owned()));
+        }
+        Ok(Self { into, budget, top: None, placed: HashMap::new(), buffer: vec![0; 64 * 1024] })
+    }
+
+    /// Writes one member. Of several of one name the last one counts, as it
+    /// does for tar; but a folder stays a folder, and nothing else becomes one.
+    pub fn place(&mut self, member: Member, content: &mut dyn Read) -> Result<(), ArchiveProblem> {
+        if !matches!(member.kind, Kind::Folder) {
+            self.budget.count_member()?;
+        }
+        let path = member_path(&member.name, self.budget.limits)?;
+        if path.as_os_str().is_empty() {
+            // The entry `./` for the folder around it all.
+            return if matches!(member.kind, Kind::Folder) { Ok(()) } else { Err(ArchiveProblem::EmptyName) };
+        }
+        self.check_top(&path, &member.kind)?;
+        if let Some(parent) = path.parent() {
+            self.ensure_folder(parent)?;
+        }
+        match member.kind {
+            Kind::Folder => self.place_folder(path, member.modified),
+            Kind::File { executable } => self.place_file(path, executable, member.modified, content),
+            Kind::SymbolicLink(target) => self.place_symbolic_link(path, &target),
+            Kind::HardLink(target) => self.place_hard_link(path, &target),
+        }
+    }
+
+    /// Makes the links, sets the folders' times, and answers with the folder at
+    /// the top.
+    pub fn finish(self) -> Result<PathBuf, Fault> {
+        let top = self.top.ok_or(ArchiveProblem::Nothing)?;
+        for (path, placed) in &self.placed {
+            self.budget.check_cancelled()?;
+            if let Placed::SymbolicLink { target } = placed {
+                std::os::unix::fs::symlink(target, self.into.join(path))
+                    .map_err(ArchiveProblem::Unwritable)
+                    .map_err(Fault::at(path.as_os_str().as_bytes()))?;
+            }
+        }
+        for (path, placed) in &self.placed {
+            if let Placed::Folder { modified: Some(modified) } = placed
+                && let Ok(folder) = File::open(self.into.join(path))
+            {
+                set_modified(&folder, Some(*modified));
+            }
+        }
+        Ok(self.into.join(top))
+    }
+
+    fn check_top(&mut self, path: &Path, kind: &Kind) -> Result<(), ArchiveProblem> {
+        let mut components = path.components();
+        let first = components.next().map(|component| component.as_os_str().to_owned()).unwrap_or_default();
+        let top = self.top.get_or_insert_with(|| first.clone());
+        if *top != first {
+            return Err(ArchiveProblem::SeveralAtTop {
+                first: escaped(top.as_bytes()),
+                second: escaped(first.as_bytes()),
+            });
+        }
+        match kind {
+            _ if components.next().is_some() => Ok(()),
+            Kind::Folder => Ok(()),
+            Kind::File { .. } => Err(ArchiveProblem::NoFolderAtTop("file")),
+            Kind::SymbolicLink(_) | Kind::HardLink(_) => Err(ArchiveProblem::NoFolderAtTop("link")),
+        }
+    }
+
+    /// Makes a folder and those that it lies in, where they are not there yet.
+    fn ensure_folder(&mut self, path: &Path) -> Result<(), ArchiveProblem> {
+        match self.placed.get(path) {
+            Some(Placed::Folder { .. }) => return Ok(()),
+            Some(other) => {
+                let parent = escaped(path.as_os_str().as_bytes());
+                return Err(ArchiveProblem::Below { parent, kind: other.name() });
+            }
+            None if path.as_os_str().is_empty() => return Ok(()),
+            None => {}
+        }
+        // As deep as `UnpackLimits::depth` at most.
+        if let Some(parent) = path.parent() {
+            self.ensure_folder(parent)?;
+        }
+        self.budget.count_member()?;
+        DirBuilder::new().mode(0o755).create(self.into.join(path)).map_err(ArchiveProblem::Unwritable)?;
+        self.placed.insert(path.to_owned(), Placed::Folder { modified: None });
+        Ok(())
+    }
+
+    fn place_folder(&mut self, path: PathBuf, modified: Option<SystemTime>) -> Result<(), ArchiveProblem> {
+        if let Some(earlier) = self.placed.get(&path).filter(|earlier| !matches!(earlier, Placed::Folder { .. })) {
+            return Err(ArchiveProblem::Conflict { earlier: earlier.name() });
+        }
+        self.ensure_folder(&path)?;
+        self.placed.insert(path, Placed::Folder { modified });
+        Ok(())
+    }
+
+    fn place_file(
+        &mut self,
+        path: PathBuf,
+        executable: bool,
+        modified: Option<SystemTime>,
+        content: &mut dyn Read,
+    ) -> Result<(), ArchiveProblem> {
+        self.remove_earlier(&path)?;
+        let mode = if executable { 0o755 } else { 0o644 };
+        // `create_new` never follows a link, nor opens what is there.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(self.into.join(&path))
+            .map_err(ArchiveProblem::Unwritable)?;
+        self.placed.insert(path, Placed::File);
+        loop {
+            match content.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(read) => file.write_all(&self.buffer[..read]).map_err(ArchiveProblem::Unwritable)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ArchiveProblem::reading(error)),
+            }
+        }
+        set_modified(&file, modified);
+        Ok(())
+    }
+
+    fn place_symbolic_link(&mut self, path: PathBuf, target: &[u8]) -> Result<(), ArchiveProblem> {
+        let target = link_target(&path, target, self.budget.limits)?;
+        self.remove_earlier(&path)?;
+        self.placed.insert(path, Placed::SymbolicLink { target });
+        Ok(())
+    }
+
+    fn place_hard_link(&mut self, path: PathBuf, target: &[u8]) -> Result<(), ArchiveProblem> {
+        let original = member_path(target, self.budget.limits)
+            .ok()
+            .filter(|original| *original != path && matches!(self.placed.get(original), Some(Placed::File)))
+            .ok_or_else(|| ArchiveProblem::BadHardLink { target: escaped(target) })?;
+        self.remove_earlier(&path)?;
+        fs::hard_link(self.into.join(original), self.into.join(&path)).map_err(ArchiveProblem::Unwritable)?;
+        self.placed.insert(path, Placed::File);
+        Ok(())
+    }
+
+    /// Makes room for a file or a link. A file is removed, not written over:
+    /// it may have another name by a hard link.
+    fn remove_earlier(&mut self, path: &Path) -> Result<(), ArchiveProblem> {
+        match self.placed.get(path) {
+            Some(Placed::Folder { .. }) => return Err(ArchiveProblem::Conflict { earlier: "folder" }),
+            Some(Placed::File) => fs::remove_file(self.into.join(path)).map_err(ArchiveProblem::Unwritable)?,
+            Some(Placed::SymbolicLink { .. }) | None => {}
+        }
+        self.placed.remove(path);
+        Ok(())
+    }
+}
+
+/// Not every file system can hold every time; the content does not suffer.
+fn set_modified(file: &File, modified: Option<SystemTime>) {
+    if let Some(modified) = modified {
+        let _ = file.set_modified(modified);
+    }
+}

@@ -1,0 +1,130 @@
+//! Members of `.zip` files (PKWARE's APPNOTE).
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::time::{Duration, SystemTime};
+
+use zip::result::ZipError;
+use zip::{CompressionMethod, DateTime, ExtraField, ZipArchive};
+
+use super::error::ArchiveProblem;
+use super::fault::Fault;
+use super::limits::Budget;
+use super::member::{Kind, Member, Visit, is_executable};
+
+/// The bits of a Unix mode that say what it is (inode(7)).
+mod file_type {
+    pub const MASK: u32 = 0o170_000;
+    pub const FOLDER: u32 = 0o040_000;
+    pub const REGULAR: u32 = 0o100_000;
+    pub const SYMBOLIC_LINK: u32 = 0o120_000;
+}
+
+type ZipMember<'a> = zip::read::ZipFile<'a, BufReader<File>>;
+
+/// Reads the members of a `.zip` file, as its central directory has them.
+pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>) -> Result<(), Fault> {
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
+    // One stretch of zeros that is the content of many members: a bomb that
+    // the ratio of a single member does not show.
+    if archive.has_overlapping_entries().map_err(problem)? {
+        return Err(ArchiveProblem::Overlap.into());
+    }
+    for index in 0..archive.len() {
+        let name = archive.by_index_data(index).and_then(|entry| Ok(entry.name()?.into_owned())).map_err(problem)?;
+        let at_member = Fault::at(name.as_bytes());
+        let visited = open(&mut archive, index).and_then(|mut file| {
+            let member = member(&mut file, name.into_bytes(), budget)?;
+            visit(member, &mut budget.metered(file))
+        });
+        if visited.map_err(at_member)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn open(archive: &mut ZipArchive<BufReader<File>>, index: usize) -> Result<ZipMember<'_>, ArchiveProblem> {
+    let entry = archive.by_index_data(index).map_err(problem)?;
+    if entry.encrypted() {
+        return Err(ArchiveProblem::Encrypted);
+    }
+    if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
+        return Err(ArchiveProblem::CompressionMethod(entry.compression().to_string()));
+    }
+    archive.by_index(index).map_err(problem)
+}
+
+fn member(file: &mut ZipMember<'_>, name: Vec<u8>, budget: &Budget<'_>) -> Result<Member, ArchiveProblem> {
+    if name.contains(&b'\\') {
+        return Err(ArchiveProblem::BackslashInName);
+    }
+    let mode = file.unix_mode().unwrap_or_default();
+    let kind = match mode & file_type::MASK {
+        file_type::SYMBOLIC_LINK => Kind::SymbolicLink(read_target(file, budget)?),
+        file_type::FOLDER => Kind::Folder,
+        0 | file_type::REGULAR if name.ends_with(b"/") => Kind::Folder,
+        0 | file_type::REGULAR => Kind::File { executable: is_executable(mode) },
+        _ => return Err(ArchiveProblem::UnsupportedType("device, a named pipe or a socket")),
+    };
+    Ok(Member { name, kind, modified: modified(file) })
+}
+
+/// A symbolic link's content is where it points.
+fn read_target(file: &mut ZipMember<'_>, budget: &Budget<'_>) -> Result<Vec<u8>, ArchiveProblem> {
+    // One byte more, so that what is too long is found to be.
+    let longest = budget.limits.name_bytes as u64 + 1;
+    let mut target = Vec::new();
+    budget.metered(file.take(longest)).read_to_end(&mut target).map_err(ArchiveProblem::reading)?;
+    Ok(target)
+}
+
+/// The time in the file's extra field, which is exact, or else the one of the
+/// time of MS-DOS, which has no time zone: it is taken for UTC, so that it does
+/// not depend on where one is.
+fn modified(file: &ZipMember<'_>) -> Option<SystemTime> {
+    let exact = file.extra_data_fields().find_map(|field| match field {
+        ExtraField::ExtendedTimestamp(times) => times.mod_time().map(u64::from),
+        _ => None,
+    });
+    let seconds = exact.or_else(|| file.last_modified().map(unix_seconds))?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+fn unix_seconds(time: DateTime) -> u64 {
+    const BEFORE_MONTH: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let (year, month) = (u64::from(time.year()), usize::from(time.month()));
+    // Of the Gregorian calendar, up to the end of a year.
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let in_leap_year = u64::from(month > 2 && leap_days(year) > leap_days(year - 1));
+    let days = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969)
+        + BEFORE_MONTH[month - 1]
+        + in_leap_year
+        + u64::from(time.day())
+        - 1;
+    ((days * 24 + u64::from(time.hour())) * 60 + u64::from(time.minute())) * 60 + u64::from(time.second())
+}
+
+fn problem(error: ZipError) -> ArchiveProblem {
+    match error {
+        ZipError::Io(error) => ArchiveProblem::reading(error),
+        error => ArchiveProblem::Damaged(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_ms_dos_are_taken_for_utc() {
+        let seconds = |year, month, day, hour, minute, second| {
+            unix_seconds(DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap())
+        };
+        assert_eq!(seconds(1980, 1, 1, 0, 0, 0), 315_532_800);
+        assert_eq!(seconds(2000, 2, 29, 12, 0, 0), 951_825_600);
+        assert_eq!(seconds(2000, 3, 1, 0, 0, 0), 951_868_800);
+        assert_eq!(seconds(2024, 12, 31, 23, 59, 58), 1_735_689_598);
+        assert_eq!(seconds(2100, 3, 1, 0, 0, 0), 4_107_542_400);
+    }
+}
