@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, WeakShared};
 use hookpool_supervisor::{Interpreter, Supervisor};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -13,7 +15,7 @@ use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
 use super::handle::{Environment, Held};
 use super::identity::identity;
-use super::installer::{Installer, fingerprint, is_offline};
+use super::installer::{Installer, believes_any_age, fingerprint};
 use super::lock::FileLock;
 use super::making::{Plan, make};
 use super::manifest::now;
@@ -22,8 +24,8 @@ use super::settings::EnvironmentSettings;
 use super::shelf::{Shelf, changed, on_thread};
 use super::store::Store;
 
-/// For how long an answer is believed, in seconds.
-const BELIEVED: u64 = 24 * 60 * 60;
+/// For how long an answer is believed.
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Answer = Result<Arc<Held>, EnvironmentError>;
 
@@ -45,7 +47,18 @@ struct Shared {
     /// Whether what other runs left was removed.
     cleaned: OnceCell<()>,
     /// Lists that were asked for. Locked for a look-up only.
-    asked: Mutex<HashMap<String, Arc<OnceCell<Answer>>>>,
+    asked: Mutex<HashMap<String, Asked>>,
+}
+
+/// How far a list is.
+enum Asked {
+    /// It is being found or made by all who wait for it together, and dropped
+    /// with the last of them.
+    Running(WeakShared<BoxFuture<'static, Answer>>),
+    Answered {
+        held: Arc<Held>,
+        at: Instant,
+    },
 }
 
 /// What is asked for.
@@ -93,8 +106,9 @@ impl Environments {
     /// [`EnvironmentError`]. The next call tries again.
     pub async fn get(&self, python: Option<&Path>, requires: &[String]) -> Result<Environment, EnvironmentError> {
         let question = self.shared.question(python, requires).await?;
-        let held = self.shared.answer(&question).await?;
-        Ok(Environment { held, interpreter: question.interpreter.executable, requires: requires.into() })
+        let interpreter = question.interpreter.executable.clone();
+        let held = self.shared.answer(question).await?;
+        Ok(Environment { held, interpreter, requires: requires.into() })
     }
 
     /// The environment that has what `additional` lists beside what this one
@@ -175,29 +189,42 @@ impl Shared {
 
     /// One looks or makes, the others wait for it. A failure is the answer for
     /// all who waited, and not remembered.
-    async fn answer(&self, question: &Question) -> Answer {
-        loop {
-            let cell = self.asked().entry(question.key.clone()).or_default().clone();
-            let was_there = cell.initialized();
-            let answer = cell.get_or_init(|| self.find_or_make(question)).await;
-            match answer {
-                // Discarded since, by whoever looked at its seal.
-                Ok(held) if held.is_discarded() && was_there => self.forget(&question.key, &cell),
-                Ok(held) => return Ok(held.clone()),
-                Err(error) => {
-                    self.forget(&question.key, &cell);
-                    return Err(error.clone());
-                }
-            }
-        }
+    async fn answer(self: &Arc<Self>, question: Question) -> Answer {
+        let running = {
+            let mut asked = self.asked();
+            let running = match asked.get(&question.key) {
+                Some(Asked::Answered { held, at }) if self.is_believed(held, *at) => return Ok(held.clone()),
+                Some(Asked::Running(running)) => running.upgrade(),
+                Some(Asked::Answered { .. }) | None => None,
+            };
+            running.unwrap_or_else(|| {
+                let key = question.key.clone();
+                let running = self.clone().find_or_make_for_all(question).boxed().shared();
+                asked.extend(running.downgrade().map(|weak| (key, Asked::Running(weak))));
+                running
+            })
+        };
+        running.await
     }
 
-    /// Unless somebody else has done so, and asks again.
-    fn forget(&self, key: &str, cell: &Arc<OnceCell<Answer>>) {
+    /// Not one that was discarded since by whoever looked at its seal.
+    fn is_believed(&self, held: &Held, at: Instant) -> bool {
+        !held.is_discarded() && (at.elapsed() < BELIEVED || believes_any_age(&self.settings))
+    }
+
+    async fn find_or_make_for_all(self: Arc<Self>, question: Question) -> Answer {
+        let answer = self.find_or_make(&question).await;
         let mut asked = self.asked();
-        if asked.get(key).is_some_and(|current| Arc::ptr_eq(current, cell)) {
-            asked.remove(key);
+        match &answer {
+            Ok(held) => {
+                asked.insert(question.key, Asked::Answered { held: held.clone(), at: Instant::now() });
+            }
+            Err(_) => {
+                asked.remove(&question.key);
+            }
         }
+        drop(asked);
+        answer
     }
 
     async fn find_or_make(&self, question: &Question) -> Answer {
@@ -227,12 +254,13 @@ impl Shared {
 
     /// The time of the oldest answer that is believed, in seconds since 1970.
     fn believed_since(&self) -> u64 {
+        let a_day_ago = now().saturating_sub(BELIEVED.as_secs());
         if self.settings.refresh {
-            self.started_at
-        } else if is_offline(&self.settings) {
+            a_day_ago.max(self.started_at)
+        } else if believes_any_age(&self.settings) {
             0
         } else {
-            now().saturating_sub(BELIEVED)
+            a_day_ago
         }
     }
 
@@ -317,7 +345,7 @@ impl Shared {
         (self.shelf.observer)(&event);
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<OnceCell<Answer>>>> {
+    fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
