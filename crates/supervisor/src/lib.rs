@@ -68,6 +68,7 @@
 
 mod auxiliary;
 mod builder;
+mod cache;
 mod dispatch;
 mod environment;
 mod error;
@@ -86,6 +87,7 @@ mod worker;
 
 pub use auxiliary::{ProgramError, ProgramOutput};
 pub use builder::{Builder, StartError};
+pub use cache::{Removed, prune_learned_modules, prune_worker_programs};
 pub use environment::{Interpreter, InterpreterError};
 pub use error::{ErrorKind, ExitReason, HookError};
 pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};
