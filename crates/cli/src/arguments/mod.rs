@@ -1,6 +1,7 @@
 //! The command line as it is written. The doc comments of the fields are the
 //! text of `--help`.
 
+pub mod cache;
 pub mod check;
 pub mod pool;
 pub mod run;
@@ -47,6 +48,7 @@ pub enum CommandArguments {
     Run(Box<run::RunArguments>),
     Check(Box<check::CheckArguments>),
     Hookd(HookdArguments),
+    Cache(cache::CacheCommandArguments),
     Completions(CompletionsArguments),
 }
 

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod cache;
 mod check;
 mod completions;
 mod hookd;
@@ -14,6 +15,7 @@ pub fn execute(command: CommandArguments) -> Result<Exit, Failure> {
         CommandArguments::Run(arguments) => run::execute(*arguments),
         CommandArguments::Check(arguments) => check::execute(*arguments),
         CommandArguments::Hookd(arguments) => hookd::execute(arguments),
+        CommandArguments::Cache(arguments) => cache::execute(arguments),
         CommandArguments::Completions(arguments) => completions::execute(&arguments),
     }
 }
