@@ -116,6 +116,32 @@ async fn two_processes_make_one() {
     }
 }
 
+#[tokio::test]
+async fn who_waits_for_another_process_can_be_interrupted() {
+    let place = Place::new();
+    let slow = SlowBuild::new(&place);
+    // Whose question is the same: without variables of its own.
+    let first = place.run(InstallerChoice::Pip).await;
+    let second = place.run(InstallerChoice::Pip).await;
+    let making = first.get(&["slow"]);
+    let interrupting = async {
+        slow.started(1).await;
+        let waiting = second.get(&["slow"]);
+        let interrupt = async {
+            wait_for("the second waits", || second.events.names().contains(&"Awaited".to_owned()).then_some(())).await;
+            second.supervisor.interrupt(EndSignal::Interrupt).await;
+        };
+        let (outcome, ()) = tokio::join!(waiting, interrupt);
+        slow.go_on();
+        outcome
+    };
+    let (made, interrupted) = tokio::join!(making, interrupting);
+    assert!(matches!(interrupted, Err(EnvironmentError::Interrupted)), "{interrupted:?}");
+    assert!(made.unwrap().was_made());
+    second.end().await;
+    first.end().await;
+}
+
 /// It says so on standard error.
 fn wait_until_it_waits(process: &mut Child) {
     use std::io::BufRead;

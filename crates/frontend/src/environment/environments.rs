@@ -277,7 +277,11 @@ impl Shared {
             return Ok(lock);
         }
         self.observe(EnvironmentEvent::Awaited { requirements: question.requirements.shown() });
-        match FileLock::exclusive_later(path.clone()).await {
+        let lock = tokio::select! {
+            lock = FileLock::exclusive_later(path.clone()) => lock,
+            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
+        };
+        match lock {
             Ok(lock) => lock.map_err(failed()),
             Err(_) => Err(failed()(std::io::Error::other("no thread could be started to wait for it"))),
         }

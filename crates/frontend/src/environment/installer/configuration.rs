@@ -1,6 +1,7 @@
 //! What an installer's answer depends on beside the list.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{InstallerKind, is_offline, variables};
 use crate::environment::contents::digest;
@@ -47,7 +48,8 @@ pub(crate) fn fingerprint(
     texts.extend(index.find_links.iter().cloned());
     texts.push("constraints".into());
     for file in &settings.build_constraints {
-        let content = std::fs::read(file).map_err(EnvironmentError::system("read the constraints in", file))?;
+        let failed = |source| EnvironmentError::Constraints { path: file.clone(), source: Arc::new(source) };
+        let content = std::fs::read(file).map_err(failed)?;
         texts.push(String::from_utf8_lossy(&content).into_owned());
     }
     texts.push("variables".into());
