@@ -164,9 +164,11 @@ async fn constraints_hold_and_are_part_of_the_question() {
         std::fs::write(&constraints, "alpha<2\n").unwrap();
         let mut settings = place.settings(installer);
         settings.build_constraints = vec![constraints.clone()];
-        let run = Run::start(settings).await;
+        let run = Run::start(settings.clone()).await;
         assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.0"]);
+        run.end().await;
         std::fs::remove_file(&constraints).unwrap();
+        let run = Run::start(settings).await;
         let error = run.get(&["alpha"]).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot read the constraints in {}", constraints.display())), "{error}");
         run.end().await;

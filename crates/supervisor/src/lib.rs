@@ -38,6 +38,9 @@
 //! [`Isolation::Hook`], forks a process for each hook, as PEP 517 asks for.
 //! What the hook writes goes to files, whose ends the response carries.
 //!
+//! Beside hooks, [`Supervisor::run_program`] runs other programs, such as
+//! installers, so that nothing of them outlives the supervisor either.
+//!
 //! # What is promised
 //!
 //! - A request is answered exactly once. It is tried again only if its worker

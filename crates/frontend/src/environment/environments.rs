@@ -43,6 +43,8 @@ struct Shared {
     /// Seconds since 1970.
     started_at: u64,
     installer: OnceLock<Result<Installer, EnvironmentError>>,
+    /// What the installer's answers depend on, as it was at the first question.
+    fingerprint: OnceCell<String>,
     slots: Semaphore,
     /// Whether what other runs left was removed.
     cleaned: OnceCell<()>,
@@ -89,6 +91,7 @@ impl Environments {
             shelf: Arc::new(Shelf::new(store, Arc::new(observer))),
             started_at: now(),
             installer: OnceLock::new(),
+            fingerprint: OnceCell::new(),
             cleaned: OnceCell::new(),
             asked: Mutex::default(),
         };
@@ -173,13 +176,19 @@ impl Shared {
     async fn question(&self, python: Option<&Path>, requires: &[String]) -> Result<Question, EnvironmentError> {
         let interpreter = self.interpreter(python).await?;
         let requirements = RequirementList::parse(requires, &interpreter)?;
-        let installer = self.installer()?.kind();
-        let (settings, asked_of) = (self.settings.clone(), interpreter.clone());
-        let (identity, fingerprint) =
-            on_thread(move || Ok((identity(&asked_of)?, fingerprint(&settings, installer)?))).await?;
-        let own = [identity.as_str(), fingerprint.as_str()];
+        let fingerprint = self.fingerprint().await?;
+        let asked_of = interpreter.clone();
+        let identity = on_thread(move || identity(&asked_of)).await?;
+        let own = [identity.as_str(), fingerprint];
         let key = digest(own.into_iter().chain(requirements.texts().iter().map(String::as_str)));
         Ok(Question { key, interpreter, identity, requirements })
+    }
+
+    async fn fingerprint(&self) -> Result<&str, EnvironmentError> {
+        let installer = self.installer()?.kind();
+        let settings = self.settings.clone();
+        let look = || on_thread(move || fingerprint(&settings, installer));
+        self.fingerprint.get_or_try_init(look).await.map(String::as_str)
     }
 
     fn installer(&self) -> Result<&Installer, EnvironmentError> {
