@@ -20,6 +20,7 @@ mod contents;
 mod environments;
 mod error;
 mod event;
+mod finding;
 mod handle;
 mod identity;
 mod installer;

@@ -40,7 +40,7 @@ impl Shelf {
     }
 
     /// The environment that a list resolved to, if that was asked since
-    /// `not_before` (seconds since 1970) and it is still as it was made.
+    /// `not_before` (nanoseconds since 1970) and it is still as it was made.
     pub fn known(&self, key: &str, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
         let Some(answer) = read_json::<Answer>(&self.store.answer(key)) else { return Ok(None) };
         if answer.asked_at < not_before {
