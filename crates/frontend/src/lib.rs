@@ -49,7 +49,7 @@ pub use build::{
 };
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
-    InstallerChoice, InstallerKind, redact,
+    InstallerChoice, InstallerKind, Pruned, prune, redact,
 };
 pub use metadata::{
     CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,

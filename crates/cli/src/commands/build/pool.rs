@@ -30,7 +30,7 @@ impl BuildPool {
         let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;
         let logs = match &plan.log_folder {
             Some(path) => LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All),
-            None => LogFolder::new(premises.cache.path().join("logs"), KeptLogs::Failures),
+            None => LogFolder::in_cache(premises.cache.path()),
         };
         let frontend = Frontend::builder(supervisor.clone())
             .environments(environments)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hookpool_frontend::jobserver::Decision;
-use hookpool_frontend::{Environment, Frontend, KeptLogs, LogFolder};
+use hookpool_frontend::{Environment, Frontend, LogFolder};
 use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
@@ -80,7 +80,7 @@ impl Bench<'_> {
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
         let supervisor = pool::start(self.builder(self.settings.clone())).await?;
         let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
-        let logs = LogFolder::new(self.premises.cache.path().join("logs"), KeptLogs::Failures);
+        let logs = LogFolder::in_cache(self.premises.cache.path());
         let frontend = Frontend::builder(supervisor.clone()).environments(environments).logs(logs).start();
         let frontend = frontend.map_err(Failure::pool)?;
         let mut held = Vec::new();
