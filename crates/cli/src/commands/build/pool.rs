@@ -26,7 +26,7 @@ impl BuildPool {
     pub async fn start(plan: &Plan, jobserver: Decision, display: &Display) -> Result<Self, Failure> {
         let premises = Premises::prepare(&plan.pool, jobserver, plan.command())?;
         let builder = premises.builder(plan.pool.clone());
-        let supervisor = pool::start(builder.keep_output(true).observer(display.observer())).await?;
+        let supervisor = premises.start(builder.keep_output(true).observer(display.observer())).await?;
         let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;
         let logs = match &plan.log_folder {
             Some(path) => LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All),

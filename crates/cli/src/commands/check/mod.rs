@@ -78,7 +78,7 @@ impl Bench<'_> {
 
     /// Gives each project its build environment.
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
-        let supervisor = pool::start(self.builder(self.settings.clone())).await?;
+        let supervisor = self.premises.start(self.builder(self.settings.clone())).await?;
         let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
         let logs = LogFolder::in_cache(self.premises.cache.path());
         let frontend = Frontend::builder(supervisor.clone()).environments(environments).logs(logs).start();
@@ -100,7 +100,7 @@ impl Bench<'_> {
         let mut settings = self.settings.clone();
         settings.start_method = StartMethod::Spawn;
         settings.limits.max_requests = Some(NonZeroU32::MIN);
-        let supervisor = pool::start(self.builder(settings)).await?;
+        let supervisor = self.premises.start(self.builder(settings)).await?;
         // What hooks leave in a tree, the next find there: a first pass makes
         // that the same for all that are compared.
         run_pass(&supervisor, projects.iter(), self.work).await?;
@@ -119,7 +119,7 @@ impl Bench<'_> {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(shadow);
             }
         });
-        let supervisor = pool::start(builder).await?;
+        let supervisor = self.premises.start(builder).await?;
         self.teach(&supervisor, projects, decoys).await?;
         let first = run_pass(&supervisor, decoys.iter().chain(projects), self.work).await?;
         let second = run_pass(&supervisor, projects.iter().chain(decoys).rev(), self.work).await?;
