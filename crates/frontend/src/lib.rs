@@ -41,6 +41,7 @@ mod metadata;
 mod output;
 mod run_folder;
 mod source;
+mod unblock;
 
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
 pub use build::{

@@ -11,11 +11,11 @@ use super::errors::{invalid_source, wrong_result};
 use super::event::Step;
 use super::goal::{Goal, Origin, Product};
 use super::run::{Folders, Run, made};
-use super::unblock::{unblock, unblock_until_dropped};
 use crate::archive::{UnpackLimits, unpack};
 use crate::metadata::{folder_metadata, wheel_metadata};
 use crate::output::{OutputFile, OutputFolder};
 use crate::source::Source;
+use crate::unblock::{unblock, unblock_until_dropped};
 
 /// A source tree that can be built, and if it was unpacked its end.
 struct Tree {

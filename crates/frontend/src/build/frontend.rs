@@ -12,12 +12,12 @@ use super::event::{BuildEvent, BuildObserver, JobId, Step};
 use super::goal::{Goal, Origin, Product, Report};
 use super::logs::LogFolder;
 use super::run::Run;
-use super::unblock::{unblock, unblock_until_dropped};
 use crate::archive::{UnpackLimits, read_pkg_info};
 use crate::environment::{Environment, Environments};
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
 use crate::run_folder::RunFolder;
 use crate::source::Source;
+use crate::unblock::{unblock, unblock_until_dropped};
 
 /// Gets what is wanted from sources. Cheap to clone; all clones are the same.
 #[derive(Clone)]

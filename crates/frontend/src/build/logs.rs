@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput};
 
-use super::unblock::unblock;
+use crate::unblock::unblock;
 
 /// Which logs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ mod goal;
 mod hints;
 mod logs;
 mod run;
-mod unblock;
 
 pub use builder::FrontendBuilder;
 pub use event::{BuildEvent, BuildObserver, JobId, Step};

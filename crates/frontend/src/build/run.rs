@@ -10,9 +10,9 @@ use super::event::{BuildEvent, JobId, Step};
 use super::frontend::Frontend;
 use super::goal::{EnvironmentUse, HookRun};
 use super::hints;
-use super::unblock::unblock;
 use crate::environment::Environment;
 use crate::output::OutputFile;
+use crate::unblock::unblock;
 
 /// A source that is being built.
 pub(crate) struct Run<'a> {

@@ -11,7 +11,8 @@ use super::finding::Shared;
 use super::handle::Environment;
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
-use super::shelf::{changed, on_thread};
+use super::shelf::changed;
+use crate::unblock::unblock;
 
 /// Makes build environments, and finds those that were made. Cheap to clone;
 /// all clones are the same.
@@ -79,7 +80,7 @@ impl Environments {
     /// [`EnvironmentError::System`].
     pub async fn check_seal(&self, environment: &Environment) -> Result<Vec<PathBuf>, EnvironmentError> {
         let (shelf, held) = (self.shared.shelf.clone(), environment.held.clone());
-        on_thread(move || {
+        unblock(move || {
             let differences = held.differences()?;
             if let Some(reason) = changed(&differences) {
                 shelf.discard(&held, reason)?;
@@ -96,7 +97,7 @@ impl Environments {
         self.shared.asked().clear();
         let shelf = self.shared.shelf.clone();
         // What cannot be removed is left to the next run.
-        let _ = on_thread(move || Ok(shelf.remove_leftovers())).await;
+        let _ = unblock(move || shelf.remove_leftovers()).await;
     }
 }
 

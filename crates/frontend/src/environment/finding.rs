@@ -21,8 +21,9 @@ use super::making::{Plan, make};
 use super::manifest::{nanoseconds, now};
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
-use super::shelf::{Observer, Shelf, on_thread};
+use super::shelf::{Observer, Shelf};
 use super::store::Store;
+use crate::unblock::unblock;
 
 /// For how long an answer is believed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -94,7 +95,7 @@ impl Shared {
         let requirements = RequirementList::parse(requires, &interpreter)?;
         let fingerprint = self.fingerprint().await?;
         let asked_of = interpreter.clone();
-        let identity = on_thread(move || identity(&asked_of)).await?;
+        let identity = unblock(move || identity(&asked_of)).await?;
         let own = [identity.as_str(), fingerprint];
         let key = digest(own.into_iter().chain(requirements.texts().iter().map(String::as_str)));
         Ok(Question { key, interpreter, identity, requirements })
@@ -103,7 +104,7 @@ impl Shared {
     async fn fingerprint(&self) -> Result<&str, EnvironmentError> {
         let installer = self.installer()?.kind();
         let settings = self.settings.clone();
-        let look = || on_thread(move || fingerprint(&settings, installer));
+        let look = || unblock(move || fingerprint(&settings, installer));
         self.fingerprint.get_or_try_init(look).await.map(String::as_str)
     }
 
@@ -191,7 +192,7 @@ impl Shared {
 
     async fn known(&self, question: &Question, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
         let (shelf, key) = (self.shelf.clone(), question.key.clone());
-        on_thread(move || shelf.known(&key, not_before)).await
+        unblock(move || shelf.known(&key, not_before)).await
     }
 
     /// Keeps other processes from making the same.
@@ -213,7 +214,7 @@ impl Shared {
     }
 
     async fn make(&self, question: &Question) -> Result<Held, EnvironmentError> {
-        self.clean_up().await?;
+        self.clean_up().await;
         // Never closed.
         let _slot = self.slots.acquire().await.map_err(|_| EnvironmentError::Interrupted)?;
         let started = Instant::now();
@@ -237,24 +238,20 @@ impl Shared {
     }
 
     /// Once, before the first environment is made.
-    async fn clean_up(&self) -> Result<(), EnvironmentError> {
-        let shelf = self.shelf.clone();
-        let clean = || on_thread(move || Ok(shelf.remove_leftovers()));
-        self.cleaned
-            .get_or_try_init(|| async {
-                let count = clean().await?;
-                if count > 0 {
-                    self.observe(EnvironmentEvent::LeftoversRemoved { count });
-                }
-                Ok(())
-            })
-            .await
-            .copied()
+    async fn clean_up(&self) {
+        let clean = async || {
+            let shelf = self.shelf.clone();
+            let count = unblock(move || shelf.remove_leftovers()).await;
+            if count > 0 {
+                self.observe(EnvironmentEvent::LeftoversRemoved { count });
+            }
+        };
+        self.cleaned.get_or_init(clean).await;
     }
 
     async fn put(&self, question: &Question, made: Held) -> Answer {
         let (shelf, key, name) = (self.shelf.clone(), question.key.clone(), made.name.clone());
-        let held = on_thread(move || shelf.put(made, &key)).await?;
+        let held = unblock(move || shelf.put(made, &key)).await?;
         if held.name == name { Ok(held) } else { Ok(self.reused(question, held)) }
     }
 

@@ -13,8 +13,8 @@ use super::manifest::{Manifest, now};
 use super::requirement::RequirementList;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
-use super::shelf::on_thread;
 use super::store::{Store, random_name, remove_file, remove_folder, write_json};
+use crate::unblock::unblock;
 
 /// What an environment is made from.
 pub(super) struct Plan<'a> {
@@ -69,7 +69,7 @@ struct Draft {
 
 impl Draft {
     async fn begin(store: Store) -> Result<Self, EnvironmentError> {
-        on_thread(move || {
+        unblock(move || {
             loop {
                 let name = random_name();
                 let (folder, path) = (store.environment(&name), store.environment_lock(&name));
@@ -87,7 +87,7 @@ impl Draft {
     async fn complete(self, plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
         let identity = plan.identity.to_owned();
         let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
-        on_thread(move || {
+        unblock(move || {
             let Self { store, name, folder, lock } = self;
             let installed =
                 installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
@@ -104,7 +104,7 @@ impl Draft {
     }
 
     async fn remove(self) {
-        let removed = on_thread(move || {
+        let removed = unblock(move || {
             remove_folder(&self.folder).map_err(EnvironmentError::system("remove", &self.folder))?;
             let lock = self.store.environment_lock(&self.name);
             remove_file(&lock).map_err(EnvironmentError::system("remove", &lock))

@@ -22,18 +22,6 @@ pub(super) struct Shelf {
     in_use: Mutex<HashMap<String, Weak<Held>>>,
 }
 
-/// Runs what blocks where it may.
-pub(super) async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EnvironmentError> + Send + 'static,
-) -> Result<T, EnvironmentError> {
-    // A panic goes on here; there is no cancellation but at the runtime's end.
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(EnvironmentError::Interrupted),
-    }
-}
-
 impl Shelf {
     pub fn new(store: Store, observer: Observer) -> Self {
         Self { store, observer, in_use: Mutex::default() }
