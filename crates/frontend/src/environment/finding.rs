@@ -109,7 +109,7 @@ impl Shared {
     }
 
     fn installer(&self) -> Result<&Installer, EnvironmentError> {
-        let found = self.installer.get_or_init(|| Installer::find(self.settings.installer));
+        let found = self.installer.get_or_init(|| Installer::find(&self.settings));
         found.as_ref().map_err(Clone::clone)
     }
 

@@ -67,7 +67,7 @@ pub(crate) fn fingerprint(
 }
 
 /// Where pip and uv look for their settings, as far as they may be.
-fn configuration_files() -> Vec<PathBuf> {
+pub(super) fn configuration_files() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut files: Vec<PathBuf> = ["PIP_CONFIG_FILE", "UV_CONFIG_FILE"].into_iter().filter_map(variable).collect();
     let home = variable("HOME");

@@ -1,5 +1,6 @@
 //! The programs that install: found, started, and their failures told.
 
+mod choice;
 mod configuration;
 mod pip;
 mod uv;
@@ -46,9 +47,15 @@ pub(super) enum Installer {
 }
 
 impl Installer {
-    pub fn find(choice: InstallerChoice) -> Result<Self, EnvironmentError> {
-        match (choice, uv::find()) {
+    /// The installer that the settings ask for. Reads configuration files.
+    pub fn find(settings: &EnvironmentSettings) -> Result<Self, EnvironmentError> {
+        let told = settings.index.index_url.is_some() || settings.index.no_index;
+        match (settings.installer, uv::find()) {
             (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(Self::Pip),
+            (InstallerChoice::Auto, Some(_)) if !told && choice::only_pip_was_told() => {
+                tracing::info!("pip makes build environments, not uv: only pip was told where distributions are");
+                Ok(Self::Pip)
+            }
             (InstallerChoice::Uv | InstallerChoice::Auto, Some(program)) => Ok(Self::Uv(program)),
             (InstallerChoice::Uv, None) => Err(EnvironmentError::NoInstaller {
                 reason: "uv is not found: neither the variable UV nor PATH lead to it".into(),
