@@ -26,7 +26,7 @@ BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
 @pytest.fixture(scope="session", autouse=True)
 def _program() -> None:
     if not os.access(PROGRAM, os.X_OK):
-        pytest.exit(f"{PROGRAM} is not there: cargo build --release -p hookpool", returncode=3)
+        pytest.exit(f"{PROGRAM} is not there: cargo build -p hookpool", returncode=3)
 
 
 @pytest.fixture(scope="session")
