@@ -15,6 +15,7 @@ use super::run::Run;
 use super::unblock::{unblock, unblock_until_dropped};
 use crate::archive::{UnpackLimits, read_pkg_info};
 use crate::environment::{Environment, Environments};
+use crate::extensions::ExtensionPolicy;
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
 use crate::output::OutputFolder;
 use crate::run_folder::RunFolder;
@@ -30,6 +31,8 @@ pub struct FrontendSettings {
     pub static_metadata: bool,
     /// Where wheels are kept that had to be built for their metadata.
     pub keep_wheels: Option<Arc<OutputFolder>>,
+    /// What becomes of metadata that declare extensions.
+    pub extensions: ExtensionPolicy,
 }
 
 /// Gets what is wanted from sources. Cheap to clone; all clones are the same.
@@ -84,7 +87,8 @@ impl Frontend {
         };
         let outcome = run.reach(source, goal).await;
         let environment = run.environment_use().await;
-        Report { outcome, hooks: run.hooks, not_static, environment, kept_wheel: run.kept_wheel }
+        let Run { hooks, kept_wheel, extensions, fallback, .. } = run;
+        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback }
     }
 
     /// The build environment for hooks of a tree, with what the hook
@@ -148,6 +152,14 @@ impl Report {
     }
 
     fn of(outcome: Result<Product, HookError>) -> Self {
-        Self { outcome, hooks: Vec::new(), not_static: None, environment: None, kept_wheel: None }
+        Self {
+            outcome,
+            hooks: Vec::new(),
+            not_static: None,
+            environment: None,
+            kept_wheel: None,
+            extensions: None,
+            fallback: None,
+        }
     }
 }

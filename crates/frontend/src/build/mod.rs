@@ -2,6 +2,7 @@
 
 mod errors;
 mod event;
+mod extensions;
 mod flows;
 mod frontend;
 mod goal;
@@ -12,5 +13,5 @@ mod unblock;
 
 pub use event::{BuildEvent, BuildObserver, JobId, Step};
 pub use frontend::{Frontend, FrontendSettings};
-pub use goal::{EnvironmentUse, Goal, HookRun, Origin, Product, Report};
+pub use goal::{DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, Origin, Product, Report};
 pub use logs::{KeptLogs, LogFolder};

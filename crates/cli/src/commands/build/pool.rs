@@ -32,6 +32,7 @@ impl BuildPool {
             config_settings: plan.config_settings.clone(),
             static_metadata: plan.static_metadata,
             keep_wheels: plan.keep_wheels.clone(),
+            extensions: plan.extensions.clone(),
         };
         let work = RunFolder::temporary("work").map_err(Failure::pool)?;
         let logs = match &plan.log_folder {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hookpool_frontend::jobserver::Decision;
-use hookpool_frontend::{BuildEvent, Environment, Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder};
+use hookpool_frontend::{
+    BuildEvent, Environment, ExtensionPolicy, Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder,
+};
 use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
@@ -79,7 +81,12 @@ impl Bench<'_> {
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
         let supervisor = pool::start(self.builder(self.settings.clone())).await?;
         let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
-        let settings = FrontendSettings { config_settings: None, static_metadata: false, keep_wheels: None };
+        let settings = FrontendSettings {
+            config_settings: None,
+            static_metadata: false,
+            keep_wheels: None,
+            extensions: ExtensionPolicy::default(),
+        };
         let logs = LogFolder::new(self.premises.cache.path().join("logs"), KeptLogs::Failures);
         let work = RunFolder::temporary("work").map_err(Failure::pool)?;
         let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, |_: &BuildEvent| {});
