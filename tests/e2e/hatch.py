@@ -45,7 +45,8 @@ def ask(pool: Pool, hook: str, source: Path, out: Path | None = None) -> Respons
         out.mkdir(exist_ok=True)
         folder = "sdist_directory" if hook == "build_sdist" else "wheel_directory"
         request[folder] = str(out)
-    response = pool.ask(request)
+    # The first may have to make its environment.
+    response = pool.ask(request, timeout=100)
     assert response["ok"], (response["error"], response["stderr"])
     return response
 
