@@ -27,7 +27,7 @@ def settle(pool: Pool, source: Path, out: Path) -> int:
     """Build until the worker stays the same; gives its pid."""
     last, in_a_row = 0, 0
     for _ in range(AT_MOST):
-        pid = ask(pool, "build_wheel", source, out)["worker"]["pid"]
+        pid: int = ask(pool, "build_wheel", source, out)["worker"]["pid"]
         in_a_row = in_a_row + 1 if pid == last else 0
         last = pid
         if in_a_row == SETTLED:

@@ -7,7 +7,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-import helper  # noqa: E402
+import helper
 
 TEXT = "hook 1"
 
