@@ -86,6 +86,19 @@ def test_hooks_read_what_hatchling_and_they_themselves_wrote(
         assert len(at_last[field]) == 1
 
 
+def test_dependencies_that_a_hook_adds_are_in_metadata_that_come_from_a_wheel(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """Hatchling runs no build hooks to prepare metadata, and leaves that out if told so."""
+    source = tree("hatch-build-data", tmp_path)
+    prepared = run(setting, "metadata", source).result
+    assert (prepared["origin"], prepared["requires_dist"]) == ("prepare_metadata", [])
+    tracker = tmp_path / "tracker"
+    tracker.mkdir()
+    built = run(setting, "metadata", source, env={"PIP_BUILD_TRACKER": str(tracker)}).result
+    assert (built["origin"], built["requires_dist"]) == ("built_wheel", ["iniconfig>=2"])
+
+
 def test_an_editable_wheel_has_build_data_of_its_own(setting: Setting, tmp_path: Path) -> None:
     source = tree("hatch-build-data", tmp_path)
     wheel = Wheel.read(made(setting, "editable", source))
