@@ -36,6 +36,7 @@
 mod archive;
 mod build;
 mod environment;
+mod extensions;
 pub mod jobserver;
 mod metadata;
 mod output;
@@ -45,16 +46,20 @@ mod unblock;
 
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
 pub use build::{
-    BuildEvent, BuildObserver, EnvironmentUse, Frontend, FrontendBuilder, Goal, HookRun, JobId, KeptLogs, LogFolder,
-    Origin, Product, Report, Step,
+    BuildEvent, BuildObserver, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder, Goal, HookRun,
+    JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
 };
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
     InstallerChoice, InstallerKind, Pruned, prune, redact,
 };
+pub use extensions::{
+    EXTENSION_FILES, Extension, ExtensionPattern, ExtensionPolicy, InvalidExtensionPattern, MalformedExtensions,
+    SourceForError, WhenRequired,
+};
 pub use metadata::{
-    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,
-    static_metadata, tree_pkg_info, wheel_metadata,
+    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_extensions,
+    folder_metadata, static_metadata, tree_pkg_info, wheel_extensions, wheel_metadata,
 };
 pub use output::{Before, OutputError, OutputFile, OutputFolder};
 pub use run_folder::{RunFolder, RunFolderError};

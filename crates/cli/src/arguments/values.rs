@@ -110,6 +110,14 @@ pub fn file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// `NAME=TREE`; names of distributions have no `=`.
+pub fn source_for(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("expected NAME=TREE".into()),
+    }
+}
+
 fn contains_newline(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&b'\n')
 }
@@ -186,6 +194,14 @@ mod tests {
         assert_eq!(config_setting("--global-option=--with=x"), pair("--global-option", "--with=x"));
         assert_eq!(config_setting("key="), pair("key", ""));
         assert!(config_setting("key").is_err() && config_setting("=x").is_err());
+    }
+
+    #[test]
+    fn sources_of_distributions() {
+        assert_eq!(source_for("foo=a=b"), Ok(("foo".into(), "a=b".into())));
+        for text in ["foo", "=tree", "foo=", ""] {
+            assert_eq!(source_for(text), Err("expected NAME=TREE".into()), "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::event::{BuildEvent, BuildObserver};
 use super::frontend::{Frontend, Shared};
 use super::logs::LogFolder;
 use crate::environment::Environments;
+use crate::extensions::ExtensionPolicy;
 use crate::output::OutputFolder;
 use crate::run_folder::{RunFolder, RunFolderError};
 
@@ -19,6 +20,7 @@ pub(crate) struct FrontendSettings {
     pub config_settings: Option<Map<String, Value>>,
     pub static_metadata: bool,
     pub keep_wheels: Option<Arc<OutputFolder>>,
+    pub extensions: ExtensionPolicy,
 }
 
 /// Settings of a [`Frontend`].
@@ -39,7 +41,12 @@ impl fmt::Debug for FrontendBuilder {
 
 impl FrontendBuilder {
     pub(super) fn new(supervisor: Supervisor) -> Self {
-        let settings = FrontendSettings { config_settings: None, static_metadata: true, keep_wheels: None };
+        let settings = FrontendSettings {
+            config_settings: None,
+            static_metadata: true,
+            keep_wheels: None,
+            extensions: ExtensionPolicy::default(),
+        };
         Self { supervisor, environments: None, settings, logs: None, observer: Box::new(|_: &BuildEvent| {}) }
     }
 
@@ -66,6 +73,13 @@ impl FrontendBuilder {
     /// nowhere.
     pub fn keep_wheels(mut self, folder: Option<Arc<OutputFolder>>) -> Self {
         self.settings.keep_wheels = folder;
+        self
+    }
+
+    /// What becomes of metadata that declare extensions. Default: those that
+    /// require one fail.
+    pub fn extensions(mut self, policy: ExtensionPolicy) -> Self {
+        self.settings.extensions = policy;
         self
     }
 

@@ -12,14 +12,14 @@ use super::event::Step;
 use super::goal::{Goal, Origin, Product};
 use super::run::{Folders, Run, made};
 use crate::archive::{UnpackLimits, unpack};
-use crate::metadata::{folder_metadata, wheel_metadata};
+use crate::metadata::{describe_folder, describe_wheel};
 use crate::output::{OutputFile, OutputFolder};
 use crate::source::Source;
 use crate::unblock::{unblock, unblock_until_dropped};
 
 /// A source tree that can be built, and if it was unpacked its end.
-struct Tree {
-    path: PathBuf,
+pub(super) struct Tree {
+    pub path: PathBuf,
     /// Removes the folder when it is dropped.
     unpacked: Option<TempDir>,
 }
@@ -38,7 +38,13 @@ impl Run<'_> {
     /// Does what is wanted. Metadata that need no hook were looked for before.
     pub async fn reach(&mut self, source: &Source, goal: &Goal) -> Result<Product, HookError> {
         if let Source::Wheel(wheel) = source {
-            return self.read_wheel(wheel, goal).await;
+            return match goal {
+                Goal::Metadata => self.wheel_metadata(wheel).await,
+                _ => Err(invalid_source(format!(
+                    "{}: nothing is built from a wheel: expected a source tree or a source distribution",
+                    wheel.display()
+                ))),
+            };
         }
         if let (Source::SourceArchive(archive), Goal::Editable { .. }) = (source, goal) {
             let message =
@@ -71,24 +77,7 @@ impl Run<'_> {
         }
     }
 
-    async fn read_wheel(&self, wheel: &Path, goal: &Goal) -> Result<Product, HookError> {
-        match goal {
-            Goal::Metadata => {
-                let path = wheel.to_owned();
-                let metadata = unblock(move || wheel_metadata(&path)).await.map_err(invalid_source)?;
-                Ok(Product::Metadata(Box::new(metadata), Origin::Wheel))
-            }
-            _ => Err(HookError::new(
-                ErrorKind::InvalidSource,
-                format!(
-                    "{}: nothing is built from a wheel: expected a source tree or a source distribution",
-                    wheel.display()
-                ),
-            )),
-        }
-    }
-
-    async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
+    pub(super) async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
         match source {
             Source::SourceArchive(archive) => self.unpack(archive).await,
             Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), unpacked: None }),
@@ -107,28 +96,29 @@ impl Run<'_> {
     }
 
     /// `prepare_metadata_for_build_wheel`, or a wheel where the backend lacks it.
-    async fn metadata(&mut self, tree: &Path) -> Result<Product, HookError> {
+    pub(super) async fn metadata(&mut self, tree: &Path) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
         let place = self.prepare(tree, Hook::GetRequiresForBuildWheel).await?;
         let folder = self.scratch()?;
         let folders = Folders { metadata: Some(folder.path()), ..Folders::default() };
         if let Some(value) = self.optional(&place, PREPARE, folders).await? {
             let (_, path) = made(PREPARE, &value, folder.path()).await?;
-            let metadata = unblock(move || folder_metadata(&path)).await;
-            let metadata = metadata.map_err(|error| wrong_result(PREPARE, error))?;
-            return Ok(Product::Metadata(Box::new(metadata), Origin::PrepareMetadata));
+            let described = unblock(move || describe_folder(&path)).await;
+            let described = described.map_err(|error| wrong_result(PREPARE, error))?;
+            return self.accept(described, Origin::PrepareMetadata);
         }
         let keep = self.frontend.shared.settings.keep_wheels.clone();
         let folder = keep.as_ref().map_or_else(|| self.scratch(), |keep| Ok(keep.draft()?))?;
         let folders = Folders { wheel: Some(folder.path()), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
-        let metadata = unblock(move || wheel_metadata(&wheel)).await;
-        let metadata = metadata.map_err(|error| wrong_result(Hook::BuildWheel, error))?;
+        let described = unblock(move || describe_wheel(&wheel)).await;
+        let described = described.map_err(|error| wrong_result(Hook::BuildWheel, error))?;
+        let product = self.accept(described, Origin::BuiltWheel)?;
         if let Some(keep) = keep {
             self.kept_wheel = Some(self.publish(&keep, folder, name).await?);
         }
-        Ok(Product::Metadata(Box::new(metadata), Origin::BuiltWheel))
+        Ok(product)
     }
 
     async fn wheel(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {

@@ -62,7 +62,8 @@ impl Frontend {
         };
         let outcome = run.reach(source, goal).await;
         let environment = run.environment_use().await;
-        Report { outcome, hooks: run.hooks, not_static, environment, kept_wheel: run.kept_wheel }
+        let Run { hooks, kept_wheel, extensions, fallback, .. } = run;
+        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback }
     }
 
     /// The build environment for hooks of a tree, with what the hook
@@ -126,6 +127,14 @@ impl Report {
     }
 
     fn of(outcome: Result<Product, HookError>) -> Self {
-        Self { outcome, hooks: Vec::new(), not_static: None, environment: None, kept_wheel: None }
+        Self {
+            outcome,
+            hooks: Vec::new(),
+            not_static: None,
+            environment: None,
+            kept_wheel: None,
+            extensions: None,
+            fallback: None,
+        }
     }
 }

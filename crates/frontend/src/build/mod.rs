@@ -3,6 +3,7 @@
 mod builder;
 mod errors;
 mod event;
+mod extensions;
 mod flows;
 mod frontend;
 mod goal;
@@ -13,5 +14,5 @@ mod run;
 pub use builder::FrontendBuilder;
 pub use event::{BuildEvent, BuildObserver, JobId, Step};
 pub use frontend::Frontend;
-pub use goal::{EnvironmentUse, Goal, HookRun, Origin, Product, Report};
+pub use goal::{DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, Origin, Product, Report};
 pub use logs::{KeptLogs, LogFolder};

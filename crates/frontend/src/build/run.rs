@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::event::{BuildEvent, JobId, Step};
 use super::frontend::Frontend;
-use super::goal::{EnvironmentUse, HookRun};
+use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
 use crate::environment::Environment;
 use crate::output::OutputFile;
@@ -25,6 +25,9 @@ pub(crate) struct Run<'a> {
     /// The environment of the last hook.
     pub environment: Option<Environment>,
     pub kept_wheel: Option<OutputFile>,
+    /// Those of the metadata, where they are known.
+    pub extensions: Option<Vec<DeclaredExtension>>,
+    pub fallback: Option<Fallback>,
 }
 
 /// Where hooks run.
@@ -45,7 +48,16 @@ pub(crate) struct Folders<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
-        Self { frontend, job, name, hooks: Vec::new(), environment: None, kept_wheel: None }
+        Self {
+            frontend,
+            job,
+            name,
+            hooks: Vec::new(),
+            environment: None,
+            kept_wheel: None,
+            extensions: None,
+            fallback: None,
+        }
     }
 
     pub fn step(&self, step: Step) {

@@ -1,6 +1,7 @@
 //! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, what
 //! is wanted of them out.
 
+mod extensions;
 mod jobs;
 mod plan;
 mod pool;

@@ -37,6 +37,7 @@ impl BuildPool {
             .config_settings(plan.config_settings.clone())
             .static_metadata(plan.static_metadata)
             .keep_wheels(plan.keep_wheels.clone())
+            .extensions(plan.extensions.clone())
             .logs(logs)
             .observer(display.build_observer())
             .start()
