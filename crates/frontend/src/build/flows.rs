@@ -17,11 +17,21 @@ use crate::metadata::{folder_metadata, wheel_metadata};
 use crate::output::{OutputFile, OutputFolder};
 use crate::source::Source;
 
-/// A source tree that can be built, and if it was unpacked its end.
+/// A source tree that can be built.
 struct Tree {
     path: PathBuf,
-    /// Removes the folder when it is dropped.
-    _unpacked: Option<TempDir>,
+    /// The folder around it, if it was unpacked.
+    unpacked: Option<TempDir>,
+}
+
+impl Tree {
+    /// Removes what was unpacked. Dropping would do so too, and hold up the
+    /// event loop: trees of thousands of files are common.
+    async fn remove(self) {
+        if let Some(folder) = self.unpacked {
+            unblock(move || drop(folder)).await;
+        }
+    }
 }
 
 impl Run<'_> {
@@ -36,17 +46,18 @@ impl Run<'_> {
             return Err(HookError::new(ErrorKind::InvalidSource, message));
         }
         let tree = self.tree(source).await?;
+        let product = self.build_tree(&tree, goal).await;
+        tree.remove().await;
+        product
+    }
+
+    async fn build_tree(&mut self, tree: &Tree, goal: &Goal) -> Result<Product, HookError> {
         match goal {
             Goal::Metadata => self.metadata(&tree.path).await,
-            Goal::Wheel { into, via_sdist } => {
-                let is_tree = matches!(source, Source::Tree(_));
-                let file = if *via_sdist && is_tree {
-                    self.wheel_via_sdist(&tree.path, into).await
-                } else {
-                    self.wheel(&tree.path, into).await
-                };
-                file.map(Product::File)
+            Goal::Wheel { into, via_sdist: true } if tree.unpacked.is_none() => {
+                self.wheel_via_sdist(&tree.path, into).await.map(Product::File)
             }
+            Goal::Wheel { into, .. } => self.wheel(&tree.path, into).await.map(Product::File),
             Goal::Sdist { into } => match self.sdist(&tree.path, into.draft()?).await? {
                 Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
@@ -75,7 +86,7 @@ impl Run<'_> {
     async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
         match source {
             Source::SourceArchive(archive) => self.unpack(archive).await,
-            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), _unpacked: None }),
+            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), unpacked: None }),
         }
     }
 
@@ -87,7 +98,7 @@ impl Run<'_> {
             (folder, unpacked)
         })
         .await;
-        Ok(Tree { path: unpacked?, _unpacked: Some(folder) })
+        Ok(Tree { path: unpacked?, unpacked: Some(folder) })
     }
 
     /// `prepare_metadata_for_build_wheel`, or a wheel where the backend lacks it.
@@ -130,7 +141,9 @@ impl Run<'_> {
             return self.wheel(tree, into).await;
         };
         let unpacked = self.unpack(&draft.path().join(name)).await?;
-        self.wheel(&unpacked.path, into).await
+        let wheel = self.wheel(&unpacked.path, into).await;
+        unpacked.remove().await;
+        wheel
     }
 
     /// The source distribution in its folder; none where the backend says that
