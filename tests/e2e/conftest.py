@@ -130,13 +130,14 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     processes.wait_gone(left)
     assert not left, f"processes were left behind: {left}"
     assert not _leaks(setting), f"files were left behind: {_leaks(setting)}"
-    # pip asks rustc for its version, and rustup notes that it was asked.
+    # pip asks rustc for its version, and rustup notes that it was asked; uv looks for
+    # interpreters of its own.
     written = {
         path.name
         for name in ("home", "runtime")
         if (tmp_path / name).exists()
         for path in (tmp_path / name).iterdir()
-    } - {".rustup"}
+    } - {".local", ".rustup"}
     assert not written, f"HOME or XDG_RUNTIME_DIR was written to: {written}"
     alien = {path.name for path in shared_cache.iterdir()} - {"hookpool", "pip", "uv"}
     assert not alien, f"the cache folder has more than ours: {alien}"

@@ -227,10 +227,25 @@ def test_the_environment_of_hooks(setting: Setting, tmp_path: Path) -> None:
     assert pool.finish() == ([], 0)
 
 
-def test_build_isolation_is_a_usage_error_for_now(setting: Setting) -> None:
+def test_a_build_environment_is_made_from_what_is_required(
+    setting: Setting, tmp_path: Path
+) -> None:
+    tree = make_tree(tmp_path / "isolated")
     pool = setting.start(build_isolation=True)
-    assert pool.finish() == ([], 2)
-    assert "--no-build-isolation" in pool.stderr
+    code = "import sys; result = [sys.prefix, str('iniconfig' in sys.modules)]"
+    plain = pool.ask(call(tree, code))
+    assert plain["ok"], plain["error"]
+    wanted = "import iniconfig; import sys; result = [sys.prefix]"
+    richer = pool.ask(call(tree, wanted, requires=["iniconfig==2.0.0"]))
+    assert richer["ok"], richer["error"]
+    assert richer["result"][0] != plain["result"][0]
+    missing = pool.ask(call(tree, wanted, requires=["no-such-distribution-of-this-name==1"]))
+    assert kind(missing) == "EnvironmentFailed"
+    assert "no-such-distribution-of-this-name" in missing["error"]["message"]
+    invalid = pool.ask(call(tree, wanted, requires=["--index-url=http://x"]))
+    assert kind(invalid) in ("InvalidRequest", "InvalidPyproject", "EnvironmentFailed")
+    _, exit_code = pool.finish()
+    assert exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ impl Folder {
     }
 }
 
-fn innermost(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+/// What the system said, without what was put around it.
+pub fn innermost(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -75,12 +76,17 @@ pub fn lasting(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-fn usable(chosen: Option<PathBuf>) -> Result<PathBuf, String> {
+/// The path of the cache folder, which may not be there, or not be usable.
+pub fn path(chosen: Option<PathBuf>) -> Result<PathBuf, String> {
     let path = match chosen {
         Some(path) => path,
         None => default().ok_or("this user has no home folder")?,
     };
-    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    std::path::absolute(path).map_err(|error| error.to_string())
+}
+
+fn usable(chosen: Option<PathBuf>) -> Result<PathBuf, String> {
+    let path = path(chosen)?;
     writable(&path).map_err(|error| error.to_string())?;
     Ok(path)
 }

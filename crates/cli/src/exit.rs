@@ -64,6 +64,11 @@ impl Failure {
         self
     }
 
+    /// What happened, without the hint.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Tells it on standard error, the hint on a line of its own.
     pub fn report(self) -> Exit {
         let mut text = format!("error: {}\n", printable(&self.message));

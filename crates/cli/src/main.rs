@@ -19,6 +19,7 @@ mod pool;
 mod settings;
 mod signals;
 mod streams;
+mod timings;
 
 use crate::arguments::Arguments;
 

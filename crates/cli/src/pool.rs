@@ -1,17 +1,21 @@
 //! The supervisor of a command, made from its settings.
 
+use std::time::Instant;
+
 use hookpool_frontend::jobserver::{Decision, Jobserver};
 use hookpool_frontend::{EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 
 use crate::cache::{self, Folder};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::settings::PoolSettings;
+use crate::timings::Timings;
 use crate::{capture, jobserver, observer};
 
 /// What the pool of a command stands on. It must outlive the supervisor; what of
 /// it is temporary is removed when it is dropped.
 pub struct Premises {
+    timings: Timings,
     // First to go: its fifo lies in the capture folder.
     jobserver: Jobserver,
     pub cache: Folder,
@@ -19,12 +23,14 @@ pub struct Premises {
 }
 
 impl Premises {
-    /// Makes the folders, and starts the jobserver. Within the runtime.
-    pub fn prepare(settings: &PoolSettings, jobserver: Decision) -> Result<Self, Failure> {
+    /// Makes the folders, and starts the jobserver and the report about the run
+    /// of `command`. Within the runtime.
+    pub fn prepare(settings: &PoolSettings, jobserver: Decision, command: &'static str) -> Result<Self, Failure> {
+        let timings = Timings::start(settings.timings.as_deref(), command, settings.limits.jobs.get())?;
         let cache = cache::for_this_run(settings.cache_folder.clone())?;
         let capture = capture::folder(settings.capture_folder.as_deref())?;
         let jobserver = jobserver::start(jobserver, settings.limits.jobs, &capture)?;
-        Ok(Self { jobserver, cache, capture })
+        Ok(Self { timings, jobserver, cache, capture })
     }
 
     /// A supervisor as the settings want it.
@@ -42,7 +48,7 @@ impl Premises {
             .keep_python_path(settings.build_environments.is_none())
             .child_subreaper(true)
             .observer(observer::log);
-        let builder = self.jobserver.attach(builder);
+        let builder = self.timings.attach(self.jobserver.attach(builder));
         match raise_open_files_limit() {
             Ok(before) => builder.children_open_files(before),
             Err(error) => {
@@ -50,6 +56,25 @@ impl Premises {
                 builder
             }
         }
+    }
+
+    /// Starts a supervisor of [`Premises::builder`].
+    pub async fn start(&self, builder: Builder) -> Result<Supervisor, Failure> {
+        let before = Instant::now();
+        let started = builder.start().await.map_err(|error| {
+            let failure = Failure::pool(&error);
+            match error {
+                StartError::Interpreter(_) => failure.with_hint("--python names the interpreter"),
+                _ => failure,
+            }
+        });
+        self.timings.intervals().add("hookpool", "start of the pool", before, Instant::now());
+        started
+    }
+
+    /// For the end, when nothing runs any more: writes the report.
+    pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        self.timings.finish(outcome)
     }
 }
 
@@ -68,22 +93,19 @@ pub fn environments(
     made.refresh = installer.refresh;
     made.offline = installer.offline;
     made.jobs = settings.limits.jobs;
+    let intervals = premises.timings.intervals();
+    let observer = move |event: &EnvironmentEvent| {
+        if let EnvironmentEvent::Made { requirements, after, .. } = event {
+            let now = Instant::now();
+            intervals.add("environments", &requirements.join(", "), now - *after, now);
+        }
+        observer(event);
+    };
     Environments::new(supervisor.clone(), made, observer).map(Some).map_err(|error| {
         let failure = Failure::pool(&error);
         match error.hint() {
             Some(hint) => failure.with_hint(hint),
             None => failure,
-        }
-    })
-}
-
-/// Starts it.
-pub async fn start(builder: Builder) -> Result<Supervisor, Failure> {
-    builder.start().await.map_err(|error| {
-        let failure = Failure::pool(&error);
-        match error {
-            StartError::Interpreter(_) => failure.with_hint("--python names the interpreter"),
-            _ => failure,
         }
     })
 }

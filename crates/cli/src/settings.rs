@@ -36,6 +36,8 @@ pub struct PoolSettings {
     /// How build environments are made; `None`: hooks run in the interpreter's
     /// own.
     pub build_environments: Option<InstallerSettings>,
+    /// Where the report about the run goes.
+    pub timings: Option<PathBuf>,
     /// `None`: the user's.
     pub cache_folder: Option<PathBuf>,
     /// `None`: in the system's temporary folder.
@@ -45,11 +47,12 @@ pub struct PoolSettings {
 impl PoolSettings {
     /// Resolves the arguments of a command that runs hooks.
     pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
-        let PoolArguments { capacity, hooks, workers, installer, environment } = arguments;
+        let PoolArguments { capacity, hooks, workers, installer, environment, report } = arguments;
         let build_environments =
             if environment.no_build_isolation { None } else { Some(installer_settings(installer)?) };
         Ok(Self {
             build_environments,
+            timings: report.timings,
             isolation: match hooks.isolation {
                 IsolationName::Hook => Isolation::Hook,
                 IsolationName::None => Isolation::None,

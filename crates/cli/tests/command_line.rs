@@ -42,13 +42,9 @@ fn wrong_usage_names_the_flag_and_the_value() {
         (&["run", "--max-templates=0"], &["'0'", "--max-templates", "1 or more"]),
         (&["check"], &["<SOURCE>"]),
         (&["run", "--log-format=xml"], &["'xml'", "--log-format", "json"]),
-        (
-            &["run"],
-            &[
-                "error: build environments do not exist yet",
-                "hint: pass --no-build-isolation, which runs hooks in the environment of --python",
-            ],
-        ),
+        (&["run", "--build-constraint=/no/such/file"], &["--build-constraint /no/such/file"]),
+        (&["wheel", "-C", "key", "x"], &["'key'", "--config-setting", "KEY=VALUE"]),
+        (&["metadata"], &["<SOURCE>"]),
         (&[], &["Usage"]),
     ] {
         let output = scene.output(arguments, "");
@@ -73,7 +69,7 @@ fn variables_stand_in_for_flags() {
     // Flags go first, and what is empty is not there.
     let empty = [("HOOKPOOL_JOBS", "many"), ("HOOKPOOL_GRACE_PERIOD", ""), ("HOOKPOOL_KILL_DETACHED", "")];
     assert_eq!(run(&empty, &["--no-build-isolation", "-j1"]), (Some(0), String::new()));
-    assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "0")], &[]).0, Some(2));
+    assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "maybe")], &[]).0, Some(2));
     let (code, log) = run(&[("HOOKPOOL_VERBOSE", "1"), ("HOOKPOOL_LOG_FORMAT", "json")], &["--no-build-isolation"]);
     let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(
@@ -142,4 +138,25 @@ fn hookd_is_the_bare_worker() {
     let output = scene.output(&["hookd", "--python", "/no/such/python"], "");
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("/no/such/python"));
+}
+
+#[test]
+fn the_cache_folder_is_shown_and_cleared() {
+    let scene = Scene::new();
+    let folder = scene.output(&["cache", "dir"], "");
+    assert_eq!(text(&folder.stdout), format!("{}\n", scene.path("home/.cache/hookpool").display()));
+    assert!(!scene.path("home/.cache").exists());
+    let nothing = "removed: nothing\nfreed: 0 bytes\n";
+    assert_eq!(text(&scene.output(&["cache", "prune"], "").stdout), nothing);
+    scene.output(&["hookd", "--cache-dir", "kept", "--version"], "");
+    assert_eq!(text(&scene.output(&["cache", "prune", "--cache-dir", "kept"], "").stdout), nothing);
+    let cleaned = scene.output(&["cache", "clean", "--cache-dir", "kept"], "");
+    assert!(text(&cleaned.stdout).starts_with("removed: 1 worker program\nfreed: "), "{}", text(&cleaned.stdout));
+    let wrong = scene.output(&["cache", "prune", "--older-than", "30"], "");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("such as 12h or 30d"));
+    std::fs::set_permissions(scene.path("kept"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = scene.output(&["cache", "clean", "--cache-dir", "kept"], "");
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("0777"));
 }

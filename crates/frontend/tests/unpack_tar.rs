@@ -184,6 +184,8 @@ fn descriptions_of_members() {
         raw(b"a-1/\xff", EntryType::Continuous, 0o644, b"", b"bytes"),
     ]);
     let tree = lab.unpack().unwrap();
+    let modified = tree.parent().unwrap().join(&long).metadata().unwrap().modified().unwrap();
+    assert_eq!(modified, SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
     assert_eq!(fs::read_to_string(tree.parent().unwrap().join(&long)).unwrap(), "pax");
     assert_eq!(fs::read_to_string(tree.join("gnu")).unwrap(), "pax");
     assert_eq!(fs::read_dir(&tree).unwrap().count(), 3);

@@ -14,6 +14,14 @@ use crate::response::{StartMethod, Timing};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub(crate) u64);
 
+impl WorkerId {
+    /// The number itself, counted from 1.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl std::fmt::Display for WorkerId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(formatter)
@@ -23,6 +31,14 @@ impl std::fmt::Display for WorkerId {
 /// The number of a template, unique within its supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateId(pub(crate) u64);
+
+impl TemplateId {
+    /// The number itself, counted from 1.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
 
 impl std::fmt::Display for TemplateId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

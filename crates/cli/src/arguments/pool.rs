@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use hookpool_supervisor::{QueueSize, Timeout};
 
 use super::environments::InstallerArguments;
-use super::values::{count, count_or_zero, duration, duration_or_zero, folder, patience, queue_size, size};
+use super::values::{count, count_or_zero, duration, duration_or_zero, file, folder, patience, queue_size, size};
 use super::{CacheArguments, InterpreterArguments};
 
 /// The pool.
@@ -28,6 +28,8 @@ pub struct PoolArguments {
     pub installer: InstallerArguments,
     #[command(flatten)]
     pub environment: EnvironmentArguments,
+    #[command(flatten)]
+    pub report: ReportArguments,
 }
 
 /// How much at once.
@@ -252,4 +254,15 @@ pub struct EnvironmentArguments {
     /// removed at the end [default: the system's temporary folder].
     #[arg(long, value_name = "DIR", value_parser = folder(), env = "HOOKPOOL_CAPTURE_DIR")]
     pub capture_dir: Option<PathBuf>,
+}
+
+/// What is told of the run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Report")]
+pub struct ReportArguments {
+    /// Write a page that shows where the time went: what each worker did when,
+    /// how many hooks ran at once, and what each hook cost. An HTML file that
+    /// needs no others, written at the end.
+    #[arg(long, value_name = "FILE", value_parser = file(), env = "HOOKPOOL_TIMINGS")]
+    pub timings: Option<PathBuf>,
 }

@@ -4,6 +4,8 @@
 //! value that has one, which a file's extended attributes may, for several
 //! records.
 
+use std::time::Duration;
+
 /// The header is not a sequence of `LENGTH KEY=VALUE` lines.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
@@ -34,6 +36,18 @@ fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some(((&record[..equals], &record[equals + 1..]), rest))
 }
 
+/// Seconds since 1970, with a fraction: what Python writes has one. `None` for
+/// what is before that, or no number.
+pub(super) fn time(value: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds = format!("{fraction:0<9.9}");
+    Some(Duration::new(seconds.parse().ok()?, nanoseconds.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +60,16 @@ mod tests {
             [Ok((b"path", b"a")), Ok((b"x", b"1\n14 path=../evil\n")), Ok((b"size", b"1234"))];
         assert_eq!(found, expected);
         assert_eq!(records(b"").count(), 0);
+    }
+
+    #[test]
+    fn times_have_fractions() {
+        assert_eq!(time(b"12"), Some(Duration::new(12, 0)));
+        assert_eq!(time(b"12.5"), Some(Duration::new(12, 500_000_000)));
+        assert_eq!(time(b"12.0000000019"), Some(Duration::new(12, 1)));
+        for other in ["-1.5", "", ".5", "1.x", "1.-5", "1e5", "99999999999999999999"] {
+            assert_eq!(time(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

@@ -53,6 +53,7 @@ struct Description {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    modified: Option<Duration>,
     sparse: bool,
 }
 
@@ -72,6 +73,7 @@ impl Description {
                 // Comments, as a rule: `git archive` writes the commit there.
                 let mut global = Self::default();
                 global.read_pax(&described_in(entry)?)?;
+                global.modified = None;
                 if global != Self::default() {
                     return Err(damaged("a global pax header that names or sizes members"));
                 }
@@ -94,6 +96,7 @@ impl Description {
                     let size = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                     self.size = Some(size.ok_or_else(|| damaged("a pax header has a size that is no number"))?);
                 }
+                b"mtime" => self.modified = pax::time(value),
                 key if key.starts_with(b"GNU.sparse.") => self.sparse = true,
                 _ => {}
             }
@@ -110,7 +113,7 @@ impl Description {
         self.name.clone().unwrap_or_else(|| header.path_bytes().into_owned())
     }
 
-    fn member(self, header: &tar::Header, name: Vec<u8>) -> Result<Member, ArchiveProblem> {
+    fn member(&self, header: &tar::Header, name: Vec<u8>) -> Result<Member, ArchiveProblem> {
         let size = header.entry_size().map_err(ArchiveProblem::reading)?;
         // The two may differ where the header's has no room, from 8 GiB on.
         // Anywhere else, readers that disagree see different archives.
@@ -120,7 +123,7 @@ impl Description {
         if self.sparse {
             return Err(ArchiveProblem::UnsupportedType("sparse file"));
         }
-        let link = || self.link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
+        let link = || self.link.clone().or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
         let kind = match header.entry_type() {
             // Before POSIX, a folder was a file with a slash at its end.
             EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Folder,
@@ -136,7 +139,8 @@ impl Description {
         if size > 0 && !matches!(kind, Kind::File { .. }) {
             return Err(damaged("it is a folder or a link and has content"));
         }
-        let modified = header.mtime().ok().and_then(|s| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(s)));
+        let modified = self.modified.or_else(|| header.mtime().ok().map(Duration::from_secs));
+        let modified = modified.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
         Ok(Member { name, kind, modified })
     }
 }

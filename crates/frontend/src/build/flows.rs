@@ -21,7 +21,17 @@ use crate::source::Source;
 pub(super) struct Tree {
     pub path: PathBuf,
     /// Removes the folder when it is dropped.
-    _unpacked: Option<TempDir>,
+    unpacked: Option<TempDir>,
+}
+
+impl Tree {
+    /// Removes what was unpacked, off the event loop: there may be thousands of
+    /// files.
+    async fn remove(self) {
+        if let Some(folder) = self.unpacked {
+            unblock(move || drop(folder)).await;
+        }
+    }
 }
 
 impl Run<'_> {
@@ -42,29 +52,35 @@ impl Run<'_> {
             return Err(HookError::new(ErrorKind::InvalidSource, message));
         }
         let tree = self.tree(source).await?;
+        let outcome = self.reach_from(&tree.path, source, goal).await;
+        tree.remove().await;
+        outcome
+    }
+
+    async fn reach_from(&mut self, tree: &Path, source: &Source, goal: &Goal) -> Result<Product, HookError> {
         match goal {
-            Goal::Metadata => self.metadata(&tree.path).await,
+            Goal::Metadata => self.metadata(tree).await,
             Goal::Wheel { into, via_sdist } => {
                 let is_tree = matches!(source, Source::Tree(_));
                 let file = if *via_sdist && is_tree {
-                    self.wheel_via_sdist(&tree.path, into).await
+                    self.wheel_via_sdist(tree, into).await
                 } else {
-                    self.wheel(&tree.path, into).await
+                    self.wheel(tree, into).await
                 };
                 file.map(Product::File)
             }
-            Goal::Sdist { into } => match self.sdist(&tree.path, into.draft()?).await? {
+            Goal::Sdist { into } => match self.sdist(tree, into.draft()?).await? {
                 Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
             },
-            Goal::Editable { into } => self.editable(&tree.path, into).await.map(Product::File),
+            Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
         }
     }
 
     pub(super) async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
         match source {
             Source::SourceArchive(archive) => self.unpack(archive).await,
-            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), _unpacked: None }),
+            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), unpacked: None }),
         }
     }
 
@@ -76,7 +92,7 @@ impl Run<'_> {
             (folder, unpacked)
         })
         .await;
-        Ok(Tree { path: unpacked?, _unpacked: Some(folder) })
+        Ok(Tree { path: unpacked?, unpacked: Some(folder) })
     }
 
     /// `prepare_metadata_for_build_wheel`, or a wheel where the backend lacks it.
@@ -120,7 +136,9 @@ impl Run<'_> {
             return self.wheel(tree, into).await;
         };
         let unpacked = self.unpack(&draft.path().join(name)).await?;
-        self.wheel(&unpacked.path, into).await
+        let outcome = self.wheel(&unpacked.path, into).await;
+        unpacked.remove().await;
+        outcome
     }
 
     /// The source distribution in its folder; none where the backend says that

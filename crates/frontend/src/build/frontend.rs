@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
-use serde_json::{Map, Value};
 use tempfile::TempDir;
 
+use super::builder::{FrontendBuilder, FrontendSettings};
 use super::event::{BuildEvent, BuildObserver, JobId, Step};
 use super::goal::{Goal, Origin, Product, Report};
 use super::logs::LogFolder;
@@ -15,25 +15,9 @@ use super::run::Run;
 use super::unblock::{unblock, unblock_until_dropped};
 use crate::archive::{UnpackLimits, read_pkg_info};
 use crate::environment::{Environment, Environments};
-use crate::extensions::ExtensionPolicy;
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
-use crate::output::OutputFolder;
 use crate::run_folder::RunFolder;
 use crate::source::Source;
-
-/// Settings of a [`Frontend`].
-#[derive(Debug)]
-pub struct FrontendSettings {
-    /// What hooks get as `config_settings` (PEP 517).
-    pub config_settings: Option<Map<String, Value>>,
-    /// Whether metadata are taken from `PKG-INFO` where the specification
-    /// allows it (PEP 643).
-    pub static_metadata: bool,
-    /// Where wheels are kept that had to be built for their metadata.
-    pub keep_wheels: Option<Arc<OutputFolder>>,
-    /// What becomes of metadata that declare extensions.
-    pub extensions: ExtensionPolicy,
-}
 
 /// Gets what is wanted from sources. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -46,10 +30,10 @@ pub(crate) struct Shared {
     /// `None`: hooks run in the supervisor's own interpreter.
     pub environments: Option<Environments>,
     pub settings: FrontendSettings,
-    pub logs: LogFolder,
+    pub logs: Option<LogFolder>,
     /// For unpacked archives, and for what hooks make on the way.
-    work: RunFolder,
-    observer: Box<dyn BuildObserver>,
+    pub work: RunFolder,
+    pub observer: Box<dyn BuildObserver>,
 }
 
 impl fmt::Debug for Frontend {
@@ -59,19 +43,10 @@ impl fmt::Debug for Frontend {
 }
 
 impl Frontend {
-    /// A frontend on a supervisor. Without `environments` hooks run in the
-    /// supervisor's interpreter as it is. In `work` archives are unpacked.
-    #[must_use]
-    pub fn new(
-        supervisor: Supervisor,
-        environments: Option<Environments>,
-        settings: FrontendSettings,
-        logs: LogFolder,
-        work: RunFolder,
-        observer: impl BuildObserver + 'static,
-    ) -> Self {
-        let shared = Shared { supervisor, environments, settings, logs, work, observer: Box::new(observer) };
-        Self { shared: Arc::new(shared) }
+    /// A frontend to be, on a supervisor, which should be made with
+    /// [`keep_output`](hookpool_supervisor::Builder::keep_output) for whole logs.
+    pub fn builder(supervisor: Supervisor) -> FrontendBuilder {
+        FrontendBuilder::new(supervisor)
     }
 
     /// Gets what is wanted from a source. `job` is for the observer, `name` is

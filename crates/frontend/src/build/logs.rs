@@ -36,6 +36,16 @@ impl LogFolder {
         Self { path, keep, count: Arc::default() }
     }
 
+    /// The folder for the logs of failed hooks in a cache folder.
+    #[must_use]
+    pub fn in_cache(cache_folder: &Path) -> Self {
+        Self::new(Self::path_in(cache_folder), KeptLogs::Failures)
+    }
+
+    pub(crate) fn path_in(cache_folder: &Path) -> PathBuf {
+        cache_folder.join("logs")
+    }
+
     /// Writes the log of a hook, if it is to be kept; answers with its path. A
     /// log that cannot be written is no reason to lose the hook's result.
     pub(crate) async fn keep(&self, name: &Path, response: &Response, output: WholeOutput) -> Option<PathBuf> {

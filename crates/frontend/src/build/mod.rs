@@ -1,5 +1,6 @@
 //! The flows: from a source to its metadata, its wheel, its source distribution.
 
+mod builder;
 mod errors;
 mod event;
 mod extensions;
@@ -11,7 +12,8 @@ mod logs;
 mod run;
 mod unblock;
 
+pub use builder::FrontendBuilder;
 pub use event::{BuildEvent, BuildObserver, JobId, Step};
-pub use frontend::{Frontend, FrontendSettings};
+pub use frontend::Frontend;
 pub use goal::{DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, Origin, Product, Report};
 pub use logs::{KeptLogs, LogFolder};

@@ -123,7 +123,10 @@ impl<'a> Run<'a> {
         let ticket = ticket.map_err(|error| HookError::new(error.kind(), error.to_string()))?;
         self.frontend.observe(&BuildEvent::HookSubmitted { job: self.job, hook, request: ticket.id() });
         let (response, output) = ticket.with_output().await;
-        let log = self.frontend.shared.logs.keep(self.name, &response, output).await;
+        let log = match &shared.logs {
+            Some(logs) => logs.keep(self.name, &response, output).await,
+            None => None,
+        };
         self.note(response, log)
     }
 

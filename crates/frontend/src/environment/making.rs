@@ -30,6 +30,16 @@ pub(super) struct Plan<'a> {
 /// Makes it. Nobody else hears of it before it is complete; where this fails
 /// nothing is left, and where it is dropped a leftover.
 pub(super) async fn make(plan: &Plan<'_>) -> Result<Held, EnvironmentError> {
+    loop {
+        // None: somebody who removes all that is not in use came between its
+        // completion and its use.
+        if let Some(held) = attempt(plan).await? {
+            return Ok(held);
+        }
+    }
+}
+
+async fn attempt(plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
     let draft = Draft::begin(plan.store.clone()).await?;
     let shown = plan.requirements.shown();
     let making = Making {
@@ -74,7 +84,7 @@ impl Draft {
         .await
     }
 
-    async fn complete(self, plan: &Plan<'_>) -> Result<Held, EnvironmentError> {
+    async fn complete(self, plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
         let identity = plan.identity.to_owned();
         let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
         on_thread(move || {
@@ -87,11 +97,8 @@ impl Draft {
             let path = store.manifest(&name);
             write_json(&path, &manifest).map_err(EnvironmentError::system("write", &path))?;
             let lock_path = store.environment_lock(&name);
-            if !lock.share(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))? {
-                // Somebody who removes all that is not in use came in between.
-                return Err(EnvironmentError::Interrupted);
-            }
-            Ok(Held::new(name, manifest, lock, true))
+            let is_there = lock.share(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+            Ok(is_there.then(|| Held::new(name, manifest, lock, true)))
         })
         .await
     }

@@ -73,6 +73,16 @@ impl Plan {
         })
     }
 
+    /// The name of the command.
+    pub fn command(&self) -> &'static str {
+        match self.goal {
+            Goal::Metadata => "metadata",
+            Goal::Wheel { .. } => "wheel",
+            Goal::Sdist { .. } => "sdist",
+            Goal::Editable { .. } => "editable",
+        }
+    }
+
     /// Whether metadata are what is shown.
     pub fn wants_metadata(&self) -> bool {
         matches!(self.goal, Goal::Metadata)

@@ -37,14 +37,14 @@ impl Project {
     /// The tree that a source is; an archive is unpacked in `folder`.
     pub fn find(source: &Path, folder: &Path) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("source {}: {error}", source.display()));
-        let tree = match Source::find(source).map_err(|error| wrong(&error))? {
+        let tree = match Source::find(source).map_err(|error| Failure::usage(error.to_string()))? {
             Source::Tree(tree) => fs::canonicalize(tree).map_err(|error| wrong(&error))?,
             Source::SourceArchive(archive) => {
                 let into = tempfile::Builder::new().prefix("source-").tempdir_in(folder);
                 // It goes with the folder.
                 let into = into.map_err(|error| wrong(&error))?.keep();
                 let unpacked = unpack(&archive, &into, &UnpackLimits::default(), &AtomicBool::new(false));
-                unpacked.map_err(|error| wrong(&error))?
+                unpacked.map_err(|error| Failure::usage(error.to_string()))?
             }
             Source::Wheel(_) => {
                 return Err(wrong(

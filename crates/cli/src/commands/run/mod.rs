@@ -38,10 +38,10 @@ pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
 
 async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let premises = Premises::prepare(&settings, jobserver)?;
+    let premises = Premises::prepare(&settings, jobserver, "run")?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
-        started = pool::start(premises.builder(settings.clone())) => started?,
+        started = premises.start(premises.builder(settings.clone())) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let environments = pool::environments(&settings, &premises, &supervisor, observer::log_environment)?;
@@ -59,5 +59,5 @@ async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failur
     if let Some(environments) = environments {
         environments.close().await;
     }
-    exit
+    premises.finish(exit)
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use hookpool_supervisor::{Interpreter, ProgramError, ProgramOutput, Supervisor};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::configuration::{asks_no_index, fingerprint};
+pub(super) use self::configuration::{believes_any_age, fingerprint};
 use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
@@ -160,8 +160,8 @@ pub(super) fn python_of(environment: &Path) -> PathBuf {
 }
 
 /// Whether the network is not to be used.
-pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
-    settings.offline || settings.index.no_index || asks_no_index()
+fn is_offline(settings: &EnvironmentSettings) -> bool {
+    settings.offline || variables::says_yes("UV_OFFLINE")
 }
 
 /// The end of what a program said; of standard output where standard error is
