@@ -17,7 +17,7 @@ PLUGINS = ["hatch-autorun", "hatch-jupyter-builder", "hatch-mypyc", "hatch-odoo"
 
 # What is asked while wheels are built, of each of two programs.
 QUESTIONS = 15
-WHEELS = 2
+WHEELS = 1
 
 needs_a_compiler = pytest.mark.skipif(
     shutil.which("cc") is None, reason="hatch-mypyc needs a C compiler"

@@ -100,6 +100,14 @@ pub fn config_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `NAME=TREE`; names of distributions have no `=`.
+pub fn source_for(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("expected NAME=TREE".into()),
+    }
+}
+
 /// The path of a file.
 pub fn file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|path| {
@@ -108,14 +116,6 @@ pub fn file() -> impl TypedValueParser<Value = PathBuf> {
         }
         Ok(PathBuf::from(path))
     })
-}
-
-/// `NAME=TREE`; names of distributions have no `=`.
-pub fn source_for(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
-        _ => Err("expected NAME=TREE".into()),
-    }
 }
 
 fn contains_newline(text: &OsStr) -> bool {

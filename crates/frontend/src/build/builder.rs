@@ -76,8 +76,8 @@ impl FrontendBuilder {
         self
     }
 
-    /// What becomes of metadata that declare extensions. Default: those that
-    /// require one fail.
+    /// What becomes of metadata that declare extensions. Default: none is
+    /// supported, and metadata that require one are an error.
     pub fn extensions(mut self, policy: ExtensionPolicy) -> Self {
         self.settings.extensions = policy;
         self
