@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from builds import arguments, build, make_project
 from conftest import Setting
@@ -59,10 +60,11 @@ def test_f46_interrupted_while_an_environment_is_made(
     run = command(tree, tmp_path / "out")
     env = setting.env | installer.env
     with subprocess.Popen(run, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        gate.arrived()
+        half_way = gate.arrived()
         (half_made,) = environments(own_cache)
         process.send_signal(how)
         process.communicate(timeout=30)
+    processes.wait_gone([half_way])
     assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
     # The next one finds the half that was made, if anything, and makes its own.
     gate.release()
