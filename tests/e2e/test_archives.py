@@ -135,8 +135,7 @@ def test_f45_an_archive_that_would_do_harm(
     assert refused["hooks"] == []
     assert refused["error"]["kind"] == "InvalidSource"
     assert str(evil) in refused["error"]["message"]
-    if make is not truncated:
-        assert "victim" in refused["error"]["message"]
+    assert "victim" in refused["error"]["message"]
     assert sorted(tmp_path.iterdir()) == before
     assert [path.name for path in outside.iterdir()] == ["victim"]
     assert (outside / "victim").read_text() == "untouched"

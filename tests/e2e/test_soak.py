@@ -36,11 +36,11 @@ def test_an_account_of_requests_and_faults(
     setting: Setting, start_method: str, isolation: str, seed: int
 ) -> None:
     flags = ["--start-method", start_method, "--isolation", isolation]
-    limits = ["--requests", 500, "--seconds", 15, "--seed", seed]
+    limits = ["--requests", 400, "--seconds", 12, "--seed", seed]
     assert "the account balances" in run(setting, BENCH / "soak", *flags, *limits)
 
 
 @pytest.mark.timeout(120)
 def test_f12_nobody_survives_a_killed_supervisor(setting: Setting) -> None:
-    limits = ["--kills", 20, "--seconds", 15, "--seed", 13]
+    limits = ["--kills", 16, "--seconds", 12, "--seed", 13]
     assert "\n0 survivors" in run(setting, BENCH / "survivors.py", *limits)
