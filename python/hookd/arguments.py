@@ -91,13 +91,9 @@ def parse(arguments: List[str]) -> Options:
 
     ``--help`` and ``--version`` print and leave.
     """
+    if arguments[:1] == ["--guard"]:
+        return _guard(arguments[1:])
     options = Options()
-    if arguments and arguments[0] == "--guard":
-        # What follows are not our options.
-        options.guarded = arguments[1:]
-        if not options.guarded:
-            raise UsageError("--guard needs a value")
-        return options
     trees: List[str] = []
     waiting = list(arguments)
     while waiting:
@@ -124,6 +120,15 @@ def parse(arguments: List[str]) -> Options:
         options.tree = _tree(trees)
     elif len(arguments) != (2 if arguments[0] == "--template" else 1):
         raise UsageError("--template: expected no TREE and no other option")
+    return options
+
+
+def _guard(command: List[str]) -> Options:
+    # What stands there are the program's options, not ours.
+    if not command:
+        raise UsageError("--guard: expected a program")
+    options = Options()
+    options.guarded = command
     return options
 
 

@@ -31,6 +31,14 @@ def end_tidily() -> None:
         _shielded(step)
 
 
+def end_worker() -> None:
+    """The same for a worker that ran hooks itself, but for their threads: nobody waits for those of
+    a hook that was answered long ago, and a worker that is told to end has to.
+    """
+    for step in (_run_exit_handlers, _flush_files, _flush_c_stdio):
+        _shielded(step)
+
+
 def end_copy(outcome: Outcome) -> NoReturn:
     """End a process that the hook forked, and that came back from the hook as well.
 

@@ -42,7 +42,11 @@ def guard(command: List[str]) -> NoReturn:
     if status is None:
         os._exit(EXIT_CALLER_GONE)
     if os.WIFSIGNALED(status):
-        die_of(os.WTERMSIG(status))
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL:
+            # No handler of it could be reset.
+            os.kill(os.getpid(), number)
+        die_of(number)
     os._exit(os.WEXITSTATUS(status))
 
 

@@ -14,7 +14,7 @@ from hookd import libc
 from hookd.capture import open_capture
 from hookd.children import kill_all, reap_ended
 from hookd.descriptors import flush_standard_streams, point_at_null_device
-from hookd.ending import end_copy
+from hookd.ending import end_copy, end_worker
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, describe, failure_from
 from hookd.hook_process import enter_tree, hide_our_modules
 from hookd.imports import invalidate_import_caches
@@ -168,6 +168,15 @@ class InProcessWorker(Worker):
 
     def cancel(self, signal_name: str) -> None:
         """Nothing to do: it is only read when no hook runs."""
+
+    def clean_up(self) -> None:
+        # It is code of hooks, and may hang as they may.
+        if self.options.control:
+            with self._guard:
+                end_worker()
+        else:
+            # The end of a script's input says nothing: its last line brought us here.
+            end_worker()
 
     def leave(self) -> NoReturn:
         if not self.options.control:

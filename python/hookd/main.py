@@ -23,7 +23,7 @@ EXIT_USAGE = 2
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """Be a worker on the standard descriptors, or a template, or a guard, as the command line asks."""
+    """Be a worker on the standard descriptors, a template or a guard, as the command line asks."""
     options = _parse(arguments)
     if options.guarded:
         # Only now, as below.

@@ -79,6 +79,9 @@ class Worker:
         self.kill_everything()
         die_of(number)
 
+    def clean_up(self) -> None:
+        """Do the last work of hooks that ran in this process, if any did."""
+
     # The keeper of what hooks detached.
 
     def adopt_orphans(self) -> None:
@@ -123,6 +126,7 @@ class Worker:
             if action == "run":
                 self._run()
             elif action == "shutdown":
+                self.clean_up()
                 kept = self.kept_processes() if self.options.control else 0
                 if kept:
                     self.channel.send("KEEPING", str(kept).encode("ascii"))

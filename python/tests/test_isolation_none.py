@@ -41,6 +41,28 @@ def test_output_of_each_hook_is_its_own(start: Start) -> None:
     assert second.captured("STDERR") == "second"
 
 
+@pytest.mark.parametrize("control", [True, False])
+def test_exit_handlers_run_before_an_orderly_end(
+    start: Start, tmp_path: Path, control: bool
+) -> None:
+    hookd = start(isolation="none", control=control)
+    kept, lost = tmp_path / "kept", tmp_path / "lost"
+    kept.touch()
+    code = """\
+import atexit, os, threading
+atexit.register(os.unlink, settings["kept"])
+atexit.register(int, "no number")
+buffered = open(settings["lost"], "w")
+buffered.write("not lost")
+threading.Thread(target=threading.Event().wait).start()
+"""
+    assert hookd.run_code(code, kept=str(kept), lost=str(lost)).result == []
+    assert kept.exists()
+    assert hookd.shut_down() == 0
+    assert not kept.exists()
+    assert lost.read_text() == "not lost"
+
+
 def test_no_thread_is_visible(start: Start) -> None:
     code = "import threading; result = [str(threading.active_count())]"
     assert start(isolation="none").run_code(code).result == ["1"]

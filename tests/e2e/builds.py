@@ -26,6 +26,8 @@ FIELDS = [
     "metadata",
     "origin",
     "not_static",
+    "extensions",
+    "fallback",
     "file",
     "kept_wheel",
     "sdist_unsupported",

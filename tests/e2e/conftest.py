@@ -26,7 +26,7 @@ BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
 @pytest.fixture(scope="session", autouse=True)
 def _program() -> None:
     if not os.access(PROGRAM, os.X_OK):
-        pytest.exit(f"{PROGRAM} is not there: cargo build --release -p hookpool", returncode=3)
+        pytest.exit(f"{PROGRAM} is not there: cargo build -p hookpool", returncode=3)
 
 
 @pytest.fixture(scope="session")
@@ -120,13 +120,14 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
         assert not halves, f"the cache folder has what is of no use: {halves}"
     locked = leaks.locks(shared_cache / "hookpool", tmp_path)
     assert not locked, f"locks are still held: {locked}"
-    # pip asks rustc for its version, and rustup notes that it was asked.
+    # pip asks rustc for its version, and rustup notes that it was asked; uv looks for
+    # interpreters of its own.
     written = {
         path.name
         for name in ("home", "runtime")
         if (tmp_path / name).exists()
         for path in (tmp_path / name).iterdir()
-    } - {".rustup"}
+    } - {".local", ".rustup"}
     assert not written, f"HOME or XDG_RUNTIME_DIR was written to: {written}"
     alien = {path.name for path in shared_cache.iterdir()} - {"hookpool", "pip", "uv"}
     assert not alien, f"the cache folder has more than ours: {alien}"

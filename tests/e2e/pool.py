@@ -21,7 +21,7 @@ import processes
 from trees import call
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PROGRAM = os.environ.get("HOOKPOOL", str(REPOSITORY / "target" / "release" / "hookpool"))
+PROGRAM = os.environ.get("HOOKPOOL", str(REPOSITORY / "target" / "debug" / "hookpool"))
 
 Request = dict[str, Any]
 Response = dict[str, Any]

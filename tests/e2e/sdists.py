@@ -56,31 +56,45 @@ def listed(path: Path = LIST) -> list[Sdist]:
     return found
 
 
-def fetch_all(folder: Path) -> dict[str, Path]:
+def fetch_all(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
     """Every listed sdist's unpacked tree in `folder`, by project name; fetches what is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
     trees = {}
-    for sdist in listed():
+    for sdist in listed(listed_in):
         tree = folder / f"{sdist.folder}-{sdist.sha256[:12]}"
         if not tree.is_dir():
-            _fetch(sdist, tree)
+            _unpack(_archive(sdist, folder), tree)
         trees[sdist.name] = tree
     return trees
 
 
-def _fetch(sdist: Sdist, tree: Path) -> None:
-    """Download and unpack one sdist; `tree` appears complete or not at all."""
+def fetch_archives(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
+    """Every listed sdist's archive, in the same way."""
+    return {sdist.name: _archive(sdist, folder) for sdist in listed(listed_in)}
+
+
+def _archive(sdist: Sdist, folder: Path) -> Path:
+    """The archive of one sdist; it appears complete or not at all."""
+    archive = folder / "archives" / sdist.sha256[:12] / f"{sdist.folder}.tar.gz"
+    if archive.exists():
+        return archive
     data = _read(_url(sdist))
     found = hashlib.sha256(data).hexdigest()
     if found != sdist.sha256:
         raise ValueError(f"{sdist.folder}: sha256 is {found}, expected {sdist.sha256}")
-    with tempfile.TemporaryDirectory(dir=tree.parent) as name:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archive.parent) as name:
+        scratch = Path(name, "sdist")
+        scratch.write_bytes(data)
+        scratch.rename(archive)
+    return archive
+
+
+def _unpack(archive: Path, tree: Path) -> None:
+    """The only folder in an archive, as `tree`: complete or not at all."""
+    with tempfile.TemporaryDirectory(dir=tree.parent) as name, tarfile.open(archive) as opened:
         scratch = Path(name)
-        archive = scratch / "sdist"
-        archive.write_bytes(data)
-        with tarfile.open(archive) as opened:
-            opened.extractall(scratch / "tree", filter="data")
-        (root,) = (scratch / "tree").iterdir()
+        opened.extractall(scratch, filter="data")
+        (root,) = scratch.iterdir()
         root.rename(tree)
 
 

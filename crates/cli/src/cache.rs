@@ -76,12 +76,17 @@ pub fn lasting(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-fn usable(chosen: Option<PathBuf>) -> Result<PathBuf, String> {
+/// The path of the cache folder, which may not be there, or not be usable.
+pub fn path(chosen: Option<PathBuf>) -> Result<PathBuf, String> {
     let path = match chosen {
         Some(path) => path,
         None => default().ok_or("this user has no home folder")?,
     };
-    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    std::path::absolute(path).map_err(|error| error.to_string())
+}
+
+fn usable(chosen: Option<PathBuf>) -> Result<PathBuf, String> {
+    let path = path(chosen)?;
     writable(&path).map_err(|error| error.to_string())?;
     Ok(path)
 }

@@ -58,6 +58,20 @@ impl Premises {
         }
     }
 
+    /// Starts a supervisor of [`Premises::builder`].
+    pub async fn start(&self, builder: Builder) -> Result<Supervisor, Failure> {
+        let before = Instant::now();
+        let started = builder.start().await.map_err(|error| {
+            let failure = Failure::pool(&error);
+            match error {
+                StartError::Interpreter(_) => failure.with_hint("--python names the interpreter"),
+                _ => failure,
+            }
+        });
+        self.timings.intervals().add("hookpool", "start of the pool", before, Instant::now());
+        started
+    }
+
     /// For the end, when nothing runs any more: writes the report.
     pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
         self.timings.finish(outcome)
@@ -92,17 +106,6 @@ pub fn environments(
         match error.hint() {
             Some(hint) => failure.with_hint(hint),
             None => failure,
-        }
-    })
-}
-
-/// Starts a supervisor of [`Premises::builder`].
-pub async fn start(builder: Builder) -> Result<Supervisor, Failure> {
-    builder.start().await.map_err(|error| {
-        let failure = Failure::pool(&error);
-        match error {
-            StartError::Interpreter(_) => failure.with_hint("--python names the interpreter"),
-            _ => failure,
         }
     })
 }

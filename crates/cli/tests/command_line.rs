@@ -139,3 +139,24 @@ fn hookd_is_the_bare_worker() {
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("/no/such/python"));
 }
+
+#[test]
+fn the_cache_folder_is_shown_and_cleared() {
+    let scene = Scene::new();
+    let folder = scene.output(&["cache", "dir"], "");
+    assert_eq!(text(&folder.stdout), format!("{}\n", scene.path("home/.cache/hookpool").display()));
+    assert!(!scene.path("home/.cache").exists());
+    let nothing = "removed: nothing\nfreed: 0 bytes\n";
+    assert_eq!(text(&scene.output(&["cache", "prune"], "").stdout), nothing);
+    scene.output(&["hookd", "--cache-dir", "kept", "--version"], "");
+    assert_eq!(text(&scene.output(&["cache", "prune", "--cache-dir", "kept"], "").stdout), nothing);
+    let cleaned = scene.output(&["cache", "clean", "--cache-dir", "kept"], "");
+    assert!(text(&cleaned.stdout).starts_with("removed: 1 worker program\nfreed: "), "{}", text(&cleaned.stdout));
+    let wrong = scene.output(&["cache", "prune", "--older-than", "30"], "");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("such as 12h or 30d"));
+    std::fs::set_permissions(scene.path("kept"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = scene.output(&["cache", "clean", "--cache-dir", "kept"], "");
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("0777"));
+}

@@ -1,28 +1,65 @@
 //! What a person wants from a source tree: its metadata, a wheel, a source
 //! distribution. On top of [`hookpool_supervisor`], which runs single hooks.
+//!
+//! The example `metadata` in the crate's `examples` asks many sources at once.
+//!
+//! # Theory of operation
+//!
+//! A [`Source`] is what a user names: a source tree, a source distribution, a
+//! wheel. [`Frontend::build`] takes it to a [`Goal`], and always ends with a
+//! [`Report`], which also tells what ran on the way:
+//!
+//! 1. Metadata that need no hook are taken from where they are: the wheel, or a
+//!    `PKG-INFO` that says that it will do ([`static_metadata`], PEP 643).
+//! 2. An archive is unpacked ([`unpack`]), without trust in what it says.
+//! 3. The tree's `build-system.requires` lead to an [`Environment`]: one that is
+//!    there already, or one that uv or pip makes. What the hook `get_requires`
+//!    asks for in addition leads to a richer one ([`Environments::enrich`]).
+//! 4. The hooks run, with the fallbacks of PEP 517 where the backend lacks one.
+//! 5. What they made is moved to its place, under its name, when it is whole
+//!    ([`OutputFolder`]).
+//!
+//! Each source is one future; whoever wants many at once polls many. How many
+//! hooks run at once is the supervisor's business, how many installers the
+//! [`Environments`]'.
+//!
+//! # What is promised
+//!
+//! - Dropping the future of a source ends what runs for it.
+//! - No environment and no file is ever used, or seen under its name, before it
+//!   is complete, whenever the program is killed.
+//! - Nothing is written outside the folders that the caller named, and the
+//!   folder for temporary files.
+//! - Credentials in addresses are in no error and no event ([`redact`]).
 #![forbid(unsafe_code)]
 
 mod archive;
 mod build;
 mod environment;
+mod extensions;
 pub mod jobserver;
 mod metadata;
 mod output;
 mod run_folder;
 mod source;
+mod unblock;
 
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
 pub use build::{
-    BuildEvent, BuildObserver, EnvironmentUse, Frontend, FrontendSettings, Goal, HookRun, JobId, KeptLogs, LogFolder,
-    Origin, Product, Report, Step,
+    BuildEvent, BuildObserver, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder, Goal, HookRun,
+    JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
 };
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
-    InstallerChoice, InstallerKind, redact,
+    InstallerChoice, InstallerKind, Pruned, prune, redact,
+};
+pub use extensions::{
+    EXTENSION_FILES, Extension, ExtensionPattern, ExtensionPolicy, InvalidExtensionPattern, MalformedExtensions,
+    SourceForError, WhenRequired,
 };
 pub use metadata::{
-    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_metadata,
-    static_metadata, tree_pkg_info, wheel_metadata,
+    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_extensions,
+    folder_metadata, static_metadata, tree_pkg_info, wheel_extensions, wheel_metadata,
 };
 pub use output::{Before, OutputError, OutputFile, OutputFolder};
 pub use run_folder::{RunFolder, RunFolderError};

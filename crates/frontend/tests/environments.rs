@@ -2,7 +2,9 @@
 
 mod support;
 
-use self::support::{Place, installed, installers, made};
+use hookpool_frontend::{EnvironmentError, InstallerChoice};
+
+use self::support::{Place, Run, installed, installers, made};
 
 #[tokio::test]
 async fn an_environment_has_what_was_asked_for_and_nothing_else() {
@@ -43,4 +45,91 @@ async fn different_lists_share_what_they_resolve_to() {
     // Both installers give the same environment.
     ids.dedup();
     assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn one_is_made_for_all_who_ask_at_once() {
+    let place = Place::new();
+    place.wheel("alpha", "1.0", &[]);
+    let run = place.run(InstallerChoice::Pip).await;
+    let gets = (0..8).map(|_| run.get(&["alpha"]));
+    let environments = futures_util::future::join_all(gets).await;
+    assert!(environments.iter().all(|environment| environment.is_ok()));
+    assert_eq!(run.events.names(), ["Making", "Made"]);
+    drop(environments);
+    run.end().await;
+}
+
+#[tokio::test]
+async fn the_next_run_uses_what_is_there() {
+    for installer in installers() {
+        let place = Place::new();
+        place.wheel("alpha", "1.0", &[]);
+        let run = place.run(installer).await;
+        let first = run.get(&["alpha"]).await.unwrap().folder().to_owned();
+        run.end().await;
+        // A newer one is not asked for within a day.
+        place.wheel("alpha", "1.1", &[]);
+        let run = place.run(installer).await;
+        let again = run.get(&["alpha"]).await.unwrap();
+        assert_eq!((again.folder(), again.was_made()), (first.as_path(), false));
+        assert_eq!(run.events.names(), ["Reused"]);
+        run.end().await;
+        let mut settings = place.settings(installer);
+        settings.refresh = true;
+        let run = Run::start(settings).await;
+        assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.1"]);
+        assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.1"]);
+        assert_eq!(run.events.names(), ["Making", "Made"]);
+        run.end().await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_list_gives_an_empty_environment() {
+    let place = Place::new();
+    let run = place.run(InstallerChoice::Auto).await;
+    let environment = run.get(&[]).await.unwrap();
+    assert_eq!(installed(&environment), Vec::<String>::new());
+    run.end().await;
+}
+
+#[tokio::test]
+async fn a_richer_environment_only_where_it_is_needed() {
+    let place = Place::new();
+    place.wheel("alpha", "1.5", &[]);
+    place.wheel("beta", "2.0", &[]);
+    let run = place.run(InstallerChoice::Auto).await;
+    let alpha = run.get(&["alpha"]).await.unwrap();
+    let enrich = async |additional: &[&str]| {
+        let additional: Vec<String> = additional.iter().map(|&text| text.to_owned()).collect();
+        run.environments.enrich(&alpha, &additional).await
+    };
+    for satisfied in [&[][..], &["Alpha>=1"], &["alpha ~= 1.4", "beta; python_version < '3'"]] {
+        assert_eq!(enrich(satisfied).await.unwrap().folder(), alpha.folder());
+    }
+    let richer = enrich(&["beta"]).await.unwrap();
+    assert_eq!(installed(&richer), ["alpha==1.5", "beta==2.0"]);
+    let error = enrich(&["alpha>2"]).await.unwrap_err();
+    assert!(matches!(error, EnvironmentError::Installer { .. }), "{error}");
+    drop((alpha, richer));
+    run.end().await;
+}
+
+#[tokio::test]
+async fn what_an_address_holds_is_not_shared() {
+    for installer in installers() {
+        let place = Place::new();
+        let wheel = place.wheel("alpha", "1.0", &[]);
+        let run = place.run(installer).await;
+        let requirement = format!("alpha @ file://{}", wheel.display());
+        let environment = run.get(&[&requirement]).await.unwrap();
+        assert_eq!(run.get(&[&requirement]).await.unwrap().folder(), environment.folder());
+        let named = run.get(&["alpha"]).await.unwrap();
+        assert_ne!(named.folder(), environment.folder());
+        assert_eq!(made(&place.cache()).len(), 2);
+        drop((environment, named));
+        run.end().await;
+        assert_eq!(made(&place.cache()).len(), 1);
+    }
 }

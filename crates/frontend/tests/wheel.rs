@@ -3,7 +3,7 @@
 mod evil;
 
 use evil::raw_zip::{Entry, entry, zip};
-use hookpool_frontend::{WheelProblem as Problem, wheel_metadata};
+use hookpool_frontend::{EXTENSION_FILES, WheelProblem as Problem, wheel_extensions, wheel_metadata};
 
 const METADATA: &str = "Metadata-Version: 2.1\nName: Foo.Bar\nVersion: 1.0\nRequires-Dist: b\n";
 
@@ -46,4 +46,29 @@ fn wheels_that_are_none() {
     assert!(matches!(refused(&[huge]), Problem::TooLarge { .. }));
     let error = wheel_metadata(std::path::Path::new("/no/a-1-py3-none-any.whl")).unwrap_err();
     assert!(matches!(error.problem, Problem::Unreadable(_)), "{error}");
+}
+
+#[test]
+fn the_extensions_of_a_wheel() {
+    let info = "foo_bar-1.0.dist-info";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("foo_bar-1.0-py3-none-any.whl");
+    let extensions = |more: &[Entry]| {
+        std::fs::write(&path, zip(&[&[entry(&format!("{info}/METADATA"), METADATA)], more].concat())).unwrap();
+        wheel_extensions(&path)
+    };
+    assert!(extensions(&[entry("foo/pydist.json", "{"), entry("metadata.json", "{")]).unwrap().is_empty());
+    for file in EXTENSION_FILES {
+        let name = format!("{info}/{file}");
+        let text = r#"{"extensions": {"a.b": {"installer_must_handle": true}}}"#;
+        let found = extensions(&[entry(&name, text)]).unwrap();
+        assert_eq!((found.len(), found[0].name.as_str(), found[0].required, found[0].file), (1, "a.b", true, file));
+        let error = extensions(&[entry(&name, "{\"extensions\": 1}")]).unwrap_err();
+        assert!(matches!(&error.problem, Problem::MalformedExtensions { member, .. } if *member == name), "{error}");
+        let huge = Entry { content: vec![b' '; (16 << 20) + 1], ..entry(&name, "") };
+        let error = extensions(&[huge]).unwrap_err();
+        assert!(matches!(&error.problem, Problem::TooLarge { member } if *member == name), "{error}");
+        // The core metadata are no worse for it.
+        assert!(wheel_metadata(&path).is_ok());
+    }
 }

@@ -38,6 +38,9 @@
 //! [`Isolation::Hook`], forks a process for each hook, as PEP 517 asks for.
 //! What the hook writes goes to files, whose ends the response carries.
 //!
+//! Beside hooks, [`Supervisor::run_program`] runs other programs, such as
+//! installers, so that nothing of them outlives the supervisor either.
+//!
 //! # What is promised
 //!
 //! - A request is answered exactly once. It is tried again only if its worker
@@ -68,6 +71,7 @@
 
 mod auxiliary;
 mod builder;
+mod cache;
 mod dispatch;
 mod environment;
 mod error;
@@ -86,6 +90,7 @@ mod worker;
 
 pub use auxiliary::{ProgramError, ProgramOutput};
 pub use builder::{Builder, StartError};
+pub use cache::{Removed, prune_learned_modules, prune_worker_programs};
 pub use environment::{Interpreter, InterpreterError};
 pub use error::{ErrorKind, ExitReason, HookError};
 pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};

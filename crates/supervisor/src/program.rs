@@ -1,8 +1,13 @@
 //! The worker's program: hookd, embedded, and unpacked where Python finds it.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use crate::folder::{FolderError, private_folder};
@@ -10,10 +15,20 @@ use crate::folder::{FolderError, private_folder};
 include!(concat!(env!("OUT_DIR"), "/hookd_files.rs"));
 
 /// Where hookd lies: a folder that Python can run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WorkerProgram {
     path: PathBuf,
+    /// Keeps it from being removed, where it was unpacked.
+    _in_use: Option<Arc<Flock<File>>>,
 }
+
+impl PartialEq for WorkerProgram {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for WorkerProgram {}
 
 /// Why hookd could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +52,7 @@ impl WorkerProgram {
     /// example.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), _in_use: None }
     }
 
     /// Unpacks the embedded hookd below `cache_folder`, in a folder named by
@@ -47,15 +62,22 @@ impl WorkerProgram {
     /// # Errors
     /// [`UnpackError`], which names the folder.
     pub fn unpack(cache_folder: &Path) -> Result<Self, UnpackError> {
+        const ATTEMPTS: usize = 5;
         let parent = cache_folder.join("hookd");
         private_folder(&parent)?;
         let home = parent.join(digest());
         let path = home.join("hookd");
-        if !is_complete(&path) {
-            let write = |source| UnpackError::Write { path: home.clone(), source };
+        let write = |source| UnpackError::Write { path: home.clone(), source };
+        for _ in 0..ATTEMPTS {
+            let in_use = use_folder(&home).map_err(write)?;
+            // Locked before it is looked at: now nobody removes it.
+            if is_complete(&path) {
+                return Ok(Self { path, _in_use: in_use.map(Arc::new) });
+            }
+            drop(in_use);
             write_files(&parent, &home).map_err(write)?;
         }
-        Ok(Self { path })
+        Err(write(io::Error::other("somebody else removes it at once")))
     }
 
     /// The folder.
@@ -76,6 +98,24 @@ fn digest() -> String {
     hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Locks the folder, if it is there, with all others who use it, and notes the
+/// time.
+fn use_folder(home: &Path) -> io::Result<Option<Flock<File>>> {
+    let folder = match File::open(home) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        folder => folder?,
+    };
+    // Only cleaning up looks at the time.
+    let _ = folder.set_modified(SystemTime::now());
+    // Whoever has it alone removes it, which does not take long.
+    match Flock::lock(folder, FlockArg::LockShared) {
+        Ok(lock) => Ok(Some(lock)),
+        // A file system without locks.
+        Err((_, Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::EINVAL)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
 fn is_complete(path: &Path) -> bool {
     HOOKD_FILES.iter().all(|(name, content)| std::fs::read(path.join(name)).is_ok_and(|found| found == *content))
 }
@@ -87,7 +127,7 @@ fn write_files(parent: &Path, home: &Path) -> io::Result<()> {
     let package = draft.path().join("hookd");
     std::fs::create_dir(&package)?;
     for (name, content) in HOOKD_FILES {
-        let mut file = std::fs::File::create_new(package.join(name))?;
+        let mut file = File::create_new(package.join(name))?;
         file.write_all(content)?;
     }
     match std::fs::rename(draft.path(), home) {

@@ -195,6 +195,12 @@ impl Supervisor {
         read_build_system(tree.to_owned(), self.shared.lock_folder.clone()).await
     }
 
+    /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is
+    /// called: for whoever waits for something else on the supervisor's behalf.
+    pub async fn interrupted(&self) {
+        self.shared.programs.interrupted().await;
+    }
+
     /// Waits until the templates have imported what hooks imported so far, so
     /// that the next hooks find it ready. No hook needs that; comparisons and
     /// measurements do.

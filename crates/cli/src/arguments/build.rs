@@ -1,11 +1,13 @@
 //! The arguments of the commands that build: metadata, wheel, sdist, editable.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args, ValueEnum};
+use hookpool_frontend::ExtensionPattern;
 
 use super::pool::PoolArguments;
-use super::values::{config_setting, folder};
+use super::values::{config_setting, folder, source_for};
 
 /// Gets the core metadata of sources
 ///
@@ -25,6 +27,39 @@ pub struct MetadataArguments {
     /// Keep the wheels that had to be built for their metadata, in this folder.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub keep_wheels: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub extensions: ExtensionArguments,
+}
+
+/// What becomes of metadata that declare extensions.
+#[derive(Debug, Args)]
+pub struct ExtensionArguments {
+    /// An extension of metadata that is understood by whatever installs what
+    /// is asked for; `NAME.*` stands for all whose names begin with `NAME.`.
+    /// May be given more than once.
+    #[arg(long, value_name = "NAME", value_parser = ExtensionPattern::from_str)]
+    pub supports_extension: Vec<ExtensionPattern>,
+
+    /// What becomes of a wheel that requires an extension which is not
+    /// supported.
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t)]
+    pub on_required_extension: OnRequiredExtension,
+
+    /// The source of a distribution, a source tree or source distribution, for
+    /// `--on-required-extension source`. May be given more than once.
+    #[arg(long, value_name = "NAME=TREE", value_parser = source_for)]
+    pub source_for: Vec<(String, PathBuf)>,
+}
+
+/// What becomes of a wheel that requires an extension which is not supported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnRequiredExtension {
+    /// An error.
+    #[default]
+    Fail,
+    /// Its metadata are those of its source, if `--source-for` names one.
+    Source,
 }
 
 /// Builds wheels

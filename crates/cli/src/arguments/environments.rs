@@ -46,7 +46,8 @@ pub struct InstallerArguments {
 /// What makes build environments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum InstallerName {
-    /// uv where it is found, else pip.
+    /// uv where it is found, unless only pip was told (by `pip.conf` or
+    /// variables) where distributions are; else pip.
     #[default]
     Auto,
     /// uv.

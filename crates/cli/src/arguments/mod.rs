@@ -2,6 +2,7 @@
 //! text of `--help`.
 
 pub mod build;
+pub mod cache;
 pub mod check;
 pub mod environments;
 pub mod pool;
@@ -53,6 +54,7 @@ pub enum CommandArguments {
     Editable(Box<build::EditableArguments>),
     Check(Box<check::CheckArguments>),
     Hookd(HookdArguments),
+    Cache(cache::CacheCommandArguments),
     Completions(CompletionsArguments),
 }
 

@@ -12,6 +12,8 @@ const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000)
 /// Less than a worker may need for a sign of life where all processors are busy.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
+const AGE_UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+
 const SIZE_UNITS: [(&str, u64); 4] = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)];
 
 /// A duration: a whole number and its unit, or `0`.
@@ -33,6 +35,12 @@ pub fn duration(text: &str) -> Result<Timeout, String> {
         Err(error) if error.starts_with("expected at most") => Err(error),
         Err(_) => Err(expected.into()),
     }
+}
+
+/// How long ago something was.
+pub fn age(text: &str) -> Result<Duration, String> {
+    let expected = "expected a whole number with s, m, h or d, such as 12h or 30d, or 0";
+    Ok(Duration::from_secs(measure(text, &AGE_UNITS).ok_or(expected)?))
 }
 
 /// How long something that runs on a machine under load may take: a duration
@@ -102,6 +110,14 @@ pub fn file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// `NAME=TREE`; names of distributions have no `=`.
+pub fn source_for(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("expected NAME=TREE".into()),
+    }
+}
+
 fn contains_newline(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&b'\n')
 }
@@ -154,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn ages() {
+        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(age("0"), Ok(Duration::ZERO));
+        for text in ["", "30", "1ms", "-1d", "1 d"] {
+            assert!(age(text).unwrap_err().contains("such as 12h"), "{text}");
+        }
+    }
+
+    #[test]
     fn sizes() {
         for (text, bytes) in [("0", 0), ("1K", 1024), ("512M", 512 << 20), ("2G", 2 << 30), ("1T", 1 << 40)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
@@ -169,6 +194,14 @@ mod tests {
         assert_eq!(config_setting("--global-option=--with=x"), pair("--global-option", "--with=x"));
         assert_eq!(config_setting("key="), pair("key", ""));
         assert!(config_setting("key").is_err() && config_setting("=x").is_err());
+    }
+
+    #[test]
+    fn sources_of_distributions() {
+        assert_eq!(source_for("foo=a=b"), Ok(("foo".into(), "a=b".into())));
+        for text in ["foo", "=tree", "foo=", ""] {
+            assert_eq!(source_for(text), Err("expected NAME=TREE".into()), "{text}");
+        }
     }
 
     #[test]

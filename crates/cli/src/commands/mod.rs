@@ -1,6 +1,7 @@
 //! The commands.
 
 mod build;
+mod cache;
 mod check;
 mod completions;
 mod finish;
@@ -22,6 +23,7 @@ pub fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         CommandArguments::Run(arguments) => run::execute(*arguments),
         CommandArguments::Check(arguments) => check::execute(*arguments),
         CommandArguments::Hookd(arguments) => hookd::execute(arguments),
+        CommandArguments::Cache(arguments) => cache::execute(arguments),
         CommandArguments::Completions(arguments) => completions::execute(&arguments),
     }
 }

@@ -11,24 +11,40 @@ use super::errors::{invalid_source, wrong_result};
 use super::event::Step;
 use super::goal::{Goal, Origin, Product};
 use super::run::{Folders, Run, made};
-use super::unblock::{unblock, unblock_until_dropped};
 use crate::archive::{UnpackLimits, unpack};
-use crate::metadata::{folder_metadata, wheel_metadata};
+use crate::metadata::{describe_folder, describe_wheel};
 use crate::output::{OutputFile, OutputFolder};
 use crate::source::Source;
+use crate::unblock::{unblock, unblock_until_dropped};
 
 /// A source tree that can be built, and if it was unpacked its end.
-struct Tree {
-    path: PathBuf,
+pub(super) struct Tree {
+    pub path: PathBuf,
     /// Removes the folder when it is dropped.
-    _unpacked: Option<TempDir>,
+    unpacked: Option<TempDir>,
+}
+
+impl Tree {
+    /// Removes what was unpacked, off the event loop: there may be thousands of
+    /// files.
+    async fn remove(self) {
+        if let Some(folder) = self.unpacked {
+            unblock(move || drop(folder)).await;
+        }
+    }
 }
 
 impl Run<'_> {
     /// Does what is wanted. Metadata that need no hook were looked for before.
     pub async fn reach(&mut self, source: &Source, goal: &Goal) -> Result<Product, HookError> {
         if let Source::Wheel(wheel) = source {
-            return self.read_wheel(wheel, goal).await;
+            return match goal {
+                Goal::Metadata => self.wheel_metadata(wheel).await,
+                _ => Err(invalid_source(format!(
+                    "{}: nothing is built from a wheel: expected a source tree or a source distribution",
+                    wheel.display()
+                ))),
+            };
         }
         if let (Source::SourceArchive(archive), Goal::Editable { .. }) = (source, goal) {
             let message =
@@ -36,46 +52,35 @@ impl Run<'_> {
             return Err(HookError::new(ErrorKind::InvalidSource, message));
         }
         let tree = self.tree(source).await?;
+        let outcome = self.reach_from(&tree.path, source, goal).await;
+        tree.remove().await;
+        outcome
+    }
+
+    async fn reach_from(&mut self, tree: &Path, source: &Source, goal: &Goal) -> Result<Product, HookError> {
         match goal {
-            Goal::Metadata => self.metadata(&tree.path).await,
+            Goal::Metadata => self.metadata(tree).await,
             Goal::Wheel { into, via_sdist } => {
                 let is_tree = matches!(source, Source::Tree(_));
                 let file = if *via_sdist && is_tree {
-                    self.wheel_via_sdist(&tree.path, into).await
+                    self.wheel_via_sdist(tree, into).await
                 } else {
-                    self.wheel(&tree.path, into).await
+                    self.wheel(tree, into).await
                 };
                 file.map(Product::File)
             }
-            Goal::Sdist { into } => match self.sdist(&tree.path, into.draft()?).await? {
+            Goal::Sdist { into } => match self.sdist(tree, into.draft()?).await? {
                 Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
             },
-            Goal::Editable { into } => self.editable(&tree.path, into).await.map(Product::File),
+            Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
         }
     }
 
-    async fn read_wheel(&self, wheel: &Path, goal: &Goal) -> Result<Product, HookError> {
-        match goal {
-            Goal::Metadata => {
-                let path = wheel.to_owned();
-                let metadata = unblock(move || wheel_metadata(&path)).await.map_err(invalid_source)?;
-                Ok(Product::Metadata(Box::new(metadata), Origin::Wheel))
-            }
-            _ => Err(HookError::new(
-                ErrorKind::InvalidSource,
-                format!(
-                    "{}: nothing is built from a wheel: expected a source tree or a source distribution",
-                    wheel.display()
-                ),
-            )),
-        }
-    }
-
-    async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
+    pub(super) async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
         match source {
             Source::SourceArchive(archive) => self.unpack(archive).await,
-            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), _unpacked: None }),
+            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), unpacked: None }),
         }
     }
 
@@ -87,32 +92,33 @@ impl Run<'_> {
             (folder, unpacked)
         })
         .await;
-        Ok(Tree { path: unpacked?, _unpacked: Some(folder) })
+        Ok(Tree { path: unpacked?, unpacked: Some(folder) })
     }
 
     /// `prepare_metadata_for_build_wheel`, or a wheel where the backend lacks it.
-    async fn metadata(&mut self, tree: &Path) -> Result<Product, HookError> {
+    pub(super) async fn metadata(&mut self, tree: &Path) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
         let place = self.prepare(tree, Hook::GetRequiresForBuildWheel).await?;
         let folder = self.scratch()?;
         let folders = Folders { metadata: Some(folder.path()), ..Folders::default() };
         if let Some(value) = self.optional(&place, PREPARE, folders).await? {
             let (_, path) = made(PREPARE, &value, folder.path()).await?;
-            let metadata = unblock(move || folder_metadata(&path)).await;
-            let metadata = metadata.map_err(|error| wrong_result(PREPARE, error))?;
-            return Ok(Product::Metadata(Box::new(metadata), Origin::PrepareMetadata));
+            let described = unblock(move || describe_folder(&path)).await;
+            let described = described.map_err(|error| wrong_result(PREPARE, error))?;
+            return self.accept(described, Origin::PrepareMetadata);
         }
         let keep = self.frontend.shared.settings.keep_wheels.clone();
         let folder = keep.as_ref().map_or_else(|| self.scratch(), |keep| Ok(keep.draft()?))?;
         let folders = Folders { wheel: Some(folder.path()), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
-        let metadata = unblock(move || wheel_metadata(&wheel)).await;
-        let metadata = metadata.map_err(|error| wrong_result(Hook::BuildWheel, error))?;
+        let described = unblock(move || describe_wheel(&wheel)).await;
+        let described = described.map_err(|error| wrong_result(Hook::BuildWheel, error))?;
+        let product = self.accept(described, Origin::BuiltWheel)?;
         if let Some(keep) = keep {
             self.kept_wheel = Some(self.publish(&keep, folder, name).await?);
         }
-        Ok(Product::Metadata(Box::new(metadata), Origin::BuiltWheel))
+        Ok(product)
     }
 
     async fn wheel(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
@@ -130,7 +136,9 @@ impl Run<'_> {
             return self.wheel(tree, into).await;
         };
         let unpacked = self.unpack(&draft.path().join(name)).await?;
-        self.wheel(&unpacked.path, into).await
+        let outcome = self.wheel(&unpacked.path, into).await;
+        unpacked.remove().await;
+        outcome
     }
 
     /// The source distribution in its folder; none where the backend says that

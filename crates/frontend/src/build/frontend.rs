@@ -5,32 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
-use serde_json::{Map, Value};
 use tempfile::TempDir;
 
+use super::builder::{FrontendBuilder, FrontendSettings};
 use super::event::{BuildEvent, BuildObserver, JobId, Step};
 use super::goal::{Goal, Origin, Product, Report};
 use super::logs::LogFolder;
 use super::run::Run;
-use super::unblock::{unblock, unblock_until_dropped};
 use crate::archive::{UnpackLimits, read_pkg_info};
 use crate::environment::{Environment, Environments};
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
-use crate::output::OutputFolder;
 use crate::run_folder::RunFolder;
 use crate::source::Source;
-
-/// Settings of a [`Frontend`].
-#[derive(Debug)]
-pub struct FrontendSettings {
-    /// What hooks get as `config_settings` (PEP 517).
-    pub config_settings: Option<Map<String, Value>>,
-    /// Whether metadata are taken from `PKG-INFO` where the specification
-    /// allows it (PEP 643).
-    pub static_metadata: bool,
-    /// Where wheels are kept that had to be built for their metadata.
-    pub keep_wheels: Option<Arc<OutputFolder>>,
-}
+use crate::unblock::{unblock, unblock_until_dropped};
 
 /// Gets what is wanted from sources. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -43,10 +30,10 @@ pub(crate) struct Shared {
     /// `None`: hooks run in the supervisor's own interpreter.
     pub environments: Option<Environments>,
     pub settings: FrontendSettings,
-    pub logs: LogFolder,
+    pub logs: Option<LogFolder>,
     /// For unpacked archives, and for what hooks make on the way.
-    work: RunFolder,
-    observer: Box<dyn BuildObserver>,
+    pub work: RunFolder,
+    pub observer: Box<dyn BuildObserver>,
 }
 
 impl fmt::Debug for Frontend {
@@ -56,19 +43,10 @@ impl fmt::Debug for Frontend {
 }
 
 impl Frontend {
-    /// A frontend on a supervisor. Without `environments` hooks run in the
-    /// supervisor's interpreter as it is. In `work` archives are unpacked.
-    #[must_use]
-    pub fn new(
-        supervisor: Supervisor,
-        environments: Option<Environments>,
-        settings: FrontendSettings,
-        logs: LogFolder,
-        work: RunFolder,
-        observer: impl BuildObserver + 'static,
-    ) -> Self {
-        let shared = Shared { supervisor, environments, settings, logs, work, observer: Box::new(observer) };
-        Self { shared: Arc::new(shared) }
+    /// A frontend to be, on a supervisor, which should be made with
+    /// [`keep_output`](hookpool_supervisor::Builder::keep_output) for whole logs.
+    pub fn builder(supervisor: Supervisor) -> FrontendBuilder {
+        FrontendBuilder::new(supervisor)
     }
 
     /// Gets what is wanted from a source. `job` is for the observer, `name` is
@@ -84,7 +62,8 @@ impl Frontend {
         };
         let outcome = run.reach(source, goal).await;
         let environment = run.environment_use().await;
-        Report { outcome, hooks: run.hooks, not_static, environment, kept_wheel: run.kept_wheel }
+        let Run { hooks, kept_wheel, extensions, fallback, .. } = run;
+        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback }
     }
 
     /// The build environment for hooks of a tree, with what the hook
@@ -148,6 +127,14 @@ impl Report {
     }
 
     fn of(outcome: Result<Product, HookError>) -> Self {
-        Self { outcome, hooks: Vec::new(), not_static: None, environment: None, kept_wheel: None }
+        Self {
+            outcome,
+            hooks: Vec::new(),
+            not_static: None,
+            environment: None,
+            kept_wheel: None,
+            extensions: None,
+            fallback: None,
+        }
     }
 }

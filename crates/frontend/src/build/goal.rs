@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hookpool_supervisor::{CapturedOutput, ErrorKind, Hook, HookError, Timing, WorkerInfo};
 
+use crate::extensions::Extension;
 use crate::metadata::{CoreMetadata, NotStatic};
 use crate::output::{OutputFile, OutputFolder};
 
@@ -87,6 +88,33 @@ pub struct Report {
     pub environment: Option<EnvironmentUse>,
     /// A wheel that was built on the way to metadata and was asked to be kept.
     pub kept_wheel: Option<OutputFile>,
+    /// The extensions that the metadata declare, where they come from a wheel
+    /// or from hooks.
+    pub extensions: Option<Vec<DeclaredExtension>>,
+    /// That a source stood in for the wheel that was named.
+    pub fallback: Option<Fallback>,
+}
+
+/// An extension that metadata declare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeclaredExtension {
+    /// What is declared.
+    pub extension: Extension,
+    /// Whether whoever asked for the metadata supports it.
+    pub supported: bool,
+}
+
+/// Why a source was built where a wheel was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fallback {
+    /// The wheel.
+    pub wheel: PathBuf,
+    /// The source that was built.
+    pub source: PathBuf,
+    /// What the wheel requires and is not supported.
+    pub extensions: Vec<String>,
 }
 
 /// A hook that ran.

@@ -1,4 +1,4 @@
-//! What might help, as far as the output of hooks and installers tells.
+//! What might help, as far as the output of hooks tells.
 
 /// A hint for output that has one of these in it.
 struct Known {
@@ -6,6 +6,10 @@ struct Known {
     signs: &'static [&'static str],
     hint: &'static str,
 }
+
+/// Not of the installer, whose failures have hints of their own.
+const DOWNLOADS: &str =
+    "the build itself downloads something, and there is no network: the log tells what; provide that beforehand";
 
 const KNOWN: &[Known] = &[
     Known {
@@ -42,18 +46,9 @@ const KNOWN: &[Known] = &[
         signs: &["No space left on device"],
         hint: "a disk is full: free some space, or set TMPDIR to a folder on another disk",
     },
-    Known {
-        signs: &["Temporary failure in name resolution"],
-        hint: "there is no network: pass --offline if what is needed was installed before",
-    },
-    Known {
-        signs: &["Could not resolve host"],
-        hint: "there is no network: pass --offline if what is needed was installed before",
-    },
-    Known {
-        signs: &["Network is unreachable"],
-        hint: "there is no network: pass --offline if what is needed was installed before",
-    },
+    Known { signs: &["Temporary failure in name resolution"], hint: DOWNLOADS },
+    Known { signs: &["Could not resolve host"], hint: DOWNLOADS },
+    Known { signs: &["Network is unreachable"], hint: DOWNLOADS },
 ];
 
 /// What might help with a failure that wrote this.
@@ -95,6 +90,7 @@ mod tests {
         assert!(hint("x.c:1:10: fatal error: Python.h: No such file or directory").contains("headers of Python"));
         assert!(hint("x.c:1:10: fatal error: ffi.h: No such file or directory").contains("C library"));
         assert!(hint("error: command 'gcc' failed: No such file or directory").contains("compiler"));
+        assert!(hint("fatal: unable to access 'x': Could not resolve host: x").contains("build itself"));
         assert_eq!(for_output("error: something else"), None);
         assert_eq!(for_output("No module named '"), None);
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput};
 
-use super::unblock::unblock;
+use crate::unblock::unblock;
 
 /// Which logs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,16 @@ impl LogFolder {
     #[must_use]
     pub fn new(path: PathBuf, keep: KeptLogs) -> Self {
         Self { path, keep, count: Arc::default() }
+    }
+
+    /// The folder for the logs of failed hooks in a cache folder.
+    #[must_use]
+    pub fn in_cache(cache_folder: &Path) -> Self {
+        Self::new(Self::path_in(cache_folder), KeptLogs::Failures)
+    }
+
+    pub(crate) fn path_in(cache_folder: &Path) -> PathBuf {
+        cache_folder.join("logs")
     }
 
     /// Writes the log of a hook, if it is to be kept; answers with its path. A

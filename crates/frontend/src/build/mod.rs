@@ -1,16 +1,18 @@
 //! The flows: from a source to its metadata, its wheel, its source distribution.
 
+mod builder;
 mod errors;
 mod event;
+mod extensions;
 mod flows;
 mod frontend;
 mod goal;
 mod hints;
 mod logs;
 mod run;
-mod unblock;
 
+pub use builder::FrontendBuilder;
 pub use event::{BuildEvent, BuildObserver, JobId, Step};
-pub use frontend::{Frontend, FrontendSettings};
-pub use goal::{EnvironmentUse, Goal, HookRun, Origin, Product, Report};
+pub use frontend::Frontend;
+pub use goal::{DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, Origin, Product, Report};
 pub use logs::{KeptLogs, LogFolder};

@@ -8,11 +8,11 @@ use tempfile::TempDir;
 
 use super::event::{BuildEvent, JobId, Step};
 use super::frontend::Frontend;
-use super::goal::{EnvironmentUse, HookRun};
+use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
-use super::unblock::unblock;
 use crate::environment::Environment;
 use crate::output::OutputFile;
+use crate::unblock::unblock;
 
 /// A source that is being built.
 pub(crate) struct Run<'a> {
@@ -25,6 +25,9 @@ pub(crate) struct Run<'a> {
     /// The environment of the last hook.
     pub environment: Option<Environment>,
     pub kept_wheel: Option<OutputFile>,
+    /// Those of the metadata, where they are known.
+    pub extensions: Option<Vec<DeclaredExtension>>,
+    pub fallback: Option<Fallback>,
 }
 
 /// Where hooks run.
@@ -45,7 +48,16 @@ pub(crate) struct Folders<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
-        Self { frontend, job, name, hooks: Vec::new(), environment: None, kept_wheel: None }
+        Self {
+            frontend,
+            job,
+            name,
+            hooks: Vec::new(),
+            environment: None,
+            kept_wheel: None,
+            extensions: None,
+            fallback: None,
+        }
     }
 
     pub fn step(&self, step: Step) {
@@ -111,7 +123,10 @@ impl<'a> Run<'a> {
         let ticket = ticket.map_err(|error| HookError::new(error.kind(), error.to_string()))?;
         self.frontend.observe(&BuildEvent::HookSubmitted { job: self.job, hook, request: ticket.id() });
         let (response, output) = ticket.with_output().await;
-        let log = self.frontend.shared.logs.keep(self.name, &response, output).await;
+        let log = match &shared.logs {
+            Some(logs) => logs.keep(self.name, &response, output).await,
+            None => None,
+        };
         self.note(response, log)
     }
 

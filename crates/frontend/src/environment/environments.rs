@@ -1,59 +1,24 @@
-//! From a list of requirements to an environment, once for all who ask.
+//! Asking for environments.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hookpool_supervisor::{Interpreter, Supervisor};
-use tokio::sync::{OnceCell, Semaphore};
+use hookpool_supervisor::Supervisor;
 
-use super::contents::digest;
 use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
-use super::handle::{Environment, Held};
-use super::identity::identity;
-use super::installer::{Installer, fingerprint, is_offline};
-use super::lock::FileLock;
-use super::making::{Plan, make};
-use super::manifest::now;
+use super::finding::Shared;
+use super::handle::Environment;
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
-use super::shelf::{Shelf, changed, on_thread};
-use super::store::Store;
-
-/// For how long an answer is believed, in seconds.
-const BELIEVED: u64 = 24 * 60 * 60;
-
-type Answer = Result<Arc<Held>, EnvironmentError>;
+use super::shelf::changed;
+use crate::unblock::unblock;
 
 /// Makes build environments, and finds those that were made. Cheap to clone;
 /// all clones are the same.
 #[derive(Clone)]
 pub struct Environments {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    supervisor: Supervisor,
-    settings: EnvironmentSettings,
-    shelf: Arc<Shelf>,
-    /// Seconds since 1970.
-    started_at: u64,
-    installer: OnceLock<Result<Installer, EnvironmentError>>,
-    slots: Semaphore,
-    /// Whether what other runs left was removed.
-    cleaned: OnceCell<()>,
-    /// Lists that were asked for. Locked for a look-up only.
-    asked: Mutex<HashMap<String, Arc<OnceCell<Answer>>>>,
-}
-
-/// What is asked for.
-struct Question {
-    key: String,
-    interpreter: Interpreter,
-    identity: String,
-    requirements: RequirementList,
 }
 
 impl Environments {
@@ -68,17 +33,7 @@ impl Environments {
         settings: EnvironmentSettings,
         observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
     ) -> Result<Self, EnvironmentError> {
-        let store = Store::open(&settings.cache_folder)?;
-        let shared = Shared {
-            supervisor,
-            slots: Semaphore::new(settings.jobs.get()),
-            settings,
-            shelf: Arc::new(Shelf::new(store, Arc::new(observer))),
-            started_at: now(),
-            installer: OnceLock::new(),
-            cleaned: OnceCell::new(),
-            asked: Mutex::default(),
-        };
+        let shared = Shared::new(supervisor, settings, Arc::new(observer))?;
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -93,8 +48,9 @@ impl Environments {
     /// [`EnvironmentError`]. The next call tries again.
     pub async fn get(&self, python: Option<&Path>, requires: &[String]) -> Result<Environment, EnvironmentError> {
         let question = self.shared.question(python, requires).await?;
-        let held = self.shared.answer(&question).await?;
-        Ok(Environment { held, interpreter: question.interpreter.executable, requires: requires.into() })
+        let interpreter = question.interpreter.executable.clone();
+        let held = self.shared.answer(question).await?;
+        Ok(Environment { held, interpreter, requires: requires.into() })
     }
 
     /// The environment that has what `additional` lists beside what this one
@@ -122,9 +78,9 @@ impl Environments {
     ///
     /// # Errors
     /// [`EnvironmentError::System`].
-    pub async fn check_seal(&self, environment: &Environment) -> Result<Vec<std::path::PathBuf>, EnvironmentError> {
+    pub async fn check_seal(&self, environment: &Environment) -> Result<Vec<PathBuf>, EnvironmentError> {
         let (shelf, held) = (self.shared.shelf.clone(), environment.held.clone());
-        on_thread(move || {
+        unblock(move || {
             let differences = held.differences()?;
             if let Some(reason) = changed(&differences) {
                 shelf.discard(&held, reason)?;
@@ -141,183 +97,12 @@ impl Environments {
         self.shared.asked().clear();
         let shelf = self.shared.shelf.clone();
         // What cannot be removed is left to the next run.
-        let _ = on_thread(move || Ok(shelf.remove_leftovers())).await;
+        let _ = unblock(move || shelf.remove_leftovers()).await;
     }
 }
 
 impl std::fmt::Debug for Environments {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Environments").field("settings", &self.shared.settings).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    async fn interpreter(&self, python: Option<&Path>) -> Result<Interpreter, EnvironmentError> {
-        self.supervisor.interpreter(python).await.map_err(EnvironmentError::Interpreter)
-    }
-
-    async fn question(&self, python: Option<&Path>, requires: &[String]) -> Result<Question, EnvironmentError> {
-        let interpreter = self.interpreter(python).await?;
-        let requirements = RequirementList::parse(requires, &interpreter)?;
-        let installer = self.installer()?.kind();
-        let (settings, asked_of) = (self.settings.clone(), interpreter.clone());
-        let (identity, fingerprint) =
-            on_thread(move || Ok((identity(&asked_of)?, fingerprint(&settings, installer)?))).await?;
-        let own = [identity.as_str(), fingerprint.as_str()];
-        let key = digest(own.into_iter().chain(requirements.texts().iter().map(String::as_str)));
-        Ok(Question { key, interpreter, identity, requirements })
-    }
-
-    fn installer(&self) -> Result<&Installer, EnvironmentError> {
-        let found = self.installer.get_or_init(|| Installer::find(self.settings.installer));
-        found.as_ref().map_err(Clone::clone)
-    }
-
-    /// One looks or makes, the others wait for it. A failure is the answer for
-    /// all who waited, and not remembered.
-    async fn answer(&self, question: &Question) -> Answer {
-        loop {
-            let cell = self.asked().entry(question.key.clone()).or_default().clone();
-            let was_there = cell.initialized();
-            let answer = cell.get_or_init(|| self.find_or_make(question)).await;
-            match answer {
-                // Discarded since, by whoever looked at its seal.
-                Ok(held) if held.is_discarded() && was_there => self.forget(&question.key, &cell),
-                Ok(held) => return Ok(held.clone()),
-                Err(error) => {
-                    self.forget(&question.key, &cell);
-                    return Err(error.clone());
-                }
-            }
-        }
-    }
-
-    /// Unless somebody else has done so, and asks again.
-    fn forget(&self, key: &str, cell: &Arc<OnceCell<Answer>>) {
-        let mut asked = self.asked();
-        if asked.get(key).is_some_and(|current| Arc::ptr_eq(current, cell)) {
-            asked.remove(key);
-        }
-    }
-
-    async fn find_or_make(&self, question: &Question) -> Answer {
-        if question.requirements.has_urls() {
-            // What an address holds today says nothing about tomorrow.
-            let made = self.make(question).await?;
-            return Ok(Arc::new(made));
-        }
-        let believed = self.believed_since();
-        if let Some(held) = self.known(question, believed).await? {
-            return Ok(self.reused(question, held));
-        }
-        let _lock = self.lock(question).await?;
-        // Another process may have made it meanwhile.
-        if let Some(held) = self.known(question, believed).await? {
-            return Ok(self.reused(question, held));
-        }
-        match self.make(question).await {
-            Ok(made) => self.put(question, made).await,
-            Err(error @ EnvironmentError::Installer { .. }) => match self.known(question, 0).await? {
-                Some(held) => Ok(self.stale(question, held, &error)),
-                None => Err(error),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The time of the oldest answer that is believed, in seconds since 1970.
-    fn believed_since(&self) -> u64 {
-        if self.settings.refresh {
-            self.started_at
-        } else if is_offline(&self.settings) {
-            0
-        } else {
-            now().saturating_sub(BELIEVED)
-        }
-    }
-
-    async fn known(&self, question: &Question, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
-        let (shelf, key) = (self.shelf.clone(), question.key.clone());
-        on_thread(move || shelf.known(&key, not_before)).await
-    }
-
-    /// Keeps other processes from making the same.
-    async fn lock(&self, question: &Question) -> Result<FileLock, EnvironmentError> {
-        let path = self.shelf.store.answer_lock(&question.key);
-        let failed = || EnvironmentError::system("lock", &path);
-        if let Some(lock) = FileLock::try_exclusive(&path).map_err(failed())? {
-            return Ok(lock);
-        }
-        self.observe(EnvironmentEvent::Awaited { requirements: question.requirements.shown() });
-        match FileLock::exclusive_later(path.clone()).await {
-            Ok(lock) => lock.map_err(failed()),
-            Err(_) => Err(failed()(std::io::Error::other("no thread could be started to wait for it"))),
-        }
-    }
-
-    async fn make(&self, question: &Question) -> Result<Held, EnvironmentError> {
-        self.clean_up().await?;
-        // Never closed.
-        let _slot = self.slots.acquire().await.map_err(|_| EnvironmentError::Interrupted)?;
-        let started = Instant::now();
-        let installer = self.installer()?;
-        let requirements = question.requirements.shown();
-        let kind = installer.kind();
-        self.observe(EnvironmentEvent::Making { requirements: requirements.clone(), installer: kind });
-        let plan = Plan {
-            supervisor: &self.supervisor,
-            settings: &self.settings,
-            store: &self.shelf.store,
-            installer,
-            interpreter: &question.interpreter,
-            identity: &question.identity,
-            requirements: &question.requirements,
-        };
-        let made = make(&plan).await?;
-        let folder = made.manifest.folder.clone();
-        self.observe(EnvironmentEvent::Made { folder, requirements, after: started.elapsed() });
-        Ok(made)
-    }
-
-    /// Once, before the first environment is made.
-    async fn clean_up(&self) -> Result<(), EnvironmentError> {
-        let shelf = self.shelf.clone();
-        let clean = || on_thread(move || Ok(shelf.remove_leftovers()));
-        self.cleaned
-            .get_or_try_init(|| async {
-                let count = clean().await?;
-                if count > 0 {
-                    self.observe(EnvironmentEvent::LeftoversRemoved { count });
-                }
-                Ok(())
-            })
-            .await
-            .copied()
-    }
-
-    async fn put(&self, question: &Question, made: Held) -> Answer {
-        let (shelf, key, name) = (self.shelf.clone(), question.key.clone(), made.name.clone());
-        let held = on_thread(move || shelf.put(made, &key)).await?;
-        if held.name == name { Ok(held) } else { Ok(self.reused(question, held)) }
-    }
-
-    fn reused(&self, question: &Question, held: Arc<Held>) -> Arc<Held> {
-        let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
-        self.observe(EnvironmentEvent::Reused { folder, requirements });
-        held
-    }
-
-    fn stale(&self, question: &Question, held: Arc<Held>, error: &EnvironmentError) -> Arc<Held> {
-        let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
-        self.observe(EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason: error.to_string() });
-        held
-    }
-
-    fn observe(&self, event: EnvironmentEvent) {
-        (self.shelf.observer)(&event);
-    }
-
-    fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<OnceCell<Answer>>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

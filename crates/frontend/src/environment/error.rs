@@ -53,6 +53,14 @@ pub enum EnvironmentError {
     /// A folder cannot be trusted or used.
     #[error("{0}")]
     Folder(Arc<FolderError>),
+    /// A file of constraints cannot be read.
+    #[error("cannot read the constraints in {path}: {source}")]
+    Constraints {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
     /// The system says no.
     #[error("cannot {action} {path}: {source}")]
     System {
@@ -87,7 +95,7 @@ impl EnvironmentError {
             Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter that --python names".into()),
             Self::NotMade { .. } => Some("the interpreter needs the module `venv` of the standard library".into()),
             Self::Folder(_) | Self::System { .. } => Some("--cache-dir names another folder".into()),
-            Self::Interpreter(_) | Self::Installer { .. } | Self::Interrupted => None,
+            Self::Interpreter(_) | Self::Installer { .. } | Self::Constraints { .. } | Self::Interrupted => None,
         }
     }
 

@@ -10,6 +10,7 @@ use super::installer::python_of;
 use super::lock::FileLock;
 use super::manifest::Manifest;
 use super::seal::Seal;
+use crate::unblock::unblock;
 
 /// A build environment. Nobody removes it while a clone of this is held, by any
 /// process.
@@ -64,7 +65,7 @@ impl Environment {
     /// [`EnvironmentError::System`].
     pub async fn inspect_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
         let held = self.held.clone();
-        super::shelf::on_thread(move || held.differences()).await
+        unblock(move || held.differences()).await
     }
 }
 

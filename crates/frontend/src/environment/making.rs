@@ -13,8 +13,8 @@ use super::manifest::{Manifest, now};
 use super::requirement::RequirementList;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
-use super::shelf::on_thread;
 use super::store::{Store, random_name, remove_file, remove_folder, write_json};
+use crate::unblock::unblock;
 
 /// What an environment is made from.
 pub(super) struct Plan<'a> {
@@ -30,6 +30,16 @@ pub(super) struct Plan<'a> {
 /// Makes it. Nobody else hears of it before it is complete; where this fails
 /// nothing is left, and where it is dropped a leftover.
 pub(super) async fn make(plan: &Plan<'_>) -> Result<Held, EnvironmentError> {
+    loop {
+        // None: somebody who removes all that is not in use came between its
+        // completion and its use.
+        if let Some(held) = attempt(plan).await? {
+            return Ok(held);
+        }
+    }
+}
+
+async fn attempt(plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
     let draft = Draft::begin(plan.store.clone()).await?;
     let shown = plan.requirements.shown();
     let making = Making {
@@ -59,7 +69,7 @@ struct Draft {
 
 impl Draft {
     async fn begin(store: Store) -> Result<Self, EnvironmentError> {
-        on_thread(move || {
+        unblock(move || {
             loop {
                 let name = random_name();
                 let (folder, path) = (store.environment(&name), store.environment_lock(&name));
@@ -74,10 +84,10 @@ impl Draft {
         .await
     }
 
-    async fn complete(self, plan: &Plan<'_>) -> Result<Held, EnvironmentError> {
+    async fn complete(self, plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
         let identity = plan.identity.to_owned();
         let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
-        on_thread(move || {
+        unblock(move || {
             let Self { store, name, folder, lock } = self;
             let installed =
                 installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
@@ -87,17 +97,14 @@ impl Draft {
             let path = store.manifest(&name);
             write_json(&path, &manifest).map_err(EnvironmentError::system("write", &path))?;
             let lock_path = store.environment_lock(&name);
-            if !lock.share(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))? {
-                // Somebody who removes all that is not in use came in between.
-                return Err(EnvironmentError::Interrupted);
-            }
-            Ok(Held::new(name, manifest, lock, true))
+            let is_there = lock.share(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+            Ok(is_there.then(|| Held::new(name, manifest, lock, true)))
         })
         .await
     }
 
     async fn remove(self) {
-        let removed = on_thread(move || {
+        let removed = unblock(move || {
             remove_folder(&self.folder).map_err(EnvironmentError::system("remove", &self.folder))?;
             let lock = self.store.environment_lock(&self.name);
             remove_file(&lock).map_err(EnvironmentError::system("remove", &lock))

@@ -1,7 +1,7 @@
 //! What is known of an environment that is complete.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub(super) struct Manifest {
     pub content_id: String,
     pub installed: Vec<Distribution>,
     pub installer: InstallerKind,
-    /// Seconds since 1970.
+    /// Nanoseconds since 1970.
     pub made_at: u64,
     /// Whether it is for the process that made it alone.
     pub private: bool,
@@ -31,11 +31,15 @@ pub(super) struct Answer {
     pub name: String,
     /// Another environment with this content does as well.
     pub content_id: String,
-    /// Seconds since 1970.
+    /// Nanoseconds since 1970.
     pub asked_at: u64,
 }
 
-/// Seconds since 1970.
+/// Nanoseconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

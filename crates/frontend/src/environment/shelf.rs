@@ -10,7 +10,7 @@ use super::event::EnvironmentEvent;
 use super::handle::Held;
 use super::lock::FileLock;
 use super::manifest::{Answer, Manifest, now};
-use super::store::{Store, is_name, read_json, remove_file, remove_folder, write_json, write_whole};
+use super::store::{Store, is_name, read_json, remove_file, write_json, write_whole};
 
 /// Somebody who is told what happens.
 pub(super) type Observer = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;
@@ -22,25 +22,13 @@ pub(super) struct Shelf {
     in_use: Mutex<HashMap<String, Weak<Held>>>,
 }
 
-/// Runs what blocks where it may.
-pub(super) async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EnvironmentError> + Send + 'static,
-) -> Result<T, EnvironmentError> {
-    // A panic goes on here; there is no cancellation but at the runtime's end.
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(EnvironmentError::Interrupted),
-    }
-}
-
 impl Shelf {
     pub fn new(store: Store, observer: Observer) -> Self {
         Self { store, observer, in_use: Mutex::default() }
     }
 
     /// The environment that a list resolved to, if that was asked since
-    /// `not_before` (seconds since 1970) and it is still as it was made.
+    /// `not_before` (nanoseconds since 1970) and it is still as it was made.
     pub fn known(&self, key: &str, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
         let Some(answer) = read_json::<Answer>(&self.store.answer(key)) else { return Ok(None) };
         if answer.asked_at < not_before {
@@ -137,44 +125,12 @@ impl Shelf {
 
     /// Removes an environment that nobody else has heard of.
     fn remove_own(&self, made: &Held) -> Result<(), EnvironmentError> {
-        self.remove_files(&made.name)
+        self.store.remove(&made.name).map_err(EnvironmentError::system("remove", &made.manifest.folder))
     }
 
-    /// The manifest first: what is cut off here is a leftover. The lock last.
-    pub fn remove_files(&self, name: &str) -> Result<(), EnvironmentError> {
-        let (manifest, folder, lock) =
-            (self.store.manifest(name), self.store.environment(name), self.store.environment_lock(name));
-        remove_file(&manifest).map_err(EnvironmentError::system("remove", &manifest))?;
-        remove_folder(&folder).map_err(EnvironmentError::system("remove", &folder))?;
-        remove_file(&lock).map_err(EnvironmentError::system("remove", &lock))
-    }
-
-    /// Removes what is not complete, or was private, and that nobody uses or
-    /// makes: its process has died. Answers with their number.
+    /// Removes what other runs left. Answers with their number.
     pub fn remove_leftovers(&self) -> usize {
-        let names = self.names();
-        names.iter().filter(|name| self.remove_leftover(name)).count()
-    }
-
-    fn remove_leftover(&self, name: &str) -> bool {
-        let is_leftover = || read_json::<Manifest>(&self.store.manifest(name)).is_none_or(|manifest| manifest.private);
-        if !is_leftover() {
-            return false;
-        }
-        let Ok(Some(_lock)) = FileLock::try_exclusive(&self.store.environment_lock(name)) else { return false };
-        // It may have been completed before its maker let go of it.
-        is_leftover() && self.remove_files(name).is_ok()
-    }
-
-    /// Of everything that lies in the folder of environments.
-    pub fn names(&self) -> Vec<String> {
-        let Ok(entries) = self.store.made().read_dir() else { return Vec::new() };
-        let name = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
-        let mut names: Vec<String> =
-            entries.flatten().filter_map(|entry| name(entry.path())).filter(|name| is_name(name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        self.store.names().iter().filter(|name| self.store.remove_leftover(name)).count()
     }
 
     fn in_use(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Held>>> {

@@ -21,6 +21,9 @@ use hookpool_supervisor::{FolderError, private_folder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::lock::FileLock;
+use super::manifest::Manifest;
+
 /// Counts the forms of what is kept here.
 const FORMAT: &str = "1";
 
@@ -83,6 +86,47 @@ impl Store {
     pub fn answer_lock(&self, key: &str) -> PathBuf {
         self.answers().join(format!("{key}.lock"))
     }
+
+    /// Of everything that lies in the folder of environments.
+    pub fn names(&self) -> Vec<String> {
+        names_in(&self.made())
+    }
+
+    /// Removes all that belongs to an environment. To be called by who holds
+    /// its lock alone, or knows that nobody else has heard of it. The manifest
+    /// first: what is cut off here is a leftover. The lock last.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        remove_file(&self.manifest(name))?;
+        remove_folder(&self.environment(name))?;
+        remove_file(&self.environment_lock(name))
+    }
+
+    /// Whether it is not complete, or of use to one process alone.
+    pub fn is_leftover(&self, name: &str) -> bool {
+        read_json::<Manifest>(&self.manifest(name)).is_none_or(|manifest| manifest.private)
+    }
+
+    /// Removes an environment that is not complete, or was private, and that
+    /// nobody uses or makes: its process has died. Says whether it did.
+    pub fn remove_leftover(&self, name: &str) -> bool {
+        if !self.is_leftover(name) {
+            return false;
+        }
+        let Ok(Some(_lock)) = FileLock::try_exclusive(&self.environment_lock(name)) else { return false };
+        // It may have been completed before its maker let go of it.
+        self.is_leftover(name) && self.remove(name).is_ok()
+    }
+}
+
+/// The names of which the folder has files, without their endings.
+pub(super) fn names_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = folder.read_dir() else { return Vec::new() };
+    let name = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| name(entry.path())).filter(|name| is_name(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// A name that nobody else has.

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{CoreMetadata, MetadataError};
+use super::{CoreMetadata, Described, MetadataError};
+use crate::extensions::{self, Extension, MalformedExtensions};
 
 /// The most bytes that are read of one file. The largest ones that exist have
 /// whole change logs in their description, and a few hundred KiB.
@@ -15,10 +16,10 @@ pub(crate) const METADATA_LIMIT: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderMetadataError {
-    /// `METADATA` is not there, or cannot be read.
+    /// `METADATA` is not there, or a file cannot be read.
     #[error("{path}: cannot be read: {source}")]
     Unreadable {
-        /// The `METADATA` file.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -30,6 +31,14 @@ pub enum FolderMetadataError {
         path: PathBuf,
         /// What is wrong.
         source: MetadataError,
+    },
+    /// A file that declares extensions cannot be understood.
+    #[error("{path} cannot be understood, and may require something: {source}")]
+    MalformedExtensions {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MalformedExtensions,
     },
 }
 
@@ -44,6 +53,30 @@ pub fn folder_metadata(dist_info: &Path) -> Result<CoreMetadata, FolderMetadataE
         Err(source) => return Err(FolderMetadataError::Unreadable { path, source }),
     };
     CoreMetadata::parse(&bytes).map_err(|source| FolderMetadataError::Malformed { path, source })
+}
+
+/// The extensions that a `.dist-info` folder declares, in the order of
+/// [`EXTENSION_FILES`](crate::EXTENSION_FILES).
+///
+/// # Errors
+/// [`FolderMetadataError`], which names the file that cannot be read or is
+/// malformed.
+pub fn folder_extensions(dist_info: &Path) -> Result<Vec<Extension>, FolderMetadataError> {
+    let read = |file| {
+        let path = dist_info.join(file);
+        match read_regular_file(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FolderMetadataError::Unreadable { path, source }),
+        }
+    };
+    let malformed = |file, source| FolderMetadataError::MalformedExtensions { path: dist_info.join(file), source };
+    extensions::read_all(read, malformed)
+}
+
+/// Both of them.
+pub(crate) fn describe_folder(dist_info: &Path) -> Result<Described, FolderMetadataError> {
+    Ok(Described { metadata: folder_metadata(dist_info)?, extensions: folder_extensions(dist_info)? })
 }
 
 /// The `PKG-INFO` beside `pyproject.toml`: a tree that has both was unpacked
@@ -132,5 +165,33 @@ mod tests {
         std::fs::write(&path, "Metadata-Version: 2.2\nName: a\n").unwrap();
         let error = folder_metadata(folder.path()).unwrap_err();
         assert!(error.to_string().ends_with("it has no field Version"), "{error}");
+    }
+
+    #[test]
+    fn the_extensions_of_a_folder_are_those_of_all_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(folder_extensions(folder.path()).unwrap().is_empty());
+        for (index, file) in extensions::EXTENSION_FILES.into_iter().enumerate() {
+            let text = format!(r#"{{"extensions": {{"e{index}": {{"required_extension": {}}}}}}}"#, index % 2 == 0);
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
+        let found = folder_extensions(folder.path()).unwrap();
+        let found: Vec<_> = found.iter().map(|found| (found.name.as_str(), found.required, found.file)).collect();
+        let expected = [
+            ("e0", true, "pydist.json"),
+            ("e1", false, "pysdist.json"),
+            ("e2", true, "metadata.json"),
+            ("e3", false, "pep426-20131213.json"),
+        ];
+        assert_eq!(found, expected);
+        let path = folder.path().join("pysdist.json");
+        std::fs::write(&path, "{").unwrap();
+        let error = folder_extensions(folder.path()).unwrap_err();
+        assert!(matches!(error, FolderMetadataError::MalformedExtensions { .. }));
+        assert!(error.to_string().starts_with(path.to_str().unwrap()), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = folder_extensions(folder.path()).unwrap_err();
+        assert!(matches!(error, FolderMetadataError::Unreadable { .. }), "{error}");
     }
 }

@@ -7,12 +7,26 @@ mod headers;
 mod static_metadata;
 mod wheel;
 
-pub use files::{FolderMetadataError, folder_metadata, tree_pkg_info};
-pub(crate) use files::{METADATA_LIMIT, open_regular_file, read_bounded};
+pub use files::{FolderMetadataError, folder_extensions, folder_metadata, tree_pkg_info};
+pub(crate) use files::{METADATA_LIMIT, describe_folder, open_regular_file, read_bounded};
 pub use static_metadata::{NotStatic, static_metadata};
-pub use wheel::{WheelError, WheelProblem, wheel_metadata};
+pub(crate) use wheel::describe_wheel;
+pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};
+
+use std::str::FromStr;
 
 use headers::Headers;
+use pep508_rs::PackageName;
+use pep508_rs::pep440_rs::Version;
+
+use crate::extensions::Extension;
+
+/// Everything that a `.dist-info` folder says and that is asked for.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub metadata: CoreMetadata,
+    pub extensions: Vec<Extension>,
+}
 
 /// The fields of a `METADATA` or `PKG-INFO` file that resolvers ask for, and
 /// its text. Fields are as they are written, without space around them.
@@ -75,6 +89,13 @@ impl CoreMetadata {
         Self::parse_with_stray_line(bytes).map(|(metadata, _)| metadata)
     }
 
+    /// Whether both are of the same version of the same distribution, however
+    /// that is spelt.
+    pub(crate) fn is_of_the_same(&self, other: &Self) -> bool {
+        same(&self.name, &other.name, |name| PackageName::from_str(name).ok())
+            && same(&self.version, &other.version, |version| Version::from_str(version).ok())
+    }
+
     /// Answers also with the number of the line that ended the fields without
     /// being blank, if one did.
     fn parse_with_stray_line(bytes: &[u8]) -> Result<(Self, Option<usize>), MetadataError> {
@@ -92,6 +113,11 @@ impl CoreMetadata {
         };
         Ok((metadata, headers.stray_line))
     }
+}
+
+/// Whether two texts are written the same, or mean the same.
+fn same<T: PartialEq>(one: &str, other: &str, normalise: impl Fn(&str) -> Option<T>) -> bool {
+    one == other || normalise(one).is_some_and(|one| normalise(other) == Some(one))
 }
 
 fn mandatory(headers: &Headers, field: &'static str) -> Result<String, MetadataError> {
@@ -136,6 +162,18 @@ mod tests {
             CoreMetadata::parse(b"Metadata-Version: 1.1\r\nName: a\r\nVersion: 1\r\nAuthor: J\xf6rg\r\n").unwrap();
         assert_eq!(metadata.version, "1");
         assert!(metadata.text.contains("J\u{fffd}rg"));
+    }
+
+    #[test]
+    fn the_same_distribution_is_spelt_in_many_ways() {
+        let of = |name: &str, version: &str| {
+            CoreMetadata::parse(format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n").as_bytes())
+                .unwrap()
+        };
+        assert!(of("Foo.Bar", "1.0").is_of_the_same(&of("foo_bar", "1.0.0")));
+        assert!(of("foo", "no version").is_of_the_same(&of("foo", "no version")));
+        assert!(!of("foo", "1.0").is_of_the_same(&of("foo", "1.0+local")));
+        assert!(!of("foo", "1.0").is_of_the_same(&of("foo-bar", "1.0")));
     }
 
     #[test]

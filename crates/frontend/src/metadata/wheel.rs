@@ -11,7 +11,8 @@ use pep508_rs::pep440_rs::Version;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{CoreMetadata, METADATA_LIMIT, MetadataError, open_regular_file, read_bounded};
+use super::{CoreMetadata, Described, METADATA_LIMIT, MetadataError, open_regular_file, read_bounded, same};
+use crate::extensions::{self, Extension, MalformedExtensions};
 use crate::source::{InvalidWheelName, WheelName};
 
 /// A wheel gives no metadata.
@@ -55,10 +56,10 @@ pub enum WheelProblem {
         /// The name that was looked for.
         member: String,
     },
-    /// It has more bytes than are read.
+    /// A file of that folder has more bytes than are read.
     #[error("{member} has more than {METADATA_LIMIT} bytes")]
     TooLarge {
-        /// The `METADATA`'s name.
+        /// The file's name.
         member: String,
     },
     /// It is not core metadata.
@@ -69,6 +70,14 @@ pub enum WheelProblem {
         /// What is wrong.
         source: MetadataError,
     },
+    /// A file that declares extensions cannot be understood.
+    #[error("{member} cannot be understood, and may require something: {source}")]
+    MalformedExtensions {
+        /// The file's name.
+        member: String,
+        /// What is wrong.
+        source: MalformedExtensions,
+    },
 }
 
 /// The metadata of a wheel, from the `METADATA` in its one `.dist-info` folder,
@@ -78,20 +87,75 @@ pub enum WheelProblem {
 /// # Errors
 /// [`WheelError`], which names the wheel.
 pub fn wheel_metadata(wheel: &Path) -> Result<CoreMetadata, WheelError> {
-    read(wheel).map_err(|problem| WheelError { wheel: wheel.to_owned(), problem })
+    read(wheel, OpenWheel::metadata)
 }
 
-fn read(wheel: &Path) -> Result<CoreMetadata, WheelProblem> {
-    let name = WheelName::parse(wheel)?;
-    let file = open_regular_file(wheel).map_err(WheelProblem::Unreadable)?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
-    let dist_info = dist_info(&archive)?;
-    if !belongs_to(&dist_info, &name) {
-        return Err(WheelProblem::ForeignDistInfo { found: dist_info });
+/// The extensions that a wheel declares, in the order of
+/// [`EXTENSION_FILES`](crate::EXTENSION_FILES). Blocking; nothing is unpacked.
+///
+/// # Errors
+/// [`WheelError`], which names the wheel, and a file that is malformed.
+pub fn wheel_extensions(wheel: &Path) -> Result<Vec<Extension>, WheelError> {
+    read(wheel, OpenWheel::extensions)
+}
+
+/// Both of them.
+pub(crate) fn describe_wheel(wheel: &Path) -> Result<Described, WheelError> {
+    read(wheel, |wheel| Ok(Described { metadata: wheel.metadata()?, extensions: wheel.extensions()? }))
+}
+
+fn read<T>(wheel: &Path, get: impl FnOnce(&mut OpenWheel) -> Result<T, WheelProblem>) -> Result<T, WheelError> {
+    let answer = OpenWheel::open(wheel).and_then(|mut wheel| get(&mut wheel));
+    answer.map_err(|problem| WheelError { wheel: wheel.to_owned(), problem })
+}
+
+/// A wheel whose `.dist-info` folder is known.
+struct OpenWheel {
+    archive: ZipArchive<BufReader<File>>,
+    dist_info: String,
+}
+
+impl OpenWheel {
+    fn open(wheel: &Path) -> Result<Self, WheelProblem> {
+        let name = WheelName::parse(wheel)?;
+        let file = open_regular_file(wheel).map_err(WheelProblem::Unreadable)?;
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
+        let dist_info = dist_info(&archive)?;
+        if !belongs_to(&dist_info, &name) {
+            return Err(WheelProblem::ForeignDistInfo { found: dist_info });
+        }
+        Ok(Self { archive, dist_info })
     }
-    let member = format!("{dist_info}/METADATA");
-    let bytes = read_member(&mut archive, &member)?;
-    CoreMetadata::parse(&bytes).map_err(|source| WheelProblem::Malformed { member, source })
+
+    fn metadata(&mut self) -> Result<CoreMetadata, WheelProblem> {
+        let member = self.member("METADATA");
+        let bytes = self.content(&member)?.ok_or_else(|| WheelProblem::NoMetadata { member: member.clone() })?;
+        CoreMetadata::parse(&bytes).map_err(|source| WheelProblem::Malformed { member, source })
+    }
+
+    fn extensions(&mut self) -> Result<Vec<Extension>, WheelProblem> {
+        let dist_info = self.dist_info.clone();
+        let malformed = |file, source| {
+            let member = format!("{dist_info}/{file}");
+            WheelProblem::MalformedExtensions { member, source }
+        };
+        extensions::read_all(|file| self.content(&self.member(file)), malformed)
+    }
+
+    fn member(&self, file: &str) -> String {
+        format!("{}/{file}", self.dist_info)
+    }
+
+    /// The bytes of a member; `None` if it is not there.
+    fn content(&mut self, member: &str) -> Result<Option<Vec<u8>>, WheelProblem> {
+        let mut content = match self.archive.by_name(member) {
+            Ok(content) => content,
+            Err(ZipError::FileNotFound) => return Ok(None),
+            Err(error) => return Err(problem(error)),
+        };
+        let bytes = read_bounded(&mut content).map_err(|error| problem(ZipError::Io(error)))?;
+        bytes.map(Some).ok_or_else(|| WheelProblem::TooLarge { member: member.to_owned() })
+    }
 }
 
 fn dist_info(archive: &ZipArchive<BufReader<File>>) -> Result<String, WheelProblem> {
@@ -120,20 +184,6 @@ fn belongs_to(dist_info: &str, wheel: &WheelName) -> bool {
     let Some((name, version)) = stem.rsplit_once('-') else { return false };
     same(name, &wheel.name, |name| PackageName::from_str(name).ok())
         && same(version, &wheel.version, |version| Version::from_str(version).ok())
-}
-
-/// Whether two texts are written the same, or mean the same.
-fn same<T: PartialEq>(one: &str, other: &str, normalise: impl Fn(&str) -> Option<T>) -> bool {
-    one == other || normalise(one).is_some_and(|one| normalise(other) == Some(one))
-}
-
-fn read_member(archive: &mut ZipArchive<BufReader<File>>, member: &str) -> Result<Vec<u8>, WheelProblem> {
-    let mut content = archive.by_name(member).map_err(|error| match error {
-        ZipError::FileNotFound => WheelProblem::NoMetadata { member: member.to_owned() },
-        error => problem(error),
-    })?;
-    let bytes = read_bounded(&mut content).map_err(|error| problem(ZipError::Io(error)))?;
-    bytes.ok_or_else(|| WheelProblem::TooLarge { member: member.to_owned() })
 }
 
 fn problem(error: ZipError) -> WheelProblem {

@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hookpool_frontend::{
     Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions, InstallerChoice,
@@ -87,6 +88,91 @@ impl Place {
     }
 }
 
+/// A source distribution whose build says that it has started, with its pid,
+/// and waits until it may go on.
+pub struct SlowBuild {
+    folder: PathBuf,
+}
+
+impl SlowBuild {
+    /// Puts it into the folder of wheels as `slow` 1.0.
+    pub fn new(place: &Place) -> Self {
+        let folder = place.folder.path().join("slow");
+        std::fs::create_dir(&folder).unwrap();
+        let backend = format!(
+            "import os, time\nfolder = {folder:?}\n\ndef build_wheel(wheels, settings=None, metadata=None):\n    \
+             with open(folder + '/started', 'a') as file:\n        file.write(str(os.getpid()) + '\\n')\n    \
+             while not os.path.exists(folder + '/go'):\n        time.sleep(0.01)\n    \
+             import shutil\n    return os.path.basename(shutil.copy(folder + '/slow-1.0-py3-none-any.whl', wheels))\n"
+        );
+        let wheel = place.wheel("slow", "1.0", &[]);
+        std::fs::rename(&wheel, folder.join(wheel.file_name().unwrap())).unwrap();
+        let sdist = std::fs::File::create(place.wheels().join("slow-1.0.tar.gz")).unwrap();
+        let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(sdist, flate2::Compression::fast()));
+        let table = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n";
+        let about = "Metadata-Version: 2.2\nName: slow\nVersion: 1.0\n";
+        for (name, text) in [("pyproject.toml", table), ("backend.py", backend.as_str()), ("PKG-INFO", about)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, format!("slow-1.0/{name}"), text.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap().finish().unwrap();
+        Self { folder }
+    }
+
+    /// Waits until so many builds have started; their pids.
+    pub async fn started(&self, count: usize) -> Vec<String> {
+        let path = self.folder.join("started");
+        wait_for("the build starts", || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let pids: Vec<String> = text.lines().map(str::to_owned).collect();
+            (pids.len() >= count && text.ends_with('\n')).then_some(pids)
+        })
+        .await
+    }
+
+    pub fn go_on(&self) {
+        std::fs::write(self.folder.join("go"), "").unwrap();
+    }
+}
+
+/// Looks until there is something.
+pub async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looking).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+/// The processes whose environment or arguments name this folder.
+pub fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    let mentions = |path: PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains(folder);
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let is_own = entry.file_name().to_str() == Some(&std::process::id().to_string());
+        !is_own && (mentions(entry.path().join("environ")) || mentions(entry.path().join("cmdline")))
+    });
+    processes.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+/// A program that makes one environment, as a process of its own.
+pub fn program(place: &Place, installer: InstallerChoice, requires: &[&str]) -> std::process::Command {
+    // Beside the tests' own folder: cargo builds examples with the tests.
+    let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples");
+    let mut command = std::process::Command::new(folder.join("environment"));
+    command.arg(place.cache()).arg(format!("{installer:?}").to_lowercase()).args(requires);
+    command.env("HOOKPOOL_TEST_PLACE", place.folder.path()).env("UV_NO_INDEX", "1").env("PIP_NO_INDEX", "1");
+    command.env("PIP_FIND_LINKS", place.wheels()).env("UV_FIND_LINKS", place.wheels()).env("UV_OFFLINE", "1");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+}
+
 /// One run of a program that uses the library.
 pub struct Run {
     pub supervisor: Supervisor,
@@ -155,6 +241,18 @@ pub fn installers() -> Vec<InstallerChoice> {
 /// Names and versions of what is installed.
 pub fn installed(environment: &Environment) -> Vec<String> {
     environment.installed().iter().map(|found| format!("{}=={}", found.name, found.version)).collect()
+}
+
+/// Changes what is kept of the answer to the only list that was asked for.
+pub fn make_answers_old(cache: &Path) {
+    let folder = cache.join("environments/1/answers");
+    for entry in
+        folder.read_dir().unwrap().flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "json"))
+    {
+        let mut answer: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
+        answer["asked_at"] = 1000.into();
+        std::fs::write(entry.path(), answer.to_string()).unwrap();
+    }
 }
 
 /// The names of the environments that lie in the cache folder.

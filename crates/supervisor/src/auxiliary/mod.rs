@@ -152,6 +152,13 @@ impl Programs {
         });
     }
 
+    /// Waits until they were told to end.
+    pub async fn interrupted(&self) {
+        let ends = |phase: &Phase| matches!(phase, Phase::Interrupted(_) | Phase::Terminated);
+        // The sender is right here.
+        let _ = self.phase.subscribe().wait_for(ends).await;
+    }
+
     /// Waits until none runs.
     pub async fn finished(&self) {
         self.running.closed().await;

@@ -67,6 +67,8 @@ impl LearnedModules {
     /// it only saves time.
     pub fn load(file: PathBuf) -> Self {
         let kept = read(&file).unwrap_or_default();
+        // The time tells when it was last of use.
+        let _ = std::fs::File::open(&file).and_then(|file| file.set_modified(std::time::SystemTime::now()));
         let refused = kept.refused.into_iter().filter(|(_, refusal)| refusal.lasting).collect();
         let mut list = Self { refused, verified: kept.verified, file: Some(file), ..Self::default() };
         for name in kept.learned {

@@ -94,7 +94,9 @@ impl Pool {
     }
 
     pub fn nothing_is_left(&self) {
-        let left = processes_marked(&self.mark);
+        // A sentinel is killed by the kernel at its worker's end, and nobody's
+        // to wait for: it may be on its way out.
+        let left: Vec<u32> = processes_marked(&self.mark).into_iter().filter(|pid| !is_killed(*pid)).collect();
         assert!(left.is_empty(), "processes are left: {left:?}");
         let captured: Vec<_> = std::fs::read_dir(self.path("capture")).unwrap().flatten().collect();
         assert!(captured.is_empty(), "files are left: {captured:?}");
@@ -115,6 +117,14 @@ fn processes_marked(mark: &str) -> Vec<u32> {
     };
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
+}
+
+/// Whether the process has ended since, or SIGKILL is on its way to it: signal
+/// 9 in the masks of proc(5).
+fn is_killed(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let masks = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask >> 8 & 1 == 1)
 }
 
 /// Everything that happened, and a way to wait for more.

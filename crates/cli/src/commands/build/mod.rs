@@ -1,6 +1,7 @@
 //! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, what
 //! is wanted of them out.
 
+mod extensions;
 mod jobs;
 mod plan;
 mod pool;
@@ -26,20 +27,22 @@ pub use self::plan::Plan;
 
 /// Builds all sources of a plan.
 pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
+    // Before signals are listened to: reading a terminal or a pipe may take for
+    // ever, and can be ended by Ctrl-C until then.
+    let jobs = Job::all(&plan.sources, &plan.lists)?;
     let decision = jobserver::decide(plan.pool.jobserver)?;
     let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(plan, decision, verbosity));
+    let outcome = runtime.block_on(run(plan, jobs, decision, verbosity));
     // Not by dropping it, which would wait for blocking calls, such as one for
     // the lock of a source tree that another process works in.
     runtime.shutdown_background();
     outcome
 }
 
-async fn run(plan: Plan, jobserver: Decision, verbosity: Verbosity) -> Result<Exit, Failure> {
+async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosity) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let jobs = Job::all(&plan.sources, &plan.lists)?;
     let display = Display::new(&jobs, plan.format, plan.wants_metadata(), verbosity);
     // Its folders must outlive the supervisor: they are removed at the end of
     // this function, whatever the reason.

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hookpool_frontend::{Goal, OutputFolder};
+use hookpool_frontend::{ExtensionPolicy, Goal, OutputFolder};
 use serde_json::{Map, Value};
 
+use super::extensions;
 use crate::arguments::build::{
     BuildArguments, EditableArguments, MetadataArguments, OutputArguments, OutputFormat, SdistArguments, WheelArguments,
 };
@@ -25,6 +26,7 @@ pub struct Plan {
     pub fail_fast: bool,
     pub static_metadata: bool,
     pub keep_wheels: Option<Arc<OutputFolder>>,
+    pub extensions: ExtensionPolicy,
     pub pool: PoolSettings,
 }
 
@@ -33,7 +35,8 @@ impl Plan {
     pub fn metadata(arguments: MetadataArguments) -> Result<Self, Failure> {
         let keep_wheels = arguments.keep_wheels.map(|path| open(&path)).transpose()?;
         let plan = Self::of(arguments.build, Goal::Metadata)?;
-        Ok(Self { static_metadata: !arguments.no_static, keep_wheels, ..plan })
+        let extensions = extensions::policy(arguments.extensions)?;
+        Ok(Self { static_metadata: !arguments.no_static, keep_wheels, extensions, ..plan })
     }
 
     /// What `hookpool wheel` is to do.
@@ -65,6 +68,7 @@ impl Plan {
             fail_fast: arguments.fail_fast,
             static_metadata: false,
             keep_wheels: None,
+            extensions: ExtensionPolicy::default(),
             pool: PoolSettings::resolve(arguments.pool)?,
         })
     }

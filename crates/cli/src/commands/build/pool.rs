@@ -2,7 +2,7 @@
 //! the flows on top of both.
 
 use hookpool_frontend::jobserver::Decision;
-use hookpool_frontend::{Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder};
+use hookpool_frontend::{Frontend, KeptLogs, LogFolder};
 use hookpool_supervisor::Supervisor;
 
 use super::plan::Plan;
@@ -26,19 +26,22 @@ impl BuildPool {
     pub async fn start(plan: &Plan, jobserver: Decision, display: &Display) -> Result<Self, Failure> {
         let premises = Premises::prepare(&plan.pool, jobserver, plan.command())?;
         let builder = premises.builder(plan.pool.clone());
-        let supervisor = pool::start(builder.keep_output(true).observer(display.observer())).await?;
+        let supervisor = premises.start(builder.keep_output(true).observer(display.observer())).await?;
         let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;
-        let settings = FrontendSettings {
-            config_settings: plan.config_settings.clone(),
-            static_metadata: plan.static_metadata,
-            keep_wheels: plan.keep_wheels.clone(),
-        };
-        let work = RunFolder::temporary("work").map_err(Failure::pool)?;
         let logs = match &plan.log_folder {
             Some(path) => LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All),
-            None => LogFolder::new(premises.cache.path().join("logs"), KeptLogs::Failures),
+            None => LogFolder::in_cache(premises.cache.path()),
         };
-        let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, display.build_observer());
+        let frontend = Frontend::builder(supervisor.clone())
+            .environments(environments)
+            .config_settings(plan.config_settings.clone())
+            .static_metadata(plan.static_metadata)
+            .keep_wheels(plan.keep_wheels.clone())
+            .extensions(plan.extensions.clone())
+            .logs(logs)
+            .observer(display.build_observer())
+            .start()
+            .map_err(Failure::pool)?;
         let jobs = plan.pool.limits.jobs.get();
         Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), premises })
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hookpool_frontend::jobserver::Decision;
-use hookpool_frontend::{BuildEvent, Environment, Frontend, FrontendSettings, KeptLogs, LogFolder, RunFolder};
+use hookpool_frontend::{Environment, Frontend, LogFolder};
 use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
@@ -78,12 +78,11 @@ impl Bench<'_> {
 
     /// Gives each project its build environment.
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
-        let supervisor = pool::start(self.builder(self.settings.clone())).await?;
+        let supervisor = self.premises.start(self.builder(self.settings.clone())).await?;
         let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
-        let settings = FrontendSettings { config_settings: None, static_metadata: false, keep_wheels: None };
-        let logs = LogFolder::new(self.premises.cache.path().join("logs"), KeptLogs::Failures);
-        let work = RunFolder::temporary("work").map_err(Failure::pool)?;
-        let frontend = Frontend::new(supervisor.clone(), environments, settings, logs, work, |_: &BuildEvent| {});
+        let logs = LogFolder::in_cache(self.premises.cache.path());
+        let frontend = Frontend::builder(supervisor.clone()).environments(environments).logs(logs).start();
+        let frontend = frontend.map_err(Failure::pool)?;
         let mut held = Vec::new();
         for project in projects {
             let environment = frontend.environment(&project.tree, Hook::GetRequiresForBuildWheel).await;
@@ -101,7 +100,7 @@ impl Bench<'_> {
         let mut settings = self.settings.clone();
         settings.start_method = StartMethod::Spawn;
         settings.limits.max_requests = Some(NonZeroU32::MIN);
-        let supervisor = pool::start(self.builder(settings)).await?;
+        let supervisor = self.premises.start(self.builder(settings)).await?;
         // What hooks leave in a tree, the next find there: a first pass makes
         // that the same for all that are compared.
         run_pass(&supervisor, projects.iter(), self.work).await?;
@@ -120,7 +119,7 @@ impl Bench<'_> {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(shadow);
             }
         });
-        let supervisor = pool::start(builder).await?;
+        let supervisor = self.premises.start(builder).await?;
         self.teach(&supervisor, projects, decoys).await?;
         let first = run_pass(&supervisor, decoys.iter().chain(projects), self.work).await?;
         let second = run_pass(&supervisor, projects.iter().chain(decoys).rev(), self.work).await?;

@@ -41,7 +41,7 @@ async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failur
     let premises = Premises::prepare(&settings, jobserver, "run")?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
-        started = pool::start(premises.builder(settings.clone())) => started?,
+        started = premises.start(premises.builder(settings.clone())) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let environments = pool::environments(&settings, &premises, &supervisor, observer::log_environment)?;

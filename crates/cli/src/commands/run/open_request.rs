@@ -5,12 +5,11 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use hookpool_frontend::Environments;
-use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, Supervisor, Ticket};
+use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, SubmitError, Supervisor, Ticket};
 use tokio::sync::oneshot;
 
 use super::id::Id;
 use super::response_line::ResponseLine;
-use super::session::refusal;
 
 /// A request on its way, a future of its answer and the id for it.
 pub struct OpenRequest {
@@ -145,4 +144,9 @@ async fn environment(
         None => supervisor.build_system(&request.tree).await?.requires,
     };
     Ok(environments.get(request.python.as_deref(), &requires).await?)
+}
+
+/// Why the supervisor does not take a request.
+pub fn refusal(error: SubmitError) -> HookError {
+    HookError::new(error.kind(), error.to_string())
 }

@@ -6,12 +6,12 @@ use std::pin::pin;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hookpool_frontend::Environments;
-use hookpool_supervisor::{ErrorKind, HookError, HookRequest, SubmitError, Supervisor};
+use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Supervisor};
 use tokio::sync::watch;
 
 use super::id::Id;
 use super::input::{Input, InputLine, LONGEST_LINE, LineContent};
-use super::open_request::OpenRequest;
+use super::open_request::{OpenRequest, refusal};
 use super::request_line::RequestLine;
 use super::response_line::{ResponseLine, invalid_request};
 use crate::commands::finish::{SessionEnd, time_is_up};
@@ -186,9 +186,4 @@ impl Session {
         self.any_failed = true;
         self.answer = Some(response.to_bytes());
     }
-}
-
-/// Why the supervisor does not take a request.
-pub fn refusal(error: SubmitError) -> HookError {
-    HookError::new(error.kind(), error.to_string())
 }

@@ -1,15 +1,34 @@
 //! What an installer's answer depends on beside the list.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{InstallerKind, variables};
+use super::{InstallerKind, is_offline, variables};
 use crate::environment::contents::digest;
 use crate::environment::error::EnvironmentError;
 use crate::environment::settings::EnvironmentSettings;
 
-/// Whether the user's variables keep the installers from the network.
-pub(crate) fn asks_no_index() -> bool {
-    variables::says_yes("UV_OFFLINE") || variables::says_yes("PIP_NO_INDEX")
+/// Whether answers are believed whatever their age: nobody can be asked.
+pub(crate) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
+    is_offline(settings) || settings.index.no_index || variables::says_yes("PIP_NO_INDEX")
+}
+
+/// The files of constraints on build requirements: those of the settings, and
+/// those that the installer's own variable names.
+pub(super) fn build_constraints(settings: &EnvironmentSettings, installer: InstallerKind) -> Vec<PathBuf> {
+    let variable = match installer {
+        InstallerKind::Uv => "UV_BUILD_CONSTRAINT",
+        InstallerKind::Pip => "PIP_BUILD_CONSTRAINT",
+    };
+    let mut files = settings.build_constraints.clone();
+    files.extend(listed(variable));
+    files
+}
+
+/// The files in a variable; spaces separate them, as both installers have it.
+fn listed(variable: &str) -> Vec<PathBuf> {
+    let value = std::env::var(variable).unwrap_or_default();
+    value.split_whitespace().map(PathBuf::from).collect()
 }
 
 /// A digest of index options, constraints, the installers' variables and their
@@ -29,13 +48,15 @@ pub(crate) fn fingerprint(
     texts.extend(index.find_links.iter().cloned());
     texts.push("constraints".into());
     for file in &settings.build_constraints {
-        let content = std::fs::read(file).map_err(EnvironmentError::system("read the constraints", file))?;
+        let failed = |source| EnvironmentError::Constraints { path: file.clone(), source: Arc::new(source) };
+        let content = std::fs::read(file).map_err(failed)?;
         texts.push(String::from_utf8_lossy(&content).into_owned());
     }
     texts.push("variables".into());
     texts.extend(variables::of_installers().into_iter().flat_map(|(name, value)| [name, value]));
     texts.push("files".into());
-    for file in configuration_files() {
+    let constraints = ["UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"];
+    for file in configuration_files().into_iter().chain(constraints.into_iter().flat_map(listed)) {
         if let Ok(content) = std::fs::read(&file) {
             texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
         }
@@ -46,7 +67,7 @@ pub(crate) fn fingerprint(
 }
 
 /// Where pip and uv look for their settings, as far as they may be.
-fn configuration_files() -> Vec<PathBuf> {
+pub(super) fn configuration_files() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut files: Vec<PathBuf> = ["PIP_CONFIG_FILE", "UV_CONFIG_FILE"].into_iter().filter_map(variable).collect();
     let home = variable("HOME");

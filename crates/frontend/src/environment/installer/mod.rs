@@ -1,5 +1,6 @@
 //! The programs that install: found, started, and their failures told.
 
+mod choice;
 mod configuration;
 mod pip;
 mod uv;
@@ -12,7 +13,7 @@ use std::process::Command;
 use hookpool_supervisor::{Interpreter, ProgramError, ProgramOutput, Supervisor};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::configuration::{asks_no_index, fingerprint};
+pub(super) use self::configuration::{believes_any_age, fingerprint};
 use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
@@ -46,9 +47,15 @@ pub(super) enum Installer {
 }
 
 impl Installer {
-    pub fn find(choice: InstallerChoice) -> Result<Self, EnvironmentError> {
-        match (choice, uv::find()) {
+    /// The installer that the settings ask for. Reads configuration files.
+    pub fn find(settings: &EnvironmentSettings) -> Result<Self, EnvironmentError> {
+        let told = settings.index.index_url.is_some() || settings.index.no_index;
+        match (settings.installer, uv::find()) {
             (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(Self::Pip),
+            (InstallerChoice::Auto, Some(_)) if !told && choice::only_pip_was_told() => {
+                tracing::info!("pip makes build environments, not uv: only pip was told where distributions are");
+                Ok(Self::Pip)
+            }
             (InstallerChoice::Uv | InstallerChoice::Auto, Some(program)) => Ok(Self::Uv(program)),
             (InstallerChoice::Uv, None) => Err(EnvironmentError::NoInstaller {
                 reason: "uv is not found: neither the variable UV nor PATH lead to it".into(),
@@ -160,8 +167,8 @@ pub(super) fn python_of(environment: &Path) -> PathBuf {
 }
 
 /// Whether the network is not to be used.
-pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
-    settings.offline || settings.index.no_index || asks_no_index()
+fn is_offline(settings: &EnvironmentSettings) -> bool {
+    settings.offline || variables::says_yes("UV_OFFLINE")
 }
 
 /// The end of what a program said; of standard output where standard error is

@@ -1,8 +1,10 @@
 //! pip: not in the environment itself, where hooks would find it.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Making, Pips, is_offline, variables};
+use super::configuration::build_constraints;
+use super::{InstallerKind, Making, Pips, is_offline, variables};
 use crate::environment::error::EnvironmentError;
 
 pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, EnvironmentError> {
@@ -37,12 +39,16 @@ pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, Envir
     for place in &index.find_links {
         command.arg("--find-links").arg(place);
     }
-    for file in &settings.build_constraints {
+    let constraints = build_constraints(settings, InstallerKind::Pip);
+    for file in &constraints {
         command.arg("--constraint").arg(file);
     }
     command.arg("--").args(making.requirements);
     variables::clean(&mut command);
     command.env("PIP_ROOT_USER_ACTION", "ignore");
+    if !constraints.is_empty() {
+        constrain_builds(&mut command, &constraints);
+    }
     // Not as arguments, which everybody on the machine can read.
     if let Some(url) = &index.index_url {
         command.env("PIP_INDEX_URL", url);
@@ -53,4 +59,15 @@ pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, Envir
         command.env("PIP_EXTRA_INDEX_URL", urls.join(" "));
     }
     Ok(command)
+}
+
+/// The constraints hold for what building a requirement takes in turn too. That
+/// reads a variable; since pip 25.3 another one.
+fn constrain_builds(command: &mut Command, constraints: &[PathBuf]) {
+    let mut names: Vec<String> = constraints.iter().map(|file| file.display().to_string()).collect();
+    // A name with a space cannot be said there.
+    names.retain(|name| !name.contains(char::is_whitespace));
+    command.env("PIP_BUILD_CONSTRAINT", names.join(" "));
+    names.extend(std::env::var("PIP_CONSTRAINT").ok());
+    command.env("PIP_CONSTRAINT", names.join(" "));
 }

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Making, is_offline, variables};
+use super::configuration::build_constraints;
+use super::{InstallerKind, Making, is_offline, variables};
 
 /// What the variable `UV` names (uv sets it for what it starts), or the first
 /// on PATH.
@@ -22,7 +23,7 @@ fn is_program(path: &Path) -> bool {
 
 pub(super) fn install(making: &Making<'_>, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(["pip", "install", "--no-progress", "--color", "never", "--python"]).arg(making.python());
+    command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(making.python());
     // Copies: hard links would let a hook that writes to a file change uv's
     // own cache.
     command.args(["--link-mode", "copy", "--compile-bytecode", "--no-break-system-packages"]);
@@ -37,7 +38,7 @@ pub(super) fn install(making: &Making<'_>, program: &Path) -> Command {
     for place in &index.find_links {
         command.arg("--find-links").arg(place);
     }
-    for file in &settings.build_constraints {
+    for file in &build_constraints(settings, InstallerKind::Uv) {
         // On what is installed here, and on what building that takes in turn.
         command.arg("--constraints").arg(file).arg("--build-constraints").arg(file);
     }

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
-use hookpool_frontend::{Before, CoreMetadata, EnvironmentUse, HookRun, Origin, OutputFile, Product, Report};
+use hookpool_frontend::{
+    Before, CoreMetadata, DeclaredExtension, EnvironmentUse, Fallback, HookRun, Origin, OutputFile, Product, Report,
+};
 use hookpool_supervisor::{ErrorKind, HookError, WorkerInfo};
 use serde::Serialize;
 
@@ -25,6 +27,8 @@ struct Line<'a> {
     metadata: Option<&'a str>,
     origin: Option<&'static str>,
     not_static: Option<String>,
+    extensions: Option<Vec<ExtensionLine<'a>>>,
+    fallback: Option<FallbackLine<'a>>,
     file: Option<FileLine<'a>>,
     kept_wheel: Option<FileLine<'a>>,
     sdist_unsupported: bool,
@@ -35,6 +39,21 @@ struct Line<'a> {
     environment: Option<EnvironmentLine<'a>>,
     hooks: Vec<HookLine<'a>>,
     total_ms: f64,
+}
+
+#[derive(Serialize)]
+struct ExtensionLine<'a> {
+    name: &'a str,
+    required: bool,
+    supported: bool,
+    file: &'a str,
+}
+
+#[derive(Serialize)]
+struct FallbackLine<'a> {
+    wheel: Cow<'a, str>,
+    source: Cow<'a, str>,
+    extensions: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -87,6 +106,8 @@ fn line<'a>(source: &'a Path, report: &'a Report, took: Duration) -> Line<'a> {
         metadata: core.map(|core| core.text.as_str()),
         origin: metadata.map(|(_, origin)| origin.name()),
         not_static: report.not_static.as_ref().map(ToString::to_string),
+        extensions: report.extensions.as_ref().map(|all| all.iter().map(ExtensionLine::of).collect()),
+        fallback: report.fallback.as_ref().map(FallbackLine::of),
         file: product.and_then(file).map(FileLine::of),
         kept_wheel: report.kept_wheel.as_ref().map(FileLine::of),
         sdist_unsupported: matches!(product, Some(Product::SdistUnsupported)),
@@ -111,6 +132,23 @@ fn file(product: &Product) -> Option<&OutputFile> {
     match product {
         Product::File(file) => Some(file),
         _ => None,
+    }
+}
+
+impl<'a> ExtensionLine<'a> {
+    fn of(declared: &'a DeclaredExtension) -> Self {
+        let DeclaredExtension { extension, supported, .. } = declared;
+        Self { name: &extension.name, required: extension.required, supported: *supported, file: extension.file }
+    }
+}
+
+impl<'a> FallbackLine<'a> {
+    fn of(fallback: &'a Fallback) -> Self {
+        Self {
+            wheel: fallback.wheel.to_string_lossy(),
+            source: fallback.source.to_string_lossy(),
+            extensions: &fallback.extensions,
+        }
     }
 }
 
@@ -161,7 +199,8 @@ mod tests {
         let text = String::from_utf8(lines(&job, &Report::failed(error), Duration::from_millis(3))).unwrap();
         let expected = concat!(
             r#"{"source":"a","ok":false,"name":null,"version":null,"requires_python":null,"requires_dist":null,"#,
-            r#""provides_extra":null,"metadata":null,"origin":null,"not_static":null,"file":null,"kept_wheel":null,"#,
+            r#""provides_extra":null,"metadata":null,"origin":null,"not_static":null,"extensions":null,"#,
+            r#""fallback":null,"file":null,"kept_wheel":null,"#,
             r#""sdist_unsupported":false,"error":{"kind":"InvalidSource","message":"m","exception":null,"#,
             r#""unsupported_operation":false,"traceback":null,"exit":null,"hint":null},"log":null,"stdout":null,"#,
             r#""stderr":null,"environment":null,"hooks":[],"total_ms":3.0}"#,

@@ -113,8 +113,12 @@ impl Display {
     pub fn environment_observer(&self) -> impl Fn(&EnvironmentEvent) + Send + Sync + 'static {
         let display = self.clone();
         move |event| {
+            let mut state = display.state();
+            if matches!(event, EnvironmentEvent::Made { .. }) {
+                state.summary.environment_made();
+            }
             if let Some(line) = text::environment_event(event) {
-                display.state().progress.note(&line);
+                state.progress.note(&line);
             }
         }
     }

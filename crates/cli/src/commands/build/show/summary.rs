@@ -13,7 +13,7 @@ pub struct Summary {
     without_hooks: usize,
     failed: usize,
     not_done: usize,
-    environments_made: std::collections::BTreeSet<String>,
+    environments_made: usize,
     started: Instant,
 }
 
@@ -26,7 +26,7 @@ impl Summary {
             without_hooks: 0,
             failed: 0,
             not_done: 0,
-            environments_made: std::collections::BTreeSet::new(),
+            environments_made: 0,
             started: Instant::now(),
         }
     }
@@ -41,9 +41,11 @@ impl Summary {
             Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => self.not_done += 1,
             Err(_) => self.failed += 1,
         }
-        if let Some(environment) = report.environment.as_ref().filter(|environment| environment.made) {
-            self.environments_made.insert(environment.id.clone());
-        }
+    }
+
+    /// A source may need two, and one that fails may have made some.
+    pub fn environment_made(&mut self) {
+        self.environments_made += 1;
     }
 
     /// The lines for the end.
@@ -59,8 +61,8 @@ impl Summary {
         if not_done > 0 {
             parts.push(format!("{not_done} not done"));
         }
-        if !self.environments_made.is_empty() {
-            parts.push(format!("{} made", count(self.environments_made.len(), "build environment")));
+        if self.environments_made > 0 {
+            parts.push(format!("{} made", count(self.environments_made, "build environment")));
         }
         let word = if interrupted { "interrupted: " } else { "" };
         let seconds = self.started.elapsed().as_secs_f64();

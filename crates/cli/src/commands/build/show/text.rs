@@ -32,6 +32,10 @@ pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
     if shows_reason && let Some(reason) = &report.not_static {
         text.push_str(&format!("    hooks ran, because {}\n", printable(&reason.to_string())));
     }
+    if let Some(fallback) = &report.fallback {
+        let (source, required) = (name(&fallback.source), printable(&fallback.extensions.join(", ")));
+        text.push_str(&format!("    by its source, {source}: the wheel requires {required}, which is not supported\n"));
+    }
     if let Some(wheel) = &report.kept_wheel {
         text.push_str(&format!("    wheel kept: {}\n", file_name(&wheel.path)));
     }

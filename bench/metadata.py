@@ -1,0 +1,187 @@
+"""The metadata of real source trees by hooks: uv against hookpool, build environments and all."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from measure import Samples, compare, file_system, machine
+from programs import HERE, environment, parser
+
+# The projects are those of the tests. One module there is named as one here, and would not be
+# found behind it.
+sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
+import sdists
+
+JOBS = 2
+UV = "uv pip compile --no-deps"
+HOOKPOOL = "hookpool metadata --no-static"
+GOAL = 5
+
+
+@dataclass
+class Contestant:
+    """A program over copies of the projects of its own."""
+
+    folder: Path
+    sources: Mapping[str, Path]
+    arguments: Namespace
+    env: dict[str, str]
+    trees: dict[str, Path] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trees = {
+            name: sdists.copy(source, self.folder / "trees" / name / source.name)
+            for name, source in self.sources.items()
+        }
+
+    def prepare(self) -> None:
+        """What is done before the clock runs."""
+
+    def command(self, first: bool) -> list[str]:
+        raise NotImplementedError
+
+    def check(self, output: str, first: bool) -> None:
+        """Raises where the work was not done as it should."""
+        raise NotImplementedError
+
+    def run(self, first: bool = False) -> tuple[float, float]:
+        """The time of a run, and what it took of the processors, in seconds."""
+        self.prepare()
+        command, before, start = self.command(first), _used(), perf_counter()
+        run = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
+        seconds, used = perf_counter() - start, _used() - before
+        if run.returncode != 0:
+            raise RuntimeError(f"{command[:3]} exited with {run.returncode}: {run.stderr}")
+        self.check(run.stdout, first)
+        return seconds, used
+
+
+class Uv(Contestant):
+    """uv, whose cache holds everything that it downloads, and nothing that it builds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.built: set[int] = set()
+        self._cache = self.folder / "cache"
+        self._list = self.folder / "requirements.in"
+        lines = [f"{name} @ {tree.as_uri()}\n" for name, tree in self.trees.items()]
+        self._list.write_text("".join(lines))
+        self.env |= {"UV_CACHE_DIR": str(self._cache), "UV_CONCURRENT_BUILDS": str(JOBS)}
+
+    def prepare(self) -> None:
+        for bucket in self._cache.glob("sdists-v*"):
+            shutil.rmtree(bucket)
+
+    def command(self, first: bool) -> list[str]:
+        command = [self.arguments.uv, "pip", "compile", "--no-deps", "--no-header", "--no-config"]
+        command += ["--python", self.arguments.python, str(self._list)]
+        # With everything there, no time goes into asking whether there is something newer.
+        return command if first else [*command, "--offline"]
+
+    def check(self, output: str, first: bool) -> None:
+        listed = [line for line in output.splitlines() if " @ file://" in line]
+        if len(listed) != len(self.trees):
+            raise RuntimeError(f"it found {len(listed)} projects: {output}")
+        # One for each tree whose hooks have run.
+        self.built.add(len(list(self._cache.glob("sdists-v*/**/metadata.msgpack"))))
+
+
+class Hookpool(Contestant):
+    """hookpool, in a new process each time, with its environments there."""
+
+    def command(self, first: bool) -> list[str]:
+        command = [str(self.arguments.hookpool), "metadata", "--no-static", "--format", "json"]
+        command += ["--python", self.arguments.python, "--jobs", str(JOBS)]
+        command += ["--cache-dir", str(self.folder / "cache"), "--installer", "uv"]
+        return [*command, *map(str, self.trees.values())]
+
+    def check(self, output: str, first: bool) -> None:
+        results = [json.loads(line) for line in output.splitlines()]
+        if len(results) != len(self.trees):
+            raise RuntimeError(f"it found {len(results)} projects: {output}")
+        for result in results:
+            if result["origin"] not in ("prepare_metadata", "built_wheel"):
+                raise RuntimeError(f"no hook ran: {result}")
+            if result["environment"]["made"] and not first:
+                raise RuntimeError(f"an environment was made: {result}")
+
+
+def _used() -> float:
+    """The processor time of all children that were waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(contestants: Mapping[str, Contestant], rounds: int) -> None:
+    times = {name: Samples() for name in contestants}
+    used = {name: Samples() for name in contestants}
+    for contestant in contestants.values():
+        # It fills the caches, compiles what is compiled at first use, and leaves in each tree what
+        # builds leave there; and the second has what hooks import to learn from.
+        contestant.run(first=True)
+        contestant.run()
+    for number in range(rounds):
+        names = list(contestants) if number % 2 == 0 else list(reversed(contestants))
+        for name in names:
+            seconds, processors = contestants[name].run()
+            times[name].rounds.append([seconds])
+            used[name].rounds.append([processors])
+    print(compare(f"{len(contestants[UV].trees)} trees", times, UV), "\n")
+    print(compare("processor time", used, UV), "\n")
+    by_round = [
+        other / own
+        for own, other in zip(
+            times[HOOKPOOL].round_medians(), times[UV].round_medians(), strict=True
+        )
+    ]
+    ratio = times[UV].median / times[HOOKPOOL].median
+    kept = sum(factor >= GOAL for factor in by_round)
+    verdict = "met" if ratio >= GOAL else "MISSED"
+    print(
+        f"goal: at least {GOAL} times as fast as {UV}: {verdict}, {ratio:.3g} times, "
+        f"{min(by_round):.3g} .. {max(by_round):.3g} by round, in {kept} of {rounds} rounds"
+    )
+
+
+def main() -> None:
+    flags = parser(__doc__, rounds=5)
+    default = str(Path(sys.executable).with_name("uv"))
+    flags.add_argument("--uv", default=default, help="default: beside the interpreter")
+    arguments = flags.parse_args()
+    own = {
+        name: value
+        for name, value in environment().items()
+        if not name.startswith("UV_") and name != "PYTHONPATH"
+    }
+    own["PATH"] = f"{Path(arguments.uv).parent}{os.pathsep}{own['PATH']}"
+    sources = sdists.fetch_all(HERE.parent / "target" / "test-sdists")
+    version = subprocess.run([arguments.uv, "--version"], capture_output=True, text=True)
+    with TemporaryDirectory(prefix="hookpool-bench-") as name:
+        folder = Path(name)
+        print(
+            machine(), f"{version.stdout.split(' (')[0].strip()}; {JOBS} builds at once", sep="\n"
+        )
+        print(f"temporary folder on {file_system(name)}\n")
+        uv = Uv(folder / "uv", sources, arguments, dict(own))
+        hookpool = Hookpool(folder / "hookpool", sources, arguments, dict(own))
+        measure({UV: uv, HOOKPOOL: hookpool}, arguments.rounds)
+        built = " or ".join(map(str, sorted(uv.built)))
+        print(
+            f"\nhooks ran for: {built} trees under uv, which reads the others' metadata in "
+            f"pyproject.toml; {len(hookpool.trees)} under hookpool"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+//! Clearing the cache folder of what nobody has used for long.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hookpool_supervisor::{FolderError, Removed, private_folder, prune_learned_modules, prune_worker_programs};
+use walkdir::WalkDir;
+
+use super::lock::FileLock;
+use super::manifest::Answer;
+use super::store::{Store, names_in, read_json, remove_file};
+use crate::build::LogFolder;
+
+/// What was removed from a cache folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Environments, those that were never completed included.
+    pub environments: Removed,
+    /// What lists of requirements resolved to, where that is gone.
+    pub answers: Removed,
+    /// Lists of modules to import ahead.
+    pub learned: Removed,
+    /// Unpacked worker programs.
+    pub programs: Removed,
+    /// Logs of failed hooks.
+    pub logs: Removed,
+    /// How many environments stay because they are in use.
+    pub in_use: usize,
+    /// How many others stay.
+    pub kept: usize,
+}
+
+impl Pruned {
+    /// The room that is free now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        [self.environments, self.answers, self.learned, self.programs, self.logs]
+            .iter()
+            .map(|removed| removed.bytes)
+            .sum()
+    }
+}
+
+/// Removes from the cache folder what was not used for so long, what was never
+/// completed, and what leads nowhere; nothing that any process uses. Blocks, as
+/// files do.
+///
+/// # Errors
+/// The folder is not to be trusted, or the system says no; some may have been
+/// removed.
+pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, FolderError> {
+    if !cache_folder.exists() {
+        return Ok(Pruned::default());
+    }
+    private_folder(cache_folder)?;
+    let unused_since = SystemTime::now().checked_sub(unused_for).unwrap_or(UNIX_EPOCH);
+    let failed = |source| FolderError::System { path: cache_folder.to_owned(), source };
+    let pruning = Pruning { store: Store::at(cache_folder), unused_since };
+    let mut pruned = Pruned::default();
+    pruning.environments(&mut pruned).map_err(failed)?;
+    pruned.answers = pruning.answers().map_err(failed)?;
+    pruned.learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
+    pruned.programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
+    pruned.logs = logs(&LogFolder::path_in(cache_folder), unused_since).map_err(failed)?;
+    Ok(pruned)
+}
+
+/// Nothing reads a log once it is written.
+fn logs(folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
+    let mut removed = Removed::default();
+    for entry in WalkDir::new(folder).max_depth(1).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+        let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
+        if modified.is_some_and(|modified| modified < unused_since) {
+            removed += Removed { count: 1, bytes: size(entry.path()) };
+            remove_file(entry.path())?;
+        }
+    }
+    Ok(removed)
+}
+
+struct Pruning {
+    store: Store,
+    unused_since: SystemTime,
+}
+
+impl Pruning {
+    fn environments(&self, pruned: &mut Pruned) -> io::Result<()> {
+        for name in self.store.names() {
+            if !self.store.is_leftover(&name) && self.used_last(&name) >= self.unused_since {
+                pruned.kept += 1;
+                continue;
+            }
+            match FileLock::try_exclusive(&self.store.environment_lock(&name))? {
+                // Somebody may have used it since, and let go of it.
+                Some(_lock) if self.is_to_go(&name) => {
+                    let bytes = size(&self.store.environment(&name));
+                    self.store.remove(&name)?;
+                    pruned.environments += Removed { count: 1, bytes };
+                }
+                Some(_) => pruned.kept += 1,
+                None => pruned.in_use += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_to_go(&self, name: &str) -> bool {
+        self.store.is_leftover(name) || self.used_last(name) < self.unused_since
+    }
+
+    /// Without a lock nobody can use it.
+    fn used_last(&self, name: &str) -> SystemTime {
+        let lock = self.store.environment_lock(name).metadata();
+        lock.and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Removes names of contents and answers that lead to nothing, and locks
+    /// that nobody holds.
+    fn answers(&self) -> io::Result<Removed> {
+        let mut removed = Removed::default();
+        let is_there = |name: &str| self.store.manifest(name).is_file();
+        {
+            // Nothing is put on the shelf meanwhile.
+            let lock = self.store.contents_lock();
+            let _lock = if lock.is_file() { Some(FileLock::exclusive(&lock)?) } else { None };
+            for content in names_in(&self.store.contents()) {
+                let path = self.store.content(&content);
+                if !std::fs::read_to_string(&path).is_ok_and(|name| is_there(&name)) {
+                    remove_file(&path)?;
+                }
+            }
+        }
+        for key in names_in(&self.store.answers()) {
+            // Held by who asks for it now.
+            let lock = self.store.answer_lock(&key);
+            let Some(_lock) = FileLock::try_exclusive(&lock)? else { continue };
+            let path = self.store.answer(&key);
+            let answer = read_json::<Answer>(&path);
+            let leads_somewhere =
+                answer.is_some_and(|answer| is_there(&answer.name) || self.store.content(&answer.content_id).is_file());
+            if !leads_somewhere {
+                removed += Removed { count: usize::from(path.is_file()), bytes: size(&path) };
+                remove_file(&path)?;
+            }
+            remove_file(&lock)?;
+        }
+        Ok(removed)
+    }
+}
+
+/// The room that a file, or a folder with what is in it, takes.
+fn size(path: &Path) -> u64 {
+    let sizes = WalkDir::new(path).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
+    sizes.map(|metadata| metadata.blocks() * 512).sum()
+}

@@ -1,0 +1,271 @@
+//! The files that declare extensions.
+//!
+//! The drafts have a table `extensions`, of a table for each. Before the summer
+//! of 2014 what became extensions lay at the top level, beside the fields of
+//! core metadata; there a table is one if it says so by a flag, or has the
+//! dotted name of one.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The flag of March 2014, and the name that it got in July.
+const FLAGS: [&str; 2] = ["required_extension", "installer_must_handle"];
+
+/// The table of the drafts.
+const TABLE: &str = "extensions";
+
+/// Why a file does not tell which extensions it declares.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MalformedExtensions(String);
+
+/// The names, and whether each is required.
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, bool)>, MalformedExtensions> {
+    let malformed = |error: serde_json::Error| MalformedExtensions(error.to_string());
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut declared = Vec::new();
+    Document(&mut declared).deserialize(&mut json).map_err(malformed)?;
+    json.end().map_err(malformed)?;
+    Ok(declared)
+}
+
+type Declared = Vec<(String, bool)>;
+
+/// A name may occur twice in a careless file: required is what some
+/// occurrence requires.
+fn declare(declared: &mut Declared, name: String, required: bool) {
+    match declared.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, known)) => *known |= required,
+        None => declared.push((name, required)),
+    }
+}
+
+fn of_extension<E: Error>(name: &str) -> impl Fn(E) -> E {
+    move |error| E::custom(format!("extension {name}: {error}"))
+}
+
+/// All of it.
+struct Document<'a>(&'a mut Declared);
+
+impl<'de> DeserializeSeed<'de> for Document<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            if name == TABLE {
+                map.next_value_seed(Table(self.0))?;
+                continue;
+            }
+            let found = map.next_value_seed(Anything).map_err(of_extension(&name))?;
+            if let Some(flags) = found.filter(|flags| flags.are_there || name.contains('.')) {
+                declare(self.0, name, flags.required);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of `extensions`.
+struct Table<'a>(&'a mut Declared);
+
+impl<'de> DeserializeSeed<'de> for Table<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Table<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of extensions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            let flags = map.next_value_seed(Flags::default()).map_err(of_extension(&name))?;
+            declare(self.0, name, flags.required);
+        }
+        Ok(())
+    }
+}
+
+/// What the table of an extension says about itself.
+#[derive(Default)]
+struct Flags {
+    are_there: bool,
+    required: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Flags {
+    type Value = Self;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Flags {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            if FLAGS.contains(&name.as_str()) {
+                // What is neither true nor false must not pass for false.
+                let flag: bool = map.next_value().map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
+                self.required |= flag;
+                self.are_there = true;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// A value at the top level: if it is an object, its flags.
+struct Anything;
+
+impl<'de> DeserializeSeed<'de> for Anything {
+    type Value = Option<Flags>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Option<Flags>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Flags::default().visit_map(map).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(text: &str) -> Vec<(String, bool)> {
+        parse(text.as_bytes()).unwrap()
+    }
+
+    fn expected(list: &[(&str, bool)]) -> Vec<(String, bool)> {
+        list.iter().map(|(name, required)| ((*name).to_owned(), *required)).collect()
+    }
+
+    #[test]
+    fn the_table_of_the_drafts() {
+        for flag in FLAGS {
+            let text = format!(
+                r#"{{"name": "a", "extensions": {{"python.details": {{"license": "MIT"}}, "example.hooks": {{"{flag}": true}},
+                   "plain": {{"{flag}": false, "more": [{{"{flag}": true}}]}}}}, "run_requires": [null, 1, -1, 1.5]}}"#
+            );
+            let list = [("python.details", false), ("example.hooks", true), ("plain", false)];
+            assert_eq!(declared(&text), expected(&list));
+        }
+        let both = r#"{"extensions": {"a": {"required_extension": true, "installer_must_handle": false}}}"#;
+        assert_eq!(declared(both), expected(&[("a", true)]));
+    }
+
+    #[test]
+    fn the_shape_before_that_table() {
+        // The keys of the wheel of wheel 0.22.0.
+        let text = r#"{"exports": {"console_scripts": {"wheel": "wheel.tool:main"}}, "commands": {"wrap_console": {}},
+            "document_names": {"license": "LICENSE.txt"}, "project_urls": {"Home": "h"}, "version": "0.22.0",
+            "run_requires": [{"requires": ["a"]}], "name": "wheel", "obsolete": null, "x": true}"#;
+        assert_eq!(declared(text), []);
+        let text = r#"{"name": "a", "commands": {"installer_must_handle": true}, "example.hooks": {"required_extension": true},
+            "example.plain": {}, "exports": {"required_extension": false}, "some.text": "no table"}"#;
+        let list = [("commands", true), ("example.hooks", true), ("example.plain", false), ("exports", false)];
+        assert_eq!(declared(text), expected(&list));
+    }
+
+    #[test]
+    fn a_name_that_occurs_twice_is_required_if_it_was_once() {
+        let twice = r#"{"extensions": {"a": {"required_extension": true}, "a": {}}}"#;
+        assert_eq!(declared(twice), expected(&[("a", true)]));
+        let flag = r#"{"extensions": {"a": {"required_extension": true, "required_extension": false}}}"#;
+        assert_eq!(declared(flag), expected(&[("a", true)]));
+        let shapes = r#"{"a": {"required_extension": true}, "extensions": {"a": {}}}"#;
+        assert_eq!(declared(shapes), expected(&[("a", true)]));
+    }
+
+    #[test]
+    fn what_is_malformed_says_where() {
+        for (text, words) in [
+            ("", "EOF while parsing"),
+            ("[]", "invalid type: sequence, expected an object at line 1 column 0"),
+            ("{} x", "trailing characters"),
+            (r#"{"extensions": null}"#, "expected an object of extensions"),
+            (r#"{"extensions": ["example.hooks"]}"#, "expected an object of extensions"),
+            (r#"{"extensions": {"a.b": true}}"#, "extension a.b: invalid type: boolean `true`, expected an object"),
+            (r#"{"extensions": {"a.b": [true]}}"#, "extension a.b: invalid type: sequence"),
+            (
+                r#"{"extensions": {"a.b": {"required_extension": "true"}}}"#,
+                "extension a.b: required_extension: invalid type: string \"true\", expected a boolean at line 1",
+            ),
+            (r#"{"a.b": {"installer_must_handle": 1}}"#, "extension a.b: installer_must_handle: invalid type: integer"),
+            (r#"{"a.b": {"installer_must_handle": null}}"#, "expected a boolean"),
+            (r#"{"extensions": {"a": {"required_extension": true}}"#, "EOF"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        assert!(parse(b"{\"a\": \"\xff\"}").is_err());
+        let deep = format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        assert!(parse(deep.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! What pruning removes, and what it leaves alone.
+
+mod support;
+
+use std::time::Duration;
+
+use hookpool_frontend::{InstallerChoice, Pruned, prune};
+
+use self::support::{Place, installed, made};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[tokio::test]
+async fn what_is_in_use_or_was_lately_stays() {
+    let place = Place::new();
+    place.wheel("alpha", "1.0", &[]);
+    place.wheel("beta", "1.0", &[]);
+    let run = place.run(InstallerChoice::Auto).await;
+    run.get(&["beta"]).await.unwrap();
+    run.end().await;
+    let run = place.run(InstallerChoice::Auto).await;
+    let alpha = run.get(&["alpha"]).await.unwrap();
+    let pruned = prune(&place.cache(), DAY).unwrap();
+    assert_eq!((pruned.environments.count, pruned.kept, pruned.in_use), (0, 2, 0));
+    let pruned = prune(&place.cache(), Duration::ZERO).unwrap();
+    assert_eq!((pruned.environments.count, pruned.answers.count, pruned.in_use), (1, 1, 1));
+    assert!(pruned.bytes() > 10_000);
+    assert_eq!(made(&place.cache()), [alpha.folder().file_name().unwrap().to_str().unwrap()]);
+    // What is gone is made again.
+    let beta = run.get(&["beta"]).await.unwrap();
+    assert!(beta.was_made());
+    drop((alpha, beta));
+    run.end().await;
+    prune(&place.cache(), Duration::ZERO).unwrap();
+    assert_eq!(made(&place.cache()), Vec::<String>::new());
+    for folder in ["made", "contents", "answers"] {
+        assert_eq!(place.cache().join("environments/1").join(folder).read_dir().unwrap().count(), 0, "{folder}");
+    }
+    let run = place.run(InstallerChoice::Auto).await;
+    assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.0"]);
+    run.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_whose_environment_is_gone_leads_to_one_with_the_same_content() {
+    let place = Place::new();
+    place.wheel("alpha", "1.0", &[]);
+    let run = place.run(InstallerChoice::Auto).await;
+    run.get(&["alpha"]).await.unwrap();
+    let first = run.get(&["alpha==1.0"]).await.unwrap();
+    // Discarded, and made anew for one of both lists.
+    std::fs::write(first.folder().join("bin/extra"), "").unwrap();
+    run.environments.check_seal(&first).await.unwrap();
+    let second = run.get(&["alpha"]).await.unwrap();
+    drop((first, second));
+    run.end().await;
+    prune(&place.cache(), DAY).unwrap();
+    let run = place.run(InstallerChoice::Auto).await;
+    run.get(&["alpha==1.0"]).await.unwrap();
+    assert_eq!(run.events.names(), ["Reused"]);
+    run.end().await;
+}
+
+#[test]
+fn a_folder_that_is_not_there_has_nothing() {
+    let place = Place::new();
+    assert_eq!(prune(&place.cache(), Duration::ZERO).unwrap(), Pruned::default());
+    assert!(!place.cache().exists());
+}

@@ -1,0 +1,1 @@
+"""A package before whose import something runs."""

@@ -1,0 +1,3 @@
+"""What the hook imports, from beside itself."""
+
+TEXT = "helper 1"

@@ -1,0 +1,1 @@
+"""A package with something for browsers."""

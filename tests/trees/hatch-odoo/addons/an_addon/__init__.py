@@ -1,0 +1,3 @@
+"""An add-on."""
+
+NAME = "an add-on"
