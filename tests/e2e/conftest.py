@@ -102,6 +102,8 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     }
     # What a template imports ahead must not depend on the tests that ran before.
     shutil.rmtree(shared_cache / "hookpool" / "learned", ignore_errors=True)
+    # Another test's, whose program was killed.
+    halves_before = leaks.halves(shared_cache / "hookpool")
     setting = Setting(tmp_path, shared_cache, mark, env)
     yield setting
     for pool in setting.pools:
@@ -116,7 +118,7 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     # A program that was killed cannot clear up behind itself.
     if not setting.killed:
         assert not (files := leaks.files(setting.tmp)), f"files were left behind: {files}"
-        halves = leaks.halves(shared_cache / "hookpool")
+        halves = leaks.halves(shared_cache / "hookpool") - halves_before
         assert not halves, f"the cache folder has what is of no use: {halves}"
     locked = leaks.locks(shared_cache / "hookpool", tmp_path)
     assert not locked, f"locks are still held: {locked}"

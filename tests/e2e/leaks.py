@@ -50,12 +50,13 @@ def locks(*folders: Path) -> list[str]:
     return found
 
 
-def halves(cache: Path) -> list[str]:
+def halves(cache: Path) -> set[str]:
     """Drafts of files, and locks of environments that are not there."""
-    found = [str(path) for path in cache.rglob(".draft-*")]
+    drafts = ("*/.draft-*", "environments/*/*/.draft-*")
+    found = {str(path) for pattern in drafts for path in cache.glob(pattern)}
     for lock in (cache / "environments").glob("*/made/*.lock"):
         if not lock.with_suffix("").exists():
-            found.append(str(lock))
+            found.add(str(lock))
     return found
 
 
