@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     Meanings = Dict[str, str]
 
 FOLDER = "it asked for the current folder"
+# In a template that may lead to where it is, and is not seen afterwards.
+CHANGES_FOLDER = "it went to another folder"
 PROCESS = "it asked for the number of its process"
 TIME = "it asked for the time"
 RANDOM = "it asked for random numbers"
@@ -34,6 +36,7 @@ _CLOCKS = "time monotonic perf_counter process_time thread_time clock_gettime"
 # have is not met.
 OF_POSIX: Meanings = {
     **_all(FOLDER, "getcwd getcwdb"),
+    **_all(CHANGES_FOLDER, "chdir fchdir"),
     **_all(PROCESS, "getpid getppid getpgid getpgrp getsid"),
     **_all(RANDOM, "urandom getrandom"),
     **_all(CHILD, "fork forkpty posix_spawn posix_spawnp system execv execve"),

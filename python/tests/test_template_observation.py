@@ -11,6 +11,7 @@ from test_template_preload import LEARNED, names, refused, write
 pytest_plugins = ["template_fixture"]
 
 FOLDER = "it asked for the current folder"
+WENT = "it went to another folder"
 PROCESS = "it asked for the number of its process"
 TIME = "it asked for the time"
 RANDOM = "it asked for random numbers"
@@ -29,6 +30,12 @@ ASKS = {
     "folder_in_class": ("import os\nclass A:\n    root = os.getcwd()", FOLDER),
     "folder_in_exec": ("import os; exec('a = os.getcwd()')", FOLDER),
     "folder_in_decorator": ("import os\ndef d(f): os.getcwd()\n@d\ndef f(): pass", FOLDER),
+    "folder_above": ("import os; os.chdir('..')", WENT),
+    "folder_of_the_template": ("import os; os.chdir('/')", WENT),
+    "folder_by_descriptor": (
+        "import os; a = os.open('/', 0); os.fchdir(a); os.close(a)",
+        WENT,
+    ),
     "process": ("import os; PID = os.getpid()", PROCESS),
     "parent": ("import os; PID = os.getppid()", PROCESS),
     "group": ("import os; GROUP = os.getpgrp()", PROCESS),

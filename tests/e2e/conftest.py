@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import leaks
 import processes
 import pytest
 import trees
@@ -82,22 +82,6 @@ class Setting:
         return pool
 
 
-def _leaks(setting: Setting) -> list[str]:
-    """Files that have no reason to be there."""
-    if setting.killed:
-        return []
-    return sorted(str(path.relative_to(setting.root)) for path in setting.tmp.rglob("*"))
-
-
-def _gone(mark: str, seconds: float) -> dict[int, str]:
-    """The processes that still live after so many seconds at most."""
-    end = time.monotonic() + seconds
-    # An exiting process may be seen for a moment, and its pid is not known here.
-    while (left := processes.marked(mark)) and time.monotonic() < end:
-        time.sleep(processes.TICK)
-    return left
-
-
 @pytest.fixture(autouse=True)
 def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     """The test's own TMPDIR, HOME and marker; afterwards nothing of it may be left."""
@@ -118,18 +102,26 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     }
     # What a template imports ahead must not depend on the tests that ran before.
     shutil.rmtree(shared_cache / "hookpool" / "learned", ignore_errors=True)
+    # Another test's, whose program was killed.
+    halves_before = leaks.halves(shared_cache / "hookpool")
     setting = Setting(tmp_path, shared_cache, mark, env)
     yield setting
     for pool in setting.pools:
         if pool.process.poll() is None:
             setting.killed = True
         pool.stop()
-    left = _gone(mark, 5)
+    left = leaks.processes_of(mark, 5)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     processes.wait_gone(left)
     assert not left, f"processes were left behind: {left}"
-    assert not _leaks(setting), f"files were left behind: {_leaks(setting)}"
+    # A program that was killed cannot clear up behind itself.
+    if not setting.killed:
+        assert not (files := leaks.files(setting.tmp)), f"files were left behind: {files}"
+        halves = leaks.halves(shared_cache / "hookpool") - halves_before
+        assert not halves, f"the cache folder has what is of no use: {halves}"
+    locked = leaks.locks(shared_cache / "hookpool", tmp_path)
+    assert not locked, f"locks are still held: {locked}"
     # pip asks rustc for its version, and rustup notes that it was asked; uv looks for
     # interpreters of its own.
     written = {

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import leaks
 import processes
 from trees import call
 
@@ -85,6 +86,9 @@ class Pool:
             )
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ended = False
+        # Lines written, and responses read.
+        self._sent = 0
+        self._received = 0
         self._reader: threading.Thread | None = None
         if reading:
             self.start_reading()
@@ -128,6 +132,7 @@ class Pool:
     def send_bytes(self, data: bytes) -> None:
         """Write what need not be requests."""
         assert self.process.stdin is not None
+        self._sent += data.count(b"\n")
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
@@ -161,6 +166,7 @@ class Pool:
             self._ended = True
             return None
         assert line.endswith(b"\n"), f"half a line: {line!r}"
+        self._received += 1
         found: Response = json.loads(line)
         check_shape(found)
         return found
@@ -211,6 +217,9 @@ class Pool:
 
     def finish(self, timeout: float = 30) -> tuple[list[Response], int]:
         """End of input: the responses that are left, and the exit code."""
+        if self._sent == self._received:
+            found = leaks.descriptors(self.pid, 5)
+            assert not found, f"more descriptors than it can need: {found}"
         self.close_input()
         rest = self.rest(timeout)
         return rest, self.wait(timeout)

@@ -50,21 +50,32 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def parents() -> dict[int, int]:
+    """Every process there is, zombies included, with its parent."""
+    found = {}
+    for pid in pids():
+        fields = stat(pid)
+        if fields is not None:
+            found[pid] = int(fields[1])
+    return found
+
+
 def children(pid: int) -> list[int]:
     """The direct children, zombies included."""
-    found = []
-    for other in pids():
-        fields = stat(other)
-        if fields is not None and int(fields[1]) == pid:
-            found.append(other)
-    return found
+    return [child for child, parent in parents().items() if parent == pid]
 
 
 def descendants(pid: int) -> list[int]:
     """The children and theirs, zombies included."""
+    by_parent: dict[int, list[int]] = {}
+    for child, parent in parents().items():
+        by_parent.setdefault(parent, []).append(child)
     found = []
-    for child in children(pid):
-        found += [child, *descendants(child)]
+    ahead = [pid]
+    while ahead:
+        below = by_parent.get(ahead.pop(), [])
+        found += below
+        ahead += below
     return found
 
 
@@ -95,9 +106,9 @@ def templates(pid: int) -> list[int]:
 
 def workers(pid: int) -> list[int]:
     """The workers of a supervisor."""
-    parents = templates(pid)
-    found = [child for parent in (pid, *parents) for child in children(parent)]
-    return [child for child in found if child not in parents]
+    owners = templates(pid)
+    known = parents()
+    return [child for child in known if known[child] in (pid, *owners) and child not in owners]
 
 
 def zombies(pid: int) -> list[int]:

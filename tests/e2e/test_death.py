@@ -11,11 +11,13 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import kind
 from test_deadlines_and_cancellation import FOR_EVER, IGNORE_TERM, with_child
 from trees import call, make_tree
+
+pytestmark = BOTH_START_METHODS
 
 # Becomes a process in a session of its own, whose parent is gone. It has left the hook's session
 # when the first process ends, so that a hook that waits for that cannot end too early.

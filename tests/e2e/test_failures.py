@@ -171,6 +171,24 @@ def test_f42_an_interpreter_that_is_too_old(setting: Setting, tmp_path: Path) ->
     assert "3.7" in pool.stderr
 
 
+@BOTH_START_METHODS
+def test_f42_an_interpreter_that_is_killed_once(
+    setting: Setting, tree: Path, tmp_path: Path
+) -> None:
+    """By the system, say, as memory is short: that says nothing about the interpreter."""
+    asked = tmp_path / "asked"
+    path = tmp_path / "python"
+    path.write_text(
+        f"#!/bin/sh\n[ -e {asked} ] || {{ : > {asked}; kill -KILL $$; }}\n"
+        f'exec {sys.executable} "$@"\n'
+    )
+    path.chmod(0o755)
+    pool = setting.start()
+    assert pool.ask(call(tree, "result = ['on']", 1, python=str(path)))["result"] == ["on"]
+    assert asked.exists()
+    assert pool.finish() == ([], 0)
+
+
 def test_f42_no_interpreter_on_path(setting: Setting, tmp_path: Path) -> None:
     pool = setting.start(python=None, env={"PATH": str(tmp_path)})
     assert pool.finish() == ([], 3)

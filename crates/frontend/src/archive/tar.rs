@@ -34,6 +34,11 @@ pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>
         let name = description.name(entry.header());
         let at_member = Fault::at(&name);
         let visited = description.member(entry.header(), name).and_then(|member| visit(member, &mut entry));
+        // What nobody wanted is read too, while it is known whose it is.
+        let visited = visited.and_then(|flow| match flow.is_break() {
+            true => Ok(flow),
+            false => io::copy(&mut entry, &mut io::sink()).map(|_| flow).map_err(ArchiveProblem::reading),
+        });
         if visited.map_err(at_member)?.is_break() {
             return Ok(());
         }

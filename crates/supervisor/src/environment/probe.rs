@@ -39,6 +39,9 @@ pub enum InterpreterError {
         path: PathBuf,
         /// How it ended.
         exit: String,
+        /// Whether a signal ended it. Somebody else's, often: when memory is
+        /// short, the system picks who is to die.
+        was_killed: bool,
         /// What it wrote to standard error, with a separator; may be empty.
         words: String,
     },
@@ -62,12 +65,13 @@ pub enum InterpreterError {
 
 impl InterpreterError {
     /// Whether asking again would only give the same answer. A program that
-    /// could not be started or did not end may do so on a machine that is less
-    /// loaded.
+    /// could not be started, did not end or was killed may do better on a
+    /// machine that is less loaded.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::NoAnswer { .. } | Self::TooOld { .. } => true,
+            Self::NotFound { .. } | Self::TooOld { .. } => true,
+            Self::NoAnswer { was_killed, .. } => !was_killed,
             Self::NotStarted { source, .. } => !matches!(
                 source.raw_os_error(),
                 Some(nix::libc::EAGAIN | nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOMEM)
@@ -259,8 +263,9 @@ fn answer(stdout: &str) -> Option<Interpreter> {
 fn no_answer(python: &Path, exit: ExitStatus, stderr: &str) -> InterpreterError {
     let last = stderr.trim().lines().last().unwrap_or_default();
     let words = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
+    let was_killed = exit.code().is_none();
     let exit = status::exit_reason(exit).to_string();
-    InterpreterError::NoAnswer { path: python.to_owned(), exit, words }
+    InterpreterError::NoAnswer { path: python.to_owned(), exit, was_killed, words }
 }
 
 /// The absolute path of a program, symbolic links not resolved.
@@ -312,6 +317,10 @@ mod tests {
         assert!(matches!(*error, InterpreterError::NotFound { .. }) && error.is_lasting(), "{error}");
         let error = get(&script("#!/bin/sh\necho garbage; echo sorry >&2; exit 3\n")).await.unwrap_err();
         assert!(error.to_string().contains("exited with code 3 without an answer; its last words: sorry"), "{error}");
+        assert!(error.is_lasting());
+        let error = get(&script("#!/bin/sh\nkill -KILL $$\n")).await.unwrap_err();
+        assert!(error.to_string().contains("it died of SIGKILL without an answer"), "{error}");
+        assert!(!error.is_lasting(), "whoever killed it may not do so again");
         let old = "#!/bin/sh\necho noise\necho 'hookpool-interpreter {\"executable\": \"/usr/bin/python2\", \"version\": \
                    [2, 7, 18], \"implementation\": \"unknown\", \"prefix\": \"/usr\", \"base_prefix\": \"/usr\", \
                    \"scripts\": \"/usr/bin\"}'\n";

@@ -74,10 +74,13 @@ fn note(file: &OutputFile) -> &'static str {
 
 /// What of the environments is worth a line.
 pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
+    let list = |names: &[String]| if names.is_empty() { "nothing".into() } else { printable(&names.join(", ")) };
     match event {
         EnvironmentEvent::Made { requirements, after, .. } => {
-            let list = if requirements.is_empty() { "nothing".into() } else { printable(&requirements.join(", ")) };
-            Some(format!("made a build environment with {list} in {:.1} s", after.as_secs_f64()))
+            Some(format!("made a build environment with {} in {:.1} s", list(requirements), after.as_secs_f64()))
+        }
+        EnvironmentEvent::Awaited { requirements } => {
+            Some(format!("another process makes a build environment with {}: waiting", list(requirements)))
         }
         _ => None,
     }

@@ -1,0 +1,143 @@
+"""Runs hooks by the thousand while things go wrong, and checks every answer.
+
+    python bench/soak --requests 100000 --seed 1
+
+Exit code 0 if the account balances and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import time
+import uuid
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import family
+from account import Account
+from client import Client
+from disk import SmallDisk
+from session import Soak, Stuck
+from world import World
+
+MOST_SHOWN = 10
+# For the end, after the last answer.
+PATIENCE = 30
+
+
+def parse() -> argparse.Namespace:
+    """The flags."""
+    flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    program = Path(__file__).resolve().parents[2] / "target" / "release" / "hookpool"
+    flags.add_argument("--hookpool", type=Path, default=program)
+    flags.add_argument("--requests", type=int, default=2000)
+    flags.add_argument("--seconds", type=float, help="end earlier, after so long")
+    flags.add_argument("--trees", type=int, default=20)
+    flags.add_argument("--seed", type=int, default=1)
+    flags.add_argument("--start-method", choices=("forkserver", "spawn"), default="forkserver")
+    flags.add_argument("--isolation", choices=("hook", "none"), default="hook")
+    flags.add_argument("--jobs", type=int, default=4)
+    flags.add_argument("--max-workers", type=int, default=12)
+    return flags.parse_args()
+
+
+def small_disk(folder: Path) -> SmallDisk | None:
+    """A disk for the captured output; none where one may not mount."""
+    try:
+        return SmallDisk(folder)
+    except OSError as error:
+        print(f"no disk will be full: cannot mount one: {error.strerror}")
+        return None
+
+
+def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[str]:
+    """The program, with limits that are met in a run of minutes."""
+    flags = {
+        "--python": world.python,
+        "--jobs": arguments.jobs,
+        "--max-workers": arguments.max_workers,
+        "--start-method": arguments.start_method,
+        "--isolation": arguments.isolation,
+        "--grace-period": "200ms",
+        "--max-requests": 300,
+        # What is killed on purpose is no reason for a quarantine.
+        "--max-restarts": 1_000_000,
+        "--cache-dir": folder / "cache",
+        "--capture-dir": folder / "disk" / "captures",
+    }
+    words = [str(word) for pair in flags.items() for word in pair]
+    return [str(arguments.hookpool), "run", "--no-build-isolation", "-q", *words]
+
+
+def environment(folder: Path, mark: str) -> dict[str, str]:
+    """Ours, with a mark by which all processes are found that come from here."""
+    unwanted = ("HOOKPOOL_", "PYTHON", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return kept | {"SOAK_MARK": mark, "TMPDIR": str(folder / "tmp"), "HOME": str(folder / "tmp")}
+
+
+def leftovers(folder: Path, mark: str) -> list[str]:
+    """Processes and files that have no reason to be there."""
+    found = [f"process {pid}: {line}" for pid, line in family.survivors(mark, 5).items()]
+    for place in (folder / "tmp", folder / "disk" / "captures"):
+        found += [f"file {path}" for path in place.rglob("*")]
+    return found
+
+
+def main() -> int:
+    arguments = parse()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with TemporaryDirectory(prefix="hookpool-soak-") as name:
+        folder = Path(name)
+        for place in ("tmp", "disk"):
+            (folder / place).mkdir(mode=0o700)
+        disk = small_disk(folder / "disk")
+        (folder / "disk" / "captures").mkdir(mode=0o700)
+        world = World(folder, arguments.trees)
+        account = Account(arguments.isolation)
+        mark = uuid.uuid4().hex
+        words = command(arguments, world, folder)
+        client = Client(words, environment(folder, mark), folder / "stderr")
+        soak = Soak(random.Random(arguments.seed), client, world, account, disk)
+        began = time.monotonic()
+        try:
+            soak.run(arguments.requests, arguments.seconds)
+            took = time.monotonic() - began
+            memory = family.peak_memory(client.process.pid)
+            descriptors = family.open_files(client.process.pid)
+            client.close_input()
+            code = client.process.wait(PATIENCE)
+            if code not in (0, 1):
+                account.wrong.append(f"exit code {code}")
+        except Stuck as stuck:
+            account.wrong.append(str(stuck))
+            took, memory, descriptors = time.monotonic() - began, 0, 0
+        finally:
+            if client.process.poll() is None:
+                client.process.kill()
+                client.process.wait()
+        account.close(world.trees)
+        account.wrong += leftovers(folder, mark)
+        print(f"seed {arguments.seed}, {arguments.start_method}, isolation {arguments.isolation}")
+        print(f"{account.answers} requests in {took:.0f} s over {arguments.trees} trees")
+        print("outcomes:", *(f"{name} {count}" for name, count in account.outcomes.most_common()))
+        print("workers:", *(f"{name} {count}" for name, count in account.methods.most_common()))
+        faults = soak.faults.counts.most_common()
+        print("faults:", ", ".join(f"{name} {count}" for name, count in faults))
+        print(f"supervisor: {memory / 2**20:.0f} MiB at most, {descriptors} descriptors at the end")
+        if account.wrong:
+            print((folder / "stderr").read_text(errors="replace")[-3000:], file=sys.stderr)
+        if disk is not None:
+            disk.close()
+    for line in account.wrong[:MOST_SHOWN]:
+        print("WRONG:", line)
+    print(f"{len(account.wrong)} wrong" if account.wrong else "the account balances")
+    return 1 if account.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The processes of a pool, found by what /proc tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+TICK = 0.01
+SENTINEL = "hookd-sentinel"
+
+
+def _stat(pid: int) -> tuple[str, str, int] | None:
+    """The name, the state and the parent."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    head, _, rest = text.rpartition(")")
+    fields = rest.split()
+    return head.partition("(")[2], fields[0], int(fields[1])
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The living processes whose environment has `mark`, each with its command line."""
+    found = {}
+    for pid in _pids():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        stat = _stat(pid)
+        if mark.encode() in environment and stat is not None and stat[1] not in "ZX":
+            found[pid] = command.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def survivors(mark: str, seconds: float) -> dict[int, str]:
+    """Those that still live after so many seconds at most."""
+    end = time.monotonic() + seconds
+    while (left := marked(mark)) and time.monotonic() < end:
+        time.sleep(TICK)
+    return left
+
+
+def peak_memory(pid: int) -> int:
+    """The largest resident set so far, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"no VmHWM of process {pid}")
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors the process has."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def wait_state(pid: int, states: str, timeout: float = 10) -> None:
+    """Wait until the process is in one of these states; the kernel offers nothing to wait on."""
+    end = time.monotonic() + timeout
+    while (stat := _stat(pid)) is None or stat[1] not in states:
+        if time.monotonic() > end:
+            raise TimeoutError(f"process {pid} is in state {stat}, expected one of {states}")
+        time.sleep(TICK)
+
+
+class Family:
+    """Who is whose child, at one moment."""
+
+    def __init__(self, supervisor: int) -> None:
+        self._supervisor = supervisor
+        self._children: dict[int, list[int]] = {}
+        for pid in _pids():
+            stat = _stat(pid)
+            if stat is not None and stat[0] != SENTINEL and stat[1] not in "ZX":
+                self._children.setdefault(stat[2], []).append(pid)
+        self.templates = [pid for pid in self._below(supervisor) if _is_template(pid)]
+        above = (supervisor, *self.templates)
+        self.workers = [
+            pid for parent in above for pid in self._below(parent) if pid not in self.templates
+        ]
+        # With isolation `none` these are what hooks have started.
+        self.hooks = {pid: worker for worker in self.workers for pid in self._below(worker)}
+
+    def _below(self, pid: int) -> list[int]:
+        return self._children.get(pid, [])
+
+    def signal(self, pid: int, number: signal.Signals) -> bool:
+        """Signal a process of the family, and no other that got its number meanwhile."""
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                stat = _stat(pid)
+                if stat is None or pid not in self._below(stat[2]):
+                    return False
+                signal.pidfd_send_signal(descriptor, number)
+                return True
+            finally:
+                os.close(descriptor)
+        return False
+
+
+def _is_template(pid: int) -> bool:
+    with suppress(OSError):
+        # Workers were forked with the same command line, but each went into its tree.
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return b"--template" in command and os.readlink(f"/proc/{pid}/cwd") == "/"
+    return False

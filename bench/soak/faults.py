@@ -1,0 +1,111 @@
+"""What happens to the pool."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import family
+from account import Account
+from client import Client
+from disk import SmallDisk
+from family import Family
+from world import Backend, World
+
+DEADLY = (signal.SIGKILL, signal.SIGKILL, signal.SIGABRT)
+
+
+class Faults:
+    """Injects one after the other, as a generator of random numbers says."""
+
+    def __init__(
+        self,
+        random_: random.Random,
+        client: Client,
+        world: World,
+        account: Account,
+        disk: SmallDisk | None,
+    ) -> None:
+        self._random = random_
+        self._client = client
+        self._world = world
+        self._account = account
+        self._disk = disk
+        self.counts: Counter[str] = Counter()
+        self._kinds: list[tuple[str, int, Callable[[], bool]]] = [
+            ("worker killed", 20, self._kill_worker),
+            ("hook killed", 20, self._kill_hook),
+            ("template killed", 3, self._kill_template),
+            ("SIGHUP", 5, self._hang_up),
+            ("stopped and continued", 2, self._stop_and_continue),
+            ("backend edited", 30, self._edit_backend),
+            ("environment touched", 5, self._touch_environment),
+        ]
+        if disk is not None:
+            self._kinds.append(("disk full", 3, self._fill_disk))
+
+    def inject(self) -> None:
+        """One fault, which may find nothing to happen to."""
+        weights = [weight for _, weight, _ in self._kinds]
+        ((name, _, act),) = self._random.choices(self._kinds, weights)
+        self.counts[name] += act()
+
+    def pass_by(self) -> None:
+        """What lasts is over."""
+        if self._disk is not None and self._disk.is_full:
+            self._disk.clear()
+            self._account.ends("disk")
+
+    def _family(self) -> Family:
+        return Family(self._client.process.pid)
+
+    def _kill_worker(self) -> bool:
+        there = self._family()
+        if not there.workers:
+            return False
+        pid = self._random.choice(there.workers)
+        self._account.worker_killed(pid)
+        return there.signal(pid, signal.SIGKILL)
+
+    def _kill_hook(self) -> bool:
+        there = self._family()
+        if not there.hooks:
+            return False
+        pid = self._random.choice(list(there.hooks))
+        self._account.hook_killed(there.hooks[pid])
+        return there.signal(pid, self._random.choice(DEADLY))
+
+    def _kill_template(self) -> bool:
+        there = self._family()
+        if not there.templates:
+            return False
+        return there.signal(self._random.choice(there.templates), signal.SIGKILL)
+
+    def _hang_up(self) -> bool:
+        self._client.signal(signal.SIGHUP)
+        return True
+
+    def _stop_and_continue(self) -> bool:
+        self._client.signal(signal.SIGTSTP)
+        family.wait_state(self._client.process.pid, "T")
+        self._client.signal(signal.SIGCONT)
+        return True
+
+    def _edit_backend(self) -> bool:
+        sources = [tree.source for tree in self._world.trees if isinstance(tree.source, Backend)]
+        self._random.choice(sources).renew()
+        return True
+
+    def _touch_environment(self) -> bool:
+        self._world.library.renew()
+        return True
+
+    def _fill_disk(self) -> bool:
+        assert self._disk is not None
+        if self._disk.is_full:
+            return False
+        self._account.begins("disk")
+        self._disk.fill()
+        return True

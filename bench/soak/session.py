@@ -1,0 +1,141 @@
+"""Requests at random, faults in between, and an account of both."""
+
+from __future__ import annotations
+
+import queue
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from account import Account, Asked
+from backend import Act
+from client import Client
+from disk import SmallDisk
+from faults import Faults
+from world import World
+
+HOOK = "get_requires_for_build_wheel"
+# Requests without an answer, at most.
+WINDOW = 64
+# No answer for so long: what hangs until it is cancelled stands in the way, or the disk is full.
+STALL = 0.2
+# No answer for so long: there will be none.
+GIVE_UP = 90.0
+# Requests from one fault to the next, and for how many the disk is full, on average.
+BETWEEN_FAULTS = 20
+DEADLINE = "150ms"
+
+ACTS = {
+    Act.ANSWER: 780,
+    Act.NAP: 60,
+    Act.PRINT: 60,
+    Act.FLOOD: 4,
+    Act.RAISE: 40,
+    Act.EXIT: 10,
+    Act.SEGFAULT: 10,
+    Act.HANG: 12,
+    Act.IGNORE: 3,
+    Act.CHILD: 15,
+    Act.DAEMON: 2,
+}
+MALFORMED = ['{"id": 1, "tree":', "[]", '{"id": 1}', "\0", '{"cancel": 1, "id": 2}', "{" * 300]
+
+
+class Stuck(Exception):
+    """There is no answer."""
+
+
+@dataclass
+class Soak:
+    """One run."""
+
+    random: random.Random
+    client: Client
+    world: World
+    account: Account
+    disk: SmallDisk | None
+    faults: Faults = field(init=False)
+    most_open: int = 0
+
+    def __post_init__(self) -> None:
+        parts = (self.random, self.client, self.world, self.account, self.disk)
+        self.faults = Faults(*parts)
+        # With the number of the request before which each is sent.
+        self._cancellations: deque[tuple[int, int]] = deque()
+
+    def run(self, requests: int, seconds: float | None) -> None:
+        """Ask and be answered."""
+        end = None if seconds is None else monotonic() + seconds
+        for number in range(requests):
+            if end is not None and monotonic() > end:
+                break
+            self._request(number)
+            if self.random.randrange(BETWEEN_FAULTS) == 0:
+                self.faults.inject()
+            if self.random.randrange(BETWEEN_FAULTS) == 0:
+                self.faults.pass_by()
+            if self.random.randrange(300) == 0:
+                self.client.send_text(self.random.choice(MALFORMED))
+                self.account.malformed.add(self.client.lines)
+            self._cancel_before(number)
+            while len(self.account.open) >= WINDOW:
+                self._take()
+        self._cancel_before(None)
+        self.faults.pass_by()
+        while self.account.open or self.account.malformed:
+            self._take()
+
+    def _request(self, number: int) -> None:
+        tree = self.random.choice(self.world.trees)
+        (act,) = self.random.choices(list(ACTS), list(ACTS.values()))
+        hangs = act in (Act.HANG, Act.IGNORE)
+        by_timeout = hangs and self.random.random() < 0.5
+        asked = Asked(number, tree, act, tree.source.version, by_timeout)
+        settings = {"act": act.value, "token": asked.token, "counts": str(tree.counts)}
+        line: dict[str, Any] = {
+            "id": number,
+            "tree": str(tree.path),
+            "hook": HOOK,
+            "config_settings": settings,
+            "priority": self.random.choice([0, 0, 0, 1, -1]),
+        }
+        if by_timeout:
+            line["timeout"] = DEADLINE
+        if self.random.randrange(50) == 0:
+            line["env"] = {"SOAK": self.random.choice("ab")}
+        self.account.asked(asked)
+        self.client.send(line)
+        if (hangs and not by_timeout) or self.random.randrange(100) == 0:
+            self._cancellations.append((number + self.random.randrange(30), number))
+
+    def _cancel_before(self, number: int | None) -> None:
+        """Send the cancellations whose time has come; all, if there is no number."""
+        later: deque[tuple[int, int]] = deque()
+        for when, cancelled in self._cancellations:
+            if number is not None and when > number:
+                later.append((when, cancelled))
+                continue
+            if (asked := self.account.open.get(cancelled)) is not None:
+                asked.cancelled = True
+            self.client.send({"cancel": cancelled})
+        self._cancellations = later
+
+    def _take(self) -> None:
+        """Wait for one answer, and help where none can come."""
+        self.most_open = max(self.most_open, len(self.account.open))
+        waited = 0.0
+        while waited < GIVE_UP:
+            try:
+                response = self.client.response(STALL)
+            except queue.Empty:
+                waited += STALL
+                self._cancel_before(None)
+                self.faults.pass_by()
+                continue
+            if response is None:
+                raise Stuck(f"the program has ended with {self.client.process.wait()}")
+            self.account.answered(response)
+            return
+        raise Stuck(f"no answer in {GIVE_UP:.0f} s")

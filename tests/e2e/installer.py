@@ -1,0 +1,47 @@
+"""A program in the place of uv, which installs what it is told and can be held at a gate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from gate import Gate
+
+# Writes the half of a package, runs the code of the test, and writes the other half.
+PROGRAM = """\
+#!{python}
+import os, pathlib, sys
+if sys.argv[1:3] != ["pip", "install"]:
+    sys.exit("unknown: " + " ".join(sys.argv))
+with open({calls!r}, "a") as calls:
+    calls.write("called\\n")
+python = pathlib.Path(sys.argv[sys.argv.index("--python") + 1])
+(site,) = python.parent.parent.glob("lib/python*/site-packages")
+package = site / "sample_tool"
+package.mkdir()
+(package / "__init__.py").write_text("from sample_tool.second import VALUE\\n")
+exec({between!r})
+(package / "second.py").write_text("VALUE = 'whole'\\n")
+info = site / "sample_tool-1.0.dist-info"
+info.mkdir()
+(info / "METADATA").write_text("Metadata-Version: 2.1\\nName: sample-tool\\nVersion: 1.0\\n")
+(info / "RECORD").write_text("")
+"""
+
+
+class Installer:
+    """Found by `hookpool` through the variable UV."""
+
+    def __init__(self, folder: Path, gate: Gate | None = None) -> None:
+        self._calls = folder / "installer-calls"
+        program = folder / "uv"
+        between = "" if gate is None else gate.code
+        text = PROGRAM.format(python=sys.executable, calls=str(self._calls), between=between)
+        program.write_text(text)
+        program.chmod(0o700)
+        self.env = {"UV": str(program)}
+
+    @property
+    def calls(self) -> int:
+        """How often it was started."""
+        return len(self._calls.read_text().splitlines()) if self._calls.exists() else 0

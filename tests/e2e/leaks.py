@@ -1,0 +1,93 @@
+"""What nobody needs any more and is there all the same: processes, files, locks, descriptors."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import processes
+
+# Of a pool that has nothing to do: its own, and those of each of its children. A worker has two
+# pipes, a log and a pidfd, a template a socket, a log and a pidfd; each tree has a lock.
+OWN_DESCRIPTORS = 24
+DESCRIPTORS_OF_A_CHILD = 6
+
+
+def processes_of(mark: str, seconds: float) -> dict[int, str]:
+    """The processes with this mark that still live after so many seconds at most."""
+    end = time.monotonic() + seconds
+    # An exiting process may be seen for a moment, and its pid is not known here.
+    while (left := processes.marked(mark)) and time.monotonic() < end:
+        time.sleep(processes.TICK)
+    return left
+
+
+def files(folder: Path) -> list[str]:
+    """Everything in a folder that is to be empty."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def locks(*folders: Path) -> list[str]:
+    """Files and folders in these that somebody has locked."""
+    held = set()
+    for line in Path("/proc/locks").read_text().splitlines():
+        # 1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF
+        place = next((field for field in line.split() if field.count(":") == 2), None)
+        if place is not None:
+            held.add(int(place.rpartition(":")[2]))
+    if not held:
+        return []
+    # By the number of the inode alone: what the kernel calls the device may be another name of it.
+    found = []
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            try:
+                if path.lstat().st_ino in held:
+                    found.append(str(path))
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def halves(cache: Path) -> set[str]:
+    """Drafts of files, and locks of environments that are not there."""
+    drafts = ("*/.draft-*", "environments/*/*/.draft-*")
+    found = {str(path) for pattern in drafts for path in cache.glob(pattern)}
+    for lock in (cache / "environments").glob("*/made/*.lock"):
+        if not lock.with_suffix("").exists():
+            found.add(str(lock))
+    return found
+
+
+def descriptors(pid: int, seconds: float) -> list[str]:
+    """What a pool that has nothing to do has open, if that is more than it can need."""
+    end = time.monotonic() + seconds
+    # What follows an answer may take a moment.
+    while _too_many(pid):
+        if time.monotonic() > end:
+            return _targets(pid)
+        time.sleep(processes.TICK)
+    return []
+
+
+def _too_many(pid: int) -> bool:
+    few = OWN_DESCRIPTORS + DESCRIPTORS_OF_A_CHILD
+    try:
+        count = processes.open_files(pid)
+    except OSError:
+        # It is gone, or has become another user's.
+        return False
+    return count > few and count > OWN_DESCRIPTORS + DESCRIPTORS_OF_A_CHILD * len(
+        processes.descendants(pid)
+    )
+
+
+def _targets(pid: int) -> list[str]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+    return sorted(found)

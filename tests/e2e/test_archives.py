@@ -1,0 +1,141 @@
+"""Source distributions that would do harm: refused by name, and nothing is written elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builds import build, make_project
+from conftest import Setting
+
+# What an archive unpacks to below this is no bomb, however small the archive.
+FLOOR = 256 * 2**20
+
+
+def tar(folder: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """A source distribution with these members after a good one."""
+    path = folder / "evil-1.0.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for info, content in [(tarfile.TarInfo("evil-1.0/setup.py"), b""), *members]:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    """A member that is a link."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info, b""
+
+
+def file(name: str, content: bytes = b"written") -> tuple[tarfile.TarInfo, bytes]:
+    """A member that is a file."""
+    return tarfile.TarInfo(name), content
+
+
+def upwards(folder: Path) -> Path:
+    """Leads to the folder above."""
+    return tar(folder, file("evil-1.0/../../outside/victim"))
+
+
+def absolute(folder: Path) -> Path:
+    """Has a path from the root."""
+    return tar(folder, file(str(folder / "outside" / "victim")))
+
+
+def link_out(folder: Path) -> Path:
+    """A link to elsewhere, and a file through it."""
+    out = link("evil-1.0/victim", str(folder / "outside"))
+    return tar(folder, out, file("evil-1.0/victim/new"))
+
+
+def relative_link_out(folder: Path) -> Path:
+    """The same with a relative target."""
+    return tar(folder, link("evil-1.0/victim", "../../outside/victim"))
+
+
+def hard_link_out(folder: Path) -> Path:
+    """A second name of a file elsewhere, and another content for it."""
+    target = str(folder / "outside" / "victim")
+    hard = link("evil-1.0/victim", target, tarfile.LNKTYPE)
+    return tar(folder, hard, file("evil-1.0/victim"))
+
+
+def device(folder: Path) -> Path:
+    """A device."""
+    return tar(folder, link("evil-1.0/victim", "", tarfile.CHRTYPE))
+
+
+def upwards_in_a_zip(folder: Path) -> Path:
+    """Leads to the folder above."""
+    path = folder / "evil-1.0.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("evil-1.0/setup.py", "")
+        archive.writestr("evil-1.0/../../outside/victim", "written")
+    return path
+
+
+def bomb(folder: Path) -> Path:
+    """A hundred times as large as any source code of its size."""
+    path = folder / "evil-1.0.tar.gz"
+    info = tarfile.TarInfo("evil-1.0/victim")
+    info.size = FLOOR + 2**20
+    # Members of gzip files may stand in a row, and these are all the same.
+    block = gzip.compress(bytes(2**20), compresslevel=9)
+    with path.open("wb") as archive:
+        archive.write(gzip.compress(info.tobuf()))
+        for _ in range(info.size // 2**20):
+            archive.write(block)
+        archive.write(gzip.compress(bytes(1024)))
+    return path
+
+
+def truncated(folder: Path) -> Path:
+    """Ends in the middle of a member."""
+    whole = tar(folder, file("evil-1.0/victim", bytes(range(256)) * 1000))
+    whole.write_bytes(whole.read_bytes()[:-500])
+    return whole
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        upwards,
+        absolute,
+        link_out,
+        relative_link_out,
+        hard_link_out,
+        device,
+        upwards_in_a_zip,
+        bomb,
+        truncated,
+    ],
+    ids=lambda make: make.__name__,
+)
+def test_f45_an_archive_that_would_do_harm(
+    setting: Setting, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").write_text("untouched")
+    good = make_project(tmp_path / "good")
+    evil = make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    built = build(setting, "metadata", evil, good, "--format", "json", isolated=False)
+    assert built.code == 1
+    results = {result["source"]: result for result in built.results}
+    assert results[str(good)]["ok"]
+    refused = results[str(evil)]
+    assert refused["hooks"] == []
+    assert refused["error"]["kind"] == "InvalidSource"
+    assert str(evil) in refused["error"]["message"]
+    assert "victim" in refused["error"]["message"]
+    assert sorted(tmp_path.iterdir()) == before
+    assert [path.name for path in outside.iterdir()] == ["victim"]
+    assert (outside / "victim").read_text() == "untouched"

@@ -1,0 +1,212 @@
+"""Build environments: never half of one, never one that a hook has changed; why there is none."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+from builds import arguments, build, make_project
+from conftest import Setting
+from gate import Gate
+from installer import Installer
+from pool import kind
+from trees import call, make_tree
+
+REQUIRES = ["sample-tool==1.0"]
+# What a hook says of the environment that it is in.
+LOOK = "import sample_tool; print(sample_tool.VALUE)"
+
+
+@pytest.fixture
+def own_cache(setting: Setting, tmp_path: Path) -> Path:
+    """A cache folder of the test's own, without any environment."""
+    folder = tmp_path / "own-cache"
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
+    return folder
+
+
+def command(tree: Path, out: Path) -> list[str]:
+    """A build whose hook uses the environment."""
+    flags = ["-C", f"build_wheel={LOOK}", "--installer", "uv", "--format", "json"]
+    return arguments("wheel", tree, "-o", out, *flags, "--log-dir", out.parent / "logs")
+
+
+def result_of(stdout: str) -> dict[str, Any]:
+    """The only result."""
+    (line,) = stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    assert found["ok"], found["error"]
+    assert "whole\n" in Path(found["hooks"][-1]["log"]).read_text()
+    return found
+
+
+def environments(cache: Path) -> list[Path]:
+    """The folders of environments, complete or not."""
+    return [path for path in (cache / "environments").glob("*/made/*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_f46_interrupted_while_an_environment_is_made(
+    setting: Setting, tmp_path: Path, gate: Gate, own_cache: Path, how: signal.Signals
+) -> None:
+    installer = Installer(tmp_path, gate)
+    tree = make_project(tmp_path / "tree", requires=REQUIRES)
+    run = command(tree, tmp_path / "out")
+    env = setting.env | installer.env
+    with subprocess.Popen(run, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        half_way = gate.arrived()
+        (half_made,) = environments(own_cache)
+        process.send_signal(how)
+        process.communicate(timeout=30)
+    processes.wait_gone([half_way])
+    assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
+    # The next one finds the half that was made, if anything, and makes its own.
+    gate.release()
+    again = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=60)
+    assert result_of(again.stdout)["environment"]["made"]
+    assert installer.calls == 2
+    assert half_made not in environments(own_cache)
+    assert len(environments(own_cache)) == 1
+    # A killed program cannot clear up behind itself; the next one does.
+    setting.killed = how == signal.SIGKILL
+
+
+def test_f46_two_processes_need_the_same_environment(
+    setting: Setting, tmp_path: Path, gate: Gate, own_cache: Path
+) -> None:
+    installer = Installer(tmp_path, gate)
+    trees = [make_project(tmp_path / name, name=name, requires=REQUIRES) for name in ("a", "b")]
+    runs = []
+    for tree in trees:
+        run = command(tree, tmp_path / tree.name / "out")
+        runs.append(
+            subprocess.Popen(
+                run,
+                env=setting.env | installer.env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        if len(runs) == 1:
+            gate.arrived()
+    second = runs[1]
+    assert second.stderr is not None
+    said = iter(second.stderr.readline, "")
+    assert any("another process makes" in line for line in said), "it does not wait"
+    assert gate.nobody()
+    gate.release()
+    found = [result_of(run.communicate(timeout=60)[0]) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert [result["environment"]["made"] for result in found] == [True, False]
+    assert found[0]["environment"]["id"] == found[1]["environment"]["id"]
+    assert (installer.calls, len(environments(own_cache))) == (1, 1)
+
+
+def test_f47_a_requirement_that_does_not_exist(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    bad = make_project(tmp_path / "bad", name="bad", requires=["no-such-distribution==1"])
+    good = make_project(tmp_path / "good", name="good")
+    flags = ["--installer", "pip", "--no-index", "--find-links", tmp_path / "wheels"]
+    built = build(setting, "metadata", bad, good, *flags, "--format", "json")
+    assert built.code == 1
+    results = {result["source"]: result for result in built.results}
+    assert results[str(good)]["ok"]
+    error = results[str(bad)]["error"]
+    assert error["kind"] == "EnvironmentFailed"
+    # pip's own words.
+    assert "No matching distribution found for no-such-distribution==1" in error["message"]
+    assert len(environments(own_cache)) == 1
+
+
+def test_f47_an_index_that_is_not_there(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        # Bound and not listening: whoever connects is refused.
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
+        pool = setting.start(
+            "--installer",
+            "pip",
+            "--index-url",
+            url,
+            build_isolation=True,
+            env={"PIP_RETRIES": "1", "PIP_TIMEOUT": "5"},
+        )
+        tree = make_tree(tmp_path / "tree")
+        response = pool.ask(call(tree, "", 1, requires=REQUIRES), timeout=60)
+    assert kind(response) == "EnvironmentFailed"
+    assert "Connection refused" in response["error"]["message"]
+    assert "sample-tool" in response["error"]["message"]
+    # The pool goes on.
+    assert pool.ask(call(tree, "result = ['on']", 2))["result"] == ["on"]
+    assert pool.finish() == ([], 1)
+
+
+def test_f47_an_installer_that_dies(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
+    installer = Installer(tmp_path)
+    program = Path(installer.env["UV"])
+    program.write_text("#!/bin/sh\necho some last words >&2\nkill -KILL $$\n")
+    tree = make_project(tmp_path / "tree", requires=REQUIRES)
+    flags = ["--installer", "uv", "--format", "json"]
+    result = build(setting, "metadata", tree, *flags, env=installer.env).result
+    assert result["error"]["kind"] == "EnvironmentFailed"
+    assert "some last words" in result["error"]["message"]
+    assert environments(own_cache) == []
+
+
+def test_f49_a_hook_writes_into_its_environment(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    installer = Installer(tmp_path)
+    tree = make_project(tmp_path / "tree", requires=REQUIRES)
+    spoil = (
+        "import pathlib, sample_tool; "
+        "pathlib.Path(sample_tool.__file__).with_name('second.py').write_text('VALUE = 0')"
+    )
+    flags = ["-o", tmp_path / "out", "--installer", "uv", "--format", "json"]
+    spoilt = build(
+        setting, "wheel", tree, *flags, "-C", f"build_wheel={spoil}", env=installer.env
+    ).result
+    assert spoilt["ok"]
+    (modified,) = spoilt["environment"]["modified"]
+    assert modified.endswith("sample_tool/second.py")
+    again = subprocess.run(
+        command(tree, tmp_path / "out"),
+        env=setting.env | installer.env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    environment = result_of(again.stdout)["environment"]
+    assert (environment["made"], environment["modified"]) == (True, [])
+    assert environment["id"] == spoilt["environment"]["id"]
+    assert installer.calls == 2
+    assert len(environments(own_cache)) == 1
+
+
+def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
+    """Between runs: the next program does not use what a hook of the last one has changed."""
+    installer = Installer(tmp_path)
+    tree = make_tree(tmp_path / "tree")
+    look = "import sample_tool\nresult = [sample_tool.VALUE, sample_tool.__file__]\n"
+    spoil = look + "open(sample_tool.__file__, 'w').write('VALUE = 0')\n"
+    files = []
+    for code in (spoil, look):
+        pool = setting.start("--installer", "uv", build_isolation=True, env=installer.env)
+        response = pool.ask(call(tree, code, requires=REQUIRES))
+        assert response["ok"], response["error"]
+        value, file = response["result"]
+        assert value == "whole"
+        files.append(file)
+        assert pool.finish() == ([], 0)
+    assert files[0] != files[1]
+    assert installer.calls == 2

@@ -1,0 +1,44 @@
+"""More trees than anything else: what the pool holds is bounded by its flags, not by its work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import processes
+import pytest
+from conftest import Setting
+from test_many_requests import MEMORY_LIMIT
+from trees import ECHO_BACKEND, echo, make_tree
+
+# The row says ten thousand, which take minutes; tests/run has as many as seconds allow.
+TREES = int(os.environ.get("E2E_TREES", "1000"))
+WORKERS = 64
+# The program's own, and four for each worker: its two pipes, its log and its process.
+DESCRIPTORS = 64 + 4 * WORKERS
+
+
+@pytest.mark.timeout(600)
+def test_f48_many_trees(setting: Setting, tmp_path: Path) -> None:
+    first = make_tree(tmp_path / "first", ECHO_BACKEND)
+    folders = [tmp_path / "trees" / str(number) for number in range(TREES)]
+    (tmp_path / "trees").mkdir()
+    for folder in folders:
+        folder.mkdir()
+        for path in first.iterdir():
+            (folder / path.name).hardlink_to(path)
+    pool = setting.start("--isolation", "none", "--max-workers", str(WORKERS))
+    most = 0
+    found = []
+    step = 500
+    for start in range(0, TREES, step):
+        numbers = range(start, start + step)
+        pool.send(*(echo(folders[number], number, f"text {number}") for number in numbers))
+        found += pool.responses(step, timeout=60)
+        most = max(most, processes.open_files(pool.pid))
+        assert len(processes.workers(pool.pid)) <= WORKERS
+    assert sorted(response["id"] for response in found) == list(range(TREES))
+    assert all(response["result"] == [f"text {response['id']}"] for response in found)
+    assert processes.peak_memory(pool.pid) < MEMORY_LIMIT
+    assert most <= DESCRIPTORS
+    assert pool.finish() == ([], 0)

@@ -1,0 +1,130 @@
+"""What a template has imported ahead of time never shows in what a hook sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Setting
+from packages import Environment
+from pool import Pool
+from trees import CODE_BACKEND, call, make_tree
+
+BACKEND = '[build-system]\nrequires = []\nbuild-backend = "plain_backend"\n'
+LEARNED = "import plain_extra\nresult = [plain_extra.WHOSE]\n"
+# As `setup.py` does, and backends that look into `src`.
+OWN = "import os, sys\nsys.path.insert(0, os.path.join(os.getcwd(), {place!r}))\n" + LEARNED
+PRELOADED = "import sys\nresult = [str('plain_extra' in sys.modules)]\n"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """An environment with a backend, and a module that its hooks may import."""
+    environment = Environment(tmp_path / "venv")
+    extra = "WHOSE = 'the environment'\n"
+    environment.write({"plain_backend.py": CODE_BACKEND, "plain_extra.py": extra})
+    return environment
+
+
+def plain_tree(folder: Path) -> Path:
+    """A tree that is built by the backend of the environment."""
+    make_tree(folder)
+    (folder / "in_tree_backend.py").unlink()
+    (folder / "pyproject.toml").write_text(BACKEND)
+    return folder
+
+
+def learned(setting: Setting, environment: Environment, tree: Path) -> Pool:
+    """A pool whose template has learned the module from hooks of this tree."""
+    setting.start_method = "forkserver"
+    pool = setting.start(python=environment.python)
+    assert pool.ask(call(tree, LEARNED))["result"] == ["the environment"]
+    pool.settle(tree, LEARNED)
+    assert pool.ask(call(tree, PRELOADED))["result"] == ["True"]
+    return pool
+
+
+@pytest.mark.parametrize("place", ["", "src", "lib", "tools/vendored"])
+@pytest.mark.parametrize("package", [False, True], ids=["module", "package"])
+def test_f52_a_module_of_the_trees_own(
+    setting: Setting, environment: Environment, tmp_path: Path, place: str, package: bool
+) -> None:
+    other = plain_tree(tmp_path / "other")
+    own = plain_tree(tmp_path / "own")
+    pool = learned(setting, environment, other)
+    file = own / place / ("plain_extra/__init__.py" if package else "plain_extra.py")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("WHOSE = 'the tree'\n")
+    for number in range(3):
+        response = pool.ask(call(own, OWN.format(place=place), number))
+        assert response["result"] == ["the tree"]
+        assert response["worker"]["start_method"] == "forkserver"
+        assert pool.ask(call(other, LEARNED, number))["result"] == ["the environment"]
+    assert pool.finish() == ([], 0)
+
+
+def test_f52_a_module_that_comes_later(
+    setting: Setting, environment: Environment, tmp_path: Path
+) -> None:
+    """The tree gets its own one when its worker has the other already."""
+    tree = plain_tree(tmp_path / "tree")
+    pool = learned(setting, environment, tree)
+    (tree / "plain_extra.py").write_text("WHOSE = 'the tree'\n")
+    for number in range(3):
+        assert pool.ask(call(tree, OWN.format(place=""), number))["result"] == ["the tree"]
+    assert pool.finish() == ([], 0)
+
+
+# What a module does when it is imported, and the code of a hook that says how often it was done.
+EFFECTS = {
+    "exit handler": (
+        "import atexit, os\natexit.register(lambda: open('exited', 'a').write(str(os.getpid())))\n",
+        "import os\nresult = [str(os.path.exists('exited'))]\n"
+        "if os.path.exists('exited'):\n    os.remove('exited')\n",
+    ),
+    "thread": (
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, name='own', daemon=True).start()\n",
+        "import threading\nnames = [thread.name for thread in threading.enumerate()]\n"
+        "result = [str(names.count('own'))]\n",
+    ),
+    "environment": (
+        "import os\nos.environ['COUNT'] = os.environ.get('COUNT', '') + 'I'\n",
+        "import os\nresult = [os.environ['COUNT']]\n",
+    ),
+    "current folder": (
+        "import os\nos.chdir('..')\n",
+        "import os\nresult = [str(os.path.isdir('tree'))]\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize("who", ["backend", "learned"])
+def test_f53_an_import_that_has_effects(
+    setting: Setting, environment: Environment, tmp_path: Path, effect: str, who: str
+) -> None:
+    """Each hook imports it, as in a fresh process, and the template is there for the rest."""
+    text, look = EFFECTS[effect]
+    tree = plain_tree(tmp_path / "tree")
+    if who == "backend":
+        environment.write({"plain_backend.py": text + CODE_BACKEND})
+    else:
+        environment.write({"plain_extra.py": text + "WHOSE = 'the environment'\n"})
+    code = "import plain_extra\n" + look
+    fresh = {"exit handler": "True", "thread": "1", "environment": "I", "current folder": "True"}
+    setting.start_method = "forkserver"
+    pool = setting.start("-vv", python=environment.python)
+    pool.ask(call(tree, code))
+    if who == "learned":
+        # All else that hooks import is learned, and this is not.
+        pool.settle(tree, code)
+        assert pool.ask(call(tree, PRELOADED))["result"] == ["False"]
+        pool.ask(call(tree, code))
+    for number in range(6):
+        response = pool.ask(call(tree, code, number))
+        assert response["ok"], response["error"]
+        assert response["result"] == [fresh[effect]]
+    assert response["worker"]["start_method"] == "forkserver"
+    assert "module is not preloaded" in pool.stderr
+    assert pool.finish() == ([], 0)

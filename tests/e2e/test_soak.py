@@ -1,0 +1,46 @@
+"""Short runs of what runs for long elsewhere: `bench/soak` and `bench/survivors.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Setting
+from pool import PROGRAM, REPOSITORY
+
+BENCH = REPOSITORY / "bench"
+
+
+def run(setting: Setting, program: Path, *arguments: object) -> str:
+    """Run one to its end, which must be a good one; what it printed."""
+    words = [sys.executable, program, "--hookpool", PROGRAM, *arguments]
+    found = subprocess.run(
+        [str(word) for word in words],
+        env=setting.env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("start_method", "isolation", "seed"), [("forkserver", "hook", 11), ("spawn", "none", 12)]
+)
+def test_an_account_of_requests_and_faults(
+    setting: Setting, start_method: str, isolation: str, seed: int
+) -> None:
+    flags = ["--start-method", start_method, "--isolation", isolation]
+    limits = ["--requests", 400, "--seconds", 12, "--seed", seed]
+    assert "the account balances" in run(setting, BENCH / "soak", *flags, *limits)
+
+
+@pytest.mark.timeout(120)
+def test_f12_nobody_survives_a_killed_supervisor(setting: Setting) -> None:
+    limits = ["--kills", 16, "--seconds", 12, "--seed", 13]
+    assert "\n0 survivors" in run(setting, BENCH / "survivors.py", *limits)
