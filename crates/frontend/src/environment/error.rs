@@ -92,6 +92,9 @@ impl EnvironmentError {
             Self::Installer { offline: true, .. } => {
                 Some("the network is not used: what is not in the installer's cache must be in --find-links".into())
             }
+            Self::Installer { words, .. } if tells_of_no_network(words) => {
+                Some("the index cannot be reached: --offline does with what was installed before".into())
+            }
             Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter that --python names".into()),
             Self::NotMade { .. } => Some("the interpreter needs the module `venv` of the standard library".into()),
             Self::Folder(_) | Self::System { .. } => Some("--cache-dir names another folder".into()),
@@ -125,6 +128,20 @@ impl From<FolderError> for EnvironmentError {
     fn from(error: FolderError) -> Self {
         Self::Folder(Arc::new(error))
     }
+}
+
+/// Whether an installer could not reach its index, as pip and uv say it.
+fn tells_of_no_network(words: &str) -> bool {
+    const SIGNS: [&str; 7] = [
+        "Failed to establish a new connection",
+        "Temporary failure in name resolution",
+        "Name or service not known",
+        "Network is unreachable",
+        "Connection refused",
+        "dns error",
+        "error sending request",
+    ];
+    SIGNS.iter().any(|sign| words.contains(sign))
 }
 
 /// Requirements in a sentence.

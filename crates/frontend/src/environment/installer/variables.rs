@@ -4,11 +4,13 @@ use std::process::Command;
 
 /// They would lead what is installed elsewhere, leave something out, hide what
 /// is said, or have the bytecode written otherwise.
-const REMOVED: [&str; 47] = [
+const REMOVED: [&str; 48] = [
     "CONDA_DEFAULT_ENV",
     "CONDA_PREFIX",
     "PIP_ABI",
     "PIP_BREAK_SYSTEM_PACKAGES",
+    // pip sets it for the builds that it starts; one of an outer pip is not ours.
+    "PIP_BUILD_TRACKER",
     "PIP_DRY_RUN",
     "PIP_EDITABLE",
     "PIP_GROUP",
