@@ -133,13 +133,15 @@ def test_f14_other_trees_do_not_notice(setting: Setting, tree: Path, gate: Gate)
     hook = gate.arrived()
     worker = pool.ask(call(tree, "", 2))["worker"]["pid"]
     pool.send(call(tree, gate.code, 3))
-    gate.arrived()
+    doomed = gate.arrived()
     began = time.monotonic()
     os.kill(worker, signal.SIGKILL)
     response = pool.response()
     assert (response["id"], kind(response)) == (3, "WorkerCrashed")
     assert time.monotonic() - began < 2
     assert processes.alive(hook)
+    # It waits at the same gate.
+    processes.wait_gone([doomed])
     gate.release()
     assert pool.response()["result"] == ["other"]
     assert pool.finish() == ([], 1)

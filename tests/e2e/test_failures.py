@@ -575,6 +575,25 @@ def test_f07_f29_workers_that_fail_after_accepting(
     assert pool.finish() == ([], 0 if expected is None else 1)
 
 
+def test_f22_an_answer_waits_for_what_its_hook_has_imported(
+    setting: Setting, tree: Path, tmp_path: Path, gate: Gate
+) -> None:
+    """With isolation `none`: what is edited after the answer must differ from what was noted."""
+    then = f"say('OK [\"kept\"]\\n')\n{gate.code}say('IMPORTED []\\nREADY\\n')\n"
+    python = fake_python(
+        tmp_path / "python", accepting(tmp_path, then + "for line in lines: pass\n")
+    )
+    pool = setting.start(*SPAWN, "--isolation", "none")
+    pool.send(call(tree, "", 1, python=python))
+    gate.arrived()
+    # Only time shows that there is none.
+    with pytest.raises(AssertionError, match="no response"):
+        pool.response(timeout=0.5)
+    gate.release()
+    assert pool.response()["result"] == ["kept"]
+    assert pool.finish() == ([], 0)
+
+
 def test_f28_a_worker_that_hangs_after_accepting(
     setting: Setting, tree: Path, tmp_path: Path
 ) -> None:

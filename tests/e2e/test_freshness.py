@@ -342,6 +342,22 @@ def test_f22_in_tree_code_is_edited(
     assert pool.finish() == ([], 0)
 
 
+def test_f22_a_module_that_comes_right_after_an_answer(
+    setting: Setting, isolation: str, tmp_path: Path
+) -> None:
+    """What a hook has seen is noted before its answer is given, not after it."""
+    tree = make_tree(tmp_path / "tree")
+    pool = setting.start("--start-method", "spawn", "--isolation", isolation)
+    for number in range(20):
+        name = f"helper_{number}"
+        code = f"import {name}\nresult = [{name}.NAME]"
+        write(tree, {f"{name}.py": "NAME = 'a module'\n"})
+        assert pool.ask(call(tree, code, 1))["result"] == ["a module"]
+        write(tree, {f"{name}/__init__.py": "NAME = 'a package'\n"})
+        assert pool.ask(call(tree, code, 2))["result"] == ["a package"]
+    assert pool.finish() == ([], 0)
+
+
 def test_f21_waiting_requests_see_the_change(
     setting: Setting,
     environment: Environment,

@@ -48,6 +48,10 @@ pub(super) struct Actor {
     told: Option<Acknowledgement>,
     /// Whether a hook runs whose memory is limited.
     watch_memory: bool,
+    /// An answer that waits until it is known what its hook has left in the
+    /// worker. Whoever has the answer may change files, which would be taken
+    /// for what the hook has seen.
+    held: Option<Answer>,
 }
 
 /// What an iteration of the loop found.
@@ -91,6 +95,7 @@ impl Actor {
             commands_ended: false,
             told: None,
             watch_memory: false,
+            held: None,
             context,
         }
     }
@@ -264,10 +269,17 @@ impl Actor {
             Effect::CloseInput => return self.input.close(),
             Effect::SignalWorker(signal) => return self.process.signal(signal),
             Effect::SignalGroup(signal) => return self.process.signal_group(signal),
-            Effect::Imported(modules) => return self.imported(&modules).await,
+            Effect::Imported(modules) => {
+                self.imported(&modules).await;
+                return self.let_go().await;
+            }
             Effect::Shadowed(modules) => return self.shadowed(modules).await,
             Effect::HookStarted => {
                 self.watch_memory = self.context.limits.hook_memory_limit.is_some();
+                return;
+            }
+            Effect::Answered(answer) if self.keeps_imports() => {
+                self.held = Some(*answer);
                 return;
             }
             Effect::Answered(answer) => return self.answer(*answer).await,
@@ -282,12 +294,28 @@ impl Actor {
                     && self.context.settings.isolation == Isolation::None;
                 WorkerEvent::Accepted { request }
             }
-            Effect::Idle => WorkerEvent::Idle,
+            Effect::Idle => {
+                // Its hook came to no end of which imports could be told.
+                self.let_go().await;
+                WorkerEvent::Idle
+            }
             Effect::Lingers => WorkerEvent::Lingers,
             Effect::Observe(event) => WorkerEvent::Observed(event),
             Effect::Gone(_) => unreachable!("the loop ends with it"),
         };
         self.reporter.report(event).await;
+    }
+
+    /// Whether what hooks import is there for the next one, and watched.
+    fn keeps_imports(&self) -> bool {
+        let settings = &self.context.settings;
+        settings.isolation == Isolation::None && settings.check_freshness
+    }
+
+    async fn let_go(&mut self) {
+        if let Some(answer) = self.held.take() {
+            self.answer(answer).await;
+        }
     }
 
     async fn answer(&mut self, answer: Answer) {
@@ -307,6 +335,7 @@ impl Actor {
         for effect in self.log_tail.push(&self.log.rest(), self.reporter.worker) {
             self.apply(effect).await;
         }
+        self.let_go().await;
         let pid = self.process.id();
         self.context.spawner.forget(pid).await;
         let ending = match ending {
