@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from turns import alone
+
 BACKENDS = Path(__file__).with_name("backends.txt")
 
 
@@ -15,11 +17,12 @@ def python_with(venv: Path, requirements: Path) -> str:
     made_from = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     stamp = venv / "made-from"
     python = str(venv / "bin" / "python")
-    if not stamp.exists() or stamp.read_text() != made_from:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        install = ["-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
-        subprocess.run([python, *install], check=True)
-        stamp.write_text(made_from)
+    with alone(venv):
+        if not stamp.exists() or stamp.read_text() != made_from:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+            install = ["-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
+            subprocess.run([python, *install], check=True)
+            stamp.write_text(made_from)
     return python
 
 

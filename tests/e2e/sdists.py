@@ -23,6 +23,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from turns import alone
+
 LIST = Path(__file__).with_name("sdists.txt")
 DEFAULT_INDEX = "https://pypi.org/simple"
 
@@ -59,17 +61,19 @@ def listed(path: Path = LIST) -> list[Sdist]:
 def fetch_all(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
     """Every listed sdist's unpacked tree in `folder`, by project name; fetches what is missing."""
     trees = {}
-    for sdist in listed(listed_in):
-        tree = folder / f"{sdist.folder}-{sdist.sha256[:12]}"
-        if not tree.is_dir():
-            _unpack(_archive(sdist, folder), tree)
-        trees[sdist.name] = tree
+    with alone(folder):
+        for sdist in listed(listed_in):
+            tree = folder / f"{sdist.folder}-{sdist.sha256[:12]}"
+            if not tree.is_dir():
+                _unpack(_archive(sdist, folder), tree)
+            trees[sdist.name] = tree
     return trees
 
 
 def fetch_archives(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
     """Every listed sdist's archive, in the same way."""
-    return {sdist.name: _archive(sdist, folder) for sdist in listed(listed_in)}
+    with alone(folder):
+        return {sdist.name: _archive(sdist, folder) for sdist in listed(listed_in)}
 
 
 def _archive(sdist: Sdist, folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import environments
 import pytest
 import sdists
 from conftest import Setting
@@ -55,16 +55,7 @@ def sources(target: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def backends_python(target: Path) -> str:
     """The interpreter of an environment with all their build backends."""
-    venv = target / "backends-venv"
-    requirements = HERE / "backends.txt"
-    made_from = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    stamp = venv / "made-from"
-    if not stamp.exists() or stamp.read_text() != made_from:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        install = ["-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
-        subprocess.run([venv / "bin" / "python", *install], check=True)
-        stamp.write_text(made_from)
-    return str(venv / "bin" / "python")
+    return environments.backends_python(target)
 
 
 def contents(folder: Path, root: Path) -> dict[str, bytes]:
