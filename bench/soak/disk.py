@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import time
 from pathlib import Path
 
 CLONE_NEWNS = 0x20000
@@ -30,6 +32,16 @@ class SmallDisk:
     def close(self) -> None:
         """Take it away."""
         _check(self._libc.umount2(self._folder, MNT_DETACH))
+        # Detached, it is there until the last of the processes that used it is gone.
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                os.rmdir(self._folder)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def fill(self) -> None:
         """From now on nothing more can be written."""
