@@ -33,7 +33,9 @@ impl Run<'_> {
     /// By hooks only: a `PKG-INFO` says nothing of extensions.
     async fn source_metadata(&mut self, of_wheel: &CoreMetadata, source: &Source) -> Result<Product, HookError> {
         let tree = self.tree(source).await?;
-        let product = self.metadata(&tree.path).await?;
+        let outcome = self.metadata(&tree.path).await;
+        tree.remove().await;
+        let product = outcome?;
         match &product {
             Product::Metadata(metadata, _) if !metadata.is_of_the_same(of_wheel) => Err(invalid_source(format!(
                 "{} is {} {}: expected the source of the wheel, {} {}",

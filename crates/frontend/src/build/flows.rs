@@ -27,7 +27,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Removes what was unpacked, off the event loop: there may be thousands of
     /// files.
-    async fn remove(self) {
+    pub(super) async fn remove(self) {
         if let Some(folder) = self.unpacked {
             unblock(move || drop(folder)).await;
         }
@@ -47,33 +47,31 @@ impl Run<'_> {
             };
         }
         if let (Source::SourceArchive(archive), Goal::Editable { .. }) = (source, goal) {
-            let message =
-                format!("{}: an editable wheel points at a source tree: expected a folder", archive.display());
-            return Err(HookError::new(ErrorKind::InvalidSource, message));
+            return Err(invalid_source(format!(
+                "{}: an editable wheel points at a source tree: expected a folder",
+                archive.display()
+            )));
         }
         let tree = self.tree(source).await?;
-        let outcome = self.reach_from(&tree.path, source, goal).await;
+        let outcome = self.reach_from(&tree, goal).await;
         tree.remove().await;
         outcome
     }
 
-    async fn reach_from(&mut self, tree: &Path, source: &Source, goal: &Goal) -> Result<Product, HookError> {
+    async fn reach_from(&mut self, tree: &Tree, goal: &Goal) -> Result<Product, HookError> {
+        let path = &tree.path;
         match goal {
-            Goal::Metadata => self.metadata(tree).await,
-            Goal::Wheel { into, via_sdist } => {
-                let is_tree = matches!(source, Source::Tree(_));
-                let file = if *via_sdist && is_tree {
-                    self.wheel_via_sdist(tree, into).await
-                } else {
-                    self.wheel(tree, into).await
-                };
-                file.map(Product::File)
+            Goal::Metadata => self.metadata(path).await,
+            // What was unpacked is a source distribution already.
+            Goal::Wheel { into, via_sdist: true } if tree.unpacked.is_none() => {
+                self.wheel_via_sdist(path, into).await.map(Product::File)
             }
-            Goal::Sdist { into } => match self.sdist(tree, into.draft()?).await? {
+            Goal::Wheel { into, .. } => self.wheel(path, into).await.map(Product::File),
+            Goal::Sdist { into } => match self.sdist(path, into.draft()?).await? {
                 Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
             },
-            Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
+            Goal::Editable { into } => self.editable(path, into).await.map(Product::File),
         }
     }
 
@@ -144,25 +142,18 @@ impl Run<'_> {
     /// The source distribution in its folder; none where the backend says that
     /// it cannot.
     async fn sdist(&mut self, tree: &Path, draft: TempDir) -> Result<Option<(TempDir, String)>, HookError> {
-        const UNSUPPORTED: &[Hook] = &[Hook::BuildSdist, Hook::GetRequiresForBuildSdist];
-        let outcome = match self.prepare(tree, Hook::GetRequiresForBuildSdist).await {
-            Ok(place) => {
-                let folders = Folders { sdist: Some(draft.path()), ..Folders::default() };
-                self.hook(&place, Hook::BuildSdist, folders).await
-            }
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(value) => {
-                let (name, _) = made(Hook::BuildSdist, &value, draft.path()).await?;
-                Ok(Some((draft, name)))
-            }
-            Err(error) if error.unsupported_operation => {
-                debug_assert!(self.hooks.last().is_some_and(|run| UNSUPPORTED.contains(&run.hook)));
-                Ok(None)
-            }
+        match self.sdist_name(tree, draft.path()).await {
+            Ok(name) => Ok(Some((draft, name))),
+            Err(error) if error.unsupported_operation => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn sdist_name(&mut self, tree: &Path, draft: &Path) -> Result<String, HookError> {
+        let place = self.prepare(tree, Hook::GetRequiresForBuildSdist).await?;
+        let folders = Folders { sdist: Some(draft), ..Folders::default() };
+        let value = self.hook(&place, Hook::BuildSdist, folders).await?;
+        Ok(made(Hook::BuildSdist, &value, draft).await?.0)
     }
 
     async fn editable(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {

@@ -5,9 +5,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::metadata::CoreMetadata;
 
 /// An installed distribution.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,22 +52,18 @@ fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn distribution(folder: &Path) -> io::Result<Distribution> {
-    let metadata = String::from_utf8_lossy(&std::fs::read(folder.join("METADATA"))?).into_owned();
-    let field = |name: &str| {
-        let head = metadata.lines().take_while(|line| !line.trim().is_empty());
-        let mut values = head.filter_map(|line| line.split_once(':'));
-        values.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
-    };
-    let (Some(name), Some(version)) = (field("Name"), field("Version")) else {
-        return Err(io::Error::other(format!("{}: METADATA without a name or a version", folder.display())));
-    };
+    let file = folder.join("METADATA");
+    let unusable = |reason: String| io::Error::other(format!("{}: {reason}", file.display()));
+    let metadata = CoreMetadata::parse(&std::fs::read(&file)?).map_err(|error| unusable(error.to_string()))?;
+    let name = PackageName::from_str(&metadata.name);
+    let name = name.map_err(|_| unusable(format!("its name, {}, is none of a distribution", metadata.name)))?;
     let digest = match std::fs::read(folder.join("RECORD")) {
         Ok(record) => record_digest(&String::from_utf8_lossy(&record)),
         // Optional, as long as nobody wants to uninstall it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.as_str()]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.text.as_str()]),
         Err(error) => return Err(error),
     };
-    Ok(Distribution { name: normalised(&name), version, digest })
+    Ok(Distribution { name: name.to_string(), version: metadata.version, digest })
 }
 
 /// The digest of the lines that do not depend on the installer.
@@ -109,18 +109,6 @@ pub(super) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn normalised(name: &str) -> String {
-    let mut normalised = String::with_capacity(name.len());
-    for character in name.chars() {
-        if !matches!(character, '-' | '_' | '.') {
-            normalised.push(character.to_ascii_lowercase());
-        } else if !normalised.ends_with('-') {
-            normalised.push('-');
-        }
-    }
-    normalised
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +122,5 @@ mod tests {
         assert_eq!(record_digest(by_pip), record_digest(by_uv));
         assert_ne!(record_digest(by_uv), record_digest(&by_uv.replace("sha256=x", "sha256=y")));
         assert!(counts("\"a,b/RECORD\",sha256=x,1") && counts("a/INSTALLER,sha256=x,1"));
-    }
-
-    #[test]
-    fn names_are_normalised() {
-        assert_eq!(normalised("Foo._-Bar.baz"), "foo-bar-baz");
     }
 }
