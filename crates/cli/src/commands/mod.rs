@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod check;
 mod completions;
+mod event_loop;
 mod finish;
 mod hookd;
 mod run;

@@ -8,7 +8,6 @@ mod pool;
 mod session;
 mod show;
 
-use hookpool_frontend::Frontend;
 use hookpool_frontend::jobserver::Decision;
 use tokio::sync::watch;
 
@@ -17,6 +16,7 @@ use self::pool::BuildPool;
 use self::session::Session;
 use self::show::{Display, Verbosity};
 use crate::arguments::LogArguments;
+use crate::commands::event_loop;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
 use crate::jobserver;
@@ -32,13 +32,7 @@ pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
     let jobs = Job::all(&plan.sources, &plan.lists)?;
     let decision = jobserver::decide(plan.pool.jobserver)?;
     let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(plan, jobs, decision, verbosity));
-    // Not by dropping it, which would wait for blocking calls, such as one for
-    // the lock of a source tree that another process works in.
-    runtime.shutdown_background();
-    outcome
+    event_loop::run(run(plan, jobs, decision, verbosity))
 }
 
 async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosity) -> Result<Exit, Failure> {
@@ -54,8 +48,7 @@ async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosi
     tokio::spawn(signals::obey(signals, pool.supervisor.clone(), set_ending));
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
     let (end, any_failed) = {
-        let frontend: &Frontend = &pool.frontend;
-        let mut session = Session::new(frontend, &pool, &plan, &display, ending.clone());
+        let mut session = Session::new(&pool, &plan, &display, ending.clone());
         let end = session.serve(&jobs, &mut output).await;
         (end, session.any_failed())
         // What is left is dropped here, and with it ended.

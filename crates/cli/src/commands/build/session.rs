@@ -24,7 +24,6 @@ const REFRESH: Duration = Duration::from_millis(100);
 
 /// The sources of a run on their way.
 pub struct Session<'a> {
-    frontend: &'a Frontend,
     pool: &'a BuildPool,
     plan: &'a Plan,
     display: &'a Display,
@@ -40,14 +39,8 @@ struct Done<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(
-        frontend: &'a Frontend,
-        pool: &'a BuildPool,
-        plan: &'a Plan,
-        display: &'a Display,
-        ending: watch::Receiver<Ending>,
-    ) -> Self {
-        Self { frontend, pool, plan, display, ending, any_failed: false }
+    pub fn new(pool: &'a BuildPool, plan: &'a Plan, display: &'a Display, ending: watch::Receiver<Ending>) -> Self {
+        Self { pool, plan, display, ending, any_failed: false }
     }
 
     /// Whether some source so far failed.
@@ -70,7 +63,7 @@ impl<'a> Session<'a> {
                 self.stop_running(&mut running);
             } else {
                 let free = self.pool.sources_at_once.saturating_sub(running.len());
-                running.extend(waiting.by_ref().take(free).map(|job| build(self.frontend, self.plan, job)));
+                running.extend(waiting.by_ref().take(free).map(|job| build(&self.pool.frontend, self.plan, job)));
             }
             let next = tokio::select! {
                 biased;

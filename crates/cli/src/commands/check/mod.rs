@@ -19,6 +19,7 @@ use self::project::{Project, decoys};
 use self::report::{Shadowed, print};
 use crate::arguments::check::CheckArguments;
 use crate::cache::Folder;
+use crate::commands::event_loop;
 use crate::exit::{Exit, Failure};
 use crate::pool::{self, Premises};
 use crate::settings::PoolSettings;
@@ -33,11 +34,7 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
         return Err(Failure::usage(message));
     }
     let decision = jobserver::decide(settings.jobserver)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings, decision, &arguments.sources));
-    runtime.shutdown_background();
-    outcome
+    event_loop::run(run(settings, decision, &arguments.sources))
 }
 
 async fn run(settings: PoolSettings, jobserver: Decision, sources: &[PathBuf]) -> Result<Exit, Failure> {

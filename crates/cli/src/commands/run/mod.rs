@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use self::input::Input;
 use self::session::Session;
 use crate::arguments::run::RunArguments;
+use crate::commands::event_loop;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
 use crate::pool::{self, Premises};
@@ -27,13 +28,7 @@ use crate::{jobserver, observer};
 pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
     let settings = PoolSettings::resolve(arguments.pool)?;
     let decision = jobserver::decide(settings.jobserver)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::pool(format!("cannot start the event loop: {error}")))?;
-    let outcome = runtime.block_on(run(settings, decision));
-    // Not by dropping it, which would wait for blocking calls, such as one for
-    // the lock of a source tree that another process works in.
-    runtime.shutdown_background();
-    outcome
+    event_loop::run(run(settings, decision))
 }
 
 async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failure> {
