@@ -161,12 +161,24 @@ def wait_state(pid: int, states: str, timeout: float = 10) -> None:
         time.sleep(TICK)
 
 
+def wait_caught(pid: int, number: int, timeout: float = 10) -> None:
+    """Wait until the process has a handler for this signal."""
+    end = time.monotonic() + timeout
+    while not int(_status_field(pid, "SigCgt"), 16) >> (number - 1) & 1:
+        assert time.monotonic() < end, f"process {pid} does not catch signal {number}"
+        time.sleep(TICK)
+
+
 def peak_memory(pid: int) -> int:
     """The largest resident set so far, in bytes."""
+    return int(_status_field(pid, "VmHWM").split()[0]) * 1024
+
+
+def _status_field(pid: int, name: str) -> str:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"no VmHWM for process {pid}")
+        if line.startswith(name + ":"):
+            return line.partition(":")[2].strip()
+    raise AssertionError(f"no {name} for process {pid}")
 
 
 def open_files(pid: int) -> int:

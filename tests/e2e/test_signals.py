@@ -171,6 +171,9 @@ def test_f19_the_deadline_runs_again_after_the_stop(
 def test_f19_stopped_while_starting(setting: Setting, tree: Path) -> None:
     pool = setting.start("--startup-timeout", "3s")
     pool.send(call(tree, "result = ['started']", 1))
+    # Before that the kernel drops it: nobody could continue us, so far as it knows (an orphaned
+    # process group).
+    processes.wait_caught(pool.pid, signal.SIGTSTP)
     pool.signal(signal.SIGTSTP)
     processes.wait_state(pool.pid, "T")
     time.sleep(3.2)
