@@ -148,11 +148,9 @@ class Template:
     def outcome(self, name: str) -> dict[str, Any]:
         """What comes of the preload of a module; the parts of a long answer put together."""
         answer = self.receive()
-        if "importing" in answer:
+        # Of several that are judged as one, the imports of all begin before the first answer.
+        while "importing" in answer:
             answer = self.receive()
-        else:
-            # By a trial.
-            assert "refused" in answer, answer
         whole: dict[str, Any] = {"modules": [], "folders": []}
         while True:
             assert name in (answer.get("imported"), answer.get("refused")), answer
@@ -214,6 +212,9 @@ class Template:
     def finish(self) -> None:
         """End it and all that it has forked, whatever state they are in."""
         self.socket.close()
+        # As the death of a supervisor does it: else the template waits for its workers' end.
+        for hookd in self.workers:
+            hookd.input.close()
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
