@@ -5,6 +5,7 @@ from __future__ import annotations
 # Not `socket`, which a source tree may have a module of its own by the name of.
 import _socket
 import os
+import select
 import sys
 
 from hookd import bound
@@ -86,6 +87,12 @@ class ForkChannel:
         if type(value) is not dict:
             return Packet({}, descriptors, "it is no JSON object")
         return Packet(value, descriptors)
+
+    def has_packet(self) -> bool:
+        """Whether a packet, or the end, can be received at once."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
     def send(self, message: Dict[str, Any]) -> None:
         """Send one packet. Raises `CallerGone` when there is nobody to read it."""

@@ -52,19 +52,29 @@ class LearnedQueue:
         """Whether there is something to be done now. Else a trial is to be waited for, if any."""
         return bool(self._ready) or (bool(self._untried) and self._trial is None)
 
-    def next_ready(self) -> Optional[str]:
-        """Take the next module that may be imported, or do something to have one later."""
-        if not self._ready and self._is_decided(self._untried[0]):
-            return self._untried.pop(0)
+    def take_ready(self) -> Optional[str]:
+        """Take the next module that may be imported now, if there is one."""
         if self._ready:
             return self._ready.pop(0)
-        self._start_trial()
+        if self._untried and self._trial is None and self._is_decided(self._untried[0]):
+            return self._untried.pop(0)
         return None
 
     def _is_decided(self, name: str) -> bool:
         return name in sys.modules or is_banned(name)
 
     # The trial.
+
+    def start_trial(self) -> None:
+        """Have those that are not verified tried, as far as there are any and no trial runs."""
+        if not self._untried or self._trial is not None:
+            return
+        names = list(dict.fromkeys(self._untried))
+        self._untried = list(names)
+        try:
+            self._trial = start_trial(names, self._blames, self._leave_template)
+        except OSError as error:
+            self._give_up("learned modules cannot be tried: fork: {}".format(error.strerror))
 
     def trial_pid(self) -> Optional[int]:
         """The child that is no worker, if there is one."""
@@ -115,14 +125,6 @@ class LearnedQueue:
             self._give_up("a trial of learned modules failed:\n{}".format(trial.failure))
         elif not trial.has_told:
             self._give_up("a trial of learned modules ended before its first")
-
-    def _start_trial(self) -> None:
-        names = list(dict.fromkeys(self._untried))
-        self._untried = list(names)
-        try:
-            self._trial = start_trial(names, self._blames, self._leave_template)
-        except OSError as error:
-            self._give_up("learned modules cannot be tried: fork: {}".format(error.strerror))
 
     def _give_up(self, reason: str) -> None:
         # Without a word about each: it is not their fault. Hooks import them by themselves.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
 
 from hookd.callers import Callers
+from hookd.import_batch import ImportBatch
 from hookd.imports import imported_since
 from hookd.learning import LearnedQueue
 from hookd.observation import Observation
@@ -14,7 +16,6 @@ from hookd.preload_check import (
     MOST_MEMORY,
     PreloadCheck,
     is_banned,
-    try_import,
 )
 from hookd.process_state import remove_temporary_folders, resident_bytes
 from hookd.shadowing import note_learned
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from hookd.output_check import OutputCheck
 
 LONGEST_REASON = 4000
+
+LONGEST_AT_ONCE = 1.0
+"""How long the first worker waits for learned modules, in seconds."""
 
 
 class Preloader:
@@ -50,7 +54,6 @@ class Preloader:
         """Learned modules that are known to do no harm, whichever hook imports them."""
         self._verified_backends: Set[str] = set()
         self._is_full = False
-        self._owner = os.getpid()
 
     def tell_start(self) -> None:
         """Tell what the interpreter and hookd have imported by themselves."""
@@ -64,23 +67,29 @@ class Preloader:
 
     # Learned modules.
 
-    def append(self, names: List[str], verified: bool) -> None:
-        """Have these imported one by one, when there is nothing better to do.
+    def append(self, names: List[str]) -> None:
+        """Have these tried, and then imported, when there is nothing better to do."""
+        if self.tainted_by is None:
+            self.queue.append(names, verified=False)
 
-        Those that are not verified are tried before that.
+    def import_verified(self, names: List[str]) -> None:
+        """Import these before the first worker is forked: most hooks will want them, and all of
+        them would have to import them anew. Those that take too long wait as others do.
         """
         if self.tainted_by is None:
-            self.queue.append(names, verified)
+            deadline = monotonic() + LONGEST_AT_ONCE
+            self.queue.append(names, verified=True)
+            self._import_ready(lambda: monotonic() > deadline)
+            self._bound_memory()
+            self._tell_if_idle()
 
-    def go_on(self) -> None:
-        """Do the next thing with learned modules, if `queue.is_ready`."""
-        if resident_bytes() > MOST_MEMORY:
-            self._tell_full()
-            self.queue.drop()
-        else:
-            name = self.queue.next_ready()
-            if name is not None:
-                self._import(name, learned=True, verified=True)
+    def go_on(self, is_wanted: Callable[[], bool]) -> None:
+        """Do the next thing with learned modules, if `queue.is_ready`; several, as long as nothing
+        else is wanted.
+        """
+        self._import_ready(is_wanted)
+        self._bound_memory()
+        self.queue.start_trial()
         self._tell_if_idle()
 
     def take_verdicts(self) -> None:
@@ -94,60 +103,93 @@ class Preloader:
         if self.tainted_by is None and self.queue.has_become_empty():
             self._channel.send({"idle": len(sys.modules)})
 
-    def _tell_full(self) -> None:
+    def _bound_memory(self) -> None:
+        if resident_bytes() <= MOST_MEMORY:
+            return
+        self.queue.drop()
         if not self._is_full:
             self._is_full = True
             message = "more than {} MiB are in use: no more learned modules are imported"
             self._log(message.format(MOST_MEMORY >> 20))
 
-    # One module.
+    def _import_ready(self, is_wanted: Callable[[], bool]) -> None:
+        """Import all that is ready, until something else is wanted.
 
-    def import_now(self, names: List[str], verified: bool) -> None:
+        The process is looked at before the first and after the last: each does no harm by itself,
+        as was found before.
+        """
+        batch = ImportBatch(self._check)
+        while batch.failure is None and resident_bytes() <= MOST_MEMORY:
+            name = self.queue.take_ready()
+            if name is None:
+                break
+            self._channel.send({"importing": name, "learned": True})
+            if is_banned(name) and name not in sys.modules:
+                self._refuse(name, True, [KEEPS_WHAT_IT_FINDS], lasting=True)
+                continue
+            batch.add(name)
+            if is_wanted():
+                break
+        if batch.names:
+            self._judge(batch)
+
+    def _judge(self, batch: ImportBatch) -> None:
+        imported, problems = batch.end()
+        failure = [] if batch.failure is None else [batch.failure]
+        if problems:
+            self._refuse_all(batch.names, failure + problems)
+            return
+        names = [module["name"] for module in imported]
+        note_learned(names)
+        self._verified.update(names)
+        if failure:
+            self._refuse(batch.names.pop(), True, failure)
+        for name in batch.names:
+            # What is new is told with the first.
+            self._tell_imported(name, True, imported)
+            imported = []
+
+    def _refuse_all(self, names: List[str], problems: List[str]) -> None:
+        # Which of several it was, a trial of each is to find out, at another time.
+        for name in names:
+            reasons = problems
+            if len(names) > 1:
+                reasons = ["it, or one of {} others".format(len(names) - 1), *problems]
+            self._refuse(name, True, reasons, tainted=True, lasting=len(names) == 1)
+
+    # The backend.
+
+    def import_backends(self, names: List[str], verified: bool) -> None:
         """Import these modules at once."""
         for name in names:
             if self.tainted_by is None:
-                self._import(name, learned=False, verified=verified)
+                self._import_backend(name, verified)
 
-    def _import(self, name: str, learned: bool, verified: bool) -> None:
-        self._channel.send({"importing": name, "learned": learned})
+    def _import_backend(self, name: str, verified: bool) -> None:
+        self._channel.send({"importing": name, "learned": False})
         if name in sys.modules:
-            self._tell_imported(name, learned, [])
+            self._tell_imported(name, False, [])
         elif is_banned(name):
-            self._refuse(name, learned, [KEEPS_WHAT_IT_FINDS], lasting=True)
+            self._refuse(name, False, [KEEPS_WHAT_IT_FINDS], lasting=True)
         else:
-            self._import_new(name, learned, verified)
+            self._import_new_backend(name, verified)
 
-    def _import_new(self, name: str, learned: bool, verified: bool) -> None:
-        self._check.before(strict=False)
-        loaded = set(sys.modules)
-        failure = try_import(name) if verified else self._try_observed(name)
-        if os.getpid() != self._owner:
-            # The module has forked, and this is the copy.
-            os._exit(0)
-        imported = imported_since(loaded)
-        problems = self._check.after(name, imported, failed=failure is not None)
-        if not verified and failure is None:
+    def _import_new_backend(self, name: str, verified: bool) -> None:
+        batch = ImportBatch(self._check)
+        batch.add(name, self._observation if not verified else None)
+        imported, problems = batch.end()
+        if not verified and batch.failure is None:
             problems += self._observation.told(name)
-        if failure is not None:
-            self._refuse(name, learned, [failure, *problems], tainted=bool(problems))
+        if batch.failure is not None:
+            reasons, tainted = [batch.failure, *problems], bool(problems)
+            self._refuse(name, False, reasons, tainted=tainted, lasting=tainted)
         elif problems:
-            self._refuse(name, learned, problems, tainted=True)
-        elif learned:
-            names = [module["name"] for module in imported]
-            note_learned(names)
-            self._verified.update(names)
-            self._tell_imported(name, learned, imported)
+            self._refuse(name, False, problems, tainted=True, lasting=True)
         else:
             self._verified_backends.add(name)
-            self._tell_imported(name, learned, imported)
+            self._tell_imported(name, False, imported)
 
-    def _try_observed(self, name: str) -> Optional[str]:
-        self._observation.start()
-        try:
-            return try_import(name)
-        finally:
-            # The backend may have others see its calls from then on.
-            self._observation.stop()
+    # What is told.
 
     def _refuse(
         self,
@@ -166,7 +208,7 @@ class Preloader:
             "learned": learned,
             "reason": "; ".join(problems)[:LONGEST_REASON],
             "tainted": tainted,
-            "lasting": tainted or lasting,
+            "lasting": lasting,
         }
         self._channel.send(message)
 

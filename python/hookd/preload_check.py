@@ -12,7 +12,7 @@ from hookd.standard_library import StandardLibrary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional
+    from typing import Any, Dict, List, Optional, Sequence
 
     from hookd.output_check import OutputCheck
 
@@ -81,10 +81,13 @@ class PreloadCheck:
             self._definitions = None
         self._process = ProcessState(self._output)
 
-    def after(self, name: str, imported: List[Dict[str, Any]], failed: bool) -> List[str]:
+    def after(
+        self, name: str, imported: List[Dict[str, Any]], left: Sequence[Dict[str, Any]] = ()
+    ) -> List[str]:
         """What speaks against the import that was made, for people to read.
 
-        `imported` are the new modules, as `imported_since` describes them.
+        `imported` are the new modules, as `imported_since` describes them, and `left` those of them
+        that a failed import has left behind.
         """
         names = {module["name"] for module in imported}
         problems = []
@@ -99,7 +102,7 @@ class PreloadCheck:
             if changed:
                 more = " and more" if len(changed) > MOST_TOLD else ""
                 problems.append("it changed " + ", ".join(changed[:MOST_TOLD]) + more)
-        if failed and any(map(self._is_to_be_missed, imported)):
+        if any(map(self._is_to_be_missed, left)):
             problems.append("other modules that it imported are left")
         return problems
 

@@ -83,7 +83,7 @@ class Template:
             if self._channel.descriptor in ready:
                 self._take_packet()
             elif not ready and self._learned.is_ready():
-                self._import(self._preloader.go_on)
+                self._import(lambda: self._preloader.go_on(self._channel.has_packet))
 
     def _wait(self) -> Set[int]:
         poll = select.poll()
@@ -125,9 +125,13 @@ class Template:
         if type(names) is not list or not all(type(name) is str for name in names):
             self._log("preload: expected a list of names, got {!r}".format(names))
         elif message.get("learned") is not True:
-            self._import(lambda: self._preloader.import_now(names, verified))
-        elif not self._retired:
-            self._preloader.append(names, verified)
+            self._import(lambda: self._preloader.import_backends(names, verified))
+        elif self._retired:
+            pass
+        elif verified:
+            self._import(lambda: self._preloader.import_verified(names))
+        else:
+            self._preloader.append(names)
 
     def _import(self, action: Callable[[], None]) -> None:
         self._watch.disable()

@@ -126,7 +126,7 @@ class TrialProcess:
             os._exit(0)
         imported = imported_since(loaded)
         failed = failure is not None or asked_for is not None
-        problems = self._check.after(name, imported, failed)
+        problems = self._check.after(name, imported, left=imported if failed else ())
         problems += self._gate.passed_by(imported)
         if not was_observed and sys.getprofile() is None:
             problems.append("it changed the trace or profile functions")

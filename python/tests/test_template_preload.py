@@ -108,9 +108,12 @@ def test_learned_modules_wait(start_template: StartTemplate, site: Path) -> None
     os.mkfifo(fifo)
     write(site, one="", two="open({!r}).read()".format(str(fifo)), three="", four="")
     template = start_template()
-    template.preload("one", "two", "three", learned=True, verified=True)
-    template.preload("four", learned=True, verified=True)
+    template.preload("one", "two", "three", learned=True)
+    template.preload("four", learned=True)
     assert names(template.outcome("one")) == ["one"]
+    # Its trial opens it, too.
+    with fifo.open("w"):
+        pass
     assert template.receive() == {"importing": "two", "learned": True}
     # These come while the second is imported, and are seen to before the third.
     hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
@@ -120,17 +123,67 @@ def test_learned_modules_wait(start_template: StartTemplate, site: Path) -> None
     messages = template.until("idle")
     hookd.was_forked(messages[1]["pid"])
     hookd.ready()
-    assert [next(iter(message.items())) for message in messages[:-1]] == [
+    found = [next(iter(message.items())) for message in messages[:-1]]
+    assert found[:4] == [
         ("imported", "two"),
         ("forked", hookd.number),
         ("importing", "sample_module"),
         ("imported", "sample_module"),
-        ("importing", "three"),
-        ("imported", "three"),
-        ("importing", "four"),
-        ("imported", "four"),
     ]
+    assert [name for kind, name in found[4:] if kind == "importing"] == ["three", "four"]
+    assert [name for kind, name in found[4:] if kind == "imported"] == ["three", "four"]
     assert messages[-1]["idle"] > len(template.started["modules"])
+
+
+def test_verified_modules_do_not_wait(start_template: StartTemplate, site: Path) -> None:
+    """They are there before the first fork, and judged as one."""
+    write(site, one="import below", two="", three="", below="")
+    template = start_template()
+    template.preload("one", "json", "below", "two", learned=True, verified=True)
+    hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
+    messages = template.until("forked")
+    hookd.was_forked(messages[-1]["pid"])
+    hookd.ready()
+    in_order = ["one", "json", "below", "two"]
+    assert [next(iter(message.items())) for message in messages[:-2]] == [
+        *(("importing", name) for name in in_order),
+        *(("imported", name) for name in in_order),
+    ]
+    assert "idle" in messages[-2]
+    new = [names(message) for message in messages[len(in_order) : -2]]
+    assert {"below", "one", "two"} <= set(new[0])
+    assert new[1:] == [[], [], []]
+
+
+def test_failure_among_verified_modules(start_template: StartTemplate, site: Path) -> None:
+    """It is refused, and nothing else is."""
+    write(site, one="", fails="1 / 0", two="")
+    template = start_template()
+    template.preload("one", "fails", "two", learned=True, verified=True)
+    messages = template.until("idle")
+    failing = next(message for message in messages if "refused" in message)
+    reason = "its import failed: ZeroDivisionError: division by zero"
+    assert refused(failing) == (reason, False)
+    assert not failing["lasting"]
+    imported = [message["imported"] for message in messages if "imported" in message]
+    assert imported == ["one", "two"]
+    assert template.fork_worker().run("sample_module").result
+
+
+def test_taint_among_verified_modules(start_template: StartTemplate, site: Path) -> None:
+    """Nobody knows whose it is: at the next start all of them are tried."""
+    write(site, one="", prints="print()", two="")
+    template = start_template()
+    template.preload("one", "prints", "two", "three", learned=True, verified=True)
+    messages = [message for message in template.until("refused") if "importing" not in message]
+    messages += [template.receive() for _ in range(3)]
+    assert [message["refused"] for message in messages] == ["one", "prints", "two", "three"]
+    for message in messages:
+        assert message["tainted"] and not message["lasting"]
+        assert message["reason"].startswith("it, or one of 3 others; ")
+        assert message["reason"].endswith("; it printed")
+    template.send_fork("/")
+    assert "the template is tainted" in template.receive()["reason"]
 
 
 def test_idle_without_a_new_module(start_template: StartTemplate) -> None:
@@ -242,9 +295,11 @@ def test_taint(start_template: StartTemplate, site: Path, name: str, learned: bo
     code, expected = SHARED[name]
     write(site, subject=code, pkg_resources="", setuptools__package_index="", after="")
     template = start_template()
-    template.preload("subject", "after", learned=learned, verified=True)
-    reason, tainted = refused(template.outcome("subject"))
-    assert tainted
+    template.preload("subject", learned=learned, verified=True)
+    template.preload("after", learned=learned, verified=True)
+    outcome = template.outcome("subject")
+    reason, tainted = refused(outcome)
+    assert tainted and outcome["lasting"]
     assert expected is None or reason.startswith(expected), reason
     template.send_fork("/")
     answer = template.receive()

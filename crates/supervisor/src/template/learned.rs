@@ -99,11 +99,13 @@ impl LearnedModules {
         is_new
     }
 
-    /// This module is not preloaded any more.
+    /// This module is not preloaded any more. Should it be again, once the
+    /// refusal is forgotten, it is tried out before.
     pub fn refuse(&mut self, name: &str, reason: &str, lasting: bool) {
         if self.known.remove(name) {
             self.names.retain(|known| known != name);
         }
+        self.verified.remove(name);
         self.refused.insert(name.to_owned(), Refusal { reason: reason.to_owned(), lasting });
         self.unsaved = true;
     }
