@@ -205,8 +205,9 @@ class Worker:
             self._report_modules("SHADOWED", outcome.shadowed)
 
     def _report_modules(self, kind: str, modules: List[Any]) -> None:
-        # The answer is not to wait for what may be a long list.
-        self.channel.flush()
+        if modules:
+            # The answer is not to wait for what may be a long list.
+            self.channel.flush()
         value = encode_json(modules)
         if len(value) <= LONGEST_RESULT:
             self.channel.send_later(kind, value)

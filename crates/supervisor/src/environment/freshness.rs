@@ -1,5 +1,6 @@
 //! Whether what was imported is still what lies on the disk.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -62,12 +63,14 @@ impl Freshness {
         if let Some(unsettled) = more.iter().find(|watched| watched.was_changed_since(since)) {
             let _ = self.stale.set(unsettled.path().to_owned());
         }
-        self.watched().extend(more);
+        self.watch_as_it_is(more);
     }
 
     /// Watches more, whenever it was changed.
     pub fn watch_as_it_is(&self, more: Vec<Watched>) {
-        self.watched().extend(more);
+        // The interpreter has some of its modules under two names.
+        let once: HashSet<Watched> = more.into_iter().collect();
+        self.watched().extend(once);
     }
 
     /// What has changed since, if anything has. The look at the disk began

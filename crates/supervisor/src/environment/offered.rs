@@ -1,10 +1,11 @@
 //! Which modules an import would find in a folder.
 
 use std::collections::BTreeSet;
+use std::fs::DirEntry;
 use std::path::Path;
 
 /// A module that a folder on `sys.path`, or of a package, offers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OfferedModule {
     pub name: String,
     /// A package goes before a module of the same name.
@@ -21,11 +22,15 @@ pub(crate) fn offered_modules(folder: &Path) -> BTreeSet<OfferedModule> {
         let Some(name) = file_name.to_str() else { continue };
         if let Some(module) = module_of_file(name) {
             offered.insert(OfferedModule { name: module.into(), is_package: false });
-        } else if !name.contains('.') && is_package(&entry.path()) {
+        } else if !name.contains('.') && may_be_folder(&entry) && is_package(&entry.path()) {
             offered.insert(OfferedModule { name: name.into(), is_package: true });
         }
     }
     offered
+}
+
+fn may_be_folder(entry: &DirEntry) -> bool {
+    !entry.file_type().is_ok_and(|kind| kind.is_file())
 }
 
 /// The module that a file of this name is.

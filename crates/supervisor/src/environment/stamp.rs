@@ -10,7 +10,7 @@ use super::offered::{OfferedModule, offered_modules};
 
 /// What a file's metadata tell of its content. Not the time of its inode's
 /// change: hard links change that, and installers make hard links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
     /// Device and inode, where they are known.
     pub identity: Option<(u64, u64)>,
@@ -39,7 +39,7 @@ fn modified(metadata: &Metadata) -> i64 {
 }
 
 /// Something whose change makes an import cache stale.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Watched {
     /// A file; no stamp: it was not there.
     File { path: PathBuf, stamp: Option<Stamp> },

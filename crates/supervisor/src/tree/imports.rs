@@ -1,6 +1,7 @@
 //! What a tree means for what may be imported before its hooks run.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::BuildBackend;
@@ -107,11 +108,19 @@ impl FolderContents {
             let Some(name) = file_name.to_str() else { continue };
             if let Some(module) = module_of_file(name) {
                 contents.modules.push(module.to_owned());
-            } else if !is_skipped(name) && entry.path().is_dir() {
+            } else if !is_skipped(name) && is_folder(&entry) {
                 contents.folders.push(name.to_owned());
             }
         }
         contents
+    }
+}
+
+/// Links included that lead to a folder.
+fn is_folder(entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+        _ => entry.path().is_dir(),
     }
 }
 

@@ -81,6 +81,10 @@ impl WorkerFreshness {
 
     /// A hook that began at `since` imported these into the worker itself.
     pub async fn imported(&self, modules: &[ImportedModule], since: SystemTime) {
+        if modules.is_empty() {
+            // As of nearly every hook: none is to wait for a thread.
+            return;
+        }
         let files: Vec<Watched> = modules.iter().filter_map(watched).collect();
         let mut folders: Vec<PathBuf> =
             files.iter().filter_map(|file| file.path().parent()).map(Path::to_owned).collect();

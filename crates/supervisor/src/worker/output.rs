@@ -8,6 +8,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use tokio::runtime::Handle;
+
 use crate::response::CapturedOutput;
 
 /// The capture files of a hook that has ended; deleted when this is dropped.
@@ -33,8 +35,19 @@ impl CaptureFiles {
     ///
     /// With `keep_whole` they are not cut.
     pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> Self {
-        let take = |path| if keep_whole { CaptureFile::whole(path) } else { CaptureFile::cut(path) };
-        Self { stdout: stdout.and_then(take), stderr: stderr.and_then(take) }
+        let mut empty = Vec::new();
+        let mut take = |path: PathBuf| {
+            let file = CaptureFile { path, cut: false };
+            if file.length() == 0 {
+                empty.push(file.into_path());
+                return None;
+            }
+            let fits = keep_whole || file.length() <= CapturedOutput::LIMIT as u64;
+            Some(if fits { file } else { file.with_end_only() })
+        };
+        let files = Self { stdout: stdout.and_then(&mut take), stderr: stderr.and_then(&mut take) };
+        remove(empty);
+        files
     }
 
     /// Standard output and standard error. Files that are not there, because
@@ -46,16 +59,9 @@ impl CaptureFiles {
 }
 
 impl CaptureFile {
-    /// Nothing where there is no output: the file is deleted already then.
-    fn whole(path: PathBuf) -> Option<Self> {
-        let whole = Self { path, cut: false };
-        (whole.length() > 0).then_some(whole)
-    }
-
-    fn cut(path: PathBuf) -> Option<Self> {
-        let whole = Self::whole(path)?;
-        let fits = whole.length() <= CapturedOutput::LIMIT as u64;
-        Some(if fits { whole } else { whole.with_end_only() })
+    /// The path of a file that is not to be removed with this.
+    fn into_path(mut self) -> PathBuf {
+        std::mem::take(&mut self.path)
     }
 
     fn length(&self) -> u64 {
@@ -89,8 +95,24 @@ impl CaptureFile {
 
 impl Drop for CaptureFile {
     fn drop(&mut self) {
-        // Left to the end of the capture folder where it fails.
-        let _ = std::fs::remove_file(&self.path);
+        if !self.path.as_os_str().is_empty() {
+            remove(vec![std::mem::take(&mut self.path)]);
+        }
+    }
+}
+
+/// Removes files, and nobody waits for that: on some file systems it takes as
+/// long as all the rest of a request.
+fn remove(files: Vec<PathBuf>) {
+    let remove = move || {
+        for file in files {
+            // Left to the end of the capture folder where it fails.
+            let _ = std::fs::remove_file(file);
+        }
+    };
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+        Err(_) => remove(),
     }
 }
 
