@@ -84,7 +84,19 @@ impl InterpreterError {
 /// What the interpreter runs. For Python 2 too, whose answer is that it is too
 /// old. The mark tells the answer from what `sitecustomize` may print.
 const QUESTION: &str = r#"
-import json, os, sys, sysconfig
+import os, sys, sysconfig
+try:
+    # What `json` has below. The rest of it takes as long to import as all else here.
+    from _json import encode_basestring_ascii
+except ImportError:
+    from json.encoder import encode_basestring_ascii
+def to_json(value):
+    if isinstance(value, dict):
+        members = [to_json(name) + ":" + to_json(value[name]) for name in sorted(value)]
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join([to_json(item) for item in value]) + "]"
+    return str(value) if isinstance(value, int) else encode_basestring_ascii(value)
 def full_version(info):
     kind = "" if info.releaselevel == "final" else info.releaselevel[0] + str(info.serial)
     return "%d.%d.%d%s" % (info.major, info.minor, info.micro, kind)
@@ -127,7 +139,7 @@ answer = {
 }
 # As bytes: PYTHONIOENCODING may ask for anything.
 out = getattr(sys.stdout, "buffer", sys.stdout)
-out.write(("\n" + "hookpool-interpreter " + json.dumps(answer) + "\n").encode("ascii"))
+out.write(("\n" + "hookpool-interpreter " + to_json(answer) + "\n").encode("ascii"))
 out.flush()
 "#;
 const MARK: &str = "hookpool-interpreter ";
