@@ -2,7 +2,6 @@
 //! processes that work in them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::scheduler::Visited;
 use crate::error::HookError;
 use crate::request::{HookRequest, RequestId};
 use crate::tree::lock::BusyTree;
-use crate::tree::visit::{Visit, visit};
+use crate::tree::visit::{Visit, VisitSettings, visit};
 use crate::tree::{Tree, TreeId, TreeLock};
 
 type LockOutcome = Result<TreeLock, HookError>;
@@ -25,7 +24,7 @@ pub(crate) enum Arrival {
 }
 
 pub(crate) struct Gate {
-    fallback_lock_folder: Arc<PathBuf>,
+    settings: Arc<VisitSettings>,
     locks: HashMap<TreeId, TreeLock>,
     /// Trees that other processes work in, until somebody waits for them.
     busy: HashMap<TreeId, BusyTree>,
@@ -46,9 +45,9 @@ impl Gate {
     /// A visit that took so long belongs on a thread.
     const SLOW: Duration = Duration::from_millis(5);
 
-    pub fn new(fallback_lock_folder: PathBuf) -> Self {
+    pub fn new(settings: VisitSettings) -> Self {
         Self {
-            fallback_lock_folder: Arc::new(fallback_lock_folder),
+            settings: Arc::new(settings),
             locks: HashMap::new(),
             busy: HashMap::new(),
             backlog: VecDeque::new(),
@@ -63,11 +62,11 @@ impl Gate {
     /// woken for it; on a file system that is slow, or not known yet, on a
     /// thread.
     pub fn visit(&mut self, request: RequestId, details: Arc<HookRequest>, tree: Arc<Tree>, locked: bool) {
-        let folder = self.fallback_lock_folder.clone();
+        let settings = self.settings.clone();
         let id = tree.id;
         let timed = move || {
             let before = Instant::now();
-            let visit = visit(&tree, &details, locked, &folder);
+            let visit = visit(&tree, &details, locked, &settings);
             (request, id, visit, before.elapsed())
         };
         if self.fast_devices.contains(&id.device) {

@@ -23,6 +23,7 @@ use crate::error::ExitReason;
 use crate::event::{Event, Observer, WorkerId};
 use crate::request::RequestId;
 use crate::template::Pace;
+use crate::tree::visit::VisitSettings;
 use crate::worker::{self, Ending, WorkerCommand, WorkerContext, WorkerPlan, WorkerReport};
 
 /// The channels that a dispatcher reads.
@@ -63,17 +64,13 @@ impl Dispatcher {
         fallback_lock_folder: PathBuf,
         finished: watch::Sender<bool>,
     ) -> Self {
+        let start_method = context.settings.start_method;
         Self {
-            scheduler: Scheduler::new(
-                context.limits.clone(),
-                default_python,
-                context.settings.start_method,
-                random_fraction,
-            ),
+            scheduler: Scheduler::new(context.limits.clone(), default_python, start_method, random_fraction),
             context,
             observers,
             inboxes,
-            gate: Gate::new(fallback_lock_folder),
+            gate: Gate::new(VisitSettings { fallback_lock_folder, start_method }),
             workers: HashMap::new(),
             finished,
         }

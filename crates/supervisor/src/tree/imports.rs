@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::BuildBackend;
 use crate::environment::{is_package, module_of_file};
+use crate::response::StartMethod;
 
 /// What decides which template a tree's workers are forked from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,9 +37,13 @@ impl TreeImports {
     /// What is put on `sys.path` even if it is a package.
     const FOLDERS: [&str; 3] = ["", "src", "lib"];
 
-    pub fn of(tree: &Path, backend: &BuildBackend) -> Self {
+    /// Reads the tree, unless nothing is imported ahead of the hooks anyway.
+    pub fn of(tree: &Path, backend: &BuildBackend, start_method: StartMethod) -> Self {
         let folders = Self::FOLDERS.iter().map(PathBuf::from).chain(backend.backend_path.iter().cloned());
-        let offered = Walk::default().through(folders.map(|folder| tree.join(folder)).collect());
+        let offered = match start_method {
+            StartMethod::Forkserver => Walk::default().through(folders.map(|folder| tree.join(folder))),
+            StartMethod::Spawn => Offered::default(),
+        };
         let backend = if backend.backend_path.is_empty() { backend_module(backend) } else { None };
         Self { backend, offered }
     }
@@ -64,11 +69,14 @@ impl Walk {
     /// More would take longer than a hook gains by a warm start.
     const MOST_ENTRIES: usize = 5000;
 
-    fn through(mut self, mut folders: Vec<PathBuf>) -> Offered {
-        // `src` is named, and found in the root.
+    /// From these, which are put on `sys.path` even if they are packages.
+    fn through(mut self, roots: impl Iterator<Item = PathBuf>) -> Offered {
+        // Of one spelling each: `src` is named, and found in the root.
+        let roots: HashSet<PathBuf> = roots.map(|root| root.components().collect()).collect();
+        let mut pending: Vec<PathBuf> = roots.iter().cloned().collect();
         let mut seen = HashSet::new();
-        while let Some(folder) = folders.pop() {
-            if !seen.insert(folder.components().collect::<PathBuf>()) {
+        while let Some(folder) = pending.pop() {
+            if !seen.insert(folder.clone()) {
                 continue;
             }
             let contents = FolderContents::read(&folder);
@@ -76,18 +84,27 @@ impl Walk {
             if self.entries > Self::MOST_ENTRIES {
                 return Offered::Any;
             }
-            self.offered.extend(contents.modules);
-            for name in contents.folders {
-                let inner = folder.join(&name);
-                if is_package(&inner) {
-                    self.offered.insert(name);
-                } else if !is_environment(&inner) && !inner.is_symlink() {
-                    // A link may lead out of the tree, or around in it.
-                    folders.push(inner);
-                }
+            if contents.is_package {
+                self.offered.extend(folder.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+            }
+            if roots.contains(&folder) || !(contents.is_package || contents.is_environment) {
+                self.offered.extend(contents.modules);
+                pending.extend(contents.folders.into_iter().filter_map(|inner| self.look_into(&folder, inner)));
             }
         }
         Offered::These(self.offered)
+    }
+
+    /// A folder that is yet to be read, unless it is a package at first sight.
+    fn look_into(&mut self, parent: &Path, inner: InnerFolder) -> Option<PathBuf> {
+        let path = parent.join(&inner.name);
+        // A link may lead out of the tree, or around in it.
+        let is_known_package = if inner.is_link { is_package(&path) } else { path.join("__init__.py").exists() };
+        if is_known_package {
+            self.offered.insert(inner.name);
+            return None;
+        }
+        (!inner.is_link).then_some(path)
     }
 }
 
@@ -96,7 +113,15 @@ impl Walk {
 struct FolderContents {
     entries: usize,
     modules: Vec<String>,
-    folders: Vec<String>,
+    folders: Vec<InnerFolder>,
+    is_package: bool,
+    /// A virtual environment in the tree is none of its own code.
+    is_environment: bool,
+}
+
+struct InnerFolder {
+    name: String,
+    is_link: bool,
 }
 
 impl FolderContents {
@@ -104,15 +129,23 @@ impl FolderContents {
         let mut contents = Self::default();
         for entry in folder.read_dir().into_iter().flatten().flatten() {
             contents.entries += 1;
-            let file_name = entry.file_name();
-            let Some(name) = file_name.to_str() else { continue };
-            if let Some(module) = module_of_file(name) {
-                contents.modules.push(module.to_owned());
-            } else if !is_skipped(name) && is_folder(&entry) {
-                contents.folders.push(name.to_owned());
+            if let Some(name) = entry.file_name().to_str() {
+                contents.add(&entry, name);
             }
         }
         contents
+    }
+
+    fn add(&mut self, entry: &DirEntry, name: &str) {
+        if let Some(module) = module_of_file(name) {
+            self.is_package |= module == "__init__";
+            self.modules.push(module.to_owned());
+        } else if name == "pyvenv.cfg" {
+            self.is_environment = true;
+        } else if !is_skipped(name) && is_folder(entry) {
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            self.folders.push(InnerFolder { name: name.to_owned(), is_link });
+        }
     }
 }
 
@@ -127,11 +160,6 @@ fn is_folder(entry: &DirEntry) -> bool {
 /// Folders that nobody imports from: hidden ones, bytecode, metadata.
 fn is_skipped(name: &str) -> bool {
     name.starts_with('.') || name == "__pycache__" || name.ends_with(".egg-info") || name.ends_with(".dist-info")
-}
-
-/// A virtual environment in the tree is none of its own code.
-fn is_environment(folder: &Path) -> bool {
-    folder.join("pyvenv.cfg").exists()
 }
 
 /// The module in `module:object`; nothing for what is no name of a module,
@@ -161,7 +189,7 @@ mod tests {
         modules.into_iter().chain(others).for_each(write);
         write("fast.cpython-311-x86_64-linux-gnu.so");
         let backend = BuildBackend { import_path: Some("own:x.y".into()), backend_path: vec!["backend".into()] };
-        let imports = TreeImports::of(tree.path(), &backend);
+        let imports = TreeImports::of(tree.path(), &backend, StartMethod::Forkserver);
         let expected = ["fast", "inner", "own", "setup", "six", "toml"].map(str::to_owned);
         assert_eq!(imports.offered, Offered::These(expected.into()));
         assert_eq!(imports.backend, None);

@@ -13,6 +13,7 @@ use super::lock::{self, BusyTree, TreeLock, TryLock};
 use super::{BuildBackend, BuildSystem, Tree, TreeImports};
 use crate::error::{ErrorKind, HookError};
 use crate::request::HookRequest;
+use crate::response::StartMethod;
 
 /// A request that can be given to a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,14 @@ pub(crate) struct Prepared {
     pub lines: Vec<u8>,
     /// What decides which worker.
     pub imports: Arc<TreeImports>,
+}
+
+/// What all visits have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct VisitSettings {
+    /// Where files stand for trees that cannot be locked themselves.
+    pub fallback_lock_folder: PathBuf,
+    pub start_method: StartMethod,
 }
 
 /// What a visit found.
@@ -36,7 +45,7 @@ pub(crate) enum Visit {
 }
 
 /// Visits a tree. Blocking: file system only, no waiting for anybody.
-pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, fallback_folder: &Path) -> Visit {
+pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, settings: &VisitSettings) -> Visit {
     let lock = if locked {
         // The lock is the folder's; the path may lead to another by now.
         match Tree::find(&tree.path) {
@@ -45,13 +54,13 @@ pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, fallback_f
             Err(error) => return Visit::Failed { lock: None, error },
         }
     } else {
-        match lock::try_lock(tree, fallback_folder) {
+        match lock::try_lock(tree, &settings.fallback_lock_folder) {
             Ok(TryLock::Locked(lock)) => Some(lock),
             Ok(TryLock::Busy(busy)) => return Visit::Busy(busy),
             Err(error) => return Visit::Failed { lock: None, error },
         }
     };
-    match prepare(tree, request) {
+    match prepare(tree, request, settings.start_method) {
         Ok(prepared) => Visit::Ready { lock, prepared },
         Err(error) => Visit::Failed { lock, error },
     }
@@ -84,9 +93,9 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-fn prepare(tree: &Tree, request: &HookRequest) -> Result<Prepared, HookError> {
+fn prepare(tree: &Tree, request: &HookRequest, start_method: StartMethod) -> Result<Prepared, HookError> {
     let backend = BuildBackend::of(request, &tree.path)?;
-    let imports = Arc::new(TreeImports::of(&tree.path, &backend));
+    let imports = Arc::new(TreeImports::of(&tree.path, &backend, start_method));
     Ok(Prepared { lines: lines(request, backend)?, imports })
 }
 
