@@ -6,11 +6,13 @@ import os
 import sys
 
 from hookd.imports import imported_since
-from hookd.preload_check import try_import
+from hookd.loaded_files import LoadedFiles
+from hookd.preload_check import MOST_MEMORY, try_import
+from hookd.process_state import resident_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional, Set, Tuple
+    from typing import Any, Dict, List, Optional
 
     from hookd.observation import Observation
     from hookd.preload_check import PreloadCheck
@@ -20,33 +22,57 @@ class ImportBatch:
     """The modules, and what came of them. A batch ends with the first failure."""
 
     def __init__(self, check: PreloadCheck) -> None:
-        self.names: List[str] = []
+        self.done: Dict[str, LoadedFiles] = {}
+        """Those that are there, and what came with each."""
         self.failure: Optional[str] = None
         """Why the last of them could not be imported."""
+        self.last = ""
         self._check = check
         self._owner = os.getpid()
-        self._loaded: Set[str] = set()
-        self._loaded_before_last: Set[str] = set()
+        self._new: List[str] = []
+        self._described: List[Dict[str, Any]] = []
+        self._left: List[Dict[str, Any]] = []
+
+    @property
+    def imported(self) -> List[str]:
+        """The names of all modules that are new."""
+        return [module["name"] for module in self._described]
+
+    def is_over(self) -> bool:
+        """Whether no other module is to be added."""
+        return self.failure is not None or resident_bytes() > MOST_MEMORY
 
     def add(self, name: str, observation: Optional[Observation] = None) -> None:
         """Import a module, unless it is there already."""
-        if not self.names:
-            self._check.before(strict=False)
-            self._loaded = set(sys.modules)
-        self.names.append(name)
         if name in sys.modules:
+            self.done[name] = LoadedFiles()
             return
-        self._loaded_before_last = set(sys.modules)
+        if not self._new:
+            self._check.before(strict=False)
+        self._new.append(name)
+        self.last = name
+        loaded = set(sys.modules)
         self.failure = try_import(name) if observation is None else _observed(name, observation)
         if os.getpid() != self._owner:
             # The module has forked, and this is the copy.
             os._exit(0)
+        # Not only at the end of the batch: until then a file may be replaced by another.
+        imported = imported_since(loaded)
+        if self.failure is None:
+            self._described += imported
+            self.done[name] = LoadedFiles(imported)
+        else:
+            self._left = imported
 
-    def end(self) -> Tuple[List[Dict[str, Any]], List[str]]:
-        """The new modules, as `imported_since` describes them, and what speaks against them."""
-        imported = imported_since(self._loaded)
-        left = [] if self.failure is None else imported_since(self._loaded_before_last)
-        return imported, self._check.after(self.names[-1], imported, left)
+    def end(self) -> List[str]:
+        """What speaks against these imports, for people to read."""
+        if not self._new:
+            return []
+        return self._check.after(self.last, self._described + self._left, self._left)
+
+    def suspects(self) -> List[str]:
+        """Those of which one has done what `end` tells of."""
+        return self._new
 
 
 def _observed(name: str, observation: Observation) -> Optional[str]:

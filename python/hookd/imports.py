@@ -37,7 +37,7 @@ def imported_since(names: Collection[str]) -> List[Dict[str, Any]]:
     return [
         _describe(str.__str__(name), module)
         for name, module in list(sys.modules.items())
-        if issubclass(type(name), str) and name not in names
+        if name not in names and issubclass(type(name), str)
     ]
 
 

@@ -36,6 +36,10 @@ class LearnedQueue:
             (self._ready if verified else self._untried).extend(names)
             self._was_empty = False
 
+    def note_import(self) -> None:
+        """Something was imported that was never in here: the next look finds it to be empty."""
+        self._was_empty = False
+
     def drop(self) -> None:
         """Forget all of it."""
         self._ready.clear()
@@ -43,7 +47,7 @@ class LearnedQueue:
         self._end_trial()
 
     def has_become_empty(self) -> bool:
-        """Whether all is done, for the first time since anything was added."""
+        """Whether all is done, for the first time since anything was added or imported."""
         is_empty = not self._ready and not self._untried and self._trial is None
         became, self._was_empty = is_empty and not self._was_empty, is_empty
         return became

@@ -10,6 +10,7 @@ from hookd.callers import Callers
 from hookd.import_batch import ImportBatch
 from hookd.imports import imported_since
 from hookd.learning import LearnedQueue
+from hookd.loaded_files import LoadedFiles, loaded_modules, stamp
 from hookd.observation import Observation
 from hookd.preload_check import (
     KEEPS_WHAT_IT_FINDS,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 LONGEST_REASON = 4000
 
 LONGEST_AT_ONCE = 1.0
-"""How long the first worker waits for learned modules, in seconds."""
+"""How long workers wait for learned modules that are verified, all in all, in seconds."""
 
 
 class Preloader:
@@ -54,13 +55,14 @@ class Preloader:
         """Learned modules that are known to do no harm, whichever hook imports them."""
         self._verified_backends: Set[str] = set()
         self._is_full = False
+        self._at_once_until: Optional[float] = None
 
     def tell_start(self) -> None:
         """Tell what the interpreter and hookd have imported by themselves."""
         path = [entry for entry in sys.path if isinstance(entry, str)]
         lists: Dict[str, List[Any]] = {
-            "modules": _with_identity(imported_since(())),
-            "folders": [_stamp(entry) for entry in path if os.path.exists(entry)],
+            "modules": loaded_modules(imported_since(())),
+            "folders": [stamp(entry) for entry in path if os.path.exists(entry)],
             "path": path,
         }
         self._channel.send_lists({}, lists, wrapper="started")
@@ -73,89 +75,87 @@ class Preloader:
             self.queue.append(names, verified=False)
 
     def import_verified(self, names: List[str]) -> None:
-        """Import these before the first worker is forked: most hooks will want them, and all of
+        """Import these before the first worker is forked: most hooks will want them, and each of
         them would have to import them anew. Those that take too long wait as others do.
-        """
-        if self.tainted_by is None:
-            deadline = monotonic() + LONGEST_AT_ONCE
-            self.queue.append(names, verified=True)
-            self._import_ready(lambda: monotonic() > deadline)
-            self._bound_memory()
-            self._tell_if_idle()
 
-    def go_on(self, is_wanted: Callable[[], bool]) -> None:
-        """Do the next thing with learned modules, if `queue.is_ready`; several, as long as nothing
-        else is wanted.
+        The process is looked at before the first and after the last: each does no harm by itself,
+        as was found before.
         """
-        self._import_ready(is_wanted)
-        self._bound_memory()
-        self.queue.start_trial()
-        self._tell_if_idle()
+        if self.tainted_by is not None:
+            return
+        if self._at_once_until is None:
+            self._at_once_until = monotonic() + LONGEST_AT_ONCE
+        batch = ImportBatch(self._check)
+        remaining = list(names)
+        while remaining and not batch.is_over() and monotonic() < self._at_once_until:
+            self._add_learned(batch, remaining.pop(0))
+        self._judge(batch)
+        if self.tainted_by is None:
+            self.queue.append(remaining, verified=True)
+            self.queue.note_import()
+
+    def go_on(self) -> None:
+        """Do the next thing with learned modules, if `queue.is_ready`."""
+        if resident_bytes() > MOST_MEMORY:
+            self._tell_full()
+            self.queue.drop()
+            return
+        name = self.queue.take_ready()
+        if name is None:
+            self.queue.start_trial()
+        else:
+            batch = ImportBatch(self._check)
+            self._add_learned(batch, name)
+            self._judge(batch)
 
     def take_verdicts(self) -> None:
         """See what the trial has found out, or whether it has ended."""
         for verdict in self.queue.take_verdicts():
             reason, lasting = verdict["reason"], verdict["lasting"]
             self._refuse(verdict["refused"], True, [reason], lasting=lasting)
-        self._tell_if_idle()
 
-    def _tell_if_idle(self) -> None:
+    def tell_if_idle(self) -> None:
+        """Tell that nothing is left to be imported, if that is so since a moment ago."""
         if self.tainted_by is None and self.queue.has_become_empty():
             self._channel.send({"idle": len(sys.modules)})
 
-    def _bound_memory(self) -> None:
-        if resident_bytes() <= MOST_MEMORY:
-            return
-        self.queue.drop()
+    def _tell_full(self) -> None:
         if not self._is_full:
             self._is_full = True
             message = "more than {} MiB are in use: no more learned modules are imported"
             self._log(message.format(MOST_MEMORY >> 20))
 
-    def _import_ready(self, is_wanted: Callable[[], bool]) -> None:
-        """Import all that is ready, until something else is wanted.
-
-        The process is looked at before the first and after the last: each does no harm by itself,
-        as was found before.
-        """
-        batch = ImportBatch(self._check)
-        while batch.failure is None and resident_bytes() <= MOST_MEMORY:
-            name = self.queue.take_ready()
-            if name is None:
-                break
-            self._channel.send({"importing": name, "learned": True})
-            if is_banned(name) and name not in sys.modules:
-                self._refuse(name, True, [KEEPS_WHAT_IT_FINDS], lasting=True)
-                continue
+    def _add_learned(self, batch: ImportBatch, name: str) -> None:
+        self._channel.send({"importing": name, "learned": True})
+        if is_banned(name) and name not in sys.modules:
+            self._refuse(name, True, [KEEPS_WHAT_IT_FINDS], lasting=True)
+        else:
             batch.add(name)
-            if is_wanted():
-                break
-        if batch.names:
-            self._judge(batch)
 
     def _judge(self, batch: ImportBatch) -> None:
-        imported, problems = batch.end()
-        failure = [] if batch.failure is None else [batch.failure]
+        problems = batch.end()
         if problems:
-            self._refuse_all(batch.names, failure + problems)
+            self._refuse_all(batch, problems)
             return
-        names = [module["name"] for module in imported]
-        note_learned(names)
-        self._verified.update(names)
-        if failure:
-            self._refuse(batch.names.pop(), True, failure)
-        for name in batch.names:
-            # What is new is told with the first.
-            self._tell_imported(name, True, imported)
-            imported = []
+        note_learned(batch.imported)
+        self._verified.update(batch.imported)
+        for name, loaded in batch.done.items():
+            self._tell_imported(name, True, loaded)
+        if batch.failure is not None:
+            self._refuse(batch.last, True, [batch.failure])
 
-    def _refuse_all(self, names: List[str], problems: List[str]) -> None:
-        # Which of several it was, a trial of each is to find out, at another time.
-        for name in names:
-            reasons = problems
-            if len(names) > 1:
-                reasons = ["it, or one of {} others".format(len(names) - 1), *problems]
-            self._refuse(name, True, reasons, tainted=True, lasting=len(names) == 1)
+    def _refuse_all(self, batch: ImportBatch, problems: List[str]) -> None:
+        """Refuse what may have changed the template: all of the batch, if it is not known which.
+
+        They are to be tried again then, each by itself.
+        """
+        if batch.failure is not None:
+            problems = [batch.failure, *problems]
+        suspects = batch.suspects()
+        if len(suspects) > 1:
+            problems = ["it, or one of {} others".format(len(suspects) - 1), *problems]
+        for name in suspects:
+            self._refuse(name, True, problems, tainted=True, lasting=len(suspects) == 1)
 
     # The backend.
 
@@ -168,7 +168,7 @@ class Preloader:
     def _import_backend(self, name: str, verified: bool) -> None:
         self._channel.send({"importing": name, "learned": False})
         if name in sys.modules:
-            self._tell_imported(name, False, [])
+            self._tell_imported(name, False, LoadedFiles())
         elif is_banned(name):
             self._refuse(name, False, [KEEPS_WHAT_IT_FINDS], lasting=True)
         else:
@@ -176,8 +176,8 @@ class Preloader:
 
     def _import_new_backend(self, name: str, verified: bool) -> None:
         batch = ImportBatch(self._check)
-        batch.add(name, self._observation if not verified else None)
-        imported, problems = batch.end()
+        batch.add(name, None if verified else self._observation)
+        problems = batch.end()
         if not verified and batch.failure is None:
             problems += self._observation.told(name)
         if batch.failure is not None:
@@ -187,7 +187,7 @@ class Preloader:
             self._refuse(name, False, problems, tainted=True, lasting=True)
         else:
             self._verified_backends.add(name)
-            self._tell_imported(name, False, imported)
+            self._tell_imported(name, False, batch.done[name])
 
     # What is told.
 
@@ -200,7 +200,7 @@ class Preloader:
         lasting: bool = False,
     ) -> None:
         if tainted:
-            self.tainted_by = name
+            self.tainted_by = self.tainted_by or name
             self.queue.drop()
             remove_temporary_folders()
         message = {
@@ -212,52 +212,9 @@ class Preloader:
         }
         self._channel.send(message)
 
-    def _tell_imported(self, name: str, learned: bool, imported: List[Dict[str, Any]]) -> None:
+    def _tell_imported(self, name: str, learned: bool, loaded: LoadedFiles) -> None:
         verified = self._verified if learned else self._verified_backends
-        folders = [
-            _stamp(folder) for module in imported for folder in _package_folders(module["name"])
-        ]
         self._channel.send_lists(
             {"imported": name, "learned": learned, "verified": name in verified},
-            {"modules": _with_identity(imported), "folders": folders},
+            {"modules": loaded.modules, "folders": loaded.folders},
         )
-
-
-def _with_identity(modules: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Those of the modules that have a file, with all by which a change of it is seen."""
-    described = []
-    for module in modules:
-        if module["file"] is not None:
-            entry = {"name": module["name"], "file": module["file"]}
-            entry.update(_identity(module["file"]))
-            described.append(entry)
-    return described
-
-
-def _identity(file: str) -> Dict[str, Optional[int]]:
-    try:
-        status = os.stat(file)
-    except (OSError, ValueError):
-        # In a zip file, or gone.
-        return {"device": None, "inode": None, "size": None, "mtime_ns": None}
-    return {
-        "device": status.st_dev,
-        "inode": status.st_ino,
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-    }
-
-
-def _package_folders(name: str) -> List[str]:
-    """Where the import system looks for a package's modules."""
-    try:
-        path = vars(sys.modules[name]).get("__path__", ())
-        return [os.path.abspath(entry) for entry in path if isinstance(entry, str)]
-    except BaseException:
-        # It is no module, or its __path__ is of somebody's own making.
-        return []
-
-
-def _stamp(path: str) -> List[Any]:
-    path = os.path.abspath(path)
-    return [path, _identity(path)["mtime_ns"]]

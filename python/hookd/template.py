@@ -83,7 +83,10 @@ class Template:
             if self._channel.descriptor in ready:
                 self._take_packet()
             elif not ready and self._learned.is_ready():
-                self._import(lambda: self._preloader.go_on(self._channel.has_packet))
+                self._import(self._preloader.go_on)
+            if not self._channel.has_packet():
+                # More may be asked of it than one packet says.
+                self._preloader.tell_if_idle()
 
     def _wait(self) -> Set[int]:
         poll = select.poll()

@@ -87,6 +87,7 @@ class Template:
         self.capture_folder = self.tree = ""
         self.started: dict[str, list[Any]] = {}
         self._unread: list[dict[str, Any]] = []
+        self._begun: set[str] = set()
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self.log.open("wb") as log, theirs:
             self.process = subprocess.Popen(
@@ -150,7 +151,10 @@ class Template:
         answer = self.receive()
         # Of several that are judged as one, the imports of all begin before the first answer.
         while "importing" in answer:
+            self._begun.add(answer["importing"])
             answer = self.receive()
+        # What a trial has refused is never imported here.
+        assert name in self._begun or "refused" in answer, answer
         whole: dict[str, Any] = {"modules": [], "folders": []}
         while True:
             assert name in (answer.get("imported"), answer.get("refused")), answer

@@ -11,7 +11,7 @@ use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::metadata::CoreMetadata;
+use crate::metadata::name_and_version;
 
 /// An installed distribution.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,18 +52,19 @@ fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn distribution(folder: &Path) -> io::Result<Distribution> {
-    let file = folder.join("METADATA");
-    let unusable = |reason: String| io::Error::other(format!("{}: {reason}", file.display()));
-    let metadata = CoreMetadata::parse(&std::fs::read(&file)?).map_err(|error| unusable(error.to_string()))?;
-    let name = PackageName::from_str(&metadata.name);
-    let name = name.map_err(|_| unusable(format!("its name, {}, is none of a distribution", metadata.name)))?;
+    let metadata = String::from_utf8_lossy(&std::fs::read(folder.join("METADATA"))?).into_owned();
+    let Some((name, version)) = name_and_version(&metadata) else {
+        return Err(io::Error::other(format!("{}: METADATA without a name or a version", folder.display())));
+    };
+    // As installers take it, too: what they have installed is not ours to judge.
+    let name = PackageName::from_str(&name).map_or(name, |name| name.to_string());
     let digest = match std::fs::read(folder.join("RECORD")) {
         Ok(record) => record_digest(&String::from_utf8_lossy(&record)),
         // Optional, as long as nobody wants to uninstall it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.text.as_str()]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.as_str()]),
         Err(error) => return Err(error),
     };
-    Ok(Distribution { name: name.to_string(), version: metadata.version, digest })
+    Ok(Distribution { name, version, digest })
 }
 
 /// The digest of the lines that do not depend on the installer.

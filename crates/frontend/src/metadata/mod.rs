@@ -115,6 +115,13 @@ impl CoreMetadata {
     }
 }
 
+/// The first Name and the first Version, whatever else is wrong.
+pub(crate) fn name_and_version(text: &str) -> Option<(String, String)> {
+    let headers = Headers::parse(text);
+    let (mut names, mut versions) = (headers.all("Name"), headers.all("Version"));
+    names.next().zip(versions.next())
+}
+
 /// Whether two texts are written the same, or mean the same.
 fn same<T: PartialEq>(one: &str, other: &str, normalise: impl Fn(&str) -> Option<T>) -> bool {
     one == other || normalise(one).is_some_and(|one| normalise(other) == Some(one))

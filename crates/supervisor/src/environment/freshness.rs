@@ -69,8 +69,8 @@ impl Freshness {
     /// Watches more, whenever it was changed.
     pub fn watch_as_it_is(&self, more: Vec<Watched>) {
         // The interpreter has some of its modules under two names.
-        let once: HashSet<Watched> = more.into_iter().collect();
-        self.watched().extend(once);
+        let mut seen = HashSet::new();
+        self.watched().extend(more.into_iter().filter(|watched| seen.insert(watched.clone())));
     }
 
     /// What has changed since, if anything has. The look at the disk began

@@ -170,9 +170,10 @@ impl Book {
         self.families.get(key).is_some_and(would)
     }
 
-    /// A template forked a worker, or did not.
-    pub fn asked(&mut self, key: &TemplateKey, has_forked: bool) {
-        if let Some(family) = self.families.get_mut(key) {
+    /// A template forked a worker, or did not. That of one which was retired
+    /// meanwhile says nothing of the next.
+    pub fn asked(&mut self, key: &TemplateKey, template: &Arc<Template>, has_forked: bool) {
+        if let Some(family) = self.families.get_mut(key).filter(|family| family.holds(template)) {
             family.forks_refused = if has_forked { 0 } else { family.forks_refused + 1 };
         }
     }
@@ -225,6 +226,13 @@ impl Book {
             family.backend_refused |= lasting;
         } else {
             family.learned.refuse(name, reason, lasting);
+        }
+    }
+
+    /// A module that was taken for harmless may not be.
+    pub fn doubt(&mut self, key: &TemplateKey, name: &str) {
+        if let Some(family) = self.families.get_mut(key) {
+            family.learned.doubt(name);
         }
     }
 
@@ -315,6 +323,11 @@ impl Family {
             Variant::Learned => &mut self.learned_template,
             Variant::Plain => &mut self.plain_template,
         }
+    }
+
+    fn holds(&self, template: &Arc<Template>) -> bool {
+        let live = self.learned_template.iter().chain(&self.plain_template);
+        live.into_iter().any(|live| Arc::ptr_eq(&live.template, template))
     }
 
     fn remove(&mut self, template: &Arc<Template>) -> bool {

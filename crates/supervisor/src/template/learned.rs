@@ -27,8 +27,8 @@ pub(crate) struct LearnedModules {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Refusal {
     reason: String,
-    /// The attempt changed the template. A mere failure may have been mended
-    /// with the environment.
+    /// The attempt changed something. A mere failure may have been mended with
+    /// the environment.
     lasting: bool,
 }
 
@@ -99,13 +99,17 @@ impl LearnedModules {
         is_new
     }
 
-    /// This module is not preloaded any more. Should it be again, once the
-    /// refusal is forgotten, it is tried out before.
+    /// This module may have done harm. It is tried out again before it is
+    /// preloaded the next time.
+    pub fn doubt(&mut self, name: &str) {
+        self.unsaved |= self.verified.remove(name).is_some();
+    }
+
+    /// This module is not preloaded any more.
     pub fn refuse(&mut self, name: &str, reason: &str, lasting: bool) {
         if self.known.remove(name) {
             self.names.retain(|known| known != name);
         }
-        self.verified.remove(name);
         self.refused.insert(name.to_owned(), Refusal { reason: reason.to_owned(), lasting });
         self.unsaved = true;
     }

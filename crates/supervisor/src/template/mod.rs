@@ -35,7 +35,7 @@ pub(crate) struct Template {
     /// Whether what it has imported is what lies on the disk.
     pub freshness: Freshness,
     commands: async_channel::Sender<TemplateCommand>,
-    /// How many learned modules it held when it was last done with them.
+    /// Grows with the learned modules that it holds, when it is done with them.
     learned_version: AtomicU64,
     /// Whether learned modules wait to be imported.
     is_learning: watch::Sender<bool>,
@@ -54,8 +54,8 @@ impl Template {
         }
     }
 
-    /// How many learned modules it held when it was last done with them; a
-    /// worker forked before has fewer.
+    /// What a worker must have been forked with to hold as many learned modules
+    /// as it did when it was last done with them.
     pub fn learned_version(&self) -> u64 {
         self.learned_version.load(Ordering::Relaxed)
     }

@@ -101,7 +101,7 @@ impl Templates {
                 continue;
             }
             let outcome = self.ask(&template, &request).await;
-            self.book().asked(&request.key, outcome.is_ok());
+            self.book().asked(&request.key, &template, outcome.is_ok());
             return match outcome {
                 Ok(process) => Forking::Forked(process),
                 Err(failure) => {

@@ -12,8 +12,9 @@ use crate::environment::{Stamp, Watched};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Order {
-    /// Import these: the backend at once, learned modules when idle. What is
-    /// `verified` was tried out before, and has not changed since.
+    /// Import these: the backend at once, and so learned modules that are
+    /// `verified`: they were tried out before, and have not changed since. The
+    /// others are tried out and imported when idle.
     Preload { preload: Vec<String>, learned: bool, verified: bool },
     /// Fork a worker; its descriptors come with the packet.
     Fork { fork: u64, arguments: Vec<String> },

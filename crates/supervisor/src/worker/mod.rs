@@ -17,6 +17,7 @@ pub(crate) mod message;
 pub(crate) mod output;
 mod pipes;
 mod process;
+mod remover;
 mod running;
 mod start;
 
@@ -24,4 +25,5 @@ pub(crate) use launch::WorkerKey;
 pub(crate) use life::{WorkerContext, run};
 pub(crate) use message::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 pub(crate) use pipes::Output;
+pub(crate) use remover::Remover;
 pub(crate) use start::WorkerPlan;

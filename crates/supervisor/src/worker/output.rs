@@ -8,8 +8,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use tokio::runtime::Handle;
-
 use crate::response::CapturedOutput;
 
 /// The capture files of a hook that has ended; deleted when this is dropped.
@@ -33,8 +31,9 @@ impl CaptureFiles {
     /// On the spot: the capture folder is ours, on a local disk, and what was
     /// just written is in memory. A thread for it would cost more than the work.
     ///
-    /// With `keep_whole` they are not cut.
-    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> Self {
+    /// With `keep_whole` they are not cut. The second are files with nothing in
+    /// them, of no more use.
+    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> (Self, Vec<PathBuf>) {
         let mut empty = Vec::new();
         let mut take = |path: PathBuf| {
             let file = CaptureFile { path, cut: false };
@@ -46,8 +45,7 @@ impl CaptureFiles {
             Some(if fits { file } else { file.with_end_only() })
         };
         let files = Self { stdout: stdout.and_then(&mut take), stderr: stderr.and_then(&mut take) };
-        remove(empty);
-        files
+        (files, empty)
     }
 
     /// Standard output and standard error. Files that are not there, because
@@ -96,23 +94,9 @@ impl CaptureFile {
 impl Drop for CaptureFile {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            remove(vec![std::mem::take(&mut self.path)]);
-        }
-    }
-}
-
-/// Removes files, and nobody waits for that: on some file systems it takes as
-/// long as all the rest of a request.
-fn remove(files: Vec<PathBuf>) {
-    let remove = move || {
-        for file in files {
             // Left to the end of the capture folder where it fails.
-            let _ = std::fs::remove_file(file);
+            let _ = std::fs::remove_file(&self.path);
         }
-    };
-    match Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-        Err(_) => remove(),
     }
 }
 
@@ -197,7 +181,8 @@ mod tests {
         text.push(b'!');
         std::fs::write(&stdout, &text).unwrap();
         std::fs::write(&stderr, b"\xff short").unwrap();
-        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false);
+        let (files, empty) = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false);
+        assert!(empty.is_empty());
         assert!(!stdout.exists());
         let (stdout, stderr) = files.read();
         assert!(stdout.truncated && !stderr.truncated);
@@ -214,7 +199,7 @@ mod tests {
         let path = folder.path().join("out");
         let text = vec![b'a'; CapturedOutput::LIMIT + 10];
         std::fs::write(&path, &text).unwrap();
-        let files = CaptureFiles::of(Some(path), None, true);
+        let (files, _) = CaptureFiles::of(Some(path), None, true);
         assert!(files.read().0.truncated);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let output = WholeOutput { files };
@@ -231,15 +216,17 @@ mod tests {
         let (pipe, link) = (folder.path().join("out"), folder.path().join("err"));
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let files = CaptureFiles::of(Some(pipe), Some(link), false);
+        let (files, empty) = CaptureFiles::of(Some(pipe.clone()), Some(link.clone()), false);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
         drop(files);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        // A pipe has no length.
+        assert_eq!(empty, [pipe]);
+        assert!(link.symlink_metadata().is_err());
     }
 
     #[test]
     fn files_that_are_gone_are_empty_output() {
-        let files = CaptureFiles::of(Some("/no/such/file".into()), None, false);
+        let (files, _) = CaptureFiles::of(Some("/no/such/file".into()), None, false);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
     }
 }

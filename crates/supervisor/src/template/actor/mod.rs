@@ -107,7 +107,7 @@ struct Actor {
     modules: usize,
     /// The files of what was preloaded.
     files: HashMap<String, VerifiedFile>,
-    /// How many learned modules it has imported.
+    /// Grows with each learned module that it imports.
     learned: u64,
     /// It was told to end, or must be replaced: nothing of it counts as a
     /// failure.

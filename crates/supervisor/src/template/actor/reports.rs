@@ -57,6 +57,8 @@ impl Actor {
 
     async fn imported(&mut self, imported: Imported) {
         self.modules += imported.modules.len();
+        // One that was there already is no reason to replace a worker.
+        self.learned += u64::from(imported.learned && !imported.modules.is_empty());
         self.files.extend(imported.modules.iter().filter_map(LoadedModule::file));
         let template = &self.life.template;
         template.freshness.watch(imported.modules.iter().map(LoadedModule::watched).collect(), self.life.asked_at);
@@ -72,9 +74,7 @@ impl Actor {
         {
             self.life.templates.book().verify(&self.life.key, &imported.imported, file);
         }
-        if imported.learned {
-            self.learned += 1;
-        } else {
+        if !imported.learned {
             self.backend_is_done().await;
         }
     }
@@ -82,7 +82,12 @@ impl Actor {
     async fn refused(&mut self, refused: Refused) {
         self.importing = None;
         let Refused { refused: module, learned, reason, tainted, lasting } = refused;
-        self.life.templates.book().refuse(&self.life.key, &module, &reason, lasting);
+        if learned && tainted && !lasting {
+            // It, or one that was judged with it.
+            self.life.templates.book().doubt(&self.life.key, &module);
+        } else {
+            self.life.templates.book().refuse(&self.life.key, &module, &reason, lasting);
+        }
         if tainted {
             // Its workers go on; the next are forked from another.
             self.retired = true;
@@ -108,7 +113,7 @@ impl Actor {
         let template = &self.life.template;
         // While the template lives, nobody else can have reaped the worker.
         let process = match self.child.try_wait() {
-            Ok(None) => ForkedProcess::open(pid, template.clone(), template.learned_version())
+            Ok(None) => ForkedProcess::open(pid, template.clone(), self.learned)
                 .map_err(|error| format!("its worker cannot be watched: pidfd_open: {error}")),
             _ => Err("it ended".to_owned()),
         };
