@@ -11,6 +11,8 @@ from pathlib import Path
 
 import processes
 from gate import Gate
+from pool import Pool
+from trees import call
 
 # Clients find the fifo like this; `take` and `put` are what make does for each job.
 CLIENT = """\
@@ -33,6 +35,13 @@ def put(tokens):
 
 # How many tokens are free: takes and returns them.
 COUNT = CLIENT + "free = take(1000)\nif free:\n    put(free)\nresult = [str(len(free))]\n"
+
+
+def wait_counted(pool: Pool, tree: Path, tokens: int, timeout: float = 10) -> None:
+    """Wait until a hook finds so many tokens: its own is taken when it runs already."""
+    end = time.monotonic() + timeout
+    while (found := pool.ask(call(tree, COUNT))["result"]) != [str(tokens)]:
+        assert time.monotonic() < end, f"{found[0]} tokens are free, expected {tokens}"
 
 
 class Fifo:

@@ -14,7 +14,7 @@ import pytest
 from conftest import BOTH_START_METHODS, Setting
 from environments import python_with
 from gate import Gate
-from jobserver import CLIENT, COUNT, Fifo, Jobs
+from jobserver import CLIENT, COUNT, Fifo, Jobs, wait_counted
 from pool import Pool, kind
 from trees import call, make_tree
 
@@ -123,13 +123,13 @@ def test_a_hook_that_runs_holds_a_token(
 ) -> None:
     other = make_tree(tmp_path / "other")
     pool = setting.start("--jobserver", "on", jobs=3, env=new_make)
-    assert pool.ask(call(tree, COUNT))["result"] == ["2"]
+    wait_counted(pool, tree, 2)
     pool.send(call(other, gate.code, "busy"))
     gate.arrived()
-    assert pool.ask(call(tree, COUNT))["result"] == ["1"]
+    wait_counted(pool, tree, 1)
     gate.release()
     assert pool.response()["ok"]
-    assert pool.ask(call(tree, COUNT))["result"] == ["2"]
+    wait_counted(pool, tree, 2)
     assert pool.finish() == ([], 0)
 
 
@@ -206,7 +206,7 @@ def test_tokens_of_what_was_killed_come_back(
             assert worker is not None
             os.kill(worker, 9)
             assert kind(pool.response()) == "WorkerCrashed"
-    assert pool.ask(call(tree, COUNT))["result"] == ["3"]
+    wait_counted(pool, tree, 3)
     pool.close_input()
     assert pool.wait() == 1
 
@@ -223,10 +223,10 @@ def test_lost_tokens_come_back_once_no_hook_runs(
     assert pool.ask(call(tree, COUNT))["result"] == ["0"]
     gate.release()
     assert pool.response()["id"] == "busy"
-    assert pool.ask(call(tree, COUNT))["result"] == ["2"]
+    wait_counted(pool, tree, 2)
     # And what a broken client returned too many of is removed.
     assert pool.ask(call(tree, CLIENT + "put(b'+' * 9)\n"))["ok"]
-    assert pool.ask(call(tree, COUNT))["result"] == ["2"]
+    wait_counted(pool, tree, 2)
     pool.close_input()
     assert pool.wait() == 1
 
@@ -254,7 +254,7 @@ def test_a_folder_with_a_blank_in_its_name(
 ) -> None:
     capture = tmp_path / "a capture folder"
     pool = setting.start("--capture-dir", str(capture), "--jobserver=on", jobs=3, env=new_make)
-    assert pool.ask(call(tree, COUNT))["result"] == ["2"]
+    wait_counted(pool, tree, 2)
     assert pool.finish() == ([], 0)
 
 
