@@ -23,7 +23,7 @@ use crate::response::{Isolation, StartMethod};
 use crate::supervisor::{Shared, Supervisor};
 use crate::template::{TemplateSettings, Templates};
 use crate::worker::launch::LaunchSettings;
-use crate::worker::{Remover, WorkerContext, WorkerReport};
+use crate::worker::{WorkerContext, WorkerReport};
 
 /// Why a supervisor could not start.
 #[derive(Debug, thiserror::Error)]
@@ -277,7 +277,6 @@ impl Builder {
             interpreters,
             templates,
             reports,
-            remover: Remover::start().map_err(StartError::Thread)?,
         };
         Ok(self.launch(context, programs, report_inbox, notice_inbox))
     }

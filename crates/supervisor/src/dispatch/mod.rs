@@ -89,7 +89,6 @@ impl Dispatcher {
         }
         self.end_templates().await;
         self.sweep().await;
-        self.context.remover.finished().await;
         self.finished.send_replace(true);
     }
 

@@ -321,14 +321,12 @@ impl Actor {
     async fn answer(&mut self, answer: Answer) {
         self.watch_memory = false;
         let accepted_at = answer.accepted_at;
-        let (files, empty) = CaptureFiles::of(answer.stdout, answer.stderr, self.context.settings.keep_output);
-        self.context.remover.remove(empty);
         let finished = Finished {
             request: answer.request,
             outcome: answer.outcome,
             start: accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
             hook: accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
-            files,
+            files: CaptureFiles::of(answer.stdout, answer.stderr, self.context.settings.keep_output),
         };
         self.reporter.report(WorkerEvent::Finished(Box::new(finished))).await;
     }

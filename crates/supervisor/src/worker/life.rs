@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::actor::Actor;
 use super::launch::LaunchSettings;
 use super::message::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
-use super::remover::Remover;
 use super::start::{WorkerPlan, start};
 use crate::environment::Interpreters;
 use crate::event::WorkerId;
@@ -26,7 +25,6 @@ pub(crate) struct WorkerContext {
     pub interpreters: Interpreters,
     pub templates: Templates,
     pub reports: async_channel::Sender<WorkerReport>,
-    pub remover: Remover,
 }
 
 /// The whole life of a worker; its last report is always that it is

@@ -17,7 +17,6 @@ pub(crate) mod message;
 pub(crate) mod output;
 mod pipes;
 mod process;
-mod remover;
 mod running;
 mod start;
 
@@ -25,5 +24,4 @@ pub(crate) use launch::WorkerKey;
 pub(crate) use life::{WorkerContext, run};
 pub(crate) use message::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 pub(crate) use pipes::Output;
-pub(crate) use remover::Remover;
 pub(crate) use start::WorkerPlan;

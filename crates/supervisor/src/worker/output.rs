@@ -31,21 +31,10 @@ impl CaptureFiles {
     /// On the spot: the capture folder is ours, on a local disk, and what was
     /// just written is in memory. A thread for it would cost more than the work.
     ///
-    /// With `keep_whole` they are not cut. The second are files with nothing in
-    /// them, of no more use.
-    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> (Self, Vec<PathBuf>) {
-        let mut empty = Vec::new();
-        let mut take = |path: PathBuf| {
-            let file = CaptureFile { path, cut: false };
-            if file.length() == 0 {
-                empty.push(file.into_path());
-                return None;
-            }
-            let fits = keep_whole || file.length() <= CapturedOutput::LIMIT as u64;
-            Some(if fits { file } else { file.with_end_only() })
-        };
-        let files = Self { stdout: stdout.and_then(&mut take), stderr: stderr.and_then(&mut take) };
-        (files, empty)
+    /// With `keep_whole` they are not cut.
+    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> Self {
+        let take = |path| if keep_whole { CaptureFile::whole(path) } else { CaptureFile::cut(path) };
+        Self { stdout: stdout.and_then(take), stderr: stderr.and_then(take) }
     }
 
     /// Standard output and standard error. Files that are not there, because
@@ -57,9 +46,16 @@ impl CaptureFiles {
 }
 
 impl CaptureFile {
-    /// The path of a file that is not to be removed with this.
-    fn into_path(mut self) -> PathBuf {
-        std::mem::take(&mut self.path)
+    /// Nothing where there is no output: the file is deleted already then.
+    fn whole(path: PathBuf) -> Option<Self> {
+        let whole = Self { path, cut: false };
+        (whole.length() > 0).then_some(whole)
+    }
+
+    fn cut(path: PathBuf) -> Option<Self> {
+        let whole = Self::whole(path)?;
+        let fits = whole.length() <= CapturedOutput::LIMIT as u64;
+        Some(if fits { whole } else { whole.with_end_only() })
     }
 
     fn length(&self) -> u64 {
@@ -93,10 +89,8 @@ impl CaptureFile {
 
 impl Drop for CaptureFile {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            // Left to the end of the capture folder where it fails.
-            let _ = std::fs::remove_file(&self.path);
-        }
+        // Left to the end of the capture folder where it fails.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -181,8 +175,7 @@ mod tests {
         text.push(b'!');
         std::fs::write(&stdout, &text).unwrap();
         std::fs::write(&stderr, b"\xff short").unwrap();
-        let (files, empty) = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false);
-        assert!(empty.is_empty());
+        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false);
         assert!(!stdout.exists());
         let (stdout, stderr) = files.read();
         assert!(stdout.truncated && !stderr.truncated);
@@ -199,7 +192,7 @@ mod tests {
         let path = folder.path().join("out");
         let text = vec![b'a'; CapturedOutput::LIMIT + 10];
         std::fs::write(&path, &text).unwrap();
-        let (files, _) = CaptureFiles::of(Some(path), None, true);
+        let files = CaptureFiles::of(Some(path), None, true);
         assert!(files.read().0.truncated);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let output = WholeOutput { files };
@@ -216,17 +209,15 @@ mod tests {
         let (pipe, link) = (folder.path().join("out"), folder.path().join("err"));
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let (files, empty) = CaptureFiles::of(Some(pipe.clone()), Some(link.clone()), false);
+        let files = CaptureFiles::of(Some(pipe), Some(link), false);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
         drop(files);
-        // A pipe has no length.
-        assert_eq!(empty, [pipe]);
-        assert!(link.symlink_metadata().is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn files_that_are_gone_are_empty_output() {
-        let (files, _) = CaptureFiles::of(Some("/no/such/file".into()), None, false);
+        let files = CaptureFiles::of(Some("/no/such/file".into()), None, false);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
     }
 }
