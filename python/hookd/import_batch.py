@@ -24,8 +24,8 @@ class ImportBatch:
     def __init__(self, check: PreloadCheck) -> None:
         self.done: Dict[str, LoadedFiles] = {}
         """Those that are there, and what came with each."""
-        self.failure: Optional[str] = None
-        """Why the last of them could not be imported."""
+        self.failures: List[str] = []
+        """Why the last of them could not be imported, if it could not."""
         self.last = ""
         self._check = check
         self._owner = os.getpid()
@@ -40,7 +40,7 @@ class ImportBatch:
 
     def is_over(self) -> bool:
         """Whether no other module is to be added."""
-        return self.failure is not None or resident_bytes() > MOST_MEMORY
+        return bool(self.failures) or resident_bytes() > MOST_MEMORY
 
     def add(self, name: str, observation: Optional[Observation] = None) -> None:
         """Import a module, unless it is there already."""
@@ -52,16 +52,17 @@ class ImportBatch:
         self._new.append(name)
         self.last = name
         loaded = set(sys.modules)
-        self.failure = try_import(name) if observation is None else _observed(name, observation)
+        failure = try_import(name) if observation is None else _observed(name, observation)
         if os.getpid() != self._owner:
             # The module has forked, and this is the copy.
             os._exit(0)
         # Not only at the end of the batch: until then a file may be replaced by another.
         imported = imported_since(loaded)
-        if self.failure is None:
+        if failure is None:
             self._described += imported
             self.done[name] = LoadedFiles(imported)
         else:
+            self.failures.append(failure)
             self._left = imported
 
     def end(self) -> List[str]:

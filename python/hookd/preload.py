@@ -126,10 +126,7 @@ class Preloader:
             self._log(message.format(MOST_MEMORY >> 20))
 
     def _add_learned(self, batch: ImportBatch, name: str) -> None:
-        self._channel.send({"importing": name, "learned": True})
-        if is_banned(name) and name not in sys.modules:
-            self._refuse(name, True, [KEEPS_WHAT_IT_FINDS], lasting=True)
-        else:
+        if self._begin(name, learned=True):
             batch.add(name)
 
     def _judge(self, batch: ImportBatch) -> None:
@@ -141,21 +138,20 @@ class Preloader:
         self._verified.update(batch.imported)
         for name, loaded in batch.done.items():
             self._tell_imported(name, True, loaded)
-        if batch.failure is not None:
-            self._refuse(batch.last, True, [batch.failure])
+        if batch.failures:
+            self._refuse(batch.last, True, batch.failures)
 
     def _refuse_all(self, batch: ImportBatch, problems: List[str]) -> None:
         """Refuse what may have changed the template: all of the batch, if it is not known which.
 
         They are to be tried again then, each by itself.
         """
-        if batch.failure is not None:
-            problems = [batch.failure, *problems]
+        reasons = [*batch.failures, *problems]
         suspects = batch.suspects()
         if len(suspects) > 1:
-            problems = ["it, or one of {} others".format(len(suspects) - 1), *problems]
+            reasons.insert(0, "it, or one of {} others".format(len(suspects) - 1))
         for name in suspects:
-            self._refuse(name, True, problems, tainted=True, lasting=len(suspects) == 1)
+            self._refuse(name, True, reasons, tainted=True, lasting=len(suspects) == 1)
 
     # The backend.
 
@@ -166,11 +162,10 @@ class Preloader:
                 self._import_backend(name, verified)
 
     def _import_backend(self, name: str, verified: bool) -> None:
-        self._channel.send({"importing": name, "learned": False})
+        if not self._begin(name, learned=False):
+            return
         if name in sys.modules:
             self._tell_imported(name, False, LoadedFiles())
-        elif is_banned(name):
-            self._refuse(name, False, [KEEPS_WHAT_IT_FINDS], lasting=True)
         else:
             self._import_new_backend(name, verified)
 
@@ -178,18 +173,24 @@ class Preloader:
         batch = ImportBatch(self._check)
         batch.add(name, None if verified else self._observation)
         problems = batch.end()
-        if not verified and batch.failure is None:
+        if not verified and not batch.failures:
             problems += self._observation.told(name)
-        if batch.failure is not None:
-            reasons, tainted = [batch.failure, *problems], bool(problems)
+        reasons, tainted = [*batch.failures, *problems], bool(problems)
+        if reasons:
             self._refuse(name, False, reasons, tainted=tainted, lasting=tainted)
-        elif problems:
-            self._refuse(name, False, problems, tainted=True, lasting=True)
         else:
             self._verified_backends.add(name)
             self._tell_imported(name, False, batch.done[name])
 
     # What is told.
+
+    def _begin(self, name: str, learned: bool) -> bool:
+        """Tell that an import begins. False, and it is refused, if it must not."""
+        self._channel.send({"importing": name, "learned": learned})
+        if name in sys.modules or not is_banned(name):
+            return True
+        self._refuse(name, learned, [KEEPS_WHAT_IT_FINDS], lasting=True)
+        return False
 
     def _refuse(
         self,

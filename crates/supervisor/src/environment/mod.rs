@@ -8,7 +8,7 @@ mod stamp;
 
 pub(crate) use freshness::Freshness;
 pub use interpreter::Interpreter;
-pub(crate) use offered::{is_package, module_of_file};
+pub(crate) use offered::{is_folder, is_package, module_of_file};
 pub use probe::InterpreterError;
 pub(crate) use probe::{Interpreters, KnownInterpreter};
 pub(crate) use stamp::{Stamp, Watched};

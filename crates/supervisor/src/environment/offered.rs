@@ -22,15 +22,19 @@ pub(crate) fn offered_modules(folder: &Path) -> BTreeSet<OfferedModule> {
         let Some(name) = file_name.to_str() else { continue };
         if let Some(module) = module_of_file(name) {
             offered.insert(OfferedModule { name: module.into(), is_package: false });
-        } else if !name.contains('.') && may_be_folder(&entry) && is_package(&entry.path()) {
+        } else if !name.contains('.') && is_folder(&entry) && is_package(&entry.path()) {
             offered.insert(OfferedModule { name: name.into(), is_package: true });
         }
     }
     offered
 }
 
-fn may_be_folder(entry: &DirEntry) -> bool {
-    !entry.file_type().is_ok_and(|kind| kind.is_file())
+/// Whether this is a folder, or a link that leads to one.
+pub(crate) fn is_folder(entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+        _ => entry.path().is_dir(),
+    }
 }
 
 /// The module that a file of this name is.

@@ -5,7 +5,7 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::BuildBackend;
-use crate::environment::{is_package, module_of_file};
+use crate::environment::{is_folder, is_package, module_of_file};
 use crate::response::StartMethod;
 
 /// What decides which template a tree's workers are forked from.
@@ -146,14 +146,6 @@ impl FolderContents {
             let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             self.folders.push(InnerFolder { name: name.to_owned(), is_link });
         }
-    }
-}
-
-/// Links included that lead to a folder.
-fn is_folder(entry: &DirEntry) -> bool {
-    match entry.file_type() {
-        Ok(kind) if !kind.is_symlink() => kind.is_dir(),
-        _ => entry.path().is_dir(),
     }
 }
 
