@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::request::RequestId;
 use crate::tree::{Tree, TreeId};
 
@@ -42,6 +44,8 @@ pub(crate) struct TreeState {
     queue: BTreeMap<QueuePlace, RequestId>,
     /// When the tree was last served; whoever waits longest is next.
     turn: u64,
+    /// Since when others were served although it was its turn.
+    pub passed_over: Option<Instant>,
 }
 
 type RotationPlace = (Reverse<i32>, u64, TreeId);
@@ -71,7 +75,8 @@ impl Trees {
         self.trees.entry(tree.id).or_insert_with(|| {
             *next_turn += 1;
             let tree = tree.clone();
-            TreeState { tree, lock: LockState::Free, active: 0, queue: BTreeMap::new(), turn: *next_turn }
+            let (lock, queue, turn) = (LockState::Free, BTreeMap::new(), *next_turn);
+            TreeState { tree, lock, active: 0, queue, turn, passed_over: None }
         });
         self.change(tree.id, |state| {
             state.queue.insert(place, place.request);
@@ -83,17 +88,30 @@ impl Trees {
         self.change(tree, |state| state.queue.remove(&place).is_some()).unwrap_or(false)
     }
 
-    /// The next request whose tree can be served. It counts as active.
-    pub fn pop(&mut self) -> Option<RequestId> {
-        let (_, _, id) = *self.rotation.first()?;
+    /// The tree whose turn it is.
+    pub fn first(&self) -> Option<TreeId> {
+        self.rotation.first().map(|(_, _, id)| *id)
+    }
+
+    /// Of these trees, the first in the order that can be served and whose
+    /// priority is no lower than that of the tree whose turn it is.
+    pub fn first_equal(&self, ids: impl Iterator<Item = TreeId>) -> Option<TreeId> {
+        let (highest, ..) = self.rotation.first()?;
+        let places = ids.filter_map(|id| place(self.trees.get(&id)?, self.workers_per_tree));
+        places.filter(|(priority, ..)| priority == highest).min().map(|(_, _, id)| id)
+    }
+
+    /// The next request of a tree that can be served. It counts as active.
+    pub fn pop(&mut self, id: TreeId) -> Option<RequestId> {
         self.next_turn += 1;
         let turn = self.next_turn;
         self.change(id, |state| {
-            let (_, request) = state.queue.pop_first().expect("only trees with requests are in the rotation");
+            let (_, request) = state.queue.pop_first()?;
             state.active += 1;
             state.turn = turn;
-            request
-        })
+            state.passed_over = None;
+            Some(request)
+        })?
     }
 
     /// Changes a tree's state; keeps the rotation right, and forgets a tree
@@ -156,9 +174,13 @@ mod tests {
         QueuePlace::new(priority, RequestId(request))
     }
 
+    fn pop(trees: &mut Trees) -> Option<RequestId> {
+        trees.first().and_then(|tree| trees.pop(tree))
+    }
+
     fn pop_all(trees: &mut Trees) -> Vec<u64> {
         std::iter::from_fn(|| {
-            let request = trees.pop()?;
+            let request = pop(trees)?;
             for inode in 1..=3 {
                 trees.change(tree(inode).id, |state| state.active = 0);
             }
@@ -196,15 +218,15 @@ mod tests {
         let one = tree(1);
         trees.enqueue(&one, place(0, 1));
         trees.enqueue(&one, place(0, 2));
-        assert!(trees.pop().is_some());
-        assert!(trees.pop().is_none());
+        assert!(pop(&mut trees).is_some());
+        assert!(pop(&mut trees).is_none());
         trees.change(one.id, |state| {
             state.active = 0;
             state.lock = LockState::Waiting;
         });
-        assert!(trees.pop().is_none());
+        assert!(pop(&mut trees).is_none());
         trees.change(one.id, |state| state.lock = LockState::Held);
-        assert_eq!(trees.pop().unwrap(), RequestId(2));
+        assert_eq!(pop(&mut trees).unwrap(), RequestId(2));
     }
 
     #[test]
@@ -213,6 +235,6 @@ mod tests {
         trees.enqueue(&tree(1), place(0, 1));
         assert!(trees.dequeue(tree(1).id, place(0, 1)));
         assert!(!trees.dequeue(tree(1).id, place(0, 1)));
-        assert!(trees.pop().is_none());
+        assert!(pop(&mut trees).is_none());
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::event::WorkerId;
 use crate::request::RequestId;
 use crate::response::StartMethod;
-use crate::tree::Tree;
+use crate::tree::{Tree, TreeId};
 use crate::worker::WorkerKey;
 
 /// The workers of one tree that can stand in for each other.
@@ -149,6 +149,11 @@ impl Workers {
     pub fn idle_of(&self, pool: &PoolKey) -> Option<WorkerId> {
         let idle = self.idle.values().rev();
         idle.copied().find(|id| self.records.get(id).is_some_and(|record| record.pool == *pool))
+    }
+
+    /// The trees that have an idle worker.
+    pub fn trees_with_idle(&self) -> impl Iterator<Item = TreeId> {
+        self.idle().map(|(_, record)| record.pool.tree.id)
     }
 
     pub fn has_pool(&self, pool: &PoolKey) -> bool {

@@ -17,6 +17,7 @@ mod admission;
 mod ending;
 mod lease;
 mod timers;
+mod turn;
 mod worker_events;
 
 #[cfg(test)]

@@ -223,6 +223,58 @@ fn the_worker_of_the_least_recently_used_tree_makes_room() {
     assert_eq!(bench.done(), ["start 3 in 3"]);
 }
 
+/// Two workers that are there, and a third tree whose turn it is.
+fn more_trees_than_workers() -> Bench {
+    let mut bench = Bench::new(limits(1, 2));
+    for tree in [1, 1, 2, 2, 3] {
+        bench.submit(tree);
+    }
+    bench.ready(1);
+    bench.finish(1, 1);
+    bench.ready(2);
+    bench.done();
+    bench
+}
+
+#[test]
+fn trees_with_a_worker_are_served_before_one_of_them_is_evicted() {
+    let mut bench = more_trees_than_workers();
+    bench.finish(2, 3);
+    assert_eq!(bench.done(), ["1 runs 2"]);
+    bench.finish(1, 2);
+    assert_eq!(bench.done(), ["2 runs 4"]);
+    bench.answer(2, 4);
+    assert_eq!(bench.done(), ["stop 1"]);
+}
+
+#[test]
+fn the_tree_whose_turn_it_is_is_not_passed_over_for_long() {
+    let mut bench = more_trees_than_workers();
+    let (again, last) = (bench.submit(1), bench.submit(2));
+    bench.finish(2, 3);
+    bench.finish(1, 2);
+    assert_eq!(bench.done(), ["1 runs 2", "2 runs 4"]);
+    bench.now += Duration::from_millis(99);
+    bench.finish(2, 4);
+    assert_eq!(bench.done(), ["1 runs 6"]);
+    bench.now += Duration::from_millis(1);
+    bench.answer(1, again);
+    assert_eq!(bench.done(), ["stop 2"]);
+    bench.gone(2, Ending::Planned);
+    assert_eq!(bench.done(), ["start 3 in 3"]);
+    assert_eq!(bench.outcome(last), None);
+}
+
+#[test]
+fn a_higher_priority_does_not_wait_for_trees_with_a_worker() {
+    let mut bench = more_trees_than_workers();
+    bench.submit_with(4, |request| request.priority = 1);
+    bench.answer(2, 3);
+    assert_eq!(bench.done(), ["stop 1"]);
+    bench.gone(1, Ending::Planned);
+    assert_eq!(bench.done(), ["start 3 in 4"]);
+}
+
 #[test]
 fn fewer_workers_than_jobs_are_enough() {
     let mut bench = Bench::new(limits(4, 1));
