@@ -61,9 +61,22 @@ pub(crate) fn fingerprint(
             texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
         }
     }
-    // Relative places in all of them are relative to it.
-    texts.push(std::env::current_dir().unwrap_or_default().display().to_string());
+    if texts.iter().any(|text| has_relative_place(text)) {
+        texts.push(std::env::current_dir().unwrap_or_default().display().to_string());
+    }
     Ok(digest(texts.iter().map(String::as_str)))
+}
+
+/// Whether something in a value, or in a file of settings, may be a place that
+/// is relative to the working directory, so that it leads elsewhere from
+/// another: a word that names something there, or one that is yet to be
+/// expanded. What names nothing is no place for an installer either.
+fn has_relative_place(text: &str) -> bool {
+    let is_separator = |letter: char| letter.is_whitespace() || "=,;:@\"'()[]<>".contains(letter);
+    let values = text.lines().map(|line| line.split_once('=').map_or(line, |(_, value)| value));
+    let values = values.map(|value| value.trim_matches(is_separator));
+    let mut words = text.split(is_separator).chain(values).filter(|word| !word.is_empty());
+    text.contains('$') || words.any(|word| Path::new(word).is_relative() && Path::new(word).exists())
 }
 
 /// Where pip and uv look for their settings, as far as they may be.
@@ -102,4 +115,36 @@ fn project_file() -> Option<PathBuf> {
 
 fn has_uv_table(project: &Path) -> bool {
     std::fs::read_to_string(project).is_ok_and(|text| text.contains("[tool.uv"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_the_working_directory_decides_on_are_seen() {
+        // Tests run in the folder of their package.
+        for text in [
+            "src",
+            ".",
+            "src/lib.rs",
+            "[global]\nfind-links =\n    https://example.org/simple\n    ./src",
+            "find-links = [\"/wheels\", \"tests/support\"]",
+            "demo @ file:src",
+            "file:src",
+            "-c ${CONSTRAINTS}/all.txt",
+        ] {
+            assert!(has_relative_place(text), "{text}");
+        }
+        for text in [
+            "",
+            "/src",
+            "https://example.org/simple",
+            "[global]\nindex-url = https://user:secret@example.org/simple/\ntimeout = 60",
+            "setuptools<70 ; python_version < '3.12'",
+            "wheels-of-nobody",
+        ] {
+            assert!(!has_relative_place(text), "{text}");
+        }
+    }
 }
