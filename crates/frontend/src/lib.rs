@@ -35,8 +35,10 @@
 
 mod archive;
 mod build;
+mod durations;
 mod environment;
 mod extensions;
+mod files;
 pub mod jobserver;
 mod metadata;
 mod output;
@@ -49,6 +51,7 @@ pub use build::{
     BuildEvent, BuildObserver, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder, Goal, HookRun,
     JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
 };
+pub use durations::Durations;
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
     InstallerChoice, InstallerKind, Pruned, prune, redact,

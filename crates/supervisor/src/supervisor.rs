@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hookd_protocol::Hook;
 use nix::sys::signal::Signal;
@@ -168,6 +168,15 @@ impl Supervisor {
         let (spawner, timeout) = (&self.shared.programs.spawner, self.shared.startup_timeout);
         let known = self.shared.interpreters.get(spawner, python, timeout).await?;
         Ok(known.interpreter.clone())
+    }
+
+    /// Believes what an interpreter has answered to [`Supervisor::interpreter`]
+    /// in an earlier process, so that it need not be asked again. `asked_at` is
+    /// a time after the answer: where something that the answer depends on was
+    /// changed since, the interpreter is asked all the same, as it is once that
+    /// changes. Looks at a few files.
+    pub fn introduce(&self, python: &Path, answer: Interpreter, asked_at: SystemTime) {
+        self.shared.interpreters.introduce(python, answer, asked_at);
     }
 
     /// Runs a program to its end, with nothing to read and what it writes

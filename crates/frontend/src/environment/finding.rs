@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
@@ -256,15 +256,27 @@ impl Shared {
     }
 
     fn reused(&self, question: &Question, held: Arc<Held>) -> Arc<Held> {
+        self.introduce(question, &held);
         let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
         self.observe(EnvironmentEvent::Reused { folder, requirements });
         held
     }
 
     fn stale(&self, question: &Question, held: Arc<Held>, error: &EnvironmentError) -> Arc<Held> {
+        self.introduce(question, &held);
         let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
         self.observe(EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason: error.to_string() });
         held
+    }
+
+    /// Spares a process for asking the environment's interpreter what it has
+    /// said when the environment was made.
+    fn introduce(&self, question: &Question, held: &Held) {
+        let mut interpreter = held.manifest.interpreter.clone();
+        // They tell of the system as well, which may have another kernel now.
+        interpreter.markers.clone_from(&question.interpreter.markers);
+        let made_at = UNIX_EPOCH + Duration::from_nanos(held.manifest.made_at);
+        self.supervisor.introduce(&held.python, interpreter, made_at);
     }
 
     fn observe(&self, event: EnvironmentEvent) {

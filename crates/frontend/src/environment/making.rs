@@ -7,13 +7,14 @@ use hookpool_supervisor::{Interpreter, Supervisor};
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
 use super::handle::Held;
-use super::installer::{Installer, Making};
+use super::installer::{Installer, Making, python_of};
 use super::lock::FileLock;
 use super::manifest::{Manifest, now};
 use super::requirement::RequirementList;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
-use super::store::{Store, random_name, remove_file, remove_folder, write_json};
+use super::store::{Store, random_name};
+use crate::files::{remove_file, remove_folder, write_json};
 use crate::unblock::unblock;
 
 /// What an environment is made from.
@@ -51,7 +52,13 @@ async fn attempt(plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
         shown: &shown,
     };
     match making.run(plan.installer).await {
-        Ok(()) => draft.complete(plan).await,
+        Ok(()) => match plan.supervisor.interpreter(Some(&python_of(&draft.folder))).await {
+            Ok(interpreter) => draft.complete(plan, interpreter).await,
+            Err(error) => {
+                draft.remove().await;
+                Err(EnvironmentError::Interpreter(error))
+            }
+        },
         Err(error) => {
             draft.remove().await;
             Err(error)
@@ -84,7 +91,7 @@ impl Draft {
         .await
     }
 
-    async fn complete(self, plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
+    async fn complete(self, plan: &Plan<'_>, interpreter: Interpreter) -> Result<Option<Held>, EnvironmentError> {
         let identity = plan.identity.to_owned();
         let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
         unblock(move || {
@@ -93,7 +100,8 @@ impl Draft {
                 installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
             let seal = Seal::of(&folder).map_err(EnvironmentError::system("look at", &folder))?;
             let content_id = content_id(&identity, &installed);
-            let manifest = Manifest { folder, content_id, installed, installer, made_at: now(), private, seal };
+            let made_at = now();
+            let manifest = Manifest { folder, content_id, installed, installer, made_at, private, seal, interpreter };
             let path = store.manifest(&name);
             write_json(&path, &manifest).map_err(EnvironmentError::system("write", &path))?;
             let lock_path = store.environment_lock(&name);

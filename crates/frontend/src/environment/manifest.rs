@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hookpool_supervisor::Interpreter;
 use serde::{Deserialize, Serialize};
 
 use super::contents::Distribution;
@@ -22,6 +23,8 @@ pub(super) struct Manifest {
     /// Whether it is for the process that made it alone.
     pub private: bool,
     pub seal: Seal,
+    /// What its interpreter says of itself.
+    pub interpreter: Interpreter,
 }
 
 /// What a list of requirements resolved to.

@@ -10,8 +10,10 @@ use walkdir::WalkDir;
 
 use super::lock::FileLock;
 use super::manifest::Answer;
-use super::store::{Store, names_in, read_json, remove_file};
+use super::store::{Store, names_in};
 use crate::build::LogFolder;
+use crate::durations::Durations;
+use crate::files::{read_json, remove_file};
 
 /// What was removed from a cache folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,7 @@ pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, Folder
     pruned.answers = pruning.answers().map_err(failed)?;
     pruned.learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
     pruned.programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
+    Durations::prune(cache_folder, unused_since).map_err(failed)?;
     pruned.logs = logs(&LogFolder::path_in(cache_folder), unused_since).map_err(failed)?;
     Ok(pruned)
 }

@@ -10,7 +10,8 @@ use super::event::EnvironmentEvent;
 use super::handle::Held;
 use super::lock::FileLock;
 use super::manifest::{Answer, Manifest, now};
-use super::store::{Store, is_name, read_json, remove_file, write_json, write_whole};
+use super::store::{Store, is_name};
+use crate::files::{read_json, remove_file, write_json, write_whole};
 
 /// Somebody who is told what happens.
 pub(super) type Observer = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;

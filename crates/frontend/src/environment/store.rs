@@ -1,5 +1,4 @@
-//! Where environments lie in the cache folder, and small files that are never
-//! half-written.
+//! Where environments lie in the cache folder.
 //!
 //! ```text
 //! environments/1/
@@ -12,17 +11,15 @@
 //!   answers/KEY.lock    held by who asks for that list
 //! ```
 
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::{FolderError, private_folder};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::lock::FileLock;
 use super::manifest::Manifest;
+use crate::files::{read_json, remove_file, remove_folder};
 
 /// Counts the forms of what is kept here.
 const FORMAT: &str = "1";
@@ -140,38 +137,4 @@ pub(super) fn random_name() -> String {
 /// Whether it can be a name of ours: a file from elsewhere leads nowhere.
 pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// What the file holds; nothing where it is missing or damaged.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    write_whole(path, &serde_json::to_vec(value)?)
-}
-
-/// Writes the file under another name and renames it.
-pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(parent)?;
-    draft.write_all(content)?;
-    draft.persist(path).map(|_: File| ()).map_err(|error| error.error)
-}
-
-/// Removes a file that may be gone.
-pub(super) fn remove_file(path: &Path) -> io::Result<()> {
-    ignore_missing(std::fs::remove_file(path))
-}
-
-/// Removes a folder, with what is in it, that may be gone.
-pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
-    ignore_missing(std::fs::remove_dir_all(path))
-}
-
-fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
 }

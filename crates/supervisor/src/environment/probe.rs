@@ -200,6 +200,18 @@ impl Interpreters {
         answer.clone()
     }
 
+    /// Takes an answer of an earlier process for that of `python`, unless there
+    /// is one. What was changed since `asked_at` makes it stale.
+    pub fn introduce(&self, python: &Path, interpreter: Interpreter, asked_at: SystemTime) {
+        let cell = self.cells().entry(python.to_owned()).or_default().clone();
+        if cell.initialized() {
+            return;
+        }
+        let freshness = Freshness::of_environment(&interpreter, asked_at);
+        // Where it is being asked just now, its own answer counts.
+        let _ = cell.set(Ok(Arc::new(KnownInterpreter { interpreter, freshness })));
+    }
+
     /// Unless somebody else has done so, and there is a new answer.
     fn forget(&self, python: &Path, known: &Arc<KnownInterpreter>) {
         let is_it = |cell: &Cell| matches!(cell.get(), Some(Ok(current)) if Arc::ptr_eq(current, known));
@@ -321,6 +333,33 @@ mod tests {
         let (major, minor, _) = interpreter.version;
         assert_eq!(interpreter.markers["python_version"], format!("{major}.{minor}"));
         assert_eq!(interpreter.markers.len(), 11);
+    }
+
+    #[tokio::test]
+    async fn an_introduced_interpreter_is_asked_only_where_something_changed_since() {
+        let spawner = Spawner::start(ChildSettings::default()).unwrap();
+        let interpreters = Interpreters::new(true);
+        let folder = tempfile::tempdir().unwrap();
+        let path_file = folder.path().join("one.pth");
+        let file = std::fs::File::create(&path_file).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        let python = Path::new("python3");
+        let mut introduced = get(python).await.unwrap().interpreter.clone();
+        introduced.implementation = "introduced".into();
+        introduced.site_folders = vec![folder.path().to_owned()];
+        let implementation = async || {
+            let known = interpreters.get(&spawner, python, Duration::from_secs(20)).await.unwrap();
+            known.interpreter.implementation.clone()
+        };
+        interpreters.introduce(python, introduced.clone(), SystemTime::now());
+        assert_eq!(implementation().await, "introduced");
+        std::fs::write(&path_file, "/elsewhere").unwrap();
+        assert_eq!(implementation().await, "cpython");
+        interpreters.introduce(python, introduced.clone(), SystemTime::now());
+        assert_eq!(implementation().await, "cpython", "what it said itself counts");
+        interpreters.forget_all();
+        interpreters.introduce(python, introduced, SystemTime::now() - Duration::from_secs(30));
+        assert_eq!(implementation().await, "cpython", "a file was changed between the answer and now");
     }
 
     #[tokio::test]

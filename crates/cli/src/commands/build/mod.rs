@@ -50,7 +50,9 @@ async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosi
     let (end, any_failed) = {
         let mut session = Session::new(&pool, &plan, &display, ending.clone());
         let end = session.serve(&jobs, &mut output).await;
-        (end, session.any_failed())
+        let any_failed = session.any_failed();
+        session.keep();
+        (end, any_failed)
         // What is left is dropped here, and with it ended.
     };
     display.finish(ending.borrow().signal().is_some());

@@ -1,6 +1,8 @@
 //! What the commands that build run on: a supervisor, build environments, and
 //! the flows on top of both.
 
+use std::path::Path;
+
 use hookpool_frontend::jobserver::Decision;
 use hookpool_frontend::{Frontend, KeptLogs, LogFolder};
 use hookpool_supervisor::Supervisor;
@@ -44,6 +46,11 @@ impl BuildPool {
             .map_err(Failure::pool)?;
         let jobs = plan.pool.limits.jobs.get();
         Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), premises })
+    }
+
+    /// Where what is kept from run to run lies.
+    pub fn cache_folder(&self) -> &Path {
+        self.premises.cache.path()
     }
 
     /// For the end, when the supervisor was drained.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hookpool_frontend::{Frontend, JobId, Report};
+use hookpool_frontend::{Durations, Frontend, JobId, Report};
 use hookpool_supervisor::{ErrorKind, HookError};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -28,6 +28,7 @@ pub struct Session<'a> {
     plan: &'a Plan,
     display: &'a Display,
     ending: watch::Receiver<Ending>,
+    durations: Durations,
     any_failed: bool,
 }
 
@@ -40,7 +41,8 @@ struct Done<'a> {
 
 impl<'a> Session<'a> {
     pub fn new(pool: &'a BuildPool, plan: &'a Plan, display: &'a Display, ending: watch::Receiver<Ending>) -> Self {
-        Self { pool, plan, display, ending, any_failed: false }
+        let durations = Durations::open(pool.cache_folder());
+        Self { pool, plan, display, ending, durations, any_failed: false }
     }
 
     /// Whether some source so far failed.
@@ -54,7 +56,7 @@ impl<'a> Session<'a> {
         let mut failed = pin!(reports.failure());
         let mut time_is_up = pin!(time_is_up(self.pool.supervisor.clone(), self.ending.clone()));
         let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
-        let mut waiting = jobs.iter();
+        let mut waiting = self.in_order(jobs).into_iter();
         let mut refresh = tokio::time::interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut running = FuturesUnordered::new();
@@ -83,7 +85,7 @@ impl<'a> Session<'a> {
                 },
             };
             open.remove(&done.job.id);
-            self.any_failed |= done.report.outcome.is_err();
+            self.note(&done);
             let Some(bytes) = self.display.done(done.job, &done.report, done.took) else { continue };
             let room = tokio::select! {
                 biased;
@@ -92,6 +94,29 @@ impl<'a> Session<'a> {
                 room = writer.room() => room,
             };
             room.send(bytes);
+        }
+    }
+
+    /// What takes longest first, so that the last to be done is not the one that
+    /// was begun last.
+    fn in_order(&self, jobs: &'a [Job]) -> Vec<&'a Job> {
+        let mut jobs: Vec<&Job> = jobs.iter().collect();
+        self.durations.longest_first(self.plan.command(), &mut jobs, |job| job.source.as_ref().ok());
+        jobs
+    }
+
+    fn note(&mut self, done: &Done) {
+        self.any_failed |= done.report.outcome.is_err();
+        // What was cut off says nothing about how long it takes.
+        if let (Ok(source), Ok(_)) = (&done.job.source, &done.report.outcome) {
+            self.durations.note(self.plan.command(), source, &done.report.hooks);
+        }
+    }
+
+    /// Keeps what was learned for the next run.
+    pub fn keep(self) {
+        if let Err(error) = self.durations.save() {
+            tracing::debug!("how long the sources took is not kept: {error}");
         }
     }
 

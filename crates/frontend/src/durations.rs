@@ -1,0 +1,178 @@
+//! How long sources took before, so that what takes longest starts first.
+//!
+//! When a run ends is decided by when its longest source starts: one that takes
+//! five minutes and starts last has the whole machine wait for it.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::build::HookRun;
+use crate::files::{read_json, remove_file, write_json};
+use crate::source::Source;
+
+/// What the hooks of sources took in earlier runs, kept in the cache folder.
+///
+/// Nothing but the order of a run depends on it, so it is kept as well as can
+/// be: of two processes that save at the same moment, one may not be heard.
+#[derive(Debug)]
+pub struct Durations {
+    file: PathBuf,
+    before: HashMap<String, Noted>,
+    now: HashMap<String, Noted>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Noted {
+    milliseconds: u64,
+    /// Seconds since 1970.
+    at: u64,
+}
+
+impl Durations {
+    /// How many sources are remembered; of the others the oldest are forgotten.
+    const MOST: usize = 20_000;
+
+    /// Reads what the cache folder has; nothing where that is missing or
+    /// damaged. Blocks, as files do.
+    #[must_use]
+    pub fn open(cache_folder: &Path) -> Self {
+        let file = file_in(cache_folder);
+        Self { before: read_json(&file).unwrap_or_default(), file, now: HashMap::new() }
+    }
+
+    /// Orders sources for a command, a word such as `wheel`: those that took
+    /// longest first, and before them those that nothing is known of. What took
+    /// about as long stays in its order.
+    pub fn longest_first<T>(&self, command: &str, sources: &mut [T], source: impl Fn(&T) -> Option<&Source>) {
+        let rank = |item: &T| {
+            let noted = source(item).and_then(|source| self.before.get(&key(command, source)));
+            noted.map_or(u32::MAX, |noted| magnitude(noted.milliseconds))
+        };
+        sources.sort_by_key(|item| Reverse(rank(item)));
+    }
+
+    /// Notes what the hooks of a source took, waiting not counted.
+    pub fn note(&mut self, command: &str, source: &Source, hooks: &[HookRun]) {
+        let took: Duration = hooks.iter().filter_map(|run| run.timing.hook).sum();
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.now.insert(key(command, source), Noted { milliseconds, at: seconds(SystemTime::now()) });
+    }
+
+    /// Keeps what was noted, beside what others have kept meanwhile. Blocks, as
+    /// files do.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(self) -> io::Result<()> {
+        if self.now.is_empty() {
+            return Ok(());
+        }
+        let mut all: HashMap<String, Noted> = read_json(&self.file).unwrap_or_default();
+        all.extend(self.now);
+        let mut all: Vec<(String, Noted)> = all.into_iter().collect();
+        all.sort_by_key(|(_, noted)| Reverse(noted.at));
+        all.truncate(Self::MOST);
+        write_json(&self.file, &all.into_iter().collect::<HashMap<String, Noted>>())
+    }
+
+    /// Forgets what was noted before `unused_since`.
+    pub(crate) fn prune(cache_folder: &Path, unused_since: SystemTime) -> io::Result<()> {
+        let file = file_in(cache_folder);
+        let Some(mut all) = read_json::<HashMap<String, Noted>>(&file) else { return remove_file(&file) };
+        let count = all.len();
+        all.retain(|_, noted| noted.at >= seconds(unused_since));
+        match all.len() {
+            0 => remove_file(&file),
+            left if left == count => Ok(()),
+            _ => write_json(&file, &all),
+        }
+    }
+}
+
+fn file_in(cache_folder: &Path) -> PathBuf {
+    cache_folder.join("durations.json")
+}
+
+/// Trees are known by their place, archives by their name, which has the
+/// version: they lie elsewhere after each download.
+fn key(command: &str, source: &Source) -> String {
+    let path = match source {
+        Source::Tree(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        Source::SourceArchive(path) | Source::Wheel(path) => PathBuf::from(path.file_name().unwrap_or_default()),
+    };
+    format!("{command} {}", path.display())
+}
+
+/// The same for what takes about as long.
+fn magnitude(milliseconds: u64) -> u32 {
+    u64::BITS - milliseconds.leading_zeros()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(name: &str) -> Source {
+        Source::Tree(PathBuf::from("/trees").join(name))
+    }
+
+    fn noted(milliseconds: u64, at: u64) -> Noted {
+        Noted { milliseconds, at }
+    }
+
+    fn order(durations: &Durations, command: &str, mut sources: Vec<Source>) -> Vec<Source> {
+        durations.longest_first(command, &mut sources, |source| Some(source));
+        sources
+    }
+
+    #[test]
+    fn the_longest_come_first_and_the_unknown_before_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut durations = Durations::open(folder.path());
+        for (name, took) in [("short", 40), ("long", 9000), ("also-short", 50)] {
+            durations.before.insert(key("wheel", &tree(name)), noted(took, 0));
+        }
+        let names = ["short", "also-short", "new", "long"];
+        let sources = || names.map(tree).to_vec();
+        assert_eq!(order(&durations, "wheel", sources()), ["new", "long", "short", "also-short"].map(tree));
+        assert_eq!(order(&durations, "metadata", sources()), sources(), "another command, of which nothing is known");
+    }
+
+    #[test]
+    fn what_is_saved_is_there_the_next_time_and_pruned_when_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = |folder: &str| Source::SourceArchive(PathBuf::from(folder).join("a-1.tar.gz"));
+        let (mut one, mut other) = (Durations::open(folder.path()), Durations::open(folder.path()));
+        one.now.insert(key("wheel", &archive("/downloads")), noted(100, 5000));
+        one.save().unwrap();
+        other.now.insert(key("wheel", &tree("b")), noted(1, 1000));
+        other.save().unwrap();
+        let sources = || vec![tree("b"), archive("/elsewhere")];
+        let ordered = || order(&Durations::open(folder.path()), "wheel", sources());
+        assert_eq!(ordered(), [archive("/elsewhere"), tree("b")]);
+        Durations::prune(folder.path(), UNIX_EPOCH + Duration::from_secs(2000)).unwrap();
+        assert_eq!(ordered(), sources(), "the tree is unknown again");
+        Durations::prune(folder.path(), SystemTime::now()).unwrap();
+        assert!(!file_in(folder.path()).exists());
+    }
+
+    #[test]
+    fn a_damaged_file_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(file_in(folder.path()), "{\"wheel a\": ").unwrap();
+        let mut durations = Durations::open(folder.path());
+        assert_eq!(order(&durations, "wheel", vec![tree("a"), tree("b")]), [tree("a"), tree("b")]);
+        durations.now.insert("wheel c".into(), noted(1, 1));
+        durations.save().unwrap();
+        assert_eq!(Durations::open(folder.path()).before.len(), 1);
+    }
+}
