@@ -18,7 +18,7 @@ ISOLATIONS = ("hook", "none")
 
 USAGE = """\
 usage: hookd [--json] [--isolation hook|none] [--control] [--report-imports]
-             [--kill-detached] [--capture-dir DIR] [TREE]
+             [--kill-detached] [--capture-dir DIR] [--reuse-captures] [TREE]
        hookd --template FD
        hookd --guard PROGRAM [ARGUMENT...]
 
@@ -35,6 +35,7 @@ as asked for on standard input, and answers on standard output.
   --kill-detached     with a hook's end, kill what it left in sessions of its own
   --capture-dir DIR   where the files with the hooks' output are made
                       (the platform's temporary folder if not given)
+  --reuse-captures    have the next hook write to files that the last one left empty
   --template FD       fork workers, as asked for on the socket that is open as FD
   --guard PROGRAM ... run that program; kill it, with all that it started, at the end
                       of standard input, and what it leaves behind at its own end
@@ -59,6 +60,7 @@ class Options:
         "kill_detached",
         "report_imports",
         "report_shadowed",
+        "reuse_captures",
         "template",
         "tree",
     )
@@ -71,6 +73,7 @@ class Options:
         self.report_shadowed = False
         self.kill_detached = False
         self.capture_folder: Optional[str] = None
+        self.reuse_captures = False
         self.template: Optional[int] = None
         self.guarded: List[str] = []
         """The program to guard, and its arguments."""
@@ -83,6 +86,7 @@ SWITCHES: Dict[str, str] = {
     "--report-imports": "report_imports",
     "--report-shadowed": "report_shadowed",
     "--kill-detached": "kill_detached",
+    "--reuse-captures": "reuse_captures",
 }
 
 

@@ -4,70 +4,99 @@ from __future__ import annotations
 
 import os
 
+from hookd.capture_file import CaptureFile
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
-
-# Appending, so that a program that opens /dev/stdout anew does not write over what is there.
-FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    from typing import Optional, Tuple
 
 
 class Capture:
-    """Two new files, and descriptors to write them. The caller of the worker deletes them."""
+    """Two files, open for writing. The caller of the worker deletes them."""
 
-    __slots__ = ("error", "error_path", "output", "output_path")
+    __slots__ = ("_error", "_output")
 
-    def __init__(self, folder: str) -> None:
-        # Not the pid: it may come again, while the files of its former owner are still there.
-        base = os.path.join(folder, "hookd-" + os.urandom(16).hex())
-        self.output_path = base + ".stdout"
-        self.error_path = base + ".stderr"
-        self.output = os.open(self.output_path, FLAGS, 0o600)
-        try:
-            self.error = os.open(self.error_path, FLAGS, 0o600)
-        except BaseException:
-            os.close(self.output)
-            os.unlink(self.output_path)
-            raise
+    def __init__(self, output: CaptureFile, error: CaptureFile) -> None:
+        self._output, self._error = output, error
+
+    @property
+    def paths(self) -> Tuple[str, str]:
+        """Where standard output and standard error go."""
+        return self._output.path, self._error.path
+
+    def open_again(self) -> bool:
+        """Open files that were closed, if both are as good as new: whether they are."""
+        if self._output.open_again() and self._error.open_again():
+            return True
+        self.close()
+        return False
 
     def put_in_place(self) -> None:
         """Make descriptors 1 and 2 of this process write to the files."""
-        os.dup2(self.output, 1)
-        os.dup2(self.error, 2)
+        os.dup2(self._output.descriptor, 1)
+        os.dup2(self._error.descriptor, 2)
 
     def close(self) -> None:
         """Close our descriptors; 1 and 2 are left alone."""
-        os.close(self.output)
-        os.close(self.error)
+        self._output.close()
+        self._error.close()
 
     def discard(self) -> None:
         """Close, and delete the files: nobody was told about them."""
         self.close()
-        for path in (self.output_path, self.error_path):
+        for path in self.paths:
             try:
                 os.unlink(path)
             except FileNotFoundError:
                 pass
 
 
-def open_capture(folder: Optional[str]) -> Capture:
-    """Make new capture files in `folder`, by default the platform's temporary folder.
+class Captures:
+    """Makes capture files, for one hook after the other."""
 
-    A folder that is gone is made anew, once, if the one that it was in is still there.
-    """
-    place = folder or temporary_folder()
-    try:
+    def __init__(self, folder: Optional[str], reuse: bool) -> None:
+        self._folder = folder
+        self._reuse = reuse
+        self._last: Optional[Capture] = None
+
+    def open(self) -> Capture:
+        """The files for a hook, in the folder, by default the platform's temporary one.
+
+        They are new ones, or, if that was asked for, those of the last hook that are as good as
+        new. A folder that is gone is made anew, once, if the one that it was in is still there.
+        """
+        if self._last is not None and self._last.open_again():
+            return self._last
+        capture = self._make()
+        self._last = capture if self._reuse else None
+        return capture
+
+    def _make(self) -> Capture:
+        place = self._folder or temporary_folder()
         try:
-            return Capture(place)
-        except FileNotFoundError:
-            # Something that tidies up took it. The platform's own folder is not ours to make.
-            if not folder:
-                raise
-        os.mkdir(place, 0o700)
-        return Capture(place)
-    except OSError as error:
-        message = "files for the hook's output cannot be made in {!r}: {}"
-        raise OSError(error.errno, message.format(place, error.strerror)) from error
+            try:
+                return _make_in(place)
+            except FileNotFoundError:
+                # Something that tidies up took it. The platform's own folder is not ours to make.
+                if not self._folder:
+                    raise
+            os.mkdir(place, 0o700)
+            return _make_in(place)
+        except OSError as error:
+            message = "files for the hook's output cannot be made in {!r}: {}"
+            raise OSError(error.errno, message.format(place, error.strerror)) from error
+
+
+def _make_in(folder: str) -> Capture:
+    # Not the pid: it may come again, while the files of its former owner are still there.
+    base = os.path.join(folder, "hookd-" + os.urandom(16).hex())
+    output = CaptureFile(base + ".stdout")
+    try:
+        return Capture(output, CaptureFile(base + ".stderr"))
+    except BaseException:
+        output.close()
+        os.unlink(output.path)
+        raise
 
 
 def temporary_folder() -> str:

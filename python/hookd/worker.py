@@ -185,8 +185,9 @@ class Worker:
     def announce(self, capture: Capture) -> None:
         """Tell the names of the capture files. With that the request counts as accepted."""
         try:
-            self.channel.send_later("STDOUT", os.fsencode(capture.output_path))
-            self.channel.send("STDERR", os.fsencode(capture.error_path))
+            output, error = map(os.fsencode, capture.paths)
+            self.channel.send_later("STDOUT", output)
+            self.channel.send("STDERR", error)
         except CallerGone:
             capture.discard()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -248,7 +249,7 @@ def test_f32_the_captures_folder_goes_while_running(
     )
     assert pool.ask(call(tree, "", 1))["ok"]
     (inner,) = folder.iterdir()
-    inner.rmdir()
+    shutil.rmtree(inner)
     # The worker makes it again, private as before.
     assert pool.ask(call(tree, "result = ['on']", 2))["result"] == ["on"]
     assert inner.stat().st_mode & 0o777 == 0o700

@@ -15,7 +15,7 @@ use super::log_tail::LogTail;
 use super::machine::{Effect, Machine};
 use super::memory;
 use super::message::{Acknowledgement, Ending, Finished, Lease, WorkerCommand, WorkerEvent};
-use super::output::CaptureFiles;
+use super::output::{CaptureFiles, EmptyCaptures};
 use super::pipes::{Input, Output};
 use super::process::WorkerProcess;
 use super::running::Answer;
@@ -52,6 +52,8 @@ pub(super) struct Actor {
     /// worker. Whoever has the answer may change files, which would be taken
     /// for what the hook has seen.
     held: Option<Answer>,
+    /// For the next hook.
+    empty_captures: EmptyCaptures,
 }
 
 /// What an iteration of the loop found.
@@ -96,6 +98,7 @@ impl Actor {
             told: None,
             watch_memory: false,
             held: None,
+            empty_captures: EmptyCaptures::default(),
             context,
         }
     }
@@ -321,12 +324,14 @@ impl Actor {
     async fn answer(&mut self, answer: Answer) {
         self.watch_memory = false;
         let accepted_at = answer.accepted_at;
+        let keep_whole = self.context.settings.keep_output;
+        let files = CaptureFiles::of(answer.stdout, answer.stderr, keep_whole, &mut self.empty_captures);
         let finished = Finished {
             request: answer.request,
             outcome: answer.outcome,
             start: accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
             hook: accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
-            files: CaptureFiles::of(answer.stdout, answer.stderr, self.context.settings.keep_output),
+            files,
         };
         self.reporter.report(WorkerEvent::Finished(Box::new(finished))).await;
     }

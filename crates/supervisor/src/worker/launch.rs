@@ -62,6 +62,7 @@ pub(crate) fn arguments(settings: &LaunchSettings, tree: &Path) -> Vec<OsString>
         arguments.push("--report-shadowed".into());
     }
     arguments.extend(["--capture-dir".into(), settings.capture_folder.clone().into_os_string()]);
+    arguments.push("--reuse-captures".into());
     if settings.kill_detached {
         arguments.push("--kill-detached".into());
     }

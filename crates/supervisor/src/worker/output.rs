@@ -10,12 +10,18 @@ use std::path::{Path, PathBuf};
 
 use crate::response::CapturedOutput;
 
-/// The capture files of a hook that has ended; deleted when this is dropped.
+/// The capture files of a hook that has ended and has written something;
+/// deleted when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct CaptureFiles {
     stdout: Option<CaptureFile>,
     stderr: Option<CaptureFile>,
 }
+
+/// The files that a worker's last hook has left empty: they stay where they
+/// are, for the next. Deleted when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct EmptyCaptures(Vec<PathBuf>);
 
 #[derive(Debug)]
 struct CaptureFile {
@@ -26,15 +32,30 @@ struct CaptureFile {
 
 impl CaptureFiles {
     /// The files of a hook that has just ended, each cut to the end that is
-    /// kept.
+    /// kept. Those without output stay in `empty`, in place of others.
     ///
     /// On the spot: the capture folder is ours, on a local disk, and what was
     /// just written is in memory. A thread for it would cost more than the work.
     ///
     /// With `keep_whole` they are not cut.
-    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool) -> Self {
-        let take = |path| if keep_whole { CaptureFile::whole(path) } else { CaptureFile::cut(path) };
-        Self { stdout: stdout.and_then(take), stderr: stderr.and_then(take) }
+    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool, empty: &mut EmptyCaptures) -> Self {
+        let mut left = EmptyCaptures::default();
+        let mut take = |path: Option<PathBuf>| {
+            let path = path?;
+            // The worker may have taken it again: what becomes of it is decided below.
+            empty.0.retain(|before| *before != path);
+            match CaptureFile::take(&path) {
+                Some(file) if keep_whole => Some(file),
+                Some(file) => Some(file.cut()),
+                None => {
+                    left.0.push(path);
+                    None
+                }
+            }
+        };
+        let files = Self { stdout: take(stdout), stderr: take(stderr) };
+        *empty = left;
+        files
     }
 
     /// Standard output and standard error. Files that are not there, because
@@ -46,27 +67,24 @@ impl CaptureFiles {
 }
 
 impl CaptureFile {
-    /// Nothing where there is no output: the file is deleted already then.
-    fn whole(path: PathBuf) -> Option<Self> {
-        let whole = Self { path, cut: false };
-        (whole.length() > 0).then_some(whole)
+    /// Takes a file away from the worker, under another name; none where there
+    /// is no output, or no file.
+    fn take(path: &Path) -> Option<Self> {
+        if length(path) == 0 {
+            return None;
+        }
+        let kept = with_suffix(path, ".kept");
+        std::fs::rename(path, &kept).ok()?;
+        Some(Self { path: kept, cut: false })
     }
 
-    fn cut(path: PathBuf) -> Option<Self> {
-        let whole = Self::whole(path)?;
-        let fits = whole.length() <= CapturedOutput::LIMIT as u64;
-        Some(if fits { whole } else { whole.with_end_only() })
-    }
-
-    fn length(&self) -> u64 {
-        self.path.symlink_metadata().map_or(0, |metadata| metadata.len())
+    fn cut(self) -> Self {
+        if length(&self.path) <= CapturedOutput::LIMIT as u64 { self } else { self.with_end_only() }
     }
 
     fn with_end_only(mut self) -> Self {
         // To a new file: what the hook left behind may still hold the old one.
-        let mut end = self.path.clone().into_os_string();
-        end.push(".end");
-        let end = PathBuf::from(end);
+        let end = with_suffix(&self.path, ".end");
         match copy_end(&self.path, &end) {
             Ok(()) => {
                 let _ = std::fs::remove_file(std::mem::replace(&mut self.path, end));
@@ -92,6 +110,24 @@ impl Drop for CaptureFile {
         // Left to the end of the capture folder where it fails.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+impl Drop for EmptyCaptures {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    path.symlink_metadata().map_or(0, |metadata| metadata.len())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 /// Everything that a hook wrote, as long as this lives. Given with
@@ -175,7 +211,7 @@ mod tests {
         text.push(b'!');
         std::fs::write(&stdout, &text).unwrap();
         std::fs::write(&stderr, b"\xff short").unwrap();
-        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false);
+        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false, &mut EmptyCaptures::default());
         assert!(!stdout.exists());
         let (stdout, stderr) = files.read();
         assert!(stdout.truncated && !stderr.truncated);
@@ -192,7 +228,7 @@ mod tests {
         let path = folder.path().join("out");
         let text = vec![b'a'; CapturedOutput::LIMIT + 10];
         std::fs::write(&path, &text).unwrap();
-        let files = CaptureFiles::of(Some(path), None, true);
+        let files = CaptureFiles::of(Some(path), None, true, &mut EmptyCaptures::default());
         assert!(files.read().0.truncated);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let output = WholeOutput { files };
@@ -209,15 +245,43 @@ mod tests {
         let (pipe, link) = (folder.path().join("out"), folder.path().join("err"));
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let files = CaptureFiles::of(Some(pipe), Some(link), false);
+        let mut empty = EmptyCaptures::default();
+        let files = CaptureFiles::of(Some(pipe), Some(link), false, &mut empty);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
-        drop(files);
+        drop((files, empty));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn empty_files_stay_for_the_next_hook_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["first", "second", "third"].map(|name| folder.path().join(name));
+        let [first, second, third] = &paths;
+        for path in &paths {
+            std::fs::write(path, "").unwrap();
+        }
+        let mut empty = EmptyCaptures::default();
+        let mut end = |stdout: &Path, stderr: &Path| {
+            CaptureFiles::of(Some(stdout.to_owned()), Some(stderr.to_owned()), false, &mut empty)
+        };
+        let there = || paths.each_ref().map(|path| path.exists());
+        end(first, second);
+        assert_eq!(there(), [true, true, true]);
+        // The worker has taken one of them again, and the hook has written to it.
+        std::fs::write(second, "output").unwrap();
+        let files = end(second, third);
+        assert_eq!(files.read().0.text(), "output");
+        assert_eq!(there(), [false, false, true], "the first is not wanted, the second is ours");
+        // Of a hook that was not accepted.
+        CaptureFiles::of(None, None, false, &mut empty);
+        assert_eq!(there(), [false; 3]);
+        drop((files, empty));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn files_that_are_gone_are_empty_output() {
-        let files = CaptureFiles::of(Some("/no/such/file".into()), None, false);
+        let files = CaptureFiles::of(Some("/no/such/file".into()), None, false, &mut EmptyCaptures::default());
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
     }
 }

@@ -1,0 +1,130 @@
+"""The files with the hooks' output, from hook to hook (`--reuse-captures`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from client import Hookd, Lifeline, Reply
+from conftest import Start
+
+BOTH = pytest.mark.parametrize("isolation", ["hook", "none"])
+REUSE = "--reuse-captures"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Leases of files are Linux's.")
+
+
+def files(reply: Reply) -> list[str]:
+    return [reply.value("STDOUT"), reply.value("STDERR")]
+
+
+def are_the_same(hookd: Hookd, first: Reply) -> bool:
+    """Whether the next hook writes to the same files as `first`, and all that it prints."""
+    second = hookd.run_code("import os; print('again'); os.write(2, b'!')")
+    assert second.captured("STDOUT") == "again\n"
+    assert second.captured("STDERR") == "!"
+    same = files(second) == files(first)
+    assert same or not set(files(second)) & set(files(first))
+    return same
+
+
+@BOTH
+def test_empty_files_are_taken_again(start: Start, isolation: str) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    first = hookd.run_code("")
+    assert files(hookd.run_code("")) == files(first)
+    assert are_the_same(hookd, first)
+    # Which has written to them.
+    third = hookd.run_code("")
+    assert not set(files(third)) & set(files(first))
+    assert [Path(path).stat().st_mode & 0o777 for path in files(third)] == [0o600, 0o600]
+
+
+@BOTH
+def test_only_if_it_was_asked_for(start: Start, isolation: str) -> None:
+    hookd = start(isolation=isolation)
+    assert not are_the_same(hookd, hookd.run_code(""))
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [0, 1])
+def test_not_with_output(start: Start, isolation: str, stream: int) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    first = hookd.run_code(f"import os; os.write({stream + 1}, b'output')")
+    assert not are_the_same(hookd, first)
+    assert Path(files(first)[stream]).read_text() == "output"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "change",
+    [
+        "os.unlink(path)",
+        "os.unlink(path); os.symlink(path + '.elsewhere', path); open(path, 'w').close()",
+        "os.unlink(path); os.mkfifo(path)",
+        "os.unlink(path); os.mkdir(path)",
+        "os.unlink(path); open(path, 'w').close(); os.chmod(path, 0o600)",
+        "os.link(path, path + '.link')",
+        "os.chmod(path, 0o644)",
+        "os.truncate(path, 1)",
+    ],
+)
+def test_not_if_it_is_another_file(start: Start, isolation: str, change: str) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    first = hookd.run_code(f"import os; path = os.readlink('/proc/self/fd/2'); {change}")
+    assert not are_the_same(hookd, first)
+    for path in Path(files(first)[0]).parent.iterdir():
+        if path.name.endswith((".link", ".elsewhere")):
+            path.unlink()
+
+
+def test_not_while_the_worker_has_it_open_itself(start: Start) -> None:
+    hookd = start(REUSE, isolation="none")
+    first = hookd.run_code("import builtins, os; builtins.kept = os.dup(1)")
+    assert not are_the_same(hookd, first)
+    first = hookd.run_code("import builtins, os; os.close(builtins.kept)")
+    assert are_the_same(hookd, first)
+
+
+@BOTH
+def test_not_while_a_process_that_was_left_behind_has_it_open(
+    start: Start, isolation: str, lifeline: Lifeline
+) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    code = "import os, leftovers\nleftovers.open_lifeline(settings['line'])\n"
+    hookd.start_code(code + "leftovers.child(os.setsid)", line=lifeline.path)
+    lifeline.wait_started()
+    first = hookd.ready()
+    assert not are_the_same(hookd, first)
+
+
+@BOTH
+def test_not_while_somebody_reads_it(start: Start, isolation: str) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    first = hookd.run_code("")
+    with open(files(first)[0]):
+        assert not are_the_same(hookd, first)
+
+
+@BOTH
+def test_a_file_that_was_taken_away_is_not_missed(start: Start, isolation: str) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    first = hookd.run_code("")
+    kept = files(first)[0] + ".kept"
+    os.rename(files(first)[0], kept)
+    assert not are_the_same(hookd, first)
+    assert Path(kept).read_bytes() == b""
+    os.unlink(kept)
+
+
+@BOTH
+def test_hooks_find_descriptors_as_new_ones_are(start: Start, isolation: str) -> None:
+    code = "import fcntl; result = [str(fcntl.fcntl(d, f)) for d in (1, 2) for f in (1, 3)]"
+    expected = start(isolation=isolation).run_code(code).result
+    hookd = start(REUSE, isolation=isolation)
+    first = hookd.run_code("")
+    second = hookd.run_code(code)
+    assert files(second) == files(first)
+    assert second.result == expected
