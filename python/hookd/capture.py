@@ -24,12 +24,14 @@ class Capture:
         """Where standard output and standard error go."""
         return self._output.path, self._error.path
 
-    def open_again(self) -> bool:
-        """Open files that were closed, if both are as good as new: whether they are."""
-        if self._output.open_again() and self._error.open_again():
-            return True
-        self.close()
-        return False
+    def open_again(self) -> None:
+        """Open files that were closed, if both are as good as new."""
+        if not (self._output.open_again() and self._error.open_again()):
+            self.close()
+
+    def is_ready(self) -> bool:
+        """Whether both are open, and as they were made."""
+        return self._output.is_ready() and self._error.is_ready()
 
     def put_in_place(self) -> None:
         """Make descriptors 1 and 2 of this process write to the files."""
@@ -59,14 +61,24 @@ class Captures:
         self._reuse = reuse
         self._last: Optional[Capture] = None
 
+    def prepare(self) -> None:
+        """Open those of the last hook again, if that was asked for and they are as good as new.
+
+        For when nobody waits; from now on they are open here, and nobody else knows of them.
+        """
+        if self._last is not None:
+            self._last.open_again()
+
     def open(self) -> Capture:
         """The files for a hook, in the folder, by default the platform's temporary one.
 
-        They are new ones, or, if that was asked for, those of the last hook that are as good as
-        new. A folder that is gone is made anew, once, if the one that it was in is still there.
+        They are those that are prepared, or new ones. A folder that is gone is made anew, once, if
+        the one that it was in is still there.
         """
-        if self._last is not None and self._last.open_again():
-            return self._last
+        if self._last is not None:
+            if self._last.is_ready():
+                return self._last
+            self._last.close()
         capture = self._make()
         self._last = capture if self._reuse else None
         return capture

@@ -27,6 +27,13 @@ class CaptureFile:
             os.close(self.descriptor)
             self.descriptor = -1
 
+    def is_ready(self) -> bool:
+        """Whether it is open, and still where it was and as it was made."""
+        try:
+            return self.descriptor >= 0 and self._is_as_made(os.lstat(self.path))
+        except OSError:
+            return False
+
     def open_again(self) -> bool:
         """Open a file that was closed, if it is as it was made: whether it is.
 

@@ -10,7 +10,6 @@ import gc
 import os
 import signal
 
-from hookd.capture import Captures
 from hookd.children import (
     kill_all,
     living_children,
@@ -47,7 +46,6 @@ class ForkingWorker(Worker):
         super().__init__(options, channel, descriptors)
         self.signals = SignalWatch()
         self.hook: Optional[RunningHook] = None
-        self._captures = Captures(options.capture_folder, options.reuse_captures)
         self.stopped_by: Optional[int] = None
         """The first SIGTERM or SIGINT that came while a hook ran."""
 
@@ -122,7 +120,7 @@ class ForkingWorker(Worker):
     # One hook.
 
     def run_request(self, request: Request) -> None:
-        capture = self._captures.open()
+        capture = self.captures.open()
         try:
             result_read, result_write = os.pipe()
         except BaseException:

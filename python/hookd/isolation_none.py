@@ -11,7 +11,6 @@ import signal
 import sys
 
 from hookd import libc
-from hookd.capture import Captures
 from hookd.children import kill_all, reap_ended
 from hookd.descriptors import flush_standard_streams, point_at_null_device
 from hookd.ending import end_copy, end_worker
@@ -45,7 +44,6 @@ class InProcessWorker(Worker):
         self._guard: Sentinel | Watchdog = Watchdog(channel.input, self._may_end)
         self._stopped_by: Optional[int] = None
         self._signals: Optional[SignalWatch] = None
-        self._captures = Captures(options.capture_folder, options.reuse_captures)
 
     def prepare(self) -> None:
         if self.options.control:
@@ -114,7 +112,7 @@ class InProcessWorker(Worker):
             # Not while a hook runs, which may wait for children of its own. But one that waits
             # for any is not to be told of those that were adopted.
             reap_ended()
-        capture = self._captures.open()
+        capture = self.captures.open()
         self.announce(capture)
         capture.put_in_place()
         capture.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hookd import bound, libc
+from hookd.capture import Captures
 from hookd.channel import encode_json, encode_text, text_of
 from hookd.children import living_children, reap_ended
 from hookd.descriptors import log
@@ -40,6 +41,7 @@ class Worker:
         self.options = options
         self.channel = channel
         self.descriptors = descriptors
+        self.captures = Captures(options.capture_folder, options.reuse_captures)
 
     # What the isolations fill in.
 
@@ -122,6 +124,7 @@ class Worker:
             # So that no hook process has to, and that a problem can be told when files can no
             # longer be opened.
             bound.load()
+            self.captures.prepare()
             action = self._read_action()
             if action == "run":
                 self._run()

@@ -101,10 +101,15 @@ def test_not_while_a_process_that_was_left_behind_has_it_open(
 
 
 @BOTH
-def test_not_while_somebody_reads_it(start: Start, isolation: str) -> None:
+def test_not_while_somebody_reads_it(start: Start, isolation: str, lifeline: Lifeline) -> None:
     hookd = start(REUSE, isolation=isolation)
-    first = hookd.run_code("")
+    code = "import leftovers; leftovers.open_lifeline(settings['line'])"
+    hookd.start_code(code, line=lifeline.path)
+    first = Reply(hookd.until("STDERR"))
     with open(files(first)[0]):
+        # The hook waits for somebody to read its end of this.
+        lifeline.wait_started(0)
+        hookd.ready()
         assert not are_the_same(hookd, first)
 
 

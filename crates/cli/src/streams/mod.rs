@@ -1,4 +1,6 @@
 //! Standard input and output, read and written without keeping anybody waiting.
 
+pub mod input;
 pub mod output;
-pub mod patient;
+mod own_pipe;
+mod patient;

@@ -1,15 +1,19 @@
-//! Standard output, written by a thread of its own, so that a reader who
-//! stalls keeps nobody waiting but the responses.
+//! Standard output. What its reader has no room for is written by a thread of
+//! its own, so that a reader who stalls keeps nobody waiting but the responses.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::poll::PollFlags;
+use tokio::net::unix::pipe::Sender;
 use tokio::sync::mpsc::{self, Permit};
 use tokio::sync::oneshot;
 
+use super::own_pipe;
 use super::patient::{Patient, wait_for};
 
 /// The writing end.
@@ -21,7 +25,14 @@ pub struct Output {
 
 /// Where lines are put.
 #[derive(Debug)]
-pub struct Writer(mpsc::Sender<Vec<u8>>);
+pub struct Writer {
+    lines: mpsc::Sender<Vec<u8>>,
+    /// How many lines the thread has not written yet.
+    unwritten: Arc<AtomicUsize>,
+    /// Where lines are written at once, if it is a pipe: a change of threads for
+    /// each would cost more than writing it.
+    pipe: Option<Sender>,
+}
 
 /// What the threads have to say, once each.
 #[derive(Debug)]
@@ -33,7 +44,11 @@ pub struct Reports {
 }
 
 /// Room for one line.
-pub type Room<'output> = Permit<'output, Vec<u8>>;
+#[derive(Debug)]
+pub struct Room<'output> {
+    permit: Permit<'output, Vec<u8>>,
+    writer: &'output Writer,
+}
 
 /// Lines that wait for the writing thread.
 const WAITING_LINES: usize = 16;
@@ -47,9 +62,11 @@ impl Output {
         let (report_closed, closed) = oneshot::channel();
         // Not `Stdout`, whose buffer is flushed at each newline.
         let target = Patient::share(io::stdout())?;
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let writer = Writer { lines, unwritten: unwritten.clone(), pipe: own_pipe::sender(&target).ok() };
         let watched = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         std::thread::Builder::new().name("output".into()).spawn(move || {
-            let _ = report_end.send(write_lines(target, waiting));
+            let _ = report_end.send(write_lines(target, waiting, &unwritten));
         })?;
         if is_pipe(&watched)? {
             std::thread::Builder::new().name("output watch".into()).spawn(move || {
@@ -60,7 +77,7 @@ impl Output {
                 }
             })?;
         }
-        Ok(Self { writer: Writer(lines), reports: Reports { written, closed } })
+        Ok(Self { writer, reports: Reports { written, closed } })
     }
 
     /// Both halves, to be waited for at once.
@@ -80,9 +97,31 @@ impl Output {
 impl Writer {
     /// Waits for room; for ever once writing has failed. Cancel-safe.
     pub async fn room(&self) -> Room<'_> {
-        match self.0.reserve().await {
-            Ok(room) => room,
+        match self.lines.reserve().await {
+            Ok(permit) => Room { permit, writer: self },
             Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Writes what there is room for, and gives back the rest: all of it, while
+    /// the thread has lines that go before.
+    fn write_at_once(&self, mut line: Vec<u8>) -> Vec<u8> {
+        let Some(pipe) = self.pipe.as_ref().filter(|_| self.unwritten.load(Ordering::Acquire) == 0) else {
+            return line;
+        };
+        // What goes wrong, goes wrong for the thread as well, which tells.
+        let written = pipe.try_write(&line).unwrap_or(0);
+        line.split_off(written)
+    }
+}
+
+impl Room<'_> {
+    /// Has a line written.
+    pub fn send(self, line: Vec<u8>) {
+        let rest = self.writer.write_at_once(line);
+        if !rest.is_empty() {
+            self.writer.unwritten.fetch_add(1, Ordering::Release);
+            self.permit.send(rest);
         }
     }
 }
@@ -102,17 +141,20 @@ impl Reports {
 }
 
 /// Writes what there is, and flushes before it waits for more.
-fn write_lines(target: impl Write, mut waiting: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+fn write_lines(target: impl Write, mut waiting: mpsc::Receiver<Vec<u8>>, unwritten: &AtomicUsize) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(64 * 1024, target);
     while let Some(mut line) = waiting.blocking_recv() {
+        let mut count = 0;
         loop {
             writer.write_all(&line)?;
+            count += 1;
             match waiting.try_recv() {
                 Ok(next) => line = next,
                 Err(_) => break,
             }
         }
         writer.flush()?;
+        unwritten.fetch_sub(count, Ordering::AcqRel);
     }
     Ok(())
 }
@@ -125,6 +167,7 @@ fn is_pipe(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn lines_are_written_in_order() {
@@ -134,7 +177,31 @@ mod tests {
         }
         drop(sender);
         let mut written = Vec::new();
-        write_lines(&mut written, waiting).unwrap();
+        let unwritten = AtomicUsize::new(2);
+        write_lines(&mut written, waiting, &unwritten).unwrap();
         assert_eq!(written, b"a\nb\n");
+        assert_eq!(unwritten.into_inner(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_waits_in_its_order() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let (lines, waiting) = mpsc::channel(WAITING_LINES);
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let own_pipe = own_pipe::sender(&pipe).unwrap();
+        own_pipe.writable().await.unwrap();
+        let writer = Writer { lines, unwritten: unwritten.clone(), pipe: Some(own_pipe) };
+        // More than a pipe holds, and a line that would find room as soon as some is read.
+        let (long, short) = (vec![b'a'; 1 << 20], b"\nb\n".to_vec());
+        let expected = [long.clone(), short.clone()].concat();
+        writer.room().await.send(long);
+        writer.room().await.send(short);
+        assert_eq!(unwritten.load(Ordering::Acquire), 2);
+        drop(writer);
+        let thread = std::thread::spawn(move || write_lines(pipe, waiting, &unwritten));
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        thread.join().unwrap().unwrap();
+        assert!(read == expected);
     }
 }

@@ -128,7 +128,8 @@ fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
     if metadata.len() > LIMIT {
         return Err(io::Error::other(format!("it has {} bytes, expected at most {LIMIT}", metadata.len())));
     }
-    let mut bytes = Vec::new();
+    // With room for the end to be seen in the same call.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 32);
     file.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,14 +1,10 @@
-//! Standard input, read by a thread of its own.
-//!
-//! Not by the event loop: that would need `O_NONBLOCK`, which belongs to the
-//! open file and so would change it for everybody who shares the terminal or
-//! the pipe. The thread is never joined; the process just ends.
+//! The lines of standard input.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 
-use tokio::sync::mpsc;
+use hookd_protocol::LineDecoder;
 
-use crate::streams::patient::Patient;
+use crate::streams::input::Input;
 
 /// The longest line that is read.
 pub const LONGEST_LINE: usize = 64 * 1024 * 1024;
@@ -26,123 +22,114 @@ pub struct InputLine {
 pub enum LineContent {
     /// Its bytes, without the newline.
     Bytes(Vec<u8>),
-    /// More than [`LONGEST_LINE`]; skipped to its end.
+    /// More than [`LONGEST_LINE`]; the rest of it is skipped.
     TooLong,
 }
 
-impl LineContent {
-    /// Drops the byte order mark that some programs begin UTF-8 with.
-    fn skip_mark(&mut self) {
-        const MARK: &[u8] = "\u{feff}".as_bytes();
-        if let Self::Bytes(bytes) = self
-            && bytes.starts_with(MARK)
-        {
-            bytes.drain(..MARK.len());
-        }
-    }
-}
-
-/// The lines that were there at once: handing over each for itself would cost
-/// a change of threads each time. At most a buffer's worth and one long line.
-type Batch = Vec<InputLine>;
-
-/// The reading end.
+/// The lines of the input, one after the other.
 #[derive(Debug)]
-pub struct Input {
-    batches: mpsc::Receiver<io::Result<Batch>>,
-    current: std::vec::IntoIter<InputLine>,
+pub struct InputLines {
+    input: Input,
+    lines: Lines,
 }
 
-impl Input {
+impl InputLines {
     /// Starts to read standard input.
     pub fn start() -> io::Result<Self> {
-        // One batch: no more is read than is asked for.
-        let (sender, batches) = mpsc::channel(1);
-        let reader = BufReader::with_capacity(64 * 1024, Patient::share(io::stdin())?);
-        let read = move || send_batches(reader, LONGEST_LINE, &sender);
-        std::thread::Builder::new().name("input".into()).spawn(read)?;
-        Ok(Self { batches, current: Vec::new().into_iter() })
+        Ok(Self { input: Input::start()?, lines: Lines::new(LONGEST_LINE) })
     }
 
     /// The next line; `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Option<InputLine>> {
         loop {
-            if let Some(line) = self.current.next() {
+            if let Some(line) = self.lines.next() {
                 return Ok(Some(line));
             }
-            match self.batches.recv().await {
-                Some(batch) => self.current = batch?.into_iter(),
-                None => return Ok(None),
+            if self.lines.is_over {
+                return Ok(None);
             }
+            let piece = self.input.next().await?;
+            self.lines.push(&piece);
         }
     }
 }
 
-fn send_batches(mut reader: BufReader<impl Read>, longest: usize, sender: &mpsc::Sender<io::Result<Batch>>) {
-    let mut number = 0;
-    let mut batch = Batch::new();
-    loop {
-        match read_line(&mut reader, longest) {
-            Ok(Some(mut content)) => {
-                number += 1;
-                if number == 1 {
-                    content.skip_mark();
-                }
-                batch.push(InputLine { number, content });
-            }
-            Ok(None) => {
-                let _ = sender.blocking_send(Ok(batch));
-                return;
-            }
-            Err(error) => {
-                let _ = sender.blocking_send(Ok(batch));
-                let _ = sender.blocking_send(Err(error));
-                return;
-            }
+/// Counts the lines in pieces of text.
+#[derive(Debug)]
+struct Lines {
+    decoder: LineDecoder,
+    count: u64,
+    /// All of the text is there.
+    is_over: bool,
+}
+
+impl Lines {
+    fn new(longest: usize) -> Self {
+        Self { decoder: LineDecoder::with_limit(longest), count: 0, is_over: false }
+    }
+
+    /// Takes a piece; an empty one is the end.
+    fn push(&mut self, piece: &[u8]) {
+        self.decoder.push(piece);
+        self.is_over = piece.is_empty();
+        if self.is_over && self.decoder.finish().is_err() {
+            // The last line may lack its newline.
+            self.decoder.push(b"\n");
         }
-        // Nothing that is complete waits for more to come.
-        if !reader.buffer().contains(&b'\n') && sender.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
-            return;
-        }
+    }
+
+    /// The next line that is complete.
+    fn next(&mut self) -> Option<InputLine> {
+        let content = match self.decoder.next_line() {
+            Ok(line) => LineContent::Bytes(line?),
+            Err(_) => LineContent::TooLong,
+        };
+        self.count += 1;
+        let content = if self.count == 1 { content.without_mark() } else { content };
+        Some(InputLine { number: self.count, content })
     }
 }
 
-/// A line without its newline, `None` at the end. The last line may lack the
-/// newline.
-fn read_line(reader: &mut impl BufRead, longest: usize) -> io::Result<Option<LineContent>> {
-    let mut line = Vec::new();
-    let limit = longest as u64 + 1;
-    if reader.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
+impl LineContent {
+    /// Without the byte order mark that some programs begin UTF-8 with.
+    fn without_mark(self) -> Self {
+        const MARK: &[u8] = "\u{feff}".as_bytes();
+        match self {
+            Self::Bytes(bytes) => match bytes.strip_prefix(MARK) {
+                Some(rest) => Self::Bytes(rest.to_vec()),
+                None => Self::Bytes(bytes),
+            },
+            Self::TooLong => Self::TooLong,
+        }
     }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if line.len() > longest {
-        reader.skip_until(b'\n')?;
-        return Ok(Some(LineContent::TooLong));
-    }
-    Ok(Some(LineContent::Bytes(line)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// However it is cut into pieces.
     fn lines(input: &[u8], longest: usize) -> Vec<(u64, Option<String>)> {
-        // Fewer batches than this test has.
-        let (sender, batches) = mpsc::channel(100);
-        send_batches(BufReader::with_capacity(4, input), longest, &sender);
-        drop(sender);
-        let mut input = Input { batches, current: Vec::new().into_iter() };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = lines_of(input.chunks(4), longest);
+        assert_eq!(lines_of(input.chunks(1), longest), found);
+        assert_eq!(lines_of([input].into_iter().filter(|piece| !piece.is_empty()), longest), found);
+        found
+    }
+
+    fn lines_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, longest: usize) -> Vec<(u64, Option<String>)> {
+        let mut lines = Lines::new(longest);
         let mut found = Vec::new();
-        while let Some(line) = runtime.block_on(input.next()).unwrap() {
-            let text = match line.content {
-                LineContent::Bytes(bytes) => Some(String::from_utf8(bytes).unwrap()),
-                LineContent::TooLong => None,
-            };
-            found.push((line.number, text));
+        for piece in pieces.chain([&b""[..]]) {
+            lines.push(piece);
+            while let Some(line) = lines.next() {
+                let text = match line.content {
+                    LineContent::Bytes(bytes) => Some(String::from_utf8(bytes).unwrap()),
+                    LineContent::TooLong => None,
+                };
+                found.push((line.number, text));
+            }
         }
+        assert!(lines.is_over);
         found
     }
 

@@ -12,7 +12,7 @@ mod session;
 use hookpool_frontend::jobserver::Decision;
 use tokio::sync::watch;
 
-use self::input::Input;
+use self::input::InputLines;
 use self::session::Session;
 use crate::arguments::run::RunArguments;
 use crate::commands::event_loop;
@@ -42,7 +42,7 @@ async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failur
     let environments = pool::environments(&settings, &premises, &supervisor, observer::log_environment)?;
     let (set_ending, ending) = watch::channel(Ending::NotYet);
     tokio::spawn(signals::obey(signals, supervisor.clone(), set_ending));
-    let streams = Input::start().and_then(|input| Ok((input, Output::start()?)));
+    let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =
         streams.map_err(|error| Failure::pool(format!("cannot use standard input and output: {error}")))?;
     let mut session = Session::new(supervisor.clone(), environments.clone(), queue_size.get(), input, ending.clone());

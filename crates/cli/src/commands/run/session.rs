@@ -10,7 +10,7 @@ use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Supervisor};
 use tokio::sync::watch;
 
 use super::id::Id;
-use super::input::{Input, InputLine, LONGEST_LINE, LineContent};
+use super::input::{InputLine, InputLines, LONGEST_LINE, LineContent};
 use super::open_request::{OpenRequest, refusal};
 use super::request_line::RequestLine;
 use super::response_line::{ResponseLine, invalid_request};
@@ -28,7 +28,7 @@ pub struct Session {
     /// `None`: hooks run in the interpreter of their request as it is.
     environments: Option<Environments>,
     queue_size: usize,
-    input: Input,
+    input: InputLines,
     input_end: Option<io::Result<()>>,
     ending: watch::Receiver<Ending>,
     tickets: FuturesUnordered<OpenRequest>,
@@ -50,7 +50,7 @@ impl Session {
         supervisor: Supervisor,
         environments: Option<Environments>,
         queue_size: usize,
-        input: Input,
+        input: InputLines,
         ending: watch::Receiver<Ending>,
     ) -> Self {
         Self {
