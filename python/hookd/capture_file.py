@@ -6,6 +6,9 @@ import os
 import signal
 import stat
 
+# As they are before any hook: one that runs in this process may replace them.
+_close, _fstat, _lstat, _open = os.close, os.fstat, os.lstat, os.open
+
 # Appending, so that a program that opens /dev/stdout anew does not write over what is there.
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
@@ -17,39 +20,43 @@ class CaptureFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.descriptor = os.open(path, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        status = os.fstat(self.descriptor)
+        self.descriptor = _open(path, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        status = _fstat(self.descriptor)
         self._identity = (status.st_dev, status.st_ino)
 
     def close(self) -> None:
         """Close it, if it is open. It stays where it is."""
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            _close(self.descriptor)
             self.descriptor = -1
 
     def is_ready(self) -> bool:
         """Whether it is open, and still where it was and as it was made."""
         try:
-            return self.descriptor >= 0 and self._is_as_made(os.lstat(self.path))
+            return self.descriptor >= 0 and self._is_as_made(_lstat(self.path))
         except OSError:
             return False
 
     def open_again(self) -> bool:
         """Open a file that was closed, if it is as it was made: whether it is.
 
-        That is, it still is where it was, nothing was written, and nobody else has it open: not a
+        One that is open, because the last request had no use for it, stays so. As it was made:
+        that is, it still is where it was, nothing was written, and nobody else has it open: not a
         process that the last hook has left behind, not who reads it. They would see what the next
         hook writes, or write among it.
         """
+        if self.descriptor >= 0:
+            return self.is_ready()
         try:
             # Before it is opened: a hook may have put a link or a named pipe in its place.
-            if not self._is_as_made(os.lstat(self.path)):
+            if not self._is_as_made(_lstat(self.path)):
                 return False
-            self.descriptor = os.open(self.path, FLAGS | os.O_NONBLOCK)
-        except OSError:
-            return False
-        if self._is_as_made(os.fstat(self.descriptor)) and _is_ours_alone(self.descriptor):
-            return True
+            self.descriptor = _open(self.path, FLAGS | os.O_NONBLOCK)
+            if self._is_as_made(_fstat(self.descriptor)) and _is_ours_alone(self.descriptor):
+                return True
+        except Exception:
+            # It is not there any more, there are no leases here, or a hook has replaced `fcntl`.
+            pass
         self.close()
         return False
 
@@ -63,22 +70,20 @@ class CaptureFile:
 
 
 def _is_ours_alone(descriptor: int) -> bool:
-    """Whether the file is open nowhere else, by whatever way that was come by.
+    """Whether the file is open nowhere else, by whatever way that was come by. If it is, this may
+    raise as well.
 
     Only then does the system grant a lease for writing: fcntl(2), "Leases". It counts each opening
     once, however many processes have inherited it; ours is a new one.
     """
-    try:
-        import fcntl
+    # Not in the process of each hook that reuses nothing.
+    import fcntl
 
-        # Who opens it before the lease is given back would have a signal sent to us, SIGIO, which
-        # ends a process. This one does nothing.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        # Not waiting was for the case that it is a named pipe by now.
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-    except (AttributeError, ImportError, OSError):
-        # Or there are no leases here.
-        return False
+    # Who opens it before the lease is given back would have a signal sent to us, SIGIO, which ends
+    # a process. This one does nothing.
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    # Not waiting was for the case that it is a named pipe by now.
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
     return True

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from typing import Optional, TextIO
 
 
+# As they are before any hook: one that runs in this process may replace them.
+_close, _dup2, _fstat, _open = os.close, os.dup2, os.fstat, os.open
+
+
 class Descriptors:
     """Private, close-on-exec descriptors of the worker, all above 2."""
 
@@ -33,6 +37,7 @@ def take_over_standard_descriptors() -> Descriptors:
     Whatever a backend, its subprocesses or an extension module in C reads or writes there from
     now on, is not the protocol's.
     """
+    # Started with one of them closed, we would get our private duplicates at its number.
     _open_missing()
     descriptors = Descriptors(os.dup(0), os.dup(1), os.dup(2))
     point_at_null_device(os.O_RDONLY, 0)
@@ -44,21 +49,24 @@ def take_over_standard_descriptors() -> Descriptors:
 
 
 def _open_missing() -> None:
-    # Started with one of them closed, we would get our private duplicates at its number.
+    """Open those standard descriptors that are closed, of the null device."""
     for descriptor in (0, 1, 2):
         try:
-            os.fstat(descriptor)
+            _fstat(descriptor)
         except OSError:
             # The lowest free number, so this one; inheritable, as the others are.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            os.set_inheritable(_open(os.devnull, os.O_RDWR), True)
 
 
 def point_at_null_device(flags: int, *descriptors: int) -> None:
     """Make `descriptors` inheritable ones of the null device."""
-    null = os.open(os.devnull, flags)
+    # A hook may have closed any of them: the null device, or a file that is opened next, would
+    # come to be there, and be closed with its other number.
+    _open_missing()
+    null = _open(os.devnull, flags)
     for descriptor in descriptors:
-        os.dup2(null, descriptor)
-    os.close(null)
+        _dup2(null, descriptor)
+    _close(null)
 
 
 def flush_standard_streams() -> None:

@@ -133,3 +133,27 @@ def test_hooks_find_descriptors_as_new_ones_are(start: Start, isolation: str) ->
     second = hookd.run_code(code)
     assert files(second) == files(first)
     assert second.result == expected
+
+
+@BOTH
+def test_no_descriptor_is_lost_with_requests_that_need_none(start: Start, isolation: str) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    code = "import os; result = sorted(os.listdir('/proc/self/fd'))"
+    hookd.run_code("")
+    expected = hookd.run_code(code).result
+    first = hookd.run_code("")
+    for _ in range(3):
+        hookd.write("run", "no module", "", "build_wheel", "", "{}", "")
+        hookd.ready()
+        assert files(hookd.run_code("")) == files(first)
+    assert hookd.run_code(code).result == expected
+
+
+@pytest.mark.parametrize("name", ["os.lstat", "os.fstat", "os.open", "fcntl.fcntl"])
+def test_functions_that_hooks_have_replaced(start: Start, name: str) -> None:
+    """With isolation `none` they stay so. It may cost new files, and no more."""
+    hookd = start(REUSE, isolation="none")
+    first = hookd.run_code("")
+    second = hookd.run_code(f"import os, fcntl\ndef fail(*a, **k): raise TypeError\n{name} = fail")
+    assert files(second) == files(first)
+    are_the_same(hookd, second)

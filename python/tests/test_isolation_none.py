@@ -41,6 +41,29 @@ def test_output_of_each_hook_is_its_own(start: Start) -> None:
     assert second.captured("STDERR") == "second"
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)])
+def test_standard_descriptors_that_a_hook_closed(
+    start: Start, tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    hookd = start(isolation="none")
+    hookd.run_code("import os\n" + "".join(f"os.close({number})\n" for number in closed))
+    code = """\
+import os
+file = os.open(settings["path"], os.O_WRONLY | os.O_CREAT)
+os.write(file, b"to the file")
+os.write(1, b"to one")
+os.write(2, b"to two")
+result = [os.readlink("/proc/self/fd/0"), str(file > 2)]
+os.close(file)
+"""
+    for number in range(2):
+        path = tmp_path / str(number)
+        reply = hookd.run_code(code, path=str(path))
+        assert reply.result == ["/dev/null", "True"]
+        assert path.read_text() == "to the file"
+        assert (reply.captured("STDOUT"), reply.captured("STDERR")) == ("to one", "to two")
+
+
 @pytest.mark.parametrize("control", [True, False])
 def test_exit_handlers_run_before_an_orderly_end(
     start: Start, tmp_path: Path, control: bool

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from builds import arguments, build, make_project
 from conftest import Setting
 from gate import Gate
 from installer import Installer
-from pool import kind
+from pool import PROGRAM, kind
 from trees import call, make_tree
 
 REQUIRES = ["sample-tool==1.0"]
@@ -210,3 +211,29 @@ def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) 
         assert pool.finish() == ([], 0)
     assert files[0] != files[1]
     assert installer.calls == 2
+
+
+def test_an_interpreter_whose_name_leads_elsewhere_by_now(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    link = tmp_path / "bin" / "python3"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    tree = make_project(tmp_path / "tree")
+
+    def run(python: Path | str) -> dict[str, Any]:
+        command = [PROGRAM, "metadata", str(tree), "--python", str(python), "--format", "json"]
+        done = subprocess.run(command, env=setting.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)["environment"]
+        return found
+
+    first = run(link)
+    assert not run(sys.executable)["made"], "it is the same interpreter"
+    link.unlink()
+    link.symlink_to("/bin/false")
+    second = run(sys.executable)
+    assert second["made"]
+    assert second["python"] != first["python"]
+    assert second["id"] == first["id"]
+    assert run(sys.executable) == {**second, "made": False}

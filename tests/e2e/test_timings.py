@@ -66,7 +66,8 @@ def test_what_happened_is_in_it(setting: Setting, tmp_path: Path) -> None:
     assert [hook["outcome"] for hook in hooks] == [None] * 3 + ["HookRuntimeError"] + [None] * 2
     for hook in hooks:
         assert hook["times"] == sorted(hook["times"])
-        assert 0 < hook["ran"] <= data["duration"]
+        # None at all, where the supervisor has read of its start and of its end at once.
+        assert 0 <= hook["ran"] <= data["duration"]
         # Number, line, tree, generation, start method, pid, start, ready, end, reason.
         _, line, _, _, method, _, start, ready, end, _ = hook["worker"]
         assert line in {0, 1}

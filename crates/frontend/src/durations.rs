@@ -35,14 +35,14 @@ struct Noted {
 
 impl Durations {
     /// How many sources are remembered; of the others the oldest are forgotten.
-    const MOST: usize = 20_000;
+    const MOST: usize = 5000;
 
     /// Reads what the cache folder has; nothing where that is missing or
     /// damaged. Blocks, as files do.
     #[must_use]
     pub fn open(cache_folder: &Path) -> Self {
         let file = file_in(cache_folder);
-        Self { before: read_json(&file).unwrap_or_default(), file, now: HashMap::new() }
+        Self { before: read(&file), file, now: HashMap::new() }
     }
 
     /// Orders sources for a command, a word such as `wheel`: those that took
@@ -72,7 +72,7 @@ impl Durations {
         if self.now.is_empty() {
             return Ok(());
         }
-        let mut all: HashMap<String, Noted> = read_json(&self.file).unwrap_or_default();
+        let mut all = read(&self.file);
         all.extend(self.now);
         let mut all: Vec<(String, Noted)> = all.into_iter().collect();
         all.sort_by_key(|(_, noted)| Reverse(noted.at));
@@ -83,7 +83,7 @@ impl Durations {
     /// Forgets what was noted before `unused_since`.
     pub(crate) fn prune(cache_folder: &Path, unused_since: SystemTime) -> io::Result<()> {
         let file = file_in(cache_folder);
-        let Some(mut all) = read_json::<HashMap<String, Noted>>(&file) else { return remove_file(&file) };
+        let mut all = read(&file);
         let count = all.len();
         all.retain(|_, noted| noted.at >= seconds(unused_since));
         match all.len() {
@@ -92,6 +92,17 @@ impl Durations {
             _ => write_json(&file, &all),
         }
     }
+}
+
+/// Nothing where it is missing, damaged, or no file: a named pipe would be
+/// waited for.
+fn read(file: &Path) -> HashMap<String, Noted> {
+    let is_file = file.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    let mut all: HashMap<String, Noted> = if is_file { read_json(file).unwrap_or_default() } else { HashMap::new() };
+    // A clock that was ahead does not make it newer than all else.
+    let now = seconds(SystemTime::now());
+    all.values_mut().for_each(|noted| noted.at = noted.at.min(now));
+    all
 }
 
 fn file_in(cache_folder: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Standard input, in pieces as they come.
 
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ const PIECE: usize = 64 * 1024;
 /// The reading end.
 #[derive(Debug)]
 pub struct Input {
+    file: OwnedFd,
     source: Source,
 }
 
@@ -39,26 +40,29 @@ impl Input {
             Ok(pipe) => Source::Pipe { pipe, buffer: vec![0; PIECE] },
             Err(_) => Source::Thread(read_in_thread(Patient::share(&file)?)?),
         };
-        Ok(Self { source })
+        Ok(Self { file: file.as_fd().try_clone_to_owned()?, source })
     }
 
     /// The next piece; an empty one at the end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Vec<u8>> {
-        match &mut self.source {
-            Source::Pipe { pipe, buffer } => next_of(pipe, buffer).await,
-            Source::Thread(pieces) => pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
-        }
-    }
-}
-
-async fn next_of(pipe: &Receiver, buffer: &mut [u8]) -> io::Result<Vec<u8>> {
-    loop {
-        pipe.readable().await?;
-        match pipe.try_read(buffer) {
-            Ok(length) => return Ok(buffer[..length].to_vec()),
-            // Somebody else who reads the same pipe has taken what was there.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
+        loop {
+            match &mut self.source {
+                Source::Thread(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
+                Source::Pipe { pipe, buffer } => {
+                    pipe.readable().await?;
+                    match pipe.try_read(buffer) {
+                        Ok(length) => return Ok(buffer[..length].to_vec()),
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        // It was told that there is something, and somebody else has taken it; or
+                        // that it has ended, and somebody has opened it again, and then it
+                        // would be told for ever.
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            self.source = Source::Thread(read_in_thread(Patient::share(&self.file)?)?);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
         }
     }
 }
@@ -112,6 +116,24 @@ mod tests {
         assert_eq!(all(&mut input).await, expected);
         thread.join().unwrap();
         assert!(input.next().await.unwrap().is_empty(), "the end stays the end");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_others_read_from_is_waited_for_by_a_thread() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let mut input = Input::of(&reader).unwrap();
+        writer.write_all(b"theirs").unwrap();
+        let Source::Pipe { pipe, .. } = &input.source else { panic!("it is a pipe") };
+        pipe.readable().await.unwrap();
+        let mut taken = [0; 6];
+        reader.read_exact(&mut taken).unwrap();
+        // It still is said to be readable.
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), input.next()).await.is_err());
+        assert!(matches!(input.source, Source::Thread(_)));
+        writer.write_all(b"ours").unwrap();
+        assert_eq!(input.next().await.unwrap(), b"ours");
+        drop(writer);
+        assert!(input.next().await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -192,7 +192,8 @@ impl Shared {
 
     async fn known(&self, question: &Question, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
         let (shelf, key) = (self.shelf.clone(), question.key.clone());
-        unblock(move || shelf.known(&key, not_before)).await
+        let executable = question.interpreter.executable.clone();
+        unblock(move || shelf.known(&key, not_before, &executable)).await
     }
 
     /// Keeps other processes from making the same.
@@ -272,7 +273,7 @@ impl Shared {
     /// Spares a process for asking the environment's interpreter what it has
     /// said when the environment was made.
     fn introduce(&self, question: &Question, held: &Held) {
-        let mut interpreter = held.manifest.interpreter.clone();
+        let Some(mut interpreter) = held.manifest.interpreter.clone() else { return };
         // They tell of the system as well, which may have another kernel now.
         interpreter.markers.clone_from(&question.interpreter.markers);
         let made_at = UNIX_EPOCH + Duration::from_nanos(held.manifest.made_at);

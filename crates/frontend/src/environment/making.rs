@@ -52,13 +52,11 @@ async fn attempt(plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
         shown: &shown,
     };
     match making.run(plan.installer).await {
-        Ok(()) => match plan.supervisor.interpreter(Some(&python_of(&draft.folder))).await {
-            Ok(interpreter) => draft.complete(plan, interpreter).await,
-            Err(error) => {
-                draft.remove().await;
-                Err(EnvironmentError::Interpreter(error))
-            }
-        },
+        Ok(()) => {
+            // Who runs hooks in it asks again, and tells what is wrong.
+            let interpreter = plan.supervisor.interpreter(Some(&python_of(&draft.folder))).await.ok();
+            draft.complete(plan, interpreter).await
+        }
         Err(error) => {
             draft.remove().await;
             Err(error)
@@ -91,7 +89,11 @@ impl Draft {
         .await
     }
 
-    async fn complete(self, plan: &Plan<'_>, interpreter: Interpreter) -> Result<Option<Held>, EnvironmentError> {
+    async fn complete(
+        self,
+        plan: &Plan<'_>,
+        interpreter: Option<Interpreter>,
+    ) -> Result<Option<Held>, EnvironmentError> {
         let identity = plan.identity.to_owned();
         let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
         unblock(move || {

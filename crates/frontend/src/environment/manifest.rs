@@ -23,8 +23,9 @@ pub(super) struct Manifest {
     /// Whether it is for the process that made it alone.
     pub private: bool,
     pub seal: Seal,
-    /// What its interpreter says of itself.
-    pub interpreter: Interpreter,
+    /// What its interpreter says of itself; nothing where it did not say it in
+    /// time.
+    pub interpreter: Option<Interpreter>,
 }
 
 /// What a list of requirements resolved to.

@@ -66,8 +66,8 @@ pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, Folder
     pruned.answers = pruning.answers().map_err(failed)?;
     pruned.learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
     pruned.programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
-    Durations::prune(cache_folder, unused_since).map_err(failed)?;
     pruned.logs = logs(&LogFolder::path_in(cache_folder), unused_since).map_err(failed)?;
+    Durations::prune(cache_folder, unused_since).map_err(failed)?;
     Ok(pruned)
 }
 

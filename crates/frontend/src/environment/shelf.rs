@@ -2,7 +2,7 @@
 //! here blocks, as files do.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::error::EnvironmentError;
@@ -29,16 +29,30 @@ impl Shelf {
     }
 
     /// The environment that a list resolved to, if that was asked since
-    /// `not_before` (nanoseconds since 1970) and it is still as it was made.
-    pub fn known(&self, key: &str, not_before: u64) -> Result<Option<Arc<Held>>, EnvironmentError> {
+    /// `not_before` (nanoseconds since 1970) and it is still as it was made, for
+    /// this interpreter.
+    pub fn known(&self, key: &str, not_before: u64, executable: &Path) -> Result<Option<Arc<Held>>, EnvironmentError> {
         let Some(answer) = read_json::<Answer>(&self.store.answer(key)) else { return Ok(None) };
         if answer.asked_at < not_before {
             return Ok(None);
         }
-        match self.take(&answer.name)? {
-            Some(held) => Ok(Some(held)),
-            None => self.with_content(&answer.content_id),
+        let held = match self.take(&answer.name)? {
+            Some(held) => Some(held),
+            None => self.with_content(&answer.content_id)?,
+        };
+        let Some(held) = held else { return Ok(None) };
+        // An environment has a link to the interpreter by the name that it was
+        // made with, which may lead to another one by now.
+        self.unless_replaced(held, executable)
+    }
+
+    fn unless_replaced(&self, held: Arc<Held>, executable: &Path) -> Result<Option<Arc<Held>>, EnvironmentError> {
+        let leads_to = |path: &Path| path.canonicalize().ok();
+        if leads_to(&held.python) == leads_to(executable) {
+            return Ok(Some(held));
         }
+        self.discard(&held, "its interpreter was replaced".to_owned())?;
+        Ok(None)
     }
 
     fn with_content(&self, content_id: &str) -> Result<Option<Arc<Held>>, EnvironmentError> {
@@ -95,7 +109,11 @@ impl Shelf {
         let lock_path = self.store.contents_lock();
         // Held for milliseconds.
         let _lock = FileLock::exclusive(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
-        let held = match self.with_content(&content_id)? {
+        let existing = match self.with_content(&content_id)? {
+            Some(existing) => self.unless_replaced(existing, &made.python)?,
+            None => None,
+        };
+        let held = match existing {
             Some(existing) => {
                 self.remove_own(&made)?;
                 existing

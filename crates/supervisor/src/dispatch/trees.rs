@@ -4,8 +4,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use crate::request::RequestId;
 use crate::tree::{Tree, TreeId};
 
@@ -44,8 +42,6 @@ pub(crate) struct TreeState {
     queue: BTreeMap<QueuePlace, RequestId>,
     /// When the tree was last served; whoever waits longest is next.
     turn: u64,
-    /// Since when others were served although it was its turn.
-    pub passed_over: Option<Instant>,
 }
 
 type RotationPlace = (Reverse<i32>, u64, TreeId);
@@ -76,7 +72,7 @@ impl Trees {
             *next_turn += 1;
             let tree = tree.clone();
             let (lock, queue, turn) = (LockState::Free, BTreeMap::new(), *next_turn);
-            TreeState { tree, lock, active: 0, queue, turn, passed_over: None }
+            TreeState { tree, lock, active: 0, queue, turn }
         });
         self.change(tree.id, |state| {
             state.queue.insert(place, place.request);
@@ -109,7 +105,6 @@ impl Trees {
             let (_, request) = state.queue.pop_first()?;
             state.active += 1;
             state.turn = turn;
-            state.passed_over = None;
             Some(request)
         })?
     }

@@ -73,6 +73,11 @@ impl Freshness {
         self.watched().extend(more.into_iter().filter(|watched| seen.insert(watched.clone())));
     }
 
+    /// Whether it is known to be stale, without another look.
+    pub fn is_stale(&self) -> bool {
+        self.stale.get().is_some()
+    }
+
     /// What has changed since, if anything has. The look at the disk began
     /// after this was called; simultaneous callers share it.
     pub async fn change(&self) -> Option<PathBuf> {

@@ -208,6 +208,9 @@ impl Interpreters {
             return;
         }
         let freshness = Freshness::of_environment(&interpreter, asked_at);
+        if freshness.is_stale() {
+            return;
+        }
         // Where it is being asked just now, its own answer counts.
         let _ = cell.set(Ok(Arc::new(KnownInterpreter { interpreter, freshness })));
     }

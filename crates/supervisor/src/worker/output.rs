@@ -67,15 +67,17 @@ impl CaptureFiles {
 }
 
 impl CaptureFile {
-    /// Takes a file away from the worker, under another name; none where there
-    /// is no output, or no file.
+    /// Takes a file away from the worker, under another name if that can be;
+    /// none where there is no output, or no file.
     fn take(path: &Path) -> Option<Self> {
         if length(path) == 0 {
             return None;
         }
         let kept = with_suffix(path, ".kept");
-        std::fs::rename(path, &kept).ok()?;
-        Some(Self { path: kept, cut: false })
+        // A full disk may have no room for the other name. The worker does not
+        // take again what is not empty.
+        let renamed = std::fs::rename(path, &kept);
+        Some(Self { path: if renamed.is_ok() { kept } else { path.to_owned() }, cut: false })
     }
 
     fn cut(self) -> Self {
@@ -277,6 +279,18 @@ mod tests {
         assert_eq!(there(), [false; 3]);
         drop((files, empty));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn output_is_kept_under_whatever_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        std::fs::write(&path, "output").unwrap();
+        std::fs::create_dir(folder.path().join("out.kept")).unwrap();
+        let files = CaptureFiles::of(Some(path.clone()), None, false, &mut EmptyCaptures::default());
+        assert_eq!(files.read().0.text(), "output");
+        drop(files);
+        assert!(!path.exists());
     }
 
     #[test]

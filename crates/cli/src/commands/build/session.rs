@@ -108,7 +108,10 @@ impl<'a> Session<'a> {
     fn note(&mut self, done: &Done) {
         self.any_failed |= done.report.outcome.is_err();
         // What was cut off says nothing about how long it takes.
-        if let (Ok(source), Ok(_)) = (&done.job.source, &done.report.outcome) {
+        let cut_off = |error: &HookError| matches!(error.kind, ErrorKind::Cancelled | ErrorKind::Interrupted);
+        if let Ok(source) = &done.job.source
+            && !done.report.outcome.as_ref().is_err_and(cut_off)
+        {
             self.durations.note(self.plan.command(), source, &done.report.hooks);
         }
     }

@@ -42,6 +42,8 @@ impl InputLines {
     /// The next line; `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Option<InputLine>> {
         loop {
+            // Input that never ends must not keep the event loop from all else.
+            tokio::task::coop::consume_budget().await;
             if let Some(line) = self.lines.next() {
                 return Ok(Some(line));
             }

@@ -50,33 +50,40 @@ pub(crate) fn fingerprint(
     for file in &settings.build_constraints {
         let failed = |source| EnvironmentError::Constraints { path: file.clone(), source: Arc::new(source) };
         let content = std::fs::read(file).map_err(failed)?;
-        texts.push(String::from_utf8_lossy(&content).into_owned());
+        texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
     }
+    let variables = variables::of_installers();
     texts.push("variables".into());
-    texts.extend(variables::of_installers().into_iter().flat_map(|(name, value)| [name, value]));
+    texts.extend(variables.iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
     texts.push("files".into());
     let constraints = ["UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"];
+    let mut has_files = !settings.build_constraints.is_empty();
     for file in configuration_files().into_iter().chain(constraints.into_iter().flat_map(listed)) {
         if let Ok(content) = std::fs::read(&file) {
+            has_files = true;
             texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
         }
     }
-    if texts.iter().any(|text| has_relative_place(text)) {
+    let places = index.index_url.iter().chain(&index.extra_index_urls).chain(&index.find_links);
+    let values = variables.iter().map(|(_, value)| value);
+    // Relative places are relative to it. Files may have any, and name further files.
+    if has_files || !places.chain(values).all(|value| is_the_same_everywhere(value)) {
         texts.push(std::env::current_dir().unwrap_or_default().display().to_string());
     }
     Ok(digest(texts.iter().map(String::as_str)))
 }
 
-/// Whether something in a value, or in a file of settings, may be a place that
-/// is relative to the working directory, so that it leads elsewhere from
-/// another: a word that names something there, or one that is yet to be
-/// expanded. What names nothing is no place for an installer either.
-fn has_relative_place(text: &str) -> bool {
-    let is_separator = |letter: char| letter.is_whitespace() || "=,;:@\"'()[]<>".contains(letter);
-    let values = text.lines().map(|line| line.split_once('=').map_or(line, |(_, value)| value));
-    let values = values.map(|value| value.trim_matches(is_separator));
-    let mut words = text.split(is_separator).chain(values).filter(|word| !word.is_empty());
-    text.contains('$') || words.any(|word| Path::new(word).is_relative() && Path::new(word).exists())
+/// Whether a value certainly means the same in any working directory: a number,
+/// a yes or no, or nothing but absolute paths and addresses, however an
+/// installer may take it apart.
+fn is_the_same_everywhere(value: &str) -> bool {
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) || variables::is_yes_or_no(value);
+    let is_address = |part: &str| {
+        let scheme = part.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    };
+    let mut parts = value.split(|letter: char| letter.is_whitespace() || letter == ',');
+    is_plain || (!value.contains('$') && parts.all(|part| part.starts_with('/') || is_address(part)))
 }
 
 /// Where pip and uv look for their settings, as far as they may be.
@@ -122,29 +129,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_that_the_working_directory_decides_on_are_seen() {
-        // Tests run in the folder of their package.
-        for text in [
-            "src",
+    fn what_the_working_directory_may_decide_on_is_seen() {
+        for value in [
+            "wheels",
             ".",
-            "src/lib.rs",
-            "[global]\nfind-links =\n    https://example.org/simple\n    ./src",
-            "find-links = [\"/wheels\", \"tests/support\"]",
-            "demo @ file:src",
-            "file:src",
-            "-c ${CONSTRAINTS}/all.txt",
+            "./wheels",
+            "wh=x",
+            "/tmp,my wh",
+            "/tmp, ",
+            "wh(x)",
+            "file:w%2B1",
+            "name=https://example.org/simple",
+            "$HOME/wheels",
+            "/wheels/${NAME}",
+            "://x",
+            "~/wheels",
         ] {
-            assert!(has_relative_place(text), "{text}");
+            assert!(!is_the_same_everywhere(value), "{value}");
         }
-        for text in [
+        for value in [
             "",
-            "/src",
-            "https://example.org/simple",
-            "[global]\nindex-url = https://user:secret@example.org/simple/\ntimeout = 60",
-            "setuptools<70 ; python_version < '3.12'",
-            "wheels-of-nobody",
+            "180",
+            "1",
+            "true",
+            "No",
+            "/wheels",
+            "/wheels,/more /and",
+            "https://user:secret@example.org/simple/",
+            "https://example.org/simple/ file:///wheels",
         ] {
-            assert!(!has_relative_place(text), "{text}");
+            assert!(is_the_same_everywhere(value), "{value}");
         }
     }
 }

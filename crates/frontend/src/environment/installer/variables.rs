@@ -77,6 +77,14 @@ pub(super) fn of_installers() -> Vec<(String, String)> {
 
 /// Whether a variable says yes.
 pub(super) fn says_yes(name: &str) -> bool {
-    std::env::var(name)
-        .is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on" | "t" | "y"))
+    std::env::var(name).is_ok_and(|value| is_yes(&value))
+}
+
+/// Whether a value is one of the words for it.
+pub(super) fn is_yes_or_no(value: &str) -> bool {
+    is_yes(value) || matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off" | "f" | "n")
+}
+
+fn is_yes(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on" | "t" | "y")
 }

@@ -54,16 +54,16 @@ impl Scheduler {
         } else {
             self.fail(id, closed(), now);
         }
-        self.fill(now);
+        self.fill();
     }
 
     /// Starts as many requests as there are free job slots.
-    pub(super) fn fill(&mut self, now: Instant) {
+    pub(super) fn fill(&mut self) {
         if self.suspended || matches!(self.phase, Phase::Ending(_)) {
             return;
         }
         while self.jobs_in_use < self.limits.jobs.get() {
-            let Some(request) = self.next_request(now) else { return };
+            let Some(request) = self.next_request() else { return };
             self.jobs_in_use += 1;
             let record = self.requests.get_mut(&request).expect("what is queued is not answered");
             record.state = RequestState::Visiting;
@@ -103,7 +103,7 @@ impl Scheduler {
             }
             Visited::Ready { .. } | Visited::Failed { .. } => self.release(tree),
         }
-        self.fill(now);
+        self.fill();
     }
 
     /// Only now is it known which workers can run the request.
@@ -156,7 +156,7 @@ impl Scheduler {
                 self.trees.change(tree, |state| state.lock = LockState::Free);
             }
         }
-        self.fill(now);
+        self.fill();
     }
 
     pub(super) fn dequeue(&mut self, request: RequestId) {
@@ -200,7 +200,7 @@ impl Scheduler {
             }
         }
         self.serve_waiting(now);
-        self.fill(now);
+        self.fill();
     }
 
     /// A lock that was waited for and that no request is left for.

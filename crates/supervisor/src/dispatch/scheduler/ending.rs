@@ -39,7 +39,7 @@ impl Scheduler {
             self.tell(worker, WorkerCommand::Resume);
         }
         self.serve_waiting(now);
-        self.fill(now);
+        self.fill();
     }
 
     /// Admits nothing more; ends when all is answered.

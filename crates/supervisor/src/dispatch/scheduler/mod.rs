@@ -125,6 +125,8 @@ pub(crate) struct Scheduler {
     parked: BTreeSet<(Instant, RequestId)>,
     needs_worker: VecDeque<RequestId>,
     jobs_in_use: usize,
+    /// Another tree was served last than the one whose turn it was.
+    passed_over: bool,
     actions: Vec<Action>,
     /// A number from 0 to 1; in tests always the same.
     jitter: fn() -> f64,
@@ -152,6 +154,7 @@ impl Scheduler {
             parked: BTreeSet::new(),
             needs_worker: VecDeque::new(),
             jobs_in_use: 0,
+            passed_over: false,
             actions: Vec::new(),
             jitter,
         }

@@ -39,6 +39,6 @@ impl Scheduler {
             self.unpark(request);
             self.requeue(request);
         }
-        self.fill(now);
+        self.fill();
     }
 }

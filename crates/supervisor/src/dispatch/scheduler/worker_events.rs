@@ -37,7 +37,7 @@ impl Scheduler {
             WorkerEvent::Observed(event) => self.observe(event),
         }
         self.serve_waiting(now);
-        self.fill(now);
+        self.fill();
         self.stop_all_when_drained();
     }
 
