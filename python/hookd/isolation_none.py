@@ -123,6 +123,9 @@ class InProcessWorker(Worker):
             flush_standard_streams()
             self._flush_c_stdio()
             point_at_null_device(os.O_WRONLY, 1, 2)
+            # What found no room on a full disk must not come out among the next hook's output.
+            flush_standard_streams()
+            self._flush_c_stdio()
         self.report(outcome)
         if self._stopped_by is not None:
             self.channel.flush()

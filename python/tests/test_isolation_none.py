@@ -64,6 +64,24 @@ os.close(file)
         assert (reply.captured("STDOUT"), reply.captured("STDERR")) == ("to one", "to two")
 
 
+def test_output_that_found_no_room_does_not_come_out_later(start: Start) -> None:
+    hookd = start(isolation="none")
+    # As a full disk is: what is written fails, and stays in the buffers.
+    code = """\
+import resource, sys
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+sys.stdout.write("lost")
+"""
+    first = hookd.run_code(code)
+    assert first.captured("STDOUT") == ""
+    code = "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))"
+    hard = "import resource; hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]; "
+    second = hookd.run_code(hard + code)
+    assert (second.captured("STDOUT"), second.captured("STDERR")) == ("", "")
+    assert hookd.run_code("print('found', end='')").captured("STDOUT") == "found"
+
+
 @pytest.mark.parametrize("control", [True, False])
 def test_exit_handlers_run_before_an_orderly_end(
     start: Start, tmp_path: Path, control: bool

@@ -45,6 +45,7 @@ impl Input {
 
     /// The next piece; an empty one at the end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut in_vain = 0;
         loop {
             match &mut self.source {
                 Source::Thread(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
@@ -53,11 +54,13 @@ impl Input {
                     match pipe.try_read(buffer) {
                         Ok(length) => return Ok(buffer[..length].to_vec()),
                         Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                        // It was told that there is something, and somebody else has taken it; or
-                        // that it has ended, and somebody has opened it again, and then it
-                        // would be told for ever.
+                        // All was read before, or somebody else has taken it. Told again at once: it
+                        // had ended, and somebody has opened it anew; that would be told for ever.
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            self.source = Source::Thread(read_in_thread(Patient::share(&self.file)?)?);
+                            in_vain += 1;
+                            if in_vain > 1 {
+                                self.source = Source::Thread(read_in_thread(Patient::share(&self.file)?)?);
+                            }
                         }
                         Err(error) => return Err(error),
                     }
@@ -119,19 +122,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pipe_that_others_read_from_is_waited_for_by_a_thread() {
+    async fn what_others_take_from_the_pipe_is_not_waited_for() {
         let (mut reader, mut writer) = io::pipe().unwrap();
         let mut input = Input::of(&reader).unwrap();
         writer.write_all(b"theirs").unwrap();
         let Source::Pipe { pipe, .. } = &input.source else { panic!("it is a pipe") };
         pipe.readable().await.unwrap();
-        let mut taken = [0; 6];
-        reader.read_exact(&mut taken).unwrap();
-        // It still is said to be readable.
+        reader.read_exact(&mut [0; 6]).unwrap();
         assert!(tokio::time::timeout(std::time::Duration::from_millis(1), input.next()).await.is_err());
-        assert!(matches!(input.source, Source::Thread(_)));
         writer.write_all(b"ours").unwrap();
         assert_eq!(input.next().await.unwrap(), b"ours");
+        drop(writer);
+        assert!(input.next().await.unwrap().is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_pipe_that_was_opened_anew_after_its_end_is_waited_for_by_a_thread() {
+        use std::os::fd::AsRawFd;
+        let (reader, writer) = io::pipe().unwrap();
+        let mut input = Input::of(&reader).unwrap();
+        drop(writer);
+        let Source::Pipe { pipe, .. } = &input.source else { panic!("it is a pipe") };
+        pipe.readable().await.unwrap();
+        let name = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let mut writer = File::options().write(true).open(name).unwrap();
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), input.next()).await.is_err());
+        assert!(matches!(input.source, Source::Thread(_)));
+        writer.write_all(b"more").unwrap();
+        assert_eq!(input.next().await.unwrap(), b"more");
         drop(writer);
         assert!(input.next().await.unwrap().is_empty());
     }
