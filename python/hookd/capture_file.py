@@ -52,7 +52,8 @@ class CaptureFile:
             if not self._is_as_made(_lstat(self.path)):
                 return False
             self.descriptor = _open(self.path, FLAGS | os.O_NONBLOCK)
-            if self._is_as_made(_fstat(self.descriptor)) and _is_ours_alone(self.descriptor):
+            if self._is_as_made(_fstat(self.descriptor)):
+                _check_ours_alone(self.descriptor)
                 return True
         except Exception:
             # It is not there any more, there are no leases here, or a hook has replaced `fcntl`.
@@ -69,12 +70,11 @@ class CaptureFile:
         )
 
 
-def _is_ours_alone(descriptor: int) -> bool:
-    """Whether the file is open nowhere else, by whatever way that was come by. If it is, this may
-    raise as well.
+def _check_ours_alone(descriptor: int) -> None:
+    """Raise if the file is open anywhere else, by whatever way that was come by.
 
-    Only then does the system grant a lease for writing: fcntl(2), "Leases". It counts each opening
-    once, however many processes have inherited it; ours is a new one.
+    Only if it is not does the system grant a lease for writing: fcntl(2), "Leases". It counts each
+    opening once, however many processes have inherited it; ours is a new one.
     """
     # Not in the process of each hook that reuses nothing.
     import fcntl
@@ -86,4 +86,3 @@ def _is_ours_alone(descriptor: int) -> bool:
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     # Not waiting was for the case that it is a named pipe by now.
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-    return True

@@ -38,7 +38,7 @@ def take_over_standard_descriptors() -> Descriptors:
     now on, is not the protocol's.
     """
     # Started with one of them closed, we would get our private duplicates at its number.
-    _open_missing()
+    open_missing()
     descriptors = Descriptors(os.dup(0), os.dup(1), os.dup(2))
     point_at_null_device(os.O_RDONLY, 0)
     point_at_null_device(os.O_WRONLY, 1, 2)
@@ -48,7 +48,7 @@ def take_over_standard_descriptors() -> Descriptors:
     return descriptors
 
 
-def _open_missing() -> None:
+def open_missing() -> None:
     """Open those standard descriptors that are closed, of the null device."""
     for descriptor in (0, 1, 2):
         try:
@@ -60,9 +60,6 @@ def _open_missing() -> None:
 
 def point_at_null_device(flags: int, *descriptors: int) -> None:
     """Make `descriptors` inheritable ones of the null device."""
-    # A hook may have closed any of them: the null device, or a file that is opened next, would
-    # come to be there, and be closed with its other number.
-    _open_missing()
     null = _open(os.devnull, flags)
     for descriptor in descriptors:
         _dup2(null, descriptor)

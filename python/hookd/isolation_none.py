@@ -12,7 +12,7 @@ import sys
 
 from hookd import libc
 from hookd.children import kill_all, reap_ended
-from hookd.descriptors import flush_standard_streams, point_at_null_device
+from hookd.descriptors import flush_standard_streams, open_missing, point_at_null_device
 from hookd.ending import end_copy, end_worker
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, describe, failure_from
 from hookd.hook_process import enter_tree, hide_our_modules
@@ -120,12 +120,13 @@ class InProcessWorker(Worker):
             with self._guard:
                 outcome = self._run_hook(request)
         finally:
-            flush_standard_streams()
-            self._flush_c_stdio()
+            self._flush()
+            # The hook may have closed any: the null device, or a file that is opened next, would
+            # come to be there, and be closed with its other number.
+            open_missing()
             point_at_null_device(os.O_WRONLY, 1, 2)
             # What found no room on a full disk must not come out among the next hook's output.
-            flush_standard_streams()
-            self._flush_c_stdio()
+            self._flush()
         self.report(outcome)
         if self._stopped_by is not None:
             self.channel.flush()
@@ -157,7 +158,8 @@ class InProcessWorker(Worker):
                 if folder in sys.path:
                     sys.path.remove(folder)
 
-    def _flush_c_stdio(self) -> None:
+    def _flush(self) -> None:
+        flush_standard_streams()
         try:
             libc.flush_stdio()
         except libc.NotAvailable as error:

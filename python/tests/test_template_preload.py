@@ -142,8 +142,9 @@ def test_verified_modules_do_not_wait(start_template: StartTemplate, site: Path)
     template.preload("one", "json", "below", learned=True, verified=True)
     template.preload("two", learned=True, verified=True)
     hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
+    told = template.until("forked")
     # What it is asked for next may come after it is done with what came before.
-    messages = [message for message in template.until("forked") if "idle" not in message]
+    messages = [message for message in told if "idle" not in message]
     hookd.was_forked(messages[-1]["pid"])
     hookd.ready()
     first = ["one", "json", "below"]
@@ -156,6 +157,9 @@ def test_verified_modules_do_not_wait(start_template: StartTemplate, site: Path)
     new = [names(message) for message in messages if "imported" in message]
     assert set(new[0]) >= {"below", "one"}
     assert new[2:] == [[], ["two"]]
+    last = max(place for place, message in enumerate(told) if "imported" in message)
+    if not any("idle" in message for message in told[last:]):
+        assert "idle" in template.receive()
     template.wait_idle()
 
 

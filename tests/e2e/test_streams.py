@@ -141,8 +141,6 @@ def test_a_reader_that_is_slower_than_the_hooks(runs: Runs, tree: Path) -> None:
     run.stdin.write(b"".join(line(tree, code, number) for number in range(count)))
     run.stdin.close()
     first = run.stdout.readline()
-    # All others are answered, or wait for room.
-    os.set_blocking(run.stdout.fileno(), True)
     rest = run.stdout.read()
     answers = [json.loads(text) for text in (first + rest).splitlines()]
     assert sorted(answer["id"] for answer in answers) == list(range(count))

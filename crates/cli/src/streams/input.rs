@@ -1,7 +1,7 @@
 //! Standard input, in pieces as they come.
 
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
@@ -15,7 +15,6 @@ const PIECE: usize = 64 * 1024;
 /// The reading end.
 #[derive(Debug)]
 pub struct Input {
-    file: OwnedFd,
     source: Source,
 }
 
@@ -23,7 +22,7 @@ pub struct Input {
 enum Source {
     /// A pipe, which the event loop reads when it says that there is something:
     /// a change of threads for each line would cost more than reading it.
-    Pipe { pipe: Receiver, buffer: Vec<u8> },
+    Pipe { pipe: Receiver, file: Patient, buffer: Vec<u8> },
     /// Anything else, which is read by a thread of its own. It is never joined;
     /// the process just ends.
     Thread(mpsc::Receiver<io::Result<Vec<u8>>>),
@@ -36,11 +35,12 @@ impl Input {
     }
 
     fn of(file: impl AsFd) -> io::Result<Self> {
+        let shared = Patient::share(&file)?;
         let source = match own_pipe::receiver(&file) {
-            Ok(pipe) => Source::Pipe { pipe, buffer: vec![0; PIECE] },
-            Err(_) => Source::Thread(read_in_thread(Patient::share(&file)?)?),
+            Ok(pipe) => Source::Pipe { pipe, file: shared, buffer: vec![0; PIECE] },
+            Err(_) => Source::Thread(read_in_thread(shared)?),
         };
-        Ok(Self { file: file.as_fd().try_clone_to_owned()?, source })
+        Ok(Self { source })
     }
 
     /// The next piece; an empty one at the end. Cancel-safe.
@@ -49,7 +49,7 @@ impl Input {
         loop {
             match &mut self.source {
                 Source::Thread(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
-                Source::Pipe { pipe, buffer } => {
+                Source::Pipe { pipe, file, buffer } => {
                     pipe.readable().await?;
                     match pipe.try_read(buffer) {
                         Ok(length) => return Ok(buffer[..length].to_vec()),
@@ -59,7 +59,7 @@ impl Input {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
                             in_vain += 1;
                             if in_vain > 1 {
-                                self.source = Source::Thread(read_in_thread(Patient::share(&self.file)?)?);
+                                self.source = Source::Thread(read_in_thread(Patient::share(file)?)?);
                             }
                         }
                         Err(error) => return Err(error),
