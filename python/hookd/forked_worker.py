@@ -9,6 +9,7 @@ import sys
 
 from hookd.descriptors import flush_standard_streams
 from hookd.signals import WATCHED
+from hookd.starting_point import starting_point
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def fork_worker(
 
     Returns its pid. Raises `OSError` if there is no process to be had.
     """
+    # Here, for all workers and their hooks.
+    starting_point()
     # Out of the collector's sight, so that it does not write to pages that are shared.
     freeze = getattr(gc, "freeze", None)
     if freeze is not None:

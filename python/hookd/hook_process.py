@@ -6,15 +6,15 @@ import os
 import signal
 import sys
 
-# Bound before a hook can replace them: what reports its result.
-from os import _exit, fstat, getpid, write
+# Bound before a hook can replace them: what ends this process.
+from os import _exit
 from signal import SIG_BLOCK, SIGINT, pthread_sigmask
 
 from hookd import libc
-from hookd.bound import stop_tracing, to_json
+from hookd.bound import stop_tracing
 from hookd.ending import end_copy, end_tidily
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, failure_from
-from hookd.imports import invalidate_import_caches
+from hookd.report_pipes import Report
 from hookd.running import Outcome, run_hook
 from hookd.shadowing import PathWatch
 
@@ -23,73 +23,13 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable
 
     from hookd.capture import Capture
+    from hookd.report_pipes import ReportPipes
     from hookd.requests import Request
     from hookd.signals import SignalWatch
-
-# What a hook process tells its worker begins with one byte: what it does now (see `running`), or
-# this one, which a length and the outcome as JSON follow.
-OUTCOME = b"O"
-LENGTH_SIZE = 8
+    from hookd.starting_point import StartingPoint
 
 # sysexits.h, EX_SOFTWARE: seen as the hook process's exit code if our own code fails in it.
 EXIT_UNREPORTED = 70
-
-HIGH_DESCRIPTOR = 200
-
-
-class ResultPipe:
-    """The writing end of the hook process's own pipe to its worker."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = _out_of_the_way(descriptor)
-        self._identity = self._identify()
-        self._owner = os.getpid()
-
-    def tell(self, phase: bytes) -> None:
-        """Tell the worker what is about to be done, if that is still possible."""
-        try:
-            if self.is_ours():
-                self._write(phase)
-        except OSError:
-            # The outcome will not get through either, and that is told.
-            pass
-
-    def is_ours(self) -> bool:
-        """Whether this is still the hook process, not one that the hook forked."""
-        return getpid() == self._owner
-
-    def send(self, outcome: Outcome) -> None:
-        """Send the outcome. From then on nothing that happens to this process matters."""
-        data = to_json(outcome.to_json()).encode("ascii")
-        self._write(OUTCOME + len(data).to_bytes(LENGTH_SIZE, "big") + data)
-
-    def _write(self, data: bytes) -> None:
-        # A hook may close every descriptor that it does not know, as daemons do when they start,
-        # and open files of its own in their place. Those are not for us to write in.
-        if self._identify() != self._identity:
-            raise OSError("the hook closed the descriptor for its result")
-        view = memoryview(data)
-        while view:
-            view = view[write(self._descriptor, view) :]
-
-    def _identify(self) -> Any:
-        status = fstat(self._descriptor)
-        return status.st_dev, status.st_ino
-
-
-def _out_of_the_way(descriptor: int) -> int:
-    """Move a descriptor to a high number, if the limit allows that.
-
-    There are programs that close all descriptors up to some number, out of habit.
-    """
-    try:
-        import fcntl
-
-        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-    except (ImportError, AttributeError, OSError):
-        return descriptor
-    os.close(descriptor)
-    return moved
 
 
 class Child:
@@ -99,33 +39,36 @@ class Child:
         "capture",
         "close_descriptors",
         "parent",
+        "pipes",
         "report_imports",
         "report_shadowed",
         "request",
-        "result",
         "signal_mask",
         "signals",
+        "start",
     )
 
     def __init__(
         self,
         request: Request,
         capture: Capture,
-        result: int,
+        pipes: ReportPipes,
         signals: SignalWatch,
         signal_mask: Iterable[Any],
         close_descriptors: Callable[[], None],
         report_imports: bool,
         report_shadowed: bool,
+        start: StartingPoint,
     ) -> None:
         self.request = request
         self.capture = capture
-        self.result = result
+        self.pipes = pipes
         self.signals = signals
         self.signal_mask = signal_mask
         self.close_descriptors = close_descriptors
         self.report_imports = report_imports
         self.report_shadowed = report_shadowed
+        self.start = start
         # Compared after the fork: with a subreaper above us, orphans do not go to process 1.
         self.parent = os.getpid()
 
@@ -135,15 +78,15 @@ def run_in_hook_process(child: Child) -> None:
     exit_code = EXIT_UNREPORTED
     try:
         _leave_worker(child)
-        pipe = ResultPipe(child.result)
-        outcome = _run(child, pipe)
-        if not pipe.is_ours():
+        report = Report(child.pipes)
+        outcome = _run(child, report)
+        if not report.is_ours():
             end_copy(outcome)
         end_tidily()
         stop_tracing()
         # A SIGINT that comes now must not break the message in two.
         pthread_sigmask(SIG_BLOCK, [SIGINT])
-        pipe.send(outcome)
+        report.send(outcome)
         exit_code = 0
     except BaseException:
         # Goes to the hook's captured stderr.
@@ -159,10 +102,9 @@ def _leave_worker(child: Child) -> None:
     child.capture.put_in_place()
     child.capture.close()
     child.close_descriptors()
+    child.pipes.close_reading()
     child.signals.restore_defaults()
     child.signals.unblock(child.signal_mask)
-    sys.argv = sys.argv[:1]
-    hide_our_modules()
 
 
 def _die_with_worker(worker: int) -> None:
@@ -176,27 +118,17 @@ def _die_with_worker(worker: int) -> None:
         os._exit(EXIT_UNREPORTED)
 
 
-def hide_our_modules() -> None:
-    """Forget the modules of this package, so that a backend of the same name can be imported.
-
-    Their functions go on working: they hold on to their own globals.
-    """
-    package = __name__.partition(".")[0]
-    for name in list(sys.modules):
-        if name == package or name.startswith(package + "."):
-            del sys.modules[name]
-
-
-def _run(child: Child, pipe: ResultPipe) -> Outcome:
+def _run(child: Child, report: Report) -> Outcome:
     request = child.request
     try:
         enter_tree(request.tree)
     except Failure as failure:
         return Outcome(failure=failure)
     sys.path[:0] = request.backend_path
-    invalidate_import_caches()
+    child.start.enter()
     watch = PathWatch() if child.report_shadowed else None
-    return run_hook(request, child.report_imports, pipe.tell, watch)
+    known = child.start.modules if child.report_imports else None
+    return run_hook(request, known, report.tell, watch)
 
 
 def enter_tree(tree: str) -> None:

@@ -6,10 +6,11 @@ import importlib
 import importlib.machinery
 import os
 import sys
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Collection, Dict, List
+    from typing import Any, Collection, Dict, List, Tuple
 
 
 def invalidate_import_caches() -> None:
@@ -28,16 +29,53 @@ def invalidate_import_caches() -> None:
             finder.invalidate_caches()
 
 
+class KnownModules:
+    """The modules that there are now, to tell later which are new.
+
+    That looks at those only that came after what is the last one now: not at all of them, for the
+    sake of memory that is shared with other processes. So new ones may be left out where a hook
+    has removed others and had the last one imported again.
+    """
+
+    def __init__(self) -> None:
+        self._names = frozenset(sys.modules)
+        self._last = _last_modules(1)
+
+    def imported_since(self) -> List[Dict[str, Any]]:
+        """The modules that are new, as the function of this name tells them."""
+        count = len(sys.modules) - len(self._names)
+        if count >= 0 and self._last:
+            last = _last_modules(count + 1)
+            if last[-1][0] is self._last[0][0]:
+                return _describe_all(last[-2::-1])
+        return imported_since(self._names)
+
+
+def _last_modules(count: int) -> List[Tuple[Any, Any]]:
+    """So many entries, the last one first."""
+    try:
+        # In one go, as another thread of the hook may still be importing.
+        return list(islice(reversed(sys.modules.items()), count))
+    except TypeError:
+        # Before Python 3.8.
+        return []
+
+
 def imported_since(names: Collection[str]) -> List[Dict[str, Any]]:
     """The modules that are not among `names`, in the order in which their imports were completed:
     a module comes after those that it needs.
     """
     # The import system moves a module to the end of this dict when it is complete. A copy is
-    # looked at, as another thread of the hook may still be importing.
+    # looked at: see above.
+    modules = list(sys.modules.items())
+    return _describe_all([entry for entry in modules if entry[0] not in names])
+
+
+def _describe_all(modules: List[Tuple[Any, Any]]) -> List[Dict[str, Any]]:
     return [
         _describe(str.__str__(name), module)
-        for name, module in list(sys.modules.items())
-        if name not in names and issubclass(type(name), str)
+        for name, module in modules
+        if issubclass(type(name), str)
     ]
 
 

@@ -20,8 +20,10 @@ from hookd.children import (
 from hookd.failures import HOOK_RUNTIME_ERROR, CallerGone, Failure, describe
 from hookd.hook_process import Child, run_in_hook_process
 from hookd.polling import wait_readable
+from hookd.report_pipes import ReportPipes
 from hookd.running_hook import RunningHook
 from hookd.signals import SignalWatch
+from hookd.starting_point import hide_hookd, starting_point
 from hookd.worker import Worker
 
 TYPE_CHECKING = False
@@ -52,6 +54,7 @@ class ForkingWorker(Worker):
     def prepare(self) -> None:
         self.forget_parent_death()
         self.adopt_orphans()
+        hide_hookd()
 
     # Waiting.
 
@@ -122,21 +125,21 @@ class ForkingWorker(Worker):
     def run_request(self, request: Request) -> None:
         capture = self.captures.open()
         try:
-            result_read, result_write = os.pipe()
+            pipes = ReportPipes()
         except BaseException:
             capture.discard()
             raise
         self.announce(capture)
         try:
-            hook = self._fork(request, capture, result_read, result_write)
+            hook = self._fork(request, capture, pipes)
         except OSError as error:
-            os.close(result_read)
+            pipes.close_reading()
             message = "the hook did not start: {}".format(describe(error, "fork"))
             details = {"exception": type(error).__name__, "unsupported_operation": False}
             self.report_failure(Failure(HOOK_RUNTIME_ERROR, message, details))
             return
         finally:
-            os.close(result_write)
+            pipes.close_writing()
             capture.close()
         self.hook = hook
         if self.options.control:
@@ -154,36 +157,32 @@ class ForkingWorker(Worker):
         if self.stopped_by is not None:
             self.die(self.stopped_by)
 
-    def _fork(
-        self, request: Request, capture: Capture, result_read: int, result_write: int
-    ) -> RunningHook:
+    def _fork(self, request: Request, capture: Capture, pipes: ReportPipes) -> RunningHook:
         # Out of the collector's sight, so that it does not write to pages that are shared.
         freeze = getattr(gc, "freeze", None)
         if freeze is not None:
             freeze()
 
-        def close_descriptors() -> None:
-            self.descriptors.close()
-            os.close(result_read)
-
+        start = starting_point()
         mask = self.signals.block()
         try:
             child = Child(
                 request,
                 capture,
-                result_write,
+                pipes,
                 self.signals,
                 mask,
-                close_descriptors,
+                self.descriptors.close,
                 self.options.report_imports,
                 self.options.report_shadowed,
+                start,
             )
             pid = os.fork()
             if pid == 0:
                 run_in_hook_process(child)
         finally:
             self.signals.unblock(mask)
-        return RunningHook(pid, result_read, request.hook)
+        return RunningHook(pid, pipes, request.hook)
 
     def _sweep(self, hook: RunningHook) -> None:
         """End the hook process, and all that it left in its group or session.
@@ -198,12 +197,16 @@ class ForkingWorker(Worker):
             hook.reaped = hook.reaped or hook.pid in ended
             if not any_left:
                 return
+            if not hook.reaped:
+                # It leaves nobody behind, as a rule: there is no need to look for them yet.
+                self._wait()
+                continue
             killed = [
                 send_signal(pid, signal.SIGKILL)
                 for pid, session in living_children()
                 if self.options.kill_detached or session == hook.pid
             ]
-            if any(killed) or not hook.reaped:
+            if any(killed):
                 self._wait()
             else:
                 idle_looks += 1

@@ -15,12 +15,13 @@ from hookd.children import kill_all, reap_ended
 from hookd.descriptors import flush_standard_streams, open_missing, point_at_null_device
 from hookd.ending import end_copy, end_worker
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, describe, failure_from
-from hookd.hook_process import enter_tree, hide_our_modules
-from hookd.imports import invalidate_import_caches
+from hookd.hook_process import enter_tree
+from hookd.imports import KnownModules, invalidate_import_caches
 from hookd.polling import wait_readable
 from hookd.running import Outcome, run_hook
 from hookd.sentinel import Sentinel
 from hookd.signals import STOP_SIGNALS, WATCHED, SignalWatch
+from hookd.starting_point import hide_hookd
 from hookd.watchdog import Watchdog
 from hookd.worker import Worker
 
@@ -50,13 +51,12 @@ class InProcessWorker(Worker):
             self.forget_parent_death()
             self.adopt_orphans()
             self._start_sentinel()
-        sys.argv = sys.argv[:1]
         # Started in the background by a shell, SIGINT is ignored, and stays so: sh(1).
         self._watched = [
             number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
         ]
         self._install_handlers()
-        hide_our_modules()
+        hide_hookd()
 
     def _start_sentinel(self) -> None:
         try:
@@ -138,7 +138,8 @@ class InProcessWorker(Worker):
             enter_tree(request.tree)
             sys.path[:0] = request.backend_path
             invalidate_import_caches()
-            outcome = run_hook(request, self.options.report_imports, lambda phase: None)
+            known = self._known_modules() if self.options.report_imports else None
+            outcome = run_hook(request, known, lambda phase: None)
             if os.getpid() != self._pid:
                 end_copy(outcome)
             return outcome
@@ -157,6 +158,13 @@ class InProcessWorker(Worker):
             for folder in request.backend_path:
                 if folder in sys.path:
                     sys.path.remove(folder)
+
+    def _known_modules(self) -> Optional[KnownModules]:
+        try:
+            return KnownModules()
+        except BaseException:
+            # A former hook has made something else of sys.modules: no more can be known.
+            return None
 
     def _flush(self) -> None:
         flush_standard_streams()

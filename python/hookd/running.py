@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from hookd.backend import import_backend
 from hookd.bound import stop_tracing
 from hookd.failures import (
@@ -14,14 +12,14 @@ from hookd.failures import (
     failure_from,
 )
 from hookd.hooks import check_result
-from hookd.imports import imported_since
 from hookd.requests import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Set
+    from typing import Any, Callable, Dict, List, Optional
 
     from hookd.hooks import HookResult
+    from hookd.imports import KnownModules
     from hookd.shadowing import PathWatch
 
 # What is being done, as one byte each: a hook process tells its worker, so that its death can be
@@ -62,15 +60,15 @@ class Outcome:
 
 def run_hook(
     request: Request,
-    report_imports: bool,
+    known: Optional[KnownModules],
     tell: Callable[[bytes], None],
     watch: Optional[PathWatch] = None,
 ) -> Outcome:
     """Import the backend and call the hook, in the current folder.
 
-    `tell` is called with what is about to be done. No exception of the user's code comes out.
+    Modules that are not among the `known` ones are reported. `tell` is called with what is about
+    to be done. No exception of the user's code comes out.
     """
-    known = _known_modules() if report_imports else set()
     outcome = Outcome()
     try:
         tell(IMPORTING)
@@ -88,23 +86,15 @@ def run_hook(
     finally:
         stop_tracing()
     tell(RETURNED)
-    if report_imports:
+    if known is not None:
         try:
-            outcome.imported = imported_since(known)
+            outcome.imported = known.imported_since()
         except BaseException:
             # Somebody made something else of sys.modules: it cannot be known.
             outcome.imported = None
     if watch is not None:
         outcome.shadowed = watch.shadowed()
     return outcome
-
-
-def _known_modules() -> Set[Any]:
-    try:
-        return set(sys.modules)
-    except BaseException:
-        # As above, by a former hook.
-        return set()
 
 
 def _call(backend: Any, request: Request) -> object:

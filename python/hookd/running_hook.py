@@ -8,14 +8,17 @@ import signal
 from hookd import bound
 from hookd.children import HAS_WAITID, send_group_signal
 from hookd.failures import HOOK_CRASHED, Failure
-from hookd.hook_process import EXIT_UNREPORTED, LENGTH_SIZE, OUTCOME
+from hookd.hook_process import EXIT_UNREPORTED
 from hookd.reading import read_outcome
+from hookd.report_pipes import LENGTH_SIZE, OUTCOME
 from hookd.running import CALLING, IMPORTING, RETURNED, Outcome
 from hookd.signals import signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Optional
+
+    from hookd.report_pipes import ReportPipes
 
 READ_SIZE = 1 << 16
 READ_AT_ONCE = 1 << 20
@@ -26,9 +29,6 @@ PHASES = {
     CALLING: "while the hook ran",
     RETURNED: "after the hook had returned, while exit handlers and threads ended",
 }
-
-
-ALL_PHASES = IMPORTING + CALLING + RETURNED
 
 # Room for a result of the longest, and for the list of modules beside it.
 LONGEST_OUTCOME = 32 << 20
@@ -47,24 +47,23 @@ def _small_int(digits: str) -> int:
 
 
 class RunningHook:
-    """A hook process and the reading end of its result pipe.
+    """A hook process and the reading ends of its pipes.
 
     The hook is over when its outcome has come or when it has exited, whichever is first. Never is
     the end of the pipe waited for: the hook's descendants may hold it open for as long as they
     live.
     """
 
-    def __init__(self, pid: int, descriptor: int, hook: str) -> None:
+    def __init__(self, pid: int, pipes: ReportPipes, hook: str) -> None:
         self.pid = pid
         self._hook = hook
-        self.descriptor = descriptor
-        os.set_blocking(descriptor, False)
+        self._pipes = pipes
+        self.descriptor = pipes.outcome
         self.readable = True
         """False once the pipe has ended, when polling it would return at once for ever."""
         self.reaped = False
         self.outcome: Optional[Outcome] = None
         self._received = bytearray()
-        self._phase = b""
         self._death: Optional[Dict[str, Any]] = None
 
     def signal_group(self, number: int) -> None:
@@ -74,7 +73,7 @@ class RunningHook:
             send_group_signal(self.pid, number)
 
     def receive(self, most: int = READ_AT_ONCE) -> None:
-        """Read what has come through the result pipe, without waiting for more."""
+        """Read what has come of the outcome, without waiting for more."""
         # Somebody may write without end: the worker has more to do than to read that.
         left = most
         try:
@@ -90,27 +89,17 @@ class RunningHook:
             pass
 
     def _parse(self) -> None:
-        while self._received and self.outcome is None:
-            kind = bytes(self._received[:1])
-            if kind not in PHASES and kind != OUTCOME:
-                self._set_unreadable()
-                return
-            if kind != OUTCOME:
-                rest = self._received.lstrip(ALL_PHASES)
-                end = len(self._received) - len(rest)
-                self._phase = bytes(self._received[end - 1 : end])
-                self._received = rest
-                continue
-            start = 1 + LENGTH_SIZE
-            if len(self._received) < start:
-                return
-            length = int.from_bytes(self._received[1:start], "big")
-            if length > LONGEST_OUTCOME:
-                self._set_unreadable()
-                return
-            if len(self._received) < start + length:
-                return
-            self._read_outcome(bytes(self._received[start : start + length]))
+        if not self._received.startswith(OUTCOME):
+            self._set_unreadable()
+            return
+        start = 1 + LENGTH_SIZE
+        if len(self._received) < start:
+            return
+        end = start + int.from_bytes(self._received[1:start], "big")
+        if end > start + LONGEST_OUTCOME:
+            self._set_unreadable()
+        elif len(self._received) >= end:
+            self._read_outcome(bytes(self._received[start:end]))
 
     def _read_outcome(self, data: bytes) -> None:
         try:
@@ -122,7 +111,7 @@ class RunningHook:
     def _set_unreadable(self) -> None:
         # Anybody can write there: what the hook ran in its process, or left to another.
         message = "the hook process was given up {}: its result was unreadable"
-        failure = Failure(HOOK_CRASHED, message.format(PHASES[self._phase]), {})
+        failure = Failure(HOOK_CRASHED, message.format(self._phase()), {})
         self.outcome = Outcome(failure=failure)
 
     def is_over(self) -> bool:
@@ -168,11 +157,20 @@ class RunningHook:
             how = "was killed by {}".format(death["signal"])
         else:
             how = "ended with exit code {}, reporting no result,".format(death["exit_code"])
-        message = "the hook process {} {}".format(how, PHASES[self._phase])
+        message = "the hook process {} {}".format(how, self._phase())
         if death.get("exit_code") == EXIT_UNREPORTED:
             message += UNREPORTED
         return Failure(HOOK_CRASHED, message, death)
 
+    def _phase(self) -> str:
+        """What it told last that it was about to do."""
+        try:
+            told = os.read(self._pipes.phase, READ_SIZE)
+        except BlockingIOError:
+            told = b""
+        # Anybody can write there, too.
+        return PHASES.get(told[-1:], PHASES[b""])
+
     def close(self) -> None:
-        """Close the result pipe."""
-        os.close(self.descriptor)
+        """Close the pipes."""
+        self._pipes.close_reading()

@@ -18,12 +18,12 @@ from hookd.descriptors import log, take_over_standard_descriptors
 from hookd.failures import CallerGone
 from hookd.fork_channel import ForkChannel
 from hookd.forked_worker import ChildWatch, fork_worker
-from hookd.hook_process import hide_our_modules
 from hookd.known_workers import KnownWorkers
 from hookd.output_check import OutputCheck
 from hookd.preload import Preloader
 from hookd.process_state import settled_threads
 from hookd.signals import die_of
+from hookd.starting_point import forget_starting_point, hide_hookd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ class Template:
         except libc.NotAvailable as error:
             self._log(str(error))
         os.chdir("/")
-        sys.argv = sys.argv[:1]
         # A module that is preloaded may have the name of one of ours.
-        hide_our_modules()
+        hide_hookd()
         self._output.put_in_place()
         self._preloader.tell_start()
 
@@ -142,6 +141,7 @@ class Template:
             action()
         finally:
             self._watch.enable()
+            forget_starting_point()
         # Which may have ended unseen.
         self._see_to_children()
 

@@ -120,7 +120,8 @@ def test_few_descriptors_are_allowed(start: Start) -> None:
     assert hookd.run("sample_module").result
 
 
-# Bytes on the result pipe that are not of the hook process's own making. %s is what to write.
+# Bytes on the pipes that are not of the hook process's own making. %s is what to write, and to
+# which of them: 0 is the one for the outcome, 1 the one for what the hook process does.
 FORGE = """
 import json, os, time
 def outcome(value):
@@ -133,15 +134,16 @@ def failure(**changes):
     return outcome({"result": None, "failure": value, "imported": None, "shadowed": None})
 def result(value, imported=None):
     return outcome({"result": value, "failure": None, "imported": imported, "shadowed": None})
-for name in os.listdir("/proc/self/fd"):
+pipes = []
+for descriptor in sorted(map(int, os.listdir("/proc/self/fd"))):
     try:
-        if int(name) > 2 and os.readlink("/proc/self/fd/" + name).startswith("pipe:"):
-            pipe = int(name)
+        if descriptor > 2 and os.readlink("/proc/self/fd/%%d" %% descriptor).startswith("pipe:"):
+            pipes.append(descriptor)
     except OSError:
         pass
-os.write(pipe, %s)
-time.sleep(1000)
+os.write(pipes[%d], %s)
 """
+WAIT = "time.sleep(1000)\n"
 
 FORGED = [
     "b'x'",
@@ -174,23 +176,40 @@ FORGED = [
 def test_forged_results(start: Start, control: bool) -> None:
     hookd = start(control=control)
     for forged in FORGED:
-        kind, error = hookd.run_code(FORGE % forged).error
+        kind, error = hookd.run_code(FORGE % (0, forged) + WAIT).error
         assert kind == "HookCrashed", forged
         assert error["message"].endswith("while the hook ran: its result was unreadable"), forged
-    assert hookd.run_code(FORGE % "result(['forged'])").result == ["forged"]
+    assert hookd.run_code(FORGE % (0, "result(['forged'])") + WAIT).result == ["forged"]
     assert hookd.run("sample_module").result, "the worker lives on"
 
 
 def test_endless_result(start: Start) -> None:
     hookd = start()
-    hookd.start_code(
-        (FORGE % "b'C'").replace("time.sleep(1000)", "while 1: os.write(pipe, b'C' * 65536)")
+    endless = "while 1: os.write(pipes[0], b'C' * 65536)\n"
+    assert hookd.run_code(FORGE % (0, "b'C'") + endless).error[0] == "HookCrashed"
+    endless = "while 1: os.write(pipes[0], b'9' * 65536)\n"
+    assert hookd.run_code(FORGE % (0, "outcome(b'9' * 65536)[:-1]") + endless).error[0] == (
+        "HookCrashed"
     )
-    hookd.until("HOOK")
-    hookd.write("ping")
-    assert hookd.message() == ("PONG", "")
-    hookd.write("cancel SIGKILL")
-    assert hookd.ready().error[1]["signal"] == "SIGKILL"
+    assert hookd.run("sample_module").result, "the worker lives on"
+
+
+def test_forged_phases(start: Start) -> None:
+    """They tell what a hook process died of, and nobody waits for them."""
+    hookd = start()
+    crash = "os.kill(os.getpid(), 9)\n"
+    message = hookd.run_code(FORGE % (1, "b'C'") + crash).error[1]["message"]
+    assert message == "the hook process was killed by SIGKILL while the hook ran"
+    message = hookd.run_code(FORGE % (1, "b'\\xff'") + crash).error[1]["message"]
+    assert message == "the hook process was killed by SIGKILL before the backend was imported"
+    full = """
+try:
+    while True:
+        os.write(pipes[1], b"x" * 4096)
+except BlockingIOError:
+    result = []
+"""
+    assert hookd.run_code(FORGE % (1, "b'x'") + full).result == []
 
 
 LEAKS = """
@@ -230,8 +249,8 @@ def test_no_state_is_passed_on(start: Start, environment: dict[str, str]) -> Non
     assert hookd.run_code(STATE).result == before
     assert before[4:9] == ["True", "default_int_handler", "True", "True", "[]"]
     assert before[14:16] == ["-1", "False"]
-    # 0 to 2, the result pipe, and the listing's own.
-    assert len(ast.literal_eval(before[16])) == 5
+    # 0 to 2, two pipes, and the listing's own.
+    assert len(ast.literal_eval(before[16])) == 6
     seen = dict(ast.literal_eval(before[2]))
     assert {name: seen.get(name) for name in environment} == environment
     # Set by Python itself, PEP 538.

@@ -376,6 +376,28 @@ def test_report_imports(start: Start, isolation: str, tree: Path) -> None:
 
 
 @BOTH
+def test_report_imports_of_who_removes_modules(start: Start, isolation: str, tree: Path) -> None:
+    for name in ("one", "two", "three"):
+        (tree / (name + ".py")).write_text("")
+    hookd = start("--report-imports", isolation=isolation)
+    code = "import sys; sys.path.insert(0, '.'); import one; del sys.modules['json']; import two"
+    reply = hookd.run_code(code)
+    names = [entry["name"] for entry in json.loads(reply.value("IMPORTED"))]
+    assert names == ["run_code", "one", "two"]
+    # The last that was there before is moved behind one that is new.
+    move = """
+import sys, three
+names = list(sys.modules)
+last = names[names.index("three" if "run_code" in settings["known"] else "run_code") - 1]
+sys.modules[last] = sys.modules.pop(last)
+"""
+    known = "run_code" if isolation == "none" else "nothing"
+    reply = hookd.run_code("import sys; sys.path.insert(0, '.')" + move, known=known)
+    names = [entry["name"] for entry in json.loads(reply.value("IMPORTED"))]
+    assert names == (["three"] if isolation == "none" else ["run_code", "three"])
+
+
+@BOTH
 def test_hook_that_forks_and_comes_back_twice(start: Start, isolation: str) -> None:
     code = """
 import os, sys

@@ -44,6 +44,38 @@ def test_start(start_template: StartTemplate, environment: dict[str, str]) -> No
     }
 
 
+FINDER = """
+import sys
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None
+    @staticmethod
+    def invalidate_caches():
+        print("told to forget", flush=True)
+sys.meta_path.append(Finder)
+"""
+
+
+def test_folders_are_looked_at_anew(start_template: StartTemplate, site: Path) -> None:
+    """Hooks see what came to be there since the template looked, even if the times tell nothing."""
+    (site / "early.py").write_text("")
+    (site / "sitecustomize.py").write_text(FINDER)
+    template = start_template()
+    hookd = template.fork_worker()
+    code = "import importlib; importlib.import_module(settings['name'])"
+    assert hookd.run_code(code, name="late").error[1]["exception"] == "ModuleNotFoundError"
+    template.import_now("early")
+    before = site.stat()
+    (site / "late.py").write_text("")
+    os.utime(site, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for worker in (hookd, template.fork_worker()):
+        reply = worker.run_code(code, name="late")
+        assert reply.result == []
+        # Finders that are not Python's own are told in the hook process.
+        assert reply.captured("STDOUT") == "told to forget\n"
+
+
 @BOTH
 def test_hooks(start_template: StartTemplate, isolation: str) -> None:
     template = start_template()

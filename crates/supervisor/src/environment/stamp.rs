@@ -62,14 +62,19 @@ impl Watched {
         Self::File { stamp: stamp_of(path), path: path.to_owned() }
     }
 
+    /// A folder, or an archive that stands in its place: its content is known
+    /// by its time.
     pub fn folder(path: &Path) -> Self {
         // The time first: a change in between shows as a difference later.
-        let modified = folder_time(path);
-        Self::Folder { path: path.to_owned(), modified, offered: offered_modules(path) }
+        Self::folder_as_of(path, folder_time(path))
     }
 
-    /// A folder that somebody has looked at when it had this time.
+    /// The same, which somebody has looked at when it had this time.
     pub fn folder_as_of(path: &Path, modified: Option<i64>) -> Self {
+        if let Some(stamp) = stamp_of_archive(path) {
+            let stamp = modified.map(|modified| Stamp { modified, ..stamp });
+            return Self::File { path: path.to_owned(), stamp };
+        }
         let offered = offered_modules(path);
         // Changed since then: nobody knows what it offered, so it is taken for
         // one that offered nothing, and is found to be stale.
@@ -169,6 +174,10 @@ fn stamp_of(path: &Path) -> Option<Stamp> {
     path.metadata().ok().map(|metadata| Stamp::of(&metadata))
 }
 
+fn stamp_of_archive(path: &Path) -> Option<Stamp> {
+    path.metadata().ok().filter(Metadata::is_file).map(|metadata| Stamp::of(&metadata))
+}
+
 fn folder_time(path: &Path) -> Option<i64> {
     path.metadata().ok().map(|metadata| modified(&metadata))
 }
@@ -244,5 +253,18 @@ mod tests {
         fs::write(folder.path().join("helper/__init__.py"), "").unwrap();
         touch(2);
         assert_eq!(watched.change(), Some(folder.path().to_owned()));
+    }
+
+    #[test]
+    fn an_archive_in_place_of_a_folder_is_known_by_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("modules.zip");
+        fs::write(&path, "one").unwrap();
+        let mut watched = Watched::folder(&path);
+        let mut earlier = Watched::folder_as_of(&path, Some(1));
+        assert_eq!(watched.change(), None);
+        assert_eq!(earlier.change(), Some(path.clone()));
+        fs::write(&path, "other").unwrap();
+        assert_eq!(watched.change(), Some(path.clone()));
     }
 }
