@@ -68,7 +68,7 @@ class ForkingWorker(Worker):
         """Block until anything happens, and see to it."""
         readable = [self.signals.descriptor]
         hung_up = []
-        if self.hook is not None and self.hook.readable:
+        if self.hook is not None and self.hook.is_readable():
             readable.append(self.hook.descriptor)
         if not self.channel.ended:
             if self.hook is None or self.channel.waiting_bytes() < MOST_READ_AHEAD:

@@ -59,8 +59,7 @@ class RunningHook:
         self._hook = hook
         self._pipes = pipes
         self.descriptor = pipes.outcome
-        self.readable = True
-        """False once the pipe has ended, when polling it would return at once for ever."""
+        self._pipe_ended = False
         self.reaped = False
         self.outcome: Optional[Outcome] = None
         self._received = bytearray()
@@ -72,6 +71,12 @@ class RunningHook:
         if not self.reaped:
             send_group_signal(self.pid, number)
 
+    def is_readable(self) -> bool:
+        """Whether to wait for `descriptor`. Once the outcome is there, or the pipe has ended, to
+        wait for it would be to come back at once, until the process is gone.
+        """
+        return self.outcome is None and not self._pipe_ended
+
     def receive(self, most: int = READ_AT_ONCE) -> None:
         """Read what has come of the outcome, without waiting for more."""
         # Somebody may write without end: the worker has more to do than to read that.
@@ -80,7 +85,7 @@ class RunningHook:
             while self.outcome is None and left > 0:
                 data = os.read(self.descriptor, READ_SIZE)
                 if not data:
-                    self.readable = False
+                    self._pipe_ended = True
                     return
                 left -= len(data)
                 self._received += data
