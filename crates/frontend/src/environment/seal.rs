@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 /// What was there, by the path within the environment.
+///
+/// As text, for paths are compared part by part, which takes longer than to
+/// look at the files. Names that are no text are told by what can be shown of
+/// them; wheels have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Seal(BTreeMap<PathBuf, Entry>);
+pub(super) struct Seal(BTreeMap<String, Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -34,7 +38,7 @@ impl Seal {
         for entry in WalkDir::new(environment).min_depth(1).into_iter().filter_entry(|entry| !is_bytecode(entry)) {
             let entry = entry?;
             let path = entry.path().strip_prefix(environment).unwrap_or(entry.path());
-            entries.insert(path.to_owned(), Entry::of(entry.path(), &entry.metadata()?)?);
+            entries.insert(path.to_string_lossy().into_owned(), Entry::of(entry.path(), &entry.metadata()?)?);
         }
         Ok(Self(entries))
     }
@@ -43,7 +47,7 @@ impl Seal {
     pub fn differences(&self, now: &Self) -> Vec<PathBuf> {
         let added_or_changed = now.0.iter().filter(|(path, entry)| self.0.get(*path) != Some(entry));
         let gone = self.0.iter().filter(|(path, _)| !now.0.contains_key(*path));
-        let mut paths: Vec<PathBuf> = added_or_changed.chain(gone).map(|(path, _)| path.clone()).collect();
+        let mut paths: Vec<PathBuf> = added_or_changed.chain(gone).map(|(path, _)| PathBuf::from(path)).collect();
         paths.sort_unstable();
         paths
     }
@@ -63,7 +67,9 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
 
     use super::*;
 
@@ -87,5 +93,8 @@ mod tests {
         fs::remove_file(path("link")).unwrap();
         std::os::unix::fs::symlink("c.py", path("link")).unwrap();
         assert_eq!(differences(), ["b.py", "c.py", "link", "package/a.py"].map(PathBuf::from));
+        let name = OsStr::from_bytes(b"\xff.py");
+        fs::write(folder.path().join(name), "").unwrap();
+        assert_eq!(differences().len(), 5);
     }
 }
