@@ -119,7 +119,11 @@ def encode_text(text: str) -> bytes:
 
 def encode_json(value: Any) -> bytes:
     """JSON in ASCII; lone surrogates, which many readers refuse, are replaced."""
-    return to_json(_well_formed_json(value)).encode("ascii")
+    text = to_json(value)
+    # Half of a pair, or a whole one, which is rare as well.
+    if "\\ud" in text:
+        text = to_json(_well_formed_json(value))
+    return text.encode("ascii")
 
 
 def _well_formed_json(value: Any) -> Any:

@@ -14,7 +14,7 @@ from hookd.failures import CallerGone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional
+    from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 LONGEST_READ = 256 << 10
 LONGEST_SENT = 64 << 10
@@ -96,8 +96,11 @@ class ForkChannel:
 
     def send(self, message: Dict[str, Any]) -> None:
         """Send one packet. Raises `CallerGone` when there is nobody to read it."""
+        self._send(encode_json(message))
+
+    def _send(self, packet: bytes) -> None:
         try:
-            self._socket.send(encode_json(message))
+            self._socket.send(packet)
         except ConnectionError as error:
             raise CallerGone("nobody reads the socket") from error
 
@@ -109,10 +112,15 @@ class ForkChannel:
         All have the message's other members, and `more` says whether another follows. With a
         `wrapper` all of it is the value of this only member.
         """
-        for part, more in _split(lists):
-            value = dict(message, **part)
-            value["more"] = more
-            self.send(value if wrapper is None else {wrapper: value})
+        encoded = {name: [encode_json(item) for item in items] for name, items in lists.items()}
+        for part, more in _split(encoded):
+            members = [encode_json(dict(message, more=more))[1:-1]]
+            for name, items in part.items():
+                members.append(encode_json(name) + b": [" + b", ".join(items) + b"]")
+            packet = b"{" + b", ".join(members) + b"}"
+            if wrapper is not None:
+                packet = b"{" + encode_json(wrapper) + b": " + packet + b"}"
+            self._send(packet)
 
     def close(self) -> None:
         """For a forked worker, which must not hold it."""
@@ -129,13 +137,13 @@ def _descriptors_in(ancillary: Any) -> List[int]:
     return descriptors
 
 
-def _split(lists: Dict[str, List[Any]]) -> Iterator[Any]:
+def _split(lists: Dict[str, List[bytes]]) -> Iterator[Tuple[Dict[str, List[bytes]], bool]]:
     """Parts of these lists, each of which fits into a packet, and whether another follows."""
-    part: Dict[str, List[Any]] = {name: [] for name in lists}
+    part: Dict[str, List[bytes]] = {name: [] for name in lists}
     size = 0
     for name, items in lists.items():
         for item in items:
-            length = len(encode_json(item)) + len(", ")
+            length = len(item) + len(", ")
             if size and size + length > LONGEST_SENT - ROOM_FOR_OTHERS:
                 yield part, True
                 part = {other: [] for other in lists}

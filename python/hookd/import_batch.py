@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from hookd.preload_check import PreloadCheck
 
 
+# Modules.
+LOOK_AT_MEMORY_AFTER = 16
+
+
 class ImportBatch:
     """The modules, and what came of them. A batch ends with the first failure."""
 
     def __init__(self, check: PreloadCheck) -> None:
-        self.done: Dict[str, LoadedFiles] = {}
-        """Those that are there, and what came with each."""
+        self.done: List[str] = []
+        """Those that are there."""
+        self.loaded = LoadedFiles()
+        """What came with them."""
         self.failures: List[str] = []
         """Why the last of them could not be imported, if it could not."""
         self.last = ""
@@ -40,12 +46,15 @@ class ImportBatch:
 
     def is_over(self) -> bool:
         """Whether no other module is to be added."""
-        return bool(self.failures) or resident_bytes() > MOST_MEMORY
+        if self.failures:
+            return True
+        # Not after each: that would cost more than many an import.
+        return len(self.done) % LOOK_AT_MEMORY_AFTER == 0 and resident_bytes() > MOST_MEMORY
 
     def add(self, name: str, observation: Optional[Observation] = None) -> None:
         """Import a module, unless it is there already."""
         if name in sys.modules:
-            self.done[name] = LoadedFiles()
+            self.done.append(name)
             return
         if not self._new:
             self._check.before(strict=False)
@@ -60,7 +69,8 @@ class ImportBatch:
         imported = imported_since(loaded)
         if failure is None:
             self._described += imported
-            self.done[name] = LoadedFiles(imported)
+            self.done.append(name)
+            self.loaded.add(imported)
         else:
             self.failures.append(failure)
             self._left = imported

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 class LoadedFiles:
     """By which a change of them is seen."""
 
-    def __init__(self, imported: Sequence[Dict[str, Any]] = ()) -> None:
-        """Looks at the disk. `imported` is as `imported_since` describes it."""
-        self.modules = loaded_modules(imported)
-        self.folders = [
+    def __init__(self) -> None:
+        self.modules: List[Dict[str, Any]] = []
+        self.folders: List[List[Any]] = []
+
+    def add(self, imported: Sequence[Dict[str, Any]]) -> None:
+        """Look at those of modules that are as `imported_since` describes them."""
+        self.modules += loaded_modules(imported)
+        self.folders += [
             stamp(folder) for module in imported for folder in _package_folders(module["name"])
         ]
 

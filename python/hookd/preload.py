@@ -86,9 +86,9 @@ class Preloader:
         if self._at_once_until is None:
             self._at_once_until = monotonic() + LONGEST_AT_ONCE
         batch = ImportBatch(self._check)
-        remaining = list(names)
+        remaining = self._begin(names, learned=True)
         while remaining and not batch.is_over() and monotonic() < self._at_once_until:
-            self._add_learned(batch, remaining.pop(0))
+            batch.add(remaining.pop(0))
         self._judge(batch)
         if self.tainted_by is None:
             self.queue.append(remaining, verified=True)
@@ -105,8 +105,9 @@ class Preloader:
             self.queue.start_trial()
         else:
             batch = ImportBatch(self._check)
-            self._add_learned(batch, name)
-            self._judge(batch)
+            for allowed in self._begin([name], learned=True):
+                batch.add(allowed)
+                self._judge(batch)
 
     def take_verdicts(self) -> None:
         """See what the trial has found out, or whether it has ended."""
@@ -125,10 +126,6 @@ class Preloader:
             message = "more than {} MiB are in use: no more learned modules are imported"
             self._log(message.format(MOST_MEMORY >> 20))
 
-    def _add_learned(self, batch: ImportBatch, name: str) -> None:
-        if self._begin(name, learned=True):
-            batch.add(name)
-
     def _judge(self, batch: ImportBatch) -> None:
         problems = batch.end()
         if problems:
@@ -136,8 +133,8 @@ class Preloader:
             return
         note_learned(batch.imported)
         self._verified.update(batch.imported)
-        for name, loaded in batch.done.items():
-            self._tell_imported(name, True, loaded)
+        if batch.done or not batch.failures:
+            self._tell_imported(batch.done, True, batch.loaded)
         if batch.failures:
             self._refuse(batch.last, True, batch.failures)
 
@@ -162,10 +159,10 @@ class Preloader:
                 self._import_backend(name, verified)
 
     def _import_backend(self, name: str, verified: bool) -> None:
-        if not self._begin(name, learned=False):
+        if not self._begin([name], learned=False):
             return
         if name in sys.modules:
-            self._tell_imported(name, False, LoadedFiles())
+            self._tell_imported([name], False, LoadedFiles())
         else:
             self._import_new_backend(name, verified)
 
@@ -180,17 +177,20 @@ class Preloader:
             self._refuse(name, False, reasons, tainted=tainted, lasting=tainted)
         else:
             self._verified_backends.add(name)
-            self._tell_imported(name, False, batch.done[name])
+            self._tell_imported(batch.done, False, batch.loaded)
 
     # What is told.
 
-    def _begin(self, name: str, learned: bool) -> bool:
-        """Tell that an import begins. False, and it is refused, if it must not."""
-        self._channel.send({"importing": name, "learned": learned})
-        if name in sys.modules or not is_banned(name):
-            return True
-        self._refuse(name, learned, [KEEPS_WHAT_IT_FINDS], lasting=True)
-        return False
+    def _begin(self, names: List[str], learned: bool) -> List[str]:
+        """Tell which imports begin. Returns those that may; the others are refused."""
+        self._channel.send_lists({"learned": learned}, {"importing": names})
+        allowed = []
+        for name in names:
+            if name in sys.modules or not is_banned(name):
+                allowed.append(name)
+            else:
+                self._refuse(name, learned, [KEEPS_WHAT_IT_FINDS], lasting=True)
+        return allowed
 
     def _refuse(
         self,
@@ -213,9 +213,20 @@ class Preloader:
         }
         self._channel.send(message)
 
-    def _tell_imported(self, name: str, learned: bool, loaded: LoadedFiles) -> None:
-        verified = self._verified if learned else self._verified_backends
+    def _tell_imported(self, names: List[str], learned: bool, loaded: LoadedFiles) -> None:
+        all_verified = self._verified if learned else self._verified_backends
+        verified = [name for name in names if name in all_verified]
+        others = [name for name in names if name not in all_verified]
+        if verified and others:
+            # These were there before.
+            self._send_imported(others, learned, False, LoadedFiles())
+        self._send_imported(verified or others, learned, bool(verified), loaded)
+
+    def _send_imported(
+        self, names: List[str], learned: bool, verified: bool, loaded: LoadedFiles
+    ) -> None:
         self._channel.send_lists(
-            {"imported": name, "learned": learned, "verified": name in verified},
-            {"modules": loaded.modules, "folders": loaded.folders},
+            {"learned": learned, "verified": verified},
+            # In this order: of modules that are told to be verified, the files are known by then.
+            {"modules": loaded.modules, "folders": loaded.folders, "imported": names},
         )

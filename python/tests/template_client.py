@@ -151,19 +151,20 @@ class Template:
         answer = self.receive()
         # Of several that are judged as one, the imports of all begin before the first answer.
         while "importing" in answer:
-            self._begun.add(answer["importing"])
+            self._begun.update(answer["importing"])
             answer = self.receive()
         # What a trial has refused is never imported here.
         assert name in self._begun or "refused" in answer, answer
-        whole: dict[str, Any] = {"modules": [], "folders": []}
-        while True:
-            assert name in (answer.get("imported"), answer.get("refused")), answer
-            for key in ("modules", "folders"):
-                answer[key] = whole[key] + answer.get(key, [])
+        whole: dict[str, Any] = {"modules": [], "folders": [], "imported": []}
+        while "imported" in answer:
+            for key in ("modules", "folders", "imported"):
+                answer[key] = whole[key] + answer[key]
             whole = answer
-            if not answer.pop("more", False):
-                return whole
+            if not answer.pop("more"):
+                break
             answer = self.receive()
+        assert name in answer.get("imported", [answer.get("refused")]), answer
+        return answer
 
     def import_now(
         self, name: str, learned: bool = False, verified: bool = False

@@ -30,6 +30,12 @@ def refused(outcome: dict[str, Any]) -> tuple[str, bool]:
     return outcome["reason"], outcome["tainted"]
 
 
+def gist(message: dict[str, Any]) -> tuple[str, Any]:
+    """What a packet is about."""
+    about = ("importing", "imported", "refused", "forked", "not_forked", "idle")
+    return next((kind, message[kind]) for kind in about if kind in message)
+
+
 def names(outcome: dict[str, Any]) -> list[str]:
     assert "imported" in outcome, outcome
     return [module["name"] for module in outcome["modules"]]
@@ -42,7 +48,7 @@ def test_backend(start_template: StartTemplate, site: Path) -> None:
     write(site, back__end="import back.helper", back__helper="import math")
     template = start_template()
     template.preload("back.end")
-    assert template.receive() == {"importing": "back.end", "learned": False}
+    assert template.receive() == {"importing": ["back.end"], "learned": False, "more": False}
     answer = template.receive()
     file = site / "back" / "end.py"
     status = file.stat()
@@ -61,7 +67,7 @@ def test_backend(start_template: StartTemplate, site: Path) -> None:
         "mtime_ns": status.st_mtime_ns,
     }
     assert answer["folders"] == [[str(site / "back"), (site / "back").stat().st_mtime_ns]]
-    assert (answer["imported"], answer["learned"], answer["more"]) == ("back.end", False, False)
+    assert (answer["imported"], answer["learned"], answer["more"]) == (["back.end"], False, False)
     again = template.import_now("back.end")
     assert (again["modules"], again["folders"]) == ([], [])
 
@@ -114,7 +120,7 @@ def test_learned_modules_wait(start_template: StartTemplate, site: Path) -> None
     # Its trial opens it, too.
     with fifo.open("w"):
         pass
-    assert template.receive() == {"importing": "two", "learned": True}
+    assert template.receive() == {"importing": ["two"], "learned": True, "more": False}
     # These come while the second is imported, and are seen to before the third.
     hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
     template.preload("sample_module")
@@ -123,15 +129,15 @@ def test_learned_modules_wait(start_template: StartTemplate, site: Path) -> None
     messages = template.until("idle")
     hookd.was_forked(messages[1]["pid"])
     hookd.ready()
-    found = [next(iter(message.items())) for message in messages[:-1]]
+    found = [gist(message) for message in messages[:-1]]
     assert found[:4] == [
-        ("imported", "two"),
+        ("imported", ["two"]),
         ("forked", hookd.number),
-        ("importing", "sample_module"),
-        ("imported", "sample_module"),
+        ("importing", ["sample_module"]),
+        ("imported", ["sample_module"]),
     ]
-    assert [name for kind, name in found[4:] if kind == "importing"] == ["three", "four"]
-    assert [name for kind, name in found[4:] if kind == "imported"] == ["three", "four"]
+    assert [names for kind, names in found[4:] if kind == "importing"] == [["three"], ["four"]]
+    assert [names for kind, names in found[4:] if kind == "imported"] == [["three"], ["four"]]
     assert messages[-1]["idle"] > len(template.started["modules"])
 
 
@@ -147,16 +153,19 @@ def test_verified_modules_do_not_wait(start_template: StartTemplate, site: Path)
     messages = [message for message in told if "idle" not in message]
     hookd.was_forked(messages[-1]["pid"])
     hookd.ready()
-    first = ["one", "json", "below"]
-    assert [next(iter(message.items())) for message in messages[:-1]] == [
-        *(("importing", name) for name in first),
-        *(("imported", name) for name in first),
-        ("importing", "two"),
-        ("imported", "two"),
+    assert [gist(message) for message in messages[:-1]] == [
+        ("importing", ["one", "json", "below"]),
+        # It came with the interpreter.
+        ("imported", ["json"]),
+        ("imported", ["one", "below"]),
+        ("importing", ["two"]),
+        ("imported", ["two"]),
     ]
-    new = [names(message) for message in messages if "imported" in message]
-    assert set(new[0]) >= {"below", "one"}
-    assert new[2:] == [[], ["two"]]
+    imported = [message for message in messages if "imported" in message]
+    assert [message["verified"] for message in imported] == [False, True, True]
+    new = [names(message) for message in imported]
+    assert set(new[1]) == {"below", "one"}
+    assert new[0] == [] and new[2] == ["two"]
     last = max(place for place, message in enumerate(told) if "imported" in message)
     if not any("idle" in message for message in told[last:]):
         assert "idle" in template.receive()
@@ -174,10 +183,10 @@ def test_verified_modules_that_take_long(start_template: StartTemplate, site: Pa
     forked = next(message for message in messages if "forked" in message)
     hookd.was_forked(forked["pid"])
     hookd.ready()
-    found = [next(iter(message.items())) for message in messages]
-    assert found.index(("forked", hookd.number)) < found.index(("importing", "next"))
+    found = [gist(message) for message in messages]
+    assert found.index(("forked", hookd.number)) < found.index(("importing", ["next"]))
     imported = [message["imported"] for message in messages if "imported" in message]
-    assert imported == ["slow", "next", "last"]
+    assert [name for names in imported for name in names] == ["slow", "next", "last"]
 
 
 def test_failure_among_verified_modules(start_template: StartTemplate, site: Path) -> None:
@@ -191,7 +200,7 @@ def test_failure_among_verified_modules(start_template: StartTemplate, site: Pat
     assert refused(failing) == (reason, False)
     assert not failing["lasting"]
     imported = [message["imported"] for message in messages if "imported" in message]
-    assert imported == ["one", "two"]
+    assert imported == [["one"], ["two"]]
     assert template.fork_worker().run("sample_module").result
 
 
@@ -407,7 +416,7 @@ def test_import_that_ends_the_process(start_template: StartTemplate, site: Path)
     write(site, ends="import os; os._exit(5)")
     template = start_template()
     template.preload("ends")
-    assert template.receive() == {"importing": "ends", "learned": False}
+    assert template.receive() == {"importing": ["ends"], "learned": False, "more": False}
     assert template.wait() == 5
 
 

@@ -28,15 +28,34 @@ pub(crate) enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Report {
-    Started { started: Started },
-    Importing { importing: String, learned: bool },
+    Started {
+        started: Started,
+    },
+    /// These imports begin, in this order. Long lists come in several.
+    Importing {
+        importing: Vec<String>,
+        learned: bool,
+    },
     Imported(Imported),
     Refused(Refused),
-    Forked { forked: u64, pid: u32 },
-    NotForked { not_forked: u64, reason: String },
-    Reaped { reaped: u32, status: Option<i32> },
-    Killed { killed: Vec<u32> },
-    Idle { idle: usize },
+    Forked {
+        forked: u64,
+        pid: u32,
+    },
+    NotForked {
+        not_forked: u64,
+        reason: String,
+    },
+    Reaped {
+        reaped: u32,
+        status: Option<i32>,
+    },
+    Killed {
+        killed: Vec<u32>,
+    },
+    Idle {
+        idle: usize,
+    },
 }
 
 /// The interpreter runs; nothing was preloaded yet. Long lists come in several.
@@ -51,12 +70,12 @@ pub(crate) struct Started {
     pub more: bool,
 }
 
-/// What came with the import of a module.
+/// Modules that were imported, and what came with them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Imported {
-    pub imported: String,
+    pub imported: Vec<String>,
     pub learned: bool,
-    /// It was tried out, and found to do no harm.
+    /// They were tried out, and found to do no harm.
     #[serde(default)]
     pub verified: bool,
     #[serde(default)]
@@ -128,7 +147,7 @@ mod tests {
         let refused = report(r#"{"refused": "x", "learned": true, "reason": "it prints", "tainted": true}"#);
         assert!(matches!(refused, Report::Refused(Refused { tainted: true, .. })));
         let imported = report(
-            r#"{"imported": "six", "learned": false, "more": false, "folders": [["/a", 5]], "modules": [
+            r#"{"imported": ["six"], "learned": false, "more": false, "folders": [["/a", 5]], "modules": [
                 {"name": "six", "file": "/a/six.py", "device": 1, "inode": 2, "size": 3, "mtime_ns": 4},
                 {"name": "gone", "file": "/b", "device": null, "inode": null, "size": null, "mtime_ns": null}]}"#,
         );

@@ -103,7 +103,9 @@ struct Actor {
     /// Dead workers to be reaped, by their pids.
     reaps: HashMap<u32, Asked<Option<i32>>>,
     /// What it imports now: to be blamed for its death.
-    importing: Option<(String, bool)>,
+    importing: Vec<String>,
+    /// These are learned modules, not the backend.
+    imports_learned: bool,
     modules: usize,
     /// The files of what was preloaded.
     files: HashMap<String, VerifiedFile>,
@@ -145,7 +147,8 @@ impl Actor {
             forks: HashMap::new(),
             next_fork: 1,
             reaps: HashMap::new(),
-            importing: None,
+            importing: Vec::new(),
+            imports_learned: false,
             modules: 0,
             files: HashMap::new(),
             learned: 0,
@@ -225,8 +228,12 @@ impl Actor {
             }
             Happening::Pace(pace) => self.set_pace(pace),
             Happening::Due => {
-                let what = self.importing.as_ref().map_or_else(String::new, |(name, _)| format!(" (imports {name})"));
-                return Some(format!("it did not answer in time{what}"));
+                let imports = match self.importing.as_slice() {
+                    [] => String::new(),
+                    [name] => format!(" (imports {name})"),
+                    [name, others @ ..] => format!(" (imports {name} and {} others)", others.len()),
+                };
+                return Some(format!("it did not answer in time{imports}"));
             }
         }
         None
@@ -335,12 +342,24 @@ impl Actor {
         self.reaps.drain().filter_map(unwanted).collect()
     }
 
-    /// A learned module that the template died of is not preloaded again.
+    /// A learned module that the template died of is not preloaded again. One
+    /// of several was: they are tried out before the next template has them.
     async fn blame(&mut self) {
-        let Some((module, true)) = self.importing.take() else { return };
-        let reason = "the template ended while it imported this".to_owned();
-        self.life.templates.book().refuse(&self.life.key, &module, &reason, true);
-        self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
+        let modules = std::mem::take(&mut self.importing);
+        if !self.imports_learned {
+            return;
+        }
+        let others = modules.len().saturating_sub(1);
+        for module in modules {
+            let mut reason = "the template ended while it imported this".to_owned();
+            if others == 0 {
+                self.life.templates.book().refuse(&self.life.key, &module, &reason, true);
+            } else {
+                self.life.templates.book().doubt(&self.life.key, &module);
+                reason += &format!(", or one of {others} others");
+            }
+            self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
+        }
     }
 
     async fn log(&mut self, bytes: &[u8]) {

@@ -13,7 +13,10 @@ impl Actor {
     pub(super) async fn report(&mut self, report: Report) {
         match report {
             Report::Started { started } => self.started(started).await,
-            Report::Importing { importing, learned } => self.importing = Some((importing, learned)),
+            Report::Importing { importing, learned } => {
+                self.importing.extend(importing);
+                self.imports_learned = learned;
+            }
             Report::Imported(imported) => self.imported(imported).await,
             Report::Refused(refused) => self.refused(refused).await,
             Report::Forked { forked, pid } => self.forked(forked, pid).await,
@@ -65,22 +68,21 @@ impl Actor {
         // A folder's time changes with the bytecode that its first import
         // leaves in it, and says no more than that.
         template.freshness.watch_as_it_is(watched_folders(&imported.folders));
+        if imported.verified {
+            let files = imported.imported.iter().filter_map(|name| Some((name, self.files.get(name)?)));
+            files.for_each(|(name, file)| self.life.templates.book().verify(&self.life.key, name, file));
+        }
         if imported.more {
             return;
         }
-        self.importing = None;
-        if imported.verified
-            && let Some(file) = self.files.get(&imported.imported)
-        {
-            self.life.templates.book().verify(&self.life.key, &imported.imported, file);
-        }
+        self.importing.clear();
         if !imported.learned {
             self.backend_is_done().await;
         }
     }
 
     async fn refused(&mut self, refused: Refused) {
-        self.importing = None;
+        self.importing.clear();
         let Refused { refused: module, learned, reason, tainted, lasting } = refused;
         if learned && tainted && !lasting {
             // It, or one that was judged with it.
