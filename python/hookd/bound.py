@@ -16,13 +16,15 @@ json_loads: Callable[..., Any]
 escaped: Callable[[str], str]
 format_exception: Callable[..., List[str]]
 run_exit_functions: Callable[[], None]
+fcntl: Any = None
+"""The module, where there is one: none is looked for in each hook process."""
 
 _loaded = False
 
 
 def load() -> None:
     """Import these modules, which are half of the worker's start; it is ready without them."""
-    global _loaded, json_loads, escaped, format_exception, run_exit_functions  # noqa: PLW0603
+    global _loaded, json_loads, escaped, format_exception, run_exit_functions, fcntl  # noqa: PLW0603
     if _loaded:
         return
     import atexit
@@ -35,10 +37,11 @@ def load() -> None:
     format_exception = traceback.format_exception
     run_exit_functions = atexit._run_exitfuncs
     try:
-        # Found at once then by each hook process.
-        import fcntl  # noqa: F401
+        import fcntl as found
     except ImportError:
         pass
+    else:
+        fcntl = found
     _loaded = True
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import stat
 
+from hookd import bound
+
 # As they are before any hook: one that runs in this process may replace them.
 _close, _fstat, _lstat, _open = os.close, os.fstat, os.lstat, os.open
 
@@ -76,9 +78,7 @@ def _check_ours_alone(descriptor: int) -> None:
     Only if it is not does the system grant a lease for writing: fcntl(2), "Leases". It counts each
     opening once, however many processes have inherited it; ours is a new one.
     """
-    # Not in the process of each hook that reuses nothing.
-    import fcntl
-
+    fcntl = bound.fcntl
     # Who opens it before the lease is given back would have a signal sent to us, SIGIO, which ends
     # a process. This one does nothing.
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)

@@ -35,6 +35,8 @@ MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
 
 _library: Any = None
 """Kept, so that a hook process inherits it and finds it ready."""
+_problem = ""
+"""Why there is none: it is not looked for again in each hook process."""
 
 
 class NotAvailable(Exception):
@@ -43,9 +45,11 @@ class NotAvailable(Exception):
 
 def load() -> None:
     """Load the C library, once. Raises `NotAvailable`."""
-    global _library  # noqa: PLW0603
+    global _library, _problem  # noqa: PLW0603
     if _library is not None:
         return
+    if _problem:
+        raise NotAvailable(_problem)
     try:
         # Not at the top of this file: it is the most costly import of all, and an interpreter
         # may have been built without it.
@@ -53,7 +57,8 @@ def load() -> None:
 
         _library = ctypes.CDLL(None, use_errno=True)
     except (ImportError, OSError, TypeError) as error:
-        raise NotAvailable("the C library cannot be called: {}".format(error)) from error
+        _problem = "the C library cannot be called: {}".format(error)
+        raise NotAvailable(_problem) from error
 
 
 def become_subreaper() -> None:

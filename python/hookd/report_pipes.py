@@ -11,6 +11,7 @@ import os
 # Bound before a hook can replace them: what reports its result.
 from os import fstat, getpid, write
 
+from hookd import bound
 from hookd.bound import to_json
 
 TYPE_CHECKING = False
@@ -106,11 +107,10 @@ def _out_of_the_way(descriptor: int) -> int:
 
     There are programs that close all descriptors up to some number, out of habit.
     """
+    fcntl = bound.fcntl
     try:
-        import fcntl
-
-        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-    except (ImportError, AttributeError, OSError):
+        moved: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+    except (AttributeError, OSError):
         return descriptor
     os.close(descriptor)
     return moved
