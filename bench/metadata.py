@@ -8,15 +8,18 @@ import resource
 import shutil
 import subprocess
 import sys
+import tomllib
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 from measure import Samples, compare, file_system, machine
-from programs import HERE, environment, parser
+from programs import HERE, Program, environment, parser
 
 # The projects are those of the tests. One module there is named as one here, and would not be
 # found behind it.
@@ -26,7 +29,11 @@ import sdists
 JOBS = 2
 UV = "uv pip compile --no-deps"
 HOOKPOOL = "hookpool metadata --no-static"
+STAYING = "hookpool run, which stays"
 GOAL = 5
+GET_REQUIRES = "get_requires_for_build_wheel"
+PREPARE = "prepare_metadata_for_build_wheel"
+BUILD = "build_wheel"
 
 
 @dataclass
@@ -55,8 +62,8 @@ class Contestant:
         """Raises where the work was not done as it should."""
         raise NotImplementedError
 
-    def run(self, first: bool = False) -> tuple[float, float]:
-        """The time of a run, and what it took of the processors, in seconds."""
+    def run(self, first: bool = False) -> tuple[float, float | None]:
+        """The time of a run, and what it took of the processors if that is known, in seconds."""
         self.prepare()
         command, before, start = self.command(first), _used(), perf_counter()
         run = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
@@ -117,6 +124,59 @@ class Hookpool(Contestant):
                 raise RuntimeError(f"an environment was made: {result}")
 
 
+class Staying(Contestant):
+    """hookpool in one process for all runs, as a resolver may have it, with all that is warm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        command = [str(self.arguments.hookpool), "run", "--python", self.arguments.python]
+        command += ["--jobs", str(JOBS), "--cache-dir", str(self.folder / "cache")]
+        self.program = Program([*command, "--installer", "uv"], self.env)
+        self._runs = count()
+
+    def run(self, first: bool = False) -> tuple[float, float | None]:
+        outs = self.folder / "out" / str(next(self._runs))
+        for name in self.trees:
+            (outs / name).mkdir(parents=True)
+        start = perf_counter()
+        for name in self.trees:
+            self._ask(name, GET_REQUIRES)
+        unread, waiting = b"", len(self.trees)
+        while waiting:
+            *lines, unread = (unread + self.program.receive()).split(b"\n")
+            waiting -= sum(self._go_on(json.loads(line), outs) for line in lines)
+        return perf_counter() - start, None
+
+    def _go_on(self, response: dict[str, Any], outs: Path) -> bool:
+        """Asks what comes next for a tree; whether nothing does."""
+        name, hook = response["id"], response["hook"]
+        lacks_hook = not response["ok"] and response["error"]["kind"] == "UnsupportedHook"
+        if not response["ok"] and not lacks_hook:
+            raise RuntimeError(f"a hook failed: {response}")
+        if hook == GET_REQUIRES:
+            more = [] if lacks_hook else response["result"]
+            # Where all is there already, the same environment does.
+            requires = {"requires": [*_requires(self.trees[name]), *more]} if more else {}
+            self._ask(name, PREPARE, metadata_directory=str(outs / name), **requires)
+        elif lacks_hook:
+            self._ask(name, BUILD, wheel_directory=str(outs / name))
+        return hook != GET_REQUIRES and not lacks_hook
+
+    def _ask(self, name: str, hook: str, **arguments: object) -> None:
+        request = {"id": name, "tree": str(self.trees[name]), "hook": hook, **arguments}
+        self.program.send(json.dumps(request).encode() + b"\n")
+
+
+def _requires(tree: Path) -> list[str]:
+    """What the tree says that its build needs, or what that is where it says nothing: PEP 518."""
+    try:
+        pyproject = tomllib.loads((tree / "pyproject.toml").read_text("utf-8"))
+    except FileNotFoundError:
+        pyproject = {}
+    requires: list[str] = pyproject.get("build-system", {}).get("requires", ["setuptools>=40.8.0"])
+    return requires
+
+
 def _used() -> float:
     """The processor time of all children that were waited for, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -136,9 +196,11 @@ def measure(contestants: Mapping[str, Contestant], rounds: int) -> None:
         for name in names:
             seconds, processors = contestants[name].run()
             times[name].rounds.append([seconds])
-            used[name].rounds.append([processors])
+            if processors is not None:
+                used[name].rounds.append([processors])
     print(compare(f"{len(contestants[UV].trees)} trees", times, UV), "\n")
-    print(compare("processor time", used, UV), "\n")
+    known = {name: samples for name, samples in used.items() if samples.rounds}
+    print(compare("processor time", known, UV), "\n")
     by_round = [
         other / own
         for own, other in zip(
@@ -152,6 +214,8 @@ def measure(contestants: Mapping[str, Contestant], rounds: int) -> None:
         f"goal: at least {GOAL} times as fast as {UV}: {verdict}, {ratio:.3g} times, "
         f"{min(by_round):.3g} .. {max(by_round):.3g} by round, in {kept} of {rounds} rounds"
     )
+    staying = times[UV].median / times[STAYING].median
+    print(f"for comparison: {STAYING}: {staying:.3g} times as fast as {UV}")
 
 
 def main() -> None:
@@ -175,7 +239,9 @@ def main() -> None:
         print(f"temporary folder on {file_system(name)}\n")
         uv = Uv(folder / "uv", sources, arguments, dict(own))
         hookpool = Hookpool(folder / "hookpool", sources, arguments, dict(own))
-        measure({UV: uv, HOOKPOOL: hookpool}, arguments.rounds)
+        staying = Staying(folder / "staying", sources, arguments, dict(own))
+        with staying.program:
+            measure({UV: uv, HOOKPOOL: hookpool, STAYING: staying}, arguments.rounds)
         built = " or ".join(map(str, sorted(uv.built)))
         print(
             f"\nhooks ran for: {built} trees under uv, which reads the others' metadata in "
