@@ -127,8 +127,8 @@ def _run(child: Child, report: Report) -> Outcome:
     sys.path[:0] = request.backend_path
     child.start.enter()
     watch = PathWatch() if child.report_shadowed else None
-    known = child.start.modules if child.report_imports else None
-    return run_hook(request, known, report.tell, watch)
+    imported = child.start.modules.imported_since if child.report_imports else None
+    return run_hook(request, imported, report.tell, watch)
 
 
 def enter_tree(tree: str) -> None:

@@ -16,7 +16,7 @@ from hookd.descriptors import flush_standard_streams, open_missing, point_at_nul
 from hookd.ending import end_copy, end_worker
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, describe, failure_from
 from hookd.hook_process import enter_tree
-from hookd.imports import KnownModules, invalidate_import_caches
+from hookd.imports import imported_since, invalidate_import_caches
 from hookd.polling import wait_readable
 from hookd.running import Outcome, run_hook
 from hookd.sentinel import Sentinel
@@ -27,7 +27,7 @@ from hookd.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, Optional
+    from typing import Any, Callable, Dict, List, NoReturn, Optional
 
     from hookd.arguments import Options
     from hookd.channel import Channel
@@ -138,8 +138,8 @@ class InProcessWorker(Worker):
             enter_tree(request.tree)
             sys.path[:0] = request.backend_path
             invalidate_import_caches()
-            known = self._known_modules() if self.options.report_imports else None
-            outcome = run_hook(request, known, lambda phase: None)
+            imported = self._watch_imports() if self.options.report_imports else None
+            outcome = run_hook(request, imported, lambda phase: None)
             if os.getpid() != self._pid:
                 end_copy(outcome)
             return outcome
@@ -159,12 +159,13 @@ class InProcessWorker(Worker):
                 if folder in sys.path:
                     sys.path.remove(folder)
 
-    def _known_modules(self) -> Optional[KnownModules]:
+    def _watch_imports(self) -> Optional[Callable[[], List[Dict[str, Any]]]]:
         try:
-            return KnownModules()
+            known = set(sys.modules)
         except BaseException:
             # A former hook has made something else of sys.modules: no more can be known.
             return None
+        return lambda: imported_since(known)
 
     def _flush(self) -> None:
         flush_standard_streams()

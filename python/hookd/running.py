@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional
 
     from hookd.hooks import HookResult
-    from hookd.imports import KnownModules
     from hookd.shadowing import PathWatch
 
 # What is being done, as one byte each: a hook process tells its worker, so that its death can be
@@ -60,14 +59,14 @@ class Outcome:
 
 def run_hook(
     request: Request,
-    known: Optional[KnownModules],
+    imported: Optional[Callable[[], List[Dict[str, Any]]]],
     tell: Callable[[bytes], None],
     watch: Optional[PathWatch] = None,
 ) -> Outcome:
     """Import the backend and call the hook, in the current folder.
 
-    Modules that are not among the `known` ones are reported. `tell` is called with what is about
-    to be done. No exception of the user's code comes out.
+    `imported` tells the modules that are new, if they are to be reported. `tell` is called with
+    what is about to be done. No exception of the user's code comes out.
     """
     outcome = Outcome()
     try:
@@ -86,9 +85,9 @@ def run_hook(
     finally:
         stop_tracing()
     tell(RETURNED)
-    if known is not None:
+    if imported is not None:
         try:
-            outcome.imported = known.imported_since()
+            outcome.imported = imported()
         except BaseException:
             # Somebody made something else of sys.modules: it cannot be known.
             outcome.imported = None
