@@ -120,7 +120,7 @@ def encode_text(text: str) -> bytes:
 def encode_json(value: Any) -> bytes:
     """JSON in ASCII; lone surrogates, which many readers refuse, are replaced."""
     text = to_json(value)
-    # Half of a pair, or a whole one, which is rare as well.
+    # Half of a pair; or a whole one, or Hangul, for which the longer way changes nothing.
     if "\\ud" in text:
         text = to_json(_well_formed_json(value))
     return text.encode("ascii")

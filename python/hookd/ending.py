@@ -48,6 +48,12 @@ def end_copy(outcome: Outcome) -> NoReturn:
     if failure is not None and failure.exit_code:
         sys.stderr.write(failure.traceback or failure.message)
     end_tidily()
+    leave_copy(outcome)
+
+
+def leave_copy(outcome: Outcome) -> NoReturn:
+    """The same for one that an exit handler forked, and that came back from there."""
+    failure = outcome.failure
     _exit(failure.exit_code if failure is not None else 0)
 
 

@@ -12,7 +12,7 @@ from signal import SIG_BLOCK, SIGINT, pthread_sigmask
 
 from hookd import libc
 from hookd.bound import stop_tracing
-from hookd.ending import end_copy, end_tidily
+from hookd.ending import end_copy, end_tidily, leave_copy
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, failure_from
 from hookd.report_pipes import Report
 from hookd.running import Outcome, run_hook
@@ -83,6 +83,8 @@ def run_in_hook_process(child: Child) -> None:
         if not report.is_ours():
             end_copy(outcome)
         end_tidily()
+        if not report.is_ours():
+            leave_copy(outcome)
         stop_tracing()
         # A SIGINT that comes now must not break the message in two.
         pthread_sigmask(SIG_BLOCK, [SIGINT])

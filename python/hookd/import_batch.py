@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hookd.preload_check import PreloadCheck
 
 
-# Modules.
 LOOK_AT_MEMORY_AFTER = 16
+"""So many modules."""
 
 
 class ImportBatch:

@@ -46,7 +46,8 @@ class KnownModules:
         count = len(sys.modules) - len(self._names)
         if count >= 0 and self._last:
             last = _last_modules(count + 1)
-            if last[-1][0] is self._last[0][0]:
+            # Empty if the hook has made something else of sys.modules.
+            if last and last[-1][0] is self._last[0][0]:
                 return _describe_all(last[-2::-1])
         return imported_since(self._names)
 

@@ -182,14 +182,15 @@ class Preloader:
     # What is told.
 
     def _begin(self, names: List[str], learned: bool) -> List[str]:
-        """Tell which imports begin. Returns those that may; the others are refused."""
-        self._channel.send_lists({"learned": learned}, {"importing": names})
+        """Refuse those that must not be imported, and tell that the imports of the others begin."""
         allowed = []
         for name in names:
             if name in sys.modules or not is_banned(name):
                 allowed.append(name)
             else:
                 self._refuse(name, learned, [KEEPS_WHAT_IT_FINDS], lasting=True)
+        if allowed:
+            self._channel.send_lists({"learned": learned}, {"importing": allowed})
         return allowed
 
     def _refuse(

@@ -1,6 +1,6 @@
 """The pipes of a hook process to its worker: one for its outcome, one for what it does just now.
 
-The worker waits for the first. It looks at the second only if the hook process has died, so that it
+The worker waits for the first. It looks at the second only if no outcome can be had, so that it
 need not wake up whenever something new begins.
 """
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hookd.report_pipes import ReportPipes
 
 READ_SIZE = 1 << 16
-READ_AT_ONCE = 1 << 20
 
 PHASES = {
     b"": "before the backend was imported",
@@ -77,17 +76,17 @@ class RunningHook:
         """
         return self.outcome is None and not self._pipe_ended
 
-    def receive(self, most: int = READ_AT_ONCE) -> None:
-        """Read what has come of the outcome, without waiting for more."""
-        # Somebody may write without end: the worker has more to do than to read that.
-        left = most
+    def receive(self) -> None:
+        """Read what has come of the outcome, without waiting for more.
+
+        Who writes without end is cut short by the length of an outcome.
+        """
         try:
-            while self.outcome is None and left > 0:
+            while self.outcome is None:
                 data = os.read(self.descriptor, READ_SIZE)
                 if not data:
                     self._pipe_ended = True
                     return
-                left -= len(data)
                 self._received += data
                 self._parse()
         except BlockingIOError:
@@ -126,7 +125,7 @@ class RunningHook:
         if not self._has_exited():
             return False
         # Its exit is often seen before its last words.
-        self.receive(2 * LONGEST_OUTCOME)
+        self.receive()
         if self.outcome is None:
             self.outcome = Outcome(failure=self._crash())
         return True
@@ -174,7 +173,7 @@ class RunningHook:
         except BlockingIOError:
             told = b""
         # Anybody can write there, too.
-        return PHASES.get(told[-1:], PHASES[b""])
+        return PHASES.get(told[-1:], "at a time that is not known")
 
     def close(self) -> None:
         """Close the pipes."""

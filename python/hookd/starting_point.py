@@ -6,14 +6,15 @@ would be to write to all pages that they lie in, each of which the kernel then h
 
 from __future__ import annotations
 
-import importlib.machinery
+import os
 import sys
+from importlib.machinery import BuiltinImporter, FileFinder, FrozenImporter, PathFinder
 
-from hookd.imports import KnownModules, invalidate_import_caches
+from hookd.imports import KnownModules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Optional
+    from typing import Optional
 
 
 class StartingPoint:
@@ -23,36 +24,43 @@ class StartingPoint:
     """
 
     def __init__(self) -> None:
-        try:
-            invalidate_import_caches()
-            self._finders: Optional[List[Any]] = _finders_of_others()
-        except BaseException:
-            # That is for the hook process to meet with.
-            self._finders = None
+        _forget_folders()
+        self._finders = [
+            finder
+            for finder in sys.meta_path
+            if finder is not BuiltinImporter
+            and finder is not FrozenImporter
+            and finder is not PathFinder
+        ]
         self.modules = KnownModules()
 
     def enter(self) -> None:
-        """In a hook process, before anything is imported."""
-        if self._finders is None:
-            invalidate_import_caches()
-            return
+        """In a hook process, before anything is imported.
+
+        Finders of other makers are told here only: that may run anything, imports included.
+        """
         for finder in self._finders:
+            if hasattr(finder, "invalidate_caches"):
+                finder.invalidate_caches()
+
+
+def _forget_folders() -> None:
+    """Have Python's own finders look at all folders and archives anew."""
+    for path, finder in list(sys.path_importer_cache.items()):
+        # Hook processes need not make these anew, which takes them half a millisecond.
+        if type(finder) is FileFinder and os.path.isabs(path):
             finder.invalidate_caches()
-
-
-def _finders_of_others() -> List[Any]:
-    """Those that may read more when they are told to forget: zip files are listed at once, say."""
-    finders = [*sys.meta_path, *sys.path_importer_cache.values()]
-    return [
-        finder
-        for finder in finders
-        if finder is not importlib.machinery.PathFinder
-        and type(finder) is not importlib.machinery.FileFinder
-        and hasattr(finder, "invalidate_caches")
-    ]
+        else:
+            del sys.path_importer_cache[path]
+    # What lies in each archive, for all finders of them.
+    getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {}).clear()
+    # It would import that first: see `invalidate_import_caches`. Of others' finders, none is left.
+    if "importlib.metadata" in sys.modules:
+        PathFinder.invalidate_caches()
 
 
 _current: Optional[StartingPoint] = None
+_hidden = False
 
 
 def starting_point() -> StartingPoint:
@@ -75,10 +83,13 @@ def hide_hookd() -> None:
     That is, a backend of the same name can be imported. Our functions go on working: they hold on
     to their own globals.
     """
+    global _hidden  # noqa: PLW0603
     sys.argv = sys.argv[:1]
+    if _hidden:
+        # By the template. A package of that name is a user's by now.
+        return
+    _hidden = True
     package = __name__.partition(".")[0]
-    # Not in a worker whose template has done so: see above.
-    if package in sys.modules:
-        for name in list(sys.modules):
-            if name == package or name.startswith(package + "."):
-                del sys.modules[name]
+    for name in list(sys.modules):
+        if name == package or name.startswith(package + "."):
+            del sys.modules[name]

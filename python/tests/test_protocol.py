@@ -397,6 +397,29 @@ sys.modules[last] = sys.modules.pop(last)
     assert names == (["three"] if isolation == "none" else ["run_code", "three"])
 
 
+def test_isolation_none_reports_each_new_module(start: Start, tree: Path) -> None:
+    """Even where a hook has removed as many as it imports, and moved the one that was the last."""
+    for name in ("one", "two", "new"):
+        (tree / (name + ".py")).write_text("")
+    hookd = start("--report-imports", isolation="none")
+    hookd.run_code("import sys; sys.path.insert(0, '.'); import one, two")
+    reply = hookd.run_code(
+        "import sys\nlast = list(sys.modules)[-1]\nmodule = sys.modules.pop(last)\n"
+        "del sys.modules['json']\nimport new\nsys.modules[last] = module"
+    )
+    assert [entry["name"] for entry in json.loads(reply.value("IMPORTED"))] == ["new"]
+
+
+def test_report_imports_of_who_replaces_sys_modules(start: Start, tree: Path) -> None:
+    (tree / "one.py").write_text("")
+    hookd = start("--report-imports")
+    reply = hookd.run_code(
+        "import sys, collections; sys.path.insert(0, '.'); import one\n"
+        "sys.modules = collections.UserDict(sys.modules)"
+    )
+    assert {"run_code", "one"} <= {entry["name"] for entry in json.loads(reply.value("IMPORTED"))}
+
+
 @BOTH
 def test_hook_that_forks_and_comes_back_twice(start: Start, isolation: str) -> None:
     code = """

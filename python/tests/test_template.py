@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_start(start_template: StartTemplate, environment: dict[str, str]) -> No
     }
 
 
+# It imports something, and so has the import system look at folders.
 FINDER = """
 import sys
 class Finder:
@@ -53,6 +55,7 @@ class Finder:
     @staticmethod
     def invalidate_caches():
         print("told to forget", flush=True)
+        import early
 sys.meta_path.append(Finder)
 """
 
@@ -60,20 +63,39 @@ sys.meta_path.append(Finder)
 def test_folders_are_looked_at_anew(start_template: StartTemplate, site: Path) -> None:
     """Hooks see what came to be there since the template looked, even if the times tell nothing."""
     (site / "early.py").write_text("")
-    (site / "sitecustomize.py").write_text(FINDER)
+    archive = site / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("zipped_early.py", "")
+    # As a .pth file would.
+    text = "import sys; sys.path.append({!r}); import zipped_early".format(str(archive))
+    (site / "sitecustomize.py").write_text(text + FINDER)
     template = start_template()
     hookd = template.fork_worker()
     code = "import importlib; importlib.import_module(settings['name'])"
     assert hookd.run_code(code, name="late").error[1]["exception"] == "ModuleNotFoundError"
     template.import_now("early")
+    template.import_now("importlib.metadata")
     before = site.stat()
     (site / "late.py").write_text("")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("zipped_late.py", "")
     os.utime(site, ns=(before.st_atime_ns, before.st_mtime_ns))
     for worker in (hookd, template.fork_worker()):
         reply = worker.run_code(code, name="late")
         assert reply.result == []
         # Finders that are not Python's own are told in the hook process.
         assert reply.captured("STDOUT") == "told to forget\n"
+        assert worker.run_code(code, name="zipped_late").result == []
+
+
+def test_package_of_the_name_of_hookd(start_template: StartTemplate, site: Path) -> None:
+    (site / "hookd").mkdir()
+    (site / "hookd" / "__init__.py").write_text("MINE = True")
+    template = start_template()
+    template.import_now("hookd")
+    hookd = template.fork_worker()
+    code = "import sys; result = [str('hookd' in sys.modules)]; import hookd; assert hookd.MINE"
+    assert hookd.run_code(code).result == ["True"]
 
 
 @BOTH

@@ -94,6 +94,10 @@ impl Watched {
         Self::PathFiles { folder: folder.to_owned(), modified, files }
     }
 
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
     pub fn path(&self) -> &Path {
         match self {
             Self::File { path, .. } | Self::Folder { path, .. } | Self::Content { path, .. } => path,

@@ -346,20 +346,15 @@ impl Actor {
     /// of several was: they are tried out before the next template has them.
     async fn blame(&mut self) {
         let modules = std::mem::take(&mut self.importing);
-        if !self.imports_learned {
-            return;
+        let Some(module) = modules.first().filter(|_| self.imports_learned).cloned() else { return };
+        let mut reason = "the template ended while it imported this".to_owned();
+        if modules.len() == 1 {
+            self.life.templates.book().refuse(&self.life.key, &module, &reason, true);
+        } else {
+            modules.iter().for_each(|module| self.life.templates.book().doubt(&self.life.key, module));
+            reason += &format!(", or one of {} others", modules.len() - 1);
         }
-        let others = modules.len().saturating_sub(1);
-        for module in modules {
-            let mut reason = "the template ended while it imported this".to_owned();
-            if others == 0 {
-                self.life.templates.book().refuse(&self.life.key, &module, &reason, true);
-            } else {
-                self.life.templates.book().doubt(&self.life.key, &module);
-                reason += &format!(", or one of {others} others");
-            }
-            self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
-        }
+        self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
     }
 
     async fn log(&mut self, bytes: &[u8]) {

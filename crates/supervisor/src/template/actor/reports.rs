@@ -1,5 +1,6 @@
 //! What a template says, and what follows.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::super::message::ForkFailure;
@@ -7,6 +8,7 @@ use super::super::process::ForkedProcess;
 use super::super::socket::Packet;
 use super::super::wire::{Imported, LoadedModule, Order, Refused, Report, Started, watched_folders};
 use super::Actor;
+use crate::environment::Watched;
 use crate::event::Event;
 
 impl Actor {
@@ -50,12 +52,20 @@ impl Actor {
 
     async fn started(&mut self, started: Started) {
         self.modules += started.modules.len();
-        let freshness = &self.life.template.freshness;
-        freshness.watch(started.modules.iter().map(LoadedModule::watched).collect(), self.life.asked_at);
-        freshness.watch_as_it_is(watched_folders(&started.folders));
+        self.watch(&started.modules, &started.folders);
         if !self.life.has_backend() && !started.more {
             self.backend_is_done().await;
         }
+    }
+
+    fn watch(&self, modules: &[LoadedModule], folders: &[(PathBuf, Option<i64>)]) {
+        let freshness = &self.life.template.freshness;
+        let (archives, folders): (Vec<_>, Vec<_>) = watched_folders(folders).into_iter().partition(Watched::is_file);
+        let files = modules.iter().map(LoadedModule::watched).chain(archives);
+        freshness.watch(files.collect(), self.life.asked_at);
+        // A folder's time changes with the bytecode that its first import
+        // leaves in it, and says no more than that.
+        freshness.watch_as_it_is(folders);
     }
 
     async fn imported(&mut self, imported: Imported) {
@@ -63,11 +73,7 @@ impl Actor {
         // One that was there already is no reason to replace a worker.
         self.learned += u64::from(imported.learned && !imported.modules.is_empty());
         self.files.extend(imported.modules.iter().filter_map(LoadedModule::file));
-        let template = &self.life.template;
-        template.freshness.watch(imported.modules.iter().map(LoadedModule::watched).collect(), self.life.asked_at);
-        // A folder's time changes with the bytecode that its first import
-        // leaves in it, and says no more than that.
-        template.freshness.watch_as_it_is(watched_folders(&imported.folders));
+        self.watch(&imported.modules, &imported.folders);
         if imported.verified {
             let files = imported.imported.iter().filter_map(|name| Some((name, self.files.get(name)?)));
             files.for_each(|(name, file)| self.life.templates.book().verify(&self.life.key, name, file));
