@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -91,11 +92,13 @@ def leftovers(folder: Path, mark: str) -> list[str]:
 def main() -> int:
     arguments = parse()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with TemporaryDirectory(prefix="hookpool-soak-") as name:
+    with TemporaryDirectory(prefix="hookpool-soak-") as name, ExitStack() as stack:
         folder = Path(name)
         for place in ("tmp", "disk"):
             (folder / place).mkdir(mode=0o700)
         disk = small_disk(folder / "disk")
+        if disk is not None:
+            stack.callback(disk.close)
         (folder / "disk" / "captures").mkdir(mode=0o700)
         world = World(folder, arguments.trees)
         account = Account(arguments.isolation)
@@ -105,6 +108,7 @@ def main() -> int:
         soak = Soak(random.Random(arguments.seed), client, world, account, disk)
         began = time.monotonic()
         try:
+            client.wait_ready(PATIENCE)
             soak.run(arguments.requests, arguments.seconds)
             took = time.monotonic() - began
             memory = family.peak_memory(client.process.pid)
@@ -131,8 +135,6 @@ def main() -> int:
         print(f"supervisor: {memory / 2**20:.0f} MiB at most, {descriptors} descriptors at the end")
         if account.wrong:
             print((folder / "stderr").read_text(errors="replace")[-3000:], file=sys.stderr)
-        if disk is not None:
-            disk.close()
     for line in account.wrong[:MOST_SHOWN]:
         print("WRONG:", line)
     print(f"{len(account.wrong)} wrong" if account.wrong else "the account balances")

@@ -26,6 +26,11 @@ class Client:
         self._responses: queue.SimpleQueue[Response | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until it runs: until then a SIGHUP would end it, as it ends any program."""
+        self.send_text("{}")
+        self.response(timeout)
+
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
