@@ -128,3 +128,25 @@ def test_f53_an_import_that_has_effects(
     assert response["worker"]["start_method"] == "forkserver"
     assert "module is not preloaded" in pool.stderr
     assert pool.finish() == ([], 0)
+
+
+def test_a_verified_module_that_the_next_template_dies_of(
+    setting: Setting, environment: Environment, tmp_path: Path
+) -> None:
+    """All that were imported with it are tried out again, and only that one is refused then."""
+    trigger = tmp_path / "trigger"
+    text = f"import os\nif os.path.exists({str(trigger)!r}):\n    os._exit(1)\n"
+    environment.write({"plain_extra.py": text + "WHOSE = 'the environment'\n"})
+    tree = plain_tree(tmp_path / "tree")
+    pool = learned(setting, environment, tree)
+    assert pool.finish() == ([], 0)
+    trigger.touch()
+    pool = setting.start("-vv", python=environment.python)
+    response = pool.ask(call(tree, PRELOADED))
+    assert (response["result"], response["worker"]["start_method"]) == (["False"], "spawn")
+    pool.settle(tree, "result = []\n")
+    response = pool.ask(call(tree, PRELOADED))
+    assert (response["result"], response["worker"]["start_method"]) == (["False"], "forkserver")
+    assert pool.finish() == ([], 0)
+    assert "the template ended while it imported this, or one of " in pool.stderr
+    assert "plain_extra" in pool.stderr

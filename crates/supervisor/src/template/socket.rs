@@ -90,7 +90,13 @@ impl PacketSender {
 impl PacketReceiver {
     /// The next packet. Cancel-safe: a packet is taken whole or not at all.
     pub async fn receive(&mut self) -> Received {
-        let Ok(info) = self.socket.recv(&mut self.buffer).await else { return Received::End };
+        let info = match self.socket.recv(&mut self.buffer).await {
+            // It died before it had read all that it was told. That comes
+            // first, once, and what it had said itself comes after it: unix(7).
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.socket.recv(&mut self.buffer).await,
+            result => result,
+        };
+        let Ok(info) = info else { return Received::End };
         let bytes = &self.buffer[..info.bytes_read()];
         if bytes.is_empty() {
             return Received::End;
