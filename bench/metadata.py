@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from measure import Samples, compare, file_system, machine
-from programs import HERE, Program, environment, parser
+from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser
 
 # The projects are those of the tests. One module there is named as one here, and would not be
 # found behind it.
@@ -31,8 +31,6 @@ UV = "uv pip compile --no-deps"
 HOOKPOOL = "hookpool metadata --no-static"
 STAYING = "hookpool run, which stays"
 GOAL = 5
-GET_REQUIRES = "get_requires_for_build_wheel"
-PREPARE = "prepare_metadata_for_build_wheel"
 BUILD = "build_wheel"
 
 

@@ -16,7 +16,9 @@ from pyproject_hooks import BuildBackendHookCaller, quiet_subprocess_runner
 
 HERE = Path(__file__).resolve().parent
 BACKEND = "trivial_backend"
-HOOK = "get_requires_for_build_wheel"
+GET_REQUIRES = "get_requires_for_build_wheel"
+PREPARE = "prepare_metadata_for_build_wheel"
+HOOK = GET_REQUIRES
 READ_SIZE = 1 << 16
 ISOLATIONS = ("none", "hook")
 MEMORY = Path("/dev/shm")

@@ -22,7 +22,7 @@ from time import perf_counter
 from typing import Any
 
 from measure import Samples, compare, file_system, interleave, machine, table
-from programs import HERE, Program, environment, parser
+from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser
 
 # The projects and the environment of their backends are those of the tests. One module there is
 # named as this one, and would not be found behind it.
@@ -33,8 +33,6 @@ import reference
 import sdists
 
 JOBS = 2
-GET_REQUIRES = "get_requires_for_build_wheel"
-PREPARE = "prepare_metadata_for_build_wheel"
 FRESH = "pyproject_hooks, 2 threads"
 FIRST = "hookpool run, first pass"
 SECOND = "hookpool run, second pass"

@@ -105,8 +105,8 @@ class Preloader:
             self.queue.start_trial()
         else:
             batch = ImportBatch(self._check)
-            for allowed in self._begin([name], learned=True):
-                batch.add(allowed)
+            if self._begin([name], learned=True):
+                batch.add(name)
                 self._judge(batch)
 
     def take_verdicts(self) -> None:
