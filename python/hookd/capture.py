@@ -33,6 +33,10 @@ class Capture:
         """Whether both are open, and as they were made."""
         return self._output.is_ready() and self._error.is_ready()
 
+    def is_silent(self) -> bool:
+        """Whether nothing was written to either, and both are still where they were."""
+        return self._output.is_unwritten() and self._error.is_unwritten()
+
     def put_in_place(self) -> None:
         """Make descriptors 1 and 2 of this process write to the files."""
         os.dup2(self._output.descriptor, 1)

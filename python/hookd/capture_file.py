@@ -34,8 +34,12 @@ class CaptureFile:
 
     def is_ready(self) -> bool:
         """Whether it is open, and still where it was and as it was made."""
+        return self.descriptor >= 0 and self.is_unwritten()
+
+    def is_unwritten(self) -> bool:
+        """Whether it is still where it was and as it was made."""
         try:
-            return self.descriptor >= 0 and self._is_as_made(_lstat(self.path))
+            return self._is_as_made(_lstat(self.path))
         except OSError:
             return False
 

@@ -149,7 +149,7 @@ class ForkingWorker(Worker):
         while not hook.is_over():
             self._wait()
         if hook.outcome is not None:
-            self.report(hook.outcome)
+            self.report(hook.outcome, capture)
             self.channel.flush()
         self._sweep(hook)
         self.hook = None

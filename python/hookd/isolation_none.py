@@ -127,7 +127,7 @@ class InProcessWorker(Worker):
             point_at_null_device(os.O_WRONLY, 1, 2)
             # What found no room on a full disk must not come out among the next hook's output.
             self._flush()
-        self.report(outcome)
+        self.report(outcome, capture)
         if self._stopped_by is not None:
             self.channel.flush()
             self.die(self._stopped_by)

@@ -195,8 +195,11 @@ class Worker:
             capture.discard()
             raise
 
-    def report(self, outcome: Outcome) -> None:
+    def report(self, outcome: Outcome, capture: Capture) -> None:
         """Tell how a hook ended, with the next message that is sent."""
+        # So that the caller need not look at files that it leaves to us.
+        if self.options.reuse_captures and capture.is_silent():
+            self.channel.send_later("SILENT")
         if outcome.failure is not None:
             self.report_failure(outcome.failure)
         elif self.options.json:

@@ -21,6 +21,8 @@ from pool import PROGRAM, REPOSITORY, Pool
 
 # Of tests about what a start method may change: processes, signals, deaths, state.
 BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
+# Of tests of what environments must not change: who runs when, what is bounded, how all ends.
+BOTH_WAYS = pytest.mark.usefixtures("way")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +51,8 @@ class Setting:
     killed: bool = False
     # What the flag is given, if it is.
     start_method: str | None = None
+    # Whether hooks run in build environments, where a test does not say.
+    build_isolation: bool = False
     pools: list[Pool] = field(default_factory=list)
 
     @property
@@ -62,11 +66,13 @@ class Setting:
         env: dict[str, str] | None = None,
         python: str | None = sys.executable,
         jobs: int | None = 2,
-        build_isolation: bool = False,
+        build_isolation: bool | None = None,
         **options: Any,
     ) -> Pool:
-        """Start `hookpool run` with `flags`, without build isolation unless asked."""
+        """Start `hookpool run` with `flags`."""
         arguments: list[str] = []
+        if build_isolation is None:
+            build_isolation = self.build_isolation
         if not build_isolation:
             arguments.append("--no-build-isolation")
         if python is not None:
@@ -175,6 +181,13 @@ def gates(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
 def isolation(request: pytest.FixtureRequest) -> str:
     """Both isolations."""
     return str(request.param)
+
+
+@pytest.fixture(params=["isolated", "plain"])
+def way(request: pytest.FixtureRequest, setting: Setting) -> bool:
+    """With build isolation, as is the default, and without, for all pools of the test."""
+    setting.build_isolation = request.param == "isolated"
+    return setting.build_isolation
 
 
 @pytest.fixture(params=["forkserver", "spawn"])

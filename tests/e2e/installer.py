@@ -17,10 +17,20 @@ with open({calls!r}, "a") as calls:
     calls.write("called\\n")
 python = pathlib.Path(sys.argv[sys.argv.index("--python") + 1])
 (site,) = python.parent.parent.glob("lib/python*/site-packages")
+if {named!r}:
+    # As the requirement is called.
+    (name,) = [word.partition("==")[0] for word in sys.argv if word.startswith("tool-")]
+    info = site / (name.replace("-", "_") + "-1.0.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: " + name + "\\nVersion: 1.0\\n")
+    (info / "RECORD").write_text("")
+    sys.exit()
 package = site / "sample_tool"
 package.mkdir()
 (package / "__init__.py").write_text("from sample_tool.second import VALUE\\n")
 exec({between!r})
+if {fails!r}:
+    sys.exit("it fails")
 (package / "second.py").write_text("VALUE = 'whole'\\n")
 info = site / "sample_tool-1.0.dist-info"
 info.mkdir()
@@ -32,11 +42,23 @@ info.mkdir()
 class Installer:
     """Found by `hookpool` through the variable UV."""
 
-    def __init__(self, folder: Path, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gate: Gate | None = None,
+        named_by_requirement: bool = False,
+        fails: bool = False,
+    ) -> None:
         self._calls = folder / "installer-calls"
         program = folder / "uv"
         between = "" if gate is None else gate.code
-        text = PROGRAM.format(python=sys.executable, calls=str(self._calls), between=between)
+        text = PROGRAM.format(
+            python=sys.executable,
+            calls=str(self._calls),
+            between=between,
+            named=named_by_requirement,
+            fails=fails,
+        )
         program.write_text(text)
         program.chmod(0o700)
         self.env = {"UV": str(program)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def descriptors(pid: int, seconds: float) -> list[str]:
     # What follows an answer may take a moment.
     while _too_many(pid):
         if time.monotonic() > end:
-            return _targets(pid)
+            return processes.targets(pid)
         time.sleep(processes.TICK)
     return []
 
@@ -81,13 +80,3 @@ def _too_many(pid: int) -> bool:
     return count > few and count > OWN_DESCRIPTORS + DESCRIPTORS_OF_A_CHILD * len(
         processes.descendants(pid)
     )
-
-
-def _targets(pid: int) -> list[str]:
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
-        except OSError:
-            continue
-    return sorted(found)

@@ -171,6 +171,13 @@ class Pool:
         check_shape(found)
         return found
 
+    def wait_said(self, words: str, timeout: float = 20) -> None:
+        """Wait until standard error has these words."""
+        end = time.monotonic() + timeout
+        while words not in self.stderr:
+            assert time.monotonic() < end, f"{words!r} was not said: {self.stderr}"
+            time.sleep(processes.TICK)
+
     def silent(self) -> bool:
         """Whether no response is there by now."""
         return self._lines.empty()

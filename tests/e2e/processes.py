@@ -184,3 +184,14 @@ def _status_field(pid: int, name: str) -> str:
 def open_files(pid: int) -> int:
     """How many descriptors the process has."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def targets(pid: int) -> list[str]:
+    """What the descriptors of the process are open for."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+    return sorted(found)

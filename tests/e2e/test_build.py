@@ -41,7 +41,7 @@ def test_the_source_that_took_longest_is_begun_first(setting: Setting, tmp_path:
     )
     setting_of_all = ["-C", f"build_wheel={code}", "-o", str(tmp_path / "out")]
     for _ in range(2):
-        built = build(setting, "wheel", *trees, *setting_of_all, isolated=False, jobs=1)
+        built = build(setting, "wheel", *trees, *setting_of_all, jobs=1)
         assert built.code == 0, built.stderr
     assert log.read_text().split() == ["quick", "slow", "slow", "quick"]
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import BOTH_START_METHODS, Setting
+from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
 from pool import kind
 from trees import call, make_tree
+
+pytestmark = BOTH_WAYS
 
 # A hook with a compiler: a child in the hook's group, which tells its pid through the gate too.
 WITH_CHILD = """\

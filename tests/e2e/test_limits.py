@@ -10,11 +10,13 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import BOTH_START_METHODS, Setting
+from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
 from pool import kind
 from test_failures import become_nobody
 from trees import ECHO_BACKEND, call, echo, make_tree
+
+pytestmark = BOTH_WAYS
 
 
 def limited(number: int, soft: int, hard: int) -> None:

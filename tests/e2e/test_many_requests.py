@@ -10,9 +10,11 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import BOTH_START_METHODS, Setting
+from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from pool import Pool, kind
 from trees import ECHO_BACKEND, call, echo, make_tree
+
+pytestmark = BOTH_WAYS
 
 MEMORY_LIMIT = 64 * 2**20
 

@@ -46,7 +46,8 @@ def test_a_response_has_every_field(setting: Setting, tree: Path, flag: str) -> 
     assert worker["generation"] == 1
     assert worker["start_method"] == (setting.start_method or "forkserver")
     assert os.path.realpath(f"/proc/{worker['pid']}/cwd") == str(tree.resolve())
-    assert set(timing) == {"queued_ms", "start_ms", "hook_ms"}
+    assert set(timing) == {"queued_ms", "prepare_ms", "start_ms", "hook_ms"}
+    assert timing.pop("prepare_ms") is None
     assert all(value >= 0 for value in timing.values())
     assert response["stdout"] == "out\n"
     assert response["stderr"] == "err\n"

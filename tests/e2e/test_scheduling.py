@@ -9,9 +9,11 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import BOTH_START_METHODS, Setting
+from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
 from trees import ECHO_BACKEND, call, echo, make_tree
+
+pytestmark = BOTH_WAYS
 
 
 def test_priorities_then_first_in_first_out(setting: Setting, tree: Path, gate: Gate) -> None:

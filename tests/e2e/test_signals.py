@@ -16,11 +16,13 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import BOTH_START_METHODS, Setting
+from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
 from pool import PROGRAM, kind
 from test_deadlines_and_cancellation import FOR_EVER, IGNORE_TERM, with_child
 from trees import call, make_tree
+
+pytestmark = BOTH_WAYS
 
 ENDING = [signal.SIGINT, signal.SIGTERM]
 IGNORE_BOTH = IGNORE_TERM + "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"

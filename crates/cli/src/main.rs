@@ -11,6 +11,7 @@ mod capture;
 mod commands;
 mod console;
 mod exit;
+mod flags;
 mod jobserver;
 mod logging;
 mod milliseconds;

@@ -15,6 +15,7 @@ pub fn milliseconds(duration: Duration) -> f64 {
 #[derive(Debug, Default, Serialize)]
 pub struct Milliseconds {
     pub queued_ms: Option<f64>,
+    pub prepare_ms: Option<f64>,
     pub start_ms: Option<f64>,
     pub hook_ms: Option<f64>,
 }
@@ -23,6 +24,7 @@ impl From<Timing> for Milliseconds {
     fn from(timing: Timing) -> Self {
         Self {
             queued_ms: timing.queued.map(milliseconds),
+            prepare_ms: timing.prepare.map(milliseconds),
             start_ms: timing.start.map(milliseconds),
             hook_ms: timing.hook.map(milliseconds),
         }

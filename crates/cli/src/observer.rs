@@ -17,6 +17,8 @@ use crate::milliseconds::milliseconds;
 pub fn log(event: &Event) {
     match event {
         Event::RequestQueued { .. }
+        | Event::RequestPreparing { .. }
+        | Event::RequestPrepared { .. }
         | Event::RequestAccepted { .. }
         | Event::OutputCaptured { .. }
         | Event::RequestRetried { .. }
@@ -80,6 +82,8 @@ fn log_request(event: &Event) {
         Event::RequestQueued { request, tree, hook } => {
             trace!(%request, tree = %show(tree), %hook, "request queued");
         }
+        Event::RequestPreparing { request } => trace!(%request, "request waits for its build environment"),
+        Event::RequestPrepared { request } => trace!(%request, "the wait for the build environment is over"),
         Event::RequestAccepted { request, worker } => trace!(%request, %worker, "request accepted"),
         Event::OutputCaptured { request, stdout, stderr } => {
             trace!(%request, stdout = %show(stdout), stderr = %show(stderr), "output is captured");

@@ -10,7 +10,7 @@ use crate::cache::{self, Folder};
 use crate::exit::{Exit, Failure};
 use crate::settings::PoolSettings;
 use crate::timings::Timings;
-use crate::{capture, jobserver, observer};
+use crate::{capture, flags, jobserver, observer};
 
 /// What the pool of a command stands on. It must outlive the supervisor; what of
 /// it is temporary is removed when it is dropped.
@@ -103,7 +103,7 @@ pub fn environments(
     };
     Environments::new(supervisor.clone(), made, observer).map(Some).map_err(|error| {
         let failure = Failure::pool(&error);
-        match error.hint() {
+        match flags::hint(error.hint(), error.setting().as_ref()) {
             Some(hint) => failure.with_hint(hint),
             None => failure,
         }

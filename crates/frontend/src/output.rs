@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-use crate::run_folder::{RunFolder, RunFolderError};
+use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 
 /// A folder for what is built in one run.
 ///
@@ -102,9 +101,9 @@ impl OutputFolder {
         &self.path
     }
 
-    /// An empty folder for a hook to write to, until it is dropped.
-    pub(crate) fn draft(&self) -> Result<TempDir, OutputError> {
-        let made = tempfile::Builder::new().prefix("build-").tempdir_in(self.drafts.path());
+    /// An empty folder for a hook to write to, until it is dropped. Blocks.
+    pub(crate) fn draft(&self) -> Result<WorkFolder, OutputError> {
+        let made = WorkFolder::within(self.drafts.path(), "build-");
         made.map_err(|source| OutputError::Folder { path: self.path.clone(), source })
     }
 

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::private_folder;
 use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempDir;
+
+use crate::unblock::unblock;
 
 /// A folder of this run, 0700, until it is dropped.
 #[derive(Debug)]
@@ -71,6 +74,44 @@ impl RunFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// An empty folder within that of a run, for one piece of work. Removed, off the
+/// event loop, when it is dropped: there may be thousands of files in it.
+#[derive(Debug)]
+pub(crate) struct WorkFolder {
+    folder: Option<TempDir>,
+    path: PathBuf,
+}
+
+impl WorkFolder {
+    /// Makes one in this folder. Blocks.
+    pub fn within(run: &Path, prefix: &str) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(run)?;
+        Ok(Self { path: folder.path().to_owned(), folder: Some(folder) })
+    }
+
+    /// The folder's absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it, and waits for that.
+    pub async fn remove(mut self) {
+        let folder = self.folder.take();
+        unblock(move || drop(folder)).await;
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        let Some(folder) = self.folder.take() else { return };
+        // What is not removed goes with the folder of the run.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => std::mem::drop(runtime.spawn_blocking(move || std::mem::drop(folder))),
+            Err(_) => std::mem::drop(folder),
+        }
     }
 }
 

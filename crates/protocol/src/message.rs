@@ -15,8 +15,8 @@ use crate::text::{lossy, push_plain};
 
 /// A message of a worker.
 ///
-/// In the order of one request: `READY`, `EXPECT`..., `STDOUT`, `STDERR`, `HOOK`, then `OK` or
-/// `ERROR` (and `TRACEBACK`), `IMPORTED`, `READY`. `DEBUG` and `PONG` may come anywhere.
+/// In the order of one request: `READY`, `EXPECT`..., `STDOUT`, `STDERR`, `HOOK`, `SILENT`, then `OK`
+/// or `ERROR` (and `TRACEBACK`), `IMPORTED`, `READY`. `DEBUG` and `PONG` may come anywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// `READY`: the worker can take a request.
@@ -31,6 +31,8 @@ pub enum Message {
     Stderr(PathBuf),
     /// `HOOK <pid>`: the hook runs, in this process (`--control`).
     HookStarted(u32),
+    /// `SILENT`: the hook has ended and written nothing to its two files (`--reuse-captures`).
+    Silent,
     /// `OK <data>`: what the hook returned.
     Ok(Value),
     /// `ERROR <kind> <message>`: the hook failed, the worker lives on.
@@ -133,6 +135,7 @@ impl Message {
             Message::Stdout(_) => "STDOUT",
             Message::Stderr(_) => "STDERR",
             Message::HookStarted(_) => "HOOK",
+            Message::Silent => "SILENT",
             Message::Ok(_) => "OK",
             Message::Error(_) => "ERROR",
             Message::Fatal(_) => "FATAL",
@@ -148,7 +151,7 @@ impl Message {
 
     fn write_payload(&self, form: Form, out: &mut Vec<u8>) {
         match self {
-            Message::Ready | Message::Shutdown => {}
+            Message::Ready | Message::Silent | Message::Shutdown => {}
             Message::Expect(expectation) => push_plain(out, expectation.name().as_bytes()),
             Message::Stdout(path) | Message::Stderr(path) => push_path(out, path),
             Message::HookStarted(number) | Message::Keeping(number) => push_plain(out, number.to_string().as_bytes()),
@@ -178,6 +181,7 @@ fn read(form: Form, line: &[u8]) -> Result<Message, Reason> {
         "STDOUT" => Message::Stdout(read_path("STDOUT", payload)?),
         "STDERR" => Message::Stderr(read_path("STDERR", payload)?),
         "HOOK" => Message::HookStarted(read_positive("HOOK", "a positive process id", payload)?),
+        "SILENT" => nothing("SILENT", payload, Message::Silent)?,
         "OK" => Message::Ok(form.read_result("OK", payload)?),
         "ERROR" => Message::Error(form.read_failure("ERROR", payload, |name| name.parse().ok())?),
         "FATAL" => Message::Fatal(form.read_failure("FATAL", payload, read_exception_name)?),

@@ -52,6 +52,7 @@ fn table_of_messages() {
         ),
         ("PONG 17", Message::Pong("17".into())),
         ("SHUTDOWN", Message::Shutdown),
+        ("SILENT", Message::Silent),
         ("KEEPING 2", Message::Keeping(2)),
         ("LATER_KIND x", Message::Unknown { kind: "LATER_KIND".into(), rest: "x".into() }),
     ];

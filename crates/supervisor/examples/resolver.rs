@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut tickets = FuturesUnordered::new();
     for tree in arguments {
         let request = HookRequest::new(tree, Hook::GetRequiresForBuildWheel);
-        tickets.push(supervisor.submit(request).await?);
+        tickets.push(supervisor.submit(request).await?.into_future());
     }
     while let Some(response) = tickets.next().await {
         println!("{}: {}", response.tree.display(), describe(&response));

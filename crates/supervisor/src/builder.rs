@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::auxiliary::Programs;
+use crate::blocking::{BlockingPool, Progress};
 use crate::dispatch::{Dispatcher, Inboxes};
 use crate::environment::{InterpreterError, Interpreters};
 use crate::event::{Event, Observer};
@@ -38,6 +39,12 @@ pub enum StartError {
     /// A folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// A file system does not answer.
+    #[error("{reason}")]
+    Unresponsive {
+        /// Which one, and for how long.
+        reason: String,
+    },
     /// The thread that starts processes could not be started.
     #[error("cannot start the thread that starts processes: {0}")]
     Thread(#[source] io::Error),
@@ -244,20 +251,17 @@ impl Builder {
     /// Outside of a tokio runtime.
     pub async fn start(mut self) -> Result<Supervisor, StartError> {
         self.cap_workers();
-        private_folder(&self.cache_folder)?;
-        private_folder(&self.capture_folder)?;
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => WorkerProgram::unpack(&self.cache_folder)?,
-        };
+        let pool = BlockingPool::new(self.limits.startup_timeout.get());
+        let program = self.prepare_folders(&pool).await?;
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
-        let interpreters = Interpreters::new(self.check_freshness);
+        let interpreters = Interpreters::new(pool.clone(), self.check_freshness);
         let python = self.check_interpreter(&spawner, &interpreters).await?;
         let guard = (python, program.path().to_owned());
         let programs = Programs::new(spawner.clone(), guard, self.limits.grace_period);
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));
-        let templates = Templates::new(self.template_settings(&program, &variables), spawner.clone(), notices);
+        let settings = self.template_settings(&program, &variables);
+        let templates = Templates::new(settings, spawner.clone(), pool.clone(), notices);
         let (reports, report_inbox) = async_channel::bounded(256);
         let context = WorkerContext {
             settings: Arc::new(LaunchSettings {
@@ -273,12 +277,30 @@ impl Builder {
                 keep_python_path: self.keep_python_path,
             }),
             limits: self.limits.clone(),
+            pool,
             spawner,
             interpreters,
             templates,
             reports,
         };
         Ok(self.launch(context, programs, report_inbox, notice_inbox))
+    }
+
+    /// Makes the folders, and puts the worker's program into one of them.
+    async fn prepare_folders(&self, pool: &BlockingPool) -> Result<WorkerProgram, StartError> {
+        let (cache, capture, program) = (self.cache_folder.clone(), self.capture_folder.clone(), self.program.clone());
+        let prepare = move |progress: &Progress| {
+            private_folder(&cache)?;
+            progress.enter(1);
+            private_folder(&capture)?;
+            progress.enter(0);
+            Ok(match program {
+                Some(program) => program,
+                None => WorkerProgram::unpack(&cache)?,
+            })
+        };
+        let prepared = pool.run(&[&self.cache_folder, &self.capture_folder], prepare).await;
+        prepared.unwrap_or_else(|error| Err(StartError::Unresponsive { reason: error.to_string() }))
     }
 
     fn template_settings(
@@ -333,15 +355,15 @@ impl Builder {
         let queue_size = self.limits.queue_size.get();
         // Room for the requests, and for what else callers say.
         let (commands, command_inbox) = async_channel::bounded(queue_size + 16);
-        let (cancellations, cancellation_inbox) = async_channel::unbounded();
+        let (cancellations, cancellation_inbox) = mpsc::unbounded_channel();
         let (finished, is_finished) = watch::channel(false);
         let inboxes = Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports, notices };
         let templates = context.templates.clone();
         let interpreters = context.interpreters.clone();
         let default_python = self.python.clone();
         let startup_timeout = self.limits.startup_timeout.get();
-        let locks = lock_folder(&self.cache_folder);
-        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks.clone(), finished);
+        let locks = self.cache_folder.join("locks");
+        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, finished);
         tokio::spawn(dispatcher.run());
         let shared = Shared {
             commands,
@@ -355,12 +377,7 @@ impl Builder {
             interpreters,
             default_python,
             startup_timeout,
-            lock_folder: locks,
         };
         Supervisor { shared: Arc::new(shared) }
     }
-}
-
-fn lock_folder(cache_folder: &Path) -> PathBuf {
-    cache_folder.join("locks")
 }

@@ -2,6 +2,7 @@
 //! the message.
 
 use std::fmt;
+use std::io;
 
 use hookd_protocol::HookErrorKind;
 use serde::Serialize;
@@ -51,6 +52,10 @@ pub enum ErrorKind {
     InvalidRequest,
     /// The source tree does not exist, or is not a folder, or is another now.
     InvalidSource,
+    /// The system refused what was needed: descriptors, memory, room on a disk,
+    /// a lock, a permission, an answer in time. Nothing is wrong with the
+    /// request, and it is worth another try.
+    SystemRefused,
     /// `pyproject.toml` cannot be read, or its `[build-system]` is not valid.
     InvalidPyproject,
     /// The build environment could not be made.
@@ -105,6 +110,62 @@ impl fmt::Display for ExitReason {
     }
 }
 
+/// Whether an error says something about the system, and not about the file that
+/// it met: whether the same may do better another time, or with other rights.
+#[must_use]
+pub fn is_refusal(error: &io::Error) -> bool {
+    use nix::libc::{EISDIR, ELOOP, ENAMETOOLONG, ENODEV, ENOENT, ENOTDIR, ENXIO};
+    match error.raw_os_error() {
+        Some(number) => ![EISDIR, ELOOP, ENAMETOOLONG, ENODEV, ENOENT, ENOTDIR, ENXIO].contains(&number),
+        // A library's own error, such as one of a name with a NUL in it.
+        None => false,
+    }
+}
+
+/// A setting that could make a difference to a failure. Whoever shows the hint
+/// knows what it is called there: a flag, a field, a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting {
+    /// [`Limits::queue_size`](crate::Limits::queue_size).
+    QueueSize,
+    /// [`Limits::hook_timeout`](crate::Limits::hook_timeout).
+    HookTimeout,
+    /// [`Limits::hook_memory_limit`](crate::Limits::hook_memory_limit).
+    HookMemoryLimit,
+    /// [`Limits::restart_window`](crate::Limits::restart_window).
+    RestartWindow,
+    /// [`Builder::cache_folder`](crate::Builder::cache_folder).
+    CacheFolder,
+    /// [`Builder::interpreter`](crate::Builder::interpreter).
+    Interpreter,
+    /// Folders of wheels, in place of an index.
+    FindLinks,
+    /// Doing without the network.
+    Offline,
+    /// Which extensions of the metadata are supported, and what becomes of
+    /// wheels that require another.
+    RequiredExtension {
+        /// The extension that is not supported.
+        extension: String,
+        /// The distribution that requires it.
+        distribution: String,
+        /// Whether a source could be built in place of the wheel.
+        source: SourceInstead,
+    },
+}
+
+/// Whether a source can take the place of a wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceInstead {
+    /// It is no wheel.
+    Impossible,
+    /// It is not wanted.
+    NotWanted,
+    /// It is wanted, and was not named.
+    NotNamed,
+}
+
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{kind}: {message}")]
@@ -124,6 +185,9 @@ pub struct HookError {
     pub exit: Option<ExitReason>,
     /// What might help. Never part of the message.
     pub hint: Option<String>,
+    /// The setting that the hint is about.
+    #[serde(skip)]
+    pub setting: Option<Setting>,
 }
 
 impl HookError {
@@ -138,7 +202,15 @@ impl HookError {
             traceback: None,
             exit: None,
             hint: None,
+            setting: None,
         }
+    }
+
+    /// A failure at a file: of this kind where the file is not what it should
+    /// be, and [`ErrorKind::SystemRefused`] where [`is_refusal`] says so.
+    #[must_use]
+    pub fn at_file(kind: ErrorKind, error: &io::Error, message: impl Into<String>) -> Self {
+        Self::new(if is_refusal(error) { ErrorKind::SystemRefused } else { kind }, message)
     }
 
     /// The same failure with a hint.
@@ -148,10 +220,32 @@ impl HookError {
         self
     }
 
+    /// The same failure with the setting that its hint is about.
+    #[must_use]
+    pub fn with_setting(mut self, setting: Setting) -> Self {
+        self.setting = Some(setting);
+        self
+    }
+
     /// The same failure with the way in which the process ended.
     #[must_use]
     pub fn with_exit(mut self, exit: ExitReason) -> Self {
         self.exit = Some(exit);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_told_from_what_is_not_there() {
+        use nix::libc::{EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC, EPERM, EROFS, ESTALE, ETIMEDOUT};
+        let refused = [EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC, EPERM, EROFS, ESTALE, ETIMEDOUT];
+        assert!(refused.iter().all(|number| is_refusal(&io::Error::from_raw_os_error(*number))));
+        let theirs = [nix::libc::ENOENT, nix::libc::ENOTDIR, nix::libc::ELOOP, nix::libc::ENAMETOOLONG];
+        assert!(!theirs.iter().any(|number| is_refusal(&io::Error::from_raw_os_error(*number))));
+        assert!(!is_refusal(&io::Error::other("expected a regular file")));
     }
 }

@@ -93,6 +93,11 @@ impl StopReason {
 pub enum Event {
     /// A request was admitted.
     RequestQueued { request: RequestId, tree: PathBuf, hook: Hook },
+    /// The build environment of a request is not there: it is being made, and
+    /// the request waits for it in front of its queue.
+    RequestPreparing { request: RequestId },
+    /// The wait for its environment is over.
+    RequestPrepared { request: RequestId },
     /// A tree's lock is held by another process; its requests wait.
     TreeLocked { tree: PathBuf },
     /// A worker accepted a request: from here on it is never retried.

@@ -30,9 +30,12 @@
 //! submission. Trees take turns, so that none starves the others. When it is a
 //! tree's turn and a job slot is free, the tree is *visited*: its lock is taken
 //! (other processes may work in it too; waiting for them holds no slot), its
-//! `pyproject.toml` is read. Then a *worker* is leased: a Python process of
-//! that tree, idle from an earlier request, or started now, in the place of the
-//! least recently used one if there are [`Limits::max_workers`].
+//! `pyproject.toml` is read. A request that wants a build environment of its
+//! own has it *prepared*, if it is not there: once for all who wait for it, by
+//! whoever implements [`BuildEnvironments`]. Then a *worker* is leased: a
+//! Python process of that tree, idle from an earlier request, or started now,
+//! in the place of the least recently used one if there are
+//! [`Limits::max_workers`].
 //!
 //! The worker speaks the protocol of [`hookd_protocol`] and, with
 //! [`Isolation::Hook`], forks a process for each hook, as PEP 517 asks for.
@@ -70,6 +73,8 @@
 //! workers' exits.
 
 mod auxiliary;
+mod blocking;
+mod build_environment;
 mod builder;
 mod cache;
 mod dispatch;
@@ -89,10 +94,15 @@ mod tree;
 mod worker;
 
 pub use auxiliary::{ProgramError, ProgramOutput};
+pub use build_environment::{
+    BuildEnvironment, BuildEnvironments, EnvironmentOutcome, EnvironmentRequirements, MakeEnvironment,
+    RequestEnvironment,
+};
 pub use builder::{Builder, StartError};
 pub use cache::{Removed, prune_learned_modules, prune_worker_programs};
-pub use environment::{Interpreter, InterpreterError};
-pub use error::{ErrorKind, ExitReason, HookError};
+pub use dispatch::JobSlot;
+pub use environment::{Interpreter, InterpreterError, KnownInterpreter};
+pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead, is_refusal};
 pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};
 pub use folder::{FolderError, private_folder};
 pub use hookd_protocol::{Hook, UnknownHook};
@@ -102,6 +112,5 @@ pub use program::{UnpackError, WorkerProgram};
 pub use request::{HookRequest, RequestId};
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
-pub use ticket::Ticket;
-pub use tree::BuildSystem;
+pub use ticket::{Ticket, UnreadResponse};
 pub use worker::output::WholeOutput;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use hookd_protocol::Hook;
 use serde_json::{Map, Value};
 
+use crate::build_environment::RequestEnvironment;
 use crate::limits::Timeout;
 
 /// The number of a request, unique within its supervisor.
@@ -52,6 +53,8 @@ pub struct HookRequest {
     pub config_settings: Option<Map<String, Value>>,
     /// The interpreter, in place of the supervisor's own.
     pub python: Option<PathBuf>,
+    /// The build environment; `None` is that of the interpreter as it is.
+    pub environment: Option<RequestEnvironment>,
     /// Environment variables to add for this request. Such a request runs in a
     /// worker of its own, because modules read them at import.
     pub env: BTreeMap<OsString, OsString>,
@@ -75,6 +78,7 @@ impl HookRequest {
             metadata_directory: None,
             config_settings: None,
             python: None,
+            environment: None,
             env: BTreeMap::new(),
             priority: 0,
             timeout: None,

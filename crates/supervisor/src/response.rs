@@ -1,12 +1,14 @@
 //! What a caller gets.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookd_protocol::Hook;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::build_environment::BuildEnvironment;
 use crate::error::HookError;
 use crate::request::RequestId;
 
@@ -59,7 +61,7 @@ pub enum Isolation {
 pub struct WorkerInfo {
     /// Its process.
     pub pid: u32,
-    /// The how-manieth worker of its pool it is, from 1.
+    /// Its number among the workers of its pool, from 1.
     pub generation: u64,
     /// How it was started.
     pub start_method: StartMethod,
@@ -68,8 +70,12 @@ pub struct WorkerInfo {
 /// Where the time of a request went. `None`: the request did not get there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// From submission to the lease of a worker.
+    /// From submission to the lease of a worker, without the time in which the
+    /// environment was prepared.
     pub queued: Option<Duration>,
+    /// How long the request, in front of its queue, waited for its build
+    /// environment; nothing where it was there. `None`: it runs in none.
+    pub prepare: Option<Duration>,
     /// From the lease to the worker's acceptance: the start of the worker, if
     /// it had to be started, included.
     pub start: Option<Duration>,
@@ -90,8 +96,8 @@ impl CapturedOutput {
     /// How many bytes of each stream are kept.
     pub const LIMIT: usize = 64 * 1024;
 
-    /// The output as text; bytes that are not UTF-8 are replaced, and so is
-    /// nothing of a character that the cut went through: it is left out.
+    /// The output as text. Bytes that are not UTF-8 are replaced; a character
+    /// that was cut in two is left out.
     #[must_use]
     pub fn text(&self) -> String {
         let tail = if self.truncated {
@@ -115,6 +121,9 @@ pub struct Response {
     pub hook: Hook,
     /// What the hook returned, or why it did not.
     pub outcome: Result<Value, HookError>,
+    /// The build environment that it ran in, or was to run in, if one was asked
+    /// for and found.
+    pub environment: Option<Arc<dyn BuildEnvironment>>,
     /// The worker that ran it, if one was leased.
     pub worker: Option<WorkerInfo>,
     /// Where the time went.

@@ -12,14 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 use crate::auxiliary::{ProgramError, ProgramOutput, Programs};
 use crate::builder::Builder;
 use crate::dispatch::message::{Command, Delivery, Submission};
-use crate::environment::{Interpreter, InterpreterError, Interpreters};
+use crate::environment::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::error::{ErrorKind, HookError};
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, Timing};
 use crate::template::Templates;
 use crate::ticket::Ticket;
-use crate::tree::visit::read_build_system;
-use crate::tree::{BuildSystem, Tree};
+use crate::tree::tree_path;
 use crate::worker::output::CaptureFiles;
 
 /// Why a request was not admitted.
@@ -28,7 +27,7 @@ use crate::worker::output::CaptureFiles;
 pub enum SubmitError {
     /// As many requests as [`Limits::queue_size`](crate::Limits::queue_size)
     /// allows are unanswered.
-    #[error("{limit} requests are unanswered, which is the limit (--queue-size)")]
+    #[error("{limit} requests are unanswered, which is the limit")]
     QueueFull {
         /// The limit.
         limit: usize,
@@ -71,7 +70,7 @@ pub struct Supervisor {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub commands: async_channel::Sender<Command>,
-    pub cancellations: async_channel::Sender<RequestId>,
+    pub cancellations: mpsc::UnboundedSender<RequestId>,
     /// One place for each request that may be unanswered.
     pub places: Arc<Semaphore>,
     pub queue_size: usize,
@@ -82,8 +81,6 @@ pub(crate) struct Shared {
     pub interpreters: Interpreters,
     pub default_python: PathBuf,
     pub startup_timeout: Duration,
-    /// For trees that cannot be locked themselves.
-    pub lock_folder: PathBuf,
 }
 
 impl Supervisor {
@@ -96,8 +93,7 @@ impl Supervisor {
     /// Admits a request; waits while the queue is full.
     ///
     /// A tree that does not exist is no error here: the ticket resolves with
-    /// it. Looks at the tree's folder, which on a file system that hangs may
-    /// block.
+    /// it.
     ///
     /// # Errors
     /// [`SubmitError::Closed`].
@@ -146,8 +142,8 @@ impl Supervisor {
             settled: false,
             _place: place,
         };
-        match Tree::find(&request.tree) {
-            Ok(tree) => (ticket, Some(Box::new(Submission { id, request, tree: Arc::new(tree), reply }))),
+        match tree_path(&request.tree) {
+            Ok(path) => (ticket, Some(Box::new(Submission { id, request, path, reply }))),
             Err(error) => {
                 let response = refused(id, request.tree, request.hook, error);
                 // The ticket is right here.
@@ -163,18 +159,17 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`InterpreterError`].
-    pub async fn interpreter(&self, python: Option<&Path>) -> Result<Interpreter, Arc<InterpreterError>> {
+    pub async fn interpreter(&self, python: Option<&Path>) -> Result<Arc<KnownInterpreter>, Arc<InterpreterError>> {
         let python = python.unwrap_or(&self.shared.default_python);
         let (spawner, timeout) = (&self.shared.programs.spawner, self.shared.startup_timeout);
-        let known = self.shared.interpreters.get(spawner, python, timeout).await?;
-        Ok(known.interpreter.clone())
+        self.shared.interpreters.get(spawner, python, timeout).await
     }
 
     /// Believes what an interpreter has answered to [`Supervisor::interpreter`]
     /// in an earlier process, so that it need not be asked again. `asked_at` is
     /// a time after the answer: where something that the answer depends on was
     /// changed since, the interpreter is asked all the same, as it is once that
-    /// changes. Looks at a few files.
+    /// changes. Blocks, as looking at files does.
     pub fn introduce(&self, python: &Path, answer: Interpreter, asked_at: SystemTime) {
         self.shared.interpreters.introduce(python, answer, asked_at);
     }
@@ -192,16 +187,6 @@ impl Supervisor {
     /// [`ProgramError`]: it could not be started, or was ended by us.
     pub async fn run_program(&self, command: std::process::Command) -> Result<ProgramOutput, ProgramError> {
         self.shared.programs.run(command).await
-    }
-
-    /// Reads which backend a tree asks for, and what has to be installed for
-    /// it. Waits while a hook runs there: hatch-mypyc renames `pyproject.toml`
-    /// during its build.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidSource`] and [`ErrorKind::InvalidPyproject`].
-    pub async fn build_system(&self, tree: &Path) -> Result<BuildSystem, HookError> {
-        read_build_system(tree.to_owned(), self.shared.lock_folder.clone()).await
     }
 
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is
@@ -289,6 +274,7 @@ fn refused(id: RequestId, tree: PathBuf, hook: Hook, error: HookError) -> Respon
         tree,
         hook,
         outcome: Err(error),
+        environment: None,
         worker: None,
         timing: Timing::default(),
         stdout: CapturedOutput::default(),

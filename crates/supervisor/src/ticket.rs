@@ -1,18 +1,17 @@
 //! The caller's end of a request.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::dispatch::message::Delivery;
 use crate::error::{ErrorKind, HookError};
 use crate::request::RequestId;
 use crate::response::{CapturedOutput, Response, Timing};
-use crate::worker::output::WholeOutput;
+use crate::worker::output::{CaptureFiles, WholeOutput};
 
-/// A request that was admitted: a future of its [`Response`].
+/// A request that was admitted, to be awaited for its [`Response`].
 ///
 /// It always resolves, whatever happens to workers, and once only. Dropping it
 /// cancels the request: one that waits is forgotten, one that runs is killed.
@@ -27,9 +26,35 @@ pub struct Ticket {
     pub(crate) hook: hookd_protocol::Hook,
     pub(crate) reply: oneshot::Receiver<Delivery>,
     /// Unbounded, yet never more than there are tickets: each sends once.
-    pub(crate) cancellations: async_channel::Sender<RequestId>,
+    pub(crate) cancellations: mpsc::UnboundedSender<RequestId>,
     pub(crate) settled: bool,
     pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// A response whose captured output is still on the disk: for whoever waits for
+/// many, and does not want to have the output of all in memory.
+#[derive(Debug)]
+pub struct UnreadResponse {
+    delivery: Delivery,
+}
+
+impl UnreadResponse {
+    /// Reads what the hook wrote, on a thread.
+    pub async fn read(self) -> Response {
+        self.with_output().await.0
+    }
+
+    /// The same, and all of it besides, while it is still on the disk.
+    pub async fn with_output(self) -> (Response, WholeOutput) {
+        let Delivery { mut response, files } = self.delivery;
+        if files.is_empty() {
+            return (response, WholeOutput { files });
+        }
+        let read = tokio::task::spawn_blocking(move || (files.read(), files)).await;
+        let ((stdout, stderr), files) = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        (response.stdout, response.stderr) = (stdout, stderr);
+        (response, WholeOutput { files })
+    }
 }
 
 impl Ticket {
@@ -45,22 +70,23 @@ impl Ticket {
         if !self.settled {
             self.settled = true;
             // A dispatcher that is gone has answered everything.
-            let _ = self.cancellations.try_send(self.id);
+            let _ = self.cancellations.send(self.id);
         }
     }
 
     /// The response, and everything that the hook wrote, still on the disk. The
     /// request is no longer cancelled by dropping the future once it resolved.
     pub async fn with_output(mut self) -> (Response, WholeOutput) {
-        let delivery = (&mut self.reply).await;
+        std::future::poll_fn(|context| self.poll_unread(context)).await.with_output().await
+    }
+
+    /// Polls for the response alone, which leaves what the hook wrote on the
+    /// disk.
+    pub fn poll_unread(&mut self, context: &mut Context<'_>) -> Poll<UnreadResponse> {
+        let delivery = ready!(Pin::new(&mut self.reply).poll(context));
         self.settled = true;
-        match delivery {
-            Ok(Delivery { mut response, files }) => {
-                (response.stdout, response.stderr) = files.read();
-                (response, WholeOutput { files })
-            }
-            Err(_) => (self.last_resort(), WholeOutput::default()),
-        }
+        let last_resort = || Delivery { response: self.last_resort(), files: CaptureFiles::default() };
+        Poll::Ready(UnreadResponse { delivery: delivery.unwrap_or_else(|_| last_resort()) })
     }
 
     fn last_resort(&self) -> Response {
@@ -69,6 +95,7 @@ impl Ticket {
             tree: self.tree.clone(),
             hook: self.hook,
             outcome: Err(HookError::new(ErrorKind::Interrupted, "the supervisor has ended")),
+            environment: None,
             worker: None,
             timing: Timing::default(),
             stdout: CapturedOutput::default(),
@@ -77,19 +104,12 @@ impl Ticket {
     }
 }
 
-impl Future for Ticket {
+impl IntoFuture for Ticket {
     type Output = Response;
+    type IntoFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
-        let delivery = ready!(Pin::new(&mut self.reply).poll(context));
-        self.settled = true;
-        Poll::Ready(match delivery {
-            Ok(Delivery { mut response, files }) => {
-                (response.stdout, response.stderr) = files.read();
-                response
-            }
-            Err(_) => self.last_resort(),
-        })
+    fn into_future(mut self) -> Self::IntoFuture {
+        Box::pin(async move { std::future::poll_fn(|context| self.poll_unread(context)).await.read().await })
     }
 }
 

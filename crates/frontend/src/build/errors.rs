@@ -2,25 +2,55 @@
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError};
 
-use crate::archive::ArchiveError;
+use crate::archive::{ArchiveError, ArchiveProblem};
+use crate::metadata::{WheelError, WheelProblem};
 use crate::output::OutputError;
+use crate::run_folder::RunFolderError;
 use crate::source::SourceError;
 
 impl From<SourceError> for HookError {
     fn from(error: SourceError) -> Self {
-        Self::new(ErrorKind::InvalidSource, error.to_string())
+        let message = error.to_string();
+        match error {
+            SourceError::Unreadable { source, .. } => Self::at_file(ErrorKind::InvalidSource, &source, message),
+            _ => Self::new(ErrorKind::InvalidSource, message),
+        }
     }
 }
 
 impl From<ArchiveError> for HookError {
     fn from(error: ArchiveError) -> Self {
-        Self::new(ErrorKind::InvalidSource, error.to_string())
+        let message = error.to_string();
+        match error.problem {
+            ArchiveProblem::Unreadable(error) | ArchiveProblem::Unwritable(error) => {
+                Self::at_file(ErrorKind::InvalidSource, &error, message)
+            }
+            _ => Self::new(ErrorKind::InvalidSource, message),
+        }
+    }
+}
+
+impl From<WheelError> for HookError {
+    fn from(error: WheelError) -> Self {
+        let message = error.to_string();
+        match error.problem {
+            WheelProblem::Unreadable(error) => Self::at_file(ErrorKind::InvalidSource, &error, message),
+            _ => Self::new(ErrorKind::InvalidSource, message),
+        }
     }
 }
 
 impl From<OutputError> for HookError {
     fn from(error: OutputError) -> Self {
-        Self::new(ErrorKind::InvalidRequest, error.to_string())
+        let message = error.to_string();
+        match error {
+            OutputError::Folder { source, .. }
+            | OutputError::Publish { source, .. }
+            | OutputError::Drafts(RunFolderError { source, .. }) => {
+                Self::at_file(ErrorKind::InvalidRequest, &source, message)
+            }
+            OutputError::Taken { .. } => Self::new(ErrorKind::InvalidRequest, message),
+        }
     }
 }
 

@@ -33,9 +33,7 @@ pub enum BuildEvent {
 pub enum Step {
     /// Its archive is being read or unpacked.
     Unpacking,
-    /// Its build environment.
-    Environment,
-    /// A hook, in the queue or running.
+    /// A hook: in the queue, waiting for its build environment, or running.
     Hook(Hook),
 }
 

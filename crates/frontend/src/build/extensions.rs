@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hookpool_supervisor::{ErrorKind, HookError};
+use hookpool_supervisor::{ErrorKind, HookError, Setting, SourceInstead};
 
 use super::errors::invalid_source;
 use super::goal::{DeclaredExtension, Fallback, Origin, Product};
@@ -17,7 +17,7 @@ impl Run<'_> {
     /// what is not supported, and that is wanted.
     pub async fn wheel_metadata(&mut self, wheel: &Path) -> Result<Product, HookError> {
         let path = wheel.to_owned();
-        let described = unblock(move || describe_wheel(&path)).await.map_err(invalid_source)?;
+        let described = unblock(move || describe_wheel(&path)).await?;
         let policy = &self.frontend.shared.settings.extensions;
         let missing = policy.missing(&described.extensions);
         let source = match policy.when_required {
@@ -75,22 +75,16 @@ impl Run<'_> {
             metadata.version,
             missing.join(", ")
         );
-        let mut error = HookError::new(ErrorKind::RequiredExtension, message);
-        error.hint = Some(self.advice(&metadata.name, &missing[0], origin));
-        error
-    }
-
-    fn advice(&self, distribution: &str, extension: &str, origin: Origin) -> String {
-        let supports = format!("--supports-extension {extension}, if what installs {distribution} understands it");
-        let source_for = format!("--source-for {distribution}=TREE");
-        match (origin, &self.frontend.shared.settings.extensions.when_required) {
-            (Origin::Wheel, WhenRequired::Fail) => {
-                format!("pass {supports}; or --on-required-extension source and {source_for}, to build it from source")
-            }
-            (Origin::Wheel, WhenRequired::UseSource) => {
-                format!("pass {source_for}, to build it from source; or {supports}")
-            }
-            _ => format!("pass {supports}"),
-        }
+        let source = match (origin, &self.frontend.shared.settings.extensions.when_required) {
+            (Origin::Wheel, WhenRequired::Fail) => SourceInstead::NotWanted,
+            (Origin::Wheel, WhenRequired::UseSource) => SourceInstead::NotNamed,
+            _ => SourceInstead::Impossible,
+        };
+        let (extension, distribution) = (missing[0].clone(), metadata.name.clone());
+        HookError::new(ErrorKind::RequiredExtension, message)
+            .with_hint(format!(
+                "{extension} can be said to be supported, if what installs {distribution} understands it"
+            ))
+            .with_setting(Setting::RequiredExtension { extension, distribution, source })
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::errors::{invalid_source, wrong_result};
 use super::event::Step;
@@ -14,22 +13,21 @@ use super::run::{Folders, Run, made};
 use crate::archive::{UnpackLimits, unpack};
 use crate::metadata::{describe_folder, describe_wheel};
 use crate::output::{OutputFile, OutputFolder};
+use crate::run_folder::WorkFolder;
 use crate::source::Source;
 use crate::unblock::{unblock, unblock_until_dropped};
 
 /// A source tree that can be built, and if it was unpacked its end.
 pub(super) struct Tree {
     pub path: PathBuf,
-    /// Removes the folder when it is dropped.
-    unpacked: Option<TempDir>,
+    unpacked: Option<WorkFolder>,
 }
 
 impl Tree {
-    /// Removes what was unpacked, off the event loop: there may be thousands of
-    /// files.
+    /// Removes what was unpacked.
     pub(super) async fn remove(self) {
         if let Some(folder) = self.unpacked {
-            unblock(move || drop(folder)).await;
+            folder.remove().await;
         }
     }
 }
@@ -67,7 +65,7 @@ impl Run<'_> {
                 self.wheel_via_sdist(path, into).await.map(Product::File)
             }
             Goal::Wheel { into, .. } => self.wheel(path, into).await.map(Product::File),
-            Goal::Sdist { into } => match self.sdist(path, into.draft()?).await? {
+            Goal::Sdist { into } => match self.sdist(path, draft(into).await?).await? {
                 Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
             },
@@ -84,7 +82,7 @@ impl Run<'_> {
 
     async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
         self.step(Step::Unpacking);
-        let (folder, archive) = (self.scratch()?, archive.to_owned());
+        let (folder, archive) = (self.scratch().await?, archive.to_owned());
         let (folder, unpacked) = unblock_until_dropped(move |cancel| {
             let unpacked = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel);
             (folder, unpacked)
@@ -97,7 +95,7 @@ impl Run<'_> {
     pub(super) async fn metadata(&mut self, tree: &Path) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
         let place = self.prepare(tree, Hook::GetRequiresForBuildWheel).await?;
-        let folder = self.scratch()?;
+        let folder = self.scratch().await?;
         let folders = Folders { metadata: Some(folder.path()), ..Folders::default() };
         if let Some(value) = self.optional(&place, PREPARE, folders).await? {
             let (_, path) = made(PREPARE, &value, folder.path()).await?;
@@ -106,7 +104,10 @@ impl Run<'_> {
             return self.accept(described, Origin::PrepareMetadata);
         }
         let keep = self.frontend.shared.settings.keep_wheels.clone();
-        let folder = keep.as_ref().map_or_else(|| self.scratch(), |keep| Ok(keep.draft()?))?;
+        let folder = match &keep {
+            Some(keep) => draft(keep).await?,
+            None => self.scratch().await?,
+        };
         let folders = Folders { wheel: Some(folder.path()), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
@@ -121,7 +122,7 @@ impl Run<'_> {
 
     async fn wheel(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         let place = self.prepare(tree, Hook::GetRequiresForBuildWheel).await?;
-        let draft = into.draft()?;
+        let draft = draft(into).await?;
         let folders = Folders { wheel: Some(draft.path()), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
         self.finish(Hook::BuildWheel, &value, into, draft).await
@@ -130,7 +131,7 @@ impl Run<'_> {
     async fn wheel_via_sdist(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         // PEP 517: a backend that cannot make a source distribution here says
         // so, and the wheel is built from the tree itself.
-        let Some((draft, name)) = self.sdist(tree, self.scratch()?).await? else {
+        let Some((draft, name)) = self.sdist(tree, self.scratch().await?).await? else {
             return self.wheel(tree, into).await;
         };
         let unpacked = self.unpack(&draft.path().join(name)).await?;
@@ -141,7 +142,7 @@ impl Run<'_> {
 
     /// The source distribution in its folder; none where the backend says that
     /// it cannot.
-    async fn sdist(&mut self, tree: &Path, draft: TempDir) -> Result<Option<(TempDir, String)>, HookError> {
+    async fn sdist(&mut self, tree: &Path, draft: WorkFolder) -> Result<Option<(WorkFolder, String)>, HookError> {
         match self.sdist_name(tree, draft.path()).await {
             Ok(name) => Ok(Some((draft, name))),
             Err(error) if error.unsupported_operation => Ok(None),
@@ -158,7 +159,7 @@ impl Run<'_> {
 
     async fn editable(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         let place = self.prepare(tree, Hook::GetRequiresForBuildEditable).await?;
-        let draft = into.draft()?;
+        let draft = draft(into).await?;
         let folders = Folders { wheel: Some(draft.path()), ..Folders::default() };
         match self.optional(&place, Hook::BuildEditable, folders).await? {
             Some(value) => self.finish(Hook::BuildEditable, &value, into, draft).await,
@@ -174,15 +175,26 @@ impl Run<'_> {
         hook: Hook,
         value: &Value,
         into: &Arc<OutputFolder>,
-        draft: TempDir,
+        draft: WorkFolder,
     ) -> Result<OutputFile, HookError> {
         let (name, _) = made(hook, value, draft.path()).await?;
         self.publish(into, draft, name).await
     }
 
-    async fn publish(&self, into: &Arc<OutputFolder>, draft: TempDir, name: String) -> Result<OutputFile, HookError> {
+    async fn publish(
+        &self,
+        into: &Arc<OutputFolder>,
+        draft: WorkFolder,
+        name: String,
+    ) -> Result<OutputFile, HookError> {
         let (into, source) = (into.clone(), self.name.to_owned());
         let published = unblock(move || into.publish(&draft.path().join(&name), &name, &source)).await;
         Ok(published?)
     }
+}
+
+/// An empty folder for a hook to write to.
+async fn draft(into: &Arc<OutputFolder>) -> Result<WorkFolder, HookError> {
+    let into = into.clone();
+    Ok(unblock(move || into.draft()).await?)
 }

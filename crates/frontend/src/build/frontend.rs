@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
-use tempfile::TempDir;
 
 use super::builder::{FrontendBuilder, FrontendSettings};
 use super::event::{BuildEvent, BuildObserver, JobId, Step};
@@ -15,7 +14,7 @@ use super::run::Run;
 use crate::archive::{UnpackLimits, read_pkg_info};
 use crate::environment::{Environment, Environments};
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{RunFolder, WorkFolder};
 use crate::source::Source;
 use crate::unblock::{unblock, unblock_until_dropped};
 
@@ -73,8 +72,13 @@ impl Frontend {
     /// Those of the environment, of `pyproject.toml` and of that hook.
     pub async fn environment(&self, tree: &Path, get_requires: Hook) -> Result<Option<Environment>, HookError> {
         let mut run = Run::new(self, JobId(0), tree);
-        run.prepare(tree, get_requires).await?;
-        Ok(run.environment)
+        let place = run.prepare(tree, get_requires).await?;
+        match (&self.shared.environments, run.environment) {
+            (Some(environments), Some(environment)) => {
+                Ok(Some(environments.enrich(&environment, &place.additional).await?))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The metadata that need no hook, or why there are none; no reason where
@@ -111,11 +115,16 @@ impl Frontend {
         self.shared.observer.observe(event);
     }
 
-    pub(crate) fn scratch(&self) -> Result<TempDir, HookError> {
-        let work = self.shared.work.path();
-        tempfile::Builder::new().prefix("work-").tempdir_in(work).map_err(|error| {
-            HookError::new(ErrorKind::InvalidSource, format!("cannot make a folder in {}: {error}", work.display()))
-        })
+    /// A private folder for as long as it is needed.
+    pub(crate) async fn scratch(&self) -> Result<WorkFolder, HookError> {
+        let work = self.shared.work.path().to_owned();
+        let make = move || {
+            WorkFolder::within(&work, "work-").map_err(|error| {
+                let message = format!("cannot make a folder in {}: {error}", work.display());
+                HookError::new(ErrorKind::SystemRefused, message)
+            })
+        };
+        unblock(make).await
     }
 }
 

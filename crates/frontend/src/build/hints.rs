@@ -68,7 +68,9 @@ fn missing_module(output: &str) -> Option<String> {
     (!module.is_empty() && is_name(module)).then(|| {
         let package = module.split('.').next().unwrap_or(module);
         let advice = match package {
-            "distutils" => "Python 3.12 and newer have no distutils: setuptools brings one, an older --python has it",
+            "distutils" => {
+                "Python 3.12 and newer have no distutils: setuptools brings one, an older interpreter has it"
+            }
             "pkg_resources" => {
                 "newer setuptools have no pkg_resources: bound it in build-system.requires (setuptools<82)"
             }

@@ -1,10 +1,11 @@
 //! The way of one source: its place, its hooks, and what is to be told of them.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::event::{BuildEvent, JobId, Step};
 use super::frontend::Frontend;
@@ -12,6 +13,7 @@ use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
 use crate::environment::Environment;
 use crate::output::OutputFile;
+use crate::run_folder::WorkFolder;
 use crate::unblock::unblock;
 
 /// A source that is being built.
@@ -34,8 +36,8 @@ pub(crate) struct Run<'a> {
 #[derive(Clone)]
 pub(crate) struct Place {
     pub tree: PathBuf,
-    /// `None`: in the supervisor's own interpreter.
-    environment: Option<Environment>,
+    /// What the tree's hooks need beside what it requires itself.
+    pub additional: Vec<String>,
 }
 
 /// The arguments of a hook that differ from one to the other.
@@ -65,31 +67,20 @@ impl<'a> Run<'a> {
     }
 
     /// A private folder for as long as it is needed.
-    pub fn scratch(&self) -> Result<TempDir, HookError> {
-        self.frontend.scratch()
+    pub async fn scratch(&self) -> Result<WorkFolder, HookError> {
+        self.frontend.scratch().await
     }
 
-    /// Makes ready what a hook needs: the tree's environment, enriched by what
-    /// the hook `get_requires` asks for in addition (PEP 517).
+    /// Finds out what a hook needs in its environment beside what the tree
+    /// requires: what the hook `get_requires` asks for (PEP 517).
     pub async fn prepare(&mut self, tree: &Path, get_requires: Hook) -> Result<Place, HookError> {
-        let mut place = Place { tree: tree.to_owned(), environment: None };
+        let mut place = Place { tree: tree.to_owned(), additional: Vec::new() };
         // Without isolation the environment is the user's business, and so is
         // what hooks would ask for.
-        let Some(environments) = &self.frontend.shared.environments else { return Ok(place) };
-        self.step(Step::Environment);
-        let system = self.frontend.shared.supervisor.build_system(tree).await?;
-        let environment = environments.get(None, &system.requires).await?;
-        place.environment = Some(environment.clone());
-        self.environment = Some(environment.clone());
-        let additional = match self.optional(&place, get_requires, Folders::default()).await? {
-            Some(value) => requirements(get_requires, &value)?,
-            None => Vec::new(),
-        };
-        if !additional.is_empty() {
-            self.step(Step::Environment);
-            let enriched = environments.enrich(&environment, &additional).await?;
-            place.environment = Some(enriched.clone());
-            self.environment = Some(enriched);
+        if self.frontend.shared.environments.is_some()
+            && let Some(value) = self.optional(&place, get_requires, Folders::default()).await?
+        {
+            place.additional = requirements(get_requires, &value)?;
         }
         Ok(place)
     }
@@ -114,7 +105,9 @@ impl<'a> Run<'a> {
         self.step(Step::Hook(hook));
         let shared = &self.frontend.shared;
         let mut request = HookRequest::new(&place.tree, hook);
-        request.python = place.environment.as_ref().map(|environment| environment.python().to_owned());
+        let environments = shared.environments.as_ref();
+        request.environment =
+            environments.map(|environments| environments.for_requests(None, place.additional.clone()));
         request.wheel_directory = folders.wheel.map(Path::to_owned);
         request.sdist_directory = folders.sdist.map(Path::to_owned);
         request.metadata_directory = folders.metadata.map(Path::to_owned);
@@ -123,6 +116,10 @@ impl<'a> Run<'a> {
         let ticket = ticket.map_err(|error| HookError::new(error.kind(), error.to_string()))?;
         self.frontend.observe(&BuildEvent::HookSubmitted { job: self.job, hook, request: ticket.id() });
         let (response, output) = ticket.with_output().await;
+        if let Some(environment) = response.environment.clone() {
+            let environment: Arc<dyn Any + Send + Sync> = environment;
+            self.environment = environment.downcast_ref::<Environment>().cloned();
+        }
         let log = match &shared.logs {
             Some(logs) => logs.keep(self.name, &response, output).await,
             None => None,

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hookpool_supervisor::Supervisor;
+use hookpool_supervisor::{
+    BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, MakeEnvironment, RequestEnvironment,
+    Supervisor,
+};
 
 use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
 use super::finding::Shared;
 use super::handle::Environment;
-use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
 use super::shelf::changed;
 use crate::unblock::unblock;
@@ -39,7 +41,8 @@ impl Environments {
 
     /// The environment of an interpreter, the supervisor's own where none is
     /// named, that has what `requires` lists, what that depends on, and nothing
-    /// else.
+    /// else. Requests name what they need by themselves
+    /// ([`Environments::for_requests`]).
     ///
     /// Cancel-safe: when the last that waits for a list is dropped, its
     /// installer is killed.
@@ -47,10 +50,9 @@ impl Environments {
     /// # Errors
     /// [`EnvironmentError`]. The next call tries again.
     pub async fn get(&self, python: Option<&Path>, requires: &[String]) -> Result<Environment, EnvironmentError> {
-        let question = self.shared.question(python, requires).await?;
-        let interpreter = question.interpreter.executable.clone();
-        let held = self.shared.answer(question).await?;
-        Ok(Environment { held, interpreter, requires: requires.into() })
+        let (python, requires) = (python.map(Path::to_owned), requires.to_vec());
+        let requirements = EnvironmentRequirements { python, requires, additional: Vec::new() };
+        self.shared.provide(&requirements, None).await
     }
 
     /// The environment that has what `additional` lists beside what this one
@@ -63,13 +65,17 @@ impl Environments {
         environment: &Environment,
         additional: &[String],
     ) -> Result<Environment, EnvironmentError> {
-        let interpreter = self.shared.interpreter(Some(&environment.interpreter)).await?;
-        let wanted = RequirementList::parse(additional, &interpreter)?;
-        if wanted.is_satisfied_by(environment.installed()) && !environment.held.is_discarded() {
-            return Ok(environment.clone());
-        }
-        let requires: Vec<String> = environment.requires.iter().chain(additional).cloned().collect();
-        self.get(Some(&environment.interpreter), &requires).await
+        let python = Some(environment.interpreter.executable.clone());
+        let (requires, additional) = (environment.requires.to_vec(), additional.to_vec());
+        self.shared.provide(&EnvironmentRequirements { python, requires, additional }, None).await
+    }
+
+    /// For requests that run in environments of these: in place of the tree's
+    /// own `requires`, if any are given, and with what its hooks asked for in
+    /// addition.
+    #[must_use]
+    pub fn for_requests(&self, requires: Option<Vec<String>>, additional: Vec<String>) -> RequestEnvironment {
+        RequestEnvironment { provider: self.shared.clone(), requires, additional }
     }
 
     /// Looks whether the environment is as it was made; what differs is told,
@@ -94,15 +100,39 @@ impl Environments {
     /// use any more: environments of this process alone, and discarded ones.
     /// For the end, when the supervisor was drained.
     pub async fn close(&self) {
-        self.shared.asked().clear();
+        let let_go = self.shared.answers().clear();
         let shelf = self.shared.shelf.clone();
+        let clean = move || {
+            drop(let_go);
+            shelf.remove_leftovers()
+        };
         // What cannot be removed is left to the next run.
-        let _ = unblock(move || shelf.remove_leftovers()).await;
+        let _ = unblock(clean).await;
     }
 }
 
 impl std::fmt::Debug for Environments {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Environments").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+impl BuildEnvironments for Shared {
+    fn find(&self, requirements: &EnvironmentRequirements) -> Option<Arc<dyn BuildEnvironment>> {
+        let environment = self.at_hand(requirements)?;
+        Some(Arc::new(environment))
+    }
+
+    fn make(self: Arc<Self>, requirements: Arc<EnvironmentRequirements>, slot: JobSlot) -> MakeEnvironment {
+        Box::pin(async move {
+            let environment = self.provide(&requirements, Some(slot)).await?;
+            Ok(Arc::new(environment) as Arc<dyn BuildEnvironment>)
+        })
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

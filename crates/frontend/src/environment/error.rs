@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hookpool_supervisor::{ErrorKind, FolderError, HookError, InterpreterError};
+use hookpool_supervisor::{ErrorKind, FolderError, HookError, InterpreterError, Setting, is_refusal};
 
 use super::installer::InstallerKind;
 
@@ -89,16 +89,41 @@ impl EnvironmentError {
             Self::InvalidRequirement { .. } => {
                 Some("requirements are written as PEP 508 says, for example `setuptools>=61`".into())
             }
-            Self::Installer { offline: true, .. } => {
-                Some("the network is not used: what is not in the installer's cache must be in --find-links".into())
-            }
+            Self::Installer { offline: true, .. } => Some(
+                "the network is not used: what is not in the installer's cache must be in a folder of wheels".into(),
+            ),
             Self::Installer { words, .. } if tells_of_no_network(words) => {
-                Some("the index cannot be reached: --offline does with what was installed before".into())
+                Some("the index cannot be reached: what was installed before does without the network".into())
             }
-            Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter that --python names".into()),
+            Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter".into()),
             Self::NotMade { .. } => Some("the interpreter needs the module `venv` of the standard library".into()),
-            Self::Folder(_) | Self::System { .. } => Some("--cache-dir names another folder".into()),
+            Self::Folder(_) | Self::System { .. } => Some("the cache folder can be another one".into()),
             Self::Interpreter(_) | Self::Installer { .. } | Self::Constraints { .. } | Self::Interrupted => None,
+        }
+    }
+
+    /// The setting that the hint is about.
+    #[must_use]
+    pub fn setting(&self) -> Option<Setting> {
+        match self {
+            Self::Installer { offline: true, .. } => Some(Setting::FindLinks),
+            Self::Installer { words, .. } if tells_of_no_network(words) => Some(Setting::Offline),
+            Self::NoInstaller { .. } => Some(Setting::Interpreter),
+            Self::Folder(_) | Self::System { .. } => Some(Setting::CacheFolder),
+            _ => None,
+        }
+    }
+
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::System { source, .. } | Self::Constraints { source, .. } => is_refusal(source),
+            Self::Folder(error) => matches!(&**error, FolderError::System { source, .. } if is_refusal(source)),
+            Self::Interpreter(error) => match &**error {
+                InterpreterError::NotStarted { source, .. } => is_refusal(source),
+                InterpreterError::Unresponsive { .. } => true,
+                _ => false,
+            },
+            _ => false,
         }
     }
 
@@ -108,13 +133,12 @@ impl EnvironmentError {
         let kind = match self {
             Self::InvalidRequirement { .. } => ErrorKind::InvalidPyproject,
             Self::Interrupted => ErrorKind::Interrupted,
+            _ if self.is_refusal() => ErrorKind::SystemRefused,
             _ => ErrorKind::EnvironmentFailed,
         };
-        let error = HookError::new(kind, self.to_string());
-        match self.hint() {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
+        let mut error = HookError::new(kind, self.to_string());
+        (error.hint, error.setting) = (self.hint(), self.setting());
+        error
     }
 }
 

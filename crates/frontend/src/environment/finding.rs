@@ -1,19 +1,18 @@
 //! From a question to its answer: found, or made once for all who ask.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, WeakShared};
-use hookpool_supervisor::{Interpreter, Supervisor};
+use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, Supervisor};
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::answers::{Answered, Answers, Asked};
 use super::contents::digest;
 use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
-use super::handle::Held;
+use super::handle::{Environment, Held};
 use super::identity::identity;
 use super::installer::{Installer, believes_any_age, fingerprint};
 use super::lock::FileLock;
@@ -28,7 +27,11 @@ use crate::unblock::unblock;
 /// For how long an answer is believed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Answer = Result<Arc<Held>, EnvironmentError>;
+pub(super) type Answer = Result<Arc<Held>, EnvironmentError>;
+
+/// The right to work for an environment, which is given back while somebody
+/// else is waited for, and not taken again. Locked for a moment only.
+pub(super) type SharedSlot = Arc<Mutex<Option<JobSlot>>>;
 
 /// What all clones of [`Environments`](super::Environments) have in common.
 pub(super) struct Shared {
@@ -43,25 +46,14 @@ pub(super) struct Shared {
     slots: Semaphore,
     /// Whether what other runs left was removed.
     cleaned: OnceCell<()>,
-    /// Lists that were asked for. Locked for a look-up only.
-    asked: Mutex<HashMap<String, Asked>>,
-}
-
-/// How far a list is.
-pub(super) enum Asked {
-    /// It is being found or made by all who wait for it together, and dropped
-    /// with the last of them.
-    Running(WeakShared<BoxFuture<'static, Answer>>),
-    Answered {
-        held: Arc<Held>,
-        at: Instant,
-    },
+    /// Locked for a look-up only.
+    answers: Mutex<Answers>,
 }
 
 /// What is asked for.
 pub(super) struct Question {
-    key: String,
-    pub interpreter: Interpreter,
+    pub key: String,
+    pub interpreter: Arc<KnownInterpreter>,
     identity: String,
     requirements: RequirementList,
 }
@@ -82,11 +74,11 @@ impl Shared {
             installer: OnceLock::new(),
             fingerprint: OnceCell::new(),
             cleaned: OnceCell::new(),
-            asked: Mutex::default(),
+            answers: Mutex::default(),
         })
     }
 
-    pub async fn interpreter(&self, python: Option<&Path>) -> Result<Interpreter, EnvironmentError> {
+    pub async fn interpreter(&self, python: Option<&Path>) -> Result<Arc<KnownInterpreter>, EnvironmentError> {
         self.supervisor.interpreter(python).await.map_err(EnvironmentError::Interpreter)
     }
 
@@ -113,65 +105,108 @@ impl Shared {
         found.as_ref().map_err(Clone::clone)
     }
 
+    /// The environment that has what is required. Where it has to be made, the
+    /// slot is that of whoever asks; `None` takes one of our own.
+    pub async fn provide(
+        self: &Arc<Self>,
+        requirements: &EnvironmentRequirements,
+        slot: Option<JobSlot>,
+    ) -> Result<Environment, EnvironmentError> {
+        let slot = Arc::new(Mutex::new(slot));
+        let python = requirements.python.as_deref();
+        let (mut environment, question_key) = self.ask(python, &requirements.requires, &slot).await?;
+        let mut key = question_key;
+        if !requirements.additional.is_empty() {
+            let wanted = RequirementList::parse(&requirements.additional, &environment.interpreter)?;
+            if !wanted.is_satisfied_by(environment.installed()) {
+                let all: Vec<String> = requirements.requires.iter().chain(&requirements.additional).cloned().collect();
+                (environment, key) = self.ask(python, &all, &slot).await?;
+            }
+        }
+        self.answers().know(requirements, &environment, key);
+        Ok(environment)
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        python: Option<&Path>,
+        requires: &[String],
+        slot: &SharedSlot,
+    ) -> Result<(Environment, String), EnvironmentError> {
+        let question = self.question(python, requires).await?;
+        let (interpreter, key) = (question.interpreter.clone(), question.key.clone());
+        let held = self.answer(question, slot).await?;
+        Ok((Environment { held, interpreter, requires: requires.into() }, key))
+    }
+
+    /// What [`Shared::provide`] answers, where it is at hand. Looks at the
+    /// interpreter's files.
+    pub fn at_hand(&self, requirements: &EnvironmentRequirements) -> Option<Environment> {
+        let known = self.answers().known(requirements)?;
+        let is_good = self.is_believed(&known.answered) && !known.environment.interpreter.has_changed();
+        is_good.then_some(known.environment)
+    }
+
     /// One looks or makes, the others wait for it. A failure is the answer for
     /// all who waited, and not remembered.
-    pub async fn answer(self: &Arc<Self>, question: Question) -> Answer {
+    async fn answer(self: &Arc<Self>, question: Question, slot: &SharedSlot) -> Answer {
         let running = {
-            let mut asked = self.asked();
-            let running = match asked.get(&question.key) {
-                Some(Asked::Answered { held, at }) if self.is_believed(held, *at) => return Ok(held.clone()),
+            let mut answers = self.answers();
+            let running = match answers.get(&question.key) {
+                Some(Asked::Answered(answered)) if self.is_believed(answered) => return Ok(answered.held.clone()),
                 Some(Asked::Running(running)) => running.upgrade(),
-                Some(Asked::Answered { .. }) | None => None,
+                Some(Asked::Answered(_)) | None => None,
             };
-            running.unwrap_or_else(|| {
-                let key = question.key.clone();
-                let running = self.clone().find_or_make_for_all(question).boxed().shared();
-                asked.extend(running.downgrade().map(|weak| (key, Asked::Running(weak))));
-                running
-            })
+            match running {
+                Some(running) => {
+                    drop(take(slot));
+                    running
+                }
+                None => {
+                    let key = question.key.clone();
+                    let running = self.clone().find_or_make_for_all(question, slot.clone()).boxed().shared();
+                    if let Some(weak) = running.downgrade() {
+                        answers.begin(key, weak);
+                    }
+                    running
+                }
+            }
         };
         running.await
     }
 
     /// Not one that was discarded since by whoever looked at its seal.
-    fn is_believed(&self, held: &Held, at: Instant) -> bool {
-        !held.is_discarded() && (at.elapsed() < BELIEVED || believes_any_age(&self.settings))
+    fn is_believed(&self, answered: &Answered) -> bool {
+        !answered.held.is_discarded() && (answered.at.elapsed() < BELIEVED || believes_any_age(&self.settings))
     }
 
-    async fn find_or_make_for_all(self: Arc<Self>, question: Question) -> Answer {
-        let answer = self.find_or_make(&question).await;
-        let mut asked = self.asked();
-        match &answer {
-            Ok(held) => {
-                asked.insert(question.key, Asked::Answered { held: held.clone(), at: Instant::now() });
-            }
-            Err(_) => {
-                asked.remove(&question.key);
-            }
-        }
-        drop(asked);
+    async fn find_or_make_for_all(self: Arc<Self>, question: Question, slot: SharedSlot) -> Answer {
+        let answer = self.find_or_make(&question, &slot).await;
+        let let_go = self.answers().end(question.key, answer.as_ref().ok());
+        // Locks are let go of, which may take a look at a disk.
+        unblock(move || drop(let_go)).await;
         answer
     }
 
-    async fn find_or_make(&self, question: &Question) -> Answer {
+    async fn find_or_make(&self, question: &Question, slot: &SharedSlot) -> Answer {
         if question.requirements.has_urls() {
             // What an address holds today says nothing about tomorrow.
-            let made = self.make(question).await?;
+            let made = self.make(question, slot).await?;
             return Ok(Arc::new(made));
         }
         let believed = self.believed_since();
         if let Some(held) = self.known(question, believed).await? {
-            return Ok(self.reused(question, held));
+            return Ok(self.reused(question, held).await);
         }
-        let _lock = self.lock(question).await?;
+        let _lock = self.lock(question, slot).await?;
         // Another process may have made it meanwhile.
         if let Some(held) = self.known(question, believed).await? {
-            return Ok(self.reused(question, held));
+            return Ok(self.reused(question, held).await);
         }
-        match self.make(question).await {
+        match self.make(question, slot).await {
             Ok(made) => self.put(question, made).await,
             Err(error @ EnvironmentError::Installer { .. }) => match self.known(question, 0).await? {
-                Some(held) => Ok(self.stale(question, held, &error)),
+                Some(held) => Ok(self.stale(question, held, &error).await),
                 None => Err(error),
             },
             Err(error) => Err(error),
@@ -197,27 +232,38 @@ impl Shared {
     }
 
     /// Keeps other processes from making the same.
-    async fn lock(&self, question: &Question) -> Result<FileLock, EnvironmentError> {
+    async fn lock(&self, question: &Question, slot: &SharedSlot) -> Result<FileLock, EnvironmentError> {
+        /// How often it is tried again: soon at first, seldom in the end.
+        const SOON: Duration = Duration::from_millis(5);
+        const SELDOM: Duration = Duration::from_millis(250);
         let path = self.shelf.store.answer_lock(&question.key);
-        let failed = || EnvironmentError::system("lock", &path);
-        if let Some(lock) = FileLock::try_exclusive(&path).map_err(failed())? {
-            return Ok(lock);
-        }
-        self.observe(EnvironmentEvent::Awaited { requirements: question.requirements.shown() });
-        let lock = tokio::select! {
-            lock = FileLock::exclusive_later(path.clone()) => lock,
-            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
-        };
-        match lock {
-            Ok(lock) => lock.map_err(failed()),
-            Err(_) => Err(failed()(std::io::Error::other("no thread could be started to wait for it"))),
+        let mut pause = SOON;
+        loop {
+            let attempt = path.clone();
+            let locked = unblock(move || FileLock::try_exclusive(&attempt)).await;
+            if let Some(lock) = locked.map_err(EnvironmentError::system("lock", &path))? {
+                return Ok(lock);
+            }
+            if pause == SOON {
+                self.observe(EnvironmentEvent::Awaited { requirements: question.requirements.shown() });
+                drop(take(slot));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
+            }
+            pause = (2 * pause).min(SELDOM);
         }
     }
 
-    async fn make(&self, question: &Question) -> Result<Held, EnvironmentError> {
+    async fn make(&self, question: &Question, slot: &SharedSlot) -> Result<Held, EnvironmentError> {
         self.clean_up().await;
-        // Never closed.
-        let _slot = self.slots.acquire().await.map_err(|_| EnvironmentError::Interrupted)?;
+        let lent = take(slot);
+        let own = match &lent {
+            Some(_) => None,
+            // Never closed.
+            None => Some(self.slots.acquire().await.map_err(|_| EnvironmentError::Interrupted)?),
+        };
         let started = Instant::now();
         let installer = self.installer()?;
         let requirements = question.requirements.shown();
@@ -233,6 +279,7 @@ impl Shared {
             requirements: &question.requirements,
         };
         let made = make(&plan).await?;
+        drop((lent, own));
         let folder = made.manifest.folder.clone();
         self.observe(EnvironmentEvent::Made { folder, requirements, after: started.elapsed() });
         Ok(made)
@@ -253,18 +300,18 @@ impl Shared {
     async fn put(&self, question: &Question, made: Held) -> Answer {
         let (shelf, key, name) = (self.shelf.clone(), question.key.clone(), made.name.clone());
         let held = unblock(move || shelf.put(made, &key)).await?;
-        if held.name == name { Ok(held) } else { Ok(self.reused(question, held)) }
+        if held.name == name { Ok(held) } else { Ok(self.reused(question, held).await) }
     }
 
-    fn reused(&self, question: &Question, held: Arc<Held>) -> Arc<Held> {
-        self.introduce(question, &held);
+    async fn reused(&self, question: &Question, held: Arc<Held>) -> Arc<Held> {
+        self.introduce(question, &held).await;
         let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
         self.observe(EnvironmentEvent::Reused { folder, requirements });
         held
     }
 
-    fn stale(&self, question: &Question, held: Arc<Held>, error: &EnvironmentError) -> Arc<Held> {
-        self.introduce(question, &held);
+    async fn stale(&self, question: &Question, held: Arc<Held>, error: &EnvironmentError) -> Arc<Held> {
+        self.introduce(question, &held).await;
         let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
         self.observe(EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason: error.to_string() });
         held
@@ -272,19 +319,24 @@ impl Shared {
 
     /// Spares a process for asking the environment's interpreter what it has
     /// said when the environment was made.
-    fn introduce(&self, question: &Question, held: &Held) {
+    async fn introduce(&self, question: &Question, held: &Held) {
         let Some(mut interpreter) = held.manifest.interpreter.clone() else { return };
         // They tell of the system as well, which may have another kernel now.
         interpreter.markers.clone_from(&question.interpreter.markers);
         let made_at = UNIX_EPOCH + Duration::from_nanos(held.manifest.made_at);
-        self.supervisor.introduce(&held.python, interpreter, made_at);
+        let (supervisor, python) = (self.supervisor.clone(), held.python.clone());
+        unblock(move || supervisor.introduce(&python, interpreter, made_at)).await;
     }
 
     fn observe(&self, event: EnvironmentEvent) {
         (self.shelf.observer)(&event);
     }
 
-    pub fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Asked>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn take(slot: &SharedSlot) -> Option<JobSlot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hookpool_supervisor::{BuildEnvironment, KnownInterpreter};
+
 use super::contents::Distribution;
 use super::error::EnvironmentError;
 use super::installer::python_of;
@@ -17,7 +19,8 @@ use crate::unblock::unblock;
 #[derive(Clone, Debug)]
 pub struct Environment {
     pub(super) held: Arc<Held>,
-    pub(super) interpreter: PathBuf,
+    /// The one that it was made from.
+    pub(super) interpreter: Arc<KnownInterpreter>,
     pub(super) requires: Arc<[String]>,
 }
 
@@ -66,6 +69,12 @@ impl Environment {
     pub async fn inspect_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
         let held = self.held.clone();
         unblock(move || held.differences()).await
+    }
+}
+
+impl BuildEnvironment for Environment {
+    fn python(&self) -> &Path {
+        &self.held.python
     }
 }
 

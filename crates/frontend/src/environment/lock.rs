@@ -7,12 +7,11 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::sync::oneshot;
 
 /// A lock, until it is dropped.
 #[derive(Debug)]
@@ -57,17 +56,6 @@ impl FileLock {
                 return Ok(Self { file: lock });
             }
         }
-    }
-
-    /// The same on a thread of its own. `flock` cannot be called off: when the
-    /// receiver is dropped, the thread gets the lock at last and lets go of it.
-    pub fn exclusive_later(path: PathBuf) -> oneshot::Receiver<io::Result<Self>> {
-        let (sender, receiver) = oneshot::channel();
-        // A thread that cannot be started drops the sender.
-        let _ = std::thread::Builder::new().name("hookpool-lock".into()).stack_size(64 * 1024).spawn(move || {
-            let _ = sender.send(Self::exclusive(&path));
-        });
-        receiver
     }
 
     /// Lets others use what was made. They may be faster, to use or to remove
@@ -144,18 +132,5 @@ mod tests {
         assert!(!is_current(&remover.file, &path).unwrap());
         let other = FileLock::exclusive(&path).unwrap();
         assert!(is_current(&other.file, &path).unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_waiter_gets_the_lock_of_the_file_that_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
-        let holder = FileLock::exclusive(&path).unwrap();
-        let mut waiter = FileLock::exclusive_later(path.clone());
-        assert!(waiter.try_recv().is_err());
-        std::fs::remove_file(&path).unwrap();
-        drop(holder);
-        let lock = waiter.await.unwrap().unwrap();
-        assert!(is_current(&lock.file, &path).unwrap());
     }
 }

@@ -55,6 +55,7 @@ async fn attempt(plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
         Ok(()) => {
             // Who runs hooks in it asks again, and tells what is wrong.
             let interpreter = plan.supervisor.interpreter(Some(&python_of(&draft.folder))).await.ok();
+            let interpreter = interpreter.map(|known| Interpreter::clone(&known));
             draft.complete(plan, interpreter).await
         }
         Err(error) => {

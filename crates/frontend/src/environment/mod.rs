@@ -16,6 +16,7 @@
 //! Hooks can write to the environment that they run in. A seal tells, and one
 //! that is broken has its environment made anew.
 
+mod answers;
 mod contents;
 mod environments;
 mod error;

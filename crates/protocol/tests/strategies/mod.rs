@@ -96,6 +96,7 @@ pub fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         Just(Message::Ready),
         Just(Message::Shutdown),
+        Just(Message::Silent),
         (1..=i32::MAX.unsigned_abs()).prop_map(Message::Keeping),
         select(&Expectation::ALL[..]).prop_map(Message::Expect),
         plain().prop_map(Message::Debug),

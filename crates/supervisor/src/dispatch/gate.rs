@@ -1,162 +1,226 @@
-//! The way into trees: their locks, the visits to them, and the waits for other
-//! processes that work in them.
+//! The way into trees: visits, locks, and the environments that requests wait
+//! for. Everything here waits for disks and for other processes, so that the
+//! dispatcher does not.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::scheduler::Visited;
-use crate::error::HookError;
+use super::slots::JobSlot;
+use crate::blocking::BlockingPool;
+use crate::build_environment::{EnvironmentOutcome, WantedEnvironment};
+use crate::error::{ErrorKind, HookError};
+use crate::event::WorkerId;
 use crate::request::{HookRequest, RequestId};
-use crate::tree::lock::BusyTree;
-use crate::tree::visit::{Visit, VisitSettings, visit};
-use crate::tree::{Tree, TreeId, TreeLock};
-
-type LockOutcome = Result<TreeLock, HookError>;
+use crate::response::StartMethod;
+use crate::tree::{Found, LockWaits, OwnLocks, TreeLock, TreePath, Visit, VisitPlan};
+use crate::worker::WorkerFreshness;
 
 /// What came of a visit or a wait.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Visited(RequestId, TreeId, Visited),
-    LockAwaited(TreeId, Result<(), HookError>),
+    Visited(RequestId, TreePath, Visited),
+    LockAwaited(TreePath, Result<(), HookError>),
+    Prepared(WantedEnvironment, EnvironmentOutcome),
 }
 
 pub(crate) struct Gate {
-    settings: Arc<VisitSettings>,
-    locks: HashMap<TreeId, TreeLock>,
-    /// Trees that other processes work in, until somebody waits for them.
-    busy: HashMap<TreeId, BusyTree>,
-    /// Those for which no thread was free.
-    backlog: VecDeque<TreeId>,
-    waits: JoinSet<(TreeId, LockOutcome)>,
-    /// Visits on threads of their own, and how long they took.
-    visits: JoinSet<(RequestId, TreeId, Visit, Duration)>,
-    /// Visits that were made on the spot.
-    made: VecDeque<(RequestId, TreeId, Visit)>,
-    /// File systems on which the last visit was fast.
-    fast_devices: HashSet<u64>,
+    pool: BlockingPool,
+    fallback_lock_folder: Arc<PathBuf>,
+    start_method: StartMethod,
+    lock_waits: LockWaits,
+    own_locks: OwnLocks,
+    locks: HashMap<TreePath, TreeLock>,
+    /// Locks that are being let go of. Whoever wants one of them again waits for
+    /// the end of its channel.
+    unlocking: HashMap<TreePath, oneshot::Receiver<()>>,
+    tasks: JoinSet<Done>,
+    waiting: HashMap<TreePath, AbortHandle>,
+    preparing: HashMap<WantedEnvironment, AbortHandle>,
+    /// By when environments must be made, once the end has begun.
+    ends_at: watch::Sender<Option<Instant>>,
+}
+
+enum Done {
+    Visited(RequestId, TreePath, Visit),
+    LockAwaited(TreePath, Result<TreeLock, HookError>),
+    Prepared(WantedEnvironment, EnvironmentOutcome),
 }
 
 impl Gate {
-    /// Threads that wait for locks of other processes.
-    const MAX_WAITS: usize = 256;
-    /// A visit that took so long belongs on a thread.
-    const SLOW: Duration = Duration::from_millis(5);
-
-    pub fn new(settings: VisitSettings) -> Self {
+    pub fn new(pool: BlockingPool, fallback_lock_folder: PathBuf, start_method: StartMethod) -> Self {
+        let (fallback_lock_folder, own_locks) = (Arc::new(fallback_lock_folder), OwnLocks::default());
         Self {
-            settings: Arc::new(settings),
+            lock_waits: LockWaits::new(pool.clone(), fallback_lock_folder.clone(), own_locks.clone()),
+            pool,
+            fallback_lock_folder,
+            own_locks,
+            start_method,
             locks: HashMap::new(),
-            busy: HashMap::new(),
-            backlog: VecDeque::new(),
-            waits: JoinSet::new(),
-            visits: JoinSet::new(),
-            made: VecDeque::new(),
-            fast_devices: HashSet::new(),
+            unlocking: HashMap::new(),
+            tasks: JoinSet::new(),
+            waiting: HashMap::new(),
+            preparing: HashMap::new(),
+            ends_at: watch::Sender::new(None),
         }
     }
 
-    /// Visits a tree: on a local disk at once, which is faster than a thread is
-    /// woken for it; on a file system that is slow, or not known yet, on a
-    /// thread.
-    pub fn visit(&mut self, request: RequestId, details: Arc<HookRequest>, tree: Arc<Tree>, locked: bool) {
-        let settings = self.settings.clone();
-        let id = tree.id;
-        let timed = move || {
-            let before = Instant::now();
-            let visit = visit(&tree, &details, locked, &settings);
-            (request, id, visit, before.elapsed())
+    /// Visits a tree by the path that the request has for it.
+    pub fn visit(
+        &mut self,
+        request: RequestId,
+        details: Arc<HookRequest>,
+        path: TreePath,
+        named: TreePath,
+        worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
+    ) {
+        let plan = VisitPlan {
+            path: named,
+            queue: path.clone(),
+            request: details,
+            locked: self.locks.get(&path).map(|lock| lock.tree),
+            worker,
+            own_locks: self.own_locks.clone(),
+            fallback_lock_folder: self.fallback_lock_folder.clone(),
+            start_method: self.start_method,
         };
-        if self.fast_devices.contains(&id.device) {
-            let (request, id, visit, took) = timed();
-            self.note_speed(id, took);
-            self.made.push_back((request, id, visit));
-        } else {
-            self.visits.spawn_blocking(timed);
-        }
+        let unlocked = self.unlocking.remove(&path);
+        let pool = self.pool.clone();
+        self.tasks.spawn(async move {
+            let places: Vec<PathBuf> = plan.places().into_iter().map(ToOwned::to_owned).collect();
+            let places: Vec<_> = places.iter().map(PathBuf::as_path).collect();
+            let visit = move |progress: &_| {
+                // Nothing is ever sent: the channel ends when the lock is free.
+                let _ = unlocked.map(oneshot::Receiver::blocking_recv);
+                plan.visit(progress)
+            };
+            let visit = pool.run(&places, visit).await;
+            let visit = visit.unwrap_or_else(|error| Visit { lock: None, found: Found::Failed(error.into()) });
+            Done::Visited(request, path, visit)
+        });
     }
 
-    fn note_speed(&mut self, tree: TreeId, took: Duration) {
-        if took > Self::SLOW {
-            self.fast_devices.remove(&tree.device);
-        } else {
-            self.fast_devices.insert(tree.device);
-        }
-    }
-
-    /// A visit that was made on the spot.
-    pub fn take_made(&mut self) -> Option<Arrival> {
-        let (request, tree, visit) = self.made.pop_front()?;
-        Some(self.arrive(request, tree, visit))
-    }
-
-    /// Waits for the next visit or lock; pends while there is none to come.
+    /// Waits for the next visit, lock or environment; pends while there is none
+    /// to come.
     ///
     /// Cancel-safe, as [`JoinSet::join_next`] is.
     pub async fn next(&mut self) -> Arrival {
-        tokio::select! {
-            Some(visit) = self.visits.join_next() => {
-                let (request, tree, visit, took) = finished_task(visit);
-                self.note_speed(tree, took);
-                self.arrive(request, tree, visit)
-            }
-            Some(wait) = self.waits.join_next() => {
-                let (tree, outcome) = finished_task(wait);
-                if let Some(next) = self.backlog.pop_front() {
-                    self.await_lock(next);
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(done)) => {
+                    if let Some(arrival) = self.arrive(done) {
+                        return arrival;
+                    }
                 }
-                Arrival::LockAwaited(tree, outcome.map(|lock| self.keep(tree, Some(lock))))
+                // It was given up.
+                Some(Err(error)) if error.is_cancelled() => {}
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                None => return std::future::pending().await,
             }
-            else => std::future::pending().await,
         }
     }
 
-    fn arrive(&mut self, request: RequestId, tree: TreeId, visit: Visit) -> Arrival {
-        let visited = match visit {
-            Visit::Ready { lock, prepared } => {
-                self.keep(tree, lock);
-                Visited::Ready { prepared }
+    /// Nothing where somebody has given up what is done now.
+    fn arrive(&mut self, done: Done) -> Option<Arrival> {
+        Some(match done {
+            Done::Visited(request, path, Visit { lock, found }) => {
+                if let Some(lock) = lock {
+                    self.locks.insert(path.clone(), lock);
+                }
+                let locked = self.locks.contains_key(&path);
+                let visited = match found {
+                    Found::Ready(ready) => Visited::Ready(ready),
+                    Found::NoEnvironment(requirements) => Visited::NoEnvironment(Arc::new(requirements)),
+                    Found::Busy { ours } => Visited::Busy { ours },
+                    Found::Elsewhere => Visited::Elsewhere,
+                    Found::Failed(error) => Visited::Failed { error, locked },
+                };
+                Arrival::Visited(request, path, visited)
             }
-            Visit::Busy(busy) => {
-                self.busy.insert(tree, busy);
-                Visited::Busy
+            Done::LockAwaited(path, outcome) => {
+                // Where it was given up and is waited for again, by two tasks,
+                // the second would wait for the first.
+                self.waiting.remove(&path)?.abort();
+                let outcome = outcome.map(|lock| {
+                    self.locks.insert(path.clone(), lock);
+                });
+                Arrival::LockAwaited(path, outcome)
             }
-            Visit::Failed { lock, error } => {
-                self.keep(tree, lock);
-                Visited::Failed { error, locked: self.locks.contains_key(&tree) }
+            Done::Prepared(wanted, outcome) => {
+                self.preparing.remove(&wanted)?.abort();
+                Arrival::Prepared(wanted, outcome)
             }
-        };
-        Arrival::Visited(request, tree, visited)
-    }
-
-    fn keep(&mut self, tree: TreeId, lock: Option<TreeLock>) {
-        if let Some(lock) = lock {
-            self.locks.insert(tree, lock);
-        }
+        })
     }
 
     /// Waits for the lock of a tree that a visit found busy.
-    pub fn await_lock(&mut self, tree: TreeId) {
-        if self.waits.len() >= Self::MAX_WAITS {
-            return self.backlog.push_back(tree);
+    pub fn await_lock(&mut self, path: TreePath) {
+        let wait = self.lock_waits.clone().wait(path.clone());
+        let of_task = path.clone();
+        let task = self.tasks.spawn(async move { Done::LockAwaited(of_task, wait.await) });
+        self.waiting.insert(path, task);
+    }
+
+    /// Nobody waits for that lock any more.
+    pub fn give_up_lock(&mut self, path: &TreePath) {
+        if let Some(task) = self.waiting.remove(path) {
+            task.abort();
         }
-        let Some(busy) = self.busy.remove(&tree) else { return };
-        let receiver = busy.wait();
-        self.waits.spawn(async move { (tree, receiver.await.expect("the thread always answers")) });
     }
 
     /// Lets other processes into a tree.
-    pub fn unlock(&mut self, tree: TreeId) {
-        self.locks.remove(&tree);
+    pub fn unlock(&mut self, path: &TreePath) {
+        let Some(lock) = self.locks.remove(path).filter(|lock| lock.is_slow_to_drop) else { return };
+        let (sender, unlocked) = oneshot::channel::<()>();
+        self.unlocking.retain(|_, unlocked| matches!(unlocked.try_recv(), Err(TryRecvError::Empty)));
+        self.unlocking.insert(path.clone(), unlocked);
+        tokio::task::spawn_blocking(move || {
+            drop(lock);
+            drop(sender);
+        });
     }
-}
 
-/// The result of a task that is never aborted.
-fn finished_task<T>(outcome: Result<T, tokio::task::JoinError>) -> T {
-    match outcome {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    /// Makes an environment.
+    pub fn prepare(&mut self, wanted: WantedEnvironment, slot: JobSlot) {
+        let make = wanted.provider.clone().make(wanted.requirements.clone(), slot.lent());
+        let mut ends_at = self.ends_at.subscribe();
+        let of_task = wanted.clone();
+        let task = self.tasks.spawn(async move {
+            let cut_off = async {
+                // The sender lives longer than its tasks.
+                let ends_at = ends_at.wait_for(Option::is_some).await.map(|ends_at| *ends_at);
+                match ends_at {
+                    Ok(Some(at)) => tokio::time::sleep_until(at).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let outcome = tokio::select! {
+                biased;
+                outcome = make => outcome,
+                () = cut_off => {
+                    Err(HookError::new(ErrorKind::Interrupted, "the supervisor was ended while the environment was made"))
+                }
+            };
+            Done::Prepared(of_task, outcome)
+        });
+        self.preparing.insert(wanted, task);
+    }
+
+    /// Nobody wants that environment any more.
+    pub fn give_up_environment(&mut self, wanted: &WantedEnvironment) {
+        if let Some(task) = self.preparing.remove(wanted) {
+            task.abort();
+        }
+    }
+
+    /// What is being made has until then; sooner if it was said before.
+    pub fn end_by(&mut self, at: Instant) {
+        self.ends_at.send_modify(|ends_at| *ends_at = Some(ends_at.map_or(at, |before| before.min(at))));
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
+use super::slots::JobSlot;
+use crate::build_environment::WantedEnvironment;
 use crate::event::{Event, WorkerId};
 use crate::request::{HookRequest, RequestId};
 use crate::response::Response;
-use crate::tree::{Tree, TreeId};
+use crate::tree::TreePath;
 use crate::worker::message::Acknowledgement;
 use crate::worker::output::CaptureFiles;
 use crate::worker::{WorkerCommand, WorkerPlan};
@@ -33,7 +35,7 @@ pub(crate) enum Command {
 pub(crate) struct Submission {
     pub id: RequestId,
     pub request: HookRequest,
-    pub tree: Arc<Tree>,
+    pub path: TreePath,
     pub reply: oneshot::Sender<Delivery>,
 }
 
@@ -48,20 +50,35 @@ pub(crate) struct Delivery {
 /// What the scheduler wants done.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Take the tree's lock, read its backend.
+    /// Take the tree's lock, read what it says of its build, and look whether
+    /// this worker is up to date. The request has its own path for the tree.
     Visit {
         request: RequestId,
         details: Arc<HookRequest>,
-        tree: Arc<Tree>,
-        locked: bool,
+        path: TreePath,
+        named: TreePath,
+        worker: Option<WorkerId>,
     },
     /// Wait for the lock that a visit found taken.
     AwaitLock {
-        tree: TreeId,
+        path: TreePath,
+    },
+    /// Nobody waits for that lock any more.
+    GiveUpLock {
+        path: TreePath,
     },
     /// Nobody needs the tree's lock.
     Unlock {
-        tree: TreeId,
+        path: TreePath,
+    },
+    /// Make this environment.
+    Prepare {
+        wanted: WantedEnvironment,
+        slot: JobSlot,
+    },
+    /// Nobody wants that environment any more.
+    GiveUpEnvironment {
+        wanted: WantedEnvironment,
     },
     Start {
         worker: WorkerId,

@@ -7,13 +7,18 @@ mod gate;
 pub(crate) mod message;
 mod restart;
 mod scheduler;
+mod slots;
 mod trees;
 mod workers;
 
+pub use slots::JobSlot;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::gate::{Arrival, Gate};
@@ -23,14 +28,16 @@ use crate::error::ExitReason;
 use crate::event::{Event, Observer, WorkerId};
 use crate::request::RequestId;
 use crate::template::Pace;
-use crate::tree::visit::VisitSettings;
-use crate::worker::{self, Ending, WorkerCommand, WorkerContext, WorkerPlan, WorkerReport};
+use crate::worker::{
+    self, Ending, WorkerCommand, WorkerContext, WorkerEvent, WorkerFreshness, WorkerPlan, WorkerReport,
+};
 
 /// The channels that a dispatcher reads.
 pub(crate) struct Inboxes {
     pub commands: async_channel::Receiver<Command>,
-    /// Requests whose tickets were dropped or cancelled.
-    pub cancellations: async_channel::Receiver<RequestId>,
+    /// Requests whose tickets were dropped or cancelled: no more than there are
+    /// places for requests.
+    pub cancellations: mpsc::UnboundedReceiver<RequestId>,
     pub reports: async_channel::Receiver<WorkerReport>,
     /// What templates tell observers.
     pub notices: async_channel::Receiver<Event>,
@@ -42,8 +49,17 @@ pub(crate) struct Dispatcher {
     observers: Vec<Box<dyn Observer>>,
     inboxes: Inboxes,
     gate: Gate,
-    workers: HashMap<WorkerId, async_channel::Sender<WorkerCommand>>,
+    workers: HashMap<WorkerId, Worker>,
     finished: watch::Sender<bool>,
+}
+
+/// The dispatcher's end of a worker.
+struct Worker {
+    /// Unbounded: a lease, a cancellation, an end, and a suspension for each
+    /// time that the user stops the program. None of them may be lost.
+    commands: mpsc::UnboundedSender<WorkerCommand>,
+    /// From READY on.
+    freshness: Option<Arc<WorkerFreshness>>,
 }
 
 enum Happening {
@@ -52,10 +68,15 @@ enum Happening {
     Report(WorkerReport),
     Notice(Event),
     Arrival(Arrival),
+    SlotFreed,
     Tick,
 }
 
 impl Dispatcher {
+    /// How long installers may take to be killed and reaped after their grace
+    /// period.
+    const KILL_TIME: Duration = Duration::from_secs(8);
+
     pub fn new(
         context: WorkerContext,
         default_python: PathBuf,
@@ -67,10 +88,10 @@ impl Dispatcher {
         let start_method = context.settings.start_method;
         Self {
             scheduler: Scheduler::new(context.limits.clone(), default_python, start_method, random_fraction),
+            gate: Gate::new(context.pool.clone(), fallback_lock_folder, start_method),
             context,
             observers,
             inboxes,
-            gate: Gate::new(VisitSettings { fallback_lock_folder, start_method }),
             workers: HashMap::new(),
             finished,
         }
@@ -82,10 +103,6 @@ impl Dispatcher {
             let happening = self.next().await;
             self.decide(happening).await;
             self.carry_out();
-            while let Some(arrival) = self.gate.take_made() {
-                self.arrived(arrival, Instant::now());
-                self.carry_out();
-            }
         }
         self.end_templates().await;
         self.sweep().await;
@@ -130,8 +147,9 @@ impl Dispatcher {
                 Happening::Report(report.expect("the context holds a sender"))
             }
             Ok(event) = self.inboxes.notices.recv() => Happening::Notice(event),
-            Ok(request) = self.inboxes.cancellations.recv() => Happening::Cancellation(request),
+            Some(request) = self.inboxes.cancellations.recv() => Happening::Cancellation(request),
             arrival = self.gate.next() => Happening::Arrival(arrival),
+            () = self.scheduler.slot_freed() => Happening::SlotFreed,
             () = timer => Happening::Tick,
         }
     }
@@ -151,6 +169,7 @@ impl Dispatcher {
             Happening::Report(report) => self.worker_reported(report, now).await,
             Happening::Notice(event) => self.observe(&event),
             Happening::Arrival(arrival) => self.arrived(arrival, now),
+            Happening::SlotFreed => self.scheduler.fill(),
             Happening::Tick => self.scheduler.tick(now),
         }
     }
@@ -175,17 +194,25 @@ impl Dispatcher {
             Some(Command::Drain) | None => self.scheduler.drain(),
             Some(Command::Interrupt(signal)) => {
                 self.context.templates.set_pace(Pace::Hurried);
+                let grace = self.context.limits.grace_period.map_or(Duration::ZERO, crate::limits::Timeout::get);
+                self.gate.end_by(now + grace + Self::KILL_TIME);
                 self.scheduler.interrupt(signal, now);
             }
             Some(Command::Terminate) => {
                 self.context.templates.set_pace(Pace::AtOnce);
+                self.gate.end_by(now);
                 self.scheduler.terminate(now);
             }
         }
     }
 
     async fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
-        if let worker::WorkerEvent::Gone { exit, ending, .. } = &report.event {
+        if let WorkerEvent::Ready { freshness, .. } = &report.event
+            && let Some(worker) = self.workers.get_mut(&report.worker)
+        {
+            worker.freshness.clone_from(freshness);
+        }
+        if let WorkerEvent::Gone { exit, ending, .. } = &report.event {
             self.workers.remove(&report.worker);
             // Before its tree's next hook starts. A worker that ended as it was
             // told has killed what it started.
@@ -199,17 +226,25 @@ impl Dispatcher {
 
     fn arrived(&mut self, arrival: Arrival, now: Instant) {
         match arrival {
-            Arrival::Visited(request, tree, visited) => self.scheduler.visited(request, tree, visited, now),
-            Arrival::LockAwaited(tree, outcome) => self.scheduler.lock_awaited(tree, outcome, now),
+            Arrival::Visited(request, path, visited) => self.scheduler.visited(request, &path, visited, now),
+            Arrival::LockAwaited(path, outcome) => self.scheduler.lock_awaited(&path, outcome, now),
+            Arrival::Prepared(wanted, outcome) => self.scheduler.prepared(&wanted, outcome, now),
         }
     }
 
     fn carry_out(&mut self) {
         for action in self.scheduler.take_actions() {
             match action {
-                Action::Visit { request, details, tree, locked } => self.gate.visit(request, details, tree, locked),
-                Action::AwaitLock { tree } => self.gate.await_lock(tree),
-                Action::Unlock { tree } => self.gate.unlock(tree),
+                Action::Visit { request, details, path, named, worker } => {
+                    let freshness = |worker: WorkerId| self.workers.get(&worker)?.freshness.clone();
+                    let worker = worker.and_then(|worker| Some((worker, freshness(worker)?)));
+                    self.gate.visit(request, details, path, named, worker);
+                }
+                Action::AwaitLock { path } => self.gate.await_lock(path),
+                Action::GiveUpLock { path } => self.gate.give_up_lock(&path),
+                Action::Unlock { path } => self.gate.unlock(&path),
+                Action::Prepare { wanted, slot } => self.gate.prepare(wanted, slot),
+                Action::GiveUpEnvironment { wanted } => self.gate.give_up_environment(&wanted),
                 Action::Start { worker, plan } => self.start(worker, plan),
                 Action::Tell { worker, command } => self.tell(worker, command),
                 Action::Answer { reply, delivery } => {
@@ -222,20 +257,15 @@ impl Dispatcher {
     }
 
     fn start(&mut self, worker: WorkerId, plan: WorkerPlan) {
-        // A lease, a cancellation, an interruption, a stop, a termination, and
-        // suspensions in between; the worker's task never waits for us, so it
-        // is never behind by this many.
-        let (sender, commands) = async_channel::bounded(64);
-        self.workers.insert(worker, sender);
-        tokio::spawn(worker::run(self.context.clone(), worker, plan, commands));
+        let (commands, inbox) = mpsc::unbounded_channel();
+        self.workers.insert(worker, Worker { commands, freshness: None });
+        tokio::spawn(worker::run(self.context.clone(), worker, plan, inbox));
     }
 
-    fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
-        let Some(sender) = self.workers.get(&worker) else { return };
-        if let Err(async_channel::TrySendError::Full(_)) = sender.try_send(command) {
-            // Its task is stuck: closing the channel ends it, and its request
-            // is answered then.
-            self.workers.remove(&worker);
+    fn tell(&self, worker: WorkerId, command: WorkerCommand) {
+        if let Some(worker) = self.workers.get(&worker) {
+            // One that has ended needs no word.
+            let _ = worker.commands.send(command);
         }
     }
 

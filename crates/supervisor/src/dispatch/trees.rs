@@ -1,11 +1,10 @@
 //! The trees that have requests: their queues, and whose turn it is.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::request::RequestId;
-use crate::tree::{Tree, TreeId};
+use crate::tree::TreePath;
 
 /// Higher priorities first, then the order of submission. A request that is
 /// tried again keeps its place.
@@ -28,101 +27,155 @@ pub(crate) enum LockState {
     Free,
     /// A visit is about to take it; a second visit would meet the first.
     Taking,
-    /// Another process holds it; somebody waits for it.
+    /// Somebody else holds it, and it is waited for.
     Waiting,
     Held,
 }
 
 #[derive(Debug)]
 pub(crate) struct TreeState {
-    pub tree: Arc<Tree>,
     pub lock: LockState,
+    /// Its first request waits for its environment.
+    pub is_preparing: bool,
     /// Requests on their way from a visit to the end of their worker's sweep.
     pub active: usize,
     queue: BTreeMap<QueuePlace, RequestId>,
-    /// When the tree was last served; whoever waits longest is next.
+    /// When the tree was last served; whoever waits longest is next. Its own.
     turn: u64,
+    /// The turn before that.
+    last_turn: u64,
 }
 
-type RotationPlace = (Reverse<i32>, u64, TreeId);
+type RotationPlace = (Reverse<i32>, u64);
 
 /// All trees with requests, and the order in which they are served: higher
 /// priorities first, round-robin among equals.
 #[derive(Debug)]
 pub(crate) struct Trees {
-    trees: HashMap<TreeId, TreeState>,
-    rotation: BTreeSet<RotationPlace>,
+    trees: HashMap<TreePath, TreeState>,
+    rotation: BTreeMap<RotationPlace, TreePath>,
+    /// Paths of folders that have a queue by another path.
+    aliases: HashMap<TreePath, TreePath>,
     next_turn: u64,
     workers_per_tree: usize,
 }
 
 impl Trees {
     pub fn new(workers_per_tree: usize) -> Self {
-        Self { trees: HashMap::new(), rotation: BTreeSet::new(), next_turn: 0, workers_per_tree }
+        Self {
+            trees: HashMap::new(),
+            rotation: BTreeMap::new(),
+            aliases: HashMap::new(),
+            next_turn: 0,
+            workers_per_tree,
+        }
     }
 
-    pub fn get(&self, id: TreeId) -> Option<&TreeState> {
-        self.trees.get(&id)
+    pub fn get(&self, path: &TreePath) -> Option<&TreeState> {
+        self.trees.get(path)
+    }
+
+    /// The path of the queue for a path.
+    pub fn queue_of(&mut self, named: &TreePath) -> TreePath {
+        match self.aliases.get(named) {
+            Some(main) if self.trees.contains_key(main) => main.clone(),
+            Some(_) => {
+                self.aliases.remove(named);
+                named.clone()
+            }
+            None => named.clone(),
+        }
+    }
+
+    /// Puts the queue of one path into that of another. Answers with the
+    /// requests that were moved.
+    pub fn merge(&mut self, path: &TreePath, main: &TreePath) -> Vec<RequestId> {
+        self.aliases.retain(|_, main| self.trees.contains_key(main));
+        self.aliases.values_mut().filter(|target| *target == path).for_each(|target| target.clone_from(main));
+        self.aliases.remove(main);
+        self.aliases.insert(path.clone(), main.clone());
+        let moved = self.change(path, |state| std::mem::take(&mut state.queue)).unwrap_or_default();
+        moved.keys().for_each(|place| self.enqueue(main, *place));
+        moved.into_values().collect()
+    }
+
+    /// A path leads to another folder than the queue that it shares.
+    pub fn separate(&mut self, path: &TreePath) {
+        self.aliases.remove(path);
     }
 
     /// Adds a request to the queue of its tree.
-    pub fn enqueue(&mut self, tree: &Arc<Tree>, place: QueuePlace) {
+    pub fn enqueue(&mut self, path: &TreePath, place: QueuePlace) {
         let next_turn = &mut self.next_turn;
-        self.trees.entry(tree.id).or_insert_with(|| {
+        self.trees.entry(path.clone()).or_insert_with(|| {
             *next_turn += 1;
-            let tree = tree.clone();
-            let (lock, queue, turn) = (LockState::Free, BTreeMap::new(), *next_turn);
-            TreeState { tree, lock, active: 0, queue, turn }
+            TreeState {
+                lock: LockState::Free,
+                is_preparing: false,
+                active: 0,
+                queue: BTreeMap::new(),
+                turn: *next_turn,
+                last_turn: *next_turn,
+            }
         });
-        self.change(tree.id, |state| {
+        self.change(path, |state| {
             state.queue.insert(place, place.request);
         });
     }
 
     /// Takes a request out of its tree's queue; whether it was there.
-    pub fn dequeue(&mut self, tree: TreeId, place: QueuePlace) -> bool {
-        self.change(tree, |state| state.queue.remove(&place).is_some()).unwrap_or(false)
+    pub fn dequeue(&mut self, path: &TreePath, place: QueuePlace) -> bool {
+        self.change(path, |state| state.queue.remove(&place).is_some()).unwrap_or(false)
     }
 
     /// The tree whose turn it is.
-    pub fn first(&self) -> Option<TreeId> {
-        self.rotation.first().map(|(_, _, id)| *id)
+    pub fn first(&self) -> Option<&TreePath> {
+        self.rotation.first_key_value().map(|(_, path)| path)
     }
 
     /// Of these trees, the first in the order that can be served and whose
     /// priority is no lower than that of the tree whose turn it is.
-    pub fn first_equal(&self, ids: impl Iterator<Item = TreeId>) -> Option<TreeId> {
-        let (highest, ..) = self.rotation.first()?;
-        let places = ids.filter_map(|id| place(self.trees.get(&id)?, self.workers_per_tree));
-        places.filter(|(priority, ..)| priority == highest).min().map(|(_, _, id)| id)
+    pub fn first_equal<'a>(&self, paths: impl Iterator<Item = &'a TreePath>) -> Option<&'a TreePath> {
+        let ((highest, _), _) = self.rotation.first_key_value()?;
+        let places = paths.filter_map(|path| Some((place(self.trees.get(path)?, self.workers_per_tree)?, path)));
+        places.filter(|((priority, _), _)| priority == highest).min_by_key(|(place, _)| *place).map(|(_, path)| path)
     }
 
     /// The next request of a tree that can be served. It counts as active.
-    pub fn pop(&mut self, id: TreeId) -> Option<RequestId> {
+    pub fn pop(&mut self, path: &TreePath) -> Option<RequestId> {
         self.next_turn += 1;
         let turn = self.next_turn;
-        self.change(id, |state| {
+        self.change(path, |state| {
             let (_, request) = state.queue.pop_first()?;
             state.active += 1;
-            state.turn = turn;
+            state.last_turn = std::mem::replace(&mut state.turn, turn);
             Some(request)
         })?
     }
 
+    /// Puts a request back to its place. What it waits for is no work of its
+    /// tree, which keeps the turn that it had.
+    pub fn put_back(&mut self, path: &TreePath, place: QueuePlace) {
+        self.change(path, |state| {
+            state.queue.insert(place, place.request);
+            state.turn = state.last_turn;
+        });
+    }
+
     /// Changes a tree's state; keeps the rotation right, and forgets a tree
     /// that has nothing left.
-    pub fn change<T>(&mut self, id: TreeId, change: impl FnOnce(&mut TreeState) -> T) -> Option<T> {
-        let state = self.trees.get_mut(&id)?;
+    pub fn change<T>(&mut self, path: &TreePath, change: impl FnOnce(&mut TreeState) -> T) -> Option<T> {
+        let state = self.trees.get_mut(path)?;
         if let Some(place) = place(state, self.workers_per_tree) {
             self.rotation.remove(&place);
         }
         let result = change(state);
         match place(state, self.workers_per_tree) {
             Some(place) => {
-                self.rotation.insert(place);
+                self.rotation.insert(place, path.clone());
             }
-            None if state.queue.is_empty() && state.active == 0 && state.lock == LockState::Free => {
-                self.trees.remove(&id);
+            None if state.has_nothing_left() => {
+                self.trees.remove(path);
             }
             None => {}
         }
@@ -130,13 +183,11 @@ impl Trees {
     }
 
     /// Empties all queues.
-    pub fn drain(&mut self) -> Vec<RequestId> {
-        let ids: Vec<TreeId> = self.trees.keys().copied().collect();
-        let mut requests = Vec::new();
-        for id in ids {
-            self.change(id, |state| requests.extend(std::mem::take(&mut state.queue).into_values()));
+    pub fn drain(&mut self) {
+        let paths: Vec<TreePath> = self.trees.keys().cloned().collect();
+        for path in paths {
+            self.change(&path, |state| state.queue.clear());
         }
-        requests
     }
 }
 
@@ -148,21 +199,26 @@ impl TreeState {
     pub fn first(&self) -> Option<RequestId> {
         self.queue.values().next().copied()
     }
+
+    fn has_nothing_left(&self) -> bool {
+        self.queue.is_empty() && self.active == 0 && self.lock == LockState::Free && !self.is_preparing
+    }
 }
 
 /// Where a tree stands in the rotation; nowhere, while it cannot be served.
 fn place(state: &TreeState, workers_per_tree: usize) -> Option<RotationPlace> {
     let (first, _) = state.queue.first_key_value()?;
-    let lockable = matches!(state.lock, LockState::Free | LockState::Held);
-    (lockable && state.active < workers_per_tree).then_some((first.priority, state.turn, state.tree.id))
+    let is_open = matches!(state.lock, LockState::Free | LockState::Held) && !state.is_preparing;
+    (is_open && state.active < workers_per_tree).then_some((first.priority, state.turn))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
-    fn tree(inode: u64) -> Arc<Tree> {
-        Arc::new(Tree { id: TreeId { device: 1, inode }, path: format!("/{inode}").into() })
+    fn tree(name: &str) -> TreePath {
+        Path::new(name).into()
     }
 
     fn place(priority: i32, request: u64) -> QueuePlace {
@@ -170,14 +226,15 @@ mod tests {
     }
 
     fn pop(trees: &mut Trees) -> Option<RequestId> {
-        trees.first().and_then(|tree| trees.pop(tree))
+        let first = trees.first().cloned()?;
+        trees.pop(&first)
     }
 
     fn pop_all(trees: &mut Trees) -> Vec<u64> {
         std::iter::from_fn(|| {
             let request = pop(trees)?;
-            for inode in 1..=3 {
-                trees.change(tree(inode).id, |state| state.active = 0);
+            for name in ["/a", "/b", "/c"] {
+                trees.change(&tree(name), |state| state.active = 0);
             }
             Some(request.0)
         })
@@ -188,11 +245,11 @@ mod tests {
     fn a_hot_tree_does_not_starve_the_others() {
         let mut trees = Trees::new(1);
         for request in 0..4 {
-            trees.enqueue(&tree(1), place(0, request));
+            trees.enqueue(&tree("/a"), place(0, request));
         }
-        trees.enqueue(&tree(2), place(0, 10));
-        trees.enqueue(&tree(3), place(0, 20));
-        trees.enqueue(&tree(3), place(0, 21));
+        trees.enqueue(&tree("/b"), place(0, 10));
+        trees.enqueue(&tree("/c"), place(0, 20));
+        trees.enqueue(&tree("/c"), place(0, 21));
         assert_eq!(pop_all(&mut trees), [0, 10, 20, 1, 21, 2, 3]);
         assert!(trees.trees.is_empty() && trees.rotation.is_empty());
     }
@@ -200,36 +257,53 @@ mod tests {
     #[test]
     fn priorities_come_first_within_a_tree_and_between_trees() {
         let mut trees = Trees::new(1);
-        trees.enqueue(&tree(1), place(0, 1));
-        trees.enqueue(&tree(1), place(5, 2));
-        trees.enqueue(&tree(2), place(1, 3));
-        trees.enqueue(&tree(3), place(-1, 4));
+        trees.enqueue(&tree("/a"), place(0, 1));
+        trees.enqueue(&tree("/a"), place(5, 2));
+        trees.enqueue(&tree("/b"), place(1, 3));
+        trees.enqueue(&tree("/c"), place(-1, 4));
         assert_eq!(pop_all(&mut trees), [2, 3, 1, 4]);
     }
 
     #[test]
-    fn one_hook_at_a_time_and_none_while_another_process_has_the_lock() {
+    fn one_hook_at_a_time_and_none_while_something_is_waited_for() {
         let mut trees = Trees::new(1);
-        let one = tree(1);
+        let one = tree("/a");
         trees.enqueue(&one, place(0, 1));
         trees.enqueue(&one, place(0, 2));
         assert!(pop(&mut trees).is_some());
         assert!(pop(&mut trees).is_none());
-        trees.change(one.id, |state| {
+        trees.change(&one, |state| {
             state.active = 0;
             state.lock = LockState::Waiting;
         });
         assert!(pop(&mut trees).is_none());
-        trees.change(one.id, |state| state.lock = LockState::Held);
+        trees.change(&one, |state| {
+            state.lock = LockState::Held;
+            state.is_preparing = true;
+        });
+        assert!(pop(&mut trees).is_none());
+        trees.change(&one, |state| state.is_preparing = false);
         assert_eq!(pop(&mut trees).unwrap(), RequestId(2));
+    }
+
+    #[test]
+    fn a_tree_that_had_to_wait_keeps_its_turn() {
+        let mut trees = Trees::new(1);
+        for (name, request) in [("/a", 1), ("/b", 2), ("/a", 3)] {
+            trees.enqueue(&tree(name), place(0, request));
+        }
+        assert_eq!(pop(&mut trees), Some(RequestId(1)));
+        trees.put_back(&tree("/a"), place(0, 1));
+        trees.change(&tree("/a"), |state| state.active = 0);
+        assert_eq!(pop_all(&mut trees), [1, 2, 3]);
     }
 
     #[test]
     fn what_was_cancelled_does_not_come() {
         let mut trees = Trees::new(1);
-        trees.enqueue(&tree(1), place(0, 1));
-        assert!(trees.dequeue(tree(1).id, place(0, 1)));
-        assert!(!trees.dequeue(tree(1).id, place(0, 1)));
+        trees.enqueue(&tree("/a"), place(0, 1));
+        assert!(trees.dequeue(&tree("/a"), place(0, 1)));
+        assert!(!trees.dequeue(&tree("/a"), place(0, 1)));
         assert!(pop(&mut trees).is_none());
     }
 }

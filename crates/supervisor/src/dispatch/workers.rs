@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::event::WorkerId;
 use crate::request::RequestId;
 use crate::response::StartMethod;
-use crate::tree::{Tree, TreeId};
+use crate::tree::{Tree, TreePath};
 use crate::worker::WorkerKey;
 
 /// The workers of one tree that can stand in for each other.
@@ -45,8 +45,11 @@ pub(crate) enum Occupation {
 #[derive(Debug)]
 pub(crate) struct WorkerRecord {
     pub pool: PoolKey,
+    /// The path by which its last request named the tree: its queue.
+    pub path: TreePath,
     pub generation: u64,
-    pub occupation: Occupation,
+    /// Changed by [`Workers::occupy`] alone, which keeps count.
+    occupation: Occupation,
     pub pid: Option<u32>,
     /// How it is started, and from READY on how it was.
     pub start_method: StartMethod,
@@ -56,6 +59,36 @@ pub(crate) struct WorkerRecord {
     pub max_served: Option<u32>,
     /// It is to be replaced when its hook has ended.
     pub stale: bool,
+}
+
+impl WorkerRecord {
+    /// A worker that is being started for this request.
+    pub fn starting(
+        pool: PoolKey,
+        path: TreePath,
+        generation: u64,
+        request: RequestId,
+        start_method: StartMethod,
+        max_served: Option<u32>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            pool,
+            path,
+            generation,
+            occupation: Occupation::Starting { request: Some(request) },
+            pid: None,
+            start_method,
+            started_at: now,
+            served: 0,
+            max_served,
+            stale: false,
+        }
+    }
+
+    pub fn occupation(&self) -> Occupation {
+        self.occupation
+    }
 }
 
 /// All workers of a supervisor.
@@ -152,8 +185,14 @@ impl Workers {
     }
 
     /// The trees that have an idle worker.
-    pub fn trees_with_idle(&self) -> impl Iterator<Item = TreeId> {
-        self.idle().map(|(_, record)| record.pool.tree.id)
+    pub fn trees_with_idle(&self) -> impl Iterator<Item = &TreePath> {
+        self.idle().map(|(_, record)| &record.path)
+    }
+
+    /// The most recently used idle worker of a tree.
+    pub fn idle_in(&self, path: &TreePath) -> Option<WorkerId> {
+        let idle = self.idle.values().rev();
+        idle.copied().find(|id| self.records.get(id).is_some_and(|record| record.path == *path))
     }
 
     pub fn has_pool(&self, pool: &PoolKey) -> bool {

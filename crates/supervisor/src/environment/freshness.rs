@@ -2,47 +2,42 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use super::Interpreter;
-use super::stamp::Watched;
+use super::stamp::{OpenFolder, Watched};
 
 /// The fingerprint of an import cache, and the checks of it.
 ///
 /// Once stale, stale for good: whatever it belongs to is recycled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Freshness {
-    watched: Arc<Mutex<Vec<Watched>>>,
+    /// Held across looks at the disk, by threads that may wait for it. Who waits
+    /// for one that hangs would hang at the same file.
+    watched: Mutex<Looked>,
+    /// What is watched in addition from the next look on. Locked for a moment
+    /// only.
+    more: Mutex<Vec<Watched>>,
     /// What had changed.
     stale: OnceLock<PathBuf>,
-    /// Held during a check; who waits for it meanwhile shares the next one.
-    last_check: tokio::sync::Mutex<Option<LastCheck>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct LastCheck {
-    began: Instant,
-    took: Duration,
+#[derive(Debug, Default)]
+struct Looked {
+    watched: Vec<Watched>,
+    /// When the last look began that found everything as it was.
+    at: Option<Instant>,
 }
 
 impl Freshness {
-    /// A check that takes so long belongs on a thread of its own.
-    const SLOW: Duration = Duration::from_millis(5);
-
     pub fn new(watched: Vec<Watched>) -> Self {
-        Self {
-            watched: Arc::new(Mutex::new(watched)),
-            stale: OnceLock::new(),
-            last_check: tokio::sync::Mutex::new(None),
-        }
+        Self { more: Mutex::new(watched), ..Self::default() }
     }
 
     /// Of an environment as such: what makes `sys.path`, and what every
     /// interpreter in it imports at its start. It was asked who it is at
-    /// `asked_at`, or after.
+    /// `asked_at`, or after. Blocks.
     pub fn of_environment(interpreter: &Interpreter, asked_at: SystemTime) -> Self {
         let configuration = [interpreter.prefix.join("pyvenv.cfg")];
         let files = std::iter::once(&interpreter.executable).chain(&interpreter.startup_files);
@@ -70,7 +65,7 @@ impl Freshness {
     pub fn watch_as_it_is(&self, more: Vec<Watched>) {
         // The interpreter has some of its modules under two names.
         let mut seen = HashSet::new();
-        self.watched().extend(more.into_iter().filter(|watched| seen.insert(watched.clone())));
+        lock(&self.more).extend(more.into_iter().filter(|watched| seen.insert(watched.clone())));
     }
 
     /// Whether it is known to be stale, without another look.
@@ -78,38 +73,35 @@ impl Freshness {
         self.stale.get().is_some()
     }
 
-    /// What has changed since, if anything has. The look at the disk began
-    /// after this was called; simultaneous callers share it.
-    pub async fn change(&self) -> Option<PathBuf> {
+    /// What has changed since, if anything has. The look at the disk began after
+    /// this was called; simultaneous callers share it. Blocks.
+    pub fn change(&self) -> Option<PathBuf> {
         let called_at = Instant::now();
-        let mut last = self.last_check.lock().await;
+        let mut looked = lock(&self.watched);
         if let Some(path) = self.stale.get() {
             return Some(path.clone());
         }
-        if last.is_some_and(|check| check.began > called_at) {
+        if looked.at.is_some_and(|at| at > called_at) {
             return None;
         }
         let began = Instant::now();
-        // On a local disk it takes less than waking a thread for it.
-        let change = if last.is_some_and(|check| check.took < Self::SLOW) {
-            first_change(&mut self.watched())
-        } else {
-            let watched = self.watched.clone();
-            let look = move || first_change(&mut watched.lock().unwrap_or_else(PoisonError::into_inner));
-            tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        let mut more = std::mem::take(&mut *lock(&self.more));
+        if !more.is_empty() {
+            looked.watched.append(&mut more);
+            // Those of one folder together: it is opened once for them.
+            looked.watched.sort_by(|one, other| one.path().cmp(other.path()));
+        }
+        let mut folder = OpenFolder::default();
+        let Some(path) = looked.watched.iter_mut().find_map(|watched| watched.change_in(&mut folder)) else {
+            looked.at = Some(began);
+            return None;
         };
-        *last = Some(LastCheck { began, took: began.elapsed() });
-        let path = change?;
         Some(self.stale.get_or_init(|| path).clone())
-    }
-
-    fn watched(&self) -> MutexGuard<'_, Vec<Watched>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn first_change(watched: &mut [Watched]) -> Option<PathBuf> {
-    watched.iter_mut().find_map(Watched::change)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -117,29 +109,29 @@ mod tests {
     use super::*;
     use std::fs;
 
-    #[tokio::test]
-    async fn once_stale_always_stale() {
+    #[test]
+    fn once_stale_always_stale() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("backend.py");
         fs::write(&path, "a").unwrap();
         let freshness = Freshness::new(vec![Watched::file(&path)]);
-        assert_eq!(freshness.change().await, None);
+        assert_eq!(freshness.change(), None);
         let metadata = path.metadata().unwrap();
         fs::write(&path, "ab").unwrap();
-        assert_eq!(freshness.change().await, Some(path.clone()));
+        assert_eq!(freshness.change(), Some(path.clone()));
         fs::write(&path, "a").unwrap();
         fs::File::open(&path).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
-        assert_eq!(freshness.change().await, Some(path));
+        assert_eq!(freshness.change(), Some(path));
     }
 
-    #[tokio::test]
-    async fn what_changes_while_it_is_imported_is_stale() {
+    #[test]
+    fn what_changes_while_it_is_imported_is_stale() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("backend.py");
         let before = SystemTime::now();
         fs::write(&path, "a").unwrap();
         let freshness = Freshness::new(Vec::new());
         freshness.watch(vec![Watched::file(&path)], before);
-        assert_eq!(freshness.change().await, Some(path));
+        assert_eq!(freshness.change(), Some(path));
     }
 }

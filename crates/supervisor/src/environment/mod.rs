@@ -9,6 +9,6 @@ mod stamp;
 pub(crate) use freshness::Freshness;
 pub use interpreter::Interpreter;
 pub(crate) use offered::{is_folder, is_package, module_of_file};
-pub use probe::InterpreterError;
-pub(crate) use probe::{Interpreters, KnownInterpreter};
+pub(crate) use probe::Interpreters;
+pub use probe::{InterpreterError, KnownInterpreter};
 pub(crate) use stamp::{Stamp, Watched};

@@ -12,6 +12,7 @@ use tokio::process::Child;
 use tokio::sync::OnceCell;
 
 use super::{Freshness, Interpreter};
+use crate::blocking::{BlockingPool, Unresponsive};
 use crate::process::{Spawner, status};
 
 /// Why an interpreter cannot be used.
@@ -53,6 +54,14 @@ pub enum InterpreterError {
         /// How long it was waited for.
         timeout: Duration,
     },
+    /// A look at the interpreter, or at its environment, takes too long.
+    #[error("interpreter {path} cannot be looked at: {reason}")]
+    Unresponsive {
+        /// As it was asked for.
+        path: PathBuf,
+        /// Which file system does not answer.
+        reason: String,
+    },
     /// hookd does not run on it.
     #[error("interpreter {path} is Python {}.{}: expected {}.{} or newer", version.0, version.1, Interpreter::OLDEST.0, Interpreter::OLDEST.1)]
     TooOld {
@@ -76,7 +85,7 @@ impl InterpreterError {
                 source.raw_os_error(),
                 Some(nix::libc::EAGAIN | nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOMEM)
             ),
-            Self::TimedOut { .. } => false,
+            Self::TimedOut { .. } | Self::Unresponsive { .. } => false,
         }
     }
 }
@@ -144,28 +153,62 @@ out.flush()
 "#;
 const MARK: &str = "hookpool-interpreter ";
 
-/// An interpreter, and whether what it said still holds.
+/// An interpreter that has said who it is, and whether that still holds.
 #[derive(Debug)]
-pub(crate) struct KnownInterpreter {
-    pub interpreter: Interpreter,
-    pub freshness: Freshness,
+pub struct KnownInterpreter {
+    pub(crate) interpreter: Interpreter,
+    pub(crate) freshness: Freshness,
+}
+
+impl KnownInterpreter {
+    /// Whether something that its answer depends on has changed since, so that
+    /// it has to be asked again. Blocks, as looking at files does.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.freshness.change().is_some()
+    }
+}
+
+impl std::ops::Deref for KnownInterpreter {
+    type Target = Interpreter;
+
+    fn deref(&self) -> &Interpreter {
+        &self.interpreter
+    }
 }
 
 type Answer = Result<Arc<KnownInterpreter>, Arc<InterpreterError>>;
-type Cell = Arc<OnceCell<Answer>>;
+
+/// What is known of a path.
+#[derive(Debug, Default)]
+struct Entry {
+    cell: Arc<OnceCell<Answer>>,
+    /// When it was last asked for, as a number that grows.
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_path: HashMap<PathBuf, Entry>,
+    next_turn: u64,
+}
 
 /// The interpreters that have answered. Whoever asks for one that is being
 /// asked waits for the same answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Interpreters {
     /// Locked for a look-up only, never across a wait.
-    cells: Arc<Mutex<HashMap<PathBuf, Cell>>>,
+    entries: Arc<Mutex<Entries>>,
+    pool: BlockingPool,
     check_freshness: bool,
 }
 
 impl Interpreters {
-    pub fn new(check_freshness: bool) -> Self {
-        Self { cells: Arc::default(), check_freshness }
+    /// How many are remembered: the least recently used are asked again.
+    const KEPT: usize = 128;
+
+    pub fn new(pool: BlockingPool, check_freshness: bool) -> Self {
+        Self { entries: Arc::default(), pool, check_freshness }
     }
 
     /// The interpreter that `python`, a path or a name on PATH, stands for. It
@@ -178,7 +221,7 @@ impl Interpreters {
         let mut answer = self.look_up(spawner, python, timeout).await;
         for _ in 1..ATTEMPTS {
             match &answer {
-                Ok(known) if self.check_freshness && known.freshness.change().await.is_some() => {
+                Ok(known) if self.check_freshness && self.has_changed(known, python).await? => {
                     self.forget(python, known);
                     answer = self.look_up(spawner, python, timeout).await;
                 }
@@ -188,22 +231,44 @@ impl Interpreters {
         answer
     }
 
+    async fn has_changed(&self, known: &Arc<KnownInterpreter>, python: &Path) -> Result<bool, Arc<InterpreterError>> {
+        let look = known.clone();
+        let changed = self.pool.run(&[&known.interpreter.prefix], move |_| look.has_changed()).await;
+        changed.map_err(|error| Arc::new(unresponsive(python, &error)))
+    }
+
     async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Answer {
-        let cell = self.cells().entry(python.to_owned()).or_default().clone();
-        let answer = cell.get_or_init(|| async { probe(spawner, python, timeout).await.map_err(Arc::new) }).await;
+        let cell = self.cell(python);
+        let ask = async || probe(spawner, &self.pool, python, timeout).await.map_err(Arc::new);
+        let answer = cell.get_or_init(ask).await;
         if answer.is_err() {
-            let mut cells = self.cells();
-            if cells.get(python).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
-                cells.remove(python);
+            let mut entries = self.entries();
+            if entries.by_path.get(python).is_some_and(|current| Arc::ptr_eq(&current.cell, &cell)) {
+                entries.by_path.remove(python);
             }
         }
         answer.clone()
     }
 
+    fn cell(&self, python: &Path) -> Arc<OnceCell<Answer>> {
+        let mut entries = self.entries();
+        entries.next_turn += 1;
+        let turn = entries.next_turn;
+        let entry = entries.by_path.entry(python.to_owned()).or_default();
+        entry.turn = turn;
+        let cell = entry.cell.clone();
+        if entries.by_path.len() > Self::KEPT {
+            let oldest = entries.by_path.iter().min_by_key(|(_, entry)| entry.turn).map(|(path, _)| path.clone());
+            // Who uses it has an answer of its own.
+            oldest.and_then(|path| entries.by_path.remove(&path));
+        }
+        cell
+    }
+
     /// Takes an answer of an earlier process for that of `python`, unless there
-    /// is one. What was changed since `asked_at` makes it stale.
+    /// is one. What was changed since `asked_at` makes it stale. Blocks.
     pub fn introduce(&self, python: &Path, interpreter: Interpreter, asked_at: SystemTime) {
-        let cell = self.cells().entry(python.to_owned()).or_default().clone();
+        let cell = self.cell(python);
         if cell.initialized() {
             return;
         }
@@ -217,26 +282,37 @@ impl Interpreters {
 
     /// Unless somebody else has done so, and there is a new answer.
     fn forget(&self, python: &Path, known: &Arc<KnownInterpreter>) {
-        let is_it = |cell: &Cell| matches!(cell.get(), Some(Ok(current)) if Arc::ptr_eq(current, known));
-        let mut cells = self.cells();
-        if cells.get(python).is_some_and(is_it) {
-            cells.remove(python);
+        let is_it = |entry: &Entry| matches!(entry.cell.get(), Some(Ok(current)) if Arc::ptr_eq(current, known));
+        let mut entries = self.entries();
+        if entries.by_path.get(python).is_some_and(is_it) {
+            entries.by_path.remove(python);
         }
     }
 
     /// Asks all of them again.
     pub fn forget_all(&self) {
-        self.cells().clear();
+        self.entries().by_path.clear();
     }
 
-    fn cells(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Cell>> {
-        self.cells.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-async fn probe(spawner: &Spawner, python: &Path, timeout: Duration) -> Result<Arc<KnownInterpreter>, InterpreterError> {
+fn unresponsive(python: &Path, error: &Unresponsive) -> InterpreterError {
+    InterpreterError::Unresponsive { path: python.to_owned(), reason: error.to_string() }
+}
+
+async fn probe(
+    spawner: &Spawner,
+    pool: &BlockingPool,
+    python: &Path,
+    timeout: Duration,
+) -> Result<Arc<KnownInterpreter>, InterpreterError> {
     let asked_at = SystemTime::now();
-    let path = find(python).ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
+    let wanted = python.to_owned();
+    let found = pool.run(&[python], move |_| find(&wanted)).await.map_err(|error| unresponsive(python, &error))?;
+    let path = found.ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
     let mut command = Command::new(&path);
     // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
     command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
@@ -261,8 +337,12 @@ async fn probe(spawner: &Spawner, python: &Path, timeout: Duration) -> Result<Ar
     if (major, minor) < Interpreter::OLDEST {
         return Err(InterpreterError::TooOld { path: python.to_owned(), version: interpreter.version });
     }
-    let freshness = Freshness::of_environment(&interpreter, asked_at);
-    Ok(Arc::new(KnownInterpreter { interpreter, freshness }))
+    let prefix = interpreter.prefix.clone();
+    let look = move || {
+        let freshness = Freshness::of_environment(&interpreter, asked_at);
+        Arc::new(KnownInterpreter { interpreter, freshness })
+    };
+    pool.run(&[&prefix], move |_| look()).await.map_err(|error| unresponsive(python, &error))
 }
 
 async fn ask(child: &mut Child) -> io::Result<(ExitStatus, String, String)> {
@@ -315,9 +395,13 @@ mod tests {
     use super::*;
     use crate::process::ChildSettings;
 
+    fn interpreters() -> Interpreters {
+        Interpreters::new(BlockingPool::new(Duration::from_secs(20)), true)
+    }
+
     async fn get(python: &Path) -> Answer {
         let spawner = Spawner::start(ChildSettings::default()).unwrap();
-        Interpreters::new(true).get(&spawner, python, Duration::from_secs(20)).await
+        interpreters().get(&spawner, python, Duration::from_secs(20)).await
     }
 
     fn script(text: &str) -> tempfile::TempPath {
@@ -341,7 +425,7 @@ mod tests {
     #[tokio::test]
     async fn an_introduced_interpreter_is_asked_only_where_something_changed_since() {
         let spawner = Spawner::start(ChildSettings::default()).unwrap();
-        let interpreters = Interpreters::new(true);
+        let interpreters = interpreters();
         let folder = tempfile::tempdir().unwrap();
         let path_file = folder.path().join("one.pth");
         let file = std::fs::File::create(&path_file).unwrap();

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{Mode, fstatat};
 
 use super::offered::{OfferedModule, offered_modules};
 
@@ -107,8 +111,15 @@ impl Watched {
 
     /// The path of what has changed, if anything has.
     pub fn change(&mut self) -> Option<PathBuf> {
+        self.change_in(&mut OpenFolder::default())
+    }
+
+    /// The same, with the folder that was looked into last.
+    pub fn change_in(&mut self, folder: &mut OpenFolder) -> Option<PathBuf> {
         match self {
-            Self::File { path, stamp } => (!agree(stamp.as_ref(), stamp_of(path).as_ref())).then(|| path.clone()),
+            Self::File { path, stamp } => {
+                (!agree(stamp.as_ref(), folder.stamp_of(path).as_ref())).then(|| path.clone())
+            }
             Self::Folder { path, modified, offered } => {
                 let time = folder_time(path);
                 if *modified == time {
@@ -158,6 +169,37 @@ impl Watched {
             Self::Folder { .. } => false,
             Self::PathFiles { files, .. } => files.iter().any(|file| file.was_changed_since(time)),
         }
+    }
+}
+
+/// A folder in which files are looked at, one after the other: looked up once
+/// for all of them, which takes a good part of the time.
+#[derive(Debug, Default)]
+pub(crate) struct OpenFolder {
+    path: PathBuf,
+    folder: Option<OwnedFd>,
+}
+
+impl OpenFolder {
+    /// Enough to look into it; not even permission to read is asked for.
+    #[cfg(target_os = "linux")]
+    const LOOK: OFlag = OFlag::O_PATH;
+    #[cfg(not(target_os = "linux"))]
+    const LOOK: OFlag = OFlag::O_RDONLY;
+
+    fn stamp_of(&mut self, path: &Path) -> Option<Stamp> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return stamp_of(path) };
+        if self.path != parent {
+            self.folder = open(parent, Self::LOOK | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+            parent.clone_into(&mut self.path);
+        }
+        let Some(folder) = &self.folder else { return stamp_of(path) };
+        let status = fstatat(folder, name, AtFlags::empty()).ok()?;
+        Some(Stamp {
+            identity: Some((status.st_dev, status.st_ino)),
+            size: u64::try_from(status.st_size).unwrap_or_default(),
+            modified: status.st_mtime.saturating_mul(1_000_000_000).saturating_add(status.st_mtime_nsec),
+        })
     }
 }
 

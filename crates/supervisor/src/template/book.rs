@@ -10,7 +10,7 @@ use hookd_protocol::ImportedModule;
 use tokio::time::Instant;
 
 use super::Template;
-use super::learned::{Batch, LearnedModules, VerifiedFile};
+use super::learned::{Batch, LearnedModules, UnsavedList, VerifiedFile};
 use super::message::TemplateCommand;
 use crate::environment::KnownInterpreter;
 use crate::event::TemplateId;
@@ -88,6 +88,17 @@ pub(crate) struct Book {
     folder: Option<PathBuf>,
     next_id: u64,
     next_turn: u64,
+    /// Lists of keys that were forgotten, on their way to their files.
+    unsaved: Vec<UnsavedList>,
+}
+
+/// What must be looked at on the disk before a template can be chosen.
+pub(crate) enum Unknown {
+    /// The list that the key has learned in earlier runs.
+    Learned(Option<PathBuf>),
+    /// Whether these files, from which a template would be started, are as they
+    /// were.
+    Verified(Vec<VerifiedFile>),
 }
 
 impl Book {
@@ -100,19 +111,44 @@ impl Book {
     const FAMILIES_KEPT: usize = 1024;
 
     pub fn new(max_templates: usize, folder: Option<PathBuf>) -> Self {
-        Self { families: HashMap::new(), max_templates, folder, next_id: 0, next_turn: 0 }
+        Self { families: HashMap::new(), max_templates, folder, next_id: 0, next_turn: 0, unsaved: Vec::new() }
     }
 
-    /// The template for a worker of a tree.
-    pub fn choose(&mut self, key: &TemplateKey, interpreter: &Arc<KnownInterpreter>, imports: &TreeImports) -> Choice {
+    /// What is to be looked at before [`Book::choose`], if anything is.
+    pub fn unknown(&self, key: &TemplateKey, imports: &TreeImports) -> Option<Unknown> {
+        let Some(family) = self.families.get(key) else {
+            return Some(Unknown::Learned(self.folder.as_ref().map(|folder| folder.join(file_name(key)))));
+        };
+        let slot = match family.variant_for(imports) {
+            Variant::Learned => &family.learned_template,
+            Variant::Plain => &family.plain_template,
+        };
+        let verified = family.learned.verified_files();
+        (slot.is_none() && !verified.is_empty()).then_some(Unknown::Verified(verified))
+    }
+
+    /// What a key has learned in earlier runs, unless that is known by now.
+    pub fn introduce(&mut self, key: &TemplateKey, interpreter: &Arc<KnownInterpreter>, learned: LearnedModules) {
         if !self.families.contains_key(key) {
             self.forget_unused();
-            let file = self.folder.as_ref().map(|folder| folder.join(file_name(key)));
-            self.families.insert(key.clone(), Family::new(interpreter.clone(), file));
+            self.families.insert(key.clone(), Family::new(interpreter.clone(), learned));
         }
+    }
+
+    /// Something that was tried out has changed.
+    pub fn forget_verified(&mut self, key: &TemplateKey) {
+        if let Some(family) = self.families.get_mut(key) {
+            family.learned.forget_verified();
+        }
+    }
+
+    /// The template for a worker of a tree, after a look at what was
+    /// [unknown](Book::unknown).
+    pub fn choose(&mut self, key: &TemplateKey, interpreter: &Arc<KnownInterpreter>, imports: &TreeImports) -> Choice {
+        self.introduce(key, interpreter, LearnedModules::default());
         self.next_turn += 1;
         let turn = self.next_turn;
-        let family = self.families.get_mut(key).expect("it was just put there");
+        let family = self.families.get_mut(key).expect("it is there by now");
         family.see(interpreter);
         family.uses += 1;
         // Variables of a request may never come again: a template for them is
@@ -127,7 +163,6 @@ impl Book {
             return Choice::Template(live.template.clone());
         }
         self.next_id += 1;
-        family.learned.forget_changed();
         let learned = if variant == Variant::Learned { family.learned.batches() } else { Vec::new() };
         let backend = key.backend.clone().filter(|_| !family.backend_refused);
         let backend_verified = backend.as_ref().is_some_and(|name| family.learned.is_verified(name));
@@ -183,7 +218,7 @@ impl Book {
     pub fn retire(&mut self, template: &Arc<Template>) -> bool {
         let was_used = self.families.values_mut().any(|family| family.remove(template));
         if was_used {
-            template.try_tell(TemplateCommand::Retire);
+            template.tell(TemplateCommand::Retire);
         }
         was_used
     }
@@ -250,32 +285,32 @@ impl Book {
         let new = family.learned.learn(modules, tree, &family.interpreter.interpreter);
         if let Some(live) = family.learned_template.as_ref().filter(|_| !new.is_empty()) {
             live.template.is_learning.send_replace(true);
-            live.template.try_tell(TemplateCommand::Learn(new));
+            live.template.tell(TemplateCommand::Learn(new));
         }
     }
 
-    /// Writes down what was learned.
-    pub fn save(&mut self) {
-        for family in self.families.values_mut() {
-            family.learned.save();
-        }
+    /// What was learned and is not written down.
+    pub fn unsaved(&mut self) -> Vec<UnsavedList> {
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        unsaved.extend(self.families.values_mut().filter_map(|family| family.learned.unsaved()));
+        unsaved
     }
 
     /// Keys that have no template are forgotten from time to time; what they
     /// learned is kept in its file.
     fn forget_unused(&mut self) {
         if self.families.len() >= Self::FAMILIES_KEPT {
-            self.save();
+            self.unsaved = self.unsaved();
             self.families.retain(|_, family| family.learned_template.is_some() || family.plain_template.is_some());
         }
     }
 }
 
 impl Family {
-    fn new(interpreter: Arc<KnownInterpreter>, file: Option<PathBuf>) -> Self {
+    fn new(interpreter: Arc<KnownInterpreter>, learned: LearnedModules) -> Self {
         Self {
             interpreter,
-            learned: file.map(LearnedModules::load).unwrap_or_default(),
+            learned,
             backend_refused: false,
             uses: 0,
             failures: Vec::new(),
@@ -297,7 +332,7 @@ impl Family {
 
     fn retire_all(&mut self) {
         for live in [self.learned_template.take(), self.plain_template.take()].into_iter().flatten() {
-            live.template.try_tell(TemplateCommand::Retire);
+            live.template.tell(TemplateCommand::Retire);
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) struct Batch {
 }
 
 /// The file's content.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
     learned: Vec<String>,
     refused: BTreeMap<String, Refusal>,
@@ -64,7 +64,7 @@ impl LearnedModules {
     const SNAPSHOTS: [&str; 3] = ["pkg_resources", "setuptools.command.easy_install", "setuptools.package_index"];
 
     /// The list that was kept in this file, if there is one that can be read:
-    /// it only saves time.
+    /// it only saves time. Blocks.
     pub fn load(file: PathBuf) -> Self {
         let kept = read(&file).unwrap_or_default();
         // The time tells when it was last of use.
@@ -127,18 +127,21 @@ impl LearnedModules {
         }
     }
 
-    /// Whether a module was tried out as it is on the disk now. To be asked
-    /// after [`LearnedModules::forget_changed`].
+    /// Whether a module was tried out as it is on the disk. To be asked when
+    /// that was looked at ([`LearnedModules::verified_files`]).
     pub fn is_verified(&self, name: &str) -> bool {
         self.verified.contains_key(name)
     }
 
+    /// The files of the modules that were tried out, as they were then.
+    pub fn verified_files(&self) -> Vec<VerifiedFile> {
+        self.verified.values().cloned().collect()
+    }
+
     /// A module was judged together with those that it imports: when one has
     /// changed, all are tried out again.
-    pub fn forget_changed(&mut self) {
-        if !self.verified.values().all(VerifiedFile::is_unchanged) {
-            self.verified.clear();
-        }
+    pub fn forget_verified(&mut self) {
+        self.verified.clear();
     }
 
     /// All names, in order, cut where verified ones and others meet.
@@ -159,20 +162,35 @@ impl LearnedModules {
         self.names.iter().map(|name| top_level(name))
     }
 
-    /// Writes the list, if it has changed. That it cannot be written costs time
-    /// at the next start, and nothing else.
-    pub fn save(&mut self) {
-        let Some(file) = self.file.as_ref().filter(|_| self.unsaved) else { return };
+    /// The list to be written, if it has changed since it was last asked for.
+    pub fn unsaved(&mut self) -> Option<UnsavedList> {
+        let file = self.file.as_ref().filter(|_| self.unsaved)?.clone();
+        self.unsaved = false;
         let kept = Kept { learned: self.names.clone(), refused: self.refused.clone(), verified: self.verified.clone() };
-        match write(file, &kept) {
-            Ok(()) => self.unsaved = false,
-            Err(error) => tracing::debug!("cannot keep the list of learned modules in {}: {error}", file.display()),
+        Some(UnsavedList { file, kept })
+    }
+}
+
+/// A list on its way to its file.
+#[derive(Debug)]
+pub(crate) struct UnsavedList {
+    file: PathBuf,
+    kept: Kept,
+}
+
+impl UnsavedList {
+    /// Blocks. That it cannot be written costs time at the next start, and
+    /// nothing else.
+    pub fn save(&self) {
+        if let Err(error) = write(&self.file, &self.kept) {
+            tracing::debug!("cannot keep the list of learned modules in {}: {error}", self.file.display());
         }
     }
 }
 
 impl VerifiedFile {
-    fn is_unchanged(&self) -> bool {
+    /// Whether it is as it was. Blocks.
+    pub fn is_unchanged(&self) -> bool {
         let stamp = Some(Stamp { identity: None, size: self.size, modified: self.mtime_ns });
         Watched::File { path: self.file.clone(), stamp }.change().is_none()
     }

@@ -16,7 +16,7 @@ mod wire;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::message::TemplateCommand;
 use crate::environment::Freshness;
@@ -34,7 +34,9 @@ pub(crate) struct Template {
     pub id: TemplateId,
     /// Whether what it has imported is what lies on the disk.
     pub freshness: Freshness,
-    commands: async_channel::Sender<TemplateCommand>,
+    /// Unbounded: a fork and a reap for each worker, and what a hook has
+    /// imported. None of them may be lost.
+    commands: mpsc::UnboundedSender<TemplateCommand>,
     /// Grows with the learned modules that it holds, when it is done with them.
     learned_version: AtomicU64,
     /// Whether learned modules wait to be imported.
@@ -43,10 +45,10 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    fn new(id: TemplateId, commands: async_channel::Sender<TemplateCommand>) -> Self {
+    fn new(id: TemplateId, commands: mpsc::UnboundedSender<TemplateCommand>) -> Self {
         Self {
             id,
-            freshness: Freshness::new(Vec::new()),
+            freshness: Freshness::default(),
             commands,
             learned_version: AtomicU64::new(0),
             is_learning: watch::Sender::new(false),
@@ -65,12 +67,7 @@ impl Template {
     }
 
     /// Tells its task something; one that has ended does not hear it.
-    async fn tell(&self, command: TemplateCommand) {
-        let _ = self.commands.send(command).await;
-    }
-
-    /// As [`Template::tell`], where nobody can wait.
-    fn try_tell(&self, command: TemplateCommand) {
-        let _ = self.commands.try_send(command);
+    fn tell(&self, command: TemplateCommand) {
+        let _ = self.commands.send(command);
     }
 }

@@ -71,7 +71,7 @@ impl ForkedProcess {
                     // then there is nothing to wait for.
                     let _ = self.pidfd.readable().await;
                     let (reply, answer) = oneshot::channel();
-                    self.template.tell(TemplateCommand::Reap { pid: self.pid, reply }).await;
+                    self.template.tell(TemplateCommand::Reap { pid: self.pid, reply });
                     self.phase = Phase::Acknowledged(answer);
                 }
                 Phase::Acknowledged(answer) => {
@@ -126,7 +126,7 @@ impl Drop for ForkedProcess {
         if let Phase::Alive = self.phase {
             self.signal(Signal::SIGKILL);
             let (reply, _) = oneshot::channel();
-            self.template.try_tell(TemplateCommand::Reap { pid: self.pid, reply });
+            self.template.tell(TemplateCommand::Reap { pid: self.pid, reply });
         }
     }
 }

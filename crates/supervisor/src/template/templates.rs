@@ -9,17 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hookd_protocol::ImportedModule;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Template;
 use super::actor;
-use super::book::{Book, Choice, Start, TemplateKey};
-use super::learned::Batch;
+use super::book::{Book, Choice, Start, TemplateKey, Unknown};
+use super::learned::{Batch, LearnedModules, UnsavedList, VerifiedFile};
 use super::message::{ForkFailure, Pace, TemplateCommand};
 use super::process::ForkedProcess;
 use super::socket::{TemplateSocket, WorkerDescriptors};
 use super::wire::Order;
+use crate::blocking::BlockingPool;
 use crate::environment::{Interpreter, KnownInterpreter};
 use crate::event::Event;
 use crate::process::Spawner;
@@ -68,6 +69,7 @@ pub(crate) struct Templates {
 struct Shared {
     settings: TemplateSettings,
     spawner: Spawner,
+    pool: BlockingPool,
     notices: async_channel::Sender<Event>,
     /// Locked for a decision only, never across a wait.
     book: Mutex<Book>,
@@ -83,10 +85,15 @@ impl std::fmt::Debug for Templates {
 }
 
 impl Templates {
-    pub fn new(settings: TemplateSettings, spawner: Spawner, notices: async_channel::Sender<Event>) -> Self {
+    pub fn new(
+        settings: TemplateSettings,
+        spawner: Spawner,
+        pool: BlockingPool,
+        notices: async_channel::Sender<Event>,
+    ) -> Self {
         let book = Mutex::new(Book::new(settings.max_templates, settings.learned_folder.clone()));
         let (pace, tasks) = (watch::Sender::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { settings, spawner, notices, book, pace, tasks }) }
+        Self { shared: Arc::new(Shared { settings, spawner, pool, notices, book, pace, tasks }) }
     }
 
     /// Forks a worker from the template of its key, which is started where
@@ -96,6 +103,7 @@ impl Templates {
         /// templates.
         const ATTEMPTS: usize = 3;
         for _ in 0..ATTEMPTS {
+            self.look(&request).await;
             let Some(template) = self.choose(&request).await else { return Forking::Spawn };
             if !self.is_fresh(&request.key, &template).await {
                 continue;
@@ -111,6 +119,27 @@ impl Templates {
             };
         }
         Forking::Spawn
+    }
+
+    /// Finds out on the disk what the choice of a template depends on. What
+    /// cannot be found out only saves time.
+    async fn look(&self, request: &ForkRequest<'_>) {
+        let place = &request.key.executable;
+        let unknown = self.book().unknown(&request.key, request.imports);
+        match unknown {
+            None => {}
+            Some(Unknown::Learned(file)) => {
+                let load = move |_: &_| file.map(LearnedModules::load).unwrap_or_default();
+                let learned = self.shared.pool.run(&[place], load).await.unwrap_or_default();
+                self.book().introduce(&request.key, request.interpreter, learned);
+            }
+            Some(Unknown::Verified(files)) => {
+                let look = move |_: &_| files.iter().all(VerifiedFile::is_unchanged);
+                if !self.shared.pool.run(&[place], look).await.unwrap_or(false) {
+                    self.book().forget_verified(&request.key);
+                }
+            }
+        }
     }
 
     async fn choose(&self, request: &ForkRequest<'_>) -> Option<Arc<Template>> {
@@ -143,11 +172,9 @@ impl Templates {
         interpreter: &Arc<KnownInterpreter>,
         start: Start,
     ) -> std::io::Result<(Arc<Template>, Event)> {
-        /// A fork and a reap for each worker, and a few words more.
-        const COMMANDS: usize = 4096;
         let (socket, theirs) = TemplateSocket::pair()?;
         let command = self.command(&interpreter.interpreter, key, theirs);
-        let (commands, inbox) = async_channel::bounded(COMMANDS);
+        let (commands, inbox) = mpsc::unbounded_channel();
         let template = Arc::new(Template::new(start.id, commands));
         book.started(key, start.variant, template.clone());
         let event = Event::TemplateStarting {
@@ -193,7 +220,10 @@ impl Templates {
         if !self.settings().check_freshness {
             return true;
         }
-        let Some(change) = template.freshness.change().await else { return true };
+        let (look, place) = (template.clone(), &key.executable);
+        let change = self.shared.pool.run(&[place], move |_| look.freshness.change()).await;
+        // Where its files cannot be looked at, it is not to be used.
+        let Some(change) = change.unwrap_or_else(|error| Some(error.path().to_owned())) else { return true };
         if self.book().retire_stale(key, template) {
             self.notify(Event::TemplateStale { template: template.id, changed: change }).await;
         }
@@ -203,7 +233,7 @@ impl Templates {
     async fn ask(&self, template: &Arc<Template>, request: &ForkRequest<'_>) -> Result<ForkedProcess, ForkFailure> {
         let (reply, answer) = oneshot::channel();
         let (arguments, descriptors) = (request.arguments.clone(), request.descriptors.clone());
-        template.tell(TemplateCommand::Fork { arguments, descriptors, reply }).await;
+        template.tell(TemplateCommand::Fork { arguments, descriptors, reply });
         answer.await.unwrap_or_else(|_| Err(ForkFailure { reason: "the template has ended".into() }))
     }
 
@@ -259,8 +289,13 @@ impl Templates {
 
     /// Writes down what was learned, on a thread that may wait for a disk.
     pub(super) async fn save(&self) {
-        let templates = self.clone();
-        let _ = tokio::task::spawn_blocking(move || templates.book().save()).await;
+        let unsaved = self.book().unsaved();
+        if !unsaved.is_empty() {
+            let place = self.settings().learned_folder.clone().unwrap_or_default();
+            let save = move |_: &_| unsaved.iter().for_each(UnsavedList::save);
+            // It only saves time in the next run.
+            let _ = self.shared.pool.run(&[&place], save).await;
+        }
     }
 
     pub(super) async fn notify(&self, event: Event) {
@@ -269,6 +304,10 @@ impl Templates {
 
     pub(super) fn settings(&self) -> &TemplateSettings {
         &self.shared.settings
+    }
+
+    pub(super) fn pool(&self) -> &BlockingPool {
+        &self.shared.pool
     }
 
     pub(super) fn spawner(&self) -> &Spawner {

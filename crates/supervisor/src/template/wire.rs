@@ -131,7 +131,7 @@ impl LoadedModule {
 }
 
 /// Folders as what is watched. Those that have changed since the template saw
-/// them, too: what they offered then, nobody knows.
+/// them, too: what they offered then, nobody knows. Blocks.
 pub(crate) fn watched_folders(folders: &[(PathBuf, Option<i64>)]) -> Vec<Watched> {
     folders.iter().map(|(path, modified)| Watched::folder_as_of(path, *modified)).collect()
 }

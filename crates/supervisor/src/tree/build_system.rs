@@ -12,8 +12,7 @@ use crate::request::HookRequest;
 
 /// What a tree's `pyproject.toml` says of how it is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BuildSystem {
+pub(crate) struct BuildSystem {
     /// What has to be installed before any hook can run (PEP 518), as it is
     /// written there.
     pub requires: Vec<String>,
@@ -57,17 +56,13 @@ enum OneOrMany {
 }
 
 impl BuildBackend {
-    /// The backend that `request` names, or the one of the tree's own
+    /// The backend that `request` names, or the one of the tree's `own`
     /// `pyproject.toml` where the request leaves it open.
-    ///
-    /// To be called with the tree's lock held: hatch-mypyc renames
-    /// `pyproject.toml` while it builds, and without the file every tree looks
-    /// like a legacy setuptools project.
-    pub fn of(request: &HookRequest, tree: &Path) -> Result<Self, HookError> {
+    pub fn of(request: &HookRequest, own: impl FnOnce() -> Result<BuildSystem, HookError>) -> Result<Self, HookError> {
         if let (Some(backend), Some(path)) = (&request.backend, &request.backend_path) {
             return Ok(Self { import_path: Some(backend.clone()), backend_path: path.clone() });
         }
-        let own = BuildSystem::read(tree)?;
+        let own = own()?;
         Ok(Self {
             import_path: request.backend.clone().or(own.backend),
             backend_path: request.backend_path.clone().unwrap_or(own.backend_path),
@@ -83,13 +78,19 @@ impl Default for BuildSystem {
 }
 
 impl BuildSystem {
-    /// To be called with the tree's lock held, as [`BuildBackend::of`].
-    pub(crate) fn read(tree: &Path) -> Result<Self, HookError> {
+    /// To be called with the tree's lock held: hatch-mypyc renames
+    /// `pyproject.toml` while it builds, and without the file every tree looks
+    /// like a legacy setuptools project.
+    pub fn read(tree: &Path) -> Result<Self, HookError> {
         let path = tree.join("pyproject.toml");
         match read_regular_file(&path) {
-            Ok(bytes) => Self::parse(&bytes).map_err(|reason| invalid(&path, &reason)),
+            Ok(bytes) => Self::parse(&bytes)
+                .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("{}: {reason}", path.display()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(invalid(&path, &format!("it cannot be read: {error}"))),
+            Err(error) => {
+                let message = format!("{}: it cannot be read: {error}", path.display());
+                Err(HookError::at_file(ErrorKind::InvalidPyproject, &error, message))
+            }
         }
     }
 
@@ -132,10 +133,6 @@ fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 32);
     file.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn invalid(path: &Path, reason: &str) -> HookError {
-    HookError::new(ErrorKind::InvalidPyproject, format!("{}: {reason}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,24 @@
 //! Which tree a path names: the folder itself, not its spelling.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{ErrorKind, HookError};
 
+/// The path of a tree as its caller named it, made absolute without a look at
+/// the disk. Requests of one path share a queue; once two paths are found to
+/// lead to one folder, theirs do.
+pub(crate) type TreePath = Arc<Path>;
+
+/// The path of a tree as it is for a queue.
+pub(crate) fn tree_path(path: &Path) -> Result<TreePath, HookError> {
+    std::path::absolute(path).map(Into::into).map_err(|error| invalid(path, &error))
+}
+
 /// The folder by device and inode, so that two spellings of one path share a
-/// queue, and a folder that replaced another does not.
+/// lock, and a folder that replaced another does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TreeId {
     pub device: u64,
@@ -24,10 +36,10 @@ pub(crate) struct Tree {
 impl Tree {
     /// Looks at the folder that `path` names.
     pub fn find(path: &Path) -> Result<Self, HookError> {
-        let canonical = path.canonicalize().map_err(|error| invalid(path, &error.to_string()))?;
-        let metadata = canonical.metadata().map_err(|error| invalid(path, &error.to_string()))?;
+        let canonical = path.canonicalize().map_err(|error| invalid(path, &error))?;
+        let metadata = canonical.metadata().map_err(|error| invalid(path, &error))?;
         if !metadata.is_dir() {
-            return Err(invalid(path, "it is not a folder"));
+            return Err(invalid(path, &io::Error::other("it is not a folder")));
         }
         Ok(Self { id: TreeId::of(&metadata), path: canonical })
     }
@@ -39,16 +51,14 @@ impl TreeId {
     }
 }
 
-/// The folder is not the one that the request named when it was submitted.
+/// The folder is not the one that other requests of the path are working in.
 pub(crate) fn replaced(path: &Path) -> HookError {
-    invalid(path, "it was replaced by another folder while the request waited")
+    invalid(path, &io::Error::other("it was replaced by another folder while hooks ran there"))
 }
 
-pub(crate) fn invalid(path: &Path, reason: &str) -> HookError {
-    HookError::new(
-        ErrorKind::InvalidSource,
-        format!("source tree {}: expected a folder that can be read: {reason}", path.display()),
-    )
+pub(crate) fn invalid(path: &Path, error: &io::Error) -> HookError {
+    let message = format!("source tree {}: expected a folder that can be read: {error}", path.display());
+    HookError::at_file(ErrorKind::InvalidSource, error, message)
 }
 
 #[cfg(test)]
@@ -61,6 +71,8 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
         assert_eq!(Tree::find(folder.path()).unwrap(), Tree::find(&link).unwrap());
+        let with_slash = format!("{}/.//", folder.path().display());
+        assert_eq!(tree_path(Path::new(&with_slash)).unwrap(), tree_path(folder.path()).unwrap());
     }
 
     #[test]
@@ -70,6 +82,8 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::InvalidSource);
         assert!(error.message.contains("not a folder"), "{}", error.message);
         let error = Tree::find(Path::new("/no/such/tree")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidSource);
         assert!(error.message.contains("/no/such/tree"), "{}", error.message);
+        assert_eq!(tree_path(Path::new("")).unwrap_err().kind, ErrorKind::InvalidSource);
     }
 }

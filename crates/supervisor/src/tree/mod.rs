@@ -1,15 +1,16 @@
 //! Source trees: which one a path names, who may work in it now, and which
 //! build backend it asks for.
 
-pub(crate) mod build_system;
-pub(crate) mod identity;
+mod build_system;
+mod identity;
 pub(crate) mod imports;
-pub(crate) mod lock;
-pub(crate) mod visit;
+mod lock;
+mod lock_wait;
+mod visit;
 
-pub(crate) use build_system::BuildBackend;
-pub use build_system::BuildSystem;
-pub(crate) use identity::{Tree, TreeId};
+pub(crate) use build_system::{BuildBackend, BuildSystem};
+pub(crate) use identity::{Tree, TreeId, TreePath, replaced, tree_path};
 pub(crate) use imports::TreeImports;
-pub(crate) use lock::TreeLock;
-pub(crate) use visit::Prepared;
+pub(crate) use lock::{OwnLocks, TreeLock};
+pub(crate) use lock_wait::LockWaits;
+pub(crate) use visit::{CheckedWorker, Found, Prepared, Ready, Visit, VisitPlan};

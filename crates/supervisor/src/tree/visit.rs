@@ -1,5 +1,6 @@
-//! What is done at a tree before a hook of it may run: take its lock, read
-//! which backend it wants, put the request into lines. In that order, and
+//! What is done at a tree before a hook of it may run: take its lock, read what
+//! it says of its build, find its environment, put the request into lines, and
+//! look whether the worker that would run it is up to date. In that order, and
 //! before every hook.
 
 use std::io;
@@ -8,12 +9,15 @@ use std::sync::Arc;
 
 use hookd_protocol::HookCall;
 
-use super::identity::replaced;
-use super::lock::{self, BusyTree, TreeLock, TryLock};
-use super::{BuildBackend, BuildSystem, Tree, TreeImports};
+use super::lock::{OwnLocks, TreeLock, TryLock, try_lock};
+use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath};
+use crate::blocking::Progress;
+use crate::build_environment::{BuildEnvironment, EnvironmentRequirements};
 use crate::error::{ErrorKind, HookError};
+use crate::event::{StopReason, WorkerId};
 use crate::request::HookRequest;
 use crate::response::StartMethod;
+use crate::worker::WorkerFreshness;
 
 /// A request that can be given to a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,79 +28,133 @@ pub(crate) struct Prepared {
     pub imports: Arc<TreeImports>,
 }
 
-/// What all visits have in common.
-#[derive(Clone, Debug)]
-pub(crate) struct VisitSettings {
+/// What a visit is for.
+#[derive(Debug)]
+pub(crate) struct VisitPlan {
+    pub path: TreePath,
+    /// The path of the request's queue.
+    pub queue: TreePath,
+    pub request: Arc<HookRequest>,
+    /// The folder whose lock the caller holds.
+    pub locked: Option<TreeId>,
+    /// An idle worker of the tree, which the request may get.
+    pub worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
+    pub own_locks: OwnLocks,
     /// Where files stand for trees that cannot be locked themselves.
-    pub fallback_lock_folder: PathBuf,
+    pub fallback_lock_folder: Arc<PathBuf>,
     pub start_method: StartMethod,
 }
 
 /// What a visit found.
 #[derive(Debug)]
-pub(crate) enum Visit {
-    /// A hook may run. `lock` is `None` where the caller
-    /// held it already.
-    Ready { lock: Option<TreeLock>, prepared: Prepared },
-    /// Another process works in the tree.
-    Busy(BusyTree),
-    /// This request cannot run.
-    Failed { lock: Option<TreeLock>, error: HookError },
+pub(crate) struct Visit {
+    /// `None` where the caller held it already, and where it could not be had.
+    pub lock: Option<TreeLock>,
+    pub found: Found,
 }
 
-/// Visits a tree. Blocking: file system only, no waiting for anybody.
-pub(crate) fn visit(tree: &Tree, request: &HookRequest, locked: bool, settings: &VisitSettings) -> Visit {
-    let lock = if locked {
-        // The lock is the folder's; the path may lead to another by now.
-        match Tree::find(&tree.path) {
-            Ok(now) if now.id == tree.id => None,
-            Ok(_) => return Visit::Failed { lock: None, error: replaced(&tree.path) },
-            Err(error) => return Visit::Failed { lock: None, error },
-        }
-    } else {
-        match lock::try_lock(tree, &settings.fallback_lock_folder) {
-            Ok(TryLock::Locked(lock)) => Some(lock),
-            Ok(TryLock::Busy(busy)) => return Visit::Busy(busy),
-            Err(error) => return Visit::Failed { lock: None, error },
-        }
-    };
-    match prepare(tree, request, settings.start_method) {
-        Ok(prepared) => Visit::Ready { lock, prepared },
-        Err(error) => Visit::Failed { lock, error },
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A hook may run.
+    Ready(Ready),
+    /// It needs an environment that is not there.
+    NoEnvironment(EnvironmentRequirements),
+    /// Somebody else works in the tree: another process, or the queue of that
+    /// other path of ours.
+    Busy { ours: Option<TreePath> },
+    /// The path leads to another folder than the one that the caller has locked.
+    Elsewhere,
+    /// This request cannot run.
+    Failed(HookError),
+}
+
+/// Everything that a hook needs but its worker.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub tree: Arc<Tree>,
+    pub prepared: Prepared,
+    /// `None` where the request wants none.
+    pub environment: Option<Arc<dyn BuildEnvironment>>,
+    pub worker: Option<CheckedWorker>,
+}
+
+/// A worker whose imports were compared with the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckedWorker {
+    pub worker: WorkerId,
+    /// Why it must be replaced, if it must.
+    pub stale: Option<StopReason>,
+}
+
+impl VisitPlan {
+    /// What the visit looks at: the tree, and what the worker has imported.
+    pub fn places(&self) -> Vec<&Path> {
+        let worker = self.worker.iter().map(|(_, freshness)| freshness.place());
+        std::iter::once(&*self.path).chain(worker).collect()
+    }
+
+    /// Visits the tree. Blocking: file system only, no waiting for anybody.
+    pub fn visit(self, progress: &Progress) -> Visit {
+        let tree = match Tree::find(&self.path) {
+            Ok(tree) => Arc::new(tree),
+            Err(error) => return Visit { lock: None, found: Found::Failed(error) },
+        };
+        let lock = match self.locked {
+            // The lock is the folder's; the path may lead to another by now.
+            Some(locked) if locked == tree.id => None,
+            Some(_) => return Visit { lock: None, found: Found::Elsewhere },
+            None => match try_lock(&tree, &self.queue, &self.own_locks, &self.fallback_lock_folder) {
+                Ok(TryLock::Locked(lock)) => Some(lock),
+                Ok(TryLock::Ours(path)) => return Visit { lock: None, found: Found::Busy { ours: Some(path) } },
+                Ok(TryLock::Busy(_)) => return Visit { lock: None, found: Found::Busy { ours: None } },
+                Err(error) => return Visit { lock: None, found: Found::Failed(error) },
+            },
+        };
+        Visit { lock, found: self.look(tree, progress).unwrap_or_else(Found::Failed) }
+    }
+
+    fn look(&self, tree: Arc<Tree>, progress: &Progress) -> Result<Found, HookError> {
+        let request = &*self.request;
+        let mut own = OwnBuildSystem { tree: &tree.path, read: None };
+        let environment = match &request.environment {
+            None => None,
+            Some(wanted) => {
+                let requires = match &wanted.requires {
+                    Some(requires) => requires.clone(),
+                    None => own.get()?.requires.clone(),
+                };
+                let (python, additional) = (request.python.clone(), wanted.additional.clone());
+                let requirements = EnvironmentRequirements { python, requires, additional };
+                match wanted.provider.find(&requirements) {
+                    Some(environment) => Some(environment),
+                    None => return Ok(Found::NoEnvironment(requirements)),
+                }
+            }
+        };
+        let backend = BuildBackend::of(request, || own.get().cloned())?;
+        let imports = Arc::new(TreeImports::of(&tree.path, &backend, self.start_method));
+        let prepared = Prepared { lines: lines(request, backend)?, imports };
+        let worker = self.worker.as_ref().map(|(worker, freshness)| {
+            progress.enter(1);
+            CheckedWorker { worker: *worker, stale: freshness.reason_to_recycle(&prepared.imports) }
+        });
+        Ok(Found::Ready(Ready { tree, prepared, environment, worker }))
     }
 }
 
-/// What the tree's `pyproject.toml` says, read while nobody builds there. Waits
-/// for whoever does.
-pub(crate) async fn read_build_system(path: PathBuf, fallback_folder: PathBuf) -> Result<BuildSystem, HookError> {
-    let look = move || {
-        let tree = Tree::find(&path)?;
-        let lock = lock::try_lock(&tree, &fallback_folder)?;
-        Ok((tree, lock))
-    };
-    let (tree, lock) = blocking(look).await?;
-    let lock = match lock {
-        TryLock::Locked(lock) => lock,
-        TryLock::Busy(busy) => busy.wait().await.expect("the thread always answers")?,
-    };
-    blocking(move || {
-        let _held = lock;
-        BuildSystem::read(&tree.path)
-    })
-    .await
+/// What the tree's `pyproject.toml` says, read once where it matters.
+struct OwnBuildSystem<'a> {
+    tree: &'a Path,
+    read: Option<BuildSystem>,
 }
 
-/// On a thread: trees may lie on slow file systems.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, HookError> + Send + 'static,
-) -> Result<T, HookError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
-fn prepare(tree: &Tree, request: &HookRequest, start_method: StartMethod) -> Result<Prepared, HookError> {
-    let backend = BuildBackend::of(request, &tree.path)?;
-    let imports = Arc::new(TreeImports::of(&tree.path, &backend, start_method));
-    Ok(Prepared { lines: lines(request, backend)?, imports })
+impl OwnBuildSystem<'_> {
+    fn get(&mut self) -> Result<&BuildSystem, HookError> {
+        match &mut self.read {
+            Some(read) => Ok(read),
+            read => Ok(read.insert(BuildSystem::read(self.tree)?)),
+        }
+    }
 }
 
 fn lines(request: &HookRequest, backend: BuildBackend) -> Result<Vec<u8>, HookError> {

@@ -1,12 +1,21 @@
 //! A worker that has a process: one loop that only selects; the [`Machine`]
 //! decides, and [`Actor::apply`] carries it out. It ends when the process has
 //! been waited for.
+//!
+//! What the worker says is carried out in order. Where that takes a look at the
+//! disk, the rest of it waits, and so does what the worker says next; commands,
+//! signals and the process's end do not.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hookd_protocol::{ImportedModule, LineDecoder, Message, ShadowedModule};
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::freshness::WorkerFreshness;
@@ -21,7 +30,7 @@ use super::process::WorkerProcess;
 use super::running::Answer;
 use super::start::StartedWorker;
 use crate::error::ExitReason;
-use crate::event::{Event, StopReason, WorkerId};
+use crate::event::{Event, WorkerId};
 use crate::response::{Isolation, StartMethod};
 
 /// A worker that has a process.
@@ -32,9 +41,7 @@ pub(super) struct Actor {
     started_at: Instant,
     tree: PathBuf,
     process: WorkerProcess,
-    freshness: WorkerFreshness,
-    /// No hook has run here yet: everything was compared at the start.
-    is_new: bool,
+    freshness: Arc<WorkerFreshness>,
     /// When the last lease came.
     leased_at: SystemTime,
     exit: Option<ExitReason>,
@@ -52,8 +59,22 @@ pub(super) struct Actor {
     /// worker. Whoever has the answer may change files, which would be taken
     /// for what the hook has seen.
     held: Option<Answer>,
+    /// One whose captured output is being looked at.
+    captured: Option<Answer>,
     /// For the next hook.
     empty_captures: EmptyCaptures,
+    /// What the worker's words led to and was not carried out yet.
+    effects: VecDeque<Effect>,
+    /// What that waits for.
+    looking: Option<BoxFuture<'static, Looked>>,
+}
+
+/// What a look at the disk came to.
+enum Looked {
+    /// What the hook imported is watched from now on.
+    Imported,
+    /// The captured output is taken care of.
+    Captured(CaptureFiles, EmptyCaptures),
 }
 
 /// What an iteration of the loop found.
@@ -63,12 +84,16 @@ enum Happening {
     Log(Vec<u8>),
     Exited(ExitReason),
     Memory(u64),
+    Looked(Looked),
     Tick,
     Wrote,
 }
 
 impl Actor {
     const MEMORY_INTERVAL: Duration = Duration::from_millis(200);
+    /// How long an answer waits for the captured output of a worker that is
+    /// gone.
+    const LAST_LOOK: Duration = Duration::from_secs(1);
 
     pub fn new(
         context: WorkerContext,
@@ -85,8 +110,7 @@ impl Actor {
             started_at,
             tree,
             process: worker.process,
-            freshness: worker.freshness,
-            is_new: true,
+            freshness: Arc::new(worker.freshness),
             leased_at: SystemTime::now(),
             exit: None,
             input: Input::new(worker.input),
@@ -98,7 +122,10 @@ impl Actor {
             told: None,
             watch_memory: false,
             held: None,
+            captured: None,
             empty_captures: EmptyCaptures::default(),
+            effects: VecDeque::new(),
+            looking: None,
             context,
         }
     }
@@ -108,13 +135,20 @@ impl Actor {
         self.machine.suspend(Instant::now());
     }
 
-    pub async fn run(mut self, commands: async_channel::Receiver<WorkerCommand>) {
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
         let mut sampling = tokio::time::interval(Self::MEMORY_INTERVAL);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let input = self.next_input(&commands, &mut sampling).await;
-            let effects = self.decide(input).await;
-            for effect in effects {
+            let happening = self.next(&mut commands, &mut sampling).await;
+            for effect in self.decide(happening, Instant::now()) {
+                if let Effect::Gone(ending) = effect {
+                    return self.finish(ending).await;
+                }
+                self.apply(effect).await;
+            }
+            while self.looking.is_none()
+                && let Some(effect) = self.effects.pop_front()
+            {
                 if let Effect::Gone(ending) = effect {
                     return self.finish(ending).await;
                 }
@@ -128,12 +162,13 @@ impl Actor {
 
     /// Waits for whatever comes first. Every future here is cancel-safe: what
     /// loses the race has taken nothing.
-    async fn next_input(
+    async fn next(
         &mut self,
-        commands: &async_channel::Receiver<WorkerCommand>,
+        commands: &mut mpsc::UnboundedReceiver<WorkerCommand>,
         sampling: &mut tokio::time::Interval,
     ) -> Happening {
         let next_at = self.machine.next_at();
+        let (pid, with_worker) = (self.process.id(), self.context.settings.isolation == Isolation::None);
         let timer = async {
             match next_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -141,28 +176,32 @@ impl Actor {
             }
         };
         tokio::select! {
-            command = commands.recv(), if !self.commands_ended => Happening::Command(command.ok()),
-            bytes = self.output.next() => Happening::Output(bytes.to_vec()),
+            command = commands.recv(), if !self.commands_ended => Happening::Command(command),
+            Some(looked) = look(&mut self.looking) => Happening::Looked(looked),
+            bytes = self.output.next(), if self.looking.is_none() => Happening::Output(bytes.to_vec()),
             bytes = self.log.next() => Happening::Log(bytes.to_vec()),
             exit = self.process.wait() => Happening::Exited(exit),
             () = self.input.make_progress() => Happening::Wrote,
-            _ = sampling.tick(), if self.watch_memory => Happening::Memory(self.memory_used().await),
+            _ = sampling.tick(), if self.watch_memory => Happening::Memory(memory_used(pid, with_worker).await),
             () = timer => Happening::Tick,
         }
     }
 
-    async fn decide(&mut self, input: Happening) -> Vec<Effect> {
-        let now = Instant::now();
-        match input {
-            Happening::Command(Some(WorkerCommand::Lease(lease))) => self.lease(lease).await,
+    /// What is to be done at once. What follows from the worker's words waits
+    /// its turn.
+    fn decide(&mut self, happening: Happening, now: Instant) -> Vec<Effect> {
+        match happening {
             Happening::Command(Some(command)) => self.obey(command, now),
             // The dispatcher is gone: nobody will ask for anything again.
             Happening::Command(None) => {
                 self.commands_ended = true;
                 self.machine.terminate(Ending::Planned, now)
             }
-            Happening::Output(bytes) if bytes.is_empty() => self.output_ended(now),
-            Happening::Output(bytes) => self.read(&bytes, now),
+            Happening::Output(bytes) => {
+                let effects = if bytes.is_empty() { self.output_ended(now) } else { self.read(&bytes, now) };
+                self.effects.extend(effects);
+                Vec::new()
+            }
             Happening::Log(bytes) => self.log_tail.push(&bytes, self.reporter.worker),
             Happening::Exited(exit) => {
                 self.exit = Some(exit.clone());
@@ -172,50 +211,53 @@ impl Actor {
                 Some(limit) if bytes > limit.get() => self.machine.memory_exceeded(bytes, now),
                 _ => Vec::new(),
             },
+            Happening::Looked(Looked::Imported) => {
+                self.let_go();
+                Vec::new()
+            }
+            Happening::Looked(Looked::Captured(files, empty_captures)) => {
+                self.empty_captures = empty_captures;
+                self.finish_answer(files);
+                Vec::new()
+            }
             Happening::Tick => self.machine.tick(now),
             Happening::Wrote => Vec::new(),
         }
     }
 
-    /// Takes the request, if nothing that the worker holds is out of date.
-    async fn lease(&mut self, lease: Lease) -> Vec<Effect> {
-        let reason = if self.is_new { None } else { self.reason_to_recycle(&lease).await };
-        if let Some(reason) = reason {
-            self.reporter.report(WorkerEvent::Stale { lease, reason }).await;
-            return Vec::new();
-        }
-        self.is_new = false;
-        self.leased_at = SystemTime::now();
-        self.machine.lease(lease, Instant::now())
-    }
-
-    async fn reason_to_recycle(&self, lease: &Lease) -> Option<StopReason> {
-        let (settings, templates) = (&self.context.settings, &self.context.templates);
-        self.freshness.reason_to_recycle(&self.process, settings, templates, &lease.prepared.imports).await
-    }
-
     /// A hook imported these: into the worker itself, with isolation `none`,
     /// and otherwise into a process that is gone, which templates learn from.
-    async fn imported(&self, modules: &[ImportedModule]) {
+    fn imported(&mut self, modules: Vec<ImportedModule>) {
         let settings = &self.context.settings;
-        if settings.isolation == Isolation::None {
-            self.freshness.imported(modules, self.leased_at).await;
-        }
         if settings.start_method == StartMethod::Forkserver {
-            self.context.templates.learn(self.freshness.key(), modules, &self.tree);
+            self.context.templates.learn(self.freshness.key(), &modules, &self.tree);
         }
+        if settings.isolation == Isolation::Hook || modules.is_empty() {
+            return self.let_go();
+        }
+        let (freshness, pool, since) = (self.freshness.clone(), self.context.pool.clone(), self.leased_at);
+        let look = async move {
+            freshness.imported(&modules, since, &pool).await;
+            Looked::Imported
+        };
+        self.looking = Some(look.boxed());
     }
 
-    async fn shadowed(&self, modules: Vec<ShadowedModule>) {
+    async fn shadowed(&mut self, modules: Vec<ShadowedModule>) {
         for ShadowedModule { name, loaded, found } in modules {
             let event = Event::PreloadShadowed { tree: self.tree.clone(), module: name, loaded, found };
             self.reporter.report(WorkerEvent::Observed(event)).await;
         }
     }
 
+    fn lease(&mut self, lease: Lease, now: Instant) -> Vec<Effect> {
+        self.leased_at = SystemTime::now();
+        self.machine.lease(lease, now)
+    }
+
     fn obey(&mut self, command: WorkerCommand, now: Instant) -> Vec<Effect> {
         match command {
-            WorkerCommand::Lease(_) => unreachable!("a lease is looked at before"),
+            WorkerCommand::Lease(lease) => self.lease(lease, now),
             WorkerCommand::Cancel(request) => self.machine.cancel(request, now),
             WorkerCommand::Interrupt(signal) => self.machine.interrupt(signal, now),
             WorkerCommand::Stop => self.machine.stop(now),
@@ -272,10 +314,7 @@ impl Actor {
             Effect::CloseInput => return self.input.close(),
             Effect::SignalWorker(signal) => return self.process.signal(signal),
             Effect::SignalGroup(signal) => return self.process.signal_group(signal),
-            Effect::Imported(modules) => {
-                self.imported(&modules).await;
-                return self.let_go().await;
-            }
+            Effect::Imported(modules) => return self.imported(modules),
             Effect::Shadowed(modules) => return self.shadowed(modules).await,
             Effect::HookStarted => {
                 self.watch_memory = self.context.limits.hook_memory_limit.is_some();
@@ -285,11 +324,13 @@ impl Actor {
                 self.held = Some(*answer);
                 return;
             }
-            Effect::Answered(answer) => return self.answer(*answer).await,
+            Effect::Answered(answer) => return self.answer(*answer),
+            Effect::Finished(finished) => WorkerEvent::Finished(finished),
             Effect::Ready => WorkerEvent::Ready {
                 pid: self.process.id(),
                 start_method: self.process.start_method(),
                 after: self.started_at.elapsed(),
+                freshness: Some(self.freshness.clone()),
             },
             Effect::Accepted(request) => {
                 // With isolation `none` no hook process is told of.
@@ -297,11 +338,12 @@ impl Actor {
                     && self.context.settings.isolation == Isolation::None;
                 WorkerEvent::Accepted { request }
             }
-            Effect::Idle => {
+            Effect::Idle if self.held.is_some() => {
                 // Its hook came to no end of which imports could be told.
-                self.let_go().await;
-                WorkerEvent::Idle
+                self.effects.push_front(Effect::Idle);
+                return self.let_go();
             }
+            Effect::Idle => WorkerEvent::Idle,
             Effect::Lingers => WorkerEvent::Lingers,
             Effect::Observe(event) => WorkerEvent::Observed(event),
             Effect::Gone(_) => unreachable!("the loop ends with it"),
@@ -315,32 +357,50 @@ impl Actor {
         settings.isolation == Isolation::None && settings.check_freshness
     }
 
-    async fn let_go(&mut self) {
+    fn let_go(&mut self) {
         if let Some(answer) = self.held.take() {
-            self.answer(answer).await;
+            self.answer(answer);
         }
     }
 
-    async fn answer(&mut self, answer: Answer) {
+    /// Gives an answer, once what the hook wrote is where it can be read.
+    fn answer(&mut self, answer: Answer) {
         self.watch_memory = false;
-        let accepted_at = answer.accepted_at;
-        let keep_whole = self.context.settings.keep_output;
-        let files = CaptureFiles::of(answer.stdout, answer.stderr, keep_whole, &mut self.empty_captures);
+        let (stdout, stderr, silent) = (answer.stdout.clone(), answer.stderr.clone(), answer.silent);
+        self.captured = Some(answer);
+        if silent || (stdout.is_none() && stderr.is_none()) {
+            self.empty_captures.replace(stdout.into_iter().chain(stderr).collect());
+            return self.finish_answer(CaptureFiles::default());
+        }
+        let (keep_whole, pool) = (self.context.settings.keep_output, self.context.pool.clone());
+        let place = self.context.settings.capture_folder.clone();
+        let mut empty = std::mem::take(&mut self.empty_captures);
+        let look = async move {
+            let work = move |_: &_| (CaptureFiles::of(stdout, stderr, keep_whole, &mut empty), empty);
+            // Where the disk does not answer, the result is worth more than the output.
+            let (files, empty) = pool.run(&[&place], work).await.unwrap_or_default();
+            Looked::Captured(files, empty)
+        };
+        self.looking = Some(look.boxed());
+    }
+
+    fn finish_answer(&mut self, files: CaptureFiles) {
+        let Some(answer) = self.captured.take() else { return };
         let finished = Finished {
             request: answer.request,
             outcome: answer.outcome,
-            start: accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
-            hook: accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
+            start: answer.accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
+            hook: answer.accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
             files,
         };
-        self.reporter.report(WorkerEvent::Finished(Box::new(finished))).await;
+        self.effects.push_front(Effect::Finished(Box::new(finished)));
     }
 
     async fn finish(mut self, ending: Ending) {
         for effect in self.log_tail.push(&self.log.rest(), self.reporter.worker) {
             self.apply(effect).await;
         }
-        self.let_go().await;
+        self.last_words().await;
         let pid = self.process.id();
         self.context.spawner.forget(pid).await;
         let ending = match ending {
@@ -353,8 +413,39 @@ impl Actor {
         self.reporter.report(WorkerEvent::Gone { pid: Some(pid), exit: self.exit.take(), ending }).await;
     }
 
-    async fn memory_used(&self) -> u64 {
-        let (pid, with_worker) = (self.process.id(), self.context.settings.isolation == Isolation::None);
-        tokio::task::spawn_blocking(move || memory::used(pid, with_worker)).await.unwrap_or(0)
+    /// Carries out what is left of the worker's words, its answer above all.
+    async fn last_words(&mut self) {
+        loop {
+            if self.looking.is_some() {
+                match tokio::time::timeout(Self::LAST_LOOK, look(&mut self.looking)).await {
+                    Ok(Some(looked)) => {
+                        self.decide(Happening::Looked(looked), Instant::now());
+                    }
+                    // The hook has run: its answer must be given all the same.
+                    Ok(None) | Err(_) => {
+                        self.looking = None;
+                        self.finish_answer(CaptureFiles::default());
+                    }
+                }
+            } else if let Some(effect) = self.effects.pop_front() {
+                self.apply(effect).await;
+            } else if self.held.is_some() {
+                self.let_go();
+            } else {
+                return;
+            }
+        }
     }
+}
+
+async fn memory_used(pid: u32, with_worker: bool) -> u64 {
+    tokio::task::spawn_blocking(move || memory::used(pid, with_worker)).await.unwrap_or(0)
+}
+
+/// Waits for a look that was begun, which is over then. Cancel-safe: what loses
+/// the race stays where it is.
+async fn look(looking: &mut Option<BoxFuture<'static, Looked>>) -> Option<Looked> {
+    let looked = looking.as_mut()?.await;
+    *looking = None;
+    Some(looked)
 }

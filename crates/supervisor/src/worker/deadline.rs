@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use crate::error::{ErrorKind, HookError};
+use crate::error::{ErrorKind, HookError, Setting};
 
 /// Why a hook is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,8 @@ impl Cause {
         match self {
             Self::Deadline { after } => {
                 HookError::new(ErrorKind::HookTimeout, format!("the hook ran longer than its deadline of {after:?}"))
-                    .with_hint("a longer deadline is given by --hook-timeout, or `timeout` in the request")
+                    .with_hint("the deadline can be longer")
+                    .with_setting(Setting::HookTimeout)
             }
             Self::Cancelled => HookError::new(ErrorKind::Cancelled, "the request was cancelled"),
             Self::Interrupted(signal) => {
@@ -37,7 +38,8 @@ impl Cause {
                 ),
             )
             .with_exit(crate::error::ExitReason::Signal("SIGKILL".into()))
-            .with_hint("the limit is given by --hook-memory-limit"),
+            .with_hint("the limit can be higher")
+            .with_setting(Setting::HookMemoryLimit),
         }
     }
 

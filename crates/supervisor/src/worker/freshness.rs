@@ -8,90 +8,90 @@ use hookd_protocol::ImportedModule;
 
 use super::launch::LaunchSettings;
 use super::process::WorkerProcess;
+use crate::blocking::{BlockingPool, Unresponsive};
 use crate::environment::{Freshness, KnownInterpreter, Stamp, Watched};
 use crate::event::StopReason;
 use crate::response::{Isolation, StartMethod};
-use crate::template::{TemplateKey, Templates};
+use crate::template::{Template, TemplateKey, Templates};
 use crate::tree::TreeImports;
 
-/// What a worker was made from.
+/// What a worker was made from. Whoever visits its tree asks it.
 #[derive(Debug)]
 pub(crate) struct WorkerFreshness {
     interpreter: Arc<KnownInterpreter>,
+    templates: Templates,
     key: TemplateKey,
+    /// The template that it was forked from, and how many learned modules that
+    /// held then.
+    forked: Option<(Arc<Template>, u64)>,
     /// What hooks imported in the worker itself (isolation `none`).
     own: Freshness,
+    settings: Arc<LaunchSettings>,
 }
 
 impl WorkerFreshness {
-    pub async fn new(interpreter: Arc<KnownInterpreter>, key: TemplateKey, settings: &LaunchSettings) -> Self {
+    pub async fn new(
+        interpreter: Arc<KnownInterpreter>,
+        templates: Templates,
+        key: TemplateKey,
+        process: &WorkerProcess,
+        settings: &Arc<LaunchSettings>,
+        pool: &BlockingPool,
+    ) -> Result<Self, Unresponsive> {
+        let forked = process.as_forked().map(|forked| (forked.template().clone(), forked.learned_version));
         let own = if settings.isolation == Isolation::None && settings.check_freshness {
-            watch_folders(interpreter.interpreter.path.clone()).await
+            watch_folders(pool, &interpreter.interpreter.prefix, interpreter.interpreter.path.clone()).await?
         } else {
             Vec::new()
         };
-        Self { interpreter, key, own: Freshness::new(own) }
+        Ok(Self { interpreter, templates, key, forked, own: Freshness::new(own), settings: settings.clone() })
     }
 
     pub fn key(&self) -> &TemplateKey {
         &self.key
     }
 
-    /// Why the worker must be replaced before the next hook, if it must.
-    pub async fn reason_to_recycle(
-        &self,
-        process: &WorkerProcess,
-        settings: &LaunchSettings,
-        templates: &Templates,
-        imports: &TreeImports,
-    ) -> Option<StopReason> {
-        if settings.start_method == StartMethod::Forkserver
-            && self.has_better_template(process, settings, templates, imports)
-        {
+    /// Where most of what is looked at lies.
+    pub fn place(&self) -> &Path {
+        &self.interpreter.interpreter.prefix
+    }
+
+    /// Why the worker must be replaced before the next hook, if it must. Blocks,
+    /// as looking at files does.
+    pub fn reason_to_recycle(&self, imports: &TreeImports) -> Option<StopReason> {
+        if self.settings.start_method == StartMethod::Forkserver && self.has_better_template(imports) {
             return Some(StopReason::TemplateChanged);
         }
-        if settings.check_freshness && self.has_changed(process).await {
+        if self.settings.check_freshness && self.has_changed() {
             return Some(StopReason::EnvironmentChanged);
         }
         None
     }
 
-    fn has_better_template(
-        &self,
-        process: &WorkerProcess,
-        settings: &LaunchSettings,
-        templates: &Templates,
-        imports: &TreeImports,
-    ) -> bool {
-        let Some(forked) = process.as_forked() else { return templates.would_fork(&self.key) };
-        let template = forked.template();
+    fn has_better_template(&self, imports: &TreeImports) -> bool {
+        let Some((template, learned_version)) = &self.forked else { return self.templates.would_fork(&self.key) };
         // With isolation `none`, what hooks left in the worker is wanted.
-        let has_learned = settings.isolation == Isolation::Hook && template.learned_version() > forked.learned_version;
-        has_learned || !templates.suits(&self.key, template, imports)
+        let has_learned = self.settings.isolation == Isolation::Hook && template.learned_version() > *learned_version;
+        has_learned || !self.templates.suits(&self.key, template, imports)
     }
 
-    async fn has_changed(&self, process: &WorkerProcess) -> bool {
-        if let Some(forked) = process.as_forked()
-            && forked.template().freshness.change().await.is_some()
-        {
-            return true;
-        }
-        self.interpreter.freshness.change().await.is_some() || self.own.change().await.is_some()
+    fn has_changed(&self) -> bool {
+        self.forked.as_ref().is_some_and(|(template, _)| template.freshness.change().is_some())
+            || self.interpreter.freshness.change().is_some()
+            || self.own.change().is_some()
     }
 
     /// A hook that began at `since` imported these into the worker itself.
-    pub async fn imported(&self, modules: &[ImportedModule], since: SystemTime) {
-        if modules.is_empty() {
-            // As of nearly every hook: none is to wait for a thread.
-            return;
-        }
+    pub async fn imported(&self, modules: &[ImportedModule], since: SystemTime, pool: &BlockingPool) {
         let files: Vec<Watched> = modules.iter().filter_map(watched).collect();
         let mut folders: Vec<PathBuf> =
             files.iter().filter_map(|file| file.path().parent()).map(Path::to_owned).collect();
         folders.sort();
         folders.dedup();
         self.own.watch(files, since);
-        self.own.watch_as_it_is(watch_folders(folders).await);
+        // A file system that does not answer here will not at the next look, either.
+        let folders = watch_folders(pool, self.place(), folders).await;
+        self.own.watch_as_it_is(folders.unwrap_or_default());
     }
 }
 
@@ -102,8 +102,6 @@ fn watched(module: &ImportedModule) -> Option<Watched> {
     Some(Watched::File { path, stamp })
 }
 
-/// Looks at folders on a thread that may wait for a disk.
-async fn watch_folders(folders: Vec<PathBuf>) -> Vec<Watched> {
-    let look = move || folders.iter().map(|folder| Watched::folder(folder)).collect();
-    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+async fn watch_folders(pool: &BlockingPool, place: &Path, folders: Vec<PathBuf>) -> Result<Vec<Watched>, Unresponsive> {
+    pool.run(&[place], move |_| folders.iter().map(|folder| Watched::folder(folder)).collect()).await
 }

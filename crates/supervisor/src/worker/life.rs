@@ -4,12 +4,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::actor::Actor;
 use super::launch::LaunchSettings;
 use super::message::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 use super::start::{WorkerPlan, start};
+use crate::blocking::BlockingPool;
 use crate::environment::Interpreters;
 use crate::event::WorkerId;
 use crate::limits::Limits;
@@ -21,6 +23,7 @@ use crate::template::Templates;
 pub(crate) struct WorkerContext {
     pub settings: Arc<LaunchSettings>,
     pub limits: Limits,
+    pub pool: BlockingPool,
     pub spawner: Spawner,
     pub interpreters: Interpreters,
     pub templates: Templates,
@@ -33,7 +36,7 @@ pub(crate) async fn run(
     context: WorkerContext,
     id: WorkerId,
     plan: WorkerPlan,
-    commands: async_channel::Receiver<WorkerCommand>,
+    commands: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
     let reporter = Reporter { worker: id, reports: context.reports.clone() };
     let life = live(context, reporter.clone(), id, plan, commands);
@@ -50,14 +53,14 @@ async fn live(
     reporter: Reporter,
     id: WorkerId,
     plan: WorkerPlan,
-    commands: async_channel::Receiver<WorkerCommand>,
+    mut commands: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
     let started_at = Instant::now();
     let mut suspended = false;
     let started = tokio::select! {
         started = start(&context, &plan) => started,
         // What was begun of the start is dropped, and its process killed.
-        () = told_to_end(&commands, &mut suspended) => Err(Ending::Planned),
+        () = told_to_end(&mut commands, &mut suspended) => Err(Ending::Planned),
     };
     match started {
         Ok(worker) => {
@@ -72,8 +75,8 @@ async fn live(
 }
 
 /// Waits, while there is no process yet, until there need not be one.
-async fn told_to_end(commands: &async_channel::Receiver<WorkerCommand>, suspended: &mut bool) {
-    while let Ok(command) = commands.recv().await {
+async fn told_to_end(commands: &mut mpsc::UnboundedReceiver<WorkerCommand>, suspended: &mut bool) {
+    while let Some(command) = commands.recv().await {
         match command {
             WorkerCommand::Interrupt(_) | WorkerCommand::Stop | WorkerCommand::Terminate => return,
             WorkerCommand::Suspend(_) => *suspended = true,

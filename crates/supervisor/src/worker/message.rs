@@ -1,16 +1,18 @@
 //! All messages between the dispatcher and its workers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::error::{ExitReason, HookError};
-use crate::event::{Event, StopReason, WorkerId};
+use crate::event::{Event, WorkerId};
 use crate::limits::Timeout;
 use crate::request::RequestId;
 use crate::response::StartMethod;
 use crate::tree::Prepared;
+use crate::worker::WorkerFreshness;
 use crate::worker::output::CaptureFiles;
 
 /// A request given to a worker.
@@ -56,10 +58,13 @@ pub(crate) struct WorkerReport {
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
     /// The process is there and waits for its first request.
-    Ready { pid: u32, start_method: StartMethod, after: Duration },
-    /// The worker must not run it any more, for this reason; nothing was
-    /// written to it.
-    Stale { lease: Lease, reason: StopReason },
+    Ready {
+        pid: u32,
+        start_method: StartMethod,
+        after: Duration,
+        /// For those who visit its tree; `None` in tests of the scheduler.
+        freshness: Option<Arc<WorkerFreshness>>,
+    },
     /// The request was accepted; it must not run a second time.
     Accepted { request: RequestId },
     /// The request has its answer.

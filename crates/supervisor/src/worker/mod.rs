@@ -20,6 +20,7 @@ mod process;
 mod running;
 mod start;
 
+pub(crate) use freshness::WorkerFreshness;
 pub(crate) use launch::WorkerKey;
 pub(crate) use life::{WorkerContext, run};
 pub(crate) use message::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};

@@ -32,30 +32,32 @@ struct CaptureFile {
 
 impl CaptureFiles {
     /// The files of a hook that has just ended, each cut to the end that is
-    /// kept. Those without output stay in `empty`, in place of others.
-    ///
-    /// On the spot: the capture folder is ours, on a local disk, and what was
-    /// just written is in memory. A thread for it would cost more than the work.
-    ///
-    /// With `keep_whole` they are not cut.
+    /// kept; with `keep_whole` they are not cut. Those without output stay in
+    /// `empty`, in place of others. Blocks.
     pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool, empty: &mut EmptyCaptures) -> Self {
-        let mut left = EmptyCaptures::default();
+        let mut left = Vec::new();
         let mut take = |path: Option<PathBuf>| {
             let path = path?;
-            // The worker may have taken it again: what becomes of it is decided below.
-            empty.0.retain(|before| *before != path);
             match CaptureFile::take(&path) {
-                Some(file) if keep_whole => Some(file),
-                Some(file) => Some(file.cut()),
+                Some(file) => {
+                    // It is ours now, and was to be deleted before.
+                    empty.0.retain(|before| *before != path);
+                    Some(if keep_whole { file } else { file.cut() })
+                }
                 None => {
-                    left.0.push(path);
+                    left.push(path);
                     None
                 }
             }
         };
         let files = Self { stdout: take(stdout), stderr: take(stderr) };
-        *empty = left;
+        empty.replace(left);
         files
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
     }
 
     /// Standard output and standard error. Files that are not there, because
@@ -107,18 +109,42 @@ impl CaptureFile {
     }
 }
 
+impl EmptyCaptures {
+    /// A hook has left these empty, which the worker may use again. Those before
+    /// are deleted, unless they are the same.
+    pub fn replace(&mut self, paths: Vec<PathBuf>) {
+        let mut before = std::mem::replace(&mut self.0, paths);
+        before.retain(|path| !self.0.contains(path));
+        remove(before);
+    }
+}
+
 impl Drop for CaptureFile {
     fn drop(&mut self) {
-        // Left to the end of the capture folder where it fails.
-        let _ = std::fs::remove_file(&self.path);
+        remove(vec![std::mem::take(&mut self.path)]);
     }
 }
 
 impl Drop for EmptyCaptures {
     fn drop(&mut self) {
-        for path in &self.0 {
+        remove(std::mem::take(&mut self.0));
+    }
+}
+
+/// Removes files, on a thread where there are any. What is not removed is left
+/// to the end of the capture folder.
+fn remove(paths: Vec<PathBuf>) {
+    if paths.is_empty() {
+        return;
+    }
+    let work = move || {
+        for path in paths {
             let _ = std::fs::remove_file(path);
         }
+    };
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 

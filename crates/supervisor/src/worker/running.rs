@@ -21,6 +21,8 @@ pub(crate) struct Running {
     pub deadline: Option<Instant>,
     pub stdout: Option<PathBuf>,
     pub stderr: Option<PathBuf>,
+    /// The worker says that both files are empty.
+    pub silent: bool,
     pub escalation: Option<Escalation>,
     /// An `ERROR` was read; a `TRACEBACK` may follow.
     pub failure: Option<Failure>,
@@ -36,6 +38,8 @@ pub(crate) struct Answer {
     pub finished_at: Instant,
     pub stdout: Option<PathBuf>,
     pub stderr: Option<PathBuf>,
+    /// Both files are empty.
+    pub silent: bool,
 }
 
 impl Running {
@@ -48,6 +52,7 @@ impl Running {
             deadline: None,
             stdout: None,
             stderr: None,
+            silent: false,
             escalation: None,
             failure: None,
         }
@@ -87,6 +92,7 @@ impl Running {
             finished_at: now,
             stdout: self.stdout,
             stderr: self.stderr,
+            silent: self.silent,
         }
     }
 
@@ -117,6 +123,7 @@ fn hook_error(failure: Failure, traceback: Option<String>) -> HookError {
         traceback,
         exit,
         hint: hint(kind),
+        setting: None,
     }
 }
 

@@ -15,7 +15,7 @@ use super::process::WorkerProcess;
 use crate::environment::KnownInterpreter;
 use crate::folder::private_folder;
 use crate::response::StartMethod;
-use crate::template::{ForkRequest, Forking, WorkerDescriptors};
+use crate::template::{ForkRequest, Forking, TemplateKey, WorkerDescriptors};
 use crate::tree::{Tree, TreeImports};
 
 /// Which worker is to be started.
@@ -47,8 +47,10 @@ pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<
         .await
         .map_err(|error| Ending::StartFailed { lasting: error.is_lasting(), reason: error.to_string() })?;
     // Something that tidies up may have taken it.
-    private_folder(&context.settings.capture_folder)
-        .map_err(|error| Ending::StartFailed { lasting: false, reason: error.to_string() })?;
+    let folder = context.settings.capture_folder.clone();
+    let made = context.pool.run(&[&context.settings.capture_folder], move |_| private_folder(&folder)).await;
+    let failed = |reason: String| Ending::StartFailed { lasting: false, reason };
+    made.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
     let outcome = match fork(context, plan, &interpreter).await {
         Ok(Some(worker)) => Ok(worker),
         Ok(None) => spawn(context, plan, &interpreter).await,
@@ -91,12 +93,13 @@ async fn fork(
         Forking::Forked(process) => process,
         Forking::Spawn => return Ok(None),
     };
+    let process = WorkerProcess::forked(process);
     Ok(Some(StartedWorker {
-        process: WorkerProcess::forked(process),
         input: pipe::Sender::from_owned_fd(input)?,
         output: pipe::Receiver::from_owned_fd(output)?,
         log: pipe::Receiver::from_owned_fd(log)?,
-        freshness: WorkerFreshness::new(interpreter.clone(), key, &context.settings).await,
+        freshness: freshness(context, interpreter, key, &process).await?,
+        process,
     }))
 }
 
@@ -118,11 +121,23 @@ async fn spawn(
     let input = child.stdin.take().expect(piped).into_owned_fd()?;
     let output = child.stdout.take().expect(piped).into_owned_fd()?;
     let log = child.stderr.take().expect(piped).into_owned_fd()?;
+    let process = WorkerProcess::spawned(child);
     Ok(StartedWorker {
-        process: WorkerProcess::spawned(child),
         input: pipe::Sender::from_owned_fd(input)?,
         output: pipe::Receiver::from_owned_fd(output)?,
         log: pipe::Receiver::from_owned_fd(log)?,
-        freshness: WorkerFreshness::new(interpreter.clone(), key, &context.settings).await,
+        freshness: freshness(context, interpreter, key, &process).await?,
+        process,
     })
+}
+
+async fn freshness(
+    context: &WorkerContext,
+    interpreter: &Arc<KnownInterpreter>,
+    key: TemplateKey,
+    process: &WorkerProcess,
+) -> io::Result<WorkerFreshness> {
+    let (templates, settings) = (context.templates.clone(), &context.settings);
+    let freshness = WorkerFreshness::new(interpreter.clone(), templates, key, process, settings, &context.pool);
+    freshness.await.map_err(io::Error::other)
 }

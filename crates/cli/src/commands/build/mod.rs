@@ -48,10 +48,10 @@ async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosi
     tokio::spawn(signals::obey(signals, pool.supervisor.clone(), set_ending));
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
     let (end, any_failed) = {
-        let mut session = Session::new(&pool, &plan, &display, ending.clone());
+        let mut session = Session::new(&pool, &plan, &display, ending.clone()).await;
         let end = session.serve(&jobs, &mut output).await;
         let any_failed = session.any_failed();
-        session.keep();
+        session.keep().await;
         (end, any_failed)
         // What is left is dropped here, and with it ended.
     };

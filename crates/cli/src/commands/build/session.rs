@@ -40,8 +40,14 @@ struct Done<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(pool: &'a BuildPool, plan: &'a Plan, display: &'a Display, ending: watch::Receiver<Ending>) -> Self {
-        let durations = Durations::open(pool.cache_folder());
+    pub async fn new(
+        pool: &'a BuildPool,
+        plan: &'a Plan,
+        display: &'a Display,
+        ending: watch::Receiver<Ending>,
+    ) -> Self {
+        let folder = pool.cache_folder().to_owned();
+        let durations = off_the_loop(move || Durations::open(&folder)).await;
         Self { pool, plan, display, ending, durations, any_failed: false }
     }
 
@@ -117,8 +123,9 @@ impl<'a> Session<'a> {
     }
 
     /// Keeps what was learned for the next run.
-    pub fn keep(self) {
-        if let Err(error) = self.durations.save() {
+    pub async fn keep(self) {
+        let durations = self.durations;
+        if let Err(error) = off_the_loop(move || durations.save()).await {
             tracing::debug!("how long the sources took is not kept: {error}");
         }
     }
@@ -158,4 +165,10 @@ async fn build<'a>(frontend: &Frontend, plan: &Plan, job: &'a Job) -> Done<'a> {
         Err(error) => Report::failed(error.clone()),
     };
     Done { job, report, took: started.elapsed() }
+}
+
+/// Runs work on files on a thread.
+async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

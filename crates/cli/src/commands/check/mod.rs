@@ -34,16 +34,16 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
         return Err(Failure::usage(message));
     }
     let decision = jobserver::decide(settings.jobserver)?;
-    event_loop::run(run(settings, decision, &arguments.sources))
+    event_loop::run(run(settings, decision, arguments.sources))
 }
 
-async fn run(settings: PoolSettings, jobserver: Decision, sources: &[PathBuf]) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, jobserver: Decision, sources: Vec<PathBuf>) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let premises = Premises::prepare(&settings, jobserver, "check")?;
     let work = Folder::temporary(&std::env::temp_dir())?;
     let bench = Bench { settings, premises: &premises, work: work.path() };
     let outcome = tokio::select! {
-        outcome = bench.compare(sources) => outcome,
+        outcome = bench.compare(&sources) => outcome,
         // What runs is dropped, and its processes end with it.
         signal = signals.end() => Ok(Exit::Interrupted(signal)),
     };

@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::id::Id;
+use crate::flags::with_flags;
 use crate::milliseconds::Milliseconds;
 
 /// A response. `None` is null: not known.
@@ -16,8 +17,8 @@ use crate::milliseconds::Milliseconds;
 pub struct ResponseLine<'a> {
     id: Option<&'a RawValue>,
     ok: bool,
-    result: Option<&'a Value>,
-    error: Option<&'a HookError>,
+    result: Option<Value>,
+    error: Option<HookError>,
     line: Option<u64>,
     tree: Option<Cow<'a, str>>,
     hook: Option<&'a str>,
@@ -31,40 +32,45 @@ pub struct ResponseLine<'a> {
 
 impl<'a> ResponseLine<'a> {
     /// The pool's answer to the request of this id.
-    pub fn answered(id: &'a Id, response: &'a Response) -> Self {
+    pub fn answered(id: &'a Id, response: Response) -> Self {
+        let (stdout, stderr) = (response.stdout.text(), response.stderr.text());
+        let (result, error) = match response.outcome {
+            Ok(result) => (Some(result), None),
+            Err(error) => (None, Some(with_flags(error))),
+        };
         Self {
             id: Some(id.written()),
-            ok: response.outcome.is_ok(),
-            result: response.outcome.as_ref().ok(),
-            error: response.outcome.as_ref().err(),
+            ok: error.is_none(),
+            result,
+            error,
             line: None,
-            tree: Some(response.tree.to_string_lossy()),
+            tree: Some(response.tree.to_string_lossy().into_owned().into()),
             hook: Some(response.hook.name()),
             worker: response.worker,
             timing: response.timing.into(),
-            stdout: response.stdout.text(),
-            stderr: response.stderr.text(),
+            stdout,
+            stderr,
             stdout_truncated: response.stdout.truncated,
             stderr_truncated: response.stderr.truncated,
         }
     }
 
     /// The answer to a request that never came to the pool.
-    pub fn refused(id: &'a Id, tree: &'a str, hook: &'a str, error: &'a HookError) -> Self {
+    pub fn refused(id: &'a Id, tree: &'a str, hook: &'a str, error: HookError) -> Self {
         Self { id: Some(id.written()), tree: Some(tree.into()), hook: Some(hook), ..Self::failed(error) }
     }
 
     /// The answer to a line that is no request.
-    pub fn invalid(line: u64, error: &'a HookError) -> Self {
+    pub fn invalid(line: u64, error: HookError) -> Self {
         Self { line: Some(line), ..Self::failed(error) }
     }
 
-    fn failed(error: &'a HookError) -> Self {
+    fn failed(error: HookError) -> Self {
         Self {
             id: None,
             ok: false,
             result: None,
-            error: Some(error),
+            error: Some(with_flags(error)),
             line: None,
             tree: None,
             hook: None,
@@ -106,11 +112,11 @@ mod tests {
         let expected = concat!(
             r#"{"id":null,"ok":false,"result":null,"error":{"kind":"InvalidRequest","message":"id: missing","#,
             r#""exception":null,"unsupported_operation":false,"traceback":null,"exit":null,"hint":null},"line":3,"#,
-            r#""tree":null,"hook":null,"worker":null,"timing":{"queued_ms":null,"start_ms":null,"hook_ms":null},"#,
+            r#""tree":null,"hook":null,"worker":null,"timing":{"queued_ms":null,"prepare_ms":null,"start_ms":null,"hook_ms":null},"#,
             r#""stdout":"","stderr":"","stdout_truncated":false,"stderr_truncated":false}"#,
             "\n"
         );
-        assert_eq!(text(&ResponseLine::invalid(3, &invalid_request("id: missing"))), expected);
+        assert_eq!(text(&ResponseLine::invalid(3, invalid_request("id: missing"))), expected);
     }
 
     #[test]
@@ -122,7 +128,7 @@ mod tests {
             r#""unsupported_operation":false,"traceback":null,"exit":{"exit_code":7},"hint":"h"},"line":null,"#,
             r#""tree":"t\n","hook":"build_wheel","worker":null,"#,
         );
-        let line = text(&ResponseLine::refused(&id, "t\n", "build_wheel", &error));
+        let line = text(&ResponseLine::refused(&id, "t\n", "build_wheel", error));
         assert!(line.starts_with(expected), "{line}");
     }
 
@@ -130,16 +136,17 @@ mod tests {
     fn times_have_three_decimals_at_most() {
         let timing = Timing {
             queued: Some(Duration::from_nanos(100_999)),
+            prepare: Some(Duration::ZERO),
             start: None,
             hook: Some(Duration::from_micros(9_812_345)),
         };
         let json = serde_json::to_string(&Milliseconds::from(timing)).unwrap();
-        assert_eq!(json, r#"{"queued_ms":0.1,"start_ms":null,"hook_ms":9812.345}"#);
+        assert_eq!(json, r#"{"queued_ms":0.1,"prepare_ms":0.0,"start_ms":null,"hook_ms":9812.345}"#);
     }
 
     #[test]
     fn a_signal_is_named() {
         let error = HookError::new(ErrorKind::HookCrashed, "m").with_exit(ExitReason::Signal("SIGSEGV".into()));
-        assert!(text(&ResponseLine::invalid(1, &error)).contains(r#""exit":{"signal":"SIGSEGV"}"#));
+        assert!(text(&ResponseLine::invalid(1, error)).contains(r#""exit":{"signal":"SIGSEGV"}"#));
     }
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::pin::pin;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hookpool_frontend::Environments;
-use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Supervisor};
+use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, Supervisor, UnreadResponse};
 use tokio::sync::watch;
 
 use super::id::Id;
@@ -22,7 +23,7 @@ use crate::streams::output::{Output, Room, Writer};
 ///
 /// Memory is bounded by the queue: beyond it nothing is read, and a ticket is
 /// only looked at once there is room for its answer in the output, so that a
-/// slow reader makes the pool wait.
+/// slow reader makes the pool wait. What hooks wrote is read one at a time.
 pub struct Session {
     supervisor: Supervisor,
     /// `None`: hooks run in the interpreter of their request as it is.
@@ -32,6 +33,9 @@ pub struct Session {
     input_end: Option<io::Result<()>>,
     ending: watch::Receiver<Ending>,
     tickets: FuturesUnordered<OpenRequest>,
+    /// The response that is being read from the disk. There is one at most, as
+    /// of the answers.
+    reading: Option<BoxFuture<'static, (Id, Response)>>,
     /// An answer that waits for room in the output. There is one at most:
     /// nothing is read and no ticket looked at before it is on its way.
     answer: Option<Vec<u8>>,
@@ -40,7 +44,8 @@ pub struct Session {
 
 enum Happening<'output> {
     Room(Room<'output>),
-    Answered { ok: bool, answer: Vec<u8> },
+    Answered(Id, UnreadResponse),
+    Read(Id, Response),
     Line(io::Result<Option<InputLine>>),
     End,
 }
@@ -61,6 +66,7 @@ impl Session {
             input_end: None,
             ending,
             tickets: FuturesUnordered::new(),
+            reading: None,
             answer: None,
             any_failed: false,
         }
@@ -86,9 +92,12 @@ impl Session {
             };
             match happening {
                 Happening::Room(free) => room = Some(free),
-                Happening::Answered { ok, answer } => {
-                    self.any_failed |= !ok;
-                    self.answer = Some(answer);
+                Happening::Answered(id, response) => {
+                    self.reading = Some(async move { (id, response.read().await) }.boxed());
+                }
+                Happening::Read(id, response) => {
+                    self.any_failed |= response.outcome.is_err();
+                    self.answer = Some(ResponseLine::answered(&id, response).to_bytes());
                 }
                 Happening::Line(line) => self.take_line(line).await,
                 Happening::End => {}
@@ -108,7 +117,7 @@ impl Session {
 
     fn is_over(&self) -> bool {
         let reads_no_more = self.input_end.is_some() || self.is_ending();
-        reads_no_more && self.tickets.is_empty() && self.answer.is_none()
+        reads_no_more && self.tickets.is_empty() && self.reading.is_none() && self.answer.is_none()
     }
 
     fn is_ending(&self) -> bool {
@@ -119,13 +128,12 @@ impl Session {
     async fn next<'output>(&mut self, writer: &'output Writer, has_room: bool) -> Happening<'output> {
         let is_ending = self.is_ending();
         let has_place = self.tickets.len() < self.queue_size;
-        let reads = self.answer.is_none() && has_place && self.input_end.is_none() && !is_ending;
+        let is_free = self.answer.is_none() && self.reading.is_none();
+        let reads = is_free && has_place && self.input_end.is_none() && !is_ending;
         tokio::select! {
             room = writer.room(), if !has_room => Happening::Room(room),
-            Some((id, answer)) = self.tickets.next(), if has_room => Happening::Answered {
-                ok: answer.is_ok(),
-                answer: answer.to_bytes(&id),
-            },
+            Some((id, response)) = read(&mut self.reading) => Happening::Read(id, response),
+            Some((id, response)) = self.tickets.next(), if has_room && is_free => Happening::Answered(id, response),
             line = self.input.next(), if reads => Happening::Line(line),
             // The sender lives as long as the program.
             Ok(()) = self.ending.changed(), if !is_ending => Happening::End,
@@ -156,25 +164,20 @@ impl Session {
             Ok(Some(RequestLine::UnknownHook { id, tree, error })) => {
                 let hook = error.value.clone();
                 let error = HookError::new(ErrorKind::InvalidHookName, error.to_string());
-                self.fail(&ResponseLine::refused(&id, &tree, &hook, &error));
+                self.fail(&ResponseLine::refused(&id, &tree, &hook, error));
             }
-            Err(error) => self.fail(&ResponseLine::invalid(line.number, &error)),
+            Err(error) => self.fail(&ResponseLine::invalid(line.number, error)),
         }
     }
 
     /// Does not wait: the line was only read because there was a place.
-    async fn submit(&mut self, id: Id, request: HookRequest, requires: Option<Vec<String>>) {
-        if let Some(environments) = self.environments.clone() {
-            let supervisor = self.supervisor.clone();
-            return self.tickets.push(OpenRequest::prepared(id, request, requires, environments, supervisor));
-        }
+    async fn submit(&mut self, id: Id, mut request: HookRequest, requires: Option<Vec<String>>) {
+        request.environment =
+            self.environments.as_ref().map(|environments| environments.for_requests(requires, Vec::new()));
         let (tree, hook) = (request.tree.to_string_lossy().into_owned(), request.hook);
         match self.supervisor.submit(request).await {
-            Ok(ticket) => self.tickets.push(OpenRequest::submitted(id, ticket)),
-            Err(error) => {
-                let error = refusal(error);
-                self.fail(&ResponseLine::refused(&id, &tree, hook.name(), &error));
-            }
+            Ok(ticket) => self.tickets.push(OpenRequest::new(id, ticket)),
+            Err(error) => self.fail(&ResponseLine::refused(&id, &tree, hook.name(), refusal(error))),
         }
     }
 
@@ -186,4 +189,11 @@ impl Session {
         self.any_failed = true;
         self.answer = Some(response.to_bytes());
     }
+}
+
+/// Waits for a response that is being read. Cancel-safe: it stays where it is.
+async fn read(reading: &mut Option<BoxFuture<'static, (Id, Response)>>) -> Option<(Id, Response)> {
+    let read = reading.as_mut()?.await;
+    *reading = None;
+    Some(read)
 }

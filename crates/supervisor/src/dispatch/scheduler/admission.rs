@@ -5,21 +5,28 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::message::{Action, Submission};
-use super::super::trees::{LockState, QueuePlace};
+use super::super::trees::{LockState, QueuePlace, TreeState};
 use super::{Phase, RequestRecord, RequestState, Scheduler};
+use crate::build_environment::EnvironmentRequirements;
 use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
 use crate::request::RequestId;
-use crate::tree::{Prepared, TreeId};
+use crate::tree::{Ready, TreePath, replaced};
 use crate::worker::WorkerCommand;
 
 /// What a visit to a tree found, as far as the scheduler cares.
 #[derive(Debug)]
 pub(crate) enum Visited {
     /// The tree is locked, the request read.
-    Ready { prepared: Prepared },
-    /// Another process works in the tree.
-    Busy,
+    Ready(Ready),
+    /// The tree is locked, and the request's environment is not there.
+    NoEnvironment(Arc<EnvironmentRequirements>),
+    /// Somebody else works in the tree: another process, or this one by that
+    /// other path.
+    Busy { ours: Option<TreePath> },
+    /// The request's path leads to another folder than that of the queue that
+    /// it is in.
+    Elsewhere,
     /// The request cannot run. `locked` tells whether the tree is.
     Failed { error: HookError, locked: bool },
 }
@@ -27,7 +34,8 @@ pub(crate) enum Visited {
 impl Scheduler {
     /// A request is admitted.
     pub fn submit(&mut self, submission: Submission, now: Instant) {
-        let Submission { id, request, tree, reply } = submission;
+        let Submission { id, request, path: named, reply } = submission;
+        let path = self.trees.queue_of(&named);
         if reply.is_closed() {
             // Its ticket was dropped before it came here.
             return;
@@ -35,9 +43,14 @@ impl Scheduler {
         let record = RequestRecord {
             key: self.key_of(&request),
             place: QueuePlace::new(request.priority, id),
-            tree: tree.clone(),
+            path: path.clone(),
+            named,
+            tree: None,
             state: RequestState::Queued,
+            slot: None,
+            environment: None,
             submitted_at: now,
+            prepared_for: std::time::Duration::ZERO,
             assigned_at: None,
             leased_at: None,
             cancelled: false,
@@ -46,11 +59,11 @@ impl Scheduler {
             details: Arc::new(request),
         };
         let place = record.place;
-        let (path, hook) = (record.details.tree.clone(), record.details.hook);
-        self.observe(Event::RequestQueued { request: id, tree: path, hook });
+        let (tree, hook) = (record.details.tree.clone(), record.details.hook);
+        self.observe(Event::RequestQueued { request: id, tree, hook });
         self.requests.insert(id, record);
         if self.phase == Phase::Open {
-            self.trees.enqueue(&tree, place);
+            self.trees.enqueue(&path, place);
         } else {
             self.fail(id, closed(), now);
         }
@@ -58,110 +71,166 @@ impl Scheduler {
     }
 
     /// Starts as many requests as there are free job slots.
-    pub(super) fn fill(&mut self) {
+    pub fn fill(&mut self) {
         if self.suspended || matches!(self.phase, Phase::Ending(_)) {
             return;
         }
-        while self.jobs_in_use < self.limits.jobs.get() {
+        while let Some(slot) = self.slots.take() {
             let Some(request) = self.next_request() else { return };
-            self.jobs_in_use += 1;
             let record = self.requests.get_mut(&request).expect("what is queued is not answered");
-            record.state = RequestState::Visiting;
-            let (details, tree) = (record.details.clone(), record.tree.clone());
-            let locked = self.trees.change(tree.id, |state| {
-                let locked = state.lock == LockState::Held;
-                if !locked {
-                    state.lock = LockState::Taking;
-                }
-                locked
-            });
-            self.actions.push(Action::Visit { request, details, tree, locked: locked == Some(true) });
+            record.slot = Some(slot);
+            self.visit(request);
         }
     }
 
-    /// A visit has ended. `tree` is given beside the request, which may have
+    /// Has a request's tree looked at, and the worker that it may get.
+    pub(super) fn visit(&mut self, request: RequestId) {
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.state = RequestState::Visiting;
+        let (details, path, named) = (record.details.clone(), record.path.clone(), record.named.clone());
+        let worker = match &record.tree {
+            // It was visited before, and the pool that it needs is known.
+            Some(_) => self.pool_of(request).and_then(|pool| self.workers.idle_of(&pool)),
+            None => self.workers.idle_in(&path),
+        };
+        self.trees.change(&path, |state| {
+            if state.lock == LockState::Free {
+                state.lock = LockState::Taking;
+            }
+        });
+        self.actions.push(Action::Visit { request, details, path, named, worker });
+    }
+
+    /// A visit has ended. The tree is given beside the request, which may have
     /// been answered meanwhile.
-    pub fn visited(&mut self, request: RequestId, tree: TreeId, visited: Visited, now: Instant) {
+    pub fn visited(&mut self, request: RequestId, path: &TreePath, visited: Visited, now: Instant) {
         let lock = match &visited {
-            Visited::Ready { .. } | Visited::Failed { locked: true, .. } => LockState::Held,
-            Visited::Busy => LockState::Waiting,
+            Visited::Ready(_)
+            | Visited::NoEnvironment(_)
+            | Visited::Elsewhere
+            | Visited::Failed { locked: true, .. } => LockState::Held,
+            Visited::Busy { ours: Some(main) } if main != path => LockState::Free,
+            Visited::Busy { .. } => LockState::Waiting,
             Visited::Failed { locked: false, .. } => LockState::Free,
         };
-        self.trees.change(tree, |state| state.lock = lock);
+        self.trees.change(path, |state| state.lock = lock);
         let wanted = self.requests.contains_key(&request) && !matches!(self.phase, Phase::Ending(_));
         match visited {
-            Visited::Ready { prepared } if wanted => {
-                self.set_backend(request, &prepared);
-                self.assign(request, prepared, now);
-            }
-            Visited::Busy => {
-                self.await_lock(request, tree);
-            }
+            Visited::Ready(ready) if wanted => self.found(request, ready, now),
+            Visited::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
+
+            Visited::Busy { ours: Some(main) } if main != *path => self.merge(request, path, &main),
+            Visited::Busy { .. } => self.await_lock(request, path),
+            Visited::Elsewhere if wanted => self.separate(request, now),
             Visited::Failed { error, .. } if wanted => {
                 self.fail(request, error, now);
-                self.release(tree);
+                self.leave_tree(path);
             }
-            Visited::Ready { .. } | Visited::Failed { .. } => self.release(tree),
+            Visited::Ready(_) | Visited::NoEnvironment(_) | Visited::Elsewhere | Visited::Failed { .. } => {
+                self.leave_tree(path);
+            }
         }
         self.fill();
+        self.stop_all_when_drained();
     }
 
     /// Only now is it known which workers can run the request.
-    fn set_backend(&mut self, request: RequestId, prepared: &Prepared) {
+    fn found(&mut self, request: RequestId, ready: Ready, now: Instant) {
+        let Ready { tree, prepared, environment, worker } = ready;
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.tree = Some(tree);
+        record.key.backend.clone_from(&prepared.imports.backend);
+        if let Some(environment) = &environment {
+            environment.python().clone_into(&mut record.key.python);
+        }
+        record.environment = environment;
+        self.assign(request, prepared, worker, now);
+    }
+
+    /// This path leads to the folder that another queue of ours works in: from
+    /// now on they are one queue.
+    fn merge(&mut self, request: RequestId, path: &TreePath, main: &TreePath) {
         if let Some(record) = self.requests.get_mut(&request) {
-            record.key.backend.clone_from(&prepared.imports.backend);
+            record.state = RequestState::Queued;
+            record.slot = None;
+            let place = record.place;
+            self.trees.put_back(path, place);
+        }
+        self.leave_tree(path);
+        for request in self.trees.merge(path, main) {
+            if let Some(record) = self.requests.get_mut(&request) {
+                record.path = main.clone();
+            }
         }
     }
 
-    /// Gives back the job slot and the tree.
-    pub(super) fn release(&mut self, tree: TreeId) {
-        self.free_job();
-        self.leave_tree(tree);
+    /// The request's path leads elsewhere by now, if it shares the queue of
+    /// another path; else its tree was replaced under hooks that run there.
+    fn separate(&mut self, request: RequestId, now: Instant) {
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        let path = record.path.clone();
+        if record.named == path {
+            self.fail(request, replaced(&path), now);
+            return self.leave_tree(&path);
+        }
+        record.state = RequestState::Queued;
+        record.slot = None;
+        record.path = record.named.clone();
+        let (named, place) = (record.named.clone(), record.place);
+        self.trees.separate(&named);
+        self.trees.enqueue(&named, place);
+        self.leave_tree(&path);
     }
 
-    fn await_lock(&mut self, request: RequestId, tree: TreeId) {
+    fn await_lock(&mut self, request: RequestId, path: &TreePath) {
         // Waiting holds no job slot, and the request its place in the queue.
-        self.requeue(request);
-        self.release(tree);
-        if let Some(path) = self.trees.get(tree).map(|state| state.tree.path.clone()) {
-            self.observe(Event::TreeLocked { tree: path });
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.state = RequestState::Queued;
+            record.slot = None;
+            let place = record.place;
+            self.trees.put_back(path, place);
         }
-        self.actions.push(Action::AwaitLock { tree });
+        self.leave_tree(path);
+        self.observe(Event::TreeLocked { tree: path.to_path_buf() });
+        self.actions.push(Action::AwaitLock { path: path.clone() });
+        self.give_up_unwanted(path);
     }
 
     /// Puts a request back to its old place in its tree's queue.
     pub(super) fn requeue(&mut self, request: RequestId) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.state = RequestState::Queued;
-        let (tree, place) = (record.tree.clone(), record.place);
-        self.trees.enqueue(&tree, place);
+        record.slot = None;
+        let (path, place) = (record.path.clone(), record.place);
+        self.trees.enqueue(&path, place);
     }
 
     /// The wait for a tree's lock is over.
-    pub fn lock_awaited(&mut self, tree: TreeId, outcome: Result<(), HookError>, now: Instant) {
-        let first = self.trees.get(tree).and_then(super::super::trees::TreeState::first);
+    pub fn lock_awaited(&mut self, path: &TreePath, outcome: Result<(), HookError>, now: Instant) {
+        let first = self.trees.get(path).and_then(TreeState::first);
         match outcome {
             Ok(()) if first.is_some() && !matches!(self.phase, Phase::Ending(_)) => {
-                self.trees.change(tree, |state| state.lock = LockState::Held);
+                self.trees.change(path, |state| state.lock = LockState::Held);
             }
             Ok(()) => {
-                self.trees.change(tree, |state| state.lock = LockState::Free);
-                self.actions.push(Action::Unlock { tree });
+                self.trees.change(path, |state| state.lock = LockState::Free);
+                self.actions.push(Action::Unlock { path: path.clone() });
             }
             Err(error) => {
                 if let Some(request) = first {
                     self.dequeue(request);
                     self.fail(request, error, now);
                 }
-                self.trees.change(tree, |state| state.lock = LockState::Free);
+                self.trees.change(path, |state| state.lock = LockState::Free);
             }
         }
         self.fill();
+        self.stop_all_when_drained();
     }
 
     pub(super) fn dequeue(&mut self, request: RequestId) {
         if let Some(record) = self.requests.get(&request) {
-            self.trees.dequeue(record.tree.id, record.place);
+            self.trees.dequeue(&record.path, record.place);
         }
     }
 
@@ -169,26 +238,26 @@ impl Scheduler {
     pub fn cancel(&mut self, request: RequestId, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.cancelled = true;
-        let tree = record.tree.id;
+        let path = record.path.clone();
         let error = cancelled();
         match &record.state {
-            RequestState::Queued => {
+            RequestState::Queued | RequestState::Preparing { .. } => {
                 self.dequeue(request);
                 self.fail(request, error, now);
-                self.let_go_of_unwanted_lock(tree);
+                self.give_up_unwanted(&path);
             }
             // The visit goes on and finds nobody.
             RequestState::Visiting => self.fail(request, error, now),
             RequestState::NeedsWorker { .. } => {
                 self.needs_worker.retain(|other| *other != request);
                 self.fail(request, error, now);
-                self.release(tree);
+                self.leave_tree(&path);
             }
             RequestState::Starting { worker, .. } => {
                 let worker = *worker;
                 self.abandon_start(worker);
                 self.fail(request, error, now);
-                self.release(tree);
+                self.leave_tree(&path);
             }
             RequestState::Leased { worker } => {
                 let worker = *worker;
@@ -201,17 +270,27 @@ impl Scheduler {
         }
         self.serve_waiting(now);
         self.fill();
+        self.stop_all_when_drained();
     }
 
-    /// A lock that was waited for and that no request is left for.
-    fn let_go_of_unwanted_lock(&mut self, tree: TreeId) {
-        let unwanted = |state: &super::super::trees::TreeState| {
-            state.lock == LockState::Held && state.active == 0 && !state.has_queued()
-        };
-        if self.trees.get(tree).is_some_and(unwanted) {
-            self.trees.change(tree, |state| state.lock = LockState::Free);
-            self.actions.push(Action::Unlock { tree });
+    /// Where no request is left for a tree, nothing is to be waited for there,
+    /// and its lock not to be held.
+    pub(super) fn give_up_unwanted(&mut self, path: &TreePath) {
+        let Some(state) = self.trees.get(path) else { return };
+        if state.has_queued() {
+            return;
         }
+        if state.is_preparing && !matches!(self.phase, Phase::Ending(_)) {
+            self.give_up_preparing(path);
+        }
+        let Some(state) = self.trees.get(path).filter(|state| state.active == 0) else { return };
+        let action = match state.lock {
+            LockState::Held => Action::Unlock { path: path.clone() },
+            LockState::Waiting => Action::GiveUpLock { path: path.clone() },
+            LockState::Free | LockState::Taking => return,
+        };
+        self.actions.push(action);
+        self.trees.change(path, |state| state.lock = LockState::Free);
     }
 }
 

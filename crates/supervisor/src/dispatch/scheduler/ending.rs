@@ -62,7 +62,7 @@ impl Scheduler {
         let useless = |occupation: Occupation| {
             matches!(occupation, Occupation::Lingering | Occupation::Starting { request: None })
         };
-        for worker in self.workers.ids_where(|record| useless(record.occupation)) {
+        for worker in self.workers.ids_where(|record| useless(record.occupation())) {
             self.workers.occupy(worker, Occupation::Stopping);
             self.tell(worker, WorkerCommand::Terminate);
         }
@@ -106,19 +106,24 @@ impl Scheduler {
         self.needs_worker.clear();
         for request in requests {
             let record = &self.requests[&request];
-            let tree = record.tree.id;
+            let path = record.path.clone();
             match &record.state {
                 RequestState::Starting { worker, .. } => {
                     let worker = *worker;
                     self.abandon_start(worker);
-                    self.release(tree);
+                    self.leave_tree(&path);
                 }
-                RequestState::NeedsWorker { .. } => self.release(tree),
-                // A visit gives back what it holds when it ends.
-                RequestState::Queued | RequestState::Visiting | RequestState::Parked { .. } => {}
+                RequestState::NeedsWorker { .. } => self.leave_tree(&path),
+                // A visit gives back what it holds when it ends. Installers get
+                // the signal too, and end by themselves.
+                RequestState::Queued
+                | RequestState::Visiting
+                | RequestState::Preparing { .. }
+                | RequestState::Parked { .. } => {}
                 RequestState::Leased { .. } => unreachable!("filtered out above"),
             }
             self.fail(request, HookError::new(ErrorKind::Interrupted, message), now);
+            self.give_up_unwanted(&path);
         }
     }
 

@@ -6,33 +6,50 @@ use super::super::message::Action;
 use super::super::restart::Permission;
 use super::super::workers::{Occupation, PoolKey, WorkerRecord};
 use super::{RequestState, Scheduler};
-use crate::error::{ErrorKind, HookError};
+use crate::error::{ErrorKind, HookError, Setting};
 use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
-use crate::tree::Prepared;
+use crate::tree::{CheckedWorker, Prepared};
 use crate::worker::{Lease, WorkerCommand, WorkerPlan};
 
 impl Scheduler {
-    /// A visited request gets a worker, or waits for one, or fails.
-    pub(super) fn assign(&mut self, request: RequestId, prepared: Prepared, now: Instant) {
+    /// A visited request gets a worker, or waits for one, or fails. An idle one
+    /// must have been `checked` by the visit.
+    pub(super) fn assign(
+        &mut self,
+        request: RequestId,
+        prepared: Prepared,
+        checked: Option<CheckedWorker>,
+        now: Instant,
+    ) {
         let Some(pool) = self.pool_of(request) else { return };
+        let Some(path) = self.requests.get(&request).map(|record| record.path.clone()) else { return };
         if self.suspended {
             // It waits with its visit behind it.
             self.set_state(request, RequestState::NeedsWorker { prepared });
             return self.needs_worker.push_back(request);
         }
+        if let Some(CheckedWorker { worker, stale: Some(reason) }) = checked
+            && self.workers.get(worker).is_some_and(|record| matches!(record.occupation(), Occupation::Idle { .. }))
+        {
+            self.stop(worker, reason);
+        }
         if let Some(worker) = self.workers.idle_of(&pool) {
+            if checked.is_none_or(|checked| checked.worker != worker) {
+                // Another look, at this one.
+                return self.visit(request);
+            }
             self.mark_assigned(request, now);
             return self.lease(worker, request, prepared, now);
         }
         match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
             Permission::Wait { until } => {
                 self.park(request, until);
-                self.release(pool.tree.id);
+                self.leave_tree(&path);
             }
             Permission::Denied { reason } => {
                 self.fail(request, quarantined(&reason), now);
-                self.release(pool.tree.id);
+                self.leave_tree(&path);
             }
             Permission::Granted if self.workers.live() < self.limits.max_workers.get() => {
                 self.start(request, pool, prepared, now);
@@ -67,7 +84,7 @@ impl Scheduler {
             // `assign` puts it back where there still is no room.
             if let RequestState::NeedsWorker { prepared } = std::mem::replace(&mut record.state, RequestState::Visiting)
             {
-                self.assign(request, prepared, now);
+                self.assign(request, prepared, None, now);
             }
         }
     }
@@ -80,17 +97,10 @@ impl Scheduler {
         let max_served = self.limits.max_requests.map(|limit| with_jitter(limit.get(), (self.jitter)()));
         let imports = prepared.imports.clone();
         let plan = WorkerPlan { key: pool.worker.clone(), tree: tree.clone(), imports };
-        let worker = self.workers.add(WorkerRecord {
-            pool,
-            generation,
-            occupation: Occupation::Starting { request: Some(request) },
-            pid: None,
-            start_method: self.start_method,
-            started_at: now,
-            served: 0,
-            max_served,
-            stale: false,
-        });
+        let Some(record) = self.requests.get(&request) else { return };
+        let path = record.path.clone();
+        let record = WorkerRecord::starting(pool, path, generation, request, self.start_method, max_served, now);
+        let worker = self.workers.add(record);
         self.mark_assigned(request, now);
         self.set_state(request, RequestState::Starting { worker, prepared });
         let path = tree.path.clone();
@@ -104,7 +114,11 @@ impl Scheduler {
         record.state = RequestState::Leased { worker };
         record.leased_at = Some(now);
         let timeout = record.details.timeout.or(self.limits.hook_timeout);
+        let path = record.path.clone();
         self.workers.occupy(worker, Occupation::Leased { request, accepted: false });
+        if let Some(record) = self.workers.get_mut(worker) {
+            record.path = path;
+        }
         self.tell(worker, WorkerCommand::Lease(Lease { request, prepared, timeout }));
     }
 
@@ -140,6 +154,7 @@ impl Scheduler {
     pub(super) fn park(&mut self, request: RequestId, until: Instant) {
         if let Some(record) = self.requests.get_mut(&request) {
             record.state = RequestState::Parked { until };
+            record.slot = None;
             self.parked.insert((until, request));
         }
     }
@@ -153,7 +168,8 @@ impl Scheduler {
 
 pub(super) fn quarantined(reason: &str) -> HookError {
     HookError::new(ErrorKind::Quarantined, format!("the workers of this tree failed too often: {reason}"))
-        .with_hint("after a while (--restart-window) another start is tried")
+        .with_hint("after a while another start is tried")
+        .with_setting(Setting::RestartWindow)
 }
 
 /// The limit, up to a tenth less: workers that started together shall not be

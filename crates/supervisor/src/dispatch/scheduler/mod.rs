@@ -3,19 +3,23 @@
 //! The scheduler is told what happened and what time it is; what it wants done
 //! it leaves in [`Scheduler::take_actions`].
 //!
-//! A request passes through these states; the job slot is held from the visit
-//! to the answer, and the tree from the visit to the end of the worker's sweep:
+//! A request passes through these states. It holds a job slot from the visit to
+//! the answer, and its tree from the visit to the end of the worker's sweep; it
+//! holds neither where it is queued, parked or preparing:
 //!
 //! ```text
 //! Queued -> Visiting -> (NeedsWorker) -> (Starting) -> Leased -> answered
-//!   ^          |             |               |            |
-//!   |          v             v               v            v
-//!   +------ (tree busy) --- Parked (the pool's workers failed, before acceptance)
+//!   ^        |    |          |               |            |
+//!   |        |    v          v               v            v
+//!   |        |  (tree busy) Parked (the pool's workers failed, before acceptance)
+//!   |        v
+//!   +--- Preparing (its environment is not there)
 //! ```
 
 mod admission;
 mod ending;
 mod lease;
+mod preparation;
 mod timers;
 mod turn;
 mod worker_events;
@@ -30,21 +34,25 @@ pub(crate) use admission::Visited;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::preparation::Preparations;
 use super::message::{Action, Delivery};
 use super::restart::RestartTracker;
+use super::slots::{JobSlot, JobSlots};
 use super::trees::{QueuePlace, Trees};
 use super::workers::{PoolKey, Workers};
+use crate::build_environment::BuildEnvironment;
 use crate::error::HookError;
 use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, StartMethod, Timing, WorkerInfo};
-use crate::tree::{Prepared, Tree, TreeId};
+use crate::tree::{Prepared, Tree, TreePath};
 use crate::worker::WorkerKey;
 use crate::worker::message::Finished;
 use crate::worker::output::CaptureFiles;
@@ -54,6 +62,10 @@ use crate::worker::output::CaptureFiles;
 enum RequestState {
     Queued,
     Visiting,
+    /// It is the first in its tree's queue, and waits for its environment.
+    Preparing {
+        since: Instant,
+    },
     /// There is no worker for it, and no room for another.
     NeedsWorker {
         prepared: Prepared,
@@ -76,11 +88,20 @@ enum RequestState {
 #[derive(Debug)]
 struct RequestRecord {
     details: Arc<HookRequest>,
-    tree: Arc<Tree>,
+    /// The path of its tree's queue.
+    path: TreePath,
+    /// The path that it has for its tree: another where two lead to one folder.
+    named: TreePath,
+    /// As the last visit found it.
+    tree: Option<Arc<Tree>>,
     place: QueuePlace,
     key: WorkerKey,
     state: RequestState,
+    slot: Option<JobSlot>,
+    environment: Option<Arc<dyn BuildEnvironment>>,
     submitted_at: Instant,
+    /// How long it has waited for its environment.
+    prepared_for: Duration,
     /// When a worker was found or started for it.
     assigned_at: Option<Instant>,
     /// When it was written to the worker.
@@ -119,13 +140,14 @@ pub(crate) struct Scheduler {
     requests: HashMap<RequestId, RequestRecord>,
     trees: Trees,
     workers: Workers,
+    preparations: Preparations,
     pools: HashMap<PoolKey, Pool>,
     /// How many pools there may be before the clean ones are forgotten.
     pools_purged_at: usize,
     parked: BTreeSet<(Instant, RequestId)>,
     needs_worker: VecDeque<RequestId>,
-    jobs_in_use: usize,
-    /// Another tree was served last than the one whose turn it was.
+    slots: JobSlots,
+    /// The tree whose turn it was has let another go first.
     passed_over: bool,
     actions: Vec<Action>,
     /// A number from 0 to 1; in tests always the same.
@@ -140,6 +162,7 @@ impl Scheduler {
 
     pub fn new(limits: Limits, default_python: PathBuf, start_method: StartMethod, jitter: fn() -> f64) -> Self {
         let trees = Trees::new(limits.workers_per_tree.get());
+        let slots = JobSlots::new(limits.jobs);
         Self {
             limits,
             default_python,
@@ -149,11 +172,12 @@ impl Scheduler {
             requests: HashMap::new(),
             trees,
             workers: Workers::default(),
+            preparations: Preparations::default(),
             pools: HashMap::new(),
             pools_purged_at: Self::POOLS_KEPT,
             parked: BTreeSet::new(),
             needs_worker: VecDeque::new(),
-            jobs_in_use: 0,
+            slots,
             passed_over: false,
             actions: Vec::new(),
             jitter,
@@ -165,14 +189,20 @@ impl Scheduler {
         std::mem::take(&mut self.actions)
     }
 
-    /// Whether everything is answered and every worker gone.
+    /// Whether everything is answered, and every worker and installer gone.
     pub fn is_finished(&self) -> bool {
-        self.phase != Phase::Open && self.requests.is_empty() && self.workers.is_empty()
+        self.phase != Phase::Open && self.requests.is_empty() && self.workers.is_empty() && self.preparations.is_empty()
     }
 
     /// Whether new requests are refused.
     pub fn is_closed(&self) -> bool {
         self.phase != Phase::Open
+    }
+
+    /// Waits until somebody has given back a job slot that was lent; then
+    /// [`Scheduler::fill`] is to be called.
+    pub async fn slot_freed(&self) {
+        self.slots.freed().await;
     }
 
     fn observe(&mut self, event: Event) {
@@ -186,16 +216,14 @@ impl Scheduler {
         self.answer(finished, None, now);
     }
 
-    /// Answers a request; the one place where that is done.
+    /// Answers a request, and gives back its job slot; the one place where that
+    /// is done.
     fn answer(&mut self, finished: Finished, worker: Option<WorkerInfo>, now: Instant) {
         let Some(record) = self.requests.remove(&finished.request) else { return };
-        let assigned_at = record.assigned_at;
-        let waited = record.leased_at.zip(assigned_at).map(|(leased, assigned)| leased - assigned);
-        let timing = Timing {
-            queued: Some(assigned_at.unwrap_or(now) - record.submitted_at),
-            start: finished.start.map(|start| start + waited.unwrap_or_default()),
-            hook: finished.hook,
-        };
+        if self.requests.is_empty() {
+            self.preparations.forget_failures();
+        }
+        let timing = record.timing(&finished, now);
         let details = &record.details;
         self.actions.push(Action::Observe(Event::RequestFinished {
             request: finished.request,
@@ -209,6 +237,7 @@ impl Scheduler {
             tree: details.tree.clone(),
             hook: details.hook,
             outcome: finished.outcome,
+            environment: record.environment,
             worker,
             timing,
             stdout: CapturedOutput::default(),
@@ -228,21 +257,17 @@ impl Scheduler {
         WorkerKey { python, env: Arc::new(request.env.clone()), backend: None }
     }
 
+    /// The pool of a request, once its tree was visited.
     fn pool_of(&self, request: RequestId) -> Option<PoolKey> {
         let record = self.requests.get(&request)?;
-        Some(PoolKey { tree: record.tree.clone(), worker: record.key.clone() })
-    }
-
-    /// A request gave its job slot back.
-    fn free_job(&mut self) {
-        self.jobs_in_use -= 1;
+        Some(PoolKey { tree: record.tree.clone()?, worker: record.key.clone() })
     }
 
     /// A request has left its tree. The lock goes with the last one, so that
     /// other processes get their turn between two hooks.
-    fn leave_tree(&mut self, tree: TreeId) {
+    fn leave_tree(&mut self, path: &TreePath) {
         use super::trees::LockState;
-        let unlock = self.trees.change(tree, |state| {
+        let unlock = self.trees.change(path, |state| {
             state.active -= 1;
             let unlock = state.active == 0 && state.lock == LockState::Held;
             if unlock {
@@ -251,7 +276,24 @@ impl Scheduler {
             unlock
         });
         if unlock == Some(true) {
-            self.actions.push(Action::Unlock { tree });
+            self.actions.push(Action::Unlock { path: path.clone() });
+        }
+    }
+}
+
+impl RequestRecord {
+    fn timing(&self, finished: &Finished, now: Instant) -> Timing {
+        let waited = self.leased_at.zip(self.assigned_at).map(|(leased, assigned)| leased - assigned);
+        let mut prepare = self.prepared_for;
+        if let RequestState::Preparing { since } = &self.state {
+            prepare += now - *since;
+        }
+        let queued = self.assigned_at.unwrap_or(now) - self.submitted_at;
+        Timing {
+            queued: Some(queued.saturating_sub(prepare)),
+            prepare: self.details.environment.is_some().then_some(prepare),
+            start: finished.start.map(|start| start + waited.unwrap_or_default()),
+            hook: finished.hook,
         }
     }
 }

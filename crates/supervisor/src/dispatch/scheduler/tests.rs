@@ -8,10 +8,13 @@ use hookd_protocol::Hook;
 use serde_json::json;
 
 use super::*;
+use crate::build_environment::tests::{Environment, environments};
+use crate::build_environment::{EnvironmentRequirements, RequestEnvironment, WantedEnvironment};
 use crate::dispatch::message::Submission;
 use crate::error::{ErrorKind, ExitReason};
+use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::TreeId;
+use crate::tree::{CheckedWorker, Ready, TreeId};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// A scheduler whose visits succeed at once, and whose workers do as told.
@@ -24,6 +27,12 @@ struct Bench {
     log: Vec<String>,
     /// Trees that another process has.
     busy: Vec<u64>,
+    /// Workers that visits find out of date.
+    stale: Vec<u64>,
+    /// Whether visits find environments.
+    has_environments: bool,
+    /// What is being made.
+    preparations: Vec<(WantedEnvironment, JobSlot)>,
 }
 
 fn limits(jobs: usize, max_workers: usize) -> Limits {
@@ -31,8 +40,12 @@ fn limits(jobs: usize, max_workers: usize) -> Limits {
     Limits { max_workers: number(max_workers), ..Limits::for_jobs(number(jobs)) }
 }
 
-fn tree_id(inode: u64) -> TreeId {
-    TreeId { device: 1, inode }
+fn path(tree: u64) -> TreePath {
+    std::path::Path::new(&format!("/{tree}")).into()
+}
+
+fn number(path: &std::path::Path) -> u64 {
+    path.to_str().unwrap()[1..].parse().unwrap()
 }
 
 impl Bench {
@@ -44,6 +57,9 @@ impl Bench {
             replies: HashMap::new(),
             log: Vec::new(),
             busy: Vec::new(),
+            stale: Vec::new(),
+            has_environments: false,
+            preparations: Vec::new(),
         }
     }
 
@@ -57,9 +73,8 @@ impl Bench {
         let (reply, answer) = oneshot::channel();
         let mut request = HookRequest::new(format!("/{tree}"), Hook::BuildWheel);
         change(&mut request);
-        let tree = Arc::new(Tree { id: tree_id(tree), path: format!("/{tree}").into() });
         self.replies.insert(number, answer);
-        self.scheduler.submit(Submission { id: RequestId(number), request, tree, reply }, self.now);
+        self.scheduler.submit(Submission { id: RequestId(number), request, path: path(tree), reply }, self.now);
         self.settle();
         number
     }
@@ -79,15 +94,13 @@ impl Bench {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Visit { request, tree, .. } => {
-                let visited = if self.busy.contains(&tree.id.inode) {
-                    Visited::Busy
-                } else {
-                    Visited::Ready { prepared: Prepared::default() }
-                };
-                self.scheduler.visited(request, tree.id, visited, self.now);
+            Action::Visit { request, details, path, worker, .. } => {
+                let visited = self.look(&details, &path, worker);
+                self.scheduler.visited(request, &path, visited, self.now);
             }
-            Action::Start { worker, plan } => self.log.push(format!("start {worker} in {}", plan.tree.id.inode)),
+            Action::Start { worker, plan } => {
+                self.log.push(format!("start {worker} in {}", number(&plan.tree.path)));
+            }
             Action::Tell { worker, command } => self.log.push(match command {
                 WorkerCommand::Lease(lease) => format!("{worker} runs {}", lease.request),
                 WorkerCommand::Cancel(request) => format!("{worker} cancels {request}"),
@@ -100,10 +113,65 @@ impl Bench {
             Action::Answer { reply, delivery } => {
                 let _ = reply.send(*delivery);
             }
-            Action::AwaitLock { tree } => self.log.push(format!("await lock of {}", tree.inode)),
-            Action::Unlock { tree } => self.log.push(format!("unlock {}", tree.inode)),
+            Action::AwaitLock { path } => self.log.push(format!("await lock of {}", number(&path))),
+            Action::GiveUpLock { path } => self.log.push(format!("give up lock of {}", number(&path))),
+            Action::Unlock { path } => self.log.push(format!("unlock {}", number(&path))),
+            Action::Prepare { wanted, slot } => {
+                self.log.push(format!("prepare {}", wanted.requirements.requires.join(" ")));
+                self.preparations.push((wanted, slot));
+            }
+            Action::GiveUpEnvironment { wanted } => {
+                self.log.push(format!("give up {}", wanted.requirements.requires.join(" ")));
+                self.preparations.retain(|(other, _)| *other != wanted);
+                self.scheduler.fill();
+            }
             Action::Observe(_) => {}
         }
+    }
+
+    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Visited {
+        let inode = number(path);
+        if self.busy.contains(&inode) {
+            return Visited::Busy { ours: None };
+        }
+        let environment = details.environment.as_ref().map(|environment| {
+            let requires = environment.requires.clone().unwrap();
+            EnvironmentRequirements { python: None, requires, additional: Vec::new() }
+        });
+        let environment = match environment {
+            Some(requirements) if !self.has_environments => return Visited::NoEnvironment(Arc::new(requirements)),
+            Some(_) => Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>),
+            None => None,
+        };
+        let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
+        let stale = |worker: WorkerId| self.stale.contains(&worker.0).then_some(StopReason::EnvironmentChanged);
+        let worker = worker.map(|worker| CheckedWorker { worker, stale: stale(worker) });
+        Visited::Ready(Ready { tree, prepared: Prepared::default(), environment, worker })
+    }
+
+    /// A request that needs an environment with this.
+    fn submit_with_environment(&mut self, tree: u64, requirement: &str) -> u64 {
+        self.submit_with(tree, |request| {
+            let requires = Some(vec![requirement.to_owned()]);
+            let (provider, additional) = (environments(), Vec::new());
+            request.environment = Some(RequestEnvironment { provider, requires, additional });
+        })
+    }
+
+    /// The environment that was first begun is there, or not.
+    fn prepared(&mut self, outcome: Result<(), ErrorKind>) {
+        let (wanted, slot) = self.preparations.remove(0);
+        drop(slot);
+        self.has_environments |= outcome.is_ok();
+        let outcome = outcome.map(|()| Arc::new(Environment) as Arc<dyn BuildEnvironment>);
+        self.scheduler.prepared(&wanted, outcome.map_err(|kind| HookError::new(kind, "not made")), self.now);
+        self.settle();
+    }
+
+    fn cancel(&mut self, request: u64) -> Option<String> {
+        self.scheduler.cancel(RequestId(request), self.now);
+        self.settle();
+        self.outcome(request)
     }
 
     fn report(&mut self, worker: u64, event: WorkerEvent) {
@@ -113,7 +181,8 @@ impl Bench {
 
     fn ready(&mut self, worker: u64) {
         let pid = u32::try_from(worker).unwrap() + 100;
-        self.report(worker, WorkerEvent::Ready { pid, start_method: StartMethod::Spawn, after: Duration::ZERO });
+        let (start_method, after) = (StartMethod::Spawn, Duration::ZERO);
+        self.report(worker, WorkerEvent::Ready { pid, start_method, after, freshness: None });
     }
 
     /// The worker accepts and answers the request, and sweeps up.
@@ -296,7 +365,7 @@ fn waiting_for_another_process_holds_no_job_slot() {
     bench.finish(1, other);
     bench.busy.clear();
     bench.done();
-    bench.scheduler.lock_awaited(tree_id(1), Ok(()), bench.now);
+    bench.scheduler.lock_awaited(&path(1), Ok(()), bench.now);
     bench.settle();
     assert_eq!(bench.done(), ["start 2 in 1"]);
     bench.ready(2);
@@ -305,17 +374,123 @@ fn waiting_for_another_process_holds_no_job_slot() {
 }
 
 #[test]
-fn a_lock_that_nobody_needs_any_more_is_let_go_of() {
+fn a_lock_that_nobody_needs_any_more_is_given_up() {
     let mut bench = Bench::new(limits(1, 8));
     bench.busy.push(1);
     let blocked = bench.submit(1);
-    bench.scheduler.cancel(RequestId(blocked), bench.now);
+    assert_eq!(bench.cancel(blocked), Some("Cancelled".into()));
+    assert_eq!(bench.log.last().unwrap(), "give up lock of 1");
+    assert!(bench.scheduler.trees.get(&path(1)).is_none());
+}
+
+#[test]
+fn an_environment_is_made_once_for_all_who_need_it_and_in_their_order() {
+    let mut bench = Bench::new(limits(2, 8));
+    let first = bench.submit_with_environment(1, "a");
+    let second = bench.submit_with_environment(1, "a");
+    let other = bench.submit_with_environment(2, "a");
+    assert_eq!(bench.done(), ["prepare a"]);
+    // What is made takes one of two slots, and who waits for it none.
+    assert_eq!(bench.scheduler.slots.taken(), 1);
+    let plain = bench.submit(3);
+    assert_eq!(bench.done(), ["start 1 in 3"]);
+    bench.ready(1);
+    bench.finish(1, plain);
+    bench.now += Duration::from_secs(3);
+    bench.prepared(Ok(()));
+    assert_eq!(bench.done(), ["1 runs 4", "start 2 in 1", "start 3 in 2"]);
+    bench.ready(2);
+    bench.ready(3);
+    bench.finish(2, first);
+    assert_eq!(bench.done(), ["2 runs 1", "3 runs 3", "2 runs 2"]);
+    bench.finish(2, second);
+    bench.finish(3, other);
+    let timing = |bench: &mut Bench, request: u64| {
+        let timing = bench.replies.get_mut(&request).unwrap().try_recv().unwrap().response.timing;
+        (timing.queued.unwrap().as_secs(), timing.prepare.map(|prepare| prepare.as_secs()))
+    };
+    assert_eq!(timing(&mut bench, first), (0, Some(3)));
+    assert_eq!(timing(&mut bench, second), (3, Some(0)));
+    assert_eq!(timing(&mut bench, plain), (0, None));
+}
+
+#[test]
+fn one_job_makes_environments_and_runs_hooks_in_turn() {
+    let mut bench = Bench::new(limits(1, 8));
+    bench.submit_with_environment(1, "a");
+    bench.submit_with_environment(2, "b");
+    bench.submit(3);
+    assert_eq!(bench.done(), ["prepare a"]);
+    bench.prepared(Ok(()));
+    assert_eq!(bench.done(), ["start 1 in 1"], "it had waited longest");
+}
+
+#[test]
+fn a_failed_environment_is_the_answer_for_all_who_had_asked() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (first, second) = (bench.submit_with_environment(1, "a"), bench.submit_with_environment(1, "a"));
+    let other = bench.submit_with_environment(2, "a");
+    bench.now += Duration::from_secs(1);
+    bench.prepared(Err(ErrorKind::EnvironmentFailed));
+    for request in [first, second, other] {
+        assert_eq!(bench.outcome(request), Some("EnvironmentFailed".into()));
+    }
+    assert_eq!(bench.done(), ["prepare a"]);
+    bench.now += Duration::from_secs(1);
+    bench.submit_with_environment(2, "a");
+    assert_eq!(bench.done(), ["prepare a"], "another request, another try");
+    assert_eq!(bench.scheduler.slots.taken(), 1);
+}
+
+#[test]
+fn an_environment_is_given_up_with_the_last_who_needs_it() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (first, second) = (bench.submit_with_environment(1, "a"), bench.submit_with_environment(1, "a"));
+    let other = bench.submit_with_environment(2, "a");
+    bench.done();
+    for request in [first, other] {
+        assert_eq!(bench.cancel(request), Some("Cancelled".into()));
+    }
+    assert!(bench.done().is_empty());
+    assert_eq!(bench.cancel(second), Some("Cancelled".into()));
+    assert_eq!(bench.done(), ["give up a"]);
+    assert_eq!(bench.scheduler.slots.taken(), 0);
+    assert!(bench.scheduler.trees.first().is_none() && bench.scheduler.preparations.is_empty());
+}
+
+#[test]
+fn the_end_does_not_wait_for_environments_with_its_answers_but_with_itself() {
+    let mut bench = Bench::new(limits(2, 8));
+    let request = bench.submit_with_environment(1, "a");
+    bench.scheduler.interrupt(Signal::SIGTERM, bench.now);
     bench.settle();
-    assert_eq!(bench.outcome(blocked), Some("Cancelled".into()));
-    bench.scheduler.lock_awaited(tree_id(1), Ok(()), bench.now);
+    assert_eq!(bench.outcome(request), Some("Interrupted".into()));
+    assert!(!bench.scheduler.is_finished());
+    bench.prepared(Err(ErrorKind::Interrupted));
+    assert!(bench.scheduler.is_finished());
+}
+
+#[test]
+fn nothing_is_prepared_while_hooks_are_stopped() {
+    let mut bench = Bench::new(limits(1, 8));
+    bench.scheduler.suspend(&tokio::sync::mpsc::channel(1).0);
+    bench.submit_with_environment(1, "a");
+    assert!(bench.done().is_empty());
+    bench.scheduler.resume(bench.now);
     bench.settle();
-    assert_eq!(bench.log.last().unwrap(), "unlock 1");
-    assert!(bench.scheduler.trees.get(tree_id(1)).is_none());
+    assert_eq!(bench.done(), ["prepare a"]);
+}
+
+#[test]
+fn a_worker_that_is_out_of_date_is_replaced_before_the_next_hook() {
+    let mut bench = Bench::new(limits(1, 8));
+    let first = bench.submit(1);
+    bench.ready(1);
+    bench.finish(1, first);
+    bench.stale.push(1);
+    bench.done();
+    bench.submit(1);
+    assert_eq!(bench.done(), ["stop 1", "start 2 in 1"]);
 }
 
 #[test]
@@ -333,7 +508,7 @@ fn a_request_that_was_not_accepted_is_tried_again_and_one_that_was_is_not() {
     bench.ready(3);
     bench.gone(3, crashed());
     assert_eq!(bench.outcome(request), Some("WorkerCrashed".into()));
-    assert_eq!(bench.scheduler.jobs_in_use, 0);
+    assert_eq!(bench.scheduler.slots.taken(), 0);
 }
 
 #[test]
@@ -375,21 +550,16 @@ fn what_is_wrong_for_good_fails_at_once() {
 fn a_request_can_be_cancelled_wherever_it_is() {
     let mut bench = Bench::new(limits(1, 1));
     let (running, queued) = (bench.submit(1), bench.submit(1));
-    let cancel = |bench: &mut Bench, request| {
-        bench.scheduler.cancel(RequestId(request), bench.now);
-        bench.settle();
-        bench.outcome(request)
-    };
-    assert_eq!(cancel(&mut bench, queued), Some("Cancelled".into()));
+    assert_eq!(bench.cancel(queued), Some("Cancelled".into()));
     // While its worker starts: the worker goes on without it.
-    assert_eq!(cancel(&mut bench, running), Some("Cancelled".into()));
+    assert_eq!(bench.cancel(running), Some("Cancelled".into()));
     bench.ready(1);
     let leased = bench.submit(1);
     bench.done();
-    assert_eq!(cancel(&mut bench, leased), None);
+    assert_eq!(bench.cancel(leased), None);
     assert_eq!(bench.done(), ["1 cancels 3"]);
     bench.finish(1, leased);
-    assert_eq!(bench.scheduler.jobs_in_use, 0);
+    assert_eq!(bench.scheduler.slots.taken(), 0);
     assert!(bench.scheduler.requests.is_empty());
 }
 
@@ -398,10 +568,8 @@ fn a_request_that_needs_a_worker_can_be_cancelled() {
     let mut bench = Bench::new(limits(2, 1));
     bench.submit(1);
     let waiting = bench.submit(2);
-    bench.scheduler.cancel(RequestId(waiting), bench.now);
-    bench.settle();
-    assert_eq!(bench.outcome(waiting), Some("Cancelled".into()));
-    assert_eq!(bench.scheduler.jobs_in_use, 1);
+    assert_eq!(bench.cancel(waiting), Some("Cancelled".into()));
+    assert_eq!(bench.scheduler.slots.taken(), 1);
 }
 
 #[test]

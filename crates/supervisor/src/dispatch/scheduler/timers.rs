@@ -15,7 +15,7 @@ impl Scheduler {
     }
 
     fn expires_at(&self, record: &super::super::workers::WorkerRecord) -> Option<Instant> {
-        let Occupation::Idle { since, .. } = record.occupation else { return None };
+        let Occupation::Idle { since, .. } = record.occupation() else { return None };
         let idle = self.limits.idle_timeout.map(|timeout| since + timeout.get());
         let lifetime = self.limits.max_lifetime.map(|timeout| record.started_at + timeout.get());
         idle.into_iter().chain(lifetime).min()

@@ -3,7 +3,7 @@
 
 use super::Scheduler;
 use crate::request::RequestId;
-use crate::tree::TreeId;
+use crate::tree::TreePath;
 
 impl Scheduler {
     /// Takes the next request from its queue.
@@ -18,13 +18,13 @@ impl Scheduler {
         let first = self.trees.first()?;
         let may_wait = !self.passed_over && self.needs_eviction(first);
         let warm = if may_wait { self.trees.first_equal(self.workers.trees_with_idle()) } else { None };
+        let next = warm.unwrap_or(first).clone();
         self.passed_over = warm.is_some();
-        self.trees.pop(warm.unwrap_or(first))
+        self.trees.pop(&next)
     }
 
     /// Whether a request of this tree gets a worker only where another ends.
-    fn needs_eviction(&self, tree: TreeId) -> bool {
-        self.workers.live() >= self.limits.max_workers.get()
-            && !self.workers.trees_with_idle().any(|other| other == tree)
+    fn needs_eviction(&self, path: &TreePath) -> bool {
+        self.workers.live() >= self.limits.max_workers.get() && self.workers.idle_in(path).is_none()
     }
 }

@@ -12,9 +12,13 @@ use super::super::message::Submission;
 use super::super::trees::LockState;
 use super::super::workers::Occupation;
 use super::*;
+use crate::build_environment::WantedEnvironment;
+use crate::build_environment::tests::{Environment, environments};
+use crate::build_environment::{EnvironmentRequirements, RequestEnvironment};
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
+use crate::tree::{CheckedWorker, Ready, TreeId};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// xorshift64*: the same walk for the same seed, everywhere.
@@ -54,11 +58,18 @@ enum Life {
 /// A worker with the two channels between it and the dispatcher.
 struct Actor {
     life: Life,
-    tree: TreeId,
-    /// It was given a request before.
-    leased: bool,
+    path: TreePath,
     commands: VecDeque<WorkerCommand>,
     reports: VecDeque<WorkerEvent>,
+}
+
+/// A visit that has not ended.
+struct Visit {
+    request: RequestId,
+    details: Arc<HookRequest>,
+    path: TreePath,
+    named: TreePath,
+    worker: Option<WorkerId>,
 }
 
 struct Walk {
@@ -69,13 +80,20 @@ struct Walk {
     replies: HashMap<RequestId, oneshot::Receiver<Delivery>>,
     answered: HashSet<RequestId>,
     accepted: HashSet<RequestId>,
-    visits: Vec<(RequestId, TreeId, bool)>,
-    locks: HashSet<TreeId>,
-    lock_waits: HashSet<TreeId>,
+    visits: Vec<Visit>,
+    preparations: Vec<(WantedEnvironment, Option<JobSlot>)>,
+    /// The environments that visits find.
+    made: HashSet<WantedEnvironment>,
+    locks: HashSet<TreePath>,
+    lock_waits: HashSet<TreePath>,
     actors: BTreeMap<u64, Actor>,
     trees: usize,
     /// How often things go wrong, of a hundred.
     faults: usize,
+}
+
+fn path(number: usize) -> TreePath {
+    std::path::Path::new(&format!("/{number}")).into()
 }
 
 fn non_zero(number: usize) -> NonZeroUsize {
@@ -104,6 +122,8 @@ impl Walk {
             answered: HashSet::new(),
             accepted: HashSet::new(),
             visits: Vec::new(),
+            preparations: Vec::new(),
+            made: HashSet::new(),
             locks: HashSet::new(),
             lock_waits: HashSet::new(),
             actors: BTreeMap::new(),
@@ -124,8 +144,9 @@ impl Walk {
         match self.random.below(100) {
             0..20 => self.submit(),
             20..25 => self.cancel(),
-            25..40 => self.end_visit(),
-            40..45 => self.end_lock_wait(),
+            25..37 => self.end_visit(),
+            37..41 => self.end_lock_wait(),
+            41..45 => self.end_preparation(),
             45..80 => self.move_worker(),
             80..92 => self.deliver_report(),
             92..96 => self.pass_time(),
@@ -140,13 +161,17 @@ impl Walk {
     fn submit(&mut self) {
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        let inode = self.random.below(self.trees) as u64;
-        let mut request = HookRequest::new(format!("/{inode}"), Hook::BuildWheel);
+        let path = path(self.random.below(self.trees));
+        let mut request = HookRequest::new(&*path, Hook::BuildWheel);
         request.priority = i32::try_from(self.random.below(3)).unwrap();
         if self.random.one_in(4) {
             request.env.insert("KEY".into(), self.random.below(2).to_string().into());
         }
-        let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: format!("/{inode}").into() });
+        if self.random.one_in(2) {
+            let requires = Some(vec![self.random.below(3).to_string()]);
+            let (provider, additional) = (environments(), Vec::new());
+            request.environment = Some(RequestEnvironment { provider, requires, additional });
+        }
         let (reply, answer) = oneshot::channel();
         if self.random.one_in(50) {
             // Its ticket was dropped on the way.
@@ -155,7 +180,7 @@ impl Walk {
         } else {
             self.replies.insert(id, answer);
         }
-        self.scheduler.submit(Submission { id, request, tree, reply }, self.now);
+        self.scheduler.submit(Submission { id, request, path, reply }, self.now);
     }
 
     fn cancel(&mut self) {
@@ -171,33 +196,78 @@ impl Walk {
         if self.visits.is_empty() {
             return;
         }
-        let (request, tree, locked) = self.visits.swap_remove(self.random.below(self.visits.len()));
+        let Visit { request, details, path, named, worker } =
+            self.visits.swap_remove(self.random.below(self.visits.len()));
+        let locked = self.locks.contains(&path);
         let error = HookError::new(ErrorKind::InvalidPyproject, "for the walk");
         let visited = if !locked && self.fault() {
-            Visited::Busy
+            // By another of our paths, now and then.
+            let held = self.locks.iter().filter(|held| **held != path).min().cloned();
+            Visited::Busy { ours: held.filter(|_| self.random.one_in(2)) }
+        } else if locked && (named != path || self.actors.values().any(|actor| actor.path == path)) && self.fault() {
+            Visited::Elsewhere
         } else if !locked && self.fault() {
             Visited::Failed { error, locked: false }
         } else {
-            self.locks.insert(tree);
-            if self.fault() {
-                Visited::Failed { error, locked: true }
-            } else {
-                Visited::Ready { prepared: Prepared::default() }
-            }
+            self.locks.insert(path.clone());
+            if self.fault() { Visited::Failed { error, locked: true } } else { self.look(&details, &path, worker) }
         };
-        self.scheduler.visited(request, tree, visited, self.now);
+        self.scheduler.visited(request, &path, visited, self.now);
+    }
+
+    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Visited {
+        let mut environment = None;
+        if let Some(RequestEnvironment { provider, requires, .. }) = &details.environment {
+            let requires = requires.clone().unwrap();
+            let requirements = Arc::new(EnvironmentRequirements { python: None, requires, additional: Vec::new() });
+            let wanted = WantedEnvironment { provider: provider.clone(), requirements: requirements.clone() };
+            if self.fault() {
+                // It was let go of, or changed by a hook.
+                self.made.remove(&wanted);
+            }
+            if !self.made.contains(&wanted) {
+                return Visited::NoEnvironment(requirements);
+            }
+            environment = Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>);
+        }
+        let tree = Tree { id: TreeId { device: 1, inode: 1 }, path: path.to_path_buf() };
+        let stale = self.fault().then_some(StopReason::EnvironmentChanged);
+        let worker = worker.map(|worker| CheckedWorker { worker, stale });
+        Visited::Ready(Ready { tree: Arc::new(tree), prepared: Prepared::default(), environment, worker })
+    }
+
+    fn end_preparation(&mut self) {
+        if self.preparations.is_empty() {
+            return;
+        }
+        let number = self.random.below(self.preparations.len());
+        if self.random.one_in(4) {
+            // It waits for another process.
+            self.preparations[number].1 = None;
+            self.scheduler.fill();
+            return;
+        }
+        let (wanted, slot) = self.preparations.swap_remove(number);
+        drop(slot);
+        let outcome: Result<Arc<dyn BuildEnvironment>, HookError> = if self.fault() {
+            Err(HookError::new(ErrorKind::EnvironmentFailed, "for the walk"))
+        } else {
+            self.made.insert(wanted.clone());
+            Ok(Arc::new(Environment))
+        };
+        self.scheduler.prepared(&wanted, outcome, self.now);
     }
 
     fn end_lock_wait(&mut self) {
-        let Some(tree) = self.lock_waits.iter().min().copied() else { return };
-        self.lock_waits.remove(&tree);
+        let Some(path) = self.lock_waits.iter().min().cloned() else { return };
+        self.lock_waits.remove(&path);
         let outcome = if self.fault() {
             Err(HookError::new(ErrorKind::InvalidSource, "for the walk"))
         } else {
-            assert!(self.locks.insert(tree), "waited for a lock that is held");
+            assert!(self.locks.insert(path.clone()), "waited for a lock that is held");
             Ok(())
         };
-        self.scheduler.lock_awaited(tree, outcome, self.now);
+        self.scheduler.lock_awaited(&path, outcome, self.now);
     }
 
     fn pass_time(&mut self) {
@@ -217,7 +287,7 @@ impl Walk {
         let (fault, rare, obey) = (self.fault(), self.random.one_in(5), self.random.one_in(2));
         let actor = self.actors.get_mut(&id).unwrap();
         if obey && let Some(command) = actor.commands.pop_front() {
-            actor.obey(command, fault);
+            actor.obey(command);
         } else {
             actor.live_on(fault, rare);
         }
@@ -255,19 +325,31 @@ impl Walk {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Visit { request, tree, locked, .. } => {
-                assert_eq!(locked, self.locks.contains(&tree.id), "the visit of {request} is wrong about the lock");
-                self.visits.push((request, tree.id, locked));
+            Action::Visit { request, details, path, named, worker } => {
+                self.visits.push(Visit { request, details, path, named, worker });
             }
-            Action::AwaitLock { tree } => assert!(self.lock_waits.insert(tree), "waits twice for one lock"),
-            Action::Unlock { tree } => assert!(self.locks.remove(&tree), "unlocks what is not locked"),
+            Action::AwaitLock { path } => assert!(self.lock_waits.insert(path), "waits twice for one lock"),
+            Action::GiveUpLock { path } => {
+                assert!(self.lock_waits.remove(&path), "gives up what it has not waited for")
+            }
+            Action::Unlock { path } => assert!(self.locks.remove(&path), "unlocks what is not locked"),
+            Action::Prepare { wanted, slot } => {
+                assert!(!self.scheduler.suspended, "an environment is made while suspended");
+                assert!(!self.preparations.iter().any(|(other, _)| *other == wanted), "made twice at once");
+                self.preparations.push((wanted, Some(slot)));
+            }
+            Action::GiveUpEnvironment { wanted } => {
+                let before = self.preparations.len();
+                self.preparations.retain(|(other, _)| *other != wanted);
+                assert!(self.preparations.len() < before, "gives up what is not made");
+                // Its slot is given back.
+                self.scheduler.fill();
+            }
             Action::Start { worker, plan } => {
                 assert!(!self.scheduler.suspended, "{worker} is started while suspended");
                 let (commands, reports) = (VecDeque::new(), VecDeque::new());
-                self.actors.insert(
-                    worker.0,
-                    Actor { life: Life::Starting, tree: plan.tree.id, leased: false, commands, reports },
-                );
+                let path = plan.tree.path.as_path().into();
+                self.actors.insert(worker.0, Actor { life: Life::Starting, path, commands, reports });
             }
             Action::Tell { worker, command } => {
                 // One that is gone hears nothing.
@@ -291,27 +373,36 @@ impl Walk {
     fn check(&self) {
         let scheduler = &self.scheduler;
         let limits = &scheduler.limits;
-        let mut slots = self.visits.len();
-        let mut active: HashMap<TreeId, usize> = HashMap::new();
-        for (_, tree, _) in &self.visits {
-            *active.entry(*tree).or_default() += 1;
+        let mut slots = self.preparations.iter().filter(|(_, slot)| slot.is_some()).count();
+        let mut active: HashMap<TreePath, usize> = HashMap::new();
+        for visit in &self.visits {
+            *active.entry(visit.path.clone()).or_default() += 1;
         }
         let (mut parked, mut needy) = (0, 0);
         for (id, record) in &scheduler.requests {
-            let tree = record.tree.id;
+            // Whether it holds its tree, and not by a visit that is on its way.
             let holds = match &record.state {
                 RequestState::Queued => {
-                    let state = scheduler.trees.get(tree).expect("a queued request has a tree");
+                    let state = scheduler.trees.get(&record.path).expect("a queued request has a tree");
                     assert!(state.has_queued());
                     let free = matches!(state.lock, LockState::Free | LockState::Held)
+                        && !state.is_preparing
                         && state.active < limits.workers_per_tree.get();
                     let blocked = scheduler.suspended;
-                    let full = scheduler.jobs_in_use >= limits.jobs.get();
+                    let full = scheduler.slots.taken() >= limits.jobs.get();
                     assert!(!free || blocked || full, "{id} could be visited, and is not");
                     false
                 }
                 RequestState::Visiting => {
-                    assert!(self.visits.iter().any(|(visited, ..)| visited == id), "nobody visits for {id}");
+                    assert!(self.visits.iter().any(|visit| visit.request == *id), "nobody visits for {id}");
+                    false
+                }
+                RequestState::Preparing { .. } => {
+                    let state = scheduler.trees.get(&record.path).expect("it is in its tree's queue");
+                    assert!(state.has_queued());
+                    if state.is_preparing {
+                        assert!(scheduler.waits_for_environment(&record.path), "nobody makes what {id} waits for");
+                    }
                     false
                 }
                 RequestState::NeedsWorker { .. } => {
@@ -320,12 +411,12 @@ impl Walk {
                     true
                 }
                 RequestState::Starting { worker, .. } => {
-                    let occupation = scheduler.workers.get(*worker).expect("it starts").occupation;
+                    let occupation = scheduler.workers.get(*worker).expect("it starts").occupation();
                     assert_eq!(occupation, Occupation::Starting { request: Some(*id) });
                     true
                 }
                 RequestState::Leased { worker } => {
-                    let occupation = scheduler.workers.get(*worker).expect("it is leased").occupation;
+                    let occupation = scheduler.workers.get(*worker).expect("it is leased").occupation();
                     assert!(matches!(occupation, Occupation::Leased { request, .. } if request == *id));
                     true
                 }
@@ -335,18 +426,21 @@ impl Walk {
                     false
                 }
             };
-            slots += usize::from(holds);
-            *active.entry(tree).or_default() += usize::from(holds);
+            let runs = holds || matches!(record.state, RequestState::Visiting);
+            assert_eq!(record.slot.is_some(), runs, "the job slot of {id}");
+            slots += usize::from(runs);
+            *active.entry(record.path.clone()).or_default() += usize::from(holds);
         }
         assert_eq!(scheduler.parked.len(), parked);
         assert_eq!(scheduler.needs_worker.len(), needy);
-        assert_eq!(scheduler.jobs_in_use, slots, "job slots");
+        assert_eq!(scheduler.slots.taken(), slots, "job slots");
         assert!(slots <= limits.jobs.get(), "more jobs than allowed");
 
         let workers = &scheduler.workers;
         for id in workers.ids() {
             let record = workers.get(id).unwrap();
-            *active.entry(record.pool.tree.id).or_default() += usize::from(record.occupation == Occupation::Sweeping);
+            let sweeps = record.occupation() == Occupation::Sweeping;
+            *active.entry(record.path.clone()).or_default() += usize::from(sweeps);
         }
         // Keepers that are being ended count again; at the end there are many.
         let ending = scheduler.phase != Phase::Open && scheduler.requests.is_empty();
@@ -357,21 +451,22 @@ impl Walk {
             assert!(workers.stopping() >= needy || workers.least_recently_used().is_none(), "nobody makes room");
         }
 
-        for inode in 0..self.trees as u64 {
-            let id = TreeId { device: 1, inode };
-            let expected = active.get(&id).copied().unwrap_or(0);
+        for tree in 0..self.trees {
+            let path = path(tree);
+            let expected = active.get(&path).copied().unwrap_or(0);
             let (lock, found) =
-                scheduler.trees.get(id).map_or((LockState::Free, 0), |state| (state.lock, state.active));
-            assert_eq!(found, expected, "active in tree {inode}");
-            assert!(found <= limits.workers_per_tree.get(), "too much in tree {inode}");
-            assert_eq!(lock == LockState::Held, self.locks.contains(&id), "the lock of tree {inode}");
-            assert_eq!(lock == LockState::Waiting, self.lock_waits.contains(&id), "the wait for tree {inode}");
-            let needed = found > 0 || scheduler.trees.get(id).is_some_and(super::super::trees::TreeState::has_queued);
+                scheduler.trees.get(&path).map_or((LockState::Free, 0), |state| (state.lock, state.active));
+            assert_eq!(found, expected, "active in tree {tree}");
+            assert!(found <= limits.workers_per_tree.get(), "too much in tree {tree}");
+            assert_eq!(lock == LockState::Held, self.locks.contains(&path), "the lock of tree {tree}");
+            assert_eq!(lock == LockState::Waiting, self.lock_waits.contains(&path), "the wait for tree {tree}");
+            let needed =
+                found > 0 || scheduler.trees.get(&path).is_some_and(super::super::trees::TreeState::has_queued);
             let ending = matches!(scheduler.phase, Phase::Ending(_));
-            assert!(ending || lock != LockState::Held || needed, "nobody needs the lock of tree {inode}");
-            let hooks = self.actors.values().filter(|actor| actor.tree == id && actor.may_run_hooks()).count();
-            assert!(hooks <= limits.workers_per_tree.get(), "{hooks} hooks in tree {inode}");
-            assert!(hooks == 0 || lock == LockState::Held, "hooks without a lock in tree {inode}");
+            assert!(ending || lock != LockState::Held || needed, "nobody needs the lock of tree {tree}");
+            let hooks = self.actors.values().filter(|actor| actor.path == path && actor.may_run_hooks()).count();
+            assert!(hooks <= limits.workers_per_tree.get(), "{hooks} hooks in tree {tree}");
+            assert!(hooks == 0 || lock == LockState::Held, "hooks without a lock in tree {tree}");
         }
     }
 
@@ -398,8 +493,9 @@ impl Walk {
                 break;
             }
             match self.random.below(100) {
-                0..25 => self.end_visit(),
-                25..35 => self.end_lock_wait(),
+                0..22 => self.end_visit(),
+                22..29 => self.end_lock_wait(),
+                29..35 => self.end_preparation(),
                 35..75 => self.move_worker(),
                 75..98 => self.deliver_report(),
                 _ => self.pass_time(),
@@ -412,7 +508,7 @@ impl Walk {
         assert!(self.actors.is_empty(), "workers are left");
         if way == 3 {
             assert!(self.locks.is_empty(), "locks are left: {:?}", self.locks);
-            assert_eq!(self.scheduler.jobs_in_use, 0);
+            assert_eq!(self.scheduler.slots.taken(), 0);
         }
     }
 }
@@ -436,16 +532,10 @@ impl Actor {
     }
 
     /// As `Machine` does it.
-    fn obey(&mut self, command: WorkerCommand, stale: bool) {
+    fn obey(&mut self, command: WorkerCommand) {
         let planned = Life::Dying(Ending::Planned);
         match (command, self.life.clone()) {
-            // Never the first: what was just started is fresh.
-            (WorkerCommand::Lease(lease), Life::Idle) if stale && self.leased => {
-                let reason = StopReason::EnvironmentChanged;
-                self.reports.push_back(WorkerEvent::Stale { lease, reason });
-            }
             (WorkerCommand::Lease(lease), Life::Idle) => {
-                self.leased = true;
                 self.life = Life::Running { request: lease.request, accepted: false };
             }
             (WorkerCommand::Lease(_), life) => {
@@ -485,6 +575,7 @@ impl Actor {
                     pid: 1,
                     start_method: StartMethod::Spawn,
                     after: Duration::ZERO,
+                    freshness: None,
                 });
                 Life::Idle
             }

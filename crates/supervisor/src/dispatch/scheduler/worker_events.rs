@@ -4,7 +4,6 @@ use tokio::time::Instant;
 
 use super::super::restart::{Permission, Verdict};
 use super::super::workers::{Occupation, PoolKey, WorkerRecord};
-use super::admission::{cancelled, closed};
 use super::lease::quarantined;
 use super::{Phase, RequestState, Scheduler};
 use crate::error::{ErrorKind, ExitReason, HookError};
@@ -12,22 +11,19 @@ use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
 use crate::response::StartMethod;
 use crate::worker::message::Finished;
-use crate::worker::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
+use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 impl Scheduler {
     /// A worker says something.
     pub fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
         let worker = report.worker;
         match report.event {
-            WorkerEvent::Ready { pid, start_method, after } => {
+            WorkerEvent::Ready { pid, start_method, after, .. } => {
                 self.observe(Event::WorkerReady { worker, pid, start_method, after });
                 self.worker_ready(worker, pid, start_method, now);
             }
-            WorkerEvent::Stale { lease, reason } => self.worker_stale(worker, lease, reason, now),
             WorkerEvent::Accepted { request } => {
-                if let Some(record) = self.workers.get_mut(worker) {
-                    record.occupation = Occupation::Leased { request, accepted: true };
-                }
+                self.workers.occupy(worker, Occupation::Leased { request, accepted: true });
                 self.observe(Event::RequestAccepted { request, worker });
             }
             WorkerEvent::Finished(finished) => self.worker_finished(worker, *finished, now),
@@ -45,7 +41,7 @@ impl Scheduler {
         let Some(record) = self.workers.get_mut(worker) else { return };
         record.pid = Some(pid);
         record.start_method = start_method;
-        let Occupation::Starting { request } = record.occupation else { return };
+        let Occupation::Starting { request } = record.occupation() else { return };
         let prepared = request.and_then(|request| self.requests.get_mut(&request)).and_then(|record| {
             match std::mem::replace(&mut record.state, RequestState::Visiting) {
                 RequestState::Starting { prepared, .. } => Some(prepared),
@@ -61,56 +57,29 @@ impl Scheduler {
         }
     }
 
-    /// The worker gave a request back: what it holds is out of date. It is
-    /// replaced, which counts as no failure, and the request goes on.
-    fn worker_stale(&mut self, worker: WorkerId, lease: Lease, reason: StopReason, now: Instant) {
-        let Some(record) = self.workers.get(worker) else { return };
-        let request = lease.request;
-        if record.occupation != (Occupation::Leased { request, accepted: false }) {
-            return;
-        }
-        let tree = record.pool.tree.id;
-        self.workers.make_idle(worker, now);
-        self.stop(worker, reason);
-        let Some(record) = self.requests.get_mut(&request) else { return self.release(tree) };
-        record.state = RequestState::Visiting;
-        record.assigned_at = None;
-        record.leased_at = None;
-        let refusal =
-            if record.cancelled { Some(cancelled()) } else { matches!(self.phase, Phase::Ending(_)).then(closed) };
-        match refusal {
-            Some(error) => {
-                self.fail(request, error, now);
-                self.release(tree);
-            }
-            None => self.assign(request, lease.prepared, now),
-        }
-    }
-
     fn worker_finished(&mut self, worker: WorkerId, finished: Finished, now: Instant) {
         let Some(record) = self.workers.get_mut(worker) else { return };
-        if !matches!(record.occupation, Occupation::Leased { request, .. } if request == finished.request) {
+        if !matches!(record.occupation(), Occupation::Leased { request, .. } if request == finished.request) {
             return;
         }
         record.served += 1;
         self.workers.occupy(worker, Occupation::Sweeping);
         let info = self.worker_info(worker);
-        self.answer(finished, info, now);
         // The job slot is free; the tree not before the worker has swept up.
-        self.free_job();
+        self.answer(finished, info, now);
     }
 
     fn worker_idle(&mut self, worker: WorkerId, now: Instant) {
         let Some(record) = self.workers.get(worker) else { return };
-        if record.occupation != Occupation::Sweeping {
+        if record.occupation() != Occupation::Sweeping {
             return;
         }
-        let pool = record.pool.clone();
+        let (pool, path) = (record.pool.clone(), record.path.clone());
         // It answered and lives: only now has a trial succeeded.
         if let Some(books) = self.pools.get_mut(&pool) {
             books.restarts.succeeded();
         }
-        self.leave_tree(pool.tree.id);
+        self.leave_tree(&path);
         self.rest(worker, now);
     }
 
@@ -176,24 +145,24 @@ impl Scheduler {
             Ending::StartFailed { reason, lasting } => {
                 let tree = record.pool.tree.path.clone();
                 self.observe(Event::WorkerStartFailed { worker, tree, reason: reason.clone() });
-                // What is wrong for good is said to each request anew; it
-                // costs too little to be guarded against.
+                // A start that can never succeed costs too little for each
+                // request to need a backoff.
                 if !lasting {
                     self.pool_failed(&record.pool, reason, now);
                 }
             }
         }
-        match record.occupation {
+        match record.occupation() {
             Occupation::Starting { request: Some(request) } => {
                 self.lost(request, &record.pool, &ending, exit, now);
-                self.release(record.pool.tree.id);
+                self.leave_tree(&record.path);
             }
             Occupation::Leased { request, .. } => {
                 // An accepted request was answered by its worker's own report.
                 self.lost(request, &record.pool, &ending, exit, now);
-                self.release(record.pool.tree.id);
+                self.leave_tree(&record.path);
             }
-            Occupation::Sweeping => self.leave_tree(record.pool.tree.id),
+            Occupation::Sweeping => self.leave_tree(&record.path),
             Occupation::Starting { request: None }
             | Occupation::Idle { .. }
             | Occupation::Stopping

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::process::{Child, ChildStderr, ChildStdout};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Template;
@@ -36,7 +36,7 @@ pub(super) struct Life {
     pub socket: TemplateSocket,
     /// What it is told at once.
     pub orders: Vec<Order>,
-    pub inbox: async_channel::Receiver<TemplateCommand>,
+    pub inbox: mpsc::UnboundedReceiver<TemplateCommand>,
     pub pace: watch::Receiver<Pace>,
     /// What was changed later may have been imported before or after.
     pub asked_at: SystemTime,
@@ -52,7 +52,6 @@ impl Life {
 /// The whole life of a template.
 pub(super) async fn run(life: Life, command: Command) {
     let template = life.template.clone();
-    let inbox = life.inbox.clone();
     match life.templates.spawner().spawn(command).await {
         Ok(child) => Actor::new(life, child).run().await,
         Err(error) => {
@@ -62,9 +61,8 @@ pub(super) async fn run(life: Life, command: Command) {
     }
     template.ended.store(true, Ordering::Release);
     template.is_learning.send_replace(false);
-    template.commands.close();
-    // Whoever is still in the channel learns by this that there is no answer.
-    while inbox.try_recv().is_ok() {}
+    // With the inbox goes what was not heard: whoever asked learns that there is
+    // no answer.
 }
 
 /// The template is of no use any more, and was not told to end.
@@ -193,7 +191,7 @@ impl Actor {
             // The sender lives as long as the templates that this task holds.
             _ = pace.changed() => Happening::Pace(*pace.borrow_and_update()),
             sent = send => Happening::Sent(sent),
-            command = inbox.recv() => Happening::Command(command.ok()),
+            command = inbox.recv() => Happening::Command(command),
             bytes = self.log.next() => Happening::Log(bytes.to_vec()),
             bytes = self.stdout.next() => Happening::Log(bytes.to_vec()),
             () = timer => Happening::Due,

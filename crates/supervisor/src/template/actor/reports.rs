@@ -52,15 +52,19 @@ impl Actor {
 
     async fn started(&mut self, started: Started) {
         self.modules += started.modules.len();
-        self.watch(&started.modules, &started.folders);
+        self.watch(&started.modules, &started.folders).await;
         if !self.life.has_backend() && !started.more {
             self.backend_is_done().await;
         }
     }
 
-    fn watch(&self, modules: &[LoadedModule], folders: &[(PathBuf, Option<i64>)]) {
+    async fn watch(&self, modules: &[LoadedModule], folders: &[(PathBuf, Option<i64>)]) {
+        let (place, folders) = (&self.life.key.executable, folders.to_owned());
+        let look = move |_: &_| watched_folders(&folders);
+        let looked = self.life.templates.pool().run(&[place], look).await;
+        // What does not answer now is asked again before the next hook.
+        let (archives, folders): (Vec<_>, Vec<_>) = looked.unwrap_or_default().into_iter().partition(Watched::is_file);
         let freshness = &self.life.template.freshness;
-        let (archives, folders): (Vec<_>, Vec<_>) = watched_folders(folders).into_iter().partition(Watched::is_file);
         let files = modules.iter().map(LoadedModule::watched).chain(archives);
         freshness.watch(files.collect(), self.life.asked_at);
         // A folder's time changes with the bytecode that its first import
@@ -73,7 +77,7 @@ impl Actor {
         // One that was there already is no reason to replace a worker.
         self.learned += u64::from(imported.learned && !imported.modules.is_empty());
         self.files.extend(imported.modules.iter().filter_map(LoadedModule::file));
-        self.watch(&imported.modules, &imported.folders);
+        self.watch(&imported.modules, &imported.folders).await;
         if imported.verified {
             let files = imported.imported.iter().filter_map(|name| Some((name, self.files.get(name)?)));
             files.for_each(|(name, file)| self.life.templates.book().verify(&self.life.key, name, file));

@@ -3,12 +3,13 @@
 use super::*;
 use crate::environment::Freshness;
 use crate::tree::imports::Offered;
+use tokio::sync::mpsc;
 
 struct Bench {
     book: Book,
     interpreter: Arc<KnownInterpreter>,
     /// The inboxes of the templates' tasks.
-    inboxes: HashMap<TemplateId, async_channel::Receiver<TemplateCommand>>,
+    inboxes: HashMap<TemplateId, mpsc::UnboundedReceiver<TemplateCommand>>,
 }
 
 impl Bench {
@@ -22,7 +23,7 @@ impl Bench {
             Choice::Template(template) => Some(template),
             Choice::Spawn => None,
             Choice::Start(start) => {
-                let (commands, inbox) = async_channel::bounded(16);
+                let (commands, inbox) = mpsc::unbounded_channel();
                 let template = Arc::new(Template::new(start.id, commands));
                 self.inboxes.insert(start.id, inbox);
                 self.book.started(key, start.variant, template.clone());
@@ -35,8 +36,8 @@ impl Bench {
         self.choose(&key(backend), &TreeImports::default()).map(|template| template.id)
     }
 
-    fn is_retired(&self, template: TemplateId) -> bool {
-        let inbox = &self.inboxes[&template];
+    fn is_retired(&mut self, template: TemplateId) -> bool {
+        let inbox = self.inboxes.get_mut(&template).unwrap();
         std::iter::from_fn(|| inbox.try_recv().ok()).any(|command| matches!(command, TemplateCommand::Retire))
     }
 

@@ -35,6 +35,13 @@ impl Machine {
                 Phase::Running(_) => vec![Effect::HookStarted],
                 _ => self.unexpected("HOOK", now),
             },
+            Message::Silent => match &mut self.phase {
+                Phase::Running(running) => {
+                    running.silent = true;
+                    Effects::new()
+                }
+                _ => self.unexpected("SILENT", now),
+            },
             Message::Ok(value) => self.finish(Ok(value), now),
             Message::Error(failure) => match &mut self.phase {
                 Phase::Running(running) if running.failure.is_none() => {

@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use self::time::Health;
-use super::message::Ending;
+use super::message::{Ending, Finished};
 use super::running::{Answer, Running};
 use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
@@ -51,6 +51,9 @@ pub(crate) enum Effect {
     Shadowed(Vec<ShadowedModule>),
     /// The request has its answer.
     Answered(Box<Answer>),
+    /// The answer can be given: what the hook wrote was taken care of. Only the
+    /// actor says so.
+    Finished(Box<Finished>),
     /// The worker can take another request.
     Idle,
     /// The worker stays as a keeper.

@@ -101,6 +101,7 @@ fn name(effect: &Effect) -> Option<String> {
         Effect::HookStarted => "started".into(),
         Effect::Imported(_) => "imported".into(),
         Effect::Shadowed(_) => "shadowed".into(),
+        Effect::Finished(_) => unreachable!("only the actor says so"),
         Effect::Answered(answer) => match &answer.outcome {
             Ok(_) => "answer ok".into(),
             Err(HookError { kind, .. }) => format!("answer {kind}"),

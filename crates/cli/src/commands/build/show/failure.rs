@@ -6,6 +6,7 @@ use hookpool_supervisor::{ErrorKind, HookError};
 
 use super::super::jobs::Job;
 use super::text::name;
+use crate::flags::with_flags;
 use crate::logging::printable;
 
 /// How many of the last lines of output are shown.
@@ -25,7 +26,7 @@ pub fn lines(job: &Job, report: &Report, error: &HookError) -> Vec<String> {
     }
     let log = run.and_then(|run| run.log.as_ref());
     lines.extend(log.map(|path| format!("  full log: {}", printable(&path.display().to_string()))));
-    lines.extend(error.hint.as_ref().map(|hint| format!("  hint: {}", printable(hint))));
+    lines.extend(with_flags(error.clone()).hint.map(|hint| format!("  hint: {}", printable(&hint))));
     lines
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::super::jobs::Job;
 use super::failure::failed_hook;
+use crate::flags::with_flags;
 use crate::milliseconds::{Milliseconds, milliseconds};
 
 #[derive(Serialize)]
@@ -32,7 +33,7 @@ struct Line<'a> {
     file: Option<FileLine<'a>>,
     kept_wheel: Option<FileLine<'a>>,
     sdist_unsupported: bool,
-    error: Option<&'a HookError>,
+    error: Option<HookError>,
     log: Option<Cow<'a, str>>,
     stdout: Option<String>,
     stderr: Option<String>,
@@ -111,7 +112,7 @@ fn line<'a>(source: &'a Path, report: &'a Report, took: Duration) -> Line<'a> {
         file: product.and_then(file).map(FileLine::of),
         kept_wheel: report.kept_wheel.as_ref().map(FileLine::of),
         sdist_unsupported: matches!(product, Some(Product::SdistUnsupported)),
-        error: report.outcome.as_ref().err(),
+        error: report.outcome.as_ref().err().cloned().map(with_flags),
         log: failed.and_then(|run| run.log.as_deref()).map(Path::to_string_lossy),
         stdout: failed.map(|run| run.stdout.text()),
         stderr: failed.map(|run| run.stderr.text()),

@@ -15,7 +15,7 @@ use hookpool_frontend::{BuildEvent, EnvironmentEvent, JobId, Report, Step};
 use hookpool_supervisor::{Event, RequestId};
 
 use self::live::LiveOutput;
-use self::progress::Progress;
+use self::progress::{Phase, Progress};
 use self::summary::Summary;
 use super::jobs::Job;
 use crate::arguments::build::OutputFormat;
@@ -46,6 +46,14 @@ struct State {
     live: LiveOutput,
     /// Whose hook a request is.
     requests: HashMap<RequestId, JobId>,
+}
+
+impl State {
+    fn moves(&mut self, request: RequestId, phase: Phase) {
+        if let Some(job) = self.requests.get(&request).copied() {
+            self.progress.moves(job, phase);
+        }
+    }
 }
 
 impl Display {
@@ -90,11 +98,9 @@ impl Display {
     fn pool_event(&self, event: &Event) {
         let mut state = self.state();
         match event {
-            Event::RequestAccepted { request, .. } => {
-                if let Some(job) = state.requests.get(request).copied() {
-                    state.progress.runs(job);
-                }
-            }
+            Event::RequestPreparing { request } => state.moves(*request, Phase::Preparing),
+            Event::RequestPrepared { request } => state.moves(*request, Phase::Queued),
+            Event::RequestAccepted { request, .. } => state.moves(*request, Phase::Running),
             Event::OutputCaptured { request, stdout, stderr } if self.verbosity.shows_output => {
                 if let Some(job) = state.requests.get(request).copied() {
                     state.live.begin(*request, self.names[job.0].clone(), stdout, stderr);
@@ -166,7 +172,6 @@ impl Display {
 fn step(step: Step) -> &'static str {
     match step {
         Step::Unpacking => "unpacking",
-        Step::Environment => "build environment",
         Step::Hook(hook) => hook.name(),
     }
 }

@@ -21,11 +21,19 @@ pub struct Progress {
     done: usize,
 }
 
+/// Where the hook of a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Queued,
+    /// Its build environment is being made.
+    Preparing,
+    Running,
+}
+
 /// A source on its way.
 struct Open {
     step: Step,
-    /// Whether its hook runs; until then it waits.
-    runs: bool,
+    phase: Phase,
     since: Instant,
     /// When it was last said that it still runs.
     said: Instant,
@@ -53,15 +61,16 @@ impl Progress {
     /// A source goes on to its next step.
     pub fn step(&mut self, job: JobId, step: Step) {
         let now = Instant::now();
-        self.open.insert(job, Open { step, runs: !matches!(step, Step::Hook(_)), since: now, said: now });
+        let phase = if matches!(step, Step::Hook(_)) { Phase::Queued } else { Phase::Running };
+        self.open.insert(job, Open { step, phase, since: now, said: now });
         self.show(job);
     }
 
-    /// The hook of a source has left the queue.
-    pub fn runs(&mut self, job: JobId) {
+    /// The hook of a source goes on.
+    pub fn moves(&mut self, job: JobId, phase: Phase) {
         if let Some(open) = self.open.get_mut(&job) {
-            open.runs = true;
-            open.since = Instant::now();
+            let now = Instant::now();
+            (open.phase, open.since, open.said) = (phase, now, now);
             self.show(job);
         }
     }
@@ -114,14 +123,12 @@ impl Progress {
     }
 
     fn remind(&mut self) {
-        for (job, open) in self.open.iter_mut().filter(|(_, open)| open.runs && open.said.elapsed() >= REMINDER) {
+        for (job, open) in
+            self.open.iter_mut().filter(|(_, open)| open.phase != Phase::Queued && open.said.elapsed() >= REMINDER)
+        {
             open.said = Instant::now();
             let seconds = open.since.elapsed().as_secs();
-            console::print(&[format!(
-                "{}: {} has taken {seconds} s so far",
-                self.names[job.0],
-                super::step(open.step)
-            )]);
+            console::print(&[format!("{}: {} has taken {seconds} s so far", self.names[job.0], open.words())]);
         }
     }
 
@@ -135,8 +142,11 @@ impl Progress {
 
 impl Open {
     fn words(&self) -> String {
-        let queued = if self.runs { "" } else { " (queued)" };
-        format!("{}{queued}", super::step(self.step))
+        match self.phase {
+            Phase::Queued => format!("{} (queued)", super::step(self.step)),
+            Phase::Preparing => "build environment".to_owned(),
+            Phase::Running => super::step(self.step).to_owned(),
+        }
     }
 }
 

@@ -1,0 +1,437 @@
+//! Work that looks at files, on a few threads, each piece with a time limit.
+//!
+//! A network mount that does not answer stops whoever looks at it, for as long
+//! as it likes. So the event loop never looks; and of the threads that do, a
+//! mount takes no more than a few along.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use crate::error::{ErrorKind, HookError};
+
+/// Why there is no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Unresponsive {
+    /// The file system of this path has not answered in time.
+    #[error("{path}: its file system has not answered for {:.1} s", after.as_secs_f64())]
+    FileSystem { path: PathBuf, after: Duration },
+    /// There is no thread to look at this path.
+    #[error("{path} cannot be looked at: no thread could be started: {reason}")]
+    NoThread { path: PathBuf, reason: String },
+}
+
+impl Unresponsive {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::FileSystem { path, .. } | Self::NoThread { path, .. } => path,
+        }
+    }
+}
+
+impl From<Unresponsive> for HookError {
+    fn from(error: Unresponsive) -> Self {
+        Self::new(ErrorKind::SystemRefused, error.to_string())
+    }
+}
+
+/// Which of its places a piece of work has come to; that one is blamed for what
+/// takes too long.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicUsize);
+
+impl Progress {
+    /// The work looks at the place with this number from now on.
+    pub fn enter(&self, place: usize) {
+        self.0.store(place, Ordering::Relaxed);
+    }
+}
+
+/// The way to the threads. Cheap to clone.
+///
+/// There are [`THREADS`] for work that is quick, as all of it is on a disk that
+/// answers, and in addition [`SLOW_PER_MOUNT`] for each mount where it is not.
+/// Every request passes here, so a thread is woken with as little ado as can
+/// be: a pool that is made for long work takes twice the time for it.
+///
+/// [`THREADS`]: BlockingPool::THREADS
+/// [`SLOW_PER_MOUNT`]: BlockingPool::SLOW_PER_MOUNT
+#[derive(Clone)]
+pub(crate) struct BlockingPool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limit: Duration,
+    /// One for each thread that quick work may take.
+    permits: Arc<Semaphore>,
+    jobs: Arc<Jobs>,
+    /// Locked for a look-up only.
+    slow: Mutex<Vec<Slow>>,
+    fewer_slow: Notify,
+}
+
+/// Work that takes long, or will never end.
+#[derive(Debug)]
+struct Slow {
+    piece: usize,
+    place: PathBuf,
+    mount: PathBuf,
+    since: Instant,
+    is_overdue: bool,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// What the threads share. Told after it is unlocked: whoever is woken need not
+/// wait once more.
+#[derive(Default)]
+struct Jobs {
+    state: Mutex<JobState>,
+    told: Condvar,
+}
+
+#[derive(Default)]
+struct JobState {
+    waiting: VecDeque<Job>,
+    /// Threads that wait for a job.
+    idle: usize,
+    /// The pool is gone.
+    is_closed: bool,
+}
+
+/// A piece of work that has a thread, until both its thread and its caller are
+/// done with it.
+struct Piece {
+    shared: Arc<Shared>,
+    progress: Progress,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl std::fmt::Debug for BlockingPool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("BlockingPool").field("limit", &self.shared.limit).finish_non_exhaustive()
+    }
+}
+
+impl BlockingPool {
+    const THREADS: usize = 4;
+    const SLOW_PER_MOUNT: usize = 8;
+    /// Enough for the parsers that run there.
+    const STACK: usize = 1 << 20;
+    /// Work that takes longer does not keep quick work from a thread.
+    const SLOW: Duration = Duration::from_millis(100);
+
+    /// `limit` is how long a piece of work may take.
+    pub fn new(limit: Duration) -> Self {
+        let shared = Shared {
+            limit,
+            permits: Arc::new(Semaphore::new(Self::THREADS)),
+            jobs: Arc::default(),
+            slow: Mutex::default(),
+            fewer_slow: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Runs `work` on a thread. It looks at `places`, and tells which when; the
+    /// first is the one that it begins with.
+    ///
+    /// When this is dropped, work that was begun goes on.
+    ///
+    /// # Errors
+    /// [`Unresponsive`], after the time limit, or at once where earlier work at
+    /// one of the places has exceeded it and has not ended yet.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        places: &[&Path],
+        work: impl FnOnce(&Progress) -> T + Send + 'static,
+    ) -> Result<T, Unresponsive> {
+        let began = Instant::now();
+        let mut over = std::pin::pin!(running_time(self.shared.limit));
+        let unresponsive = |place: usize| {
+            let path = places.get(place).or(places.first()).map_or_else(PathBuf::new, |path| (*path).to_owned());
+            Unresponsive::FileSystem { path, after: began.elapsed() }
+        };
+        self.admit(places, over.as_mut()).await?;
+        let permit = tokio::select! {
+            biased;
+            permit = self.shared.permits.clone().acquire_owned() => permit.expect("the permits are never closed"),
+            () = &mut over => return Err(unresponsive(0)),
+        };
+        let piece = Arc::new(Piece {
+            shared: self.shared.clone(),
+            progress: Progress::default(),
+            permit: Mutex::new(Some(permit)),
+        });
+        let (reply, mut answer) = oneshot::channel();
+        let of_thread = piece.clone();
+        let job = move || {
+            let result = catch_unwind(AssertUnwindSafe(|| work(&of_thread.progress)));
+            drop(of_thread);
+            let _ = reply.send(result);
+        };
+        self.give_to_thread(Box::new(job)).map_err(|error| {
+            let path = places.first().map_or_else(PathBuf::new, |path| (*path).to_owned());
+            Unresponsive::NoThread { path, reason: error.to_string() }
+        })?;
+        let result = match tokio::time::timeout(Self::SLOW, &mut answer).await {
+            Ok(result) => result,
+            Err(_) => {
+                piece.note_slow(places).await;
+                tokio::select! {
+                    biased;
+                    result = &mut answer => result,
+                    () = &mut over => {
+                        piece.note_overdue();
+                        return Err(unresponsive(piece.progress.0.load(Ordering::Relaxed)));
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => unreachable!("a thread always answers"),
+        }
+    }
+
+    fn give_to_thread(&self, job: Job) -> io::Result<()> {
+        let jobs = &self.shared.jobs;
+        {
+            let mut state = jobs.state();
+            if state.idle > state.waiting.len() {
+                state.waiting.push_back(job);
+                drop(state);
+                jobs.told.notify_one();
+                return Ok(());
+            }
+        }
+        let jobs = jobs.clone();
+        let thread = std::thread::Builder::new().name("hookpool-files".into()).stack_size(Self::STACK);
+        thread.spawn(move || jobs.work(job)).map(drop)
+    }
+
+    /// Waits while mounts of the places keep as many threads as they may.
+    async fn admit(&self, places: &[&Path], mut over: Pin<&mut impl Future<Output = ()>>) -> Result<(), Unresponsive> {
+        loop {
+            let fewer = self.shared.fewer_slow.notified();
+            tokio::pin!(fewer);
+            fewer.as_mut().enable();
+            {
+                let slow = self.shared.slow();
+                if slow.is_empty() {
+                    return Ok(());
+                }
+                let overdue = slow.iter().find(|slow| slow.is_overdue && places.contains(&slow.place.as_path()));
+                if let Some(overdue) = overdue {
+                    let (path, after) = (overdue.place.clone(), overdue.since.elapsed());
+                    return Err(Unresponsive::FileSystem { path, after });
+                }
+            }
+            let mounts = mounts_of(places).await;
+            let crowded = |mount: &PathBuf| {
+                self.shared.slow().iter().filter(|slow| slow.mount == *mount).count() >= Self::SLOW_PER_MOUNT
+            };
+            let Some(mount) = mounts.into_iter().find(crowded) else { return Ok(()) };
+            let began = Instant::now();
+            tokio::select! {
+                () = fewer => {}
+                () = &mut over => return Err(Unresponsive::FileSystem { path: mount, after: began.elapsed() }),
+            }
+        }
+    }
+}
+
+impl Jobs {
+    /// The life of a thread: until as many others wait as quick work needs, or
+    /// the pool is gone.
+    fn work(&self, first: Job) {
+        first();
+        let mut state = self.state();
+        loop {
+            if state.is_closed || (state.waiting.is_empty() && state.idle >= BlockingPool::THREADS) {
+                return;
+            }
+            state.idle += 1;
+            while state.waiting.is_empty() && !state.is_closed {
+                state = self.told.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.idle -= 1;
+            if let Some(job) = state.waiting.pop_front() {
+                drop(state);
+                job();
+                state = self.state();
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.jobs.state().is_closed = true;
+        self.jobs.told.notify_all();
+    }
+}
+
+impl Piece {
+    /// Its thread does not count among those for quick work any more.
+    async fn note_slow(self: &Arc<Self>, places: &[&Path]) {
+        let at = self.progress.0.load(Ordering::Relaxed);
+        let place = places.get(at).or(places.first()).map_or(Path::new("/"), |place| place);
+        let mount = mounts_of(&[place]).await.pop().unwrap_or_default();
+        let slow = Slow {
+            piece: self.number(),
+            place: place.to_owned(),
+            mount,
+            since: Instant::now().checked_sub(BlockingPool::SLOW).unwrap_or_else(Instant::now),
+            is_overdue: false,
+        };
+        self.shared.slow().push(slow);
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn note_overdue(self: &Arc<Self>) {
+        let number = self.number();
+        self.shared.slow().iter_mut().filter(|slow| slow.piece == number).for_each(|slow| slow.is_overdue = true);
+    }
+
+    /// Its own as long as it lives.
+    fn number(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let number = std::ptr::from_ref(self) as usize;
+        let mut slow = self.shared.slow();
+        let before = slow.len();
+        slow.retain(|slow| slow.piece != number);
+        if slow.len() < before {
+            self.shared.fewer_slow.notify_waiters();
+        }
+    }
+}
+
+impl Shared {
+    fn slow(&self) -> MutexGuard<'_, Vec<Slow>> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for so long. While this process is stopped, by Ctrl-Z, hardly any of it
+/// passes.
+async fn running_time(limit: Duration) {
+    const PARTS: u32 = 20;
+    for _ in 0..PARTS {
+        tokio::time::sleep(limit / PARTS).await;
+    }
+}
+
+/// The mount points under which these paths lie, as far as their names tell: to
+/// look at the paths themselves might take for ever.
+async fn mounts_of(places: &[&Path]) -> Vec<PathBuf> {
+    let places: Vec<PathBuf> = places.iter().map(|place| (*place).to_owned()).collect();
+    let look = move || {
+        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let points = mount_points(&table);
+        places.iter().map(|place| mount_of(place, &points)).collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// The fifth field of each line of `/proc/PID/mountinfo` (proc(5)), in which
+/// blanks are written as `\040`, and the like.
+fn mount_points(table: &[u8]) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let point = |line: &[u8]| {
+        let field = line.split(|byte| *byte == b' ').nth(4)?;
+        let mut path = Vec::with_capacity(field.len());
+        let mut rest = field;
+        while let Some((first, after)) = rest.split_first() {
+            let octal = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+            match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+                Some(byte) => {
+                    path.push(byte);
+                    rest = &after[3..];
+                }
+                None => {
+                    path.push(*first);
+                    rest = after;
+                }
+            }
+        }
+        Some(PathBuf::from(std::ffi::OsString::from_vec(path)))
+    };
+    table.split(|byte| *byte == b'\n').filter_map(point).collect()
+}
+
+fn mount_of(place: &Path, points: &[PathBuf]) -> PathBuf {
+    let holds = |point: &&PathBuf| place.starts_with(point);
+    points.iter().filter(holds).max_by_key(|point| point.components().count()).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Work that has not ended before its sender is dropped.
+    fn hanging() -> (mpsc::Sender<()>, impl FnOnce(&Progress) + Send + 'static) {
+        let (sender, receiver) = mpsc::channel::<()>();
+        (sender, move |progress: &Progress| {
+            progress.enter(1);
+            let _ = receiver.recv();
+        })
+    }
+
+    #[tokio::test]
+    async fn work_that_hangs_costs_its_place_and_nobody_else() {
+        let pool = BlockingPool::new(Duration::from_millis(400));
+        let (tree, library) = (Path::new("/tree"), Path::new("/library"));
+        let (senders, hangs): (Vec<_>, Vec<_>) = (0..2 * BlockingPool::THREADS).map(|_| hanging()).unzip();
+        let all = hangs.into_iter().map(|work| {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.run(&[tree, library], work).await })
+        });
+        let all: Vec<_> = all.collect();
+        // More than there are threads: they are made up for.
+        assert_eq!(pool.run(&[Path::new("/other")], |_| 7).await.unwrap(), 7);
+        for hung in all {
+            let error = hung.await.unwrap().unwrap_err();
+            assert_eq!(error.path(), library);
+        }
+        // Known to hang, so that nobody waits for it again.
+        let before = Instant::now();
+        let error = pool.run(&[library], |_| ()).await.unwrap_err();
+        assert!(before.elapsed() < Duration::from_millis(300), "{error}");
+        drop(senders);
+        while !pool.shared.slow().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        pool.run(&[library], |_| ()).await.unwrap();
+    }
+
+    #[test]
+    fn mount_points_are_those_of_the_longest_name() {
+        let table = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n36 22 0:31 / /mnt/a\\040b rw - nfs x rw\n\
+                      37 22 0:32 / /mnt rw - tmpfs x rw\n";
+        let points = mount_points(table);
+        assert_eq!(mount_of(Path::new("/mnt/a b/tree"), &points), Path::new("/mnt/a b"));
+        assert_eq!(mount_of(Path::new("/mnt/a"), &points), Path::new("/mnt"));
+        assert_eq!(mount_of(Path::new("/mntx"), &points), Path::new("/"));
+    }
+}

@@ -1,0 +1,265 @@
+//! Waiting for a tree that somebody else works in.
+//!
+//! `flock(2)` can be waited for by a blocked thread only, which nobody can call
+//! off. So the lock is tried again: when the file that is locked was closed, as
+//! whoever unlocks it does (inotify(7)), and now and then all the same, since
+//! network file systems tell nothing of other machines.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::identity::{Tree, TreePath};
+use super::lock::{OwnLocks, TreeLock, TryLock, try_lock};
+use crate::blocking::BlockingPool;
+use crate::error::HookError;
+
+/// What waits for locks need. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LockWaits {
+    pool: BlockingPool,
+    fallback_folder: Arc<PathBuf>,
+    own: OwnLocks,
+    closes: closes::Closes,
+}
+
+impl LockWaits {
+    /// A holder that dies is told to have closed the file a moment before its
+    /// lock is free.
+    const SOON: Duration = Duration::from_millis(1);
+    const SELDOM: Duration = Duration::from_secs(1);
+
+    pub fn new(pool: BlockingPool, fallback_folder: Arc<PathBuf>, own: OwnLocks) -> Self {
+        Self { pool, fallback_folder, own, closes: closes::Closes::new() }
+    }
+
+    /// Waits for the lock of the tree at this path. Holds nothing meanwhile: no
+    /// thread and no descriptor. Ends when it is dropped.
+    pub async fn wait(self, path: TreePath) -> Result<TreeLock, HookError> {
+        let mut pause = Self::SOON;
+        let mut watch = None;
+        loop {
+            let (queue, own, fallback_folder) = (path.clone(), self.own.clone(), self.fallback_folder.clone());
+            let attempt = move || try_lock(&Tree::find(&queue)?, &queue, &own, &fallback_folder);
+            let locked = match self.pool.run(&[&path], move |_| attempt()).await? {
+                Ok(TryLock::Locked(lock)) => return Ok(lock),
+                Ok(TryLock::Busy(locked)) => locked,
+                // Another path of it, which was faster.
+                Ok(TryLock::Ours(path)) => path.to_path_buf(),
+                Err(error) => return Err(error),
+            };
+            if watch.is_none() {
+                watch = self.closes.watch(&self.pool, &path, locked).await;
+                if watch.is_some() {
+                    // It may have been let go of before it was watched.
+                    continue;
+                }
+            }
+            let closed = async {
+                match &mut watch {
+                    Some(watch) => watch.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            pause = match tokio::time::timeout(pause, closed).await {
+                Ok(()) => {
+                    // Hooks close their tree's folder all the time.
+                    tokio::time::sleep(Self::SOON).await;
+                    Self::SOON
+                }
+                Err(_) => (2 * pause).min(Self::SELDOM),
+            };
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod closes {
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+    use futures_util::StreamExt;
+    use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
+    use tokio::sync::watch;
+    use tokio::task::AbortHandle;
+
+    use super::super::identity::TreePath;
+    use crate::blocking::BlockingPool;
+
+    /// Tells when files are closed.
+    #[derive(Clone)]
+    pub(super) struct Closes {
+        shared: Arc<Shared>,
+    }
+
+    struct Shared {
+        /// With the task that listens. `None`: there are no watches, and locks
+        /// are only tried now and then.
+        watches: OnceLock<Option<(Watches, AbortHandle)>>,
+        /// Counts what was told of each watch. Two paths of one folder share
+        /// theirs.
+        watched: Mutex<HashMap<WatchDescriptor, watch::Sender<u64>>>,
+    }
+
+    /// A file that is watched, until this is dropped.
+    pub(super) struct Watch {
+        shared: Arc<Shared>,
+        descriptor: WatchDescriptor,
+        told: watch::Receiver<u64>,
+    }
+
+    impl Closes {
+        pub fn new() -> Self {
+            Self { shared: Arc::new(Shared { watches: OnceLock::new(), watched: Mutex::default() }) }
+        }
+
+        /// Watches a file, if that can be.
+        pub async fn watch(&self, pool: &BlockingPool, place: &TreePath, file: PathBuf) -> Option<Watch> {
+            let (mut watches, _) = self.shared.watches.get_or_init(|| Shared::listen(&self.shared)).clone()?;
+            // A file is watched once: adding it again gives the same descriptor.
+            let mut add = move || watches.add(&file, WatchMask::CLOSE).ok();
+            let descriptor = pool.run(&[place], move |_| add()).await.ok()??;
+            let told = self.shared.watched().entry(descriptor.clone()).or_default().subscribe();
+            Some(Watch { shared: self.shared.clone(), descriptor, told })
+        }
+    }
+
+    impl Shared {
+        fn listen(shared: &Arc<Self>) -> Option<(Watches, AbortHandle)> {
+            let inotify = Inotify::init().ok()?;
+            let watches = inotify.watches();
+            let mut events = inotify.into_event_stream([0; 4096]).ok()?;
+            let shared = Arc::downgrade(shared);
+            let task = tokio::spawn(async move {
+                while let Some(event) = events.next().await {
+                    let (Ok(event), Some(shared)) = (event, shared.upgrade()) else { return };
+                    if let Some(told) = shared.watched().get(&event.wd) {
+                        told.send_modify(|count| *count += 1);
+                    }
+                }
+            });
+            Some((watches, task.abort_handle()))
+        }
+
+        fn watched(&self) -> MutexGuard<'_, HashMap<WatchDescriptor, watch::Sender<u64>>> {
+            self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    impl Drop for Shared {
+        fn drop(&mut self) {
+            if let Some(Some((_, task))) = self.watches.get() {
+                task.abort();
+            }
+        }
+    }
+
+    impl Watch {
+        /// Waits until the file is closed by somebody.
+        pub async fn closed(&mut self) {
+            // The sender stays as long as we do.
+            let _ = self.told.changed().await;
+        }
+    }
+
+    impl Drop for Watch {
+        fn drop(&mut self) {
+            let mut watched = self.shared.watched();
+            let is_last = watched.get(&self.descriptor).is_some_and(|told| told.receiver_count() <= 1);
+            if is_last {
+                watched.remove(&self.descriptor);
+                if let Some(Some((watches, _))) = self.shared.watches.get() {
+                    // It went with its file, perhaps.
+                    let _ = watches.clone().remove(self.descriptor.clone());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod closes {
+    use std::path::PathBuf;
+
+    use super::super::identity::TreePath;
+    use crate::blocking::BlockingPool;
+
+    #[derive(Clone)]
+    pub(super) struct Closes;
+
+    pub(super) struct Watch;
+
+    impl Closes {
+        pub fn new() -> Self {
+            Self
+        }
+
+        #[expect(clippy::unused_async, reason = "as on Linux")]
+        pub async fn watch(&self, _: &BlockingPool, _: &TreePath, _: PathBuf) -> Option<Watch> {
+            None
+        }
+    }
+
+    impl Watch {
+        pub async fn closed(&mut self) {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::identity::tree_path;
+
+    fn waits(fallback_folder: PathBuf) -> LockWaits {
+        LockWaits::new(BlockingPool::new(Duration::from_secs(10)), Arc::new(fallback_folder), OwnLocks::default())
+    }
+
+    /// Locks the tree as somebody else.
+    fn lock(path: &TreePath, fallback_folder: &std::path::Path) -> TreeLock {
+        let tree = Tree::find(path).unwrap();
+        match try_lock(&tree, path, &OwnLocks::default(), fallback_folder).unwrap() {
+            TryLock::Locked(lock) => lock,
+            TryLock::Ours(_) | TryLock::Busy(_) => panic!("the tree is free"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_waiter_gets_the_lock_when_the_holder_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let fallback = folder.path().join("locks");
+        let path = tree_path(folder.path()).unwrap();
+        let holder = lock(&path, &fallback);
+        let id = holder.tree;
+        let waits = waits(fallback);
+        let [first, mut second] = [waits.clone(), waits.clone()].map(|waits| tokio::spawn(waits.wait(path.clone())));
+        let given_up = tokio::spawn(waits.clone().wait(path));
+        tokio::task::yield_now().await;
+        given_up.abort();
+        assert!(!first.is_finished() && !second.is_finished());
+        drop(holder);
+        let lock = tokio::select! {
+            lock = first => {
+                drop(lock.unwrap().unwrap());
+                second.await
+            }
+            lock = &mut second => lock,
+        };
+        assert_eq!(lock.unwrap().unwrap().tree, id);
+    }
+
+    #[tokio::test]
+    async fn a_tree_that_is_gone_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fallback = std::env::temp_dir().join("unused");
+        let path = tree_path(folder.path()).unwrap();
+        let holder = lock(&path, &fallback);
+        let waiter = tokio::spawn(waits(fallback).wait(path));
+        tokio::task::yield_now().await;
+        drop(folder);
+        drop(holder);
+        assert_eq!(waiter.await.unwrap().unwrap_err().kind, crate::error::ErrorKind::InvalidSource);
+    }
+}
