@@ -22,6 +22,7 @@ import family
 from account import Account
 from client import Client
 from disk import SmallDisk
+from family import Usage
 from session import Soak, Stuck
 from world import World
 
@@ -41,6 +42,7 @@ def parse() -> argparse.Namespace:
     flags.add_argument("--seed", type=int, default=1)
     flags.add_argument("--start-method", choices=("forkserver", "spawn"), default="forkserver")
     flags.add_argument("--isolation", choices=("hook", "none"), default="hook")
+    flags.add_argument("--no-build-isolation", dest="build_isolation", action="store_false")
     flags.add_argument("--jobs", type=int, default=4)
     flags.add_argument("--max-workers", type=int, default=12)
     return flags.parse_args()
@@ -71,14 +73,30 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
         "--capture-dir": folder / "disk" / "captures",
     }
     words = [str(word) for pair in flags.items() for word in pair]
-    return [str(arguments.hookpool), "run", "--no-build-isolation", "-q", *words]
+    if not arguments.build_isolation:
+        words.append("--no-build-isolation")
+    return [str(arguments.hookpool), "run", "-q", *words]
+
+
+def growth(early: Usage, late: Usage) -> list[str]:
+    """What is held at the end and was not held early in the run."""
+    held = {
+        "memory": (early.memory, late.memory),
+        "descriptors": (early.descriptors, late.descriptors),
+        "threads": (early.threads, late.threads),
+    }
+    return [
+        f"{name}: {then} early in the run, {now} at its end"
+        for name, (then, now) in held.items()
+        if now > then
+    ]
 
 
 def environment(folder: Path, mark: str) -> dict[str, str]:
     """Ours, with a mark by which all processes are found that come from here."""
     unwanted = ("HOOKPOOL_", "PYTHON", "XDG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    return kept | {"SOAK_MARK": mark, "TMPDIR": str(folder / "tmp"), "HOME": str(folder / "tmp")}
+    return kept | {"SOAK_MARK": mark, "TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
 
 
 def leftovers(folder: Path, mark: str) -> list[str]:
@@ -100,7 +118,7 @@ def main() -> int:
         if disk is not None:
             stack.callback(disk.close)
         (folder / "disk" / "captures").mkdir(mode=0o700)
-        world = World(folder, arguments.trees)
+        world = World(folder, arguments.trees, arguments.build_isolation)
         account = Account(arguments.isolation)
         mark = uuid.uuid4().hex
         words = command(arguments, world, folder)
@@ -110,29 +128,28 @@ def main() -> int:
         try:
             client.wait_ready(PATIENCE)
             soak.run(arguments.requests, arguments.seconds)
-            took = time.monotonic() - began
-            memory = family.peak_memory(client.process.pid)
-            descriptors = family.open_files(client.process.pid)
             client.close_input()
             code = client.process.wait(PATIENCE)
             if code not in (0, 1):
                 account.wrong.append(f"exit code {code}")
         except Stuck as stuck:
             account.wrong.append(str(stuck))
-            took, memory, descriptors = time.monotonic() - began, 0, 0
         finally:
             if client.process.poll() is None:
                 client.process.kill()
                 client.process.wait()
+        took = time.monotonic() - began
         account.close(world.trees)
         account.wrong += leftovers(folder, mark)
-        print(f"seed {arguments.seed}, {arguments.start_method}, isolation {arguments.isolation}")
+        where = "build isolation" if arguments.build_isolation else "no build isolation"
+        print(f"seed {arguments.seed}, {arguments.start_method}, {arguments.isolation}, {where}")
         print(f"{account.answers} requests in {took:.0f} s over {arguments.trees} trees")
         print("outcomes:", *(f"{name} {count}" for name, count in account.outcomes.most_common()))
         print("workers:", *(f"{name} {count}" for name, count in account.methods.most_common()))
         faults = soak.faults.counts.most_common()
         print("faults:", ", ".join(f"{name} {count}" for name, count in faults))
-        print(f"supervisor: {memory / 2**20:.0f} MiB at most, {descriptors} descriptors at the end")
+        print("supervisor, early:", soak.early)
+        print("supervisor, at the end:", soak.late)
         if account.wrong:
             print((folder / "stderr").read_text(errors="replace")[-3000:], file=sys.stderr)
     for line in account.wrong[:MOST_SHOWN]:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 TICK = 0.01
@@ -50,17 +51,26 @@ def survivors(mark: str, seconds: float) -> dict[int, str]:
     return left
 
 
-def peak_memory(pid: int) -> int:
-    """The largest resident set so far, in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(f"no VmHWM of process {pid}")
+@dataclass(frozen=True)
+class Usage:
+    """What a process holds. Memory is the resident set, in KiB."""
 
+    memory: int
+    descriptors: int
+    threads: int
 
-def open_files(pid: int) -> int:
-    """How many descriptors the process has."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    @classmethod
+    def of(cls, pid: int) -> Usage:
+        """As it is now."""
+        text = Path(f"/proc/{pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in text.splitlines())
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        return cls(int(fields["VmRSS"].split()[0]), descriptors, int(fields["Threads"]))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.memory / 1024:.1f} MiB, {self.descriptors} descriptors, {self.threads} threads"
+        )
 
 
 def wait_state(pid: int, states: str, timeout: float = 10) -> None:

@@ -12,7 +12,7 @@ from account import Account
 from client import Client
 from disk import SmallDisk
 from family import Family
-from world import Backend, World
+from world import Backend, Library, Requirement, Versioned, World
 
 DEADLY = (signal.SIGKILL, signal.SIGKILL, signal.SIGABRT)
 
@@ -40,8 +40,9 @@ class Faults:
             ("template killed", 3, self._kill_template),
             ("SIGHUP", 5, self._hang_up),
             ("stopped and continued", 2, self._stop_and_continue),
-            ("backend edited", 30, self._edit_backend),
-            ("environment touched", 5, self._touch_environment),
+            ("backend edited", 30, lambda: self._renew(Backend)),
+            ("requirement edited", 5, lambda: self._renew(Requirement)),
+            ("environment touched", 5, lambda: self._renew(Library)),
         ]
         if disk is not None:
             self._kinds.append(("disk full", 3, self._fill_disk))
@@ -93,13 +94,11 @@ class Faults:
         self._client.signal(signal.SIGCONT)
         return True
 
-    def _edit_backend(self) -> bool:
-        sources = [tree.source for tree in self._world.trees if isinstance(tree.source, Backend)]
+    def _renew(self, kind: type[Versioned]) -> bool:
+        sources = self._world.sources(kind)
+        if not sources:
+            return False
         self._random.choice(sources).renew()
-        return True
-
-    def _touch_environment(self) -> bool:
-        self._world.library.renew()
         return True
 
     def _fill_disk(self) -> bool:

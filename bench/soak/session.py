@@ -13,6 +13,7 @@ from account import Account, Asked
 from backend import Act
 from client import Client
 from disk import SmallDisk
+from family import Usage
 from faults import Faults
 from world import World
 
@@ -25,6 +26,8 @@ STALL = 0.2
 GIVE_UP = 90.0
 # Requests from one fault to the next, and for how many the disk is full, on average.
 BETWEEN_FAULTS = 20
+# What the supervisor holds after this part of the run is what it may hold at the end.
+EARLY = 0.1
 DEADLINE = "150ms"
 
 ACTS = {
@@ -57,7 +60,9 @@ class Soak:
     account: Account
     disk: SmallDisk | None
     faults: Faults = field(init=False)
-    most_open: int = 0
+    # What the supervisor held when all was answered, early in the run and at its end.
+    early: Usage | None = None
+    late: Usage | None = None
 
     def __post_init__(self) -> None:
         parts = (self.random, self.client, self.world, self.account, self.disk)
@@ -67,10 +72,16 @@ class Soak:
 
     def run(self, requests: int, seconds: float | None) -> None:
         """Ask and be answered."""
-        end = None if seconds is None else monotonic() + seconds
+        began = monotonic()
         for number in range(requests):
-            if end is not None and monotonic() > end:
+            progress = number / requests
+            if seconds is not None:
+                progress = max(progress, (monotonic() - began) / seconds)
+            if progress > 1:
                 break
+            if progress >= EARLY and self.early is None:
+                self._drain()
+                self.early = Usage.of(self.client.process.pid)
             self._request(number)
             if self.random.randrange(BETWEEN_FAULTS) == 0:
                 self.faults.inject()
@@ -82,6 +93,11 @@ class Soak:
             self._cancel_before(number)
             while len(self.account.open) >= WINDOW:
                 self._take()
+        self._drain()
+        self.late = Usage.of(self.client.process.pid)
+
+    def _drain(self) -> None:
+        """Wait for all answers."""
         self._cancel_before(None)
         self.faults.pass_by()
         while self.account.open or self.account.malformed:
@@ -124,7 +140,6 @@ class Soak:
 
     def _take(self) -> None:
         """Wait for one answer, and help where none can come."""
-        self.most_open = max(self.most_open, len(self.account.open))
         waited = 0.0
         while waited < GIVE_UP:
             try:

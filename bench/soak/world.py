@@ -1,15 +1,16 @@
-"""What requests are about: source trees, an environment, and the version of each that is there."""
+"""What requests are about: source trees, what they need, and the version of each that is there."""
 
 from __future__ import annotations
 
 import sysconfig
 import venv
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import backend
 
-PROJECT = '[build-system]\nrequires = []\nbuild-backend = "{name}"\n'
+PROJECT = '[build-system]\nrequires = [{requires}]\nbuild-backend = "{name}"\n'
 
 
 class Versioned:
@@ -38,6 +39,36 @@ class Library(Versioned):
         return backend.library(self.version)
 
 
+class Requirement(Versioned):
+    """The `pyproject.toml` of a tree, whose backend is a wheel."""
+
+    def __init__(self, path: Path, wheels: Path) -> None:
+        super().__init__(path)
+        self._wheels = wheels
+
+    def text(self) -> str:
+        wheel = self._wheels / f"soak_backend-{self.version}-py3-none-any.whl"
+        write_wheel(wheel, self.version)
+        requires = f'"soak-backend @ {wheel.as_uri()}"'
+        return PROJECT.format(requires=requires, name="soak_backend")
+
+
+def write_wheel(path: Path, version: int) -> None:
+    """The backend of this version, packed, if it is not there yet."""
+    if path.exists():
+        return
+    own = f"soak_backend-{version}.dist-info"
+    files = {
+        "soak_backend.py": backend.in_tree(version),
+        f"{own}/METADATA": f"Metadata-Version: 2.1\nName: soak-backend\nVersion: {version}\n",
+        f"{own}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{own}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{own}/RECORD"])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+
 class Backend(Versioned):
     """The backend of one tree."""
 
@@ -53,19 +84,21 @@ class Tree:
     source: Versioned
     counts: Path
 
-    @property
-    def has_own_backend(self) -> bool:
-        return isinstance(self.source, Backend)
-
     def runs(self) -> list[str]:
         """The tokens of all hooks that were started, as often as they were."""
         return self.counts.read_text().splitlines()
 
 
 class World:
-    """An environment, and trees of which every second has a backend of its own."""
+    """Trees, of which every second has a backend of its own.
 
-    def __init__(self, folder: Path, trees: int) -> None:
+    The others have theirs in the environment that all share; with build isolation, where each
+    has the environment that it requires, from a wheel.
+    """
+
+    def __init__(self, folder: Path, trees: int, build_isolation: bool) -> None:
+        self._wheels = folder / "wheels"
+        self._wheels.mkdir()
         environment = folder / "environment"
         venv.create(environment, with_pip=False, symlinks=True)
         self.python = environment / "bin" / "python"
@@ -75,18 +108,28 @@ class World:
         self.library = Library(site / "soak_library.py")
         self.library.renew()
         (folder / "counts").mkdir()
-        self.trees = [self._tree(folder, number) for number in range(trees)]
+        self.trees = [self._tree(folder, number, build_isolation) for number in range(trees)]
 
-    def _tree(self, folder: Path, number: int) -> Tree:
+    def sources(self, kind: type[Versioned]) -> list[Versioned]:
+        """Those of this kind, once each."""
+        found = {id(tree.source): tree.source for tree in self.trees}
+        return [source for source in found.values() if isinstance(source, kind)]
+
+    def _tree(self, folder: Path, number: int, build_isolation: bool) -> Tree:
         path = folder / "trees" / f"tree-{number}"
         path.mkdir(parents=True)
         counts = folder / "counts" / str(number)
         counts.touch()
+        project = path / "pyproject.toml"
         if number % 2:
-            text = PROJECT.format(name="own_backend") + 'backend-path = ["."]\n'
+            text = PROJECT.format(requires="", name="own_backend") + 'backend-path = ["."]\n'
+            project.write_text(text)
             source: Versioned = Backend(path / "own_backend.py")
             source.renew()
+        elif build_isolation:
+            source = Requirement(project, self._wheels)
+            source.renew()
         else:
-            text, source = PROJECT.format(name="soak_backend"), self.library
-        (path / "pyproject.toml").write_text(text)
+            project.write_text(PROJECT.format(requires="", name="soak_backend"))
+            source = self.library
         return Tree(path, source, counts)

@@ -43,6 +43,17 @@ def test_empty_files_are_taken_again(start: Start, isolation: str) -> None:
 
 
 @BOTH
+def test_a_silent_hook_is_said_to_be_one(start: Start, isolation: str) -> None:
+    hookd = start(REUSE, isolation=isolation)
+    assert "SILENT" in hookd.run_code("").kinds
+    assert "SILENT" not in hookd.run_code("print('output')").kinds
+    assert "SILENT" not in hookd.run_code("import os; os.write(2, b'!')").kinds
+    assert "SILENT" in hookd.run_code("").kinds
+    elsewhere = "import os; os.rename(os.readlink('/proc/self/fd/1'), 'elsewhere')"
+    assert "SILENT" not in hookd.run_code(elsewhere).kinds
+
+
+@BOTH
 def test_only_if_it_was_asked_for(start: Start, isolation: str) -> None:
     hookd = start(isolation=isolation)
     assert not are_the_same(hookd, hookd.run_code(""))

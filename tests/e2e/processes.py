@@ -11,6 +11,15 @@ from pathlib import Path
 TICK = 0.01
 
 
+def outlast(limit: float) -> None:
+    """Let more time pass than a limit of so many seconds.
+
+    That something does not happen when it is due is shown by time alone. Nothing is hoped for:
+    a loaded machine makes it longer, never shorter.
+    """
+    time.sleep(limit * 1.05)
+
+
 def stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the state on; None when there is no such process."""
     try:

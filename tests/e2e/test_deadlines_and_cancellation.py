@@ -55,8 +55,8 @@ def test_the_deadline_does_not_count_waiting(setting: Setting, tree: Path, gate:
     pool = setting.start("--hook-timeout", "10s", jobs=1)
     pool.send(call(tree, gate.code, 1), call(tree, "", 2, timeout="500ms"))
     gate.arrived()
-    # Longer than the second's deadline, in the queue.
-    time.sleep(0.7)
+    # The second's deadline must not run in the queue.
+    processes.outlast(0.5)
     gate.release()
     assert [kind(response) for response in pool.responses(2)] == [None, None]
     assert pool.finish() == ([], 0)
@@ -69,7 +69,7 @@ def test_f17_a_hook_that_ignores_sigterm(setting: Setting, tree: Path, gate: Gat
     pool.send(call(tree, with_child(gate, IGNORE_TERM), 1))
     hook_and_child = [gate.arrived(), gate.arrived()]
     assert kind(pool.response()) == "HookTimeout"
-    assert 0.6 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 0.6
     processes.wait_gone(hook_and_child)
     assert pool.ask(call(tree, "", 2))["ok"]
     assert pool.finish() == ([], 1)

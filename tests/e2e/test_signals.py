@@ -95,7 +95,7 @@ def test_f17_a_stubborn_hook_is_killed_after_the_grace_period(
     (response,) = pool.rest()
     assert kind(response) == "Interrupted"
     assert pool.wait() == 143
-    assert 0.5 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.5
     assert not any(processes.alive(pid) for pid in running)
 
 
@@ -109,15 +109,14 @@ def test_f18_a_second_signal_ends_at_once(
     pool = setting.start("--grace-period", "1h")
     pool.send(call(tree, notes + gate.arrive + FOR_EVER))
     running = [gate.arrived()]
-    began = time.monotonic()
     pool.signal(numbers[0])
     # Two signals that are pending at once would be one: the hook notes the first one's arrival.
     gate.arrived()
     pool.signal(numbers[1])
     (response,) = pool.rest()
     assert kind(response) == "Interrupted"
+    # The grace period is an hour.
     assert pool.wait() - 128 in numbers
-    assert time.monotonic() - began < 5
     assert not any(processes.alive(pid) for pid in running)
 
 
@@ -142,8 +141,8 @@ def test_f19_stopped_and_continued(setting: Setting, tree: Path, gate: Gate) -> 
     pool.signal(signal.SIGTSTP)
     processes.wait_state(pool.pid, "T")
     processes.wait_state(hook, "T")
-    # Longer than the deadline: it must not run meanwhile.
-    time.sleep(3.2)
+    # The deadline must not run meanwhile.
+    processes.outlast(3)
     pool.signal(signal.SIGCONT)
     processes.wait_state(hook, "SR")
     gate.release()
@@ -178,7 +177,7 @@ def test_f19_stopped_while_starting(setting: Setting, tree: Path) -> None:
     processes.wait_caught(pool.pid, signal.SIGTSTP)
     pool.signal(signal.SIGTSTP)
     processes.wait_state(pool.pid, "T")
-    time.sleep(3.2)
+    processes.outlast(3)
     pool.signal(signal.SIGCONT)
     assert pool.response()["result"] == ["started"]
     assert pool.finish() == ([], 0)

@@ -30,13 +30,17 @@ def run(setting: Setting, program: Path, *arguments: object) -> str:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("start_method", "isolation", "seed"), [("forkserver", "hook", 11), ("spawn", "none", 12)]
+    "flags",
+    [
+        [],
+        ["--start-method", "spawn", "--isolation", "none"],
+        ["--no-build-isolation"],
+        ["--no-build-isolation", "--start-method", "spawn", "--isolation", "none"],
+    ],
+    ids=" ".join,
 )
-def test_an_account_of_requests_and_faults(
-    setting: Setting, start_method: str, isolation: str, seed: int
-) -> None:
-    flags = ["--start-method", start_method, "--isolation", isolation]
-    limits = ["--requests", 400, "--seconds", 12, "--seed", seed]
+def test_an_account_of_requests_and_faults(setting: Setting, flags: list[str]) -> None:
+    limits = ["--requests", 400, "--seconds", 12, "--seed", 11]
     assert "the account balances" in run(setting, BENCH / "soak", *flags, *limits)
 
 

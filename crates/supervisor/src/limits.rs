@@ -128,7 +128,8 @@ pub struct Limits {
     pub hook_memory_limit: Option<NonZeroU64>,
     /// How long a hook may run, counted from its acceptance by the worker.
     pub hook_timeout: Option<Timeout>,
-    /// How long a worker may take until it is ready.
+    /// How long a worker may take until it is ready, and a look at files of a
+    /// source tree or an environment until it is done.
     pub startup_timeout: Timeout,
     /// How long a hook may take to end after the first signal; `None` means
     /// SIGKILL at once.

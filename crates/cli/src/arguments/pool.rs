@@ -154,7 +154,8 @@ pub struct WorkerArguments {
     #[arg(long, env = "HOOKPOOL_NO_FRESHNESS_CHECK", value_parser = BoolishValueParser::new())]
     pub no_freshness_check: bool,
 
-    /// How long a worker may take until it is ready; at least 100ms.
+    /// How long a worker may take until it is ready, and a file system to
+    /// answer; at least 100ms.
     #[arg(
         long,
         value_name = "DURATION",

@@ -268,6 +268,7 @@ fn what_cannot_come_is_a_violation() {
         Message::Stdout(PathBuf::from("/o")),
         Message::Error(Failure::new(HookErrorKind::HookRuntimeError, "")),
         Message::HookStarted(1),
+        Message::Silent,
     ];
     for message in messages {
         let mut bench = Bench::idle(Isolation::Hook);
@@ -300,6 +301,19 @@ fn an_error_waits_for_its_traceback() {
     let error = answer.outcome.as_ref().unwrap_err();
     assert_eq!((error.kind, error.traceback.as_deref()), (ErrorKind::HookRuntimeError, Some("lines")));
     assert_eq!(bench.say(Message::Ready), ["idle"]);
+}
+
+#[test]
+fn an_answer_says_whether_the_hook_was_silent() {
+    for (said, silent) in [(vec![], false), (vec![Message::Silent], true)] {
+        let mut bench = Bench::running(Isolation::Hook);
+        for message in said {
+            assert!(bench.say(message).is_empty());
+        }
+        let effects = bench.machine.message(Message::Ok(json!(null)), bench.now);
+        let [Effect::Answered(answer)] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(answer.silent, silent);
+    }
 }
 
 #[test]
