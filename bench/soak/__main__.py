@@ -78,8 +78,9 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
     return [str(arguments.hookpool), "run", "-q", *words]
 
 
-def growth(early: Usage, late: Usage) -> list[str]:
-    """What is held at the end and was not held early in the run."""
+def growth(usages: list[Usage]) -> list[str]:
+    """What the supervisor holds at the end and did not after the first part of the run."""
+    early, late = usages[0], usages[-1]
     held = {
         "memory": (early.memory, late.memory),
         "descriptors": (early.descriptors, late.descriptors),
@@ -94,7 +95,7 @@ def growth(early: Usage, late: Usage) -> list[str]:
 
 def environment(folder: Path, mark: str) -> dict[str, str]:
     """Ours, with a mark by which all processes are found that come from here."""
-    unwanted = ("HOOKPOOL_", "PYTHON", "XDG_")
+    unwanted = ("HOOKPOOL_", "PYTHON", "XDG_", "PIP_", "UV_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return kept | {"SOAK_MARK": mark, "TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
 
@@ -148,8 +149,7 @@ def main() -> int:
         print("workers:", *(f"{name} {count}" for name, count in account.methods.most_common()))
         faults = soak.faults.counts.most_common()
         print("faults:", ", ".join(f"{name} {count}" for name, count in faults))
-        print("supervisor, early:", soak.early)
-        print("supervisor, at the end:", soak.late)
+        print("supervisor:", *soak.usages, sep="\n  ")
         if account.wrong:
             print((folder / "stderr").read_text(errors="replace")[-3000:], file=sys.stderr)
     for line in account.wrong[:MOST_SHOWN]:

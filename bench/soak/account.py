@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from backend import FLOOD_BYTES, Act
@@ -11,6 +12,8 @@ from client import Response
 from world import Tree
 
 TAIL = 64 << 10
+# How long it may take until the end of a process is known, in seconds.
+NOTICED = 2.0
 FULL = ("No space left", "os error 28", "Errno 28")
 
 
@@ -25,6 +28,7 @@ class Asked:
     timeout: bool
     # Whether a cancellation was sent for it.
     cancelled: bool = False
+    at: float = field(default_factory=monotonic)
     # Faults that came while it was under way.
     met: set[str] = field(default_factory=set)
 
@@ -47,6 +51,8 @@ class Account:
         self._killed_workers: set[int] = set()
         # Workers whose hooks were killed.
         self._bereaved_workers: set[int] = set()
+        # When the last process was killed that an environment may have needed.
+        self._starter_killed_at = float("-inf")
         self._succeeded: set[str] = set()
         self._answered: dict[str, str] = {}
         self._present: set[str] = set()
@@ -75,11 +81,18 @@ class Account:
     def worker_killed(self, pid: int) -> None:
         """A worker is about to be killed."""
         self._killed_workers.add(pid)
+        # It may be an interpreter that was asked who it is.
+        self._starter_killed_at = monotonic()
         self.fault("worker")
 
     def hook_killed(self, worker: int) -> None:
         """A hook of this worker is about to be killed."""
         self._bereaved_workers.add(worker)
+
+    def installer_killed(self) -> None:
+        """An installer, or what guards it, is about to be killed."""
+        self._starter_killed_at = monotonic()
+        self.fault("installer")
 
     # What comes back.
 
@@ -145,6 +158,10 @@ class Account:
                 return kind == crash or "worker" in asked.met
             case "HookCrashed" if pid in self._bereaved_workers:
                 return True
+            case "EnvironmentFailed" if "died of SIGKILL" in response["error"]["message"]:
+                # It is the answer for all who ask until it is known, which takes a moment.
+                known = self._starter_killed_at + NOTICED
+                return bool(asked.met & {"installer", "worker"}) or asked.at < known
             case "WorkerCrashed":
                 return pid in self._killed_workers or (pid is None and "worker" in asked.met)
         # The disk is full for the output of hooks, and for what the pool itself keeps there.

@@ -82,6 +82,15 @@ def wait_state(pid: int, states: str, timeout: float = 10) -> None:
         time.sleep(TICK)
 
 
+def wait_childless(pid: int, timeout: float = 30) -> None:
+    """Wait until the process has no children."""
+    end = time.monotonic() + timeout
+    while children := [one for one in _pids() if (stat := _stat(one)) and stat[2] == pid]:
+        if time.monotonic() > end:
+            raise TimeoutError(f"process {pid} has the children {children}")
+        time.sleep(TICK)
+
+
 class Family:
     """Who is whose child, at one moment."""
 
@@ -93,12 +102,14 @@ class Family:
             if stat is not None and stat[0] != SENTINEL and stat[1] not in "ZX":
                 self._children.setdefault(stat[2], []).append(pid)
         self.templates = [pid for pid in self._below(supervisor) if _is_template(pid)]
+        # Each with its installer, or another program that is run, below it.
+        self.guards = [pid for pid in self._below(supervisor) if _is_guard(pid)]
         above = (supervisor, *self.templates)
-        self.workers = [
-            pid for parent in above for pid in self._below(parent) if pid not in self.templates
-        ]
+        others = {*self.templates, *self.guards}
+        self.workers = [pid for parent in above for pid in self._below(parent) if pid not in others]
         # With isolation `none` these are what hooks have started.
         self.hooks = {pid: worker for worker in self.workers for pid in self._below(worker)}
+        self.installers = [pid for guard in self.guards for pid in self._below(guard)]
 
     def _below(self, pid: int) -> list[int]:
         return self._children.get(pid, [])
@@ -118,9 +129,19 @@ class Family:
         return False
 
 
+def _words(pid: int) -> list[bytes]:
+    """The command line; none of a process that is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []
+
+
 def _is_template(pid: int) -> bool:
     with suppress(OSError):
         # Workers were forked with the same command line, but each went into its tree.
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return b"--template" in command and os.readlink(f"/proc/{pid}/cwd") == "/"
+        return b"--template" in _words(pid) and os.readlink(f"/proc/{pid}/cwd") == "/"
     return False
+
+
+def _is_guard(pid: int) -> bool:
+    return b"--guard" in _words(pid)

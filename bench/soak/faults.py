@@ -38,10 +38,11 @@ class Faults:
             ("worker killed", 20, self._kill_worker),
             ("hook killed", 20, self._kill_hook),
             ("template killed", 3, self._kill_template),
+            ("installer killed", 3, self._kill_installer),
             ("SIGHUP", 5, self._hang_up),
             ("stopped and continued", 2, self._stop_and_continue),
             ("backend edited", 30, lambda: self._renew(Backend)),
-            ("requirement edited", 5, lambda: self._renew(Requirement)),
+            ("requirement edited", 8, lambda: self._renew(Requirement)),
             ("environment touched", 5, lambda: self._renew(Library)),
         ]
         if disk is not None:
@@ -83,6 +84,14 @@ class Faults:
         if not there.templates:
             return False
         return there.signal(self._random.choice(there.templates), signal.SIGKILL)
+
+    def _kill_installer(self) -> bool:
+        there = self._family()
+        everyone = [*there.guards, *there.installers]
+        if not everyone:
+            return False
+        self._account.installer_killed()
+        return there.signal(self._random.choice(everyone), signal.SIGKILL)
 
     def _hang_up(self) -> bool:
         self._client.signal(signal.SIGHUP)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import random
+import signal
 from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+import family
 from account import Account, Asked
 from backend import Act
 from client import Client
@@ -26,8 +28,8 @@ STALL = 0.2
 GIVE_UP = 90.0
 # Requests from one fault to the next, and for how many the disk is full, on average.
 BETWEEN_FAULTS = 20
-# What the supervisor holds after this part of the run is what it may hold at the end.
-EARLY = 0.1
+# After each of so many parts of a run is looked at what the supervisor holds.
+PARTS = 10
 DEADLINE = "150ms"
 
 ACTS = {
@@ -60,9 +62,8 @@ class Soak:
     account: Account
     disk: SmallDisk | None
     faults: Faults = field(init=False)
-    # What the supervisor held when all was answered, early in the run and at its end.
-    early: Usage | None = None
-    late: Usage | None = None
+    # What the supervisor held after each part of the run.
+    usages: list[Usage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         parts = (self.random, self.client, self.world, self.account, self.disk)
@@ -79,9 +80,8 @@ class Soak:
                 progress = max(progress, (monotonic() - began) / seconds)
             if progress > 1:
                 break
-            if progress >= EARLY and self.early is None:
-                self._drain()
-                self.early = Usage.of(self.client.process.pid)
+            if progress * PARTS >= len(self.usages) + 1:
+                self._measure()
             self._request(number)
             if self.random.randrange(BETWEEN_FAULTS) == 0:
                 self.faults.inject()
@@ -93,15 +93,18 @@ class Soak:
             self._cancel_before(number)
             while len(self.account.open) >= WINDOW:
                 self._take()
-        self._drain()
-        self.late = Usage.of(self.client.process.pid)
+        self._measure()
 
-    def _drain(self) -> None:
-        """Wait for all answers."""
+    def _measure(self) -> None:
+        """What the supervisor holds by itself: all is answered, and its workers are gone."""
         self._cancel_before(None)
         self.faults.pass_by()
         while self.account.open or self.account.malformed:
             self._take()
+        self.client.signal(signal.SIGHUP)
+        supervisor = self.client.process.pid
+        family.wait_childless(supervisor)
+        self.usages.append(Usage.of(supervisor))
 
     def _request(self, number: int) -> None:
         tree = self.random.choice(self.world.trees)

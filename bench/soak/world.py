@@ -128,6 +128,8 @@ class World:
             source.renew()
         elif build_isolation:
             source = Requirement(project, self._wheels)
+            # Some trees begin with the same requirement.
+            source.version = number // 4
             source.renew()
         else:
             project.write_text(PROJECT.format(requires="", name="soak_backend"))

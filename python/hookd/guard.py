@@ -15,7 +15,7 @@ from hookd import libc
 from hookd.children import HAS_WAITID, kill_all, reap_others, send_group_signal
 from hookd.descriptors import point_at_null_device
 from hookd.polling import wait_readable
-from hookd.signals import SignalWatch, die_of
+from hookd.signals import PAUSE_SIGNALS, STOP_SIGNALS, SignalWatch, die_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def guard(command: List[str]) -> NoReturn:
     """Run the command to its end, kill what it left behind, and end as it did.
 
     Standard input is not the command's: its end means that nobody wants the command any more, and
-    kills it. SIGINT and SIGTERM go to the command's process group.
+    kills it. SIGINT, SIGTERM and SIGCONT go to the command's process group; at SIGTSTP it is
+    stopped, by SIGSTOP: SIGTSTP is ignored in groups that no shell could continue.
     """
     control = os.dup(0)
     point_at_null_device(os.O_RDONLY, 0)
-    signals = SignalWatch()
+    signals = SignalWatch(STOP_SIGNALS + PAUSE_SIGNALS)
     _adopt_orphans()
     program = _start(command, signals)
     status = _wait(program, control, signals)
@@ -103,8 +104,8 @@ def _wait(program: int, control: int, signals: SignalWatch) -> Optional[int]:
             kill_all(program)
             return None
         if signals.descriptor in ready:
-            for number in signals.take_stops():
-                send_group_signal(program, number)
+            for number in signals.take():
+                send_group_signal(program, signal.SIGSTOP if number == signal.SIGTSTP else number)
             status = _ended(program)
             if status is not None:
                 kill_all()

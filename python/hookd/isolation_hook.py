@@ -86,7 +86,7 @@ class ForkingWorker(Worker):
             self._on_input(hung_up=self.channel.input in hung_up)
 
     def _on_signals(self) -> None:
-        for number in self.signals.take_stops():
+        for number in self.signals.take():
             if self.hook is None:
                 self.die(number)
             self.hook.signal_group(number)

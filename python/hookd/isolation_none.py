@@ -88,7 +88,7 @@ class InProcessWorker(Worker):
             return
         ready = wait_readable([self.channel.input, self._signals.descriptor])
         if self._signals.descriptor in ready:
-            for number in self._signals.take_stops():
+            for number in self._signals.take():
                 self.die(number)
         if self.channel.input in ready:
             self.channel.fill()

@@ -10,22 +10,25 @@ if TYPE_CHECKING:
     from typing import Any, Iterable, List, NoReturn, Set
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PAUSE_SIGNALS = (signal.SIGTSTP, signal.SIGCONT)
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
 class SignalWatch:
     """Makes signals to the worker readable on a descriptor, for a poll that waits for more."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Iterable[int] = STOP_SIGNALS) -> None:
+        """`told` are the signals that `take` tells of; SIGCHLD is watched too."""
+        self._told = frozenset(told)
         self.descriptor, self._write_end = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._write_end, False)
-        self._stops: List[int] = []
+        self._taken: List[int] = []
         # Started in the background by a shell, SIGINT is ignored, and stays so: sh(1).
         self._caught = [
             number
-            for number in WATCHED
-            if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN
+            for number in (*self._told, signal.SIGCHLD)
+            if number not in STOP_SIGNALS or signal.getsignal(number) != signal.SIG_IGN
         ]
         for number in self._caught:
             signal.signal(number, self._note)
@@ -34,11 +37,11 @@ class SignalWatch:
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
 
     def _note(self, number: int, frame: object) -> None:
-        if number in STOP_SIGNALS:
-            self._stops.append(number)
+        if number in self._told:
+            self._taken.append(number)
 
-    def take_stops(self) -> List[int]:
-        """The SIGTERMs and SIGINTs that came since the last call, when `descriptor` was readable.
+    def take(self) -> List[int]:
+        """The signals that came since the last call, when `descriptor` was readable.
 
         SIGCHLD is not told: look at the children after each call.
         """
@@ -47,8 +50,8 @@ class SignalWatch:
                 pass
         except BlockingIOError:
             pass
-        stops, self._stops = self._stops, []
-        return stops
+        taken, self._taken = self._taken, []
+        return taken
 
     def block(self) -> Set[Any]:
         """Hold signals back around a fork; returns what `unblock` takes.
@@ -56,7 +59,7 @@ class SignalWatch:
         Between fork and `restore_defaults` the hook process has our handlers, and would tell us of
         a signal that is meant for it.
         """
-        return signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        return signal.pthread_sigmask(signal.SIG_BLOCK, (*self._told, signal.SIGCHLD))
 
     def unblock(self, mask: Iterable[Any]) -> None:
         """Go back to what `block` returned."""
@@ -68,9 +71,9 @@ class SignalWatch:
         os.close(self.descriptor)
         os.close(self._write_end)
         # subprocess needs SIGCHLD not to be ignored, which could have been inherited.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (*self._told, signal.SIGCHLD):
+            is_interrupt = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
 
 
 def signal_name(number: int) -> str:

@@ -242,6 +242,21 @@ def wait_for_end(pids: list[int], seconds: float) -> list[int]:
     return left
 
 
+def wait_for_state(pid: int, states: str) -> None:
+    """Wait until the process is in one of these states; the kernel offers nothing to wait on."""
+    deadline = time.monotonic() + PATIENCE
+    state = state_of(pid)
+    while state not in states:
+        assert time.monotonic() < deadline, f"process {pid} is in state {state}, not in {states}"
+        time.sleep(0.01)
+        state = state_of(pid)
+
+
+def state_of(pid: int) -> str:
+    """The letter that ps(1) shows."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
 def processes_with(marker: str) -> list[int]:
     """The processes that have this text in their environment."""
     found = []

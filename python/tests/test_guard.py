@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from client import HOOKD, PATIENCE, processes_with, wait_for_end
+from client import HOOKD, PATIENCE, processes_with, wait_for_end, wait_for_state
 
 # A process in a session of its own and one in the background; then a word, and a long wait.
 FAMILY = "setsid sleep 1000 & sleep 1000 & echo ready; {}; wait"
@@ -108,6 +108,21 @@ def test_signals_go_to_the_programs_group(guarded: Guarded, number: signal.Signa
     wait_until_ready(guard)
     guard.send_signal(number)
     assert wait(guard)[0] == 7
+
+
+@linux
+def test_the_program_is_stopped_and_continued(guarded: Guarded) -> None:
+    guard = guarded("sh", "-c", "echo $$; exec sleep 1000")
+    assert guard.stdout is not None
+    program = int(guard.stdout.readline())
+    for number, states in ((signal.SIGTSTP, "T"), (signal.SIGCONT, "SR")) * 2:
+        guard.send_signal(number)
+        wait_for_state(program, states)
+    guard.send_signal(signal.SIGTSTP)
+    wait_for_state(program, "T")
+    guard.send_signal(signal.SIGTERM)
+    guard.send_signal(signal.SIGCONT)
+    assert wait(guard)[0] == -signal.SIGTERM
 
 
 @linux

@@ -305,6 +305,43 @@ def test_a_failed_environment_is_tried_once_for_all_who_wait(
     assert pool.finish()[1] == 1
 
 
+def test_an_installer_is_stopped_and_continued(
+    setting: Setting, tmp_path: Path, tree: Path, gate: Gate
+) -> None:
+    installer = Installer(tmp_path, gate)
+    cache = str(tmp_path / "own-cache")
+    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool.send(call(tree, "", requires=["sample-tool==1.0"]))
+    program = gate.arrived()
+    for _ in range(2):
+        pool.signal(signal.SIGTSTP)
+        processes.wait_state(pool.pid, "T")
+        processes.wait_state(program, "T")
+        pool.signal(signal.SIGCONT)
+        processes.wait_state(program, "SR")
+    gate.release()
+    assert pool.response()["ok"]
+    assert pool.finish() == ([], 0)
+
+
+def test_an_installer_is_killed(setting: Setting, tmp_path: Path, tree: Path, gate: Gate) -> None:
+    installer = Installer(tmp_path, gate)
+    cache = str(tmp_path / "own-cache")
+    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    needs = {"requires": ["sample-tool==1.0"]}
+    pool.send(call(tree, "", **needs))
+    os.kill(gate.arrived(), signal.SIGKILL)
+    response = pool.response()
+    assert kind(response) == "EnvironmentFailed"
+    assert "it died of SIGKILL" in response["error"]["message"]
+    # That is no reason for the next to fail.
+    pool.send(call(tree, "import sample_tool", **needs))
+    gate.arrived()
+    gate.release()
+    assert pool.response()["ok"]
+    assert pool.finish() == ([], 1)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_an_environment_is_made(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate, how: signal.Signals

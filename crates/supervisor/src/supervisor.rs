@@ -183,10 +183,18 @@ impl Supervisor {
     /// it the grace period; [`Supervisor::drain`] waits for it. A program that
     /// does not exist exits with code 127 and says so.
     ///
+    /// `kept` is what it needs, such as a folder for its temporary files: it is
+    /// dropped, on a thread of the runtime's for blocking work, when nothing of
+    /// the program is left; before this returns, if it is still waited for.
+    ///
     /// # Errors
     /// [`ProgramError`]: it could not be started, or was ended by us.
-    pub async fn run_program(&self, command: std::process::Command) -> Result<ProgramOutput, ProgramError> {
-        self.shared.programs.run(command).await
+    pub async fn run_program(
+        &self,
+        command: std::process::Command,
+        kept: impl Send + 'static,
+    ) -> Result<ProgramOutput, ProgramError> {
+        self.shared.programs.run(command, Box::new(kept)).await
     }
 
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is
@@ -207,11 +215,12 @@ impl Supervisor {
         self.command(Command::Recycle).await;
     }
 
-    /// Stops the processes of all running hooks (SIGSTOP) and starts no
-    /// others; returns once the workers have been told. Deadlines do not run.
+    /// Stops the processes of all running hooks and programs (SIGSTOP) and
+    /// starts no others; returns once all have been told. Deadlines do not run.
     pub async fn suspend(&self) {
         const PATIENCE: Duration = Duration::from_secs(1);
         let (told, mut all_told) = mpsc::channel(1);
+        self.shared.programs.suspend(told.clone());
         self.command(Command::Suspend { told }).await;
         // Nothing is ever sent: the channel ends when all clones are dropped. A
         // worker that does not read does not keep the others from stopping.
@@ -220,6 +229,7 @@ impl Supervisor {
 
     /// Goes on after [`Supervisor::suspend`].
     pub async fn resume(&self) {
+        self.shared.programs.resume();
         self.command(Command::Resume).await;
     }
 

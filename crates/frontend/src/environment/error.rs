@@ -97,7 +97,9 @@ impl EnvironmentError {
             }
             Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter".into()),
             Self::NotMade { .. } => Some("the interpreter needs the module `venv` of the standard library".into()),
-            Self::Folder(_) | Self::System { .. } => Some("the cache folder can be another one".into()),
+            Self::Folder(_) | Self::System { .. } => {
+                Some("the cache folder can be another one; TMPDIR names the one for temporary files".into())
+            }
             Self::Interpreter(_) | Self::Installer { .. } | Self::Constraints { .. } | Self::Interrupted => None,
         }
     }

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::error::ExitReason;
 use crate::limits::Timeout;
 use crate::process::Spawner;
+use crate::worker::message::Acknowledgement;
 
 /// What a program that has ended leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,19 @@ enum Phase {
     Terminated,
 }
 
+/// What all programs are told while they run.
+#[derive(Clone, Debug)]
+enum Pause {
+    /// To stop; each drops this when it was told.
+    Suspend {
+        _told: Acknowledgement,
+    },
+    Resume,
+}
+
+/// What a program needs, such as a folder, until nothing of it is left.
+pub(crate) type Kept = Box<dyn Send>;
+
 /// Starts the programs of one supervisor and knows which still run.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -75,18 +89,29 @@ pub(crate) struct Programs {
     pub guard: (PathBuf, PathBuf),
     pub grace_period: Option<Timeout>,
     phase: watch::Sender<Phase>,
+    pauses: broadcast::Sender<Pause>,
     /// Each program's task holds a receiver: it ends when all are dropped.
     running: watch::Sender<()>,
 }
 
 impl Programs {
+    /// A program that does not heed so many misses the first, and has the last.
+    const PAUSES: usize = 4;
+
     pub fn new(spawner: Spawner, guard: (PathBuf, PathBuf), grace_period: Option<Timeout>) -> Self {
-        Self { spawner, guard, grace_period, phase: watch::Sender::new(Phase::Open), running: watch::Sender::new(()) }
+        Self {
+            spawner,
+            guard,
+            grace_period,
+            phase: watch::Sender::new(Phase::Open),
+            pauses: broadcast::Sender::new(Self::PAUSES),
+            running: watch::Sender::new(()),
+        }
     }
 
     /// Runs the program to its end. When the future is dropped, the program is
     /// killed, with all that it started; [`Programs::finished`] waits for that.
-    pub async fn run(&self, command: Command) -> Result<ProgramOutput, ProgramError> {
+    pub async fn run(&self, command: Command, kept: Kept) -> Result<ProgramOutput, ProgramError> {
         let phase = self.phase.subscribe();
         let is_running = self.running.subscribe();
         if *phase.borrow() != Phase::Open {
@@ -95,9 +120,9 @@ impl Programs {
         let (reply, answer) = oneshot::channel();
         let guarded = self.guarded(&command);
         let program = PathBuf::from(command.get_program());
-        let (spawner, grace_period) = (self.spawner.clone(), self.grace_period);
+        let (spawner, grace_period, pauses) = (self.spawner.clone(), self.grace_period, self.pauses.subscribe());
         tokio::spawn(async move {
-            let run = run::Run { spawner, grace_period, phase, reply };
+            let run = run::Run { spawner, grace_period, phase, pauses, reply, kept };
             run.finish(guarded, program).await;
             drop(is_running);
         });
@@ -127,6 +152,20 @@ impl Programs {
     /// Starts no others; those that run are waited for.
     pub fn drain(&self) {
         self.enter(Phase::Draining);
+    }
+
+    /// Has all of them stopped. Those that were told drop `told`.
+    pub fn suspend(&self, told: Acknowledgement) {
+        self.tell(Pause::Suspend { _told: told });
+    }
+
+    pub fn resume(&self) {
+        self.tell(Pause::Resume);
+    }
+
+    fn tell(&self, pause: Pause) {
+        // There may be nobody to tell.
+        let _ = self.pauses.send(pause);
     }
 
     pub fn interrupt(&self, signal: Signal) {

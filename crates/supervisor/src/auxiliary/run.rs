@@ -9,10 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::{Phase, ProgramError, ProgramOutput};
+use super::{Kept, Pause, Phase, ProgramError, ProgramOutput};
 use crate::limits::Timeout;
 use crate::process::{Spawner, status};
 
@@ -31,8 +31,10 @@ pub(super) struct Run {
     pub spawner: Spawner,
     pub grace_period: Option<Timeout>,
     pub phase: watch::Receiver<Phase>,
+    pub pauses: broadcast::Receiver<Pause>,
     /// Closed when nobody wants the program any more.
     pub reply: oneshot::Sender<Result<ProgramOutput, ProgramError>>,
+    pub kept: Kept,
 }
 
 /// What ended the wait for the program's end.
@@ -50,6 +52,10 @@ impl Run {
             Ok(child) => self.supervise(child, &program).await,
             Err(source) => Err(ProgramError::NotStarted { program, source }),
         };
+        // It may be a folder with thousands of files. What the thread made of
+        // it, and whether there was one, changes nothing.
+        let kept = self.kept;
+        let _ = tokio::task::spawn_blocking(move || drop(kept)).await;
         // The caller may be gone.
         let _ = self.reply.send(outcome);
     }
@@ -78,7 +84,9 @@ impl Run {
             Happening::Ended(status) => return (status, false),
             Happening::Interrupted(signal) => {
                 if let Some(grace) = self.grace_period {
-                    send(child, signal);
+                    send(child.id(), signal);
+                    // One that is stopped would not heed it.
+                    send(child.id(), Signal::SIGCONT);
                     if let Happening::Ended(status) = self.next(child, Some(grace.get())).await {
                         return (status, true);
                     }
@@ -111,6 +119,17 @@ impl Run {
                 None => std::future::pending().await,
             }
         };
+        let (pid, pauses) = (child.id(), &mut self.pauses);
+        let pause = async {
+            loop {
+                match pauses.recv().await {
+                    Ok(Pause::Suspend { .. }) => send(pid, Signal::SIGTSTP),
+                    Ok(Pause::Resume) => send(pid, Signal::SIGCONT),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
         // `wait` would close the guard's input, and with it end the program.
         let input = child.stdin.take();
         let happening = tokio::select! {
@@ -119,6 +138,7 @@ impl Run {
             happening = phase => happening,
             () = self.reply.closed() => Happening::Unwanted,
             () = grace_over => Happening::GraceOver,
+            () = pause => unreachable!("pauses go on as long as the program"),
         };
         child.stdin = input;
         happening
@@ -137,9 +157,9 @@ async fn kill_all(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-fn send(child: &Child, signal: Signal) {
-    // It was not waited for, so that the pid is its own.
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+/// To a guard that was not waited for, so that the pid is its own.
+fn send(pid: Option<u32>, signal: Signal) {
+    if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
         let _ = kill(Pid::from_raw(pid), signal);
     }
 }

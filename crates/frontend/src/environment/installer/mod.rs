@@ -17,6 +17,8 @@ pub(super) use self::configuration::{believes_any_age, fingerprint};
 use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
+use crate::run_folder::RunFolder;
+use crate::unblock::unblock;
 
 /// A program that installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,11 +117,16 @@ impl Making<'_> {
         if self.requirements.is_empty() {
             return Ok(());
         }
-        let command = match installer {
+        let mut command = match installer {
             Installer::Uv(program) => uv::install(self, program),
             Installer::Pip => pip::install(self, &pips)?,
         };
-        let output = self.run_program(command).await?;
+        // It may be killed, and leave there what it has unpacked.
+        let temporary = unblock(|| RunFolder::temporary("installers")).await;
+        let temporary = temporary
+            .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
+        command.env("TMPDIR", temporary.path());
+        let output = self.run_program(command, temporary).await?;
         if output.is_success() {
             return Ok(());
         }
@@ -135,7 +142,7 @@ impl Making<'_> {
         let mut command = Command::new(&self.interpreter.executable);
         command.args(["-I", "-c", MAKE]).arg(self.folder);
         variables::clean(&mut command);
-        let output = self.run_program(command).await?;
+        let output = self.run_program(command, ()).await?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let answer = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK));
         match answer.and_then(|answer| serde_json::from_str(answer).ok()) {
@@ -144,8 +151,12 @@ impl Making<'_> {
         }
     }
 
-    async fn run_program(&self, command: Command) -> Result<ProgramOutput, EnvironmentError> {
-        self.supervisor.run_program(command).await.map_err(|error| match error {
+    async fn run_program(
+        &self,
+        command: Command,
+        kept: impl Send + 'static,
+    ) -> Result<ProgramOutput, EnvironmentError> {
+        self.supervisor.run_program(command, kept).await.map_err(|error| match error {
             ProgramError::Interrupted => EnvironmentError::Interrupted,
             error => self.not_made(error.to_string()),
         })
