@@ -44,6 +44,13 @@ def parse() -> argparse.Namespace:
     flags.add_argument("--isolation", choices=("hook", "none"), default="hook")
     flags.add_argument("--no-build-isolation", dest="build_isolation", action="store_false")
     flags.add_argument("--jobs", type=int, default=4)
+    flags.add_argument(
+        "--rest",
+        type=float,
+        default=12,
+        help="so many seconds of idleness, early in the run and at its end; "
+        "what the supervisor then holds is compared, unless it is 0",
+    )
     flags.add_argument("--max-workers", type=int, default=12)
     return flags.parse_args()
 
@@ -78,9 +85,8 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
     return [str(arguments.hookpool), "run", "-q", *words]
 
 
-def growth(usages: list[Usage]) -> list[str]:
-    """What the supervisor holds at the end and did not after the first part of the run."""
-    early, late = usages[0], usages[-1]
+def growth(early: Usage, late: Usage) -> list[str]:
+    """What the supervisor holds at the end and did not early in the run."""
     held = {
         "memory": (early.memory, late.memory),
         "descriptors": (early.descriptors, late.descriptors),
@@ -124,7 +130,8 @@ def main() -> int:
         mark = uuid.uuid4().hex
         words = command(arguments, world, folder)
         client = Client(words, environment(folder, mark), folder / "stderr")
-        soak = Soak(random.Random(arguments.seed), client, world, account, disk)
+        generator = random.Random(arguments.seed)
+        soak = Soak(generator, client, world, account, disk, arguments.rest)
         began = time.monotonic()
         try:
             client.wait_ready(PATIENCE)
@@ -141,6 +148,8 @@ def main() -> int:
                 client.process.wait()
         took = time.monotonic() - began
         account.close(world.trees)
+        if arguments.rest and soak.usages:
+            account.wrong += growth(soak.usages[0], soak.usages[-1])
         account.wrong += leftovers(folder, mark)
         where = "build isolation" if arguments.build_isolation else "no build isolation"
         print(f"seed {arguments.seed}, {arguments.start_method}, {arguments.isolation}, {where}")
@@ -149,7 +158,7 @@ def main() -> int:
         print("workers:", *(f"{name} {count}" for name, count in account.methods.most_common()))
         faults = soak.faults.counts.most_common()
         print("faults:", ", ".join(f"{name} {count}" for name, count in faults))
-        print("supervisor:", *soak.usages, sep="\n  ")
+        print("supervisor, early and at the end:", *soak.usages, sep="\n  ")
         if account.wrong:
             print((folder / "stderr").read_text(errors="replace")[-3000:], file=sys.stderr)
     for line in account.wrong[:MOST_SHOWN]:

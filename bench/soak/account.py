@@ -85,6 +85,12 @@ class Account:
         self._starter_killed_at = monotonic()
         self.fault("worker")
 
+    def template_killed(self, pid: int) -> None:
+        """A template is about to be killed, or a worker of one that is gone: one not yet in its
+        tree looks like it.
+        """
+        self._killed_workers.add(pid)
+
     def hook_killed(self, worker: int) -> None:
         """A hook of this worker is about to be killed."""
         self._bereaved_workers.add(worker)

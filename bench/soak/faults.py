@@ -83,7 +83,9 @@ class Faults:
         there = self._family()
         if not there.templates:
             return False
-        return there.signal(self._random.choice(there.templates), signal.SIGKILL)
+        pid = self._random.choice(there.templates)
+        self._account.template_killed(pid)
+        return there.signal(pid, signal.SIGKILL)
 
     def _kill_installer(self) -> bool:
         there = self._family()

@@ -7,7 +7,7 @@ import random
 import signal
 from collections import deque
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import family
@@ -28,8 +28,8 @@ STALL = 0.2
 GIVE_UP = 90.0
 # Requests from one fault to the next, and for how many the disk is full, on average.
 BETWEEN_FAULTS = 20
-# After each of so many parts of a run is looked at what the supervisor holds.
-PARTS = 10
+# What the supervisor holds after this part of the run is what it may hold at the end.
+EARLY = 0.1
 DEADLINE = "150ms"
 
 ACTS = {
@@ -61,8 +61,10 @@ class Soak:
     world: World
     account: Account
     disk: SmallDisk | None
+    # How long idle threads are waited for before it is looked at what is held, in seconds.
+    rest: float
     faults: Faults = field(init=False)
-    # What the supervisor held after each part of the run.
+    # What the supervisor held early in the run, and at its end.
     usages: list[Usage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class Soak:
                 progress = max(progress, (monotonic() - began) / seconds)
             if progress > 1:
                 break
-            if progress * PARTS >= len(self.usages) + 1:
+            if progress >= EARLY and not self.usages:
                 self._measure()
             self._request(number)
             if self.random.randrange(BETWEEN_FAULTS) == 0:
@@ -104,6 +106,7 @@ class Soak:
         self.client.signal(signal.SIGHUP)
         supervisor = self.client.process.pid
         family.wait_childless(supervisor)
+        sleep(self.rest)
         self.usages.append(Usage.of(supervisor))
 
     def _request(self, number: int) -> None:

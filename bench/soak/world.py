@@ -42,25 +42,28 @@ class Library(Versioned):
 class Requirement(Versioned):
     """The `pyproject.toml` of a tree, whose backend is a wheel."""
 
-    def __init__(self, path: Path, wheels: Path) -> None:
+    def __init__(self, path: Path, wheels: Path, group: int) -> None:
         super().__init__(path)
         self._wheels = wheels
+        # Trees of one group share their wheels.
+        self._group = group
 
     def text(self) -> str:
-        wheel = self._wheels / f"soak_backend-{self.version}-py3-none-any.whl"
-        write_wheel(wheel, self.version)
+        wheel = self._wheels / f"soak_backend-{self._group}.{self.version}-py3-none-any.whl"
+        write_wheel(wheel, self._group, self.version)
         requires = f'"soak-backend @ {wheel.as_uri()}"'
         return PROJECT.format(requires=requires, name="soak_backend")
 
 
-def write_wheel(path: Path, version: int) -> None:
+def write_wheel(path: Path, group: int, version: int) -> None:
     """The backend of this version, packed, if it is not there yet."""
     if path.exists():
         return
-    own = f"soak_backend-{version}.dist-info"
+    number = f"{group}.{version}"
+    own = f"soak_backend-{number}.dist-info"
     files = {
         "soak_backend.py": backend.in_tree(version),
-        f"{own}/METADATA": f"Metadata-Version: 2.1\nName: soak-backend\nVersion: {version}\n",
+        f"{own}/METADATA": f"Metadata-Version: 2.1\nName: soak-backend\nVersion: {number}\n",
         f"{own}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     files[f"{own}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{own}/RECORD"])
@@ -127,9 +130,7 @@ class World:
             source: Versioned = Backend(path / "own_backend.py")
             source.renew()
         elif build_isolation:
-            source = Requirement(project, self._wheels)
-            # Some trees begin with the same requirement.
-            source.version = number // 4
+            source = Requirement(project, self._wheels, group=number // 4)
             source.renew()
         else:
             project.write_text(PROJECT.format(requires="", name="soak_backend"))

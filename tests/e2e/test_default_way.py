@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -305,7 +306,50 @@ def test_a_failed_environment_is_tried_once_for_all_who_wait(
     assert pool.finish()[1] == 1
 
 
-def test_an_installer_is_stopped_and_continued(
+@pytest.mark.parametrize("flags", [[], ["--no-freshness-check"]], ids=" ".join)
+def test_an_interpreter_whose_environment_has_changed(
+    setting: Setting, tmp_path: Path, tree: Path, flags: list[str]
+) -> None:
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = str(environment / "bin" / "python")
+    pool = setting.start(*flags, build_isolation=True)
+    assert pool.ask(call(tree, "", 1, python=python))["ok"]
+    with (environment / "pyvenv.cfg").open("a") as configuration:
+        configuration.write("# changed\n")
+    pool.send(*(call(tree, "", number, python=python) for number in range(2, 5)))
+    assert [kind(response) for response in pool.responses(3)] == [None] * 3
+    assert pool.finish() == ([], 0)
+
+
+def test_a_configuration_file_that_is_a_pipe(setting: Setting, tmp_path: Path, tree: Path) -> None:
+    """Nobody will ever write to it."""
+    pipe = tmp_path / "pip.conf"
+    os.mkfifo(pipe)
+    pool = setting.start(build_isolation=True, env={"PIP_CONFIG_FILE": str(pipe)})
+    assert pool.ask(call(tree, ""))["ok"]
+    assert pool.finish() == ([], 0)
+
+
+def test_an_environment_that_the_next_of_the_tree_does_not_want(
+    setting: Setting, tmp_path: Path, tree: Path, gate: Gate
+) -> None:
+    installer = Installer(tmp_path, gate)
+    cache = str(tmp_path / "own-cache")
+    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool.send(call(tree, "", 1, requires=["sample-tool==1.0"]))
+    program = gate.arrived()
+    pool.send(call(tree, "", 2))
+    has_read_all(pool)
+    pool.send({"cancel": 1})
+    first, second = pool.responses(2)
+    assert (first["id"], kind(first)) == (1, "Cancelled")
+    assert (second["id"], kind(second)) == (2, None)
+    processes.wait_gone([program])
+    assert pool.finish() == ([], 1)
+
+
+def test_f19_an_installer_is_stopped_and_continued(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate
 ) -> None:
     installer = Installer(tmp_path, gate)

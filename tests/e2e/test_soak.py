@@ -40,7 +40,7 @@ def run(setting: Setting, program: Path, *arguments: object) -> str:
     ids=" ".join,
 )
 def test_an_account_of_requests_and_faults(setting: Setting, flags: list[str]) -> None:
-    limits = ["--requests", 400, "--seconds", 12, "--seed", 11]
+    limits = ["--requests", 400, "--seconds", 12, "--seed", 11, "--rest", 0]
     assert "the account balances" in run(setting, BENCH / "soak", *flags, *limits)
 
 

@@ -116,6 +116,23 @@ struct Piece {
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
+/// Sees to it that work whose caller is gone keeps no thread from quick work.
+struct Watched<'a> {
+    piece: Option<Arc<Piece>>,
+    places: &'a [&'a Path],
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        let (Some(piece), Ok(runtime)) = (self.piece.take(), tokio::runtime::Handle::try_current()) else { return };
+        let places: Vec<PathBuf> = self.places.iter().map(|place| (*place).to_owned()).collect();
+        runtime.spawn(async move {
+            let places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
+            piece.note_slow(&places).await;
+        });
+    }
+}
+
 impl std::fmt::Debug for BlockingPool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("BlockingPool").field("limit", &self.shared.limit).finish_non_exhaustive()
@@ -173,6 +190,7 @@ impl BlockingPool {
             permit: Mutex::new(Some(permit)),
         });
         let (reply, mut answer) = oneshot::channel();
+        let mut watched = Watched { piece: Some(piece.clone()), places };
         let of_thread = piece.clone();
         let job = move || {
             let result = catch_unwind(AssertUnwindSafe(|| work(&of_thread.progress)));
@@ -187,6 +205,7 @@ impl BlockingPool {
             Ok(result) => result,
             Err(_) => {
                 piece.note_slow(places).await;
+                watched.piece = None;
                 tokio::select! {
                     biased;
                     result = &mut answer => result,
@@ -197,6 +216,7 @@ impl BlockingPool {
                 }
             }
         };
+        watched.piece = None;
         match result {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(panic)) => resume_unwind(panic),

@@ -75,6 +75,15 @@ pub(crate) struct WantedEnvironment {
     pub requirements: Arc<EnvironmentRequirements>,
 }
 
+/// An environment that was made, for the next visits of those who waited for
+/// it. They need not find it again: whoever finds may be stricter than whoever
+/// makes, and then they would wait for ever.
+#[derive(Clone, Debug)]
+pub(crate) struct MadeEnvironment {
+    pub requirements: Arc<EnvironmentRequirements>,
+    pub environment: Arc<dyn BuildEnvironment>,
+}
+
 impl WantedEnvironment {
     /// The address of who makes it: it lives as long as this does.
     fn provider_address(&self) -> usize {

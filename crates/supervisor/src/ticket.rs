@@ -41,7 +41,17 @@ pub struct UnreadResponse {
 impl UnreadResponse {
     /// Reads what the hook wrote, on a thread.
     pub async fn read(self) -> Response {
-        self.with_output().await.0
+        let Delivery { mut response, files } = self.delivery;
+        if files.is_empty() {
+            return response;
+        }
+        let read = blocking(move || {
+            let read = files.read();
+            files.delete();
+            read
+        });
+        (response.stdout, response.stderr) = read.await;
+        response
     }
 
     /// The same, and all of it besides, while it is still on the disk.
@@ -50,11 +60,15 @@ impl UnreadResponse {
         if files.is_empty() {
             return (response, WholeOutput { files });
         }
-        let read = tokio::task::spawn_blocking(move || (files.read(), files)).await;
-        let ((stdout, stderr), files) = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let ((stdout, stderr), files) = blocking(move || (files.read(), files)).await;
         (response.stdout, response.stderr) = (stdout, stderr);
         (response, WholeOutput { files })
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 impl Ticket {

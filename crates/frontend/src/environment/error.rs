@@ -96,7 +96,10 @@ impl EnvironmentError {
                 Some("the index cannot be reached: what was installed before does without the network".into())
             }
             Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter".into()),
-            Self::NotMade { .. } => Some("the interpreter needs the module `venv` of the standard library".into()),
+            Self::NotMade { words, .. } if words.contains("No module named") => {
+                Some("the interpreter needs the module `venv` of the standard library".into())
+            }
+            Self::System { action: START, .. } | Self::NotMade { .. } => None,
             Self::Folder(_) | Self::System { .. } => {
                 Some("the cache folder can be another one; TMPDIR names the one for temporary files".into())
             }
@@ -155,6 +158,9 @@ impl From<FolderError> for EnvironmentError {
         Self::Folder(Arc::new(error))
     }
 }
+
+/// What was to be done with a program.
+pub(super) const START: &str = "start";
 
 /// Whether an installer could not reach its index, as pip and uv say it.
 fn tells_of_no_network(words: &str) -> bool {

@@ -1,7 +1,7 @@
 //! From a question to its answer: found, or made once for all who ask.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub shelf: Arc<Shelf>,
     /// Nanoseconds since 1970.
     started_at: u64,
-    installer: OnceLock<Result<Installer, EnvironmentError>>,
+    installer: OnceCell<Installer>,
     /// What the installer's answers depend on, as it was at the first question.
     fingerprint: OnceCell<String>,
     slots: Semaphore,
@@ -71,7 +71,7 @@ impl Shared {
             settings,
             shelf: Arc::new(Shelf::new(store, observer)),
             started_at: now(),
-            installer: OnceLock::new(),
+            installer: OnceCell::new(),
             fingerprint: OnceCell::new(),
             cleaned: OnceCell::new(),
             answers: Mutex::default(),
@@ -94,15 +94,16 @@ impl Shared {
     }
 
     async fn fingerprint(&self) -> Result<&str, EnvironmentError> {
-        let installer = self.installer()?.kind();
+        let installer = self.installer().await?.kind();
         let settings = self.settings.clone();
         let look = || unblock(move || fingerprint(&settings, installer));
         self.fingerprint.get_or_try_init(look).await.map(String::as_str)
     }
 
-    fn installer(&self) -> Result<&Installer, EnvironmentError> {
-        let found = self.installer.get_or_init(|| Installer::find(&self.settings));
-        found.as_ref().map_err(Clone::clone)
+    async fn installer(&self) -> Result<&Installer, EnvironmentError> {
+        let settings = self.settings.clone();
+        let find = || unblock(move || Installer::find(&settings));
+        self.installer.get_or_try_init(find).await
     }
 
     /// The environment that has what is required. Where it has to be made, the
@@ -265,7 +266,7 @@ impl Shared {
             None => Some(self.slots.acquire().await.map_err(|_| EnvironmentError::Interrupted)?),
         };
         let started = Instant::now();
-        let installer = self.installer()?;
+        let installer = self.installer().await?;
         let requirements = question.requirements.shown();
         let kind = installer.kind();
         self.observe(EnvironmentEvent::Making { requirements: requirements.clone(), installer: kind });

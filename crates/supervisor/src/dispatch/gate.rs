@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::scheduler::Visited;
 use super::slots::JobSlot;
 use crate::blocking::BlockingPool;
-use crate::build_environment::{EnvironmentOutcome, WantedEnvironment};
+use crate::build_environment::{EnvironmentOutcome, MadeEnvironment, WantedEnvironment};
 use crate::error::{ErrorKind, HookError};
 use crate::event::WorkerId;
 use crate::request::{HookRequest, RequestId};
@@ -78,6 +78,7 @@ impl Gate {
         details: Arc<HookRequest>,
         path: TreePath,
         named: TreePath,
+        made: Option<MadeEnvironment>,
         worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
     ) {
         let plan = VisitPlan {
@@ -85,6 +86,7 @@ impl Gate {
             queue: path.clone(),
             request: details,
             locked: self.locks.get(&path).map(|lock| lock.tree),
+            made,
             worker,
             own_locks: self.own_locks.clone(),
             fallback_lock_folder: self.fallback_lock_folder.clone(),

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::slots::JobSlot;
-use crate::build_environment::WantedEnvironment;
+use crate::build_environment::{MadeEnvironment, WantedEnvironment};
 use crate::event::{Event, WorkerId};
 use crate::request::{HookRequest, RequestId};
 use crate::response::Response;
@@ -57,6 +57,7 @@ pub(crate) enum Action {
         details: Arc<HookRequest>,
         path: TreePath,
         named: TreePath,
+        made: Option<MadeEnvironment>,
         worker: Option<WorkerId>,
     },
     /// Wait for the lock that a visit found taken.

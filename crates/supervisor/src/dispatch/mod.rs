@@ -235,10 +235,10 @@ impl Dispatcher {
     fn carry_out(&mut self) {
         for action in self.scheduler.take_actions() {
             match action {
-                Action::Visit { request, details, path, named, worker } => {
+                Action::Visit { request, details, path, named, made, worker } => {
                     let freshness = |worker: WorkerId| self.workers.get(&worker)?.freshness.clone();
                     let worker = worker.and_then(|worker| Some((worker, freshness(worker)?)));
-                    self.gate.visit(request, details, path, named, worker);
+                    self.gate.visit(request, details, path, named, made, worker);
                 }
                 Action::AwaitLock { path } => self.gate.await_lock(path),
                 Action::GiveUpLock { path } => self.gate.give_up_lock(&path),

@@ -196,6 +196,11 @@ impl TreeState {
         !self.queue.is_empty()
     }
 
+    /// Whether a request is queued whose turn comes before this one's.
+    pub fn has_earlier(&self, place: QueuePlace) -> bool {
+        self.queue.keys().next().is_some_and(|first| *first < place)
+    }
+
     pub fn first(&self) -> Option<RequestId> {
         self.queue.values().next().copied()
     }

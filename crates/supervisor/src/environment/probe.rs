@@ -204,8 +204,9 @@ pub(crate) struct Interpreters {
 }
 
 impl Interpreters {
-    /// How many are remembered: the least recently used are asked again.
-    const KEPT: usize = 128;
+    /// How many are remembered, with what was seen of their files: the least
+    /// recently used are asked again.
+    const KEPT: usize = 32;
 
     pub fn new(pool: BlockingPool, check_freshness: bool) -> Self {
         Self { entries: Arc::default(), pool, check_freshness }

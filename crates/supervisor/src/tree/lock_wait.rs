@@ -27,6 +27,9 @@ impl LockWaits {
     /// A holder that dies is told to have closed the file a moment before its
     /// lock is free.
     const SOON: Duration = Duration::from_millis(1);
+    /// How often it is tried at most. Hooks close their tree's folder all the
+    /// time, and so does each attempt.
+    const OFTEN: Duration = Duration::from_millis(50);
     const SELDOM: Duration = Duration::from_secs(1);
 
     pub fn new(pool: BlockingPool, fallback_folder: Arc<PathBuf>, own: OwnLocks) -> Self {
@@ -37,6 +40,7 @@ impl LockWaits {
     /// thread and no descriptor. Ends when it is dropped.
     pub async fn wait(self, path: TreePath) -> Result<TreeLock, HookError> {
         let mut pause = Self::SOON;
+        let mut rest = Self::SOON;
         let mut watch = None;
         loop {
             let (queue, own, fallback_folder) = (path.clone(), self.own.clone(), self.fallback_folder.clone());
@@ -63,9 +67,9 @@ impl LockWaits {
             };
             pause = match tokio::time::timeout(pause, closed).await {
                 Ok(()) => {
-                    // Hooks close their tree's folder all the time.
-                    tokio::time::sleep(Self::SOON).await;
-                    Self::SOON
+                    tokio::time::sleep(rest).await;
+                    rest = (2 * rest).min(Self::OFTEN);
+                    pause
                 }
                 Err(_) => (2 * pause).min(Self::SELDOM),
             };

@@ -12,7 +12,7 @@ use hookd_protocol::HookCall;
 use super::lock::{OwnLocks, TreeLock, TryLock, try_lock};
 use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath};
 use crate::blocking::Progress;
-use crate::build_environment::{BuildEnvironment, EnvironmentRequirements};
+use crate::build_environment::{BuildEnvironment, EnvironmentRequirements, MadeEnvironment};
 use crate::error::{ErrorKind, HookError};
 use crate::event::{StopReason, WorkerId};
 use crate::request::HookRequest;
@@ -37,6 +37,8 @@ pub(crate) struct VisitPlan {
     pub request: Arc<HookRequest>,
     /// The folder whose lock the caller holds.
     pub locked: Option<TreeId>,
+    /// What the request has waited for.
+    pub made: Option<MadeEnvironment>,
     /// An idle worker of the tree, which the request may get.
     pub worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
     pub own_locks: OwnLocks,
@@ -125,7 +127,8 @@ impl VisitPlan {
                 };
                 let (python, additional) = (request.python.clone(), wanted.additional.clone());
                 let requirements = EnvironmentRequirements { python, requires, additional };
-                match wanted.provider.find(&requirements) {
+                let made = self.made.as_ref().filter(|made| *made.requirements == requirements);
+                match made.map(|made| made.environment.clone()).or_else(|| wanted.provider.find(&requirements)) {
                     Some(environment) => Some(environment),
                     None => return Ok(Found::NoEnvironment(requirements)),
                 }

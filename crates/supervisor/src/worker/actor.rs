@@ -403,6 +403,8 @@ impl Actor {
         self.last_words().await;
         let pid = self.process.id();
         self.context.spawner.forget(pid).await;
+        // What is left on a disk that is slow is left to the end of the folder.
+        let _ = tokio::time::timeout(Self::LAST_LOOK, std::mem::take(&mut self.empty_captures).delete()).await;
         let ending = match ending {
             Ending::StartFailed { reason, lasting } => {
                 Ending::StartFailed { reason: self.log_tail.explain(reason), lasting }

@@ -55,6 +55,13 @@ impl CaptureFiles {
         files
     }
 
+    /// Deletes them. Blocks.
+    pub fn delete(mut self) {
+        for file in self.stdout.iter_mut().chain(&mut self.stderr) {
+            let _ = std::fs::remove_file(std::mem::take(&mut file.path));
+        }
+    }
+
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.stdout.is_none() && self.stderr.is_none()
@@ -117,11 +124,23 @@ impl EmptyCaptures {
         before.retain(|path| !self.0.contains(path));
         remove(before);
     }
+
+    /// Deletes them, and waits for that.
+    pub async fn delete(mut self) {
+        let paths = std::mem::take(&mut self.0);
+        if paths.is_empty() {
+            return;
+        }
+        // Whether they could be is not told.
+        let _ = tokio::task::spawn_blocking(move || remove_now(&paths)).await;
+    }
 }
 
 impl Drop for CaptureFile {
     fn drop(&mut self) {
-        remove(vec![std::mem::take(&mut self.path)]);
+        if !self.path.as_os_str().is_empty() {
+            remove(vec![std::mem::take(&mut self.path)]);
+        }
     }
 }
 
@@ -137,14 +156,16 @@ fn remove(paths: Vec<PathBuf>) {
     if paths.is_empty() {
         return;
     }
-    let work = move || {
-        for path in paths {
-            let _ = std::fs::remove_file(path);
-        }
-    };
+    let work = move || remove_now(&paths);
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(work)),
         Err(_) => work(),
+    }
+}
+
+fn remove_now(paths: &[PathBuf]) {
+    for path in paths {
+        let _ = std::fs::remove_file(path);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::configuration::configuration_files;
+use super::configuration::{configuration_files, read_file};
 
 /// Variables and keys that say where distributions are.
 const PIP_VARIABLES: [&str; 4] = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"];
@@ -21,7 +21,7 @@ pub(super) fn only_pip_was_told() -> bool {
     let files = configuration_files();
     let says = |of_pip: bool| {
         let mut own = files.iter().filter(|file| is_of_pip(file) == of_pip);
-        own.any(|file| std::fs::read_to_string(file).is_ok_and(|text| says_where(&text)))
+        own.any(|file| read_file(file).is_some_and(|content| says_where(&String::from_utf8_lossy(&content))))
     };
     let uv_was_told = UV_VARIABLES.into_iter().any(is_set) || says(false);
     !uv_was_told && (PIP_VARIABLES.into_iter().any(is_set) || says(true))

@@ -59,7 +59,7 @@ pub(crate) fn fingerprint(
     let constraints = ["UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"];
     let mut has_files = !settings.build_constraints.is_empty();
     for file in configuration_files().into_iter().chain(constraints.into_iter().flat_map(listed)) {
-        if let Ok(content) = std::fs::read(&file) {
+        if let Some(content) = read_file(&file) {
             has_files = true;
             texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
         }
@@ -121,7 +121,12 @@ fn project_file() -> Option<PathBuf> {
 }
 
 fn has_uv_table(project: &Path) -> bool {
-    std::fs::read_to_string(project).is_ok_and(|text| text.contains("[tool.uv"))
+    read_file(project).is_some_and(|content| String::from_utf8_lossy(&content).contains("[tool.uv"))
+}
+
+/// What is in a file, if that can be read. Of a pipe it might be waited for.
+pub(super) fn read_file(file: &Path) -> Option<Vec<u8>> {
+    file.is_file().then(|| std::fs::read(file).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hookpool_supervisor::{Interpreter, ProgramError, ProgramOutput, Supervisor};
+use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::configuration::{believes_any_age, fingerprint};
-use super::error::EnvironmentError;
+use super::error::{EnvironmentError, START};
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
 use crate::run_folder::RunFolder;
@@ -158,6 +158,7 @@ impl Making<'_> {
     ) -> Result<ProgramOutput, EnvironmentError> {
         self.supervisor.run_program(command, kept).await.map_err(|error| match error {
             ProgramError::Interrupted => EnvironmentError::Interrupted,
+            ProgramError::NotStarted { program, source } => EnvironmentError::system(START, &program)(source),
             error => self.not_made(error.to_string()),
         })
     }
@@ -194,5 +195,10 @@ fn words(output: &ProgramOutput) -> String {
     }
     let lines: Vec<&str> = said.lines().collect();
     let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    redact(&last).into_owned()
+    let last = redact(&last);
+    match &output.exit {
+        // What it said before is no reason for that.
+        ExitReason::Signal(_) => format!("it {}: {last}", output.exit),
+        _ => last.into_owned(),
+    }
 }

@@ -49,6 +49,7 @@ impl Scheduler {
             state: RequestState::Queued,
             slot: None,
             environment: None,
+            made: None,
             submitted_at: now,
             prepared_for: std::time::Duration::ZERO,
             assigned_at: None,
@@ -88,6 +89,7 @@ impl Scheduler {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.state = RequestState::Visiting;
         let (details, path, named) = (record.details.clone(), record.path.clone(), record.named.clone());
+        let made = record.made.take();
         let worker = match &record.tree {
             // It was visited before, and the pool that it needs is known.
             Some(_) => self.pool_of(request).and_then(|pool| self.workers.idle_of(&pool)),
@@ -98,7 +100,7 @@ impl Scheduler {
                 state.lock = LockState::Taking;
             }
         });
-        self.actions.push(Action::Visit { request, details, path, named, worker });
+        self.actions.push(Action::Visit { request, details, path, named, made, worker });
     }
 
     /// A visit has ended. The tree is given beside the request, which may have
@@ -116,6 +118,12 @@ impl Scheduler {
         self.trees.change(path, |state| state.lock = lock);
         let wanted = self.requests.contains_key(&request) && !matches!(self.phase, Phase::Ending(_));
         match visited {
+            // It began before an earlier one of its tree was found to wait for
+            // its environment.
+            Visited::Ready(_) if wanted && self.is_ahead_of_its_turn(request, path) => {
+                self.put_back(request);
+                self.leave_tree(path);
+            }
             Visited::Ready(ready) if wanted => self.found(request, ready, now),
             Visited::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
 
@@ -130,6 +138,7 @@ impl Scheduler {
                 self.leave_tree(path);
             }
         }
+        self.give_up_forsaken(path);
         self.fill();
         self.stop_all_when_drained();
     }
@@ -150,12 +159,7 @@ impl Scheduler {
     /// This path leads to the folder that another queue of ours works in: from
     /// now on they are one queue.
     fn merge(&mut self, request: RequestId, path: &TreePath, main: &TreePath) {
-        if let Some(record) = self.requests.get_mut(&request) {
-            record.state = RequestState::Queued;
-            record.slot = None;
-            let place = record.place;
-            self.trees.put_back(path, place);
-        }
+        self.put_back(request);
         self.leave_tree(path);
         for request in self.trees.merge(path, main) {
             if let Some(record) = self.requests.get_mut(&request) {
@@ -184,16 +188,27 @@ impl Scheduler {
 
     fn await_lock(&mut self, request: RequestId, path: &TreePath) {
         // Waiting holds no job slot, and the request its place in the queue.
-        if let Some(record) = self.requests.get_mut(&request) {
-            record.state = RequestState::Queued;
-            record.slot = None;
-            let place = record.place;
-            self.trees.put_back(path, place);
-        }
+        self.put_back(request);
         self.leave_tree(path);
         self.observe(Event::TreeLocked { tree: path.to_path_buf() });
         self.actions.push(Action::AwaitLock { path: path.clone() });
         self.give_up_unwanted(path);
+    }
+
+    fn is_ahead_of_its_turn(&self, request: RequestId, path: &TreePath) -> bool {
+        let place = self.requests.get(&request).map(|record| record.place);
+        let state = self.trees.get(path).filter(|state| state.is_preparing);
+        place.zip(state).is_some_and(|(place, state)| state.has_earlier(place))
+    }
+
+    /// The request has its place in the queue again, and its tree the turn that
+    /// it had.
+    pub(super) fn put_back(&mut self, request: RequestId) {
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.state = RequestState::Queued;
+        record.slot = None;
+        let (path, place) = (record.path.clone(), record.place);
+        self.trees.put_back(&path, place);
     }
 
     /// Puts a request back to its old place in its tree's queue.
@@ -225,7 +240,17 @@ impl Scheduler {
             }
         }
         self.fill();
+        // All job slots are taken: others may work there until it is its turn.
+        self.unlock_unused(path);
         self.stop_all_when_drained();
+    }
+
+    fn unlock_unused(&mut self, path: &TreePath) {
+        let is_unused = |state: &&TreeState| state.active == 0 && state.lock == LockState::Held;
+        if self.trees.get(path).filter(is_unused).is_some() {
+            self.actions.push(Action::Unlock { path: path.clone() });
+            self.trees.change(path, |state| state.lock = LockState::Free);
+        }
     }
 
     pub(super) fn dequeue(&mut self, request: RequestId) {
@@ -241,9 +266,15 @@ impl Scheduler {
         let path = record.path.clone();
         let error = cancelled();
         match &record.state {
-            RequestState::Queued | RequestState::Preparing { .. } => {
+            RequestState::Queued => {
                 self.dequeue(request);
                 self.fail(request, error, now);
+                self.give_up_unwanted(&path);
+            }
+            RequestState::Preparing { .. } => {
+                self.dequeue(request);
+                self.fail(request, error, now);
+                self.wait_no_longer(request, &path);
                 self.give_up_unwanted(&path);
             }
             // The visit goes on and finds nobody.
@@ -276,11 +307,10 @@ impl Scheduler {
     /// Where no request is left for a tree, nothing is to be waited for there,
     /// and its lock not to be held.
     pub(super) fn give_up_unwanted(&mut self, path: &TreePath) {
-        let Some(state) = self.trees.get(path) else { return };
-        if state.has_queued() {
+        if self.trees.get(path).is_some_and(TreeState::has_queued) {
             return;
         }
-        if state.is_preparing && !matches!(self.phase, Phase::Ending(_)) {
+        if !matches!(self.phase, Phase::Ending(_)) {
             self.give_up_preparing(path);
         }
         let Some(state) = self.trees.get(path).filter(|state| state.active == 0) else { return };

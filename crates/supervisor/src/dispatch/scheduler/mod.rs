@@ -46,7 +46,7 @@ use super::restart::RestartTracker;
 use super::slots::{JobSlot, JobSlots};
 use super::trees::{QueuePlace, Trees};
 use super::workers::{PoolKey, Workers};
-use crate::build_environment::BuildEnvironment;
+use crate::build_environment::{BuildEnvironment, MadeEnvironment};
 use crate::error::HookError;
 use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
@@ -99,6 +99,8 @@ struct RequestRecord {
     state: RequestState,
     slot: Option<JobSlot>,
     environment: Option<Arc<dyn BuildEnvironment>>,
+    /// What it has waited for, until the visit that takes it.
+    made: Option<MadeEnvironment>,
     submitted_at: Instant,
     /// How long it has waited for its environment.
     prepared_for: Duration,

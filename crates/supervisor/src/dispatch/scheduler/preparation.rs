@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::message::Action;
-use super::{RequestState, Scheduler};
-use crate::build_environment::{EnvironmentOutcome, EnvironmentRequirements, WantedEnvironment};
+use super::{Phase, RequestState, Scheduler};
+use crate::build_environment::{EnvironmentOutcome, EnvironmentRequirements, MadeEnvironment, WantedEnvironment};
 use crate::error::HookError;
 use crate::event::Event;
 use crate::request::RequestId;
@@ -44,7 +44,7 @@ impl Scheduler {
         let Some(record) = self.requests.get_mut(&request) else { return };
         let Some(environment) = &record.details.environment else { return };
         let wanted = WantedEnvironment { provider: environment.provider.clone(), requirements };
-        let (path, place, submitted_at) = (record.path.clone(), record.place, record.submitted_at);
+        let (path, submitted_at) = (record.path.clone(), record.submitted_at);
         if let Some((failed_at, error)) = self.preparations.failed.get(&wanted)
             && submitted_at <= *failed_at
         {
@@ -54,14 +54,13 @@ impl Scheduler {
         }
         if self.suspended {
             // It is found out again when all go on.
-            record.state = RequestState::Queued;
-            record.slot = None;
-            self.trees.put_back(&path, place);
+            self.put_back(request);
             return self.leave_tree(&path);
         }
-        record.state = RequestState::Preparing { since: now };
         let slot = record.slot.take();
-        self.trees.put_back(&path, place);
+        self.put_back(request);
+        let record = self.requests.get_mut(&request).expect("it was there");
+        record.state = RequestState::Preparing { since: now };
         self.trees.change(&path, |state| state.is_preparing = true);
         self.leave_tree(&path);
         self.observe(Event::RequestPreparing { request });
@@ -78,20 +77,23 @@ impl Scheduler {
     /// An environment is there, or will not be.
     pub fn prepared(&mut self, wanted: &WantedEnvironment, outcome: EnvironmentOutcome, now: Instant) {
         let Some(waiting) = self.preparations.running.remove(wanted) else { return };
-        let error = outcome.err();
-        if let Some(error) = &error {
+        if let Err(error) = &outcome {
             self.remember_failure(wanted, error, now);
         }
         for path in waiting.keys() {
-            self.trees.change(path, |state| state.is_preparing = false);
+            self.note_whether_preparing(path);
         }
         for request in waiting.into_values().flatten() {
             let Some(record) = self.requests.get_mut(&request) else { continue };
             let RequestState::Preparing { since } = record.state else { continue };
             record.prepared_for += now - since;
             record.state = RequestState::Queued;
+            if let Ok(environment) = &outcome {
+                let (requirements, environment) = (wanted.requirements.clone(), environment.clone());
+                record.made = Some(MadeEnvironment { requirements, environment });
+            }
             self.observe(Event::RequestPrepared { request });
-            if let Some(error) = &error {
+            if let Err(error) = &outcome {
                 self.dequeue(request);
                 self.fail(request, error.clone(), now);
             }
@@ -110,16 +112,53 @@ impl Scheduler {
     /// No request is left for a tree, and so for the environments that were
     /// wanted there.
     pub(super) fn give_up_preparing(&mut self, path: &TreePath) {
-        self.trees.change(path, |state| state.is_preparing = false);
         self.preparations.running.values_mut().for_each(|waiting| {
             waiting.remove(path);
         });
+        self.note_whether_preparing(path);
+        self.give_up_unwanted_environments();
+    }
+
+    /// A request that waits for its environment was cancelled. The next of its
+    /// tree, which it held up, may want the same: what is being made is given
+    /// up only when that is known.
+    pub(super) fn wait_no_longer(&mut self, request: RequestId, path: &TreePath) {
+        for waiting in self.preparations.running.values_mut() {
+            if let Some(requests) = waiting.get_mut(path) {
+                requests.retain(|other| *other != request);
+            }
+        }
+        self.note_whether_preparing(path);
+    }
+
+    /// A visit has found what the next request of a tree wants. What it does
+    /// not, and nobody else, is made no further.
+    pub(super) fn give_up_forsaken(&mut self, path: &TreePath) {
+        if self.preparations.running.is_empty() || matches!(self.phase, Phase::Ending(_)) {
+            return;
+        }
+        for waiting in self.preparations.running.values_mut() {
+            if waiting.get(path).is_some_and(Vec::is_empty) {
+                waiting.remove(path);
+            }
+        }
+        self.give_up_unwanted_environments();
+    }
+
+    fn note_whether_preparing(&mut self, path: &TreePath) {
+        let mut waiting = self.preparations.running.values().filter_map(|waiting| waiting.get(path));
+        let is_preparing = waiting.any(|requests| !requests.is_empty());
+        self.trees.change(path, |state| state.is_preparing = is_preparing);
+    }
+
+    fn give_up_unwanted_environments(&mut self) {
         let unwanted = self.preparations.running.extract_if(|_, waiting| waiting.is_empty());
         self.actions.extend(unwanted.map(|(wanted, _)| Action::GiveUpEnvironment { wanted }));
     }
 
     #[cfg(test)]
-    pub(super) fn waits_for_environment(&self, path: &TreePath) -> bool {
-        self.preparations.running.values().any(|waiting| waiting.contains_key(path))
+    pub(super) fn waits_for_environment(&self, request: RequestId, path: &TreePath) -> bool {
+        let mut waiting = self.preparations.running.values().filter_map(|waiting| waiting.get(path));
+        waiting.any(|requests| requests.contains(&request))
     }
 }

@@ -384,6 +384,25 @@ fn a_lock_that_nobody_needs_any_more_is_given_up() {
 }
 
 #[test]
+fn a_lock_is_not_kept_without_a_job_slot() {
+    let mut bench = Bench::new(limits(1, 8));
+    bench.busy.push(1);
+    let waiting = bench.submit(1);
+    let other = bench.submit(2);
+    assert_eq!(bench.done(), ["await lock of 1", "start 1 in 2"]);
+    bench.ready(1);
+    bench.busy.clear();
+    bench.scheduler.lock_awaited(&path(1), Ok(()), bench.now);
+    bench.settle();
+    assert_eq!(bench.log.last().unwrap(), "unlock 1");
+    bench.done();
+    bench.finish(1, other);
+    assert_eq!(bench.done(), ["start 2 in 1"]);
+    bench.ready(2);
+    bench.finish(2, waiting);
+}
+
+#[test]
 fn an_environment_is_made_once_for_all_who_need_it_and_in_their_order() {
     let mut bench = Bench::new(limits(2, 8));
     let first = bench.submit_with_environment(1, "a");
@@ -456,6 +475,34 @@ fn an_environment_is_given_up_with_the_last_who_needs_it() {
     assert_eq!(bench.done(), ["give up a"]);
     assert_eq!(bench.scheduler.slots.taken(), 0);
     assert!(bench.scheduler.trees.first().is_none() && bench.scheduler.preparations.is_empty());
+}
+
+#[test]
+fn an_environment_is_given_up_when_the_next_of_its_tree_wants_another() {
+    let mut bench = Bench::new(limits(2, 8));
+    let first = bench.submit_with_environment(1, "a");
+    bench.submit(1);
+    assert_eq!(bench.done(), ["prepare a"]);
+    assert_eq!(bench.cancel(first), Some("Cancelled".into()));
+    assert_eq!(bench.done(), ["start 1 in 1", "give up a"]);
+    assert!(bench.scheduler.preparations.is_empty());
+}
+
+#[test]
+fn what_was_made_is_not_looked_for_again() {
+    let mut bench = Bench::new(limits(2, 8));
+    bench.submit_with_environment(1, "a");
+    bench.done();
+    let (wanted, slot) = bench.preparations.remove(0);
+    drop(slot);
+    // The visit finds none, now as before.
+    bench.scheduler.prepared(&wanted, Ok(Arc::new(Environment)), bench.now);
+    let made = bench.scheduler.take_actions().into_iter().find_map(|action| match action {
+        Action::Visit { made, .. } => Some(made),
+        _ => None,
+    });
+    let made = made.expect("it is visited again").expect("the visit has what was made");
+    assert_eq!(made.requirements, wanted.requirements);
 }
 
 #[test]

@@ -325,7 +325,7 @@ impl Walk {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Visit { request, details, path, named, worker } => {
+            Action::Visit { request, details, path, named, worker, .. } => {
                 self.visits.push(Visit { request, details, path, named, worker });
             }
             Action::AwaitLock { path } => assert!(self.lock_waits.insert(path), "waits twice for one lock"),
@@ -399,10 +399,8 @@ impl Walk {
                 }
                 RequestState::Preparing { .. } => {
                     let state = scheduler.trees.get(&record.path).expect("it is in its tree's queue");
-                    assert!(state.has_queued());
-                    if state.is_preparing {
-                        assert!(scheduler.waits_for_environment(&record.path), "nobody makes what {id} waits for");
-                    }
+                    assert!(state.has_queued() && state.is_preparing);
+                    assert!(scheduler.waits_for_environment(*id, &record.path), "nobody makes what {id} waits for");
                     false
                 }
                 RequestState::NeedsWorker { .. } => {
