@@ -98,15 +98,16 @@ class Soak:
         self._measure()
 
     def _measure(self) -> None:
-        """What the supervisor holds by itself: all is answered, and its workers are gone."""
+        """What the supervisor holds: all is answered, and with a rest its workers are gone."""
         self._cancel_before(None)
         self.faults.pass_by()
         while self.account.open or self.account.malformed:
             self._take()
-        self.client.signal(signal.SIGHUP)
         supervisor = self.client.process.pid
-        family.wait_childless(supervisor)
-        sleep(self.rest)
+        if self.rest:
+            self.client.signal(signal.SIGHUP)
+            family.wait_childless(supervisor)
+            sleep(self.rest)
         self.usages.append(Usage.of(supervisor))
 
     def _request(self, number: int) -> None:

@@ -50,6 +50,12 @@ def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def start_with(setting: Setting, tmp_path: Path, installer: Installer, jobs: int = 2) -> Pool:
+    """A program that has no environments yet, and this installer."""
+    cache = str(tmp_path / "own-cache")
+    return setting.start("--cache-dir", cache, env=installer.env, build_isolation=True, jobs=jobs)
+
+
 def has_read_all(pool: Pool, id_: str = "read") -> None:
     """Wait until all lines that were written have been taken."""
     pool.send({"no": "request", "id": id_})
@@ -258,8 +264,7 @@ def test_an_environment_is_made_under_the_jobs_and_once(
     installer = Installer(tmp_path, gate)
     folders = [make_tree(tmp_path / f"tree-{n}") for n in range(6)]
     plain = make_tree(tmp_path / "plain")
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True, jobs=2)
+    pool = start_with(setting, tmp_path, installer, jobs=2)
     needs = {"requires": ["sample-tool==1.0"]}
     pool.send(*(call(tree, "import sample_tool", tree.name, **needs) for tree in folders))
     gate.arrived()
@@ -279,8 +284,7 @@ def test_a_request_whose_environment_is_made_can_be_cancelled(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate
 ) -> None:
     installer = Installer(tmp_path, gate)
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True, jobs=1)
+    pool = start_with(setting, tmp_path, installer, jobs=1)
     pool.send(call(tree, "", 1, requires=["sample-tool==1.0"]))
     program = gate.arrived()
     pool.send({"cancel": 1})
@@ -295,8 +299,7 @@ def test_a_failed_environment_is_tried_once_for_all_who_wait(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate
 ) -> None:
     installer = Installer(tmp_path, gate, fails=True)
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool = start_with(setting, tmp_path, installer)
     pool.send(*(call(tree, "", n, requires=["sample-tool==1.0"]) for n in range(50)))
     gate.arrived()
     has_read_all(pool)
@@ -335,8 +338,7 @@ def test_an_environment_that_the_next_of_the_tree_does_not_want(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate
 ) -> None:
     installer = Installer(tmp_path, gate)
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool = start_with(setting, tmp_path, installer)
     pool.send(call(tree, "", 1, requires=["sample-tool==1.0"]))
     program = gate.arrived()
     pool.send(call(tree, "", 2))
@@ -353,8 +355,7 @@ def test_f19_an_installer_is_stopped_and_continued(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate
 ) -> None:
     installer = Installer(tmp_path, gate)
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool = start_with(setting, tmp_path, installer)
     pool.send(call(tree, "", requires=["sample-tool==1.0"]))
     program = gate.arrived()
     for _ in range(2):
@@ -370,8 +371,7 @@ def test_f19_an_installer_is_stopped_and_continued(
 
 def test_an_installer_is_killed(setting: Setting, tmp_path: Path, tree: Path, gate: Gate) -> None:
     installer = Installer(tmp_path, gate)
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool = start_with(setting, tmp_path, installer)
     needs = {"requires": ["sample-tool==1.0"]}
     pool.send(call(tree, "", **needs))
     os.kill(gate.arrived(), signal.SIGKILL)
@@ -391,8 +391,7 @@ def test_a_signal_while_an_environment_is_made(
     setting: Setting, tmp_path: Path, tree: Path, gate: Gate, how: signal.Signals
 ) -> None:
     installer = Installer(tmp_path, gate)
-    cache = str(tmp_path / "own-cache")
-    pool = setting.start("--cache-dir", cache, env=installer.env, build_isolation=True)
+    pool = start_with(setting, tmp_path, installer)
     pool.send(*(call(tree, "", n, requires=["sample-tool==1.0"]) for n in range(3)))
     program = gate.arrived()
     pool.signal(how)
