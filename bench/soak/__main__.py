@@ -88,8 +88,8 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
 def growth(early: Usage, late: Usage, workers: int) -> list[str]:
     """What the supervisor holds at the end and did not early in the run."""
     held = {
-        # What is known of environments that were used once has bounds (1,024 families of
-        # templates, 4,096 pools) that are far away early in the run.
+        # Likely what stays known of environments that were used once: its bounds (1,024 families
+        # of templates, 4,096 pools) are far away early in the run.
         "KiB of memory": (early.memory + early.memory // 4, late.memory),
         # Each worker may have had an environment of its own, which is let go of when the next one
         # is made.
