@@ -71,6 +71,14 @@ pub enum EnvironmentError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// The system could not start a program that makes it.
+    #[error("cannot start {program}: {source}")]
+    NotStarted {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
     /// The supervisor ends.
     #[error("the supervisor was ended while the environment was made")]
     Interrupted,
@@ -99,11 +107,15 @@ impl EnvironmentError {
             Self::NotMade { words, .. } if words.contains("No module named") => {
                 Some("the interpreter needs the module `venv` of the standard library".into())
             }
-            Self::System { action: START, .. } | Self::NotMade { .. } => None,
             Self::Folder(_) | Self::System { .. } => {
                 Some("the cache folder can be another one; TMPDIR names the one for temporary files".into())
             }
-            Self::Interpreter(_) | Self::Installer { .. } | Self::Constraints { .. } | Self::Interrupted => None,
+            Self::Interpreter(_)
+            | Self::NotMade { .. }
+            | Self::NotStarted { .. }
+            | Self::Installer { .. }
+            | Self::Constraints { .. }
+            | Self::Interrupted => None,
         }
     }
 
@@ -121,7 +133,9 @@ impl EnvironmentError {
 
     fn is_refusal(&self) -> bool {
         match self {
-            Self::System { source, .. } | Self::Constraints { source, .. } => is_refusal(source),
+            Self::System { source, .. } | Self::NotStarted { source, .. } | Self::Constraints { source, .. } => {
+                is_refusal(source)
+            }
             Self::Folder(error) => matches!(&**error, FolderError::System { source, .. } if is_refusal(source)),
             Self::Interpreter(error) => match &**error {
                 InterpreterError::NotStarted { source, .. } => is_refusal(source),
@@ -158,9 +172,6 @@ impl From<FolderError> for EnvironmentError {
         Self::Folder(Arc::new(error))
     }
 }
-
-/// What was to be done with a program.
-pub(super) const START: &str = "start";
 
 /// Whether an installer could not reach its index, as pip and uv say it.
 fn tells_of_no_network(words: &str) -> bool {

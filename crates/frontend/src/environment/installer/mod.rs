@@ -9,12 +9,13 @@ mod variables;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::configuration::{believes_any_age, fingerprint};
-use super::error::{EnvironmentError, START};
+use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
 use crate::run_folder::RunFolder;
@@ -158,7 +159,9 @@ impl Making<'_> {
     ) -> Result<ProgramOutput, EnvironmentError> {
         self.supervisor.run_program(command, kept).await.map_err(|error| match error {
             ProgramError::Interrupted => EnvironmentError::Interrupted,
-            ProgramError::NotStarted { program, source } => EnvironmentError::system(START, &program)(source),
+            ProgramError::NotStarted { program, source } => {
+                EnvironmentError::NotStarted { program, source: Arc::new(source) }
+            }
             error => self.not_made(error.to_string()),
         })
     }
