@@ -12,10 +12,9 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import processes
@@ -26,7 +25,7 @@ from gate import Gate
 from hanging import HangingFiles, UnavailableError
 from installer import Installer
 from pool import Pool, kind
-from test_failures import become_nobody
+from test_failures import become_nobody, folder_of_nobody
 from trees import ECHO_BACKEND, call, echo, make_tree
 
 # Threads and descriptors of a program that has something to do, whatever it is asked for.
@@ -197,7 +196,7 @@ def test_f55_a_file_system_that_hangs_costs_its_trees_alone(
         files = HangingFiles(*(tree / "pyproject.toml" for tree in hung))
     except UnavailableError as error:
         pytest.skip(f"no file can be made to hang here: {error}")
-    with files:
+    with closing(files):
         pool.send(*(call(tree, "", tree.name) for tree in hung))
         pool.send(*(call(good, "", n) for n in range(20)))
         found = {response["id"]: response for response in pool.responses(23)}
@@ -230,7 +229,7 @@ def test_f55_signals_do_not_wait_for_a_file_system(
         files = HangingFiles(hung / "pyproject.toml")
     except UnavailableError as error:
         pytest.skip(f"no file can be made to hang here: {error}")
-    with files:
+    with closing(files):
         pool.send(call(hung, "", "hung"))
         assert pool.ask(call(good, "", "good"))["ok"]
         for _ in range(signals):
@@ -430,21 +429,11 @@ def test_f64_a_full_disk_is_not_the_sources_fault(setting: Setting, tmp_path: Pa
 def test_f64_a_tree_that_may_not_be_read(setting: Setting) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs another user's files")
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        place.chmod(0o755)
-        for folder in ("tmp", "home"):
-            (place / folder).mkdir()
-            os.chown(place / folder, 65534, 65534)
+    with folder_of_nobody() as (place, own):
         closed, hidden = make_tree(place / "closed"), make_tree(place / "hidden")
         closed.chmod(0)
         (hidden / "pyproject.toml").chmod(0)
-        own = {"TMPDIR": str(place / "tmp"), "HOME": str(place / "home")}
-        pool = setting.start(
-            env={**own, "XDG_CACHE_HOME": str(place / "home")},
-            python="/usr/bin/python3",
-            preexec=become_nobody,
-        )
+        pool = setting.start(env=own, python="/usr/bin/python3", preexec=become_nobody)
         for number, tree in enumerate((closed, hidden)):
             error = pool.ask(call(tree, "", number))["error"]
             assert error["kind"] == "SystemRefused", error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import processes
@@ -219,6 +220,19 @@ def become_nobody() -> None:
     os.setuid(65534)
 
 
+@contextmanager
+def folder_of_nobody() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder that they may look into, and variables for one that is theirs: not pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        for folder in ("tmp", "home"):
+            (place / folder).mkdir()
+            os.chown(place / folder, 65534, 65534)
+        home = str(place / "home")
+        yield place, {"TMPDIR": str(place / "tmp"), "HOME": home, "XDG_CACHE_HOME": home}
+
+
 @pytest.mark.parametrize("variable", ["TMPDIR", "capture"])
 def test_f32_no_place_for_captures(
     setting: Setting, tree: Path, tmp_path: Path, variable: str
@@ -230,7 +244,7 @@ def test_f32_no_place_for_captures(
     else:
         pool = setting.start("--capture-dir", str(missing))
     # It may have ended before it reads.
-    with contextlib.suppress(BrokenPipeError):
+    with suppress(BrokenPipeError):
         pool.send(call(tree, "", 1))
     rest, code = pool.finish()
     assert code in {1, 3}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
 from pool import kind
-from test_failures import become_nobody
+from test_failures import become_nobody, folder_of_nobody
 from trees import ECHO_BACKEND, call, echo, make_tree
 
 pytestmark = BOTH_WAYS
@@ -77,12 +76,7 @@ def test_nothing_grows_with_requests(setting: Setting, tmp_path: Path) -> None:
 def test_f34_no_more_processes(setting: Setting) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs a user that has no other processes")
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        place.chmod(0o755)
-        for folder in ("tmp", "home"):
-            (place / folder).mkdir()
-            os.chown(place / folder, 65534, 65534)
+    with folder_of_nobody() as (place, own):
         folders = [make_tree(place / f"{number}", ECHO_BACKEND) for number in range(12)]
 
         def prepare() -> None:
@@ -92,11 +86,7 @@ def test_f34_no_more_processes(setting: Setting) -> None:
         pool = setting.start(
             "--max-workers",
             "12",
-            env={
-                "TMPDIR": str(place / "tmp"),
-                "HOME": str(place / "home"),
-                "XDG_CACHE_HOME": str(place / "home"),
-            },
+            env=own,
             python="/usr/bin/python3",
             jobs=12,
             preexec=prepare,

@@ -3,15 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Runs `work` on a thread for blocking work. It goes on if this is dropped.
-pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
+pub(crate) use hookpool_supervisor::unblock;
 
-/// The same for work that looks at a flag all the time, which is set when this
+/// As [`unblock`], for work that looks at a flag all the time, which is set when this
 /// is dropped.
 pub(crate) async fn unblock_until_dropped<T: Send + 'static>(
     work: impl FnOnce(&AtomicBool) -> T + Send + 'static,

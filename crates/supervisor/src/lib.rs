@@ -91,6 +91,7 @@ mod supervisor;
 mod template;
 mod ticket;
 mod tree;
+mod unblock;
 mod worker;
 
 pub use auxiliary::{ProgramError, ProgramOutput};
@@ -113,4 +114,5 @@ pub use request::{HookRequest, RequestId};
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::{Ticket, UnreadResponse};
+pub use unblock::unblock;
 pub use worker::output::WholeOutput;

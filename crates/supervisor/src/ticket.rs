@@ -9,6 +9,7 @@ use crate::dispatch::message::Delivery;
 use crate::error::{ErrorKind, HookError};
 use crate::request::RequestId;
 use crate::response::{CapturedOutput, Response, Timing};
+use crate::unblock::unblock;
 use crate::worker::output::{CaptureFiles, WholeOutput};
 
 /// A request that was admitted, to be awaited for its [`Response`].
@@ -45,7 +46,7 @@ impl UnreadResponse {
         if files.is_empty() {
             return response;
         }
-        let read = blocking(move || {
+        let read = unblock(move || {
             let read = files.read();
             files.delete();
             read
@@ -60,15 +61,10 @@ impl UnreadResponse {
         if files.is_empty() {
             return (response, WholeOutput { files });
         }
-        let ((stdout, stderr), files) = blocking(move || (files.read(), files)).await;
+        let ((stdout, stderr), files) = unblock(move || (files.read(), files)).await;
         (response.stdout, response.stderr) = (stdout, stderr);
         (response, WholeOutput { files })
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 impl Ticket {

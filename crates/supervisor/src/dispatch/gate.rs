@@ -81,7 +81,7 @@ impl Gate {
         made: Option<MadeEnvironment>,
         worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
     ) {
-        let plan = VisitPlan {
+        let plan = Arc::new(VisitPlan {
             path: named,
             queue: path.clone(),
             request: details,
@@ -91,18 +91,17 @@ impl Gate {
             own_locks: self.own_locks.clone(),
             fallback_lock_folder: self.fallback_lock_folder.clone(),
             start_method: self.start_method,
-        };
+        });
         let unlocked = self.unlocking.remove(&path);
         let pool = self.pool.clone();
         self.tasks.spawn(async move {
-            let places: Vec<PathBuf> = plan.places().into_iter().map(ToOwned::to_owned).collect();
-            let places: Vec<_> = places.iter().map(PathBuf::as_path).collect();
+            let of_thread = plan.clone();
             let visit = move |progress: &_| {
                 // Nothing is ever sent: the channel ends when the lock is free.
                 let _ = unlocked.map(oneshot::Receiver::blocking_recv);
-                plan.visit(progress)
+                of_thread.visit(progress)
             };
-            let visit = pool.run(&places, visit).await;
+            let visit = pool.run(&plan.places(), visit).await;
             let visit = visit.unwrap_or_else(|error| Visit { lock: None, found: Found::Failed(error.into()) });
             Done::Visited(request, path, visit)
         });

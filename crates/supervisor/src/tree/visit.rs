@@ -96,7 +96,7 @@ impl VisitPlan {
     }
 
     /// Visits the tree. Blocking: file system only, no waiting for anybody.
-    pub fn visit(self, progress: &Progress) -> Visit {
+    pub fn visit(&self, progress: &Progress) -> Visit {
         let tree = match Tree::find(&self.path) {
             Ok(tree) => Arc::new(tree),
             Err(error) => return Visit { lock: None, found: Found::Failed(error) },

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hookpool_frontend::{Durations, Frontend, JobId, Report};
-use hookpool_supervisor::{ErrorKind, HookError};
+use hookpool_supervisor::{ErrorKind, HookError, unblock};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -47,7 +47,7 @@ impl<'a> Session<'a> {
         ending: watch::Receiver<Ending>,
     ) -> Self {
         let folder = pool.cache_folder().to_owned();
-        let durations = off_the_loop(move || Durations::open(&folder)).await;
+        let durations = unblock(move || Durations::open(&folder)).await;
         Self { pool, plan, display, ending, durations, any_failed: false }
     }
 
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
     /// Keeps what was learned for the next run.
     pub async fn keep(self) {
         let durations = self.durations;
-        if let Err(error) = off_the_loop(move || durations.save()).await {
+        if let Err(error) = unblock(move || durations.save()).await {
             tracing::debug!("how long the sources took is not kept: {error}");
         }
     }
@@ -165,10 +165,4 @@ async fn build<'a>(frontend: &Frontend, plan: &Plan, job: &'a Job) -> Done<'a> {
         Err(error) => Report::failed(error.clone()),
     };
     Done { job, report, took: started.elapsed() }
-}
-
-/// Runs work on files on a thread.
-async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -177,12 +177,9 @@ impl Scheduler {
             self.fail(request, replaced(&path), now);
             return self.leave_tree(&path);
         }
-        record.state = RequestState::Queued;
-        record.slot = None;
         record.path = record.named.clone();
-        let (named, place) = (record.named.clone(), record.place);
-        self.trees.separate(&named);
-        self.trees.enqueue(&named, place);
+        self.trees.separate(&record.path);
+        self.requeue(request);
         self.leave_tree(&path);
     }
 
@@ -204,20 +201,24 @@ impl Scheduler {
     /// The request has its place in the queue again, and its tree the turn that
     /// it had.
     pub(super) fn put_back(&mut self, request: RequestId) {
-        let Some(record) = self.requests.get_mut(&request) else { return };
-        record.state = RequestState::Queued;
-        record.slot = None;
-        let (path, place) = (record.path.clone(), record.place);
-        self.trees.put_back(&path, place);
+        if let Some((path, place)) = self.queued_again(request) {
+            self.trees.put_back(&path, place);
+        }
     }
 
     /// Puts a request back to its old place in its tree's queue.
     pub(super) fn requeue(&mut self, request: RequestId) {
-        let Some(record) = self.requests.get_mut(&request) else { return };
+        if let Some((path, place)) = self.queued_again(request) {
+            self.trees.enqueue(&path, place);
+        }
+    }
+
+    /// The request waits as at first, without a job slot: where its place is.
+    fn queued_again(&mut self, request: RequestId) -> Option<(TreePath, QueuePlace)> {
+        let record = self.requests.get_mut(&request)?;
         record.state = RequestState::Queued;
         record.slot = None;
-        let (path, place) = (record.path.clone(), record.place);
-        self.trees.enqueue(&path, place);
+        Some((record.path.clone(), record.place))
     }
 
     /// The wait for a tree's lock is over.
