@@ -1,10 +1,10 @@
 //! How the program can end, and the exit codes.
 
 use std::fmt;
-use std::io::Write;
 
 use hookpool_supervisor::EndSignal;
 
+use crate::console;
 use crate::logging::printable;
 
 /// The ways to end that are no errors of the program.
@@ -71,12 +71,11 @@ impl Failure {
 
     /// Tells it on standard error, the hint on a line of its own.
     pub fn report(self) -> Exit {
-        let mut text = format!("error: {}\n", printable(&self.message));
+        let mut lines = vec![format!("error: {}", printable(&self.message))];
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("\nhint: {}\n", printable(hint)));
+            lines.extend([String::new(), format!("hint: {}", printable(hint))]);
         }
-        // Where standard error is gone, the exit code has to do.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        console::print(&lines);
         self.exit
     }
 }

@@ -22,15 +22,22 @@ mod signals;
 mod streams;
 mod timings;
 
+use std::time::Duration;
+
 use crate::arguments::Arguments;
+
+/// How long a reader of standard error who stalls may take for the last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() {
     let arguments = Arguments::from_environment();
+    console::start();
     logging::start(&arguments.log);
     let exit = match commands::execute(arguments) {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
     };
+    console::flush(LAST_WORDS);
     // Not by returning: the threads that read standard input and write
     // standard output may be waiting for somebody else's end of a pipe.
     std::process::exit(exit.code());

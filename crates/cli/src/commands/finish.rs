@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use hookpool_supervisor::{EndSignal, Supervisor};
+use hookpool_supervisor::{EndSignal, Supervisor, unblock};
 use tokio::sync::watch;
 
+use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::signals::Ending;
 use crate::streams::output::Output;
@@ -30,28 +31,38 @@ pub enum SessionEnd {
     TimeIsUp,
 }
 
-/// Ends the pool and the output, and says what that amounts to.
+/// Ends the pool and the output, and says what that amounts to. `close` is done
+/// once no hook runs any more.
 pub async fn finish(
     end: SessionEnd,
     any_failed: bool,
     supervisor: &Supervisor,
     output: Output,
+    close: impl Future<Output = ()>,
     ending: watch::Receiver<Ending>,
 ) -> Result<Exit, Failure> {
     if let SessionEnd::OutputFailed(_) = end {
         supervisor.interrupt(EndSignal::Terminate).await;
     }
-    // The dispatcher ends before the time is up, or it does not end at all.
+    let (read, mut written, last_words) = match end {
+        SessionEnd::Answered => (Ok(()), Ok(()), Some(output)),
+        SessionEnd::InputFailed(error) => (Err(error), Ok(()), Some(output)),
+        SessionEnd::OutputFailed(error) => (Ok(()), Err(error), None),
+        SessionEnd::TimeIsUp => (Ok(()), Ok(()), None),
+    };
+    let in_good_order = async {
+        supervisor.drain().await;
+        if let Some(output) = last_words {
+            written = output.finish().await;
+        }
+        close.await;
+        console_flushed().await;
+    };
+    // A signal says that nothing of it is worth waiting for.
     tokio::select! {
-        () = supervisor.drain() => {}
+        () = in_good_order => {}
         () = time_is_up(supervisor.clone(), ending.clone()) => {}
     }
-    let (read, written) = match end {
-        SessionEnd::OutputFailed(error) => (Ok(()), Err(error)),
-        SessionEnd::TimeIsUp => (Ok(()), Ok(())),
-        SessionEnd::Answered => (Ok(()), last_words(output, supervisor, &ending).await),
-        SessionEnd::InputFailed(error) => (Err(error), last_words(output, supervisor, &ending).await),
-    };
     let signal = ending.borrow().signal();
     match (signal, written, read) {
         (Some(signal), _, _) => Ok(Exit::Interrupted(signal)),
@@ -63,12 +74,11 @@ pub async fn finish(
     }
 }
 
-/// Waits until everything is written, as long as no signal says otherwise.
-async fn last_words(output: Output, supervisor: &Supervisor, ending: &watch::Receiver<Ending>) -> io::Result<()> {
-    tokio::select! {
-        written = output.finish() => written,
-        () = time_is_up(supervisor.clone(), ending.clone()) => Ok(()),
-    }
+/// Waits until all that is to be told on standard error is written. Cancel-safe.
+async fn console_flushed() {
+    /// A thread that waits cannot be stopped, so none waits for long.
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    while !unblock(|| console::flush(AT_ONCE)).await {}
 }
 
 /// Waits until signals have ended the program and what is still open has had

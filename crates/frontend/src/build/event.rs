@@ -1,6 +1,6 @@
 //! What happens on the way to an answer, for whoever shows it.
 
-use hookpool_supervisor::{Hook, RequestId};
+use hookpool_supervisor::{CapturedOutput, Hook, RequestId};
 
 /// The number of a source within its caller's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,15 @@ pub enum BuildEvent {
         hook: Hook,
         /// Its number in the supervisor's events.
         request: RequestId,
+    },
+    /// A hook was answered.
+    HookAnswered {
+        /// Its number in the supervisor's events.
+        request: RequestId,
+        /// What it wrote to its standard output.
+        stdout: CapturedOutput,
+        /// What it wrote to its standard error.
+        stderr: CapturedOutput,
     },
 }
 

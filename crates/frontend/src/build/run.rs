@@ -114,8 +114,11 @@ impl<'a> Run<'a> {
         request.config_settings = shared.settings.config_settings.clone();
         let ticket = shared.supervisor.submit(request).await;
         let ticket = ticket.map_err(|error| HookError::new(error.kind(), error.to_string()))?;
-        self.frontend.observe(&BuildEvent::HookSubmitted { job: self.job, hook, request: ticket.id() });
+        let request = ticket.id();
+        self.frontend.observe(&BuildEvent::HookSubmitted { job: self.job, hook, request });
         let (response, output) = ticket.with_output().await;
+        let (stdout, stderr) = (response.stdout.clone(), response.stderr.clone());
+        self.frontend.observe(&BuildEvent::HookAnswered { request, stdout, stderr });
         if let Some(environment) = response.environment.clone() {
             let environment: Arc<dyn Any + Send + Sync> = environment;
             self.environment = environment.downcast_ref::<Environment>().cloned();

@@ -37,7 +37,8 @@ pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
 
 async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosity) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let display = Display::new(&jobs, plan.format, plan.wants_metadata(), verbosity);
+    let display = Display::start(&jobs, plan.format, plan.wants_metadata(), verbosity)
+        .map_err(|error| Failure::pool(format!("cannot show anything: no thread could be started: {error}")))?;
     // Its folders must outlive the supervisor: they are removed at the end of
     // this function, whatever the reason.
     let pool = tokio::select! {
@@ -55,8 +56,11 @@ async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosi
         (end, any_failed)
         // What is left is dropped here, and with it ended.
     };
-    display.finish(ending.borrow().signal().is_some());
-    let supervisor = pool.supervisor.clone();
-    let exit = finish(end, any_failed, &supervisor, output, ending).await;
-    pool.finish(exit).await
+    let is_interrupted = ending.borrow().signal().is_some();
+    let close = async {
+        display.finish(is_interrupted).await;
+        pool.frontend.close().await;
+    };
+    let exit = finish(end, any_failed, &pool.supervisor, output, close, ending).await;
+    pool.finish(exit)
 }

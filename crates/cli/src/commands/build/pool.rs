@@ -53,9 +53,8 @@ impl BuildPool {
         self.premises.cache.path()
     }
 
-    /// For the end, when the supervisor was drained.
-    pub async fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
-        self.frontend.close().await;
+    /// Removes its folders. For the end.
+    pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
         self.premises.finish(outcome)
     }
 }

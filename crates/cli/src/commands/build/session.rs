@@ -9,7 +9,6 @@ use futures_util::stream::FuturesUnordered;
 use hookpool_frontend::{Durations, Frontend, JobId, Report};
 use hookpool_supervisor::{ErrorKind, HookError, unblock};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 use super::jobs::Job;
 use super::plan::Plan;
@@ -18,9 +17,6 @@ use super::show::Display;
 use crate::commands::finish::{SessionEnd, time_is_up};
 use crate::signals::Ending;
 use crate::streams::output::Output;
-
-/// How often the display is drawn anew.
-const REFRESH: Duration = Duration::from_millis(100);
 
 /// The sources of a run on their way.
 pub struct Session<'a> {
@@ -63,8 +59,6 @@ impl<'a> Session<'a> {
         let mut time_is_up = pin!(time_is_up(self.pool.supervisor.clone(), self.ending.clone()));
         let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
         let mut waiting = self.in_order(jobs).into_iter();
-        let mut refresh = tokio::time::interval(REFRESH);
-        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut running = FuturesUnordered::new();
         loop {
             if self.stops() {
@@ -78,10 +72,6 @@ impl<'a> Session<'a> {
                 error = &mut failed => return SessionEnd::OutputFailed(error),
                 () = &mut time_is_up => return SessionEnd::TimeIsUp,
                 next = running.next() => next,
-                _ = refresh.tick() => {
-                    self.display.refresh();
-                    continue;
-                }
             };
             let done = match next {
                 Some(done) => done,
@@ -92,7 +82,7 @@ impl<'a> Session<'a> {
             };
             open.remove(&done.job.id);
             self.note(&done);
-            let Some(bytes) = self.display.done(done.job, &done.report, done.took) else { continue };
+            let Some(bytes) = self.display.done(done.job, done.report, done.took) else { continue };
             let room = tokio::select! {
                 biased;
                 error = &mut failed => return SessionEnd::OutputFailed(error),

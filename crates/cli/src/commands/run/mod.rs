@@ -50,9 +50,11 @@ async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failur
     let any_failed = session.any_failed();
     // What is left of the requests is cancelled with it.
     drop(session);
-    let exit = finish(end, any_failed, &supervisor, output, ending).await;
-    if let Some(environments) = environments {
-        environments.close().await;
-    }
+    let close = async {
+        if let Some(environments) = environments {
+            environments.close().await;
+        }
+    };
+    let exit = finish(end, any_failed, &supervisor, output, close, ending).await;
     premises.finish(exit)
 }

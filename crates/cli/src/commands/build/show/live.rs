@@ -6,21 +6,30 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use hookpool_supervisor::RequestId;
+use hookpool_supervisor::{CapturedOutput, RequestId};
 
 use crate::logging::printable;
 
 /// The output of all hooks that run.
 #[derive(Default)]
 pub struct LiveOutput {
-    hooks: BTreeMap<RequestId, [Stream; 2]>,
+    hooks: BTreeMap<RequestId, Hook>,
+}
+
+/// Standard output and standard error of a hook.
+struct Hook {
+    streams: [Stream; 2],
+    is_paused: bool,
 }
 
 /// One stream of a hook.
 struct Stream {
     name: String,
-    /// None where the hook has put something else in its place.
+    /// None where the hook has put something else in its place, or has ended
+    /// before it was opened.
     file: Option<File>,
+    /// How many bytes were read.
+    read: u64,
     /// The start of a line whose end was not written yet.
     rest: Vec<u8>,
 }
@@ -34,42 +43,76 @@ const AT_ONCE: u64 = 64 * 1024;
 impl LiveOutput {
     /// A hook runs, and writes to these files.
     pub fn begin(&mut self, request: RequestId, name: String, stdout: &Path, stderr: &Path) {
-        let stream = |path| Stream { name: name.clone(), file: open(path), rest: Vec::new() };
-        self.hooks.insert(request, [stream(stdout), stream(stderr)]);
+        let streams = [Stream::open(name.clone(), stdout), Stream::open(name, stderr)];
+        self.hooks.insert(request, Hook { streams, is_paused: false });
     }
 
     /// The lines since the last time.
     pub fn read(&mut self) -> Vec<String> {
-        self.hooks.values_mut().flatten().flat_map(Stream::read).collect()
+        let running = self.hooks.values_mut().filter(|hook| !hook.is_paused);
+        running.flat_map(|hook| &mut hook.streams).flat_map(Stream::read).collect()
     }
 
-    /// The last lines of a hook that has ended.
-    pub fn end(&mut self, request: RequestId) -> Vec<String> {
-        let streams = self.hooks.remove(&request).into_iter().flatten();
-        streams
-            .flat_map(|mut stream| {
-                let mut lines = stream.read();
-                lines.extend(stream.last_line());
-                lines
-            })
-            .collect()
+    /// A hook has ended: its files may be another's at any time.
+    pub fn pause(&mut self, request: RequestId) {
+        if let Some(hook) = self.hooks.get_mut(&request) {
+            hook.is_paused = true;
+        }
+    }
+
+    /// The last lines of a hook that has ended, and has written this.
+    pub fn end(&mut self, request: RequestId, written: [CapturedOutput; 2]) -> Vec<String> {
+        let streams = self.hooks.remove(&request).map(|hook| hook.streams).into_iter().flatten();
+        streams.zip(written).flat_map(|(stream, written)| stream.end(&written)).collect()
     }
 }
 
 impl Stream {
+    fn open(name: String, path: &Path) -> Self {
+        Self { name, file: open(path), read: 0, rest: Vec::new() }
+    }
+
     fn read(&mut self) -> Vec<String> {
-        let mut bytes = std::mem::take(&mut self.rest);
+        let mut bytes = Vec::new();
         if let Some(file) = &mut self.file {
             // What cannot be read is in the log all the same.
             let _ = file.take(AT_ONCE).read_to_end(&mut bytes);
         }
+        self.read += bytes.len() as u64;
+        self.lines(&bytes)
+    }
+
+    /// What was not read yet: of what the hook wrote, as far as it is kept.
+    fn end(mut self, written: &CapturedOutput) -> Vec<String> {
+        let tail = &written.tail;
+        let length = match &self.file {
+            Some(file) if written.truncated => file.metadata().map_or(0, |metadata| metadata.len()),
+            _ => tail.len() as u64,
+        };
+        let unread = length.saturating_sub(self.read);
+        let left_out = unread.saturating_sub(tail.len() as u64);
+        let mut lines = Vec::new();
+        if left_out > 0 || (written.truncated && self.file.is_none()) {
+            lines.extend(self.last_line());
+            lines.push(self.line("[... more, which is in the log ...]".as_bytes()));
+        }
+        let unread = usize::try_from(unread).unwrap_or(usize::MAX).min(tail.len());
+        lines.extend(self.lines(&tail[tail.len() - unread..]));
+        lines.extend(self.last_line());
+        lines
+    }
+
+    /// The lines that end in these bytes.
+    fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut all = std::mem::take(&mut self.rest);
+        all.extend_from_slice(bytes);
         let mut lines = Vec::new();
         let mut start = 0;
-        while let Some(length) = line_length(&bytes[start..]) {
-            lines.push(self.line(&bytes[start..start + length]));
-            start += length + usize::from(bytes.get(start + length) == Some(&b'\n'));
+        while let Some(length) = line_length(&all[start..]) {
+            lines.push(self.line(&all[start..start + length]));
+            start += length + usize::from(all.get(start + length) == Some(&b'\n'));
         }
-        self.rest = bytes.split_off(start);
+        self.rest = all.split_off(start);
         lines
     }
 
@@ -105,7 +148,7 @@ mod tests {
     #[test]
     fn lines_are_shown_when_they_are_whole() {
         let mut written = tempfile::NamedTempFile::new().unwrap();
-        let mut stream = Stream { name: "x".into(), file: open(written.path()), rest: Vec::new() };
+        let mut stream = Stream::open("x".into(), written.path());
         written.write_all(b"one\ntw").unwrap();
         assert_eq!(stream.read(), ["x | one"]);
         written.write_all(b"o\r\n\x1b[2J").unwrap();
@@ -114,6 +157,38 @@ mod tests {
         written.write_all(&vec![b'a'; LONGEST + 1]).unwrap();
         let lines = stream.read();
         assert_eq!((lines.len(), stream.rest.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_not_read_before_the_end_is_in_the_response() {
+        let more = "x | [... more, which is in the log ...]";
+        let written = |tail: &str, truncated| CapturedOutput { tail: tail.into(), truncated };
+        let file = |content: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            file
+        };
+        let all = file("one\ntwo\nthree\n");
+        let opened = |read: usize| {
+            let mut stream = Stream::open("x".into(), all.path());
+            stream.read = read as u64;
+            stream
+        };
+        let missed = || Stream::open("x".into(), Path::new("/no/such/file"));
+        let cases: [(Stream, CapturedOutput, &[&str]); 7] = [
+            (opened(4), written("one\ntwo\nthree\n", false), &["x | two", "x | three"]),
+            (opened(14), written("one\ntwo\nthree\n", false), &[]),
+            (opened(4), written("two\nthree\n", true), &["x | two", "x | three"]),
+            (opened(4), written("three\n", true), &[more, "x | three"]),
+            (opened(9), written("two\nthree\n", true), &["x | hree"]),
+            (missed(), written("one\ntwo", false), &["x | one", "x | two"]),
+            (missed(), written("two\n", true), &[more, "x | two"]),
+        ];
+        for (stream, written, expected) in cases {
+            assert_eq!(stream.end(&written), expected);
+        }
+        // Another hook's by now: nothing of it is shown.
+        assert!(opened(0).end(&written("", false)).is_empty());
     }
 
     #[test]
