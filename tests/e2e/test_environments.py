@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,55 @@ def test_f46_two_processes_need_the_same_environment(
     assert [result["environment"]["made"] for result in found] == [True, False]
     assert found[0]["environment"]["id"] == found[1]["environment"]["id"]
     assert (installer.calls, len(environments(own_cache))) == (1, 1)
+
+
+def wait_until_it_has_lock(pid: int, path: Path) -> None:
+    """Wait until the process has a lock of the file (proc_locks(5))."""
+    end = time.monotonic() + 10
+    inode = path.stat().st_ino
+    while True:
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        if any(row[-4] == str(pid) and row[-3].endswith(f":{inode}") for row in rows):
+            return
+        assert time.monotonic() < end, "it has not got the lock"
+        time.sleep(processes.TICK)
+
+
+def test_f46_who_makes_it_after_another_that_died_is_one_of_the_jobs(
+    setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
+) -> None:
+    """In the place of the other there may be no job slot any more: then it waits for one."""
+    installer = Installer(tmp_path, gate)
+    tree = make_tree(tmp_path / "tree")
+    project = (tree / "pyproject.toml").read_text()
+    (tree / "pyproject.toml").write_text(project.replace("[]", str(REQUIRES)))
+    other = make_tree(tmp_path / "other")
+    first = setting.start(env=installer.env, build_isolation=True)
+    first.send(call(tree, "", 1))
+    half_way = gate.arrived()
+    (lock,) = (own_cache / "environments").glob("*/answers/*.lock")
+    second = setting.start("-vvv", env=installer.env, build_isolation=True, jobs=1)
+    # Has its environment, so that only the hook is left to do.
+    assert second.ask(call(other, "", 0))["ok"]
+    second.send(call(tree, LOOK, 1))
+    second.wait_said("another process makes")
+    second.send(call(other, gate.code, 2))
+    gate.arrived()
+    first.process.kill()
+    setting.killed = True
+    processes.wait_gone([half_way])
+    wait_until_it_has_lock(second.pid, lock)
+    gate.release()
+    assert [second.response()["id"]] == [2]
+    # The installer of the second.
+    gate.arrived()
+    gate.release()
+    response = second.response()
+    assert (response["id"], response["stdout"]) == (1, "whole\n")
+    assert second.finish() == ([], 0)
+    answered = second.stderr.index("request answered request=3")
+    making = second.stderr.index("making a build environment with sample-tool==1.0")
+    assert answered < making
 
 
 def test_f47_a_requirement_that_does_not_exist(

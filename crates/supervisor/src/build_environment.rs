@@ -50,7 +50,8 @@ pub trait BuildEnvironments: fmt::Debug + Send + Sync {
     /// Makes one, or finds it where that takes longer. What it does for it
     /// counts as one of the hooks that may run at once
     /// ([`Limits::jobs`](crate::Limits::jobs)) until `slot` is dropped: while it
-    /// only waits for somebody else, it should not have it.
+    /// only waits for somebody else, it should give it back
+    /// ([`JobSlot::give_back`]).
     ///
     /// The future is dropped when nobody wants the environment any more.
     fn make(self: Arc<Self>, requirements: Arc<EnvironmentRequirements>, slot: JobSlot) -> MakeEnvironment;

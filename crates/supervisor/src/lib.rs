@@ -101,7 +101,7 @@ pub use build_environment::{
 };
 pub use builder::{Builder, StartError};
 pub use cache::{Removed, prune_learned_modules, prune_worker_programs};
-pub use dispatch::JobSlot;
+pub use dispatch::{JobSlot, ReturnedSlot};
 pub use environment::{Interpreter, InterpreterError, KnownInterpreter};
 pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead, is_refusal};
 pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, Supervisor};
-use tokio::sync::{OnceCell, Semaphore};
+use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, ReturnedSlot, Supervisor};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::answers::{Answered, Answers, Asked};
 use super::contents::digest;
@@ -29,9 +29,17 @@ const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) type Answer = Result<Arc<Held>, EnvironmentError>;
 
-/// The right to work for an environment, which is given back while somebody
-/// else is waited for, and not taken again. Locked for a moment only.
-pub(super) type SharedSlot = Arc<Mutex<Option<JobSlot>>>;
+/// The right to work for an environment, as whoever asks for it has brought it.
+/// Locked for a moment only.
+pub(super) type SharedSlot = Arc<Mutex<Slot>>;
+
+pub(super) enum Slot {
+    Held(JobSlot),
+    /// While somebody else is waited for.
+    Returned(ReturnedSlot),
+    /// One of our own is taken where it is needed.
+    Own,
+}
 
 /// What all clones of [`Environments`](super::Environments) have in common.
 pub(super) struct Shared {
@@ -113,7 +121,7 @@ impl Shared {
         requirements: &EnvironmentRequirements,
         slot: Option<JobSlot>,
     ) -> Result<Environment, EnvironmentError> {
-        let slot = Arc::new(Mutex::new(slot));
+        let slot = Arc::new(Mutex::new(slot.map_or(Slot::Own, Slot::Held)));
         let python = requirements.python.as_deref();
         let (mut environment, question_key) = self.ask(python, &requirements.requires, &slot).await?;
         let mut key = question_key;
@@ -160,7 +168,7 @@ impl Shared {
             };
             match running {
                 Some(running) => {
-                    drop(take(slot));
+                    give_back(slot);
                     running
                 }
                 None => {
@@ -247,7 +255,7 @@ impl Shared {
             }
             if pause == SOON {
                 self.observe(EnvironmentEvent::Awaited { requirements: question.requirements.shown() });
-                drop(take(slot));
+                give_back(slot);
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -259,11 +267,9 @@ impl Shared {
 
     async fn make(&self, question: &Question, slot: &SharedSlot) -> Result<Held, EnvironmentError> {
         self.clean_up().await;
-        let lent = take(slot);
-        let own = match &lent {
-            Some(_) => None,
-            // Never closed.
-            None => Some(self.slots.acquire().await.map_err(|_| EnvironmentError::Interrupted)?),
+        let slot = tokio::select! {
+            slot = self.slot(slot) => slot,
+            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
         };
         let started = Instant::now();
         let installer = self.installer().await?;
@@ -280,10 +286,21 @@ impl Shared {
             requirements: &question.requirements,
         };
         let made = make(&plan).await?;
-        drop((lent, own));
+        drop(slot);
         let folder = made.manifest.folder.clone();
         self.observe(EnvironmentEvent::Made { folder, requirements, after: started.elapsed() });
         Ok(made)
+    }
+
+    /// The slot to work in; waits for it where it was given back.
+    async fn slot(&self, slot: &SharedSlot) -> (Option<JobSlot>, Option<SemaphorePermit<'_>>) {
+        let slot = std::mem::replace(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner), Slot::Own);
+        match slot {
+            Slot::Held(held) => (Some(held), None),
+            Slot::Returned(returned) => (Some(returned.take().await), None),
+            // Never closed.
+            Slot::Own => (None, self.slots.acquire().await.ok()),
+        }
     }
 
     /// Once, before the first environment is made.
@@ -338,6 +355,11 @@ impl Shared {
     }
 }
 
-fn take(slot: &SharedSlot) -> Option<JobSlot> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+/// The slot while somebody else is waited for.
+fn give_back(slot: &SharedSlot) {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    *slot = match std::mem::replace(&mut *slot, Slot::Own) {
+        Slot::Held(held) => Slot::Returned(held.give_back()),
+        other => other,
+    };
 }

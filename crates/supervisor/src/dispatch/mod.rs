@@ -11,7 +11,7 @@ mod slots;
 mod trees;
 mod workers;
 
-pub use slots::JobSlot;
+pub use slots::{JobSlot, ReturnedSlot};
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -2,20 +2,22 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// All places of a supervisor.
 #[derive(Debug)]
 pub(crate) struct JobSlots {
+    #[cfg(test)]
     limit: usize,
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    taken: AtomicUsize,
+    /// Who waits for it has had a place before, and is served before the
+    /// scheduler, which does not wait.
+    places: Arc<Semaphore>,
     /// Told when a place is given back by somebody else than the scheduler.
     freed: Notify,
 }
@@ -24,26 +26,37 @@ struct Shared {
 #[derive(Debug)]
 pub struct JobSlot {
     shared: Arc<Shared>,
+    place: Option<OwnedSemaphorePermit>,
     /// Whether the scheduler has to be told.
     is_lent: bool,
 }
 
+/// A place that was given back for a while.
+#[derive(Debug)]
+pub struct ReturnedSlot {
+    shared: Arc<Shared>,
+}
+
 impl JobSlots {
     pub fn new(limit: NonZeroUsize) -> Self {
-        Self { limit: limit.get(), shared: Arc::default() }
-    }
-
-    /// Takes a place, if there is one. Only the scheduler takes any.
-    pub fn take(&self) -> Option<JobSlot> {
-        if self.taken() >= self.limit {
-            return None;
+        let limit = limit.get().min(Semaphore::MAX_PERMITS);
+        let shared = Shared { places: Arc::new(Semaphore::new(limit)), freed: Notify::new() };
+        Self {
+            #[cfg(test)]
+            limit,
+            shared: Arc::new(shared),
         }
-        self.shared.taken.fetch_add(1, Ordering::Relaxed);
-        Some(JobSlot { shared: self.shared.clone(), is_lent: false })
     }
 
+    /// Takes a place, if there is one. For the scheduler.
+    pub fn take(&self) -> Option<JobSlot> {
+        let place = self.shared.places.clone().try_acquire_owned().ok()?;
+        Some(JobSlot { shared: self.shared.clone(), place: Some(place), is_lent: false })
+    }
+
+    #[cfg(test)]
     pub fn taken(&self) -> usize {
-        self.shared.taken.load(Ordering::Relaxed)
+        self.limit - self.shared.places.available_permits()
     }
 
     /// Waits until a place that was lent is given back. Cancel-safe.
@@ -58,11 +71,26 @@ impl JobSlot {
         self.is_lent = true;
         self
     }
+
+    /// Gives the place back while nothing runs, for others to run meanwhile.
+    #[must_use]
+    pub fn give_back(self) -> ReturnedSlot {
+        ReturnedSlot { shared: self.shared.clone() }
+    }
+}
+
+impl ReturnedSlot {
+    /// Waits for a place, before all that is only about to begin. Cancel-safe,
+    /// but for its turn.
+    pub async fn take(self) -> JobSlot {
+        let place = self.shared.places.clone().acquire_owned().await.expect("it is never closed");
+        JobSlot { shared: self.shared, place: Some(place), is_lent: true }
+    }
 }
 
 impl Drop for JobSlot {
     fn drop(&mut self) {
-        self.shared.taken.fetch_sub(1, Ordering::Relaxed);
+        drop(self.place.take());
         if self.is_lent {
             self.shared.freed.notify_one();
         }
@@ -83,5 +111,22 @@ mod tests {
         drop(second);
         slots.freed().await;
         assert_eq!(slots.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_had_a_place_is_served_first() {
+        let slots = JobSlots::new(NonZeroUsize::MIN);
+        let returned = slots.take().unwrap().lent().give_back();
+        slots.freed().await;
+        let other = slots.take().unwrap();
+        let mut again = std::pin::pin!(returned.take());
+        assert!(futures_util::poll!(&mut again).is_pending());
+        drop(other);
+        assert!(slots.take().is_none());
+        let again = again.await;
+        assert_eq!(slots.taken(), 1);
+        drop(again);
+        slots.freed().await;
+        assert!(slots.take().is_some());
     }
 }
