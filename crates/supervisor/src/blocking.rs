@@ -4,7 +4,7 @@
 //! as it likes. So the event loop never looks; and of the threads that do, a
 //! mount takes no more than a few along.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -58,12 +58,14 @@ impl Progress {
 /// The way to the threads. Cheap to clone.
 ///
 /// There are [`THREADS`] for work that is quick, as all of it is on a disk that
-/// answers, and in addition [`SLOW_PER_MOUNT`] for each mount where it is not.
+/// answers, and in addition [`SLOW_PER_MOUNT`] for each mount that does not
+/// answer, [`MOST_SLOW`] together.
 /// Every request passes here, so a thread is woken with as little ado as can
 /// be: a pool that is made for long work takes twice the time for it.
 ///
 /// [`THREADS`]: BlockingPool::THREADS
 /// [`SLOW_PER_MOUNT`]: BlockingPool::SLOW_PER_MOUNT
+/// [`MOST_SLOW`]: BlockingPool::MOST_SLOW
 #[derive(Clone)]
 pub(crate) struct BlockingPool {
     shared: Arc<Shared>,
@@ -76,7 +78,17 @@ struct Shared {
     jobs: Arc<Jobs>,
     /// Locked for a look-up only.
     slow: Mutex<Vec<Slow>>,
-    fewer_slow: Notify,
+    /// Which mounts were asked for a sign of life. Locked for a look-up only.
+    probes: Mutex<HashMap<PathBuf, Probe>>,
+    /// Told when there is less slow work, or a mount has answered.
+    changed: Notify,
+}
+
+/// A question to a mount, which anything that answers answers at once.
+#[derive(Clone, Copy, Debug)]
+enum Probe {
+    Asked,
+    Answered(Instant),
 }
 
 /// Work that takes long, or will never end.
@@ -142,6 +154,9 @@ impl std::fmt::Debug for BlockingPool {
 impl BlockingPool {
     const THREADS: usize = 4;
     const SLOW_PER_MOUNT: usize = 8;
+    const MOST_SLOW: usize = 64;
+    /// For how long a mount that has answered is taken to be one that answers.
+    const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
     /// Enough for the parsers that run there.
     const STACK: usize = 1 << 20;
     /// Work that takes longer does not keep quick work from a thread.
@@ -154,7 +169,8 @@ impl BlockingPool {
             permits: Arc::new(Semaphore::new(Self::THREADS)),
             jobs: Arc::default(),
             slow: Mutex::default(),
-            fewer_slow: Notify::new(),
+            probes: Mutex::default(),
+            changed: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -243,9 +259,9 @@ impl BlockingPool {
     /// Waits while mounts of the places keep as many threads as they may.
     async fn admit(&self, places: &[&Path], mut over: Pin<&mut impl Future<Output = ()>>) -> Result<(), Unresponsive> {
         loop {
-            let fewer = self.shared.fewer_slow.notified();
-            tokio::pin!(fewer);
-            fewer.as_mut().enable();
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             {
                 let slow = self.shared.slow();
                 if slow.is_empty() {
@@ -258,16 +274,49 @@ impl BlockingPool {
                 }
             }
             let mounts = mounts_of(places).await;
-            let crowded = |mount: &PathBuf| {
-                self.shared.slow().iter().filter(|slow| slow.mount == *mount).count() >= Self::SLOW_PER_MOUNT
-            };
-            let Some(mount) = mounts.into_iter().find(crowded) else { return Ok(()) };
+            let Some(mount) = mounts.into_iter().find(|mount| self.is_crowded(mount)) else { return Ok(()) };
             let began = Instant::now();
             tokio::select! {
-                () = fewer => {}
+                () = changed => {}
                 () = &mut over => return Err(Unresponsive::FileSystem { path: mount, after: began.elapsed() }),
             }
         }
+    }
+
+    /// Whether no more work may begin at a mount. Work is blamed on the mount
+    /// that the name of its place lies under, which a link may lead out of: a
+    /// mount that answers is not crowded.
+    fn is_crowded(&self, mount: &Path) -> bool {
+        let (all, of_mount) = {
+            let slow = self.shared.slow();
+            (slow.len(), slow.iter().filter(|slow| slow.mount == *mount).count())
+        };
+        all >= Self::MOST_SLOW || (of_mount >= Self::SLOW_PER_MOUNT && !self.answers(mount))
+    }
+
+    /// Whether a mount has answered of late. Where that is not known it is
+    /// asked, by one thread at a time.
+    fn answers(&self, mount: &Path) -> bool {
+        let mut probes = self.shared.probes();
+        match probes.get(mount) {
+            Some(Probe::Answered(at)) if at.elapsed() < Self::SIGN_OF_LIFE => return true,
+            Some(Probe::Asked) => return false,
+            Some(Probe::Answered(_)) | None => {}
+        }
+        probes.insert(mount.to_owned(), Probe::Asked);
+        drop(probes);
+        let (of_thread, shared) = (mount.to_owned(), self.shared.clone());
+        let ask = move || {
+            // Asks the server of a network mount, whose attributes may be cached.
+            // That it says no is an answer.
+            let _ = nix::sys::statfs::statfs(&of_thread);
+            shared.probes().insert(of_thread, Probe::Answered(Instant::now()));
+            shared.changed.notify_waiters();
+        };
+        if self.give_to_thread(Box::new(ask)).is_err() {
+            self.shared.probes().remove(mount);
+        }
+        false
     }
 }
 
@@ -341,7 +390,7 @@ impl Drop for Piece {
         let before = slow.len();
         slow.retain(|slow| slow.piece != number);
         if slow.len() < before {
-            self.shared.fewer_slow.notify_waiters();
+            self.shared.changed.notify_waiters();
         }
     }
 }
@@ -349,6 +398,10 @@ impl Drop for Piece {
 impl Shared {
     fn slow(&self) -> MutexGuard<'_, Vec<Slow>> {
         self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn probes(&self) -> MutexGuard<'_, HashMap<PathBuf, Probe>> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -443,6 +496,29 @@ mod tests {
             tokio::task::yield_now().await;
         }
         pool.run(&[library], |_| ()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mount_that_answers_is_not_blamed_for_what_hangs_elsewhere() {
+        let pool = BlockingPool::new(Duration::from_secs(10));
+        let folder = tempfile::tempdir().unwrap();
+        // Links into a mount that hangs, for all that is known of them.
+        let links: Vec<PathBuf> =
+            (0..2 * BlockingPool::SLOW_PER_MOUNT).map(|number| folder.path().join(number.to_string())).collect();
+        let (senders, hangs): (Vec<_>, Vec<_>) = links.iter().map(|_| hanging()).unzip();
+        let all = links.into_iter().zip(hangs).map(|(link, work)| {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.run(&[&link], work).await })
+        });
+        let all: Vec<_> = all.collect();
+        while pool.shared.slow().len() < all.len() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(pool.run(&[folder.path()], |_| 7).await.unwrap(), 7);
+        drop(senders);
+        for hung in all {
+            hung.await.unwrap().unwrap();
+        }
     }
 
     #[test]
