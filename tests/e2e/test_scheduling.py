@@ -54,6 +54,23 @@ def test_priorities_between_trees(setting: Setting, tmp_path: Path, gate: Gate) 
     assert pool.wait() == 0
 
 
+def test_a_tree_of_higher_priority_keeps_its_turn_between_two_hooks(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    urgent, other = make_tree(tmp_path / "urgent"), make_tree(tmp_path / "other")
+    pool = setting.start(jobs=1)
+    pool.send(call(urgent, gate.code, "first", priority=10))
+    gate.arrived()
+    pool.send(call(other, "", "other"))
+    # What is left behind keeps the worker busy for a moment after its answer.
+    leaves = "import subprocess; subprocess.Popen(['sleep', '600'])"
+    pool.send(*(call(urgent, leaves, number, priority=10) for number in range(5)))
+    pool.close_input()
+    gate.release()
+    assert [response["id"] for response in pool.rest()] == ["first", 0, 1, 2, 3, 4, "other"]
+    assert pool.wait() == 0
+
+
 def test_round_robin_between_trees(setting: Setting, tmp_path: Path, gate: Gate) -> None:
     hot = make_tree(tmp_path / "hot")
     others = [make_tree(tmp_path / f"other-{number}") for number in range(3)]

@@ -54,9 +54,13 @@ impl JobSlots {
         Some(JobSlot { shared: self.shared.clone(), place: Some(place), is_lent: false })
     }
 
+    pub fn free(&self) -> usize {
+        self.shared.places.available_permits()
+    }
+
     #[cfg(test)]
     pub fn taken(&self) -> usize {
-        self.limit - self.shared.places.available_permits()
+        self.limit - self.free()
     }
 
     /// Waits until a place that was lent is given back. Cancel-safe.

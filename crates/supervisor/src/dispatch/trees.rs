@@ -1,7 +1,7 @@
 //! The trees that have requests: their queues, and whose turn it is.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::request::RequestId;
 use crate::tree::TreePath;
@@ -39,6 +39,8 @@ pub(crate) struct TreeState {
     pub is_preparing: bool,
     /// Requests on their way from a visit to the end of their worker's sweep.
     pub active: usize,
+    /// Those of them that are answered.
+    pub sweeping: usize,
     queue: BTreeMap<QueuePlace, RequestId>,
     /// When the tree was last served; whoever waits longest is next. Its own.
     turn: u64,
@@ -54,6 +56,8 @@ type RotationPlace = (Reverse<i32>, u64);
 pub(crate) struct Trees {
     trees: HashMap<TreePath, TreeState>,
     rotation: BTreeMap<RotationPlace, TreePath>,
+    /// Where trees will stand whose worker has answered and is not ready yet.
+    soon: BTreeSet<RotationPlace>,
     /// Paths of folders that have a queue by another path.
     aliases: HashMap<TreePath, TreePath>,
     next_turn: u64,
@@ -65,6 +69,7 @@ impl Trees {
         Self {
             trees: HashMap::new(),
             rotation: BTreeMap::new(),
+            soon: BTreeSet::new(),
             aliases: HashMap::new(),
             next_turn: 0,
             workers_per_tree,
@@ -113,6 +118,7 @@ impl Trees {
                 lock: LockState::Free,
                 is_preparing: false,
                 active: 0,
+                sweeping: 0,
                 queue: BTreeMap::new(),
                 turn: *next_turn,
                 last_turn: *next_turn,
@@ -133,11 +139,22 @@ impl Trees {
         self.rotation.first_key_value().map(|(_, path)| path)
     }
 
+    /// How many trees will be served before the one whose turn it is, because
+    /// their requests have a higher priority: in a moment, when their workers
+    /// are ready.
+    pub fn soon_before_first(&self) -> usize {
+        let Some(((first, _), _)) = self.rotation.first_key_value() else { return 0 };
+        self.soon.iter().take_while(|(priority, _)| priority < first).count()
+    }
+
     /// Of these trees, the first in the order that can be served and whose
     /// priority is no lower than that of the tree whose turn it is.
     pub fn first_equal<'a>(&self, paths: impl Iterator<Item = &'a TreePath>) -> Option<&'a TreePath> {
         let ((highest, _), _) = self.rotation.first_key_value()?;
-        let places = paths.filter_map(|path| Some((place(self.trees.get(path)?, self.workers_per_tree)?, path)));
+        let places = paths.filter_map(|path| match standing(self.trees.get(path)?, self.workers_per_tree)? {
+            Standing::Now(place) => Some((place, path)),
+            Standing::Soon(_) => None,
+        });
         places.filter(|((priority, _), _)| priority == highest).min_by_key(|(place, _)| *place).map(|(_, path)| path)
     }
 
@@ -166,14 +183,15 @@ impl Trees {
     /// that has nothing left.
     pub fn change<T>(&mut self, path: &TreePath, change: impl FnOnce(&mut TreeState) -> T) -> Option<T> {
         let state = self.trees.get_mut(path)?;
-        if let Some(place) = place(state, self.workers_per_tree) {
-            self.rotation.remove(&place);
+        match standing(state, self.workers_per_tree) {
+            Some(Standing::Now(place)) => drop(self.rotation.remove(&place)),
+            Some(Standing::Soon(place)) => drop(self.soon.remove(&place)),
+            None => {}
         }
         let result = change(state);
-        match place(state, self.workers_per_tree) {
-            Some(place) => {
-                self.rotation.insert(place, path.clone());
-            }
+        match standing(state, self.workers_per_tree) {
+            Some(Standing::Now(place)) => drop(self.rotation.insert(place, path.clone())),
+            Some(Standing::Soon(place)) => drop(self.soon.insert(place)),
             None if state.has_nothing_left() => {
                 self.trees.remove(path);
             }
@@ -210,11 +228,26 @@ impl TreeState {
     }
 }
 
-/// Where a tree stands in the rotation; nowhere, while it cannot be served.
-fn place(state: &TreeState, workers_per_tree: usize) -> Option<RotationPlace> {
+/// Where a tree stands in the rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Now(RotationPlace),
+    /// As soon as a worker that has answered is ready.
+    Soon(RotationPlace),
+}
+
+/// Nowhere, while the tree cannot be served.
+fn standing(state: &TreeState, workers_per_tree: usize) -> Option<Standing> {
     let (first, _) = state.queue.first_key_value()?;
     let is_open = matches!(state.lock, LockState::Free | LockState::Held) && !state.is_preparing;
-    (is_open && state.active < workers_per_tree).then_some((first.priority, state.turn))
+    let place = (first.priority, state.turn);
+    if !is_open || state.active - state.sweeping >= workers_per_tree {
+        None
+    } else if state.active >= workers_per_tree {
+        Some(Standing::Soon(place))
+    } else {
+        Some(Standing::Now(place))
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +300,25 @@ mod tests {
         trees.enqueue(&tree("/b"), place(1, 3));
         trees.enqueue(&tree("/c"), place(-1, 4));
         assert_eq!(pop_all(&mut trees), [2, 3, 1, 4]);
+    }
+
+    #[test]
+    fn a_tree_whose_worker_is_about_to_be_ready_is_expected() {
+        let mut trees = Trees::new(1);
+        let (urgent, other) = (tree("/a"), tree("/b"));
+        trees.enqueue(&urgent, place(5, 1));
+        trees.enqueue(&urgent, place(5, 2));
+        trees.enqueue(&other, place(0, 3));
+        assert!(pop(&mut trees).is_some());
+        // Its hook runs: nobody knows for how long.
+        assert_eq!(trees.soon_before_first(), 0);
+        trees.change(&urgent, |state| state.sweeping = 1);
+        assert_eq!((trees.first(), trees.soon_before_first()), (Some(&other), 1));
+        // No higher, and nobody waits.
+        trees.enqueue(&other, place(5, 4));
+        assert_eq!(trees.soon_before_first(), 0);
+        trees.change(&urgent, |state| (state.active, state.sweeping) = (0, 0));
+        assert_eq!((trees.first(), trees.soon_before_first()), (Some(&other), 0), "it was served longer ago");
     }
 
     #[test]

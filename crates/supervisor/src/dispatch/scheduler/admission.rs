@@ -77,6 +77,11 @@ impl Scheduler {
             return;
         }
         while let Some(slot) = self.slots.take() {
+            // What runs cannot be interrupted for a higher priority: it is worth
+            // the moment that those workers take.
+            if self.slots.free() < self.trees.soon_before_first() {
+                return;
+            }
             let Some(request) = self.next_request() else { return };
             let record = self.requests.get_mut(&request).expect("what is queued is not answered");
             record.slot = Some(slot);

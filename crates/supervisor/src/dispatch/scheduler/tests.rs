@@ -343,6 +343,22 @@ fn a_higher_priority_does_not_wait_for_trees_with_a_worker() {
 }
 
 #[test]
+fn a_lower_priority_does_not_use_the_moment_in_which_a_worker_sweeps_up() {
+    let mut bench = Bench::new(limits(1, 8));
+    let urgent = |request: &mut HookRequest| request.priority = 10;
+    bench.submit_with(1, urgent);
+    bench.submit(2);
+    bench.submit_with(1, urgent);
+    bench.ready(1);
+    bench.answer(1, 1);
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1"]);
+    bench.report(1, WorkerEvent::Idle);
+    assert_eq!(bench.done(), ["1 runs 3"]);
+    bench.answer(1, 3);
+    assert_eq!(bench.done(), ["start 2 in 2"]);
+}
+
+#[test]
 fn fewer_workers_than_jobs_are_enough() {
     let mut bench = Bench::new(limits(4, 1));
     let requests: Vec<u64> = [1, 2, 3].map(|tree| bench.submit(tree)).into();

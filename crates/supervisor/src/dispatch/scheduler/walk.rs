@@ -390,7 +390,8 @@ impl Walk {
                         && state.active < limits.workers_per_tree.get();
                     let blocked = scheduler.suspended;
                     let full = scheduler.slots.taken() >= limits.jobs.get();
-                    assert!(!free || blocked || full, "{id} could be visited, and is not");
+                    let kept = scheduler.slots.free() <= scheduler.trees.soon_before_first();
+                    assert!(!free || blocked || full || kept, "{id} could be visited, and is not");
                     false
                 }
                 RequestState::Visiting => {
@@ -435,10 +436,12 @@ impl Walk {
         assert!(slots <= limits.jobs.get(), "more jobs than allowed");
 
         let workers = &scheduler.workers;
+        let mut sweeps: HashMap<TreePath, usize> = HashMap::new();
         for id in workers.ids() {
             let record = workers.get(id).unwrap();
-            let sweeps = record.occupation() == Occupation::Sweeping;
-            *active.entry(record.path.clone()).or_default() += usize::from(sweeps);
+            let is_sweeping = record.occupation() == Occupation::Sweeping;
+            *active.entry(record.path.clone()).or_default() += usize::from(is_sweeping);
+            *sweeps.entry(record.path.clone()).or_default() += usize::from(is_sweeping);
         }
         // Keepers that are being ended count again; at the end there are many.
         let ending = scheduler.phase != Phase::Open && scheduler.requests.is_empty();
@@ -455,6 +458,8 @@ impl Walk {
             let (lock, found) =
                 scheduler.trees.get(&path).map_or((LockState::Free, 0), |state| (state.lock, state.active));
             assert_eq!(found, expected, "active in tree {tree}");
+            let sweeping = scheduler.trees.get(&path).map_or(0, |state| state.sweeping);
+            assert_eq!(sweeping, sweeps.get(&path).copied().unwrap_or(0), "sweeps in tree {tree}");
             assert!(found <= limits.workers_per_tree.get(), "too much in tree {tree}");
             assert_eq!(lock == LockState::Held, self.locks.contains(&path), "the lock of tree {tree}");
             assert_eq!(lock == LockState::Waiting, self.lock_waits.contains(&path), "the wait for tree {tree}");

@@ -10,6 +10,7 @@ use crate::error::{ErrorKind, ExitReason, HookError};
 use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
 use crate::response::StartMethod;
+use crate::tree::TreePath;
 use crate::worker::message::Finished;
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
@@ -63,7 +64,9 @@ impl Scheduler {
             return;
         }
         record.served += 1;
+        let path = record.path.clone();
         self.workers.occupy(worker, Occupation::Sweeping);
+        self.trees.change(&path, |state| state.sweeping += 1);
         let info = self.worker_info(worker);
         // The job slot is free; the tree not before the worker has swept up.
         self.answer(finished, info, now);
@@ -79,8 +82,13 @@ impl Scheduler {
         if let Some(books) = self.pools.get_mut(&pool) {
             books.restarts.succeeded();
         }
-        self.leave_tree(&path);
+        self.leave_after_sweep(&path);
         self.rest(worker, now);
+    }
+
+    fn leave_after_sweep(&mut self, path: &TreePath) {
+        self.trees.change(path, |state| state.sweeping -= 1);
+        self.leave_tree(path);
     }
 
     /// A worker without a request: it stays, or is replaced.
@@ -162,7 +170,7 @@ impl Scheduler {
                 self.lost(request, &record.pool, &ending, exit, now);
                 self.leave_tree(&record.path);
             }
-            Occupation::Sweeping => self.leave_tree(&record.path),
+            Occupation::Sweeping => self.leave_after_sweep(&record.path),
             Occupation::Starting { request: None }
             | Occupation::Idle { .. }
             | Occupation::Stopping
