@@ -11,6 +11,7 @@ from pathlib import Path
 import processes
 import pytest
 from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
+from gate import Gate
 from pool import Pool, kind
 from trees import ECHO_BACKEND, call, echo, make_tree
 
@@ -88,6 +89,35 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
     found = pool.responses(2000, timeout=60)
     assert {response["result"][0] for response in found} == {f"{n}{text}" for n in range(2000)}
     assert processes.peak_memory(pool.pid) < MEMORY_LIMIT
+    assert pool.finish() == ([], 0)
+
+
+@pytest.mark.timeout(240)
+def test_f84_few_requests_that_are_long(setting: Setting, tmp_path: Path, gate: Gate) -> None:
+    """Two gigabytes in a queue that has room for all of them, by their number."""
+    tree = make_tree(tmp_path / "tree")
+    pool = setting.start(jobs=1, reading=False)
+    pool.send(call(tree, gate.code, "first"))
+    gate.arrived()
+    padding = "x" * (4 * 2**20)
+    line = json.dumps(call(tree, f"'{padding}'", "long")).encode() + b"\n"
+    descriptor = pool.process.stdin.fileno() if pool.process.stdin else -1
+    os.set_blocking(descriptor, False)
+    written, limit = 0, 500 * len(line)
+    while written < limit:
+        _, ready, _ = select.select([], [descriptor], [], 1)
+        if not ready:
+            break
+        start = written % len(line)
+        written += os.write(descriptor, line[start : start + 65536])
+    count = written // len(line)
+    assert 10 < count < 30, "it reads, and not for ever"
+    assert processes.peak_memory(pool.pid) < 8 * 64 * 2**20
+    os.set_blocking(descriptor, True)
+    gate.release()
+    pool.start_reading()
+    pool.send_bytes(line[written % len(line) :])
+    assert all(response["ok"] for response in pool.responses(count + 2, timeout=120))
     assert pool.finish() == ([], 0)
 
 

@@ -13,11 +13,21 @@ pub struct OpenRequest {
     /// Taken with the answer.
     id: Option<Id>,
     ticket: Ticket,
+    /// The length of its line.
+    length: usize,
+}
+
+/// A request that is answered.
+pub struct AnsweredRequest {
+    pub id: Id,
+    pub response: UnreadResponse,
+    /// The length of its line.
+    pub length: usize,
 }
 
 impl OpenRequest {
-    pub fn new(id: Id, ticket: Ticket) -> Self {
-        Self { id: Some(id), ticket }
+    pub fn new(id: Id, ticket: Ticket, length: usize) -> Self {
+        Self { id: Some(id), ticket, length }
     }
 
     /// Whether `{"cancel": id}` means this one.
@@ -32,11 +42,14 @@ impl OpenRequest {
 }
 
 impl Future for OpenRequest {
-    type Output = (Id, UnreadResponse);
+    type Output = AnsweredRequest;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let response = self.ticket.poll_unread(context);
-        response.map(|response| (self.id.take().expect("a future is not polled after its end"), response))
+        response.map(|response| {
+            let id = self.id.take().expect("a future is not polled after its end");
+            AnsweredRequest { id, response, length: self.length }
+        })
     }
 }
 

@@ -7,22 +7,26 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use hookpool_frontend::Environments;
-use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, Supervisor, UnreadResponse};
+use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, Supervisor};
 use tokio::sync::watch;
 
 use super::id::Id;
 use super::input::{InputLine, InputLines, LONGEST_LINE, LineContent};
-use super::open_request::{OpenRequest, refusal};
+use super::open_request::{AnsweredRequest, OpenRequest, refusal};
 use super::request_line::RequestLine;
 use super::response_line::{ResponseLine, invalid_request};
 use crate::commands::finish::{SessionEnd, time_is_up};
 use crate::signals::Ending;
 use crate::streams::output::{Output, Room, Writer};
 
+/// How long the lines of unanswered requests may be together, in bytes, for
+/// another to be read.
+const MOST_OPEN_BYTES: usize = LONGEST_LINE;
+
 /// What has been asked for and not answered yet.
 ///
-/// Memory is bounded by the queue: beyond it nothing is read, and a ticket is
-/// only looked at once there is room for its answer in the output, so that a
+/// Memory is bounded by the queue, in number and in bytes: beyond it nothing is
+/// read, and a ticket is only looked at once there is room for its answer in the output, so that a
 /// slow reader makes the pool wait. What hooks wrote is read one at a time.
 pub struct Session {
     supervisor: Supervisor,
@@ -33,6 +37,8 @@ pub struct Session {
     input_end: Option<io::Result<()>>,
     ending: watch::Receiver<Ending>,
     tickets: FuturesUnordered<OpenRequest>,
+    /// How long the lines of these are together.
+    open_bytes: usize,
     /// The response that is being read from the disk. There is one at most, as
     /// of the answers.
     reading: Option<BoxFuture<'static, (Id, Response)>>,
@@ -44,7 +50,7 @@ pub struct Session {
 
 enum Happening<'output> {
     Room(Room<'output>),
-    Answered(Id, UnreadResponse),
+    Answered(AnsweredRequest),
     Read(Id, Response),
     Line(io::Result<Option<InputLine>>),
     End,
@@ -66,6 +72,7 @@ impl Session {
             input_end: None,
             ending,
             tickets: FuturesUnordered::new(),
+            open_bytes: 0,
             reading: None,
             answer: None,
             any_failed: false,
@@ -92,7 +99,8 @@ impl Session {
             };
             match happening {
                 Happening::Room(free) => room = Some(free),
-                Happening::Answered(id, response) => {
+                Happening::Answered(AnsweredRequest { id, response, length }) => {
+                    self.open_bytes -= length;
                     self.reading = Some(async move { (id, response.read().await) }.boxed());
                 }
                 Happening::Read(id, response) => {
@@ -127,13 +135,13 @@ impl Session {
     /// Waits for whatever comes first; cancel-safe, as all futures here are.
     async fn next<'output>(&mut self, writer: &'output Writer, has_room: bool) -> Happening<'output> {
         let is_ending = self.is_ending();
-        let has_place = self.tickets.len() < self.queue_size;
+        let has_place = self.tickets.len() < self.queue_size && self.open_bytes < MOST_OPEN_BYTES;
         let is_free = self.answer.is_none() && self.reading.is_none();
         let reads = is_free && has_place && self.input_end.is_none() && !is_ending;
         tokio::select! {
             room = writer.room(), if !has_room => Happening::Room(room),
             Some((id, response)) = read(&mut self.reading) => Happening::Read(id, response),
-            Some((id, response)) = self.tickets.next(), if has_room && is_free => Happening::Answered(id, response),
+            Some(answered) = self.tickets.next(), if has_room && is_free => Happening::Answered(answered),
             line = self.input.next(), if reads => Happening::Line(line),
             // The sender lives as long as the program.
             Ok(()) = self.ending.changed(), if !is_ending => Happening::End,
@@ -153,14 +161,18 @@ impl Session {
                 return;
             }
         };
+        let mut length = 0;
         let request = match line.content {
-            LineContent::Bytes(bytes) => RequestLine::parse(&bytes).map_err(invalid_request),
+            LineContent::Bytes(bytes) => {
+                length = bytes.len();
+                RequestLine::parse(&bytes).map_err(invalid_request)
+            }
             LineContent::TooLong => Err(invalid_request(format!("the line is longer than {LONGEST_LINE} bytes"))),
         };
         match request {
             Ok(None) => {}
             Ok(Some(RequestLine::Cancel(id))) => self.cancel(&id),
-            Ok(Some(RequestLine::Hook { id, request, requires })) => self.submit(id, *request, requires).await,
+            Ok(Some(RequestLine::Hook { id, request, requires })) => self.submit(id, *request, requires, length).await,
             Ok(Some(RequestLine::UnknownHook { id, tree, error })) => {
                 let hook = error.value.clone();
                 let error = HookError::new(ErrorKind::InvalidHookName, error.to_string());
@@ -171,12 +183,15 @@ impl Session {
     }
 
     /// Does not wait: the line was only read because there was a place.
-    async fn submit(&mut self, id: Id, mut request: HookRequest, requires: Option<Vec<String>>) {
+    async fn submit(&mut self, id: Id, mut request: HookRequest, requires: Option<Vec<String>>, length: usize) {
         request.environment =
             self.environments.as_ref().map(|environments| environments.for_requests(requires, Vec::new()));
         let (tree, hook) = (request.tree.to_string_lossy().into_owned(), request.hook);
         match self.supervisor.submit(request).await {
-            Ok(ticket) => self.tickets.push(OpenRequest::new(id, ticket)),
+            Ok(ticket) => {
+                self.open_bytes += length;
+                self.tickets.push(OpenRequest::new(id, ticket, length));
+            }
             Err(error) => self.fail(&ResponseLine::refused(&id, &tree, hook.name(), refusal(error))),
         }
     }
