@@ -30,7 +30,7 @@ def overlook(pid: int) -> None:
 
 
 def living_children() -> List[Tuple[int, int]]:
-    """Pid and session of our children that have not ended; empty where there is no /proc.
+    """Pid and session of our children that have not ended; empty where they are not known.
 
     One that comes to be our child while this looks may be missed. Who must not miss any looks
     again after each death of a child, since only that gives us new ones.
@@ -57,7 +57,20 @@ def look_at_children(parent: int) -> Tuple[List[Tuple[int, int]], Set[int]]:
     return living, ended
 
 
+def are_known() -> bool:
+    """Whether /proc tells of processes by the pids that we know them by.
+
+    It may be missing, or that of another pid namespace, in which our numbers are others' processes.
+    """
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def _candidates(parent: int) -> List[int]:
+    if not are_known():
+        return []
     try:
         # Not in every kernel (CONFIG_PROC_CHILDREN). Each thread has children of its own; the
         # main one is looked at first, so that what a thread that ends meanwhile leaves to it is

@@ -71,12 +71,13 @@ class Pool:
         cwd: Path | None = None,
         reading: bool = True,
         preexec: Callable[[], None] | None = None,
+        command: Sequence[str] = (PROGRAM,),
     ) -> None:
         self._stderr = stderr
         self._start_method = "spawn" if "spawn" in flags else "forkserver"
         with stderr.open("wb") as log:
             self.process = subprocess.Popen(
-                [PROGRAM, "run", *flags],
+                [*command, "run", *flags],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -10,8 +10,8 @@ use crate::exit::Failure;
 
 /// Decides whether hooks get one, and says so. Starts a process for it, so it
 /// has to come before the supervisor.
-pub fn decide(choice: Choice) -> Result<Decision, Failure> {
-    let decision = Decision::make(choice).map_err(|reason| {
+pub async fn decide(choice: Choice) -> Result<Decision, Failure> {
+    let decision = Decision::make(choice).await.map_err(|reason| {
         Failure::pool(format!("--jobserver on: {reason}"))
             .with_hint("--jobserver auto does without one then, --jobserver off always does")
     })?;

@@ -22,14 +22,33 @@ mod signals;
 mod streams;
 mod timings;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::arguments::Arguments;
+use crate::exit::Failure;
 
 /// How long a reader of standard error who stalls may take for the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// The stack that the program has, in bytes: what `ulimit -s` leaves to the
+/// main thread may be too little.
+const STACK: usize = 8 << 20;
+
 fn main() {
+    let work = std::thread::Builder::new().name("hookpool".into()).stack_size(STACK).spawn(work);
+    match work.map(std::thread::JoinHandle::join) {
+        Ok(Ok(never)) => match never {},
+        // It has told why.
+        Ok(Err(_)) => std::process::exit(101),
+        Err(error) => {
+            let exit = Failure::pool(format!("no thread can be started: {error}")).report();
+            std::process::exit(exit.code());
+        }
+    }
+}
+
+fn work() -> Infallible {
     let arguments = Arguments::from_environment();
     console::start();
     logging::start(&arguments.log);

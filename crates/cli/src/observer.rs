@@ -177,6 +177,9 @@ fn log_pool(event: &Event) {
                 open_files, "the limit of open files (ulimit -n) allows fewer workers than --max-workers"
             );
         }
+        Event::OrphansUnknown { reason } => {
+            warn!("processes that hooks leave behind cannot be found, and may stay: {reason}");
+        }
         Event::Recycling => info!("replacing all workers"),
         Event::Draining => info!("answering what is left"),
         Event::Interrupted { signal } => info!(%signal, "ending the hooks that run"),

@@ -21,10 +21,11 @@ pub enum Wish {
 }
 
 /// The signals that are listened to. Those that were ignored when the program
-/// was started stay so: that is what nohup(1) is for.
+/// was started stay so, as nohup(1) and a shell's `&` in a script want it; but
+/// SIGTERM, without which the program could not be ended in good order.
 #[derive(Debug)]
 pub struct Signals {
-    interrupt: Signal,
+    interrupt: Option<Signal>,
     terminate: Signal,
     hang_up: Option<Signal>,
     stop: Option<Signal>,
@@ -37,7 +38,7 @@ impl Signals {
         let unless_ignored = |kind| if is_ignored(kind) { Ok(None) } else { signal(kind).map(Some) };
         survive_file_size_limit()?;
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
+            interrupt: unless_ignored(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: unless_ignored(SignalKind::hangup())?,
             stop: unless_ignored(SignalKind::from_raw(SignalNumber::SIGTSTP as i32))?,
@@ -48,7 +49,7 @@ impl Signals {
     /// The next signal's wish. Cancel-safe.
     pub async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.interrupt.recv() => Wish::End(EndSignal::Interrupt),
+            () = received(&mut self.interrupt) => Wish::End(EndSignal::Interrupt),
             _ = self.terminate.recv() => Wish::End(EndSignal::Terminate),
             () = received(&mut self.hang_up) => Wish::Recycle,
             () = received(&mut self.stop) => Wish::Suspend,
@@ -135,14 +136,17 @@ pub async fn obey(mut signals: Signals, supervisor: Supervisor, ending: watch::S
             Wish::Suspend => {
                 supervisor.suspend().await;
                 stop_this_process();
+                // Continued, or never stopped: the system does not stop init.
+                supervisor.resume().await;
             }
-            // Without a stop of ours before it, it changes nothing.
+            // Who was stopped by somebody else has not stopped its hooks.
             Wish::Resume => supervisor.resume().await,
         }
     }
 }
 
-/// Returns when the process is continued. SIGSTOP, because the system ignores
+/// Returns when the process is continued; at once where it is process 1 of its
+/// namespace (pid_namespaces(7)). SIGSTOP, because the system ignores
 /// SIGTSTP where no shell would continue the process (an orphaned group).
 fn stop_this_process() {
     // Of SIGSTOP there is nothing that could fail.

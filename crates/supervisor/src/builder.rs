@@ -18,7 +18,7 @@ use crate::event::{Event, Observer};
 use crate::folder::{FolderError, private_folder};
 use crate::limits::Limits;
 use crate::process::open_files::{Capacity, OpenFilesLimit};
-use crate::process::{ChildSettings, Spawner};
+use crate::process::{ChildSettings, Spawner, children};
 use crate::program::{UnpackError, WorkerProgram};
 use crate::response::{Isolation, StartMethod};
 use crate::supervisor::{Shared, Supervisor};
@@ -253,6 +253,10 @@ impl Builder {
         self.cap_workers();
         let pool = BlockingPool::new(self.limits.startup_timeout.get());
         let program = self.prepare_folders(&pool).await?;
+        if let Some(reason) = children::why_unknown().filter(|_| self.children.subreaper) {
+            let event = Event::OrphansUnknown { reason };
+            self.observers.iter().for_each(|observer| observer.observe(&event));
+        }
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
         let interpreters = Interpreters::new(pool.clone(), self.check_freshness);
         let python = self.check_interpreter(&spawner, &interpreters).await?;
@@ -340,8 +344,19 @@ impl Builder {
     }
 
     async fn check_interpreter(&self, spawner: &Spawner, interpreters: &Interpreters) -> Result<PathBuf, StartError> {
+        /// What was killed once is asked again: where memory is short, somebody
+        /// has to die, and need not be the same.
+        const ATTEMPTS: usize = 3;
         let timeout = self.limits.startup_timeout.get();
-        let answer = interpreters.get(spawner, &self.python, timeout).await;
+        let mut answer = interpreters.get(spawner, &self.python, timeout).await;
+        for _ in 1..ATTEMPTS {
+            let was_killed =
+                |error: &Arc<InterpreterError>| matches!(**error, InterpreterError::NoAnswer { was_killed: true, .. });
+            if !answer.as_ref().is_err_and(was_killed) {
+                break;
+            }
+            answer = interpreters.get(spawner, &self.python, timeout).await;
+        }
         answer.map(|known| known.interpreter.executable.clone()).map_err(StartError::Interpreter)
     }
 

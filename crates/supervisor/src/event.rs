@@ -164,6 +164,8 @@ pub enum Event {
     TemplateLog { template: TemplateId, line: String },
     /// The limit of open files allows no more workers than this.
     WorkersCapped { max_workers: usize, open_files: u64 },
+    /// Processes that outlive their worker cannot be found, and so not be ended.
+    OrphansUnknown { reason: String },
     /// All workers are being recycled.
     Recycling,
     /// Nothing is admitted any more; what was admitted is answered.

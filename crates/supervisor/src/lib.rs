@@ -108,6 +108,7 @@ pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};
 pub use folder::{FolderError, private_folder};
 pub use hookd_protocol::{Hook, UnknownHook};
 pub use limits::{InvalidQueueSize, InvalidTimeout, Limits, QueueSize, Timeout};
+pub use process::answer::{Answer, NoAnswer, answer_of};
 pub use process::open_files::{OpenFilesLimit, raise_open_files_limit};
 pub use program::{UnpackError, WorkerProgram};
 pub use request::{HookRequest, RequestId};

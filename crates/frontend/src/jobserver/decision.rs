@@ -43,13 +43,17 @@ impl Decision {
     /// or two, and two seconds where it hangs.
     ///
     /// To be called before a supervisor starts in this process: one that is a
-    /// child subreaper kills children that it does not know.
+    /// child subreaper kills children that it does not know. When this is
+    /// dropped, make is killed.
     ///
     /// # Errors
     /// [`Unsuitable`], with [`Choice::On`] only.
-    pub fn make(choice: Choice) -> Result<Self, Unsuitable> {
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn make(choice: Choice) -> Result<Self, Unsuitable> {
         let makeflags = std::env::var_os("MAKEFLAGS");
-        decide(choice, makeflags.as_deref(), Fifo::is_usable, check_make).map(Self)
+        decide(choice, makeflags.as_deref(), Fifo::is_usable, check_make).await.map(Self)
     }
 
     /// Why hooks get no jobserver, where that was not what the user wanted.
@@ -72,11 +76,11 @@ impl Decision {
     }
 }
 
-fn decide(
+async fn decide(
     choice: Choice,
     makeflags: Option<&OsStr>,
     is_usable: impl Fn(&Path) -> bool,
-    check_make: impl FnOnce() -> Result<(), Unsuitable>,
+    check_make: impl AsyncFnOnce() -> Result<(), Unsuitable>,
 ) -> Result<Kind, Unsuitable> {
     let text = makeflags.map_or(Some(""), OsStr::to_str);
     let flags = MakeFlags::parse(text.unwrap_or_default());
@@ -91,7 +95,7 @@ fn decide(
         _ if choice == Choice::Off => return Ok(Kind::None { reason: None, makeflags: stale() }),
         _ => {}
     }
-    let suitable = if text.is_some() { check_make() } else { Err(Unsuitable::MakeFlags) };
+    let suitable = if text.is_some() { check_make().await } else { Err(Unsuitable::MakeFlags) };
     match suitable {
         Ok(()) => Ok(Kind::Ours { flags }),
         Err(reason) if choice == Choice::On => Err(reason),
@@ -112,13 +116,19 @@ pub(super) fn variables(makeflags: String, is_set: impl Fn(&str) -> bool) -> Vec
 mod tests {
     use super::*;
     use crate::jobserver::make::MakeVersion;
+    use futures_util::FutureExt;
+
+    /// Of what waits for nothing.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().unwrap()
+    }
 
     fn old() -> Unsuitable {
         Unsuitable::OldMake { make: "/usr/bin/make".into(), version: MakeVersion(4, 3) }
     }
 
     fn with_makeflags(choice: Choice, makeflags: &str, make: Result<(), Unsuitable>) -> Result<Kind, Unsuitable> {
-        decide(choice, Some(OsStr::new(makeflags)), |path| path == Path::new("/outer"), || make)
+        now(decide(choice, Some(OsStr::new(makeflags)), |path| path == Path::new("/outer"), async || make))
     }
 
     #[test]
@@ -133,7 +143,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_when_it_is_off() {
-        let decision = decide(Choice::Off, None, |_| true, || unreachable!("make is not asked"));
+        let decision = now(decide(Choice::Off, None, |_| true, async || unreachable!("make is not asked")));
         assert_eq!(decision, Ok(Kind::None { reason: None, makeflags: None }));
     }
 
@@ -162,7 +172,7 @@ mod tests {
     fn flags_that_are_no_text_are_not_touched() {
         use std::os::unix::ffi::OsStrExt;
         let binary = Some(OsStr::from_bytes(b"k \xff"));
-        let ask = |choice| decide(choice, binary, |_| true, || Ok(()));
+        let ask = |choice| now(decide(choice, binary, |_| true, async || Ok(())));
         assert_eq!(ask(Choice::Auto), Ok(Kind::None { reason: Some(Unsuitable::MakeFlags), makeflags: None }));
         assert_eq!(ask(Choice::On), Err(Unsuitable::MakeFlags));
     }

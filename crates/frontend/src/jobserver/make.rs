@@ -1,12 +1,12 @@
 //! Which make the hooks would find, and whether it can use a fifo.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
+
+use hookpool_supervisor::answer_of;
 
 /// The names that hooks call it by. The second counts where there is no first:
 /// whoever puts a new make on `PATH` often leaves an old one behind it, under
@@ -67,11 +67,14 @@ impl fmt::Display for MakeVersion {
 }
 
 /// Asks the make that hooks would find. No make at all is no obstacle.
-pub(super) fn check_make() -> Result<(), Unsuitable> {
+pub(super) async fn check_make() -> Result<(), Unsuitable> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
     let make = NAMES.iter().find_map(|name| find(name, &folders));
-    make.map_or(Ok(()), |make| check(&make))
+    match make {
+        Some(make) => check(&make).await,
+        None => Ok(()),
+    }
 }
 
 fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
@@ -81,9 +84,9 @@ fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     folders.iter().map(|folder| folder.join(name)).find(is_program)
 }
 
-fn check(make: &Path) -> Result<(), Unsuitable> {
+async fn check(make: &Path) -> Result<(), Unsuitable> {
     let unknown = |answer: String| Unsuitable::UnknownMake { make: make.to_owned(), answer };
-    let line = first_line(make).map_err(unknown)?;
+    let line = first_line(make).await.map_err(unknown)?;
     match MakeVersion::parse(&line) {
         Some(version) if version >= MakeVersion::WITH_FIFO => Ok(()),
         Some(version) => Err(Unsuitable::OldMake { make: make.to_owned(), version }),
@@ -93,36 +96,12 @@ fn check(make: &Path) -> Result<(), Unsuitable> {
 }
 
 /// The first line of `make --version`, or why there is none.
-#[expect(clippy::disallowed_methods, reason = "before any supervisor, and waited for")]
-fn first_line(make: &Path) -> Result<String, String> {
+async fn first_line(make: &Path) -> Result<String, String> {
     let mut command = Command::new(make);
     // What it inherits could make it fail, or speak another language.
     command.arg("--version").env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("GNUMAKEFLAGS");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
-    let answer = read_line(&mut child);
-    // It has said what we wanted to know, or it hangs.
-    let _ = child.kill();
-    let _ = child.wait();
-    answer
-}
-
-fn read_line(child: &mut Child) -> Result<String, String> {
-    /// More is no version.
-    const LONGEST: u64 = 1024;
-    let output = child.stdout.take().ok_or("it has no output")?;
-    let (sender, receiver) = mpsc::channel();
-    // A thread, as a pipe has no time limit. One that a program beyond our
-    // reach keeps open costs that thread and no more.
-    std::thread::spawn(move || {
-        let mut line = Vec::new();
-        let read = BufReader::new(output.take(LONGEST)).read_until(b'\n', &mut line);
-        let _ = sender.send(read.map(|_| String::from_utf8_lossy(&line).trim_end().to_owned()));
-    });
-    match receiver.recv_timeout(PATIENCE) {
-        Ok(line) => line.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer to --version within {} s", PATIENCE.as_secs())),
-    }
+    let answer = answer_of(command, PATIENCE).await.map_err(|error| error.to_string())?;
+    Ok(answer.stdout.lines().next().unwrap_or_default().trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -151,18 +130,18 @@ mod tests {
         (folder, path)
     }
 
-    #[test]
-    fn a_make_is_asked_for_its_version() {
+    #[tokio::test]
+    async fn a_make_is_asked_for_its_version() {
         let (_folder, new) = script("echo GNU Make 4.4.1; echo Built for x");
-        assert_eq!(check(&new), Ok(()));
+        assert_eq!(check(&new).await, Ok(()));
         let (_folder, old) = script("echo GNU Make 4.3");
-        let error = check(&old).unwrap_err();
+        let error = check(&old).await.unwrap_err();
         assert_eq!(error, Unsuitable::OldMake { make: old.clone(), version: MakeVersion(4, 3) });
         assert!(error.to_string().contains("is GNU make 4.3"), "{error}");
         let (_folder, other) = script("echo usage: make >&2; exit 2");
-        assert!(check(&other).unwrap_err().to_string().contains("it said nothing"));
+        assert!(check(&other).await.unwrap_err().to_string().contains("it said nothing"));
         let (_folder, other) = script("echo bmake 1");
-        assert!(check(&other).unwrap_err().to_string().contains("it said: bmake 1"));
+        assert!(check(&other).await.unwrap_err().to_string().contains("it said: bmake 1"));
     }
 
     #[test]

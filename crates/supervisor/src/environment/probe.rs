@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Child;
 use tokio::sync::OnceCell;
 
 use super::{Freshness, Interpreter};
 use crate::blocking::{BlockingPool, Unresponsive};
+use crate::process::answer::{Answer, NoAnswer, answer};
 use crate::process::{Spawner, status};
 
 /// Why an interpreter cannot be used.
@@ -177,12 +176,12 @@ impl std::ops::Deref for KnownInterpreter {
     }
 }
 
-type Answer = Result<Arc<KnownInterpreter>, Arc<InterpreterError>>;
+type Asked = Result<Arc<KnownInterpreter>, Arc<InterpreterError>>;
 
 /// What is known of a path.
 #[derive(Debug, Default)]
 struct Entry {
-    cell: Arc<OnceCell<Answer>>,
+    cell: Arc<OnceCell<Asked>>,
     /// When it was last asked for, as a number that grows.
     turn: u64,
 }
@@ -215,7 +214,7 @@ impl Interpreters {
     /// The interpreter that `python`, a path or a name on PATH, stands for. It
     /// is asked again when its environment has changed. A failure is the answer
     /// for all who waited for it, and not remembered.
-    pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Answer {
+    pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Asked {
         /// In an environment that changes all the time the last answer is as
         /// good as the next.
         const ATTEMPTS: usize = 3;
@@ -238,7 +237,7 @@ impl Interpreters {
         changed.map_err(|error| Arc::new(unresponsive(python, &error)))
     }
 
-    async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Answer {
+    async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Asked {
         let cell = self.cell(python);
         let ask = async || probe(spawner, &self.pool, python, timeout).await.map_err(Arc::new);
         let answer = cell.get_or_init(ask).await;
@@ -251,7 +250,7 @@ impl Interpreters {
         answer.clone()
     }
 
-    fn cell(&self, python: &Path) -> Arc<OnceCell<Answer>> {
+    fn cell(&self, python: &Path) -> Arc<OnceCell<Asked>> {
         let mut entries = self.entries();
         entries.next_turn += 1;
         let turn = entries.next_turn;
@@ -317,23 +316,11 @@ async fn probe(
     let mut command = Command::new(&path);
     // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
     command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = spawner
-        .spawn(command)
-        .await
-        .map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
-    let pid = child.id();
-    let mut child = child;
-    let outcome = tokio::time::timeout(timeout, ask(&mut child)).await;
-    // It may be still there; until it was waited for, its pid is its own.
-    let _ = child.kill().await;
-    if let Some(pid) = pid {
-        spawner.forget(pid).await;
-    }
-    let (exit, stdout, stderr) = outcome
-        .map_err(|_| InterpreterError::TimedOut { path: python.to_owned(), timeout })?
-        .map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
-    let interpreter = answer(&stdout).ok_or_else(|| no_answer(python, exit, &stderr))?;
+    let Answer { exit, stdout, stderr } = answer(spawner, command, timeout).await.map_err(|error| match error {
+        NoAnswer::NotStarted(source) => InterpreterError::NotStarted { path: python.to_owned(), source },
+        NoAnswer::TimedOut(timeout) => InterpreterError::TimedOut { path: python.to_owned(), timeout },
+    })?;
+    let interpreter = parse(&stdout).ok_or_else(|| no_answer(python, exit, &stderr))?;
     let (major, minor, _) = interpreter.version;
     if (major, minor) < Interpreter::OLDEST {
         return Err(InterpreterError::TooOld { path: python.to_owned(), version: interpreter.version });
@@ -346,23 +333,7 @@ async fn probe(
     pool.run(&[&prefix], move |_| look()).await.map_err(|error| unresponsive(python, &error))
 }
 
-async fn ask(child: &mut Child) -> io::Result<(ExitStatus, String, String)> {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (stdout, stderr) = tokio::join!(read(stdout), read(stderr));
-    Ok((child.wait().await?, stdout, stderr))
-}
-
-/// Reads to the end and keeps what fits: something that is no Python may write
-/// for ever.
-async fn read(pipe: Option<impl AsyncRead + Unpin>) -> String {
-    const LIMIT: u64 = 64 * 1024;
-    let Some(pipe) = pipe else { return String::new() };
-    let mut bytes = Vec::new();
-    let _ = pipe.take(LIMIT).read_to_end(&mut bytes).await;
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn answer(stdout: &str) -> Option<Interpreter> {
+fn parse(stdout: &str) -> Option<Interpreter> {
     let line = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK))?;
     let interpreter: Interpreter = serde_json::from_str(line).ok()?;
     interpreter.executable.is_absolute().then_some(interpreter)
@@ -400,7 +371,7 @@ mod tests {
         Interpreters::new(BlockingPool::new(Duration::from_secs(20)), true)
     }
 
-    async fn get(python: &Path) -> Answer {
+    async fn get(python: &Path) -> Asked {
         let spawner = Spawner::start(ChildSettings::default()).unwrap();
         interpreters().get(&spawner, python, Duration::from_secs(20)).await
     }

@@ -9,6 +9,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+/// Why `/proc` does not tell of this process's children, if so: it may be
+/// missing, or show another pid namespace, in which the numbers of ours are
+/// other processes (pid_namespaces(7)).
+pub(crate) fn why_unknown() -> Option<String> {
+    match fs::read_link("/proc/self") {
+        Ok(own) if own.to_str() == Some(&std::process::id().to_string()) => None,
+        Ok(_) => Some("/proc is that of another pid namespace".into()),
+        Err(error) => Some(format!("/proc/self: {error}")),
+    }
+}
+
 /// The pids of all children of this process, dead ones that nobody has waited
 /// for included.
 pub(crate) fn children() -> Vec<u32> {

@@ -1,6 +1,7 @@
 //! Processes: how they are started, named when they end, and found when their
 //! parent died before them.
 
+pub(crate) mod answer;
 pub(crate) mod children;
 pub mod open_files;
 pub(crate) mod spawner;

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::process::Child;
@@ -29,7 +32,7 @@ pub(crate) struct ChildSettings {
 enum Order {
     Start {
         command: Box<Command>,
-        reply: oneshot::Sender<io::Result<Child>>,
+        reply: oneshot::Sender<io::Result<Unclaimed>>,
     },
     /// A worker that a template has forked: ours, though not our child unless
     /// its template dies.
@@ -49,24 +52,46 @@ enum Order {
 #[derive(Clone, Debug)]
 pub(crate) struct Spawner {
     orders: async_channel::Sender<Order>,
+    // Dropped after the channel, whose end is the thread's.
+    _end: Arc<ThreadEnd>,
+}
+
+/// Waits, when it is dropped, for the thread to end: a process that it is
+/// starting just then would outlive this one, if that exits first.
+#[derive(Debug)]
+struct ThreadEnd(Mutex<Receiver<()>>);
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        /// To start a process takes a millisecond, and on a file system that
+        /// hangs for ever.
+        const AT_MOST: Duration = Duration::from_secs(1);
+        if let Ok(ended) = self.0.get_mut() {
+            // Nothing is ever sent: the channel ends with the thread.
+            let _ = ended.recv_timeout(AT_MOST);
+        }
+    }
 }
 
 impl Spawner {
     /// Starts the thread. To be called within the runtime that the children's
     /// pipes shall belong to.
     pub fn start(settings: ChildSettings) -> io::Result<Self> {
+        let sweeps = settings.subreaper && children::why_unknown().is_none();
         if settings.subreaper {
             become_subreaper()?;
         }
         // Workers send one order each at a time and wait for its reply.
         let (orders, inbox) = async_channel::bounded(64);
+        let (ends, ended) = std::sync::mpsc::channel::<()>();
         let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new().name("hookpool-spawner".into()).spawn(move || {
+            let _ends = ends;
             let _context = runtime.enter();
-            SpawnerThread { settings, known: children::children().into_iter().map(|pid| (pid, 1)).collect() }
+            SpawnerThread { settings, sweeps, known: children::children().into_iter().map(|pid| (pid, 1)).collect() }
                 .run(&inbox);
         })?;
-        Ok(Self { orders })
+        Ok(Self { orders, _end: Arc::new(ThreadEnd(Mutex::new(ended))) })
     }
 
     /// Starts a process in a session of its own, that dies when the supervisor
@@ -74,7 +99,8 @@ impl Spawner {
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
         let _ = self.orders.send(Order::Start { command: Box::new(command), reply }).await;
-        answer.await.unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes has ended")))
+        let ended = || io::Error::other("the thread that starts processes has ended");
+        answer.await.unwrap_or_else(|_| Err(ended())).map(Unclaimed::claim)
     }
 
     /// To be told of a process that somebody else started for us.
@@ -96,8 +122,29 @@ impl Spawner {
     }
 }
 
+/// A process on its way to whoever asked for it. Where they are gone it is
+/// killed, with what it has started in its session meanwhile.
+struct Unclaimed(Option<Child>);
+
+impl Unclaimed {
+    fn claim(mut self) -> Child {
+        self.0.take().expect("it is claimed once")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        // Not waited for, so that its pid, which is its session's, is its own.
+        if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
 struct SpawnerThread {
     settings: ChildSettings,
+    /// Whether orphans are looked for.
+    sweeps: bool,
     /// Children that are not orphans: our own, and those that this process had
     /// before (whoever `exec`s a program hands its children on).
     /// By pid, and how often: a pid may be given anew before we are told that
@@ -115,14 +162,14 @@ impl SpawnerThread {
                     self.forget(pid);
                 }
                 Order::Sweep { reply } => {
-                    let killed = if self.settings.subreaper { children::kill_unknown(&self.known) } else { Vec::new() };
+                    let killed = if self.sweeps { children::kill_unknown(&self.known) } else { Vec::new() };
                     let _ = reply.send(killed);
                 }
             }
         }
     }
 
-    fn start(&mut self, mut command: Command, reply: oneshot::Sender<io::Result<Child>>) {
+    fn start(&mut self, mut command: Command, reply: oneshot::Sender<io::Result<Unclaimed>>) {
         prepare(&mut command, self.settings.open_files);
         #[expect(clippy::disallowed_methods, reason = "this is the spawner's thread")]
         let outcome = tokio::process::Command::from(command).kill_on_drop(true).spawn();
@@ -131,7 +178,7 @@ impl SpawnerThread {
             self.know(pid);
         }
         // A caller that is gone drops the child here, which kills it.
-        if reply.send(outcome).is_err()
+        if reply.send(outcome.map(|child| Unclaimed(Some(child)))).is_err()
             && let Some(pid) = pid
         {
             self.forget(pid);

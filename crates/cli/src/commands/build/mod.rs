@@ -8,7 +8,6 @@ mod pool;
 mod session;
 mod show;
 
-use hookpool_frontend::jobserver::Decision;
 use tokio::sync::watch;
 
 use self::jobs::Job;
@@ -19,7 +18,6 @@ use crate::arguments::LogArguments;
 use crate::commands::event_loop;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
-use crate::jobserver;
 use crate::signals::{self, Ending, Signals};
 use crate::streams::output::Output;
 
@@ -30,19 +28,18 @@ pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
     // Before signals are listened to: reading a terminal or a pipe may take for
     // ever, and can be ended by Ctrl-C until then.
     let jobs = Job::all(&plan.sources, &plan.lists)?;
-    let decision = jobserver::decide(plan.pool.jobserver)?;
     let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
-    event_loop::run(run(plan, jobs, decision, verbosity))
+    event_loop::run(run(plan, jobs, verbosity))
 }
 
-async fn run(plan: Plan, jobs: Vec<Job>, jobserver: Decision, verbosity: Verbosity) -> Result<Exit, Failure> {
+async fn run(plan: Plan, jobs: Vec<Job>, verbosity: Verbosity) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let display = Display::start(&jobs, plan.format, plan.wants_metadata(), verbosity)
         .map_err(|error| Failure::pool(format!("cannot show anything: no thread could be started: {error}")))?;
     // Its folders must outlive the supervisor: they are removed at the end of
     // this function, whatever the reason.
     let pool = tokio::select! {
-        started = BuildPool::start(&plan, jobserver, &display) => started?,
+        started = BuildPool::start(&plan, &display) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let (set_ending, ending) = watch::channel(Ending::NotYet);

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use hookpool_frontend::jobserver::Decision;
 use hookpool_frontend::{Frontend, KeptLogs, LogFolder};
 use hookpool_supervisor::Supervisor;
 
 use super::plan::Plan;
 use super::show::Display;
 use crate::exit::{Exit, Failure};
+use crate::jobserver;
 use crate::pool::{self, Premises};
 
 /// Everything that a run needs, its folders included.
@@ -25,7 +25,8 @@ pub struct BuildPool {
 
 impl BuildPool {
     /// Starts the supervisor; makes no environment yet.
-    pub async fn start(plan: &Plan, jobserver: Decision, display: &Display) -> Result<Self, Failure> {
+    pub async fn start(plan: &Plan, display: &Display) -> Result<Self, Failure> {
+        let jobserver = jobserver::decide(plan.pool.jobserver).await?;
         let premises = Premises::prepare(&plan.pool, jobserver, plan.command())?;
         let builder = premises.builder(plan.pool.clone());
         let supervisor = premises.start(builder.keep_output(true).observer(display.observer())).await?;

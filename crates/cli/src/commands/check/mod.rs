@@ -9,7 +9,6 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hookpool_frontend::jobserver::Decision;
 use hookpool_frontend::{Environment, Frontend, LogFolder};
 use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
@@ -33,12 +32,15 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
         let message = "--isolation and --start-method cannot be chosen: check compares what they are by default";
         return Err(Failure::usage(message));
     }
-    let decision = jobserver::decide(settings.jobserver)?;
-    event_loop::run(run(settings, decision, arguments.sources))
+    event_loop::run(run(settings, arguments.sources))
 }
 
-async fn run(settings: PoolSettings, jobserver: Decision, sources: Vec<PathBuf>) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings, sources: Vec<PathBuf>) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
+    let jobserver = tokio::select! {
+        decision = jobserver::decide(settings.jobserver) => decision?,
+        signal = signals.end() => return Ok(Exit::Interrupted(signal)),
+    };
     let premises = Premises::prepare(&settings, jobserver, "check")?;
     let work = Folder::temporary(&std::env::temp_dir())?;
     let bench = Bench { settings, premises: &premises, work: work.path() };

@@ -9,7 +9,6 @@ mod request_line;
 mod response_line;
 mod session;
 
-use hookpool_frontend::jobserver::Decision;
 use tokio::sync::watch;
 
 use self::input::InputLines;
@@ -27,12 +26,15 @@ use crate::{jobserver, observer};
 /// Runs hooks until the input ends or a signal comes.
 pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
     let settings = PoolSettings::resolve(arguments.pool)?;
-    let decision = jobserver::decide(settings.jobserver)?;
-    event_loop::run(run(settings, decision))
+    event_loop::run(run(settings))
 }
 
-async fn run(settings: PoolSettings, jobserver: Decision) -> Result<Exit, Failure> {
+async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
+    let jobserver = tokio::select! {
+        decision = jobserver::decide(settings.jobserver) => decision?,
+        signal = signals.end() => return Ok(Exit::Interrupted(signal)),
+    };
     let premises = Premises::prepare(&settings, jobserver, "run")?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {

@@ -1,0 +1,196 @@
+"""What surrounds the program: process 1, another /proc, few threads, ignored signals."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import processes
+import pytest
+from builds import make_project
+from conftest import BOTH_WAYS, Setting
+from gate import Gate
+from pool import PROGRAM, Pool
+from test_failures import become_nobody, folder_of_nobody
+from trees import call
+
+NAMESPACES = ["unshare", "--pid", "--fork", "--kill-child"]
+
+
+def in_namespace(*words: str) -> list[str]:
+    """The start of a command line in namespaces of its own; skips where that cannot be."""
+    command = [*NAMESPACES, *words]
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare(1)")
+    attempt = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    if attempt.returncode != 0:
+        pytest.skip(f"namespaces cannot be made: {attempt.stderr.strip()}")
+    return command
+
+
+def start_in(setting: Setting, command: list[str], log: Path) -> Pool:
+    """`hookpool run` by way of another program, which is the process that is waited for."""
+    pool = Pool(
+        ["-v", "--python", sys.executable, "--jobs", "2"],
+        setting.env,
+        log,
+        command=[*command, PROGRAM],
+    )
+    setting.pools.append(pool)
+    return pool
+
+
+@pytest.fixture
+def own_cache(setting: Setting, tmp_path: Path) -> Path:
+    """Not the session's, whose locks name processes of another namespace."""
+    folder = tmp_path / "own-cache"
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_f85_process_one_goes_on_after_ctrl_z(
+    setting: Setting, tree: Path, tmp_path: Path, gate: Gate
+) -> None:
+    """The system does not stop it, as it stops any other process."""
+    pool = start_in(setting, in_namespace("--mount-proc"), tmp_path / "log")
+    pool.send(call(tree, gate.code, 1))
+    gate.arrived()
+    (hookpool,) = processes.children(pool.pid)
+    os.kill(hookpool, signal.SIGTSTP)
+    pool.wait_said("all hooks are stopped")
+    gate.release()
+    assert pool.response()["ok"]
+    assert pool.ask(call(tree, "", 2))["ok"]
+    assert pool.finish() == ([], 0)
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("proc", ["another", "none"])
+def test_f86_a_proc_that_does_not_tell_of_us(
+    setting: Setting, tree: Path, tmp_path: Path, proc: str
+) -> None:
+    command = in_namespace()
+    if proc == "none":
+        command = in_namespace("--mount")
+        command += ["sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
+    pool = start_in(setting, command, tmp_path / "log")
+    pool.wait_said("cannot be found, and may stay")
+    leaves = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    for number in range(3):
+        assert pool.ask(call(tree, leaves, number))["ok"]
+    # The namespace ends with its first process, and what was left there too.
+    assert pool.finish() == ([], 0)
+
+
+def test_f87_as_few_threads_as_there_may_be(tmp_path: Path) -> None:
+    """Nothing panics, whichever thread or process is the first that is refused."""
+    outcomes = set()
+    with folder_of_nobody() as (place, own):
+        program = shutil.copy(PROGRAM, place)
+        tree = make_project(place / "tree")
+        os.chown(tree, 65534, 65534)
+        env = {**os.environ, **own}
+        for limit in [*range(1, 16), 20, 30]:
+
+            def limited(limit: int = limit) -> None:
+                resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+                if os.getuid() == 0:
+                    become_nobody()
+
+            run = subprocess.run(
+                [program, "metadata", tree, "--python", "/usr/bin/python3", "--jobs", "1"],
+                env=env,
+                preexec_fn=limited,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert run.returncode in {0, 1, 3}, f"{limit}: {run.stderr}"
+            assert "panicked" not in run.stderr
+            outcomes.add(run.returncode)
+    assert outcomes == {0, 1, 3}
+
+
+def test_f87_a_small_stack(setting: Setting) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (64 * 1024, 64 * 1024))
+
+    run = subprocess.run(
+        [PROGRAM, "metadata", "--help"],
+        env=setting.env,
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@BOTH_WAYS
+def test_f88_an_interrupt_that_was_ignored_stays_so(setting: Setting, tree: Path) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    pool = setting.start(preexec=ignore)
+    assert pool.ask(call(tree, "", 1))["ok"]
+    pool.signal(signal.SIGINT)
+    assert pool.ask(call(tree, "", 2))["ok"]
+    assert pool.finish() == ([], 0)
+
+
+def write_script(path: Path, text: str) -> Path:
+    """A program for sh."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return path
+
+
+@BOTH_WAYS
+def test_f89_an_interpreter_that_is_killed_while_it_is_asked(
+    setting: Setting, tree: Path, tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    text = f'[ -e {once} ] || {{ touch {once}; kill -KILL $$; }}\nexec {sys.executable} "$@"'
+    python = write_script(tmp_path / "python", text)
+    pool = setting.start(python=str(python))
+    assert pool.ask(call(tree, "", 1))["ok"]
+    assert pool.finish() == ([], 0)
+
+
+@pytest.mark.parametrize("program", ["python", "make"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_f89_what_a_program_starts_that_is_asked_who_it_is(
+    setting: Setting, tmp_path: Path, gate: Gate, program: str, how: signal.Signals
+) -> None:
+    """It ends with the program; that nothing is left is looked at after each test."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    text = f"sleep 600 &\necho $! > {gate.arrivals}\nwait"
+    hangs = write_script(folder / program, text)
+    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    python = str(hangs) if program == "python" else sys.executable
+    pool = setting.start(env=env, python=python)
+    left = gate.arrived()
+    pool.signal(how)
+    assert pool.wait(10) == 128 + how
+    processes.wait_gone([left])
+
+
+def test_f89_what_an_interpreter_leaves_that_says_nothing(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    text = f"sleep 600 &\necho $! > {gate.arrivals}\nwait"
+    python = write_script(tmp_path / "python", text)
+    pool = setting.start("--startup-timeout", "1s", python=str(python))
+    left = gate.arrived()
+    assert pool.wait(20) == 3
+    assert "did not say who it is within 1s" in pool.stderr
+    processes.wait_gone([left])
