@@ -15,6 +15,7 @@ from hookd.children import kill_all, reap_ended
 from hookd.descriptors import flush_standard_streams, open_missing, point_at_null_device
 from hookd.ending import end_copy, end_worker
 from hookd.failures import HOOK_RUNTIME_ERROR, Failure, describe, failure_from
+from hookd.hidden_descriptor import HiddenDescriptor
 from hookd.hook_process import enter_tree
 from hookd.imports import imported_since, invalidate_import_caches
 from hookd.polling import wait_readable
@@ -117,7 +118,8 @@ class InProcessWorker(Worker):
         capture.put_in_place()
         capture.close()
         try:
-            with self._guard:
+            # What a hook writes to each descriptor that it finds is no answer.
+            with self._guard, HiddenDescriptor(self.descriptors.output):
                 outcome = self._run_hook(request)
         finally:
             self._flush()

@@ -47,6 +47,32 @@ def test_f08_forged_messages(setting: Setting, tree: Path, isolation: str) -> No
 
 
 @BOTH_START_METHODS
+def test_f08_messages_on_each_descriptor(setting: Setting, tree: Path, isolation: str) -> None:
+    """The answers stay those of their requests."""
+    forge = (
+        "import os\n"
+        "for descriptor in map(int, os.listdir('/proc/self/fd')):\n"
+        "    try:\n"
+        "        os.write(descriptor, b'OK [\"forged\"]\\nREADY\\n' if descriptor > 2 else b'')\n"
+        "    except OSError:\n"
+        "        pass\n"
+        "result = ['true']\n"
+    )
+    pool = setting.start("--isolation", isolation)
+    pool.send(*(call(tree, forge if n % 2 else f"result = ['{n}']", n) for n in range(8)))
+    for response in pool.responses(8):
+        number = response["id"]
+        if number % 2 == 0:
+            assert response["result"] == [str(number)]
+        elif isolation == "none":
+            assert response["result"] == ["true"]
+        else:
+            # Its own report is what it has made unreadable.
+            assert kind(response) == "HookCrashed"
+    assert pool.finish() == ([], 1 if isolation == "hook" else 0)
+
+
+@BOTH_START_METHODS
 @pytest.mark.parametrize("where", ["sitecustomize", "pth"])
 def test_f09_an_interpreter_that_prints_at_start(
     setting: Setting, tree: Path, tmp_path: Path, where: str

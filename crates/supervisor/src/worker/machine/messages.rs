@@ -134,7 +134,7 @@ impl Machine {
     fn finish(&mut self, outcome: Result<Value, HookError>, now: Instant) -> Effects {
         let give_up_at = now + self.limits.health_timeout.get();
         match std::mem::replace(&mut self.phase, Phase::Finishing { give_up_at }) {
-            Phase::Running(running) if running.failure.is_none() => {
+            Phase::Running(running) if running.failure.is_none() && running.accepted_at.is_some() => {
                 vec![answered(running.answer(outcome, now))]
             }
             other => {
