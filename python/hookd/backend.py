@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from hookd.account import account_of
 from hookd.failures import (
     BACKEND_IMPORT_ERROR,
     MISSING_BACKEND_ATTRIBUTE,
     MISSING_BACKEND_MODULE,
     Failure,
-    describe,
     failure_from,
-    qualified_name,
 )
 from hookd.requests import Request, is_inside
 
@@ -91,8 +90,8 @@ def _as_attribute(name: str, missing: str) -> Optional[Tuple[ModuleType, List[st
 def _import_failure(request: Request, error: BaseException) -> Failure:
     return failure_from(
         BACKEND_IMPORT_ERROR,
-        "the import of the backend {!r} failed: {}: {}".format(
-            request.backend, qualified_name(type(error)), describe(error, "it")
+        "the import of the backend {!r} failed: {}".format(
+            request.backend, account_of(error, "it", request.tree)
         ),
         error,
     )

@@ -69,14 +69,14 @@ class Failure(Exception):
         }
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest_part: int = LONGEST_PART) -> str:
     """The text, if it is not too long to be sent; else its first and its last part."""
-    left_out = len(text) - 2 * LONGEST_PART
+    left_out = len(text) - 2 * longest_part
     # What was shortened before, in the hook process, stays as it is.
     if left_out <= LONGEST_MARKER:
         return text
     marker = "\n[... {} characters left out ...]\n".format(left_out)
-    return text[:LONGEST_PART] + marker + text[-LONGEST_PART:]
+    return text[:longest_part] + marker + text[-longest_part:]
 
 
 def failure_from(
@@ -144,7 +144,7 @@ def format_traceback(error: BaseException) -> str:
     first: Optional[TracebackType] = None
     try:
         first = BaseException.__dict__["__traceback__"].__get__(error)
-        while first is not None and _is_ours(first):
+        while first is not None and is_ours(first):
             first = first.tb_next
         return str.__str__("".join(bound.format_exception(type(error), error, first)))
     except BaseException:
@@ -161,7 +161,8 @@ def format_traceback(error: BaseException) -> str:
     return "".join(lines) + "{}: <its traceback cannot be shown in full>\n".format(name)
 
 
-def _is_ours(entry: TracebackType) -> bool:
+def is_ours(entry: TracebackType) -> bool:
+    """Whether the code of this frame is hookd's own."""
     # Two code objects are compared, since __file__ may be spelled differently.
-    ours = dirname(_is_ours.__code__.co_filename)
+    ours = dirname(is_ours.__code__.co_filename)
     return dirname(entry.tb_frame.f_code.co_filename) == ours

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from hookd.account import account_of
 from hookd.backend import import_backend
 from hookd.bound import stop_tracing
 from hookd.failures import (
     HOOK_RUNTIME_ERROR,
     UNSUPPORTED_HOOK,
     Failure,
-    describe,
     failure_from,
 )
 from hookd.hooks import check_result
@@ -81,7 +81,7 @@ def run_hook(
     except BaseException as error:
         # From what the hook put in our way: functions that trace it, say.
         stop_tracing()
-        outcome.failure = _hook_failure(None, error)
+        outcome.failure = _hook_failure(request, None, error)
     finally:
         stop_tracing()
     tell(RETURNED)
@@ -105,20 +105,20 @@ def _call(backend: Any, request: Request) -> object:
             "the backend {!r} has no hook {!r}".format(request.backend, request.hook),
         ) from error
     except BaseException as error:
-        raise _hook_failure(backend, error) from error
+        raise _hook_failure(request, backend, error) from error
     try:
         # By position: backends name these parameters as they like.
         return hook(*request.arguments)
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: the worker does not end because a hook wants to.
         stop_tracing()
-        raise _hook_failure(backend, error) from error
+        raise _hook_failure(request, backend, error) from error
 
 
-def _hook_failure(backend: Any, error: BaseException) -> Failure:
+def _hook_failure(request: Request, backend: Any, error: BaseException) -> Failure:
     return failure_from(
         HOOK_RUNTIME_ERROR,
-        describe(error, "the hook"),
+        account_of(error, "the hook", request.tree),
         error,
         unsupported_operation=_is_unsupported_operation(backend, error),
     )

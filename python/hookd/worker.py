@@ -224,13 +224,11 @@ class Worker:
 
     def report_failure(self, failure: Failure) -> None:
         """Tell that a request failed, with the next message that is sent."""
-        kind, text = failure.kind, failure.message
+        kind = failure.kind
         if not self.options.json and kind == HOOK_CRASHED:
             # Not among the kinds that a caller of the original knows.
             kind = HOOK_RUNTIME_ERROR
-        elif kind == HOOK_RUNTIME_ERROR and failure.details["exception"]:
-            text = "{}: {}".format(failure.details["exception"], text)
-        self._send_error("ERROR", kind, text, failure)
+        self._send_error("ERROR", kind, failure)
 
     def report_fatal(self, error: BaseException) -> None:
         """Tell that the worker itself cannot go on."""
@@ -238,16 +236,16 @@ class Worker:
         failure = failure_from(kind, describe(error, "the worker"), error)
         log(self.descriptors.log, "cannot go on:\n{}".format(failure.traceback))
         try:
-            self._send_error("FATAL", kind, failure.message, failure)
+            self._send_error("FATAL", kind, failure)
             self.channel.flush()
         except Exception as second:
             log(self.descriptors.log, "that could not be told: {!r}".format(second))
 
-    def _send_error(self, message: str, kind: str, text: str, failure: Failure) -> None:
+    def _send_error(self, message: str, kind: str, failure: Failure) -> None:
         if self.options.json:
             value = encode_json({"message": failure.message, **failure.details})
         else:
-            value = encode_text(text)
+            value = encode_text(failure.message)
         self.channel.send_later(message, kind.encode("ascii", "replace") + b" " + value)
         if failure.traceback is not None:
             encode = encode_json if self.options.json else encode_text

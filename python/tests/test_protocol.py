@@ -245,8 +245,8 @@ def test_unsupported_operation(start: Start, isolation: str) -> None:
     reply = hookd.run("sample_module", "build_sdist", "", '{"unsupported": true}')
     kind, error = reply.error
     assert kind == "HookRuntimeError"
+    assert error.pop("message").startswith("sample_module.UnsupportedOperation: no sdist of this\n")
     assert error == {
-        "message": "no sdist of this",
         "exception": "sample_module.UnsupportedOperation",
         "unsupported_operation": True,
     }
@@ -347,7 +347,7 @@ def test_text_for_people(start: Start, isolation: str) -> None:
     assert "not\\nin the mood" in reply.value("ERROR")
     assert reply.value("TRACEBACK").startswith("Traceback (most recent call last):\\n")
     reply = hookd.run_code("raise ValueError('a\\nb')")
-    assert reply.value("ERROR") == "HookRuntimeError ValueError: a\\nb"
+    assert reply.value("ERROR").startswith("HookRuntimeError ValueError: a\\nb\\n  at ")
 
 
 @BOTH
@@ -448,9 +448,10 @@ def test_large_messages(start: Start, isolation: str) -> None:
     reply = hookd.run_code("result = ['x' * 1000] * 3000")
     assert reply.result == ["x" * 1000] * 3000
     reply = hookd.run_code("raise ValueError('y' * 3000000)")
-    marker = "\n[... {} characters left out ...]\n".format(3000000 - (64 << 10))
-    half = "y" * (32 << 10)
-    assert reply.error[1]["message"] == half + marker + half
+    left_out = len("ValueError: ") + 3000000 - (16 << 10)
+    marker = "\n[... {} characters left out ...]\n".format(left_out)
+    half = "y" * (8 << 10)
+    assert (marker + half) in reply.error[1]["message"]
 
 
 @BOTH

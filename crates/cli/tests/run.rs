@@ -35,7 +35,8 @@ fn hooks_that_fail_have_their_errors() {
     let responses = responses(&output.stdout);
     let error = |id: i32| responses.iter().find(|response| response["id"] == id).unwrap()["error"].clone();
     assert_eq!(error(1)["kind"], "HookRuntimeError");
-    assert_eq!((&error(1)["exception"], &error(1)["message"]), (&json!("ValueError"), &json!("no wheel today")));
+    assert_eq!(error(1)["exception"], json!("ValueError"));
+    assert!(error(1)["message"].as_str().unwrap().starts_with("ValueError: no wheel today\n  at "));
     assert!(error(1)["traceback"].as_str().unwrap().contains("backend.py"));
     assert_eq!((&error(2)["kind"], &error(2)["exit"]), (&json!("HookCrashed"), &json!({"exit_code": 7})));
     assert_eq!(error(3)["kind"], "UnsupportedHook");

@@ -12,8 +12,8 @@ use crate::logging::printable;
 /// How many of the last lines of output are shown.
 const LAST_LINES: usize = 20;
 
-/// The lines that tell of it.
-pub fn lines(job: &Job, report: &Report, error: &HookError) -> Vec<String> {
+/// The lines that tell of it; `shows_all` adds Python's traceback.
+pub fn lines(job: &Job, report: &Report, error: &HookError, shows_all: bool) -> Vec<String> {
     if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) {
         return Vec::new();
     }
@@ -21,6 +21,9 @@ pub fn lines(job: &Job, report: &Report, error: &HookError) -> Vec<String> {
     let place = run.map(|run| format!("{} of ", run.hook)).unwrap_or_default();
     let mut lines = vec![format!("error: {place}{}: {}", name(job.name()), error.kind)];
     lines.extend(error.message.trim_end().lines().map(|line| format!("  {}", printable(line))));
+    if let Some(traceback) = error.traceback.as_ref().filter(|_| shows_all) {
+        lines.extend(traceback.trim_end().lines().map(|line| format!("    {}", printable(line))));
+    }
     if let Some(run) = run {
         lines.extend(last_words(run));
     }

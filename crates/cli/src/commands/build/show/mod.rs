@@ -162,7 +162,7 @@ impl Display {
     /// A source is done: what is to be written to standard output for it.
     pub fn done(&self, job: &Job, report: Report, took: Duration) -> Option<Vec<u8>> {
         let mut lines = match &report.outcome {
-            Err(error) => failure::lines(job, &report, error),
+            Err(error) => failure::lines(job, &report, error, self.verbosity.shows_output),
             Ok(_) => Vec::new(),
         };
         let bytes = match self.format {
