@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_EXCEPTIONS = 8
 MOST_PLACES = 3
+# Of texts that are told again: distutils repeats that of a command which failed.
+SHORTEST_REPEATED = 40
 # In characters, as for `shortened`: one long text leaves room for the rest of the account.
 LONGEST_PART = 8 << 10
 
@@ -31,7 +33,7 @@ def account_of(error: BaseException, who: str, tree: str) -> str:
     ``sys.exit``, if that is what happened.
     """
     account = _Account(who, tree)
-    account.add(error, "", "")
+    account.add(error)
     return "\n".join(account.lines)
 
 
@@ -42,29 +44,33 @@ class _Account:
         self.lines: List[str] = []
         self._told: Set[int] = set()
 
-    def add(self, error: BaseException, title: str, indent: str) -> None:
+    def add(
+        self, error: BaseException, title: str = "", indent: str = "", before: str = ""
+    ) -> None:
+        """Add the lines for an exception; `before` is the text of the one that it led to."""
         if id(error) in self._told or len(self._told) == MOST_EXCEPTIONS:
             return
         self._told.add(id(error))
-        text = shortened("\n".join([self._text(error), *_notes(error)]), LONGEST_PART)
-        self.lines += [indent + line for line in (title + text).split("\n")]
-        self.lines += [indent + "  at " + place for place in self._places(error)]
+        text = describe(error, self._who)
+        if len(text) < SHORTEST_REPEATED or text not in before:
+            self._add_lines(error, title, indent, text)
         for part in _parts(error):
             self.add(part, "- ", indent + "  ")
         cause = _of(error, "__cause__")
         if cause is not None:
-            self.add(cause, "caused by ", indent)
+            self.add(cause, "caused by ", indent, text)
         elif not _of(error, "__suppress_context__"):
             context = _of(error, "__context__")
             if context is not None:
-                self.add(context, "while handling ", indent)
+                self.add(context, "while handling ", indent, text)
 
-    def _text(self, error: BaseException) -> str:
-        text = describe(error, self._who)
+    def _add_lines(self, error: BaseException, title: str, indent: str, text: str) -> None:
         # Not isinstance, which asks the exception.
-        if issubclass(type(error), SystemExit):
-            return text
-        return ": ".join(part for part in (qualified_name(type(error)), text) if part)
+        if not issubclass(type(error), SystemExit):
+            text = ": ".join(part for part in (qualified_name(type(error)), text) if part)
+        text = title + shortened("\n".join([text, *_notes(error)]), LONGEST_PART)
+        self.lines += [indent + line for line in text.split("\n")]
+        self.lines += [indent + "  at " + place for place in self._places(error)]
 
     def _places(self, error: BaseException) -> List[str]:
         """The last lines of the user's own code, the last first; without any, the very last."""
@@ -102,7 +108,8 @@ def _of(error: BaseException, name: str) -> Any:
 def _notes(error: BaseException) -> List[str]:
     """PEP 678."""
     try:
-        return [str.__str__(note) for note in getattr(error, "__notes__", [])]
+        notes: Any = error.__notes__  # type: ignore[attr-defined]
+        return [str.__str__(note) for note in _plain_list(notes)]
     except BaseException:
         return []
 
@@ -113,9 +120,14 @@ def _parts(error: BaseException) -> List[BaseException]:
         if not type(error).__name__.endswith("ExceptionGroup"):
             return []
         parts: Any = error.exceptions  # type: ignore[attr-defined]
-        return [part for part in parts if issubclass(type(part), BaseException)]
+        return [part for part in _plain_list(parts) if issubclass(type(part), BaseException)]
     except BaseException:
         return []
+
+
+def _plain_list(values: Any) -> List[Any]:
+    # What else can be iterated over may have no end.
+    return list(values) if type(values) in (list, tuple) else []
 
 
 def _file(entry: TracebackType) -> str:

@@ -31,11 +31,12 @@ def read(settings):
 
 
 def hostile(settings):
-    class Hostile(Exception):
+    class HostileExceptionGroup(Exception):
         __cause__ = property(lambda self: 1 / 0)
-        __notes__ = property(lambda self: 1 / 0)
+        __notes__ = property(lambda self: iter(str, "never"))
+        exceptions = property(lambda self: iter(ValueError, "never"))
 
-    raise Hostile
+    raise HostileExceptionGroup
 
 
 def chain(settings):
@@ -85,6 +86,14 @@ def far(count):
     return far(count - 1) if count else json.loads(1)
 
 
+def repeated(settings):
+    command = "Command 'compiler with many arguments' returned non-zero exit status 1"
+    try:
+        raise LookupError(command)
+    except LookupError as error:
+        raise SystemExit("error: " + command)
+
+
 def get_requires_for_build_wheel(config_settings=None):
     (name,) = config_settings
     return globals()[name](config_settings)
@@ -94,55 +103,60 @@ ACCOUNTS = {
     "read": [
         "KeyError: 'version'",
         "  at own.py, line 17, in read",
-        "  at own.py, line 77, in get",
+        "  at own.py, line 86, in get",
     ],
     "hidden": [
         "RuntimeError: no version",
-        "  at own.py, line 42, in hidden",
-        "  at own.py, line 77, in get_requires_for_build_wheel",
+        "  at own.py, line 43, in hidden",
+        "  at own.py, line 86, in get_requires_for_build_wheel",
     ],
     "chain": [
         "AssertionError",
-        "  at own.py, line 35, in chain",
-        "  at own.py, line 77, in get_requires_for_build_wheel",
+        "  at own.py, line 36, in chain",
+        "  at own.py, line 86, in get_requires_for_build_wheel",
         "while handling KeyError: 'version'",
-        "  at own.py, line 33, in chain",
+        "  at own.py, line 34, in chain",
         "caused by json.decoder.JSONDecodeError: Expecting property name",
         "  at own.py, line 13, in parse",
-        "  at own.py, line 31, in chain",
+        "  at own.py, line 32, in chain",
     ],
     "group": [
         "own.ExceptionGroup: two problems",
-        "  at own.py, line 51, in group",
-        "  at own.py, line 77, in get_requires_for_build_wheel",
+        "  at own.py, line 52, in group",
+        "  at own.py, line 86, in get_requires_for_build_wheel",
         "  - json.decoder.JSONDecodeError: Expecting property name",
         "    at own.py, line 13, in parse",
-        "    at own.py, line 47, in group",
+        "    at own.py, line 48, in group",
         "  - own.ExceptionGroup: inner",
         "    - TypeError: deep",
     ],
     "circle": [
         "ValueError: first",
-        "  at own.py, line 57, in circle",
-        "  at own.py, line 77, in get_requires_for_build_wheel",
+        "  at own.py, line 58, in circle",
+        "  at own.py, line 86, in get_requires_for_build_wheel",
         "caused by ValueError: second",
     ],
     "script": [
         "the hook called sys.exit(3)",
         "  at setup.py, line 2, in setup",
         "  at setup.py, line 4",
-        "  at own.py, line 62, in script",
+        "  at own.py, line 63, in script",
     ],
     "deep": [
         "TypeError: the JSON object must be",
-        "  at own.py, line 72, in far",
-        "  at own.py, line 72, in far",
-        "  at own.py, line 72, in far",
+        "  at own.py, line 73, in far",
+        "  at own.py, line 73, in far",
+        "  at own.py, line 73, in far",
+    ],
+    "repeated": [
+        'the hook called sys.exit("error: Command',
+        "  at own.py, line 81, in repeated",
+        "  at own.py, line 86, in get_requires_for_build_wheel",
     ],
     "hostile": [
-        "own.hostile.<locals>.Hostile",
-        "  at own.py, line 25, in hostile",
-        "  at own.py, line 77, in get_requires_for_build_wheel",
+        "own.hostile.<locals>.HostileExceptionGroup",
+        "  at own.py, line 26, in hostile",
+        "  at own.py, line 86, in get_requires_for_build_wheel",
     ],
 }
 

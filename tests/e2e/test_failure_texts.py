@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,49 @@ def test_the_parts_of_an_exception_group_of_a_real_backend(
     assert message[0] == "ExceptionGroup: Failed to parse pyproject.toml (1 sub-exception)"
     assert message[1].startswith("  at scikit_build_core/")
     assert "Extra keys present in \"project\": 'Changelog', 'Documentation'" in message[2]
+
+
+def hint(setting: Setting, *words: object) -> str:
+    """The hint of the only source, which fails."""
+    result = build(setting, *words, "--format", "json").result
+    assert not result["ok"]
+    return str(result["error"]["hint"] or "")
+
+
+def test_a_hint_comes_from_what_ended_the_hook(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    passing = "print(\"No module named 'numpy', building without it\")\n"
+    for end, expected in {
+        "raise KeyError('version')": "",
+        "import surely_missing": "the build imports surely_missing, which is not in",
+        "print('x.c:1:1: fatal error: ffi.h: No such file or directory'); raise SystemExit(1)": (
+            "the header ffi.h is missing"
+        ),
+    }.items():
+        flags = [tree, "-o", tmp_path / "out", "-C", f"build_wheel={passing}{end}"]
+        found = hint(setting, "wheel", *flags)
+        assert found.startswith(expected) if expected else found == "", found
+
+
+def test_a_header_of_an_older_python(setting: Setting, failing: dict[str, Path]) -> None:
+    found = hint(setting, "wheel", failing["pysha3"], "-o", setting.root / "out")
+    assert found.startswith("pystrhex.h belongs to CPython's own implementation")
+
+
+def test_the_hint_about_pkg_resources_can_be_followed(setting: Setting, tmp_path: Path) -> None:
+    """Of a source distribution without a pyproject.toml that could be edited."""
+    folder = tmp_path / "old-1.0"
+    folder.mkdir()
+    (folder / "setup.py").write_text(
+        "import pkg_resources\nfrom setuptools import setup\nsetup(name='old', version='1.0')\n"
+    )
+    archive = tmp_path / "old-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as opened:
+        opened.add(folder, folder.name)
+    found = hint(setting, "metadata", archive)
+    assert "in a file of constraints (--build-constraint)" in found
+    assert "setuptools<82" in found
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("setuptools<82\n")
+    built = build(setting, "metadata", archive, "--build-constraint", constraints)
+    assert (built.code, built.stdout) == (0, f"old 1.0  (by hook)  from {archive}\n"), built.stderr

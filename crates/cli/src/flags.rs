@@ -26,6 +26,8 @@ pub fn hint(hint: Option<String>, setting: Option<&Setting>) -> Option<String> {
         Some(Setting::Interpreter) => "--python",
         Some(Setting::FindLinks) => "--find-links",
         Some(Setting::Offline) => "--offline",
+        Some(Setting::BuildConstraint) => "--build-constraint",
+        Some(Setting::BuildIsolation) => "--no-build-isolation",
         // Of a library that is newer than this list.
         Some(_) => return hint,
     };

@@ -143,6 +143,10 @@ pub enum Setting {
     FindLinks,
     /// Doing without the network.
     Offline,
+    /// Constraints for what is installed into build environments.
+    BuildConstraint,
+    /// Whether hooks run in build environments of their own.
+    BuildIsolation,
     /// Which extensions of the metadata are supported, and what becomes of
     /// wheels that require another.
     RequiredExtension {

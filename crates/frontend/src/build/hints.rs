@@ -1,99 +1,245 @@
-//! What might help, as far as the output of hooks tells.
+//! What might help with a failed hook, as far as its last words tell.
 
-/// A hint for output that has one of these in it.
+use hookpool_supervisor::{ErrorKind, HookError, Setting};
+
+/// A hint, and the setting that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hint {
+    pub text: String,
+    pub setting: Option<Setting>,
+}
+
+/// A hint for a line that has this in it.
 struct Known {
-    /// All of these, in any order.
-    signs: &'static [&'static str],
+    sign: &'static str,
     hint: &'static str,
 }
 
+const COMPILER: &str = "a compiler is missing: install a C compiler (gcc or clang), or name yours in the variable CC";
+const RUST: &str = "the project needs Rust: install rustc and cargo";
 /// Not of the installer, whose failures have hints of their own.
 const DOWNLOADS: &str =
     "the build itself downloads something, and there is no network: the log tells what; provide that beforehand";
 
 const KNOWN: &[Known] = &[
+    Known { sign: "' failed: No such file or directory", hint: COMPILER },
+    Known { sign: "Unknown compiler(s)", hint: COMPILER },
+    Known { sign: "cannot find -l", hint: "a library to link with is missing: install its development package" },
+    Known { sign: "can't find Rust compiler", hint: RUST },
+    Known { sign: "Cargo, the Rust package manager, is not installed or is not on PATH", hint: RUST },
     Known {
-        signs: &["Python.h", "No such file or directory"],
-        hint: "the headers of Python are missing: install the development package of the interpreter (python3-dev, python3-devel)",
-    },
-    Known {
-        signs: &["fatal error:", ": No such file or directory"],
-        hint: "a header of a C library is missing: install the development package of that library",
-    },
-    Known {
-        signs: &["error: command '", "' failed: No such file or directory"],
-        hint: "a compiler is missing: install a C compiler (gcc or clang), or name yours in the variable CC",
-    },
-    Known {
-        signs: &["Unknown compiler(s)"],
-        hint: "a compiler is missing: install a C compiler (gcc or clang), or name yours in the variable CC",
-    },
-    Known { signs: &["cannot find -l"], hint: "a library to link with is missing: install its development package" },
-    Known { signs: &["can't find Rust compiler"], hint: "the project needs Rust: install rustc and cargo" },
-    Known {
-        signs: &["Cargo, the Rust package manager, is not installed or is not on PATH"],
-        hint: "the project needs Rust: install rustc and cargo",
-    },
-    Known {
-        signs: &["CMake must be installed"],
+        sign: "CMake must be installed",
         hint: "the project needs CMake: install it, or add cmake to build-system.requires",
     },
     Known {
-        signs: &["setuptools-scm was unable to detect version"],
+        sign: "setuptools-scm was unable to detect version",
         hint: "the version comes from git tags: build from a clone with its history, or set SETUPTOOLS_SCM_PRETEND_VERSION",
     },
     Known {
-        signs: &["No space left on device"],
+        sign: "No space left on device",
         hint: "a disk is full: free some space, or set TMPDIR to a folder on another disk",
     },
-    Known { signs: &["Temporary failure in name resolution"], hint: DOWNLOADS },
-    Known { signs: &["Could not resolve host"], hint: DOWNLOADS },
-    Known { signs: &["Network is unreachable"], hint: DOWNLOADS },
+    Known { sign: "Temporary failure in name resolution", hint: DOWNLOADS },
+    Known { sign: "Could not resolve host", hint: DOWNLOADS },
+    Known { sign: "Network is unreachable", hint: DOWNLOADS },
 ];
 
-/// What might help with a failure that wrote this.
-pub(crate) fn for_output(output: &str) -> Option<String> {
-    missing_module(output).or_else(|| {
-        let known = KNOWN.iter().find(|known| known.signs.iter().all(|sign| output.contains(sign)))?;
-        Some(known.hint.to_owned())
+/// Headers that CPython once had beside `Python.h`, and has no more, or has
+/// elsewhere. Those are left out whose names other libraries use too.
+const PRIVATE_HEADERS: &[&str] = &[
+    "Python-ast.h",
+    "accu.h",
+    "asdl.h",
+    "bytes_methods.h",
+    "cellobject.h",
+    "classobject.h",
+    "funcobject.h",
+    "genobject.h",
+    "graminit.h",
+    "interpreteridobject.h",
+    "longintrepr.h",
+    "metagrammar.h",
+    "namespaceobject.h",
+    "odictobject.h",
+    "parsetok.h",
+    "pgenheaders.h",
+    "picklebufobject.h",
+    "pyarena.h",
+    "pyctype.h",
+    "pydebug.h",
+    "pyfpe.h",
+    "pystrhex.h",
+    "pytime.h",
+    "ucnhash.h",
+];
+
+/// How many of the last lines of an output may be about the failure.
+const LAST_LINES: usize = 60;
+
+/// What might help with a failure. `outputs` is what the hook wrote, and
+/// `isolated` whether it ran in a build environment.
+///
+/// The message comes first: it is what ended the hook. Output counts only where
+/// the message says no more than that a program failed, or the hook's process
+/// ended; then its last line that is known does.
+pub(crate) fn for_failure(error: &HookError, outputs: &[String], isolated: bool) -> Option<Hint> {
+    let of_message = error.message.lines().find_map(|line| for_line(line, missing_module(line), isolated));
+    of_message.or_else(|| {
+        let relevant = ends_with_a_program(error).then_some(outputs)?;
+        relevant.iter().find_map(|output| {
+            // What a traceback ends with, not what somebody tells in passing.
+            let raised = |line: &str| line.trim_start().starts_with("ModuleNotFoundError: ");
+            let module = |line| missing_module(line).filter(|_| raised(line));
+            output.lines().rev().take(LAST_LINES).find_map(|line| for_line(line, module(line), isolated))
+        })
     })
 }
 
+fn ends_with_a_program(error: &HookError) -> bool {
+    const SIGNS: &[&str] = &["exit status", "exit code", "ompil"];
+    let exits_with_a_number = |text: &str| {
+        let code = text.split_once("called sys.exit(").map(|(_, code)| code);
+        code.is_some_and(|code| code.starts_with(|first: char| first.is_ascii_digit() || first == '-'))
+    };
+    error.kind == ErrorKind::HookCrashed
+        || SIGNS.iter().any(|sign| error.message.contains(sign))
+        || exits_with_a_number(&error.message)
+}
+
+fn for_line(line: &str, module: Option<&str>, isolated: bool) -> Option<Hint> {
+    let plain = |text: String| Hint { text, setting: None };
+    if let Some(module) = module {
+        return Some(for_module(module, isolated));
+    }
+    if let Some(header) = missing_header(line) {
+        return Some(plain(for_header(header)));
+    }
+    let known = KNOWN.iter().find(|known| line.contains(known.sign))?;
+    Some(plain(known.hint.to_owned()))
+}
+
 /// A module that the build imports and its requirements do not bring.
-fn missing_module(output: &str) -> Option<String> {
-    const SIGN: &str = "No module named '";
-    let rest = &output[output.rfind(SIGN)? + SIGN.len()..];
-    let module = rest.split('\'').next()?;
+fn missing_module(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("No module named '")?;
+    let (module, _) = rest.split_once('\'')?;
     let is_name = |text: &str| text.chars().all(|character| character.is_alphanumeric() || "._".contains(character));
-    (!module.is_empty() && is_name(module)).then(|| {
-        let package = module.split('.').next().unwrap_or(module);
-        let advice = match package {
-            "distutils" => {
-                "Python 3.12 and newer have no distutils: setuptools brings one, an older interpreter has it"
-            }
-            "pkg_resources" => {
-                "newer setuptools have no pkg_resources: bound it in build-system.requires (setuptools<82)"
-            }
-            _ => "add the distribution that has it to build-system.requires",
-        };
-        format!("the build imports {module}, which is not in its environment: {advice}")
-    })
+    (!module.is_empty() && is_name(module)).then_some(module)
+}
+
+fn for_module(module: &str, isolated: bool) -> Hint {
+    let (advice, setting) = match (module.split('.').next().unwrap_or(module), isolated) {
+        ("distutils", _) => {
+            ("Python 3.12 and newer have no distutils: setuptools brings one, an older interpreter has it", None)
+        }
+        ("pkg_resources", true) => (
+            "newer setuptools have no pkg_resources: bound it (setuptools<82) in build-system.requires, \
+             or, if the project is not yours, in a file of constraints",
+            Some(Setting::BuildConstraint),
+        ),
+        ("pkg_resources", false) => ("newer setuptools have no pkg_resources: install setuptools<82 there", None),
+        (_, true) => (
+            "add the distribution that has it to build-system.requires, \
+             or, if the project is not yours, build in an environment of your own that has it",
+            Some(Setting::BuildIsolation),
+        ),
+        (_, false) => ("install the distribution that has it there", None),
+    };
+    Hint { text: format!("the build imports {module}, which is not in its environment: {advice}"), setting }
+}
+
+/// The header that a C compiler did not find, in the words of GCC or of Clang.
+fn missing_header(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("fatal error: ")?;
+    let header = match rest.strip_prefix('\'') {
+        Some(quoted) => quoted.split_once("' file not found")?.0,
+        None => rest.split_once(": No such file or directory")?.0,
+    };
+    (!header.is_empty()).then_some(header)
+}
+
+fn for_header(header: &str) -> String {
+    let name = header.rsplit('/').next().unwrap_or(header);
+    if name == "Python.h" {
+        return "the headers of Python are missing: install the development package of the interpreter \
+                (python3-dev, python3-devel)"
+            .to_owned();
+    }
+    if PRIVATE_HEADERS.contains(&name) || name.starts_with("pycore_") {
+        return format!(
+            "{header} belongs to CPython's own implementation, and this version of Python does not have it: \
+             build with an older interpreter, or build a newer version of the project"
+        );
+    }
+    format!("the header {header} is missing: install the development package of the library that it belongs to")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn hint(message: &str, output: &str) -> String {
+        let error = HookError::new(ErrorKind::HookRuntimeError, message);
+        for_failure(&error, &[output.to_owned()], true).map(|hint| hint.text).unwrap_or_default()
+    }
+
     #[test]
     fn the_reasons_that_are_known() {
-        let hint = |output: &str| for_output(output).unwrap_or_default();
-        assert!(hint("ModuleNotFoundError: No module named 'numpy.distutils'").contains("numpy.distutils"));
-        assert!(hint("No module named 'pkg_resources'").contains("setuptools<82"));
-        assert!(hint("x.c:1:10: fatal error: Python.h: No such file or directory").contains("headers of Python"));
-        assert!(hint("x.c:1:10: fatal error: ffi.h: No such file or directory").contains("C library"));
-        assert!(hint("error: command 'gcc' failed: No such file or directory").contains("compiler"));
-        assert!(hint("fatal: unable to access 'x': Could not resolve host: x").contains("build itself"));
-        assert_eq!(for_output("error: something else"), None);
-        assert_eq!(for_output("No module named '"), None);
+        let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";
+        assert!(hint(missing, "").contains("numpy.distutils"));
+        assert!(hint("ModuleNotFoundError: No module named 'pkg_resources'", "").contains("setuptools<82"));
+        let compiler = "CompileError: command 'gcc' failed with exit code 1";
+        for (line, expected) in [
+            ("x.c:1:10: fatal error: Python.h: No such file or directory", "headers of Python"),
+            ("x.c:1:10: fatal error: ffi.h: No such file or directory", "the header ffi.h"),
+            ("x.c:1:10: fatal error: 'sys/ffi.h' file not found", "the header sys/ffi.h"),
+            ("x.inc:78:10: fatal error: pystrhex.h: No such file or directory", "CPython's own implementation"),
+            ("x.c:1:1: fatal error: internal/pycore_frame.h: No such file or directory", "CPython's own"),
+            ("/usr/bin/ld: cannot find -lssl: No such file or directory", "library to link with"),
+            ("fatal: unable to access 'x': Could not resolve host: x", "build itself"),
+        ] {
+            assert!(hint(compiler, &format!("{line}\ncompilation terminated.\n")).contains(expected), "{line}");
+        }
+        let no_compiler = r#"the hook called sys.exit("error: command 'gcc' failed: No such file or directory")"#;
+        assert!(hint(no_compiler, "").contains("compiler"));
+        assert_eq!(hint("KeyError: 'x'", "error: something else"), "");
+        assert_eq!(hint("No module named '", ""), "");
+    }
+
+    #[test]
+    fn only_what_ended_the_hook_counts() {
+        let passing = "No module named 'numpy', building without\nModuleNotFoundError: No module named 'numpy'";
+        for (message, output, expected) in [
+            // Whoever raises says why.
+            ("KeyError: 'version'", passing, ""),
+            ("KeyError: 'version'", "x.c:1:1: fatal error: ffi.h: No such file or directory", ""),
+            (r#"the hook called sys.exit("set the version")"#, passing, ""),
+            // A program says it in what it writes, at its end.
+            ("the hook called sys.exit(1)", "No module named 'numpy', building without", ""),
+            ("the hook called sys.exit(1)", passing, "numpy"),
+            ("the hook called sys.exit(1)", &format!("{passing}{}", "\nx".repeat(60)), ""),
+            (
+                "CalledProcessError: Command 'make' returned non-zero exit status 2.",
+                &format!("{passing}\nx.c:1:1: fatal error: ffi.h: No such file or directory"),
+                "ffi.h",
+            ),
+            // The exception itself before those that led to it.
+            (
+                "ModuleNotFoundError: No module named 'tomli'\nwhile handling ModuleNotFoundError: No module named 'tomllib'",
+                "",
+                "tomli,",
+            ),
+        ] {
+            let hint = hint(message, output);
+            assert!(if expected.is_empty() { hint.is_empty() } else { hint.contains(expected) }, "{message}: {hint}");
+        }
+    }
+
+    #[test]
+    fn a_hint_can_be_followed() {
+        let of = |module, isolated| for_module(module, isolated);
+        assert_eq!(of("pkg_resources", true).setting, Some(Setting::BuildConstraint));
+        assert_eq!(of("numpy", true).setting, Some(Setting::BuildIsolation));
+        assert!(!of("numpy", false).text.contains("build-system.requires"));
+        assert!(!of("pkg_resources", false).text.contains("build-system.requires"));
     }
 }

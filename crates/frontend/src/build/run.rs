@@ -132,8 +132,13 @@ impl<'a> Run<'a> {
 
     fn note(&mut self, response: Response, log: Option<PathBuf>) -> Result<Value, HookError> {
         let outcome = response.outcome.map_err(|mut error| {
-            let words = || [&error.message, &response.stderr.text(), &response.stdout.text()].map(Clone::clone);
-            error.hint = error.hint.take().or_else(|| hints::for_output(&words().join("\n")));
+            let isolated = self.frontend.shared.environments.is_some();
+            let outputs = [response.stderr.text(), response.stdout.text()];
+            if error.hint.is_none()
+                && let Some(hint) = hints::for_failure(&error, &outputs, isolated)
+            {
+                (error.hint, error.setting) = (Some(hint.text), hint.setting);
+            }
             error
         });
         self.hooks.push(HookRun {
