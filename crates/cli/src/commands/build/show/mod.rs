@@ -247,7 +247,7 @@ impl Shown {
             Update::EnvironmentMade => self.summary.environment_made(),
             Update::Note(line) => self.progress.note(&line),
             Update::SourceDone { job, report, took, lines } => {
-                self.summary.add(&report);
+                self.summary.add(&self.names[job.0], &report);
                 self.progress.ended(job, &report, took);
                 self.progress.print(&lines);
             }

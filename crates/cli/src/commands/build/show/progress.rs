@@ -60,17 +60,15 @@ impl Progress {
 
     /// A source goes on to its next step.
     pub fn step(&mut self, job: JobId, step: Step) {
-        let now = Instant::now();
         let phase = if matches!(step, Step::Hook(_)) { Phase::Queued } else { Phase::Running };
-        self.open.insert(job, Open { step, phase, since: now, said: now });
+        self.open.insert(job, Open::new(step, phase, Instant::now()));
         self.show(job);
     }
 
     /// The hook of a source goes on.
     pub fn moves(&mut self, job: JobId, phase: Phase) {
         if let Some(open) = self.open.get_mut(&job) {
-            let now = Instant::now();
-            (open.phase, open.since, open.said) = (phase, now, now);
+            *open = Open::new(open.step, phase, Instant::now());
             self.show(job);
         }
     }
@@ -90,7 +88,7 @@ impl Progress {
             None if self.is_quiet => {}
             None => {
                 let outcome = if report.outcome.is_ok() { "done" } else { "failed" };
-                let (name, seconds) = (&self.names[job.0], took.as_secs_f64());
+                let (name, seconds) = (&self.names[job.0], worked(report, took).as_secs_f64());
                 console::print(&[format!("{}/{} {name}: {outcome} in {seconds:.1} s", self.done, self.names.len())]);
             }
         }
@@ -123,12 +121,11 @@ impl Progress {
     }
 
     fn remind(&mut self) {
-        for (job, open) in
-            self.open.iter_mut().filter(|(_, open)| open.phase != Phase::Queued && open.said.elapsed() >= REMINDER)
-        {
-            open.said = Instant::now();
-            let seconds = open.since.elapsed().as_secs();
-            console::print(&[format!("{}: {} has taken {seconds} s so far", self.names[job.0], open.words())]);
+        let now = Instant::now();
+        for (job, open) in &mut self.open {
+            if let Some(line) = open.reminder(now) {
+                console::print(&[format!("{}: {line}", self.names[job.0])]);
+            }
         }
     }
 
@@ -140,7 +137,26 @@ impl Progress {
     }
 }
 
+/// How long a source was worked on: without the time in which its hooks waited
+/// for their turn.
+fn worked(report: &Report, took: Duration) -> Duration {
+    took.saturating_sub(report.hooks.iter().filter_map(|run| run.timing.queued).sum())
+}
+
 impl Open {
+    fn new(step: Step, phase: Phase, now: Instant) -> Self {
+        Self { step, phase, since: now, said: now }
+    }
+
+    /// That it still runs, if it is time to say so.
+    fn reminder(&mut self, now: Instant) -> Option<String> {
+        if self.phase == Phase::Queued || now - self.said < REMINDER {
+            return None;
+        }
+        self.said = now;
+        Some(format!("{} has taken {} s so far", self.words(), (now - self.since).as_secs()))
+    }
+
     fn words(&self) -> String {
         match self.phase {
             Phase::Queued => format!("{} (queued)", super::step(self.step)),
@@ -198,5 +214,23 @@ impl Bars {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookpool_supervisor::Hook;
+
+    #[test]
+    fn what_takes_long_is_told_once_a_minute() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut open = Open::new(Step::Hook(Hook::BuildWheel), Phase::Queued, start);
+        assert_eq!(open.reminder(at(500)), None, "who waits for a turn takes no time");
+        open = Open::new(open.step, Phase::Running, at(500));
+        let told: Vec<_> = (500..700).step_by(5).filter_map(|seconds| open.reminder(at(seconds))).collect();
+        let expected = [60, 120, 180].map(|seconds| format!("build_wheel has taken {seconds} s so far"));
+        assert_eq!(told, expected);
     }
 }

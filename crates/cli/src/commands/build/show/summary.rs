@@ -1,4 +1,4 @@
-//! How a run went, in one line.
+//! How a run went: the sources that failed, and a line with the counts.
 
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ pub struct Summary {
     wants_metadata: bool,
     succeeded: usize,
     without_hooks: usize,
-    failed: usize,
-    not_done: usize,
+    /// What they are called, and how they failed.
+    failed: Vec<(String, ErrorKind)>,
     environments_made: usize,
     started: Instant,
 }
@@ -24,22 +24,22 @@ impl Summary {
             wants_metadata,
             succeeded: 0,
             without_hooks: 0,
-            failed: 0,
-            not_done: 0,
+            failed: Vec::new(),
             environments_made: 0,
             started: Instant::now(),
         }
     }
 
-    pub fn add(&mut self, report: &Report) {
+    /// A source is done.
+    pub fn add(&mut self, name: &str, report: &Report) {
         match &report.outcome {
             Ok(product) => {
                 self.succeeded += 1;
                 let is_static = matches!(product, Product::Metadata(_, Origin::Static | Origin::Wheel));
                 self.without_hooks += usize::from(is_static);
             }
-            Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => self.not_done += 1,
-            Err(_) => self.failed += 1,
+            Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => {}
+            Err(error) => self.failed.push((name.to_owned(), error.kind)),
         }
     }
 
@@ -54,10 +54,11 @@ impl Summary {
         if self.wants_metadata && self.succeeded > 0 {
             parts[0].push_str(&format!(" ({} without hooks)", self.without_hooks));
         }
-        if self.failed > 0 {
-            parts.push(format!("{} failed", self.failed));
+        let failed = self.failed.len();
+        if failed > 0 {
+            parts.push(format!("{failed} failed"));
         }
-        let not_done = self.sources - self.succeeded - self.failed;
+        let not_done = self.sources - self.succeeded - failed;
         if not_done > 0 {
             parts.push(format!("{not_done} not done"));
         }
@@ -66,10 +67,36 @@ impl Summary {
         }
         let word = if interrupted { "interrupted: " } else { "" };
         let seconds = self.started.elapsed().as_secs_f64();
-        vec![format!("{word}{}: {}; {seconds:.1} s", count(self.sources, "source"), parts.join(", "))]
+        let mut lines = Vec::new();
+        // The only one has just been told of.
+        if self.sources > 1 {
+            lines.extend(self.failed.iter().map(|(name, kind)| format!("failed: {name}: {kind}")));
+        }
+        lines.push(format!("{word}{}: {}; {seconds:.1} s", count(self.sources, "source"), parts.join(", ")));
+        lines
     }
 }
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookpool_supervisor::HookError;
+
+    #[test]
+    fn sources_that_failed_are_listed_where_there_are_several() {
+        let failed = || Report::failed(HookError::new(ErrorKind::HookCrashed, "m"));
+        let mut several = Summary::new(3, false);
+        several.add("a", &failed());
+        several.add("b", &Report::failed(HookError::new(ErrorKind::Cancelled, "m")));
+        let lines = several.lines(false);
+        assert_eq!((lines.len(), lines[0].as_str()), (2, "failed: a: HookCrashed"));
+        assert!(lines[1].starts_with("3 sources: 0 done, 1 failed, 2 not done; "), "{lines:?}");
+        let mut only = Summary::new(1, false);
+        only.add("a", &failed());
+        assert_eq!(only.lines(false).len(), 1);
+    }
 }

@@ -1,0 +1,36 @@
+"""What is told of a run's progress where standard error is no terminal, and at its end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from builds import build, make_project
+from conftest import Setting
+
+
+def test_the_time_of_a_source_is_that_of_its_work(setting: Setting, tmp_path: Path) -> None:
+    trees = [make_project(tmp_path / name, name=name) for name in ("slow", "quick")]
+    # What is measured, far from what the other takes, which waits for its turn meanwhile.
+    code = "import os, time; time.sleep(2 if os.getcwd().endswith('slow') else 0)"
+    flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}"]
+    built = build(setting, "wheel", *trees, *flags, jobs=1)
+    assert built.code == 0, built.stderr
+    told = re.findall(r"^\d/2 .*/(\w+): done in ([\d.]+) s$", built.stderr, re.M)
+    seconds = {name: float(time) for name, time in told}
+    assert seconds["slow"] >= 2 > seconds["quick"], built.stderr
+
+
+def test_the_sources_that_failed_are_listed_at_the_end(setting: Setting, tmp_path: Path) -> None:
+    trees = [make_project(tmp_path / name, name=name) for name in ("one", "two", "three")]
+    missing = tmp_path / "missing"
+    code = "import os; os.getcwd().endswith('two') and os.abort()"
+    flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}"]
+    built = build(setting, "wheel", *trees, missing, *flags)
+    assert built.code == 1
+    last = built.stderr.splitlines()[-3:]
+    assert sorted(last[:2]) == [
+        f"failed: {missing}: InvalidSource",
+        f"failed: {trees[1]}: HookCrashed",
+    ]
+    assert last[2].startswith("4 sources: 2 done, 2 failed")
