@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
-from builds import build, make_project
+import pytest
+from builds import arguments, build, make_project
 from conftest import Setting
+from gate import Gate
 
 
 def test_the_time_of_a_source_is_that_of_its_work(setting: Setting, tmp_path: Path) -> None:
@@ -34,3 +40,31 @@ def test_the_sources_that_failed_are_listed_at_the_end(setting: Setting, tmp_pat
         f"failed: {trees[1]}: HookCrashed",
     ]
     assert last[2].startswith("4 sources: 2 done, 2 failed")
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_tree_that_another_process_has_is_told_of(
+    setting: Setting, tmp_path: Path, isolated: bool
+) -> None:
+    tree = make_project(tmp_path / "tree")
+    held = os.open(tree, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    command = arguments("wheel", tree, "-o", tmp_path / "out", isolated=isolated)
+    with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        os.close(held)
+        assert process.wait(60) == 0
+        assert line == f"another process works in {tree}: waiting\n"
+        assert "another process" not in process.stderr.read()
+
+
+def test_what_was_interrupted_has_not_failed(setting: Setting, tmp_path: Path, gate: Gate) -> None:
+    tree = make_project(tmp_path / "tree")
+    command = arguments("wheel", tree, "-o", tmp_path / "out", "-C", f"build_wheel={gate.code}")
+    with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
+        gate.arrived()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"1/1 {tree}: not done\n" in stderr

@@ -140,6 +140,9 @@ impl Display {
                     Update::OutputBegins { request: *request, stdout: stdout.clone(), stderr: stderr.clone() }
                 }
                 Event::RequestFinished { request, .. } => Update::HookEnded { request: *request },
+                Event::TreeLocked { tree } => {
+                    Update::Note(format!("another process works in {}: waiting", text::name(tree)))
+                }
                 _ => return,
             };
             tell(&updates, update);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookpool_frontend::{JobId, Report, Step};
+use hookpool_supervisor::ErrorKind;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::console;
@@ -87,9 +88,15 @@ impl Progress {
             Some(bars) => bars.ended(job, self.done),
             None if self.is_quiet => {}
             None => {
-                let outcome = if report.outcome.is_ok() { "done" } else { "failed" };
-                let (name, seconds) = (&self.names[job.0], worked(report, took).as_secs_f64());
-                console::print(&[format!("{}/{} {name}: {outcome} in {seconds:.1} s", self.done, self.names.len())]);
+                let seconds = worked(report, took).as_secs_f64();
+                let outcome = match &report.outcome {
+                    Ok(_) => format!("done in {seconds:.1} s"),
+                    Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => {
+                        "not done".to_owned()
+                    }
+                    Err(_) => format!("failed in {seconds:.1} s"),
+                };
+                console::print(&[format!("{}/{} {}: {outcome}", self.done, self.names.len(), self.names[job.0])]);
             }
         }
     }
