@@ -105,3 +105,20 @@ def test_the_hint_about_pkg_resources_can_be_followed(setting: Setting, tmp_path
     constraints.write_text("setuptools<82\n")
     built = build(setting, "metadata", archive, "--build-constraint", constraints)
     assert (built.code, built.stdout) == (0, f"old 1.0  (by hook)  from {archive}\n"), built.stderr
+
+
+def test_progress_that_is_drawn_is_shown_as_it_ended(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    code = (
+        "import sys\n"
+        "for step in range(1001): sys.stderr.write(f'\\rcompiled {step} of 1000')\n"
+        "sys.stderr.write('\\nlast words\\n')\n"
+        "raise ValueError"
+    )
+    built = build(setting, "wheel", tree, "-o", tmp_path / "out", "-C", f"build_wheel={code}")
+    assert "  standard error:\n    compiled 1000 of 1000\n    last words\n" in built.stderr
+    assert "\\r" not in built.stderr
+    assert "compiled 1 of" not in built.stderr
+    # What was written is in the log as it is.
+    log = Path(built.stderr.partition("full log: ")[2].splitlines()[0])
+    assert b"\rcompiled 1 of 1000\r" in log.read_bytes()

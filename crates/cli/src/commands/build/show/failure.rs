@@ -5,6 +5,7 @@ use hookpool_frontend::{HookRun, Report};
 use hookpool_supervisor::{ErrorKind, HookError};
 
 use super::super::jobs::Job;
+use super::carriage::last_state;
 use super::text::name;
 use crate::flags::with_flags;
 use crate::logging::printable;
@@ -54,7 +55,7 @@ fn last_words(run: &HookRun) -> Vec<String> {
             "  {title}{}:",
             if is_part { format!(", last {} lines", last.len()) } else { String::new() }
         ));
-        lines.extend(last.iter().map(|line| format!("    {}", printable(line))));
+        lines.extend(last.iter().map(|line| format!("    {}", printable(last_state(line)))));
     }
     lines
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use hookpool_supervisor::{CapturedOutput, RequestId};
 
+use super::carriage;
 use crate::logging::printable;
 
 /// The output of all hooks that run.
@@ -106,14 +107,24 @@ impl Stream {
     fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
-        let mut lines = Vec::new();
-        let mut start = 0;
-        while let Some(length) = line_length(&all[start..]) {
-            lines.push(self.line(&all[start..start + length]));
-            start += length + usize::from(all.get(start + length) == Some(&b'\n'));
+        let end = all.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        self.rest = all.split_off(end);
+        let whole = all.split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1]);
+        let mut lines: Vec<_> = whole.flat_map(|line| self.pieces(&line[carriage::begin(line)..])).collect();
+        // Whatever comes, what was drawn over is not seen again.
+        self.rest.drain(..carriage::begin(&self.rest));
+        while self.rest.len() >= LONGEST {
+            let more = self.rest.split_off(LONGEST);
+            let piece = std::mem::replace(&mut self.rest, more);
+            lines.push(self.line(&piece));
         }
-        self.rest = all.split_off(start);
         lines
+    }
+
+    fn pieces(&self, line: &[u8]) -> Vec<String> {
+        // An empty line is one too.
+        let (first, rest) = line.split_at(line.len().min(LONGEST));
+        std::iter::once(first).chain(rest.chunks(LONGEST)).map(|piece| self.line(piece)).collect()
     }
 
     fn last_line(&mut self) -> Option<String> {
@@ -124,12 +135,6 @@ impl Stream {
     fn line(&self, bytes: &[u8]) -> String {
         format!("{} | {}", self.name, printable(String::from_utf8_lossy(bytes).trim_end()))
     }
-}
-
-/// The length of the first line, without its end; none where that is missing.
-fn line_length(bytes: &[u8]) -> Option<usize> {
-    let end = bytes.iter().take(LONGEST).position(|byte| *byte == b'\n');
-    end.or_else(|| (bytes.len() >= LONGEST).then_some(LONGEST))
 }
 
 /// As the supervisor opens it: the hook may have put a named pipe or a link in
@@ -157,6 +162,21 @@ mod tests {
         written.write_all(&vec![b'a'; LONGEST + 1]).unwrap();
         let lines = stream.read();
         assert_eq!((lines.len(), stream.rest.len()), (1, 1));
+        written.write_all(b"\n\n").unwrap();
+        assert_eq!(stream.read(), ["x | a", "x | "]);
+    }
+
+    #[test]
+    fn what_is_drawn_over_is_not_shown() {
+        let mut written = tempfile::NamedTempFile::new().unwrap();
+        let mut stream = Stream::open("x".into(), written.path());
+        for percent in 0..10_000 {
+            write!(written, "\r{percent} of 10000").unwrap();
+        }
+        assert!(stream.read().is_empty() && stream.read().is_empty() && stream.read().is_empty());
+        assert!(stream.rest.len() < 20, "{}", stream.rest.len());
+        written.write_all(b"\r\n").unwrap();
+        assert_eq!(stream.read(), ["x | 9999 of 10000"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A thread of its own keeps what is shown and draws it: it reads what hooks
 //! write, and a terminal may be slow.
 
+mod carriage;
 mod failure;
 mod json;
 mod live;
