@@ -70,7 +70,7 @@ def test_two_sources_of_one_name(setting: Setting, tmp_path: Path) -> None:
     built = build(setting, "wheel", *trees, "-o", tmp_path / "out", "--format", "json")
     assert built.code == 1
     failed = next(result for result in built.results if not result["ok"])
-    assert failed["error"]["kind"] == "InvalidRequest"
+    assert failed["error"]["kind"] == "OutputConflict"
     assert "was already made from" in failed["error"]["message"]
     assert len(list((tmp_path / "out").iterdir())) == 1
 

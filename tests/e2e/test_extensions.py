@@ -228,7 +228,7 @@ def test_a_source_has_to_be_that_of_the_wheel_and_require_no_more(
         (["--supports-extension", "a*"], "such as example.*"),
         (["--on-required-extension", "pass"], "possible values: fail, source"),
         (["--source-for", "sample"], "expected NAME=TREE"),
-        (["--source-for", "sample=/no/such/tree"], "/no/such/tree does not exist"),
+        (["--source-for", "sample=/no/such/tree"], '"/no/such/tree" does not exist'),
         (["--source-for", "sample=WHEEL"], "expected a source tree or a source distribution"),
         (["--source-for=-x=TREE"], "-x: expected the name of a distribution"),
         (["--source-for", "a.b=TREE", "--source-for", "A_B=WHEEL/.."], "A_B: expected one source"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sdists
@@ -122,3 +123,86 @@ def test_progress_that_is_drawn_is_shown_as_it_ended(setting: Setting, tmp_path:
     # What was written is in the log as it is.
     log = Path(built.stderr.partition("full log: ")[2].splitlines()[0])
     assert b"\rcompiled 1 of 1000\r" in log.read_bytes()
+
+
+def error_of(setting: Setting, *words: object) -> dict[str, Any]:
+    """The error of the only source, which fails."""
+    error: dict[str, Any] = build(setting, *words, "--format", "json").result["error"]
+    return error
+
+
+def test_a_mandatory_hook_that_is_missing(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    backend = tree / "own_backend.py"
+    backend.write_text(backend.read_text().replace("def build_", "def _build_"))
+    for command in ("wheel", "sdist"):
+        error = error_of(setting, command, tree, "-o", tmp_path / "out")
+        assert error["kind"] == "UnsupportedHook"
+        assert error["hint"].startswith("PEP 517 asks every build backend for this hook")
+
+
+def test_no_temporary_folder_is_in_a_message(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree", more="")
+    empty = "import os, sys; folder = sys._getframe(2).f_locals['wheel_directory']\n"
+    empty += (
+        "open(os.path.join(folder, 'sample-1.0-py3-none-any.whl'), 'w').close(); _wheel(folder)"
+    )
+    backend = tree / "own_backend.py"
+    text = backend.read_text()
+    backend.write_text(
+        text.replace("    return _wheel(wheel_directory)", "    return _nothing(wheel_directory)")
+        + "\ndef _nothing(folder):\n"
+        "    name = 'sample-1.0-py3-none-any.whl'\n"
+        "    open(os.path.join(folder, name), 'w').close()\n"
+        "    return name\n"
+    )
+    wheel = "sample-1.0-py3-none-any.whl"
+    assert error_of(setting, "metadata", tree)["message"].startswith(
+        f"what build_wheel made cannot be used: {wheel}: is not a zip file"
+    )
+    backend.write_text(text.replace('"w:gz"', '"w"'))
+    via_sdist = error_of(setting, "wheel", "--via-sdist", tree, "-o", tmp_path / "out")
+    assert via_sdist["kind"] == "HookRuntimeError"
+    assert via_sdist["message"].startswith(
+        "what build_sdist made cannot be used: sample-1.0.tar.gz: the archive is damaged"
+    )
+    (tree / "pyproject.toml").write_text("[[build-system]]\nrequires = []\n")
+    packed = tmp_path / "sample-1.0.tar.gz"
+    with tarfile.open(packed, "w:gz") as opened:
+        opened.add(tree, "sample-1.0")
+    error = error_of(setting, "metadata", packed)
+    assert error["kind"] == "InvalidPyproject"
+    assert error["message"].startswith("pyproject.toml: ")
+    assert "expected a table, [build-system]" in error["message"]
+
+
+def test_a_name_with_spaces_around_it_is_seen(setting: Setting, tmp_path: Path) -> None:
+    names = tmp_path / "names"
+    names.write_text(" six \n")
+    built = build(setting, "metadata", "--from", names)
+    assert 'error: " six ": InvalidSource\n  " six " does not exist' in built.stderr
+
+
+def test_a_file_is_no_folder_to_write_to(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    file = tmp_path / "file"
+    file.touch()
+    built = build(setting, "wheel", tree, "-o", file)
+    assert built.stderr == f"error: output folder {file}: expected a folder, found a file\n"
+    assert "is not a folder" in build(setting, "metadata", tree, "--cache-dir", file).stderr
+    logs = build(setting, "metadata", tree, "--log-dir", file)
+    assert "expected a folder, found a file" in logs.stderr
+
+
+def test_an_empty_backend_is_the_fault_of_pyproject_toml(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    (tree / "pyproject.toml").write_text('[build-system]\nrequires = []\nbuild-backend = ""\n')
+    error = error_of(setting, "metadata", tree)
+    assert error["kind"] == "InvalidPyproject"
+    assert "`build-backend` is empty" in error["message"]
+
+
+def test_what_is_no_source_but_could_be_downloaded(setting: Setting) -> None:
+    assert "pip download" in error_of(setting, "metadata", "six==1.16.0")["hint"]
+    address = "https://example.org/six-1.16.0.tar.gz"
+    assert "download it first" in error_of(setting, "metadata", address)["hint"]

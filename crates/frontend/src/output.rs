@@ -90,7 +90,7 @@ impl OutputFolder {
     pub fn open(path: &Path) -> Result<Self, OutputError> {
         let named = |source| OutputError::Folder { path: path.to_owned(), source };
         let absolute = std::path::absolute(path).map_err(named)?;
-        std::fs::create_dir_all(&absolute).map_err(named)?;
+        std::fs::create_dir_all(&absolute).map_err(|error| named(no_folder(error)))?;
         let drafts = RunFolder::within(&absolute, ".hookpool-")?;
         Ok(Self { path: absolute, drafts, published: Mutex::default() })
     }
@@ -124,6 +124,15 @@ impl OutputFolder {
         }
         published.insert(name.to_owned(), source.to_owned());
         Ok(OutputFile { path, before })
+    }
+}
+
+/// Why a folder cannot be made. The system's words for a file in its place are
+/// "File exists".
+pub(crate) fn no_folder(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => io::Error::other("expected a folder, found a file"),
+        _ => error,
     }
 }
 
@@ -172,6 +181,13 @@ mod tests {
         drop(again);
         assert_eq!(std::fs::read_to_string(path.join("a-1.whl")).unwrap(), "two");
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_no_output_folder() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = OutputFolder::open(file.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("output folder {}: expected a folder, found a file", file.path().display()));
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Hook {
         }
     }
 
+    /// Whether PEP 517 asks every build backend to have this hook.
+    pub const fn is_mandatory(self) -> bool {
+        matches!(self, Hook::BuildWheel | Hook::BuildSdist)
+    }
+
     /// Whether the hook takes this argument at all.
     pub fn takes(self, argument: Argument) -> bool {
         self.arguments().contains(&argument)

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 
-use hookd_protocol::HookErrorKind;
+use hookd_protocol::{Hook, HookErrorKind};
 use serde::Serialize;
 
 /// The kind of a failure. Stable: programs may match on the names, which are
@@ -56,6 +56,9 @@ pub enum ErrorKind {
     /// a lock, a permission, an answer in time. Nothing is wrong with the
     /// request, and it is worth another try.
     SystemRefused,
+    /// A file that was built cannot have its name: another source of the run has
+    /// made one of that name, or something else is there.
+    OutputConflict,
     /// `pyproject.toml` cannot be read, or its `[build-system]` is not valid.
     InvalidPyproject,
     /// The build environment could not be made.
@@ -217,6 +220,22 @@ impl HookError {
         Self::new(if is_refusal(error) { ErrorKind::SystemRefused } else { kind }, message)
     }
 
+    /// The failure of this hook, with what might help a person.
+    pub(crate) fn of_hook(mut self, hook: Hook) -> Self {
+        let hint = match self.kind {
+            ErrorKind::MissingBackendModule => {
+                "is the backend installed in the environment of the interpreter, or listed in `backend-path`?"
+            }
+            ErrorKind::UnsupportedHook if hook.is_mandatory() => {
+                "PEP 517 asks every build backend for this hook: is `build-backend` the right name?"
+            }
+            ErrorKind::UnsupportedHook => "PEP 517 lets a backend leave this hook out; the caller has to fall back",
+            _ => return self,
+        };
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// The same failure with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -242,6 +261,15 @@ impl HookError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hint_about_a_missing_hook_depends_on_the_hook() {
+        let hint = |hook| HookError::new(ErrorKind::UnsupportedHook, "m").of_hook(hook).hint.unwrap();
+        assert!(hint(Hook::BuildEditable).contains("lets a backend leave this hook out"));
+        for mandatory in [Hook::BuildWheel, Hook::BuildSdist] {
+            assert!(hint(mandatory).contains("asks every build backend"));
+        }
+    }
 
     #[test]
     fn what_the_system_refuses_is_told_from_what_is_not_there() {

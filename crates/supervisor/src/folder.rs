@@ -48,7 +48,11 @@ pub enum FolderError {
 /// # Errors
 /// [`FolderError`], which names the folder.
 pub fn private_folder(path: &Path) -> Result<(), FolderError> {
-    let system = |source| FolderError::System { path: path.to_owned(), source };
+    let system = |source: io::Error| match source.kind() {
+        // Of making it: something else is there.
+        io::ErrorKind::AlreadyExists => FolderError::NotAFolder { path: path.to_owned() },
+        _ => FolderError::System { path: path.to_owned(), source },
+    };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(system)?;
     // Of the folder itself, not of what a symbolic link points to: whoever can
     // change the link decides where we write.
@@ -90,5 +94,7 @@ mod tests {
         let link = parent.path().join("link");
         std::os::unix::fs::symlink(parent.path(), &link).unwrap();
         assert!(matches!(private_folder(&link), Err(FolderError::NotAFolder { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(private_folder(file.path()), Err(FolderError::NotAFolder { .. })));
     }
 }

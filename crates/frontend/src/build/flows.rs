@@ -100,7 +100,7 @@ impl Run<'_> {
         if let Some(value) = self.optional(&place, PREPARE, folders).await? {
             let (_, path) = made(PREPARE, &value, folder.path()).await?;
             let described = unblock(move || describe_folder(&path)).await;
-            let described = described.map_err(|error| wrong_result(PREPARE, error))?;
+            let described = described.map_err(|error| wrong_result(PREPARE, folder.path(), error))?;
             return self.accept(described, Origin::PrepareMetadata);
         }
         let keep = self.frontend.shared.settings.keep_wheels.clone();
@@ -112,7 +112,7 @@ impl Run<'_> {
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
         let described = unblock(move || describe_wheel(&wheel)).await;
-        let described = described.map_err(|error| wrong_result(Hook::BuildWheel, error))?;
+        let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
         let product = self.accept(described, Origin::BuiltWheel)?;
         if let Some(keep) = keep {
             self.kept_wheel = Some(self.publish(&keep, folder, name).await?);
@@ -134,7 +134,11 @@ impl Run<'_> {
         let Some((draft, name)) = self.sdist(tree, self.scratch().await?).await? else {
             return self.wheel(tree, into).await;
         };
-        let unpacked = self.unpack(&draft.path().join(name)).await?;
+        let unpacked = self.unpack(&draft.path().join(name)).await;
+        let unpacked = unpacked.map_err(|error| match error.kind {
+            ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
+            _ => error,
+        })?;
         let outcome = self.wheel(&unpacked.path, into).await;
         unpacked.remove().await;
         outcome

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput};
 
+use crate::output::no_folder;
 use crate::unblock::unblock;
 
 /// Which logs are kept.
@@ -96,7 +97,7 @@ fn label(name: &Path) -> String {
 }
 
 fn write(folder: &Path, name: &str, head: &str, output: &WholeOutput, foot: &str) -> io::Result<PathBuf> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(no_folder)?;
     let (path, file) = create(folder, name)?;
     let mut file = BufWriter::new(file);
     file.write_all(head.as_bytes())?;

@@ -37,13 +37,15 @@ pub struct SourceId {
 #[non_exhaustive]
 pub enum SourceError {
     /// There is nothing of this name.
-    #[error("{path} does not exist: expected a source tree, a source archive (.tar.gz, .tgz, .zip) or a wheel (.whl)")]
+    #[error(
+        "{path:?} does not exist: expected a source tree, a source archive (.tar.gz, .tgz, .zip) or a wheel (.whl)"
+    )]
     Missing {
         /// What was named.
         path: PathBuf,
     },
     /// It is there, and the system does not let us read it.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path:?} cannot be read: {source}")]
     Unreadable {
         /// What was named.
         path: PathBuf,
@@ -51,13 +53,13 @@ pub enum SourceError {
         source: io::Error,
     },
     /// A file whose name says nothing that is known.
-    #[error("{path}: expected a folder, or a file whose name ends in .tar.gz, .tgz, .zip or .whl")]
+    #[error("{path:?}: expected a folder, or a file whose name ends in .tar.gz, .tgz, .zip or .whl")]
     UnknownSuffix {
         /// What was named.
         path: PathBuf,
     },
     /// Neither a file nor a folder.
-    #[error("{path} is a {kind}: expected a folder or a regular file")]
+    #[error("{path:?} is a {kind}: expected a folder or a regular file")]
     Special {
         /// What was named.
         path: PathBuf,
@@ -65,7 +67,7 @@ pub enum SourceError {
         kind: &'static str,
     },
     /// A file without content.
-    #[error("{path} is empty: expected a source archive or a wheel")]
+    #[error("{path:?} is empty: expected a source archive or a wheel")]
     Empty {
         /// What was named.
         path: PathBuf,

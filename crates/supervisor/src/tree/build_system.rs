@@ -1,11 +1,14 @@
 //! The `[build-system]` table of `pyproject.toml` (PEP 517 and 518).
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{ErrorKind, HookError};
 use crate::request::HookRequest;
@@ -34,8 +37,24 @@ pub(crate) struct BuildBackend {
 
 #[derive(Deserialize)]
 struct Pyproject {
-    #[serde(rename = "build-system")]
+    #[serde(rename = "build-system", default, deserialize_with = "table")]
     build_system: Option<Table>,
+}
+
+/// Only a table: what is derived would take an array for the fields in their
+/// order, `[[build-system]]` too.
+fn table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Table>, D::Error> {
+    struct OnlyMap;
+    impl<'de> Visitor<'de> for OnlyMap {
+        type Value = Table;
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a table, [build-system]")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Table, A::Error> {
+            Table::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_any(OnlyMap).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -84,8 +103,9 @@ impl BuildSystem {
     pub fn read(tree: &Path) -> Result<Self, HookError> {
         let path = tree.join("pyproject.toml");
         match read_regular_file(&path) {
+            // The tree may lie in a temporary folder, and is told beside the message.
             Ok(bytes) => Self::parse(&bytes)
-                .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("{}: {reason}", path.display()))),
+                .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("pyproject.toml: {reason}"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => {
                 let message = format!("{}: it cannot be read: {error}", path.display());
@@ -105,15 +125,18 @@ impl BuildSystem {
         let Some(requires) = table.requires else {
             return Err("the table [build-system] has no `requires`, which PEP 518 makes mandatory".into());
         };
-        Ok(Self {
-            requires,
-            backend: table.build_backend,
-            backend_path: match table.backend_path {
-                None => Vec::new(),
-                Some(OneOrMany::One(folder)) => vec![folder],
-                Some(OneOrMany::Many(folders)) => folders,
-            },
-        })
+        if table.build_backend.as_ref().is_some_and(String::is_empty) {
+            return Err("`build-backend` is empty, expected `module` or `module:object`".into());
+        }
+        let backend_path = match table.backend_path {
+            None => Vec::new(),
+            Some(OneOrMany::One(folder)) => vec![folder],
+            Some(OneOrMany::Many(folders)) => folders,
+        };
+        if backend_path.iter().any(|folder| folder.as_os_str().is_empty()) {
+            return Err("`backend-path` has an empty entry, expected folders of the tree".into());
+        }
+        Ok(Self { requires, backend: table.build_backend, backend_path })
     }
 }
 
@@ -176,6 +199,16 @@ mod tests {
         assert!(parse("[build-system]\nbuild-backend = 'x'").unwrap_err().contains("requires"));
         assert!(parse("[build-system]\nrequires = 'x'").is_err());
         assert!(parse("[build-system").is_err());
+        for (text, expected) in [
+            ("[[build-system]]\nrequires = []", "expected a table"),
+            ("build-system = 3", "expected a table"),
+            ("[build-system]\nrequires = []\nbuild-backend = ''", "`build-backend` is empty"),
+            ("[build-system]\nrequires = []\nbackend-path = ''", "`backend-path` has an empty entry"),
+            ("[build-system]\nrequires = []\nbackend-path = ['.', '']", "`backend-path` has an empty entry"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
         assert!(BuildSystem::parse(b"\xff").unwrap_err().contains("UTF-8"));
     }
 }

@@ -122,18 +122,7 @@ fn hook_error(failure: Failure, traceback: Option<String>) -> HookError {
         unsupported_operation: failure.unsupported_operation,
         traceback,
         exit,
-        hint: hint(kind),
+        hint: None,
         setting: None,
     }
-}
-
-fn hint(kind: ErrorKind) -> Option<String> {
-    let hint = match kind {
-        ErrorKind::MissingBackendModule => {
-            "is the backend installed in the environment of the interpreter, or listed in `backend-path`?"
-        }
-        ErrorKind::UnsupportedHook => "PEP 517 lets a backend leave this hook out; the caller has to fall back",
-        _ => return None,
-    };
-    Some(hint.into())
 }

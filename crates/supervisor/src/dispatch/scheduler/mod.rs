@@ -238,7 +238,7 @@ impl Scheduler {
             id: finished.request,
             tree: details.tree.clone(),
             hook: details.hook,
-            outcome: finished.outcome,
+            outcome: finished.outcome.map_err(|error| error.of_hook(details.hook)),
             environment: record.environment,
             worker,
             timing,

@@ -7,9 +7,11 @@ use hookpool_frontend::{Before, CoreMetadata, EnvironmentEvent, Origin, OutputFi
 use super::super::jobs::Job;
 use crate::logging::printable;
 
-/// How messages call a source.
+/// How messages call a source: as it was named, in quotes where it would not be
+/// seen otherwise where the name begins and ends.
 pub fn name(source: &Path) -> String {
-    printable(&source.display().to_string())
+    let name = printable(&source.display().to_string());
+    if name.contains(char::is_whitespace) { format!("\"{name}\"") } else { name }
 }
 
 /// How a file that was built is called: as seen from the working directory, if
@@ -83,5 +85,17 @@ pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
             Some(format!("another process makes a build environment with {}: waiting", list(requirements)))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_spaces_are_quoted() {
+        assert_eq!(name(Path::new("a/b-1.0.tar.gz")), "a/b-1.0.tar.gz");
+        assert_eq!(name(Path::new(" six ")), "\" six \"");
+        assert_eq!(name(Path::new("my project")), "\"my project\"");
     }
 }
