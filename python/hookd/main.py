@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 
+# Device and inode of each tree, the outermost first. Read by the supervisor.
+WITHIN = "HOOKPOOL_WITHIN"
+
 
 def main(arguments: List[str]) -> NoReturn:
     """Be a worker on the standard descriptors, a template or a guard, as the command line asks."""
@@ -34,6 +37,8 @@ def main(arguments: List[str]) -> NoReturn:
     if options.template is not None:
         _be_template(options.template)
     _enter_tree(options)
+    if options.control:
+        _hand_down_tree()
     work(options, take_over_standard_descriptors())
 
 
@@ -49,6 +54,14 @@ def _enter_tree(options: Options) -> None:
         os.chdir(options.tree)
     except OSError as error:
         _leave_with_usage_error("TREE: cannot be entered: {}".format(error))
+
+
+def _hand_down_tree() -> None:
+    """Let a hookpool that a hook starts know which trees' hooks wait for it."""
+    status = os.stat(os.curdir)
+    tree = "{}:{}".format(status.st_dev, status.st_ino)
+    outer = os.environ.get(WITHIN)
+    os.environ[WITHIN] = "{} {}".format(outer, tree) if outer else tree
 
 
 def _be_template(descriptor: int) -> NoReturn:
@@ -74,6 +87,8 @@ def _become_worker(arguments: List[str]) -> NoReturn:
     if multiprocessing is not None:
         # The only module of the standard library that keeps the folder of its import.
         multiprocessing.ORIGINAL_DIR = os.getcwd()
+    if options.control:
+        _hand_down_tree()
     work(options, take_over_standard_descriptors())
 
 

@@ -676,3 +676,16 @@ def test_idle_costs_nothing(start: Start) -> None:
     assert sum(int(line.split()[1]) for line in after) <= 2 + sum(
         int(line.split()[1]) for line in first
     )
+
+
+@pytest.mark.parametrize("isolation", ["hook", "none"])
+def test_hooks_know_the_trees_that_they_are_of(
+    start: Start, environment: dict[str, str], tree: Path, isolation: str
+) -> None:
+    """For a supervisor; see `_hand_down_tree`."""
+    own = "{0.st_dev}:{0.st_ino}".format(tree.stat())
+    code = "import os; result = [os.environ.get('HOOKPOOL_WITHIN', 'nothing')]"
+    assert start(isolation=isolation).run_code(code).result == [own]
+    assert start(isolation=isolation, control=False).run_code(code).result == ["nothing"]
+    environment["HOOKPOOL_WITHIN"] = "1:2"
+    assert start(isolation=isolation).run_code(code).result == ["1:2 " + own]

@@ -1,11 +1,11 @@
 //! What the raw arguments come to: values that are valid together.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hookpool_frontend::{IndexOptions, InstallerChoice, jobserver};
-use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout};
+use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
 
 use crate::arguments::environments::{InstallerArguments, InstallerName};
 use crate::arguments::pool::{
@@ -50,6 +50,10 @@ impl PoolSettings {
         let PoolArguments { capacity, hooks, workers, installer, environment, report } = arguments;
         let build_environments =
             if environment.no_build_isolation { None } else { Some(installer_settings(installer)?) };
+        let is_within_hook = is_within_hook();
+        if is_within_hook {
+            tracing::info!("started by a hook of another hookpool: one hook runs at a time, in its job slot");
+        }
         Ok(Self {
             build_environments,
             timings: report.timings,
@@ -68,7 +72,7 @@ impl PoolSettings {
                 JobserverName::On => jobserver::Choice::On,
                 JobserverName::Off => jobserver::Choice::Off,
             },
-            limits: limits(&capacity, &hooks, &workers),
+            limits: limits(&capacity, &hooks, &workers, is_within_hook),
             python: environment.interpreter.python,
             cache_folder: environment.cache.cache_dir,
             capture_folder: environment.capture_dir,
@@ -104,8 +108,15 @@ fn installer_settings(arguments: InstallerArguments) -> Result<InstallerSettings
     })
 }
 
-fn limits(capacity: &CapacityArguments, hooks: &HookArguments, workers: &WorkerArguments) -> Limits {
-    let default = capacity.jobs.map_or_else(Limits::default, Limits::for_jobs);
+/// Within a hook of another hookpool, this one has the job slot of that hook.
+fn limits(
+    capacity: &CapacityArguments,
+    hooks: &HookArguments,
+    workers: &WorkerArguments,
+    is_within_hook: bool,
+) -> Limits {
+    let jobs = if is_within_hook { Some(NonZeroUsize::MIN) } else { capacity.jobs };
+    let default = jobs.map_or_else(Limits::default, Limits::for_jobs);
     Limits {
         max_workers: capacity.max_workers.unwrap_or(default.max_workers),
         workers_per_tree: capacity.workers_per_tree,

@@ -50,6 +50,9 @@ pub enum ErrorKind {
     Quarantined,
     /// The request itself is not well-formed.
     InvalidRequest,
+    /// The request comes from within a hook of the very tree that it is for, and
+    /// would wait for itself.
+    HookRecursion,
     /// The source tree does not exist, or is not a folder, or is another now.
     InvalidSource,
     /// The system refused what was needed: descriptors, memory, room on a disk,

@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, HookError};
 use crate::event::WorkerId;
 use crate::request::{HookRequest, RequestId};
 use crate::response::StartMethod;
-use crate::tree::{Found, LockWaits, OwnLocks, TreeLock, TreePath, Visit, VisitPlan};
+use crate::tree::{Found, LockWaits, OwnLocks, TreeLock, TreePath, Visit, VisitPlan, Within};
 use crate::worker::WorkerFreshness;
 
 /// What came of a visit or a wait.
@@ -36,6 +36,7 @@ pub(crate) struct Gate {
     start_method: StartMethod,
     lock_waits: LockWaits,
     own_locks: OwnLocks,
+    within: Arc<Within>,
     locks: HashMap<TreePath, TreeLock>,
     /// Locks that are being let go of. Whoever wants one of them again waits for
     /// the end of its channel.
@@ -61,6 +62,7 @@ impl Gate {
             pool,
             fallback_lock_folder,
             own_locks,
+            within: Arc::new(Within::of_this_process()),
             start_method,
             locks: HashMap::new(),
             unlocking: HashMap::new(),
@@ -89,6 +91,7 @@ impl Gate {
             made,
             worker,
             own_locks: self.own_locks.clone(),
+            within: self.within.clone(),
             fallback_lock_folder: self.fallback_lock_folder.clone(),
             start_method: self.start_method,
         });

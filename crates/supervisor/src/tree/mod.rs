@@ -7,6 +7,7 @@ pub(crate) mod imports;
 mod lock;
 mod lock_wait;
 mod visit;
+mod within;
 
 pub(crate) use build_system::{BuildBackend, BuildSystem};
 pub(crate) use identity::{Tree, TreeId, TreePath, replaced, tree_path};
@@ -14,3 +15,5 @@ pub(crate) use imports::TreeImports;
 pub(crate) use lock::{OwnLocks, TreeLock};
 pub(crate) use lock_wait::LockWaits;
 pub(crate) use visit::{CheckedWorker, Found, Prepared, Ready, Visit, VisitPlan};
+pub use within::is_within_hook;
+pub(crate) use within::{Within, recursion};

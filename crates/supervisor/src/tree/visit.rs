@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hookd_protocol::HookCall;
 
 use super::lock::{OwnLocks, TreeLock, TryLock, try_lock};
-use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath};
+use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath, Within, recursion};
 use crate::blocking::Progress;
 use crate::build_environment::{BuildEnvironment, EnvironmentRequirements, MadeEnvironment};
 use crate::error::{ErrorKind, HookError};
@@ -42,6 +42,8 @@ pub(crate) struct VisitPlan {
     /// An idle worker of the tree, which the request may get.
     pub worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
     pub own_locks: OwnLocks,
+    /// The trees whose hooks wait for this process.
+    pub within: Arc<Within>,
     /// Where files stand for trees that cannot be locked themselves.
     pub fallback_lock_folder: Arc<PathBuf>,
     pub start_method: StartMethod,
@@ -108,6 +110,9 @@ impl VisitPlan {
             None => match try_lock(&tree, &self.queue, &self.own_locks, &self.fallback_lock_folder) {
                 Ok(TryLock::Locked(lock)) => Some(lock),
                 Ok(TryLock::Ours(path)) => return Visit { lock: None, found: Found::Busy { ours: Some(path) } },
+                Ok(TryLock::Busy(_)) if self.within.contains(&tree) => {
+                    return Visit { lock: None, found: Found::Failed(recursion(&self.path)) };
+                }
                 Ok(TryLock::Busy(_)) => return Visit { lock: None, found: Found::Busy { ours: None } },
                 Err(error) => return Visit { lock: None, found: Found::Failed(error) },
             },
