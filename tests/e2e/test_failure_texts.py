@@ -206,3 +206,19 @@ def test_what_is_no_source_but_could_be_downloaded(setting: Setting) -> None:
     assert "pip download" in error_of(setting, "metadata", "six==1.16.0")["hint"]
     address = "https://example.org/six-1.16.0.tar.gz"
     assert "download it first" in error_of(setting, "metadata", address)["hint"]
+
+
+def test_a_name_that_is_almost_right_is_told_of(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree")
+    pyproject = tree / "pyproject.toml"
+    text = pyproject.read_text()
+    (tree / "setup.py").write_text("from setuptools import setup\nsetup(name='sample')\n")
+    warning = "pyproject.toml has {}, which nothing reads: was {} meant?"
+    pyproject.write_text(text.replace("build-system", "build_sytem"))
+    built = build(setting, "metadata", tree)
+    assert warning.format("[build_sytem]", "[build-system]") in built.stderr
+    pyproject.write_text(text.replace("build-backend", "build_backend"))
+    found, meant = (f"`{name}` in [build-system]" for name in ("build_backend", "build-backend"))
+    assert warning.format(found, meant) in build(setting, "metadata", tree).stderr
+    pyproject.write_text(text)
+    assert "nothing reads" not in build(setting, "metadata", tree).stderr

@@ -10,6 +10,7 @@ mod goal;
 mod hints;
 mod logs;
 mod run;
+mod spelling;
 
 pub use builder::FrontendBuilder;
 pub use event::{BuildEvent, BuildObserver, JobId, Step};

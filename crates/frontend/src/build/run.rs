@@ -11,6 +11,7 @@ use super::event::{BuildEvent, JobId, Step};
 use super::frontend::Frontend;
 use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
+use super::spelling::near_misses;
 use crate::environment::Environment;
 use crate::output::OutputFile;
 use crate::run_folder::WorkFolder;
@@ -75,6 +76,10 @@ impl<'a> Run<'a> {
     /// requires: what the hook `get_requires` asks for (PEP 517).
     pub async fn prepare(&mut self, tree: &Path, get_requires: Hook) -> Result<Place, HookError> {
         let mut place = Place { tree: tree.to_owned(), additional: Vec::new() };
+        let read = place.tree.clone();
+        for miss in unblock(move || near_misses(&read)).await {
+            tracing::warn!(source = %self.name.display(), "{miss}");
+        }
         // Without isolation the environment is the user's business, and so is
         // what hooks would ask for.
         if self.frontend.shared.environments.is_some()

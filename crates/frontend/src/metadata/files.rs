@@ -99,7 +99,8 @@ pub fn tree_pkg_info(tree: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+/// All of a file of at most [`METADATA_LIMIT`] bytes.
+pub(crate) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = read_bounded(&mut open_regular_file(path)?)?;
     bytes.ok_or_else(|| io::Error::other(format!("it has more than {METADATA_LIMIT} bytes")))
 }

@@ -8,7 +8,7 @@ mod static_metadata;
 mod wheel;
 
 pub use files::{FolderMetadataError, folder_extensions, folder_metadata, tree_pkg_info};
-pub(crate) use files::{METADATA_LIMIT, describe_folder, open_regular_file, read_bounded};
+pub(crate) use files::{METADATA_LIMIT, describe_folder, open_regular_file, read_bounded, read_regular_file};
 pub use static_metadata::{NotStatic, static_metadata};
 pub(crate) use wheel::describe_wheel;
 pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};

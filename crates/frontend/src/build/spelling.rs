@@ -1,0 +1,83 @@
+//! Names in `pyproject.toml` that are almost those that decide how a tree is
+//! built. Nothing reads them, and nothing complains: setuptools builds the tree
+//! by its legacy way.
+
+use std::path::Path;
+
+use crate::metadata::read_regular_file;
+
+/// A name that nothing reads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pyproject.toml has {found}, which nothing reads: was {expected} meant?")]
+pub(crate) struct NearMiss {
+    found: String,
+    expected: String,
+}
+
+const TABLES: &[&str] = &["build-system", "project", "tool"];
+const KEYS: &[&str] = &["requires", "build-backend", "backend-path"];
+
+/// How alike two names must be, from 0 to 1: `requirements` and `requires` are.
+const ALIKE: f64 = 0.65;
+
+/// Those of a tree. Blocks. What cannot be read is told where it is needed.
+pub(crate) fn near_misses(tree: &Path) -> Vec<NearMiss> {
+    let bytes = read_regular_file(&tree.join("pyproject.toml")).unwrap_or_default();
+    std::str::from_utf8(&bytes).map(find).unwrap_or_default()
+}
+
+fn find(pyproject: &str) -> Vec<NearMiss> {
+    let text = pyproject.strip_prefix('\u{feff}').unwrap_or(pyproject);
+    let Ok(document) = text.parse::<toml::Table>() else { return Vec::new() };
+    let mut found = misses(&document, TABLES, |name| format!("[{name}]"));
+    if let Some(table) = document.get("build-system").and_then(toml::Value::as_table) {
+        found.extend(misses(table, KEYS, |key| format!("`{key}` in [build-system]")));
+    }
+    found
+}
+
+/// Of each name that is expected and not there, the one that is most like it.
+fn misses(table: &toml::Table, expected: &[&str], written: impl Fn(&str) -> String) -> Vec<NearMiss> {
+    let unread = || table.keys().filter(|name| !expected.contains(&name.as_str()));
+    let missing = expected.iter().filter(|name| !table.contains_key(**name));
+    let closest = missing.filter_map(|name| {
+        let likeness = |other: &String| strsim::normalized_levenshtein(&other.to_lowercase().replace('_', "-"), name);
+        let other = unread().max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
+        (likeness(other) >= ALIKE).then(|| NearMiss { found: written(other), expected: written(name) })
+    });
+    closest.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_almost_right() {
+        let found = |text: &str| {
+            find(text).into_iter().map(|miss| format!("{}: {}", miss.found, miss.expected)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("[build_sytem]\nrequires = []"), ["[build_sytem]: [build-system]"]);
+        assert_eq!(found("[Build-System]"), ["[Build-System]: [build-system]"]);
+        assert_eq!(found("[[buildsystem]]\n[projects]"), ["[buildsystem]: [build-system]", "[projects]: [project]"]);
+        let keys = "[build-system]\nrequirements = []\nbuild_backend = 'x'\nbackend_path = '.'";
+        assert_eq!(
+            found(keys),
+            [
+                "`requirements` in [build-system]: `requires` in [build-system]",
+                "`build_backend` in [build-system]: `build-backend` in [build-system]",
+                "`backend_path` in [build-system]: `backend-path` in [build-system]"
+            ]
+        );
+        for right in [
+            "",
+            "[project]\nname = 'x'",
+            "[build-system]\nrequires = []\nbuild-backend = 'x'\nbackend-path = ['.']\n[tool.x]",
+            "[build-system]\nrequires = []\n[projects]\n[project]",
+            "[dependency-groups]\n[other]",
+            "[[",
+        ] {
+            assert_eq!(found(right), [""; 0], "{right}");
+        }
+    }
+}
