@@ -238,6 +238,23 @@ def test_f55_signals_do_not_wait_for_a_file_system(
         assert pool.wait(10) == 143
 
 
+@BOTH_WAYS
+def test_f90_a_lock_that_is_kept(setting: Setting, tmp_path: Path) -> None:
+    tree, other = make_tree(tmp_path / "tree"), make_tree(tmp_path / "other")
+    pool = setting.start("--lock-timeout", "1s")
+    with locked(tree):
+        pool.send(call(tree, "", "locked"), call(other, "", "other"))
+        found = {response["id"]: response for response in pool.responses(2)}
+        assert found["other"]["ok"]
+        error = found["locked"]["error"]
+        assert error["kind"] == "SystemRefused"
+        assert f"process {os.getpid()} (" in error["message"]
+        assert "has kept the tree locked for 1 s" in error["message"]
+        assert "--lock-timeout" in error["hint"]
+    assert pool.ask(call(tree, "", "free"))["ok"]
+    assert pool.finish() == ([], 1)
+
+
 def test_f63_environments_are_let_go(setting: Setting, tmp_path: Path, tree: Path) -> None:
     installer = Installer(tmp_path, named_by_requirement=True)
     cache = tmp_path / "own-cache"

@@ -21,6 +21,7 @@ pub fn hint(hint: Option<String>, setting: Option<&Setting>) -> Option<String> {
         Some(Setting::QueueSize) => "--queue-size",
         Some(Setting::HookTimeout) => "--hook-timeout, or `timeout` in the request",
         Some(Setting::HookMemoryLimit) => "--hook-memory-limit",
+        Some(Setting::LockTimeout) => "--lock-timeout",
         Some(Setting::RestartWindow) => "--restart-window",
         Some(Setting::CacheFolder) => "--cache-dir",
         Some(Setting::Interpreter) => "--python",

@@ -160,6 +160,10 @@ fn log_template(event: &Event) {
 
 fn log_pool(event: &Event) {
     match event {
+        Event::TreeStillLocked { tree, holder } => {
+            let holder = holder.as_deref().unwrap_or("another process");
+            warn!(tree = %show(tree), "{holder} works in the tree, and has for some time: still waiting");
+        }
         Event::TreeLocked { tree } => info!(tree = %show(tree), "another process works in the tree: waiting"),
         Event::PoolBackoff { tree, delay, failures } => {
             let delay_ms = milliseconds(*delay);

@@ -128,6 +128,7 @@ fn limits(
         hook_memory_limit: NonZeroU64::new(hooks.hook_memory_limit),
         hook_timeout: unless_zero(hooks.hook_timeout),
         startup_timeout: workers.startup_timeout,
+        lock_timeout: unless_zero(workers.lock_timeout),
         grace_period: unless_zero(hooks.grace_period),
         health_interval: Some(workers.health_interval),
         health_timeout: workers.health_timeout,

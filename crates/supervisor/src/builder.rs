@@ -265,7 +265,7 @@ impl Builder {
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));
         let settings = self.template_settings(&program, &variables);
-        let templates = Templates::new(settings, spawner.clone(), pool.clone(), notices);
+        let templates = Templates::new(settings, spawner.clone(), pool.clone(), notices.clone());
         let (reports, report_inbox) = async_channel::bounded(256);
         let context = WorkerContext {
             settings: Arc::new(LaunchSettings {
@@ -287,7 +287,7 @@ impl Builder {
             templates,
             reports,
         };
-        Ok(self.launch(context, programs, report_inbox, notice_inbox))
+        Ok(self.launch(context, programs, report_inbox, (notices, notice_inbox)))
     }
 
     /// Makes the folders, and puts the worker's program into one of them.
@@ -365,20 +365,21 @@ impl Builder {
         context: WorkerContext,
         programs: Programs,
         reports: async_channel::Receiver<WorkerReport>,
-        notices: async_channel::Receiver<Event>,
+        (notices, notice_inbox): (async_channel::Sender<Event>, async_channel::Receiver<Event>),
     ) -> Supervisor {
         let queue_size = self.limits.queue_size.get();
         // Room for the requests, and for what else callers say.
         let (commands, command_inbox) = async_channel::bounded(queue_size + 16);
         let (cancellations, cancellation_inbox) = mpsc::unbounded_channel();
         let (finished, is_finished) = watch::channel(false);
-        let inboxes = Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports, notices };
+        let inboxes =
+            Inboxes { commands: command_inbox, cancellations: cancellation_inbox, reports, notices: notice_inbox };
         let templates = context.templates.clone();
         let interpreters = context.interpreters.clone();
         let default_python = self.python.clone();
         let startup_timeout = self.limits.startup_timeout.get();
         let locks = self.cache_folder.join("locks");
-        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, finished);
+        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, notices, finished);
         tokio::spawn(dispatcher.run());
         let shared = Shared {
             commands,

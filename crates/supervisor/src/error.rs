@@ -149,6 +149,8 @@ pub enum Setting {
     FindLinks,
     /// Doing without the network.
     Offline,
+    /// How long another process may keep a tree locked.
+    LockTimeout,
     /// Constraints for what is installed into build environments.
     BuildConstraint,
     /// Whether hooks run in build environments of their own.

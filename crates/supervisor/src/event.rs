@@ -100,6 +100,8 @@ pub enum Event {
     RequestPrepared { request: RequestId },
     /// A tree's lock is held by another process; its requests wait.
     TreeLocked { tree: PathBuf },
+    /// It still is, after some seconds; by whom, as far as the system tells.
+    TreeStillLocked { tree: PathBuf, holder: Option<String> },
     /// A worker accepted a request: from here on it is never retried.
     RequestAccepted { request: RequestId, worker: WorkerId },
     /// What the hook of this request writes can be read from these files, until

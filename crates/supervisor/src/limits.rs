@@ -131,6 +131,9 @@ pub struct Limits {
     /// How long a worker may take until it is ready, and a look at files of a
     /// source tree or an environment until it is done.
     pub startup_timeout: Timeout,
+    /// How long another process may keep a tree locked while a request waits for
+    /// it.
+    pub lock_timeout: Option<Timeout>,
     /// How long a hook may take to end after the first signal; `None` means
     /// SIGKILL at once.
     pub grace_period: Option<Timeout>,
@@ -163,6 +166,7 @@ impl Limits {
             hook_memory_limit: None,
             hook_timeout: None,
             startup_timeout: Timeout::from_secs(60),
+            lock_timeout: Some(Timeout::from_secs(60 * 60)),
             grace_period: Some(Timeout::from_secs(10)),
             health_interval: Some(Timeout::from_secs(30)),
             health_timeout: Timeout::from_secs(10),

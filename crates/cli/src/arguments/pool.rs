@@ -165,6 +165,17 @@ pub struct WorkerArguments {
     )]
     pub startup_timeout: Timeout,
 
+    /// How long another process may keep a source tree locked before a request
+    /// that waits for it fails; 0 means for ever.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_zero,
+        default_value = "1h",
+        env = "HOOKPOOL_LOCK_TIMEOUT"
+    )]
+    pub lock_timeout: Duration,
+
     /// After how long without a request a worker is ended.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s", env = "HOOKPOOL_IDLE_TIMEOUT")]
     pub idle_timeout: Timeout,

@@ -16,7 +16,8 @@ use super::slots::JobSlot;
 use crate::blocking::BlockingPool;
 use crate::build_environment::{EnvironmentOutcome, MadeEnvironment, WantedEnvironment};
 use crate::error::{ErrorKind, HookError};
-use crate::event::WorkerId;
+use crate::event::{Event, WorkerId};
+use crate::limits::Timeout;
 use crate::request::{HookRequest, RequestId};
 use crate::response::StartMethod;
 use crate::tree::{Found, LockWaits, OwnLocks, TreeLock, TreePath, Visit, VisitPlan, Within};
@@ -55,10 +56,22 @@ enum Done {
 }
 
 impl Gate {
-    pub fn new(pool: BlockingPool, fallback_lock_folder: PathBuf, start_method: StartMethod) -> Self {
+    pub fn new(
+        pool: BlockingPool,
+        fallback_lock_folder: PathBuf,
+        start_method: StartMethod,
+        lock_timeout: Option<Timeout>,
+        notices: async_channel::Sender<Event>,
+    ) -> Self {
         let (fallback_lock_folder, own_locks) = (Arc::new(fallback_lock_folder), OwnLocks::default());
         Self {
-            lock_waits: LockWaits::new(pool.clone(), fallback_lock_folder.clone(), own_locks.clone()),
+            lock_waits: LockWaits::new(
+                pool.clone(),
+                fallback_lock_folder.clone(),
+                own_locks.clone(),
+                lock_timeout,
+                notices,
+            ),
             pool,
             fallback_lock_folder,
             own_locks,

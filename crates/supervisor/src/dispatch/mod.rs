@@ -83,12 +83,13 @@ impl Dispatcher {
         observers: Vec<Box<dyn Observer>>,
         inboxes: Inboxes,
         fallback_lock_folder: PathBuf,
+        notices: async_channel::Sender<Event>,
         finished: watch::Sender<bool>,
     ) -> Self {
-        let start_method = context.settings.start_method;
+        let (start_method, lock_timeout) = (context.settings.start_method, context.limits.lock_timeout);
         Self {
             scheduler: Scheduler::new(context.limits.clone(), default_python, start_method, random_fraction),
-            gate: Gate::new(context.pool.clone(), fallback_lock_folder, start_method),
+            gate: Gate::new(context.pool.clone(), fallback_lock_folder, start_method, lock_timeout, notices),
             context,
             observers,
             inboxes,

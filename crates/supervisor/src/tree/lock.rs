@@ -105,6 +105,11 @@ pub(crate) fn try_lock(
     })
 }
 
+/// The file that stands for a tree which cannot be locked itself.
+pub(super) fn stand_in(tree: &Tree, fallback_folder: &Path) -> PathBuf {
+    fallback_folder.join(format!("{}-{}", tree.id.device, tree.id.inode))
+}
+
 enum Attempt {
     Locked(Flock<File>),
     Busy(PathBuf),
@@ -119,7 +124,7 @@ fn lock_folder_or(tree: &Tree, fallback_folder: &Path) -> Result<Attempt, HookEr
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) => return Err(invalid(&tree.path, &error)),
     }
-    let stand_in = fallback_folder.join(format!("{}-{}", tree.id.device, tree.id.inode));
+    let stand_in = stand_in(tree, fallback_folder);
     let file = std::fs::create_dir_all(fallback_folder)
         .and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(&stand_in))
         .map_err(|error| lock_failed(&stand_in, &error))?;

@@ -10,9 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::{Tree, TreePath};
-use super::lock::{OwnLocks, TreeLock, TryLock, try_lock};
+use super::lock::{OwnLocks, TreeLock, TryLock, stand_in, try_lock};
+use super::lock_holder::holder_of;
 use crate::blocking::BlockingPool;
-use crate::error::HookError;
+use crate::error::{ErrorKind, HookError, Setting};
+use crate::event::Event;
+use crate::limits::Timeout;
 
 /// What waits for locks need. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +24,10 @@ pub(crate) struct LockWaits {
     fallback_folder: Arc<PathBuf>,
     own: OwnLocks,
     closes: closes::Closes,
+    /// How long a wait may take.
+    limit: Option<Timeout>,
+    /// Where it is told that a wait takes long.
+    notices: async_channel::Sender<Event>,
 }
 
 impl LockWaits {
@@ -32,13 +39,61 @@ impl LockWaits {
     const OFTEN: Duration = Duration::from_millis(50);
     const SELDOM: Duration = Duration::from_secs(1);
 
-    pub fn new(pool: BlockingPool, fallback_folder: Arc<PathBuf>, own: OwnLocks) -> Self {
-        Self { pool, fallback_folder, own, closes: closes::Closes::new() }
+    /// After how long it is told who is waited for.
+    const LONG: Duration = Duration::from_secs(10);
+
+    pub fn new(
+        pool: BlockingPool,
+        fallback_folder: Arc<PathBuf>,
+        own: OwnLocks,
+        limit: Option<Timeout>,
+        notices: async_channel::Sender<Event>,
+    ) -> Self {
+        Self { pool, fallback_folder, own, closes: closes::Closes::new(), limit, notices }
     }
 
     /// Waits for the lock of the tree at this path. Holds nothing meanwhile: no
     /// thread and no descriptor. Ends when it is dropped.
+    ///
+    /// # Errors
+    /// The tree is gone, its file system does not answer, or the limit is over.
     pub async fn wait(self, path: TreePath) -> Result<TreeLock, HookError> {
+        let limit = self.limit.map(Timeout::get);
+        let soon = limit.map_or(Self::LONG, |limit| limit.min(Self::LONG));
+        let mut lock = std::pin::pin!(self.clone().lock(path.clone()));
+        if let Ok(lock) = tokio::time::timeout(soon, &mut lock).await {
+            return lock;
+        }
+        let rest = limit.map(|limit| limit - soon);
+        if rest != Some(Duration::ZERO) {
+            let holder = self.holder(&path).await;
+            // The dispatcher, which listens, drops this before it goes.
+            let _ = self.notices.send(Event::TreeStillLocked { tree: path.to_path_buf(), holder }).await;
+        }
+        let Some(rest) = rest else { return lock.await };
+        match tokio::time::timeout(rest, lock).await {
+            Ok(lock) => lock,
+            Err(_) => Err(self.too_long(&path).await),
+        }
+    }
+
+    async fn too_long(&self, path: &TreePath) -> HookError {
+        let holder = self.holder(path).await.unwrap_or_else(|| "another process".into());
+        let limit = self.limit.map_or(Duration::ZERO, Timeout::get);
+        let message = format!("{}: {holder} has kept the tree locked for {} s", path.display(), limit.as_secs_f64());
+        HookError::new(ErrorKind::SystemRefused, message).with_setting(Setting::LockTimeout)
+    }
+
+    async fn holder(&self, path: &TreePath) -> Option<String> {
+        let (tree, fallback_folder) = (path.clone(), self.fallback_folder.clone());
+        let look = move || {
+            let stand_in = Tree::find(&tree).ok().map(|tree| stand_in(&tree, &fallback_folder));
+            holder_of(&tree).or_else(|| holder_of(&stand_in?))
+        };
+        self.pool.run(&[path], move |_| look()).await.ok().flatten()
+    }
+
+    async fn lock(self, path: TreePath) -> Result<TreeLock, HookError> {
         let mut pause = Self::SOON;
         let mut rest = Self::SOON;
         let mut watch = None;
@@ -218,7 +273,14 @@ mod tests {
     use crate::tree::identity::tree_path;
 
     fn waits(fallback_folder: PathBuf) -> LockWaits {
-        LockWaits::new(BlockingPool::new(Duration::from_secs(10)), Arc::new(fallback_folder), OwnLocks::default())
+        limited(fallback_folder, None).0
+    }
+
+    fn limited(fallback_folder: PathBuf, limit: Option<Duration>) -> (LockWaits, async_channel::Receiver<Event>) {
+        let (notices, told) = async_channel::bounded(8);
+        let limit = limit.map(|limit| Timeout::new(limit).unwrap());
+        let pool = BlockingPool::new(Duration::from_secs(10));
+        (LockWaits::new(pool, Arc::new(fallback_folder), OwnLocks::default(), limit, notices), told)
     }
 
     /// Locks the tree as somebody else.
@@ -252,6 +314,25 @@ mod tests {
             lock = &mut second => lock,
         };
         assert_eq!(lock.unwrap().unwrap().tree, id);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_takes_long_is_told_of_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let fallback = folder.path().join("locks");
+        let path = tree_path(folder.path()).unwrap();
+        let _holder = lock(&path, &fallback);
+        let (waits, told) = limited(fallback.clone(), Some(Duration::from_millis(200)));
+        let error = waits.wait(path.clone()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::SystemRefused);
+        assert!(error.message.ends_with("has kept the tree locked for 0.2 s"), "{error:?}");
+        assert!(told.is_empty());
+        tokio::time::pause();
+        let (waits, told) = limited(fallback, None);
+        let waiter = tokio::spawn(waits.wait(path));
+        let event = told.recv().await.unwrap();
+        assert!(matches!(event, Event::TreeStillLocked { .. }), "{event:?}");
+        waiter.abort();
     }
 
     #[tokio::test]

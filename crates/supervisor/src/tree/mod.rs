@@ -5,6 +5,7 @@ mod build_system;
 mod identity;
 pub(crate) mod imports;
 mod lock;
+mod lock_holder;
 mod lock_wait;
 mod visit;
 mod within;
