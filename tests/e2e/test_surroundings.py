@@ -194,3 +194,77 @@ def test_f89_what_an_interpreter_leaves_that_says_nothing(
     assert pool.wait(20) == 3
     assert "did not say who it is within 1s" in pool.stderr
     processes.wait_gone([left])
+
+
+@pytest.mark.parametrize("umask", [0o277, 0o777])
+def test_f91_a_umask_that_takes_from_the_owner(setting: Setting, umask: int) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs another user")
+
+    def prepare() -> None:
+        become_nobody()
+        os.umask(umask)
+
+    with folder_of_nobody() as (place, own):
+        tree = make_project(place / "tree")
+        out = place / "home" / "out"
+        command = [PROGRAM, "wheel", str(tree), "-o", str(out), "--python", "/usr/bin/python3"]
+        env = setting.env | own
+        subprocess.run(command, env=env, preexec_fn=prepare, check=True, timeout=60)
+        (wheel,) = out.iterdir()
+        assert wheel.stat().st_mode & 0o077 == 0
+        assert list((place / "tmp").iterdir()) == []
+
+
+def test_f91_an_interpreter_that_may_not_be_looked_at(setting: Setting) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs another user's files")
+    with folder_of_nobody() as (place, own):
+        closed = place / "closed"
+        closed.mkdir(mode=0)
+        python = str(closed / "python")
+        pool = setting.start(env=own, python=python, preexec=become_nobody)
+        assert pool.wait() == 3
+        assert f"interpreter {python} cannot be started: Permission denied" in pool.stderr
+
+
+@pytest.mark.parametrize("flag", ["--timings", "--log-dir", "--output-dir", "--keep-wheels"])
+def test_f92_another_users_link_where_everybody_may_make_one(
+    setting: Setting, tmp_path: Path, flag: str
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs another user's link")
+    tree = make_project(tmp_path / "tree")
+    shared, mine = tmp_path / "shared", tmp_path / "mine"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    mine.mkdir()
+    target = mine / "target"
+    target.write_text("mine") if flag == "--timings" else target.mkdir()
+    link = shared / "link"
+    link.symlink_to(target)
+    os.lchown(link, 65534, 65534)
+    path = link if flag == "--timings" else link / "deeper"
+    goal = "wheel" if flag == "--output-dir" else "metadata"
+    command = [PROGRAM, goal, str(tree), "--python", sys.executable, flag, str(path)]
+    run = subprocess.run(
+        command, env=setting.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 3
+    assert f"{link} is a symbolic link of user 65534" in run.stderr
+    assert target.read_text() == "mine" if flag == "--timings" else list(target.iterdir()) == []
+
+
+def test_f91_a_hook_puts_a_file_in_the_place_of_the_capture_folder(
+    setting: Setting, tree: Path
+) -> None:
+    """It goes like the folder: what is left is looked for after each test."""
+    code = (
+        "import os, pathlib, shutil\n"
+        "folder = pathlib.Path(os.readlink('/proc/self/fd/1')).parent\n"
+        "shutil.rmtree(folder)\n"
+        "folder.write_text('file')"
+    )
+    pool = setting.start()
+    assert pool.ask(call(tree, code, 1))["ok"]
+    assert pool.finish() == ([], 0)

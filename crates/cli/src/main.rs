@@ -25,6 +25,8 @@ mod timings;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, umask};
+
 use crate::arguments::Arguments;
 use crate::exit::Failure;
 
@@ -36,6 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const STACK: usize = 8 << 20;
 
 fn main() {
+    leave_own_files_to_their_owner();
     let work = std::thread::Builder::new().name("hookpool".into()).stack_size(STACK).spawn(work);
     match work.map(std::thread::JoinHandle::join) {
         Ok(Ok(never)) => match never {},
@@ -46,6 +49,14 @@ fn main() {
             std::process::exit(exit.code());
         }
     }
+}
+
+/// A umask that takes from the owner of a file (`umask 277`) would keep the
+/// program, and the hooks, from files that they have just made. What it says of
+/// others stays.
+fn leave_own_files_to_their_owner() {
+    let given = umask(Mode::empty());
+    umask(given - Mode::S_IRWXU);
 }
 
 fn work() -> Infallible {

@@ -136,8 +136,9 @@ fn make(parent: &Path, prefix: &str) -> io::Result<RunFolder> {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
-        let _ = std::fs::remove_dir_all(&self.path);
+        // What cannot be removed now is removed by the next run; a hook may have
+        // put a file in its place.
+        let _ = std::fs::remove_dir_all(&self.path).or_else(|_| std::fs::remove_file(&self.path));
         if let Some(parent) = &self.parent {
             // Not while other runs have folders in it.
             let _ = std::fs::remove_dir(parent);

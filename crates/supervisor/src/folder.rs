@@ -26,6 +26,14 @@ pub enum FolderError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another user's link decides what the path leads to.
+    #[error("{path} is a symbolic link of user {owner}, in a folder where everybody may make one")]
+    ForeignLink {
+        /// The link.
+        path: PathBuf,
+        /// The number of the user that it belongs to.
+        owner: u32,
+    },
     /// It is something else than a folder.
     #[error("{path} is not a folder")]
     NotAFolder {
@@ -67,6 +75,29 @@ pub fn private_folder(path: &Path) -> Result<(), FolderError> {
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(FolderError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Refuses a path that leads through another user's symbolic link in a folder
+/// where everybody may make one, such as `/tmp`: whoever made it decides where
+/// we write. The rule is that of `fs.protected_symlinks` (proc_sys_fs(5)), which
+/// guards opening only.
+///
+/// # Errors
+/// [`FolderError::ForeignLink`].
+pub fn refuse_foreign_links(path: &Path) -> Result<(), FolderError> {
+    const STICKY: u32 = 0o1000;
+    const BY_OTHERS: u32 = 0o002;
+    let own = nix::unistd::geteuid().as_raw();
+    for place in path.ancestors() {
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // What is not there leads nowhere.
+        let (Ok(link), Ok(folder)) = (place.symlink_metadata(), folder.metadata()) else { continue };
+        let is_open = folder.mode() & (STICKY | BY_OTHERS) == STICKY | BY_OTHERS;
+        if link.is_symlink() && is_open && link.uid() != own && link.uid() != folder.uid() {
+            return Err(FolderError::ForeignLink { path: place.to_owned(), owner: link.uid() });
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use hookpool_supervisor::refuse_foreign_links;
 use tempfile::NamedTempFile;
 
 use crate::cache::innermost;
@@ -35,6 +36,8 @@ impl Target {
     /// it.
     pub fn check(path: &Path) -> Result<Self, TargetError> {
         let failed = |error: io::Error| system(path, error);
+        refuse_foreign_links(path)
+            .map_err(|error| TargetError::System { path: path.to_owned(), reason: error.to_string() })?;
         // One that is not there yet cannot be resolved, and need not be.
         let resolved = path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)?;
         if resolved.metadata().is_ok_and(|metadata| !metadata.is_file()) || resolved.file_name().is_none() {

@@ -312,6 +312,7 @@ async fn probe(
     let asked_at = SystemTime::now();
     let wanted = python.to_owned();
     let found = pool.run(&[python], move |_| find(&wanted)).await.map_err(|error| unresponsive(python, &error))?;
+    let found = found.map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
     let path = found.ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
     let mut command = Command::new(&path);
     // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
@@ -347,14 +348,16 @@ fn no_answer(python: &Path, exit: ExitStatus, stderr: &str) -> InterpreterError 
     InterpreterError::NoAnswer { path: python.to_owned(), exit, was_killed, words }
 }
 
-/// The absolute path of a program, symbolic links not resolved.
-fn find(python: &Path) -> Option<PathBuf> {
+/// The absolute path of a program, symbolic links not resolved; none where there
+/// is no such program.
+fn find(python: &Path) -> io::Result<Option<PathBuf>> {
     if python.components().count() > 1 || python.is_absolute() {
-        let path = std::path::absolute(python).ok()?;
-        return path.exists().then_some(path);
+        let path = std::path::absolute(python)?;
+        // Behind a folder that may not be looked into there may be one.
+        return Ok(path.try_exists()?.then_some(path));
     }
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(python)).find(|path| is_program(path))
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    Ok(std::env::split_paths(&folders).map(|folder| folder.join(python)).find(|path| is_program(path)))
 }
 
 fn is_program(path: &Path) -> bool {

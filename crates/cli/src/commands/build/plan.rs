@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hookpool_frontend::{ExtensionPolicy, Goal, OutputFolder};
+use hookpool_supervisor::refuse_foreign_links;
 use serde_json::{Map, Value};
 
 use super::extensions;
@@ -94,6 +95,7 @@ fn output(arguments: &OutputArguments) -> Result<Arc<OutputFolder>, Failure> {
 }
 
 fn open(path: &std::path::Path) -> Result<Arc<OutputFolder>, Failure> {
+    refuse_foreign_links(path).map_err(|error| Failure::pool(format!("output folder: {error}")))?;
     OutputFolder::open(path).map(Arc::new).map_err(Failure::pool)
 }
 

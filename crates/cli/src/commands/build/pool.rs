@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use hookpool_frontend::{Frontend, KeptLogs, LogFolder};
-use hookpool_supervisor::Supervisor;
+use hookpool_supervisor::{Supervisor, refuse_foreign_links};
 
 use super::plan::Plan;
 use super::show::Display;
@@ -32,7 +32,10 @@ impl BuildPool {
         let supervisor = premises.start(builder.keep_output(true).observer(display.observer())).await?;
         let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;
         let logs = match &plan.log_folder {
-            Some(path) => LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All),
+            Some(path) => {
+                refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
+                LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All)
+            }
             None => LogFolder::in_cache(premises.cache.path()),
         };
         let frontend = Frontend::builder(supervisor.clone())
