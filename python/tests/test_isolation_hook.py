@@ -593,7 +593,7 @@ def test_no_descriptors(start: Start) -> None:
 POORER = {
     "no waitid": "import os; del os.waitid",
     "no poll": "import select; del select.poll",
-    "no ctypes": "import sys; sys.modules['ctypes'] = None",
+    "no ctypes": "import sys; sys.modules['_ctypes'] = None",
     "no gc.freeze": "import gc; del gc.freeze",
     "no proc": (
         "import os, builtins\n"
@@ -652,6 +652,29 @@ def test_death_of_the_starting_thread(
     started[0].write("ping alive")
     assert started[0].message() == ("PONG", "alive")
     started[0].finish()
+
+
+def test_callbacks_of_hooks(start: Start) -> None:
+    """That hookd itself uses ctypes opens nothing, and leaves it as useful as it was."""
+    code = "import os, ctypes; kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)\n"
+    code += "callbacks = [kind(lambda n, more=more: n + more) for more in range(1000)]\n"
+    code += "result = [str(sum(callback(1) for callback in callbacks))]"
+    assert start().run_code(code).result == ["500500"]
+
+
+def test_memory_is_not_to_be_written_and_run(
+    interpreter: str, tree: Path, environment: dict[str, str], capture_folder: Path
+) -> None:
+    """Where that is forbidden, ctypes needs a file, and has one."""
+    # linux/prctl.h: PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN (Linux 6.3)
+    forbid = functools.partial(ctypes.CDLL(None).prctl, 65, 1, 0, 0, 0)
+    command = [interpreter, str(HOOKD), "--control", "--isolation", "hook", "--json"]
+    command += ["--capture-dir", str(capture_folder), str(tree)]
+    hookd = Hookd(command, environment, tree.parent / "log", forbid)
+    # Nothing is missing, or it would say so.
+    assert "DEBUG" not in hookd.ready().kinds
+    assert hookd.run("sample_module").result
+    hookd.finish()
 
 
 def test_idle_costs_nothing(start: Start) -> None:

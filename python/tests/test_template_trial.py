@@ -49,7 +49,9 @@ class Waiting:
 
 
 @pytest.fixture
-def trace(tmp_path: Path) -> Path:
+def trace(tmp_path: Path, site: Path) -> Path:
+    # Or the first module that is traced would bring it.
+    write(site, sitecustomize="import ctypes")
     return tmp_path / "trace"
 
 
