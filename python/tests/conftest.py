@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from client import HOOKD, Hookd, Lifeline, kill, processes_with, wait_for_end
+from interpreters import PROMISED, interpreters
 
 BACKENDS = Path(__file__).parent / "backends"
-
-# The versions that hookd promises to run on.
-PROMISED = ["3.{}".format(minor) for minor in range(7, 14)]
 
 TIME_LIMIT = 60
 
 
-def _interpreters() -> dict[str, Path]:
-    """The interpreters that pyenv has, the newest of each minor version; else the running one."""
-    pyenv = shutil.which("pyenv")
-    if pyenv is None:
-        return {"{}.{}".format(*sys.version_info): Path(sys.executable)}
-    root = subprocess.run([pyenv, "root"], check=True, capture_output=True, text=True).stdout
-    found: dict[str, tuple[int, Path]] = {}
-    for folder in Path(root.strip(), "versions").iterdir():
-        match = re.fullmatch(r"((?:pypy)?3\.(\d+))[.-].*?(\d+)", folder.name)
-        if match is None or int(match[2]) < 7:
-            continue
-        patch = int(match[3])
-        if match[1] not in found or found[match[1]][0] < patch:
-            found[match[1]] = patch, folder / "bin" / "python"
-    return {version: path for version, (_, path) in found.items()}
+INTERPRETERS = interpreters()
 
 
-INTERPRETERS = _interpreters()
-
-
-def _versions() -> list[str]:
-    if shutil.which("pyenv") is None:
-        return list(INTERPRETERS)
-    return PROMISED + sorted(set(INTERPRETERS) - set(PROMISED))
-
-
-@pytest.fixture(params=_versions())
+@pytest.fixture(params=PROMISED + sorted(set(INTERPRETERS) - set(PROMISED)))
 def interpreter(request: pytest.FixtureRequest) -> str:
     """Every interpreter that hookd promises to run on."""
     if request.param not in INTERPRETERS:

@@ -17,7 +17,10 @@ import processes
 import pytest
 import trees
 from gate import Gate
+from interpreters import NEWEST, interpreters
 from pool import PROGRAM, REPOSITORY, Pool
+
+INTERPRETERS = interpreters()
 
 # Of tests about what a start method may change: processes, signals, deaths, state.
 BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
@@ -181,6 +184,24 @@ def gates(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
 def isolation(request: pytest.FixtureRequest) -> str:
     """Both isolations."""
     return str(request.param)
+
+
+def _interpreter(version: str) -> str:
+    if version not in INTERPRETERS:
+        pytest.skip(f"Python {version} is not installed")
+    return str(INTERPRETERS[version])
+
+
+@pytest.fixture(params=NEWEST)
+def newest(request: pytest.FixtureRequest) -> str:
+    """The newest Pythons, where they can be had."""
+    return _interpreter(request.param)
+
+
+@pytest.fixture(params=["running", *NEWEST])
+def python(request: pytest.FixtureRequest) -> str:
+    """The interpreter that runs the tests, and the newest ones."""
+    return sys.executable if request.param == "running" else _interpreter(request.param)
 
 
 @pytest.fixture(params=["isolated", "plain"])

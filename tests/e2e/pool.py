@@ -207,7 +207,7 @@ class Pool:
         if self._start_method == "spawn":
             return worker
         marker = next(MARKERS)
-        self.ask(call(tree, f"import {marker}", "settle"))
+        self.ask(call(tree, f"__import__({marker!r})", "settle"))
         look = call(tree, f"import sys\nresult = [str({marker!r} in sys.modules)]", "settle")
         end = time.monotonic() + 20
         while (response := self.ask(look))["result"] != ["True"]:

@@ -99,11 +99,11 @@ result = [
 
 
 def test_f40_a_forked_worker_is_as_a_spawned_one(
-    setting: Setting, tree: Path, isolation: str
+    setting: Setting, tree: Path, isolation: str, python: str
 ) -> None:
     seen = {}
     for setting.start_method in ("spawn", "forkserver"):
-        pool = setting.start("--isolation", isolation)
+        pool = setting.start("--isolation", isolation, python=python)
         pool.settle(tree, INHERITED)
         response = pool.ask(call(tree, INHERITED))
         assert response["ok"], response["error"]

@@ -1,0 +1,159 @@
+"""What the newest Pythons do in another way: hooks see what they would see in a new process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reference
+import sdists
+from conftest import Setting
+from pool import PROGRAM, Pool
+from trees import CODE_BACKEND, call
+
+# A hook's code is run by the backend; the process that starts it does nothing else.
+FRESH = """\
+import json, sys
+from pathlib import Path
+import reference
+tree, python, code = sys.argv[1:]
+hooks = reference.caller(Path(tree), python)
+print(json.dumps(hooks.get_requires_for_build_wheel({"code": code})))
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree whose backend, of the environment, runs the code that it is sent."""
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "code_backend"\n'
+    )
+    return folder
+
+
+@pytest.fixture
+def packages(newest: str, tmp_path: Path) -> Path:
+    """The package folder of a new environment, which has that backend."""
+    venv = tmp_path / "venv"
+    subprocess.run([newest, "-m", "venv", "--without-pip", venv], check=True)
+    (folder,) = venv.glob("lib/python*/site-packages")
+    (folder / "code_backend.py").write_text(CODE_BACKEND)
+    return folder
+
+
+@pytest.fixture
+def python(packages: Path) -> str:
+    """The interpreter of that environment."""
+    return str(packages.parents[2] / "bin" / "python")
+
+
+def fresh(setting: Setting, python: str, tree: Path, code: str) -> Any:
+    """The hook's result in a new process."""
+    command = [sys.executable, "-c", FRESH, str(tree), python, code]
+    folder = Path(reference.__file__).parent
+    env = {**setting.env, "PYTHONPATH": ""}
+    done = subprocess.run(command, env=env, cwd=folder, check=True, capture_output=True)
+    return json.loads(done.stdout)
+
+
+def ask(pool: Pool, tree: Path, code: str) -> Any:
+    """The result of a hook that prints nothing."""
+    response = pool.ask(call(tree, code))
+    assert response["ok"], response["error"]
+    assert (response["stdout"], response["stderr"]) == ("", "")
+    return response["result"]
+
+
+def answers(setting: Setting, python: str, tree: Path, codes: Sequence[str]) -> dict[str, Any]:
+    """The results in new processes, and in workers that are started in either way, and stay."""
+    found = {"fresh": [fresh(setting, python, tree, code) for code in codes]}
+    for method in ("spawn", "forkserver"):
+        pool = setting.start("--start-method", method, python=python)
+        found[method] = [ask(pool, tree, code) for code in codes]
+        pool.settle(tree)
+        found[f"{method}, once more"] = [ask(pool, tree, code) for code in codes]
+        assert pool.finish() == ([], 0)
+    return found
+
+
+def differences(found: dict[str, Any]) -> dict[str, Any]:
+    """What is not as in a new process."""
+    return {how: answer for how, answer in found.items() if answer != found["fresh"]}
+
+
+WORK = """\
+import os
+
+
+def double(number):
+    return 2 * number
+
+
+def tell(queue):
+    queue.put(os.getcwd())
+"""
+
+# What a hook does by which something that is new could show.
+CODES = (
+    # All that a flag, a filter or a variable of the interpreter could say.
+    "import builtins, contextvars, sys, warnings\n"
+    "result = [*map(str, warnings.filters), str(sys.flags), str(sys._xoptions)]\n"
+    "result += [*sorted(vars(builtins)), *sorted(vars(sys))]\n"
+    "result += [getattr(sys, 'get_lazy_imports', str)()]\n"
+    "result += map(str, contextvars.copy_context().items())\n",
+    # UTF-8 since 3.15 (PEP 686).
+    "import locale, sys\nopen('text', 'w', errors='replace').write('\\u00fc')\n"
+    "result = [str(sys.flags.utf8_mode), sys.getfilesystemencoding(), locale.getencoding()]\n"
+    "result += [f'{s.encoding} {s.errors}' for s in (sys.stdin, sys.stdout, sys.stderr)]\n"
+    "result += [open('text').encoding, repr(open('text', 'rb').read())]\n",
+    # Another start method of multiprocessing since 3.14.
+    "import multiprocessing, os, work\n"
+    "from concurrent.futures import ProcessPoolExecutor\n"
+    "with ProcessPoolExecutor(2) as executor:\n"
+    "    result = [multiprocessing.get_start_method()]\n"
+    "    result += map(str, executor.map(work.double, range(3)))\n"
+    "queue = multiprocessing.SimpleQueue()\n"
+    "process = multiprocessing.Process(target=work.tell, args=(queue,))\n"
+    "process.start()\nresult.append(queue.get())\nprocess.join()\n",
+    # Interpreters beside the first (PEP 734, Python 3.14).
+    "import work\nfrom concurrent.futures import InterpreterPoolExecutor\n"
+    "with InterpreterPoolExecutor(2) as executor:\n"
+    "    result = list(map(str, executor.map(work.double, range(3))))\n",
+    # Remote debugging (PEP 768, Python 3.14).
+    "import os, sys\n"
+    "open('script.py', 'w').write('import sys; sys.was_debugged = True')\n"
+    "sys.remote_exec(os.getpid(), os.path.abspath('script.py'))\n"
+    "for _ in range(1000):\n    pass\n"
+    "result = [str(sys.was_debugged)]\n",
+)
+
+
+@pytest.mark.parametrize("encoding", ["", "0"], ids=["as it comes", "no UTF-8"])
+def test_what_is_new_is_as_in_a_new_process(
+    setting: Setting, python: str, packages: Path, tree: Path, encoding: str
+) -> None:
+    (packages / "work.py").write_text(WORK)
+    if encoding:
+        setting.env |= {"PYTHONUTF8": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    assert differences(answers(setting, python, tree, CODES)) == {}
+
+
+# For one project each of setuptools, flit and hatchling an environment is made.
+@pytest.mark.timeout(300)
+def test_real_projects_are_the_same(setting: Setting, newest: str, target: Path) -> None:
+    sources = sdists.fetch_all(target / "test-sdists")
+    trees = [
+        sdists.copy(sources[name], setting.root / "trees" / name)
+        for name in ("six", "idna", "soupsieve")
+    ]
+    command = [PROGRAM, "check", "--python", newest, "--jobs", "2", *map(str, trees)]
+    done = subprocess.run(command, check=False, env=setting.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": same (5 of 5 hooks give a result)") == len(trees)
