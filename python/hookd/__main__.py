@@ -23,9 +23,12 @@ def enter() -> None:
     parent = os.path.dirname(folder)
     sys.path.insert(0, parent)
     try:
+        from hookd.eager_imports import EagerImports
+
         # Imports all of our modules at once. Nothing of ours is imported later, when this path is
         # gone, or when a user's module has taken our name.
-        from hookd.main import main
+        with EagerImports():
+            from hookd.main import main
     finally:
         sys.path.remove(parent)
     main(sys.argv[1:])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from hookd.eager_imports import EagerImports
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, List
@@ -27,10 +29,11 @@ def load() -> None:
     global _loaded, json_loads, escaped, format_exception, run_exit_functions, fcntl  # noqa: PLW0603
     if _loaded:
         return
-    import atexit
-    import json
-    import json.encoder
-    import traceback
+    with EagerImports():
+        import atexit
+        import json
+        import json.encoder
+        import traceback
 
     json_loads = json.loads
     escaped = json.encoder.encode_basestring_ascii

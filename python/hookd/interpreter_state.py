@@ -49,6 +49,7 @@ class InterpreterState:
             "the warnings' filters": _warning_filters(),
             "logging": _logging(),
             "the built-in names": _builtins(),
+            "how imports are put off": _lazy_imports(),
         }
         for name in IN_SYS:
             self._values["sys." + name] = [getattr(sys, name, None)]
@@ -108,6 +109,12 @@ def _logging() -> List[Any]:
         return [LOGGING_WARNING, 0, 0]
     root = logging.root
     return [root.level, root.manager.disable, len(logging._handlers), *root.handlers]
+
+
+def _lazy_imports() -> List[Any]:
+    # Python 3.15.
+    names = ("get_lazy_imports", "get_lazy_imports_filter")
+    return [getattr(sys, name)() for name in names if hasattr(sys, name)]
 
 
 def _builtins() -> List[Any]:

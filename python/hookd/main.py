@@ -8,6 +8,7 @@ import sys
 from hookd.arguments import UsageError, parse
 from hookd.channel import Channel
 from hookd.descriptors import take_over_standard_descriptors
+from hookd.eager_imports import EagerImports
 from hookd.isolation_hook import ForkingWorker
 from hookd.isolation_none import InProcessWorker
 from hookd.worker import Worker, serve
@@ -66,7 +67,8 @@ def _hand_down_tree() -> None:
 
 def _be_template(descriptor: int) -> NoReturn:
     # Only now: no worker that is started by itself needs any of it.
-    from hookd.template import open_channel, serve_template
+    with EagerImports():
+        from hookd.template import open_channel, serve_template
 
     try:
         channel = open_channel(descriptor)

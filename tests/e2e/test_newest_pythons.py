@@ -77,7 +77,7 @@ def answers(setting: Setting, python: str, tree: Path, codes: Sequence[str]) -> 
     for method in ("spawn", "forkserver"):
         pool = setting.start("--start-method", method, python=python)
         found[method] = [ask(pool, tree, code) for code in codes]
-        pool.settle(tree)
+        pool.settle(tree, codes[-1])
         found[f"{method}, once more"] = [ask(pool, tree, code) for code in codes]
         assert pool.finish() == ([], 0)
     return found
@@ -143,6 +143,35 @@ def test_what_is_new_is_as_in_a_new_process(
     if encoding:
         setting.env |= {"PYTHONUTF8": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
     assert differences(answers(setting, python, tree, CODES)) == {}
+
+
+@pytest.fixture
+def lazy_python(python: str) -> str:
+    """The same, if it has lazy imports (PEP 810)."""
+    command = [python, "-c", "import sys; sys.exit(not hasattr(sys, 'set_lazy_imports'))"]
+    if subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("it has no lazy imports")
+    return python
+
+
+def test_f80_all_imports_are_lazy(
+    setting: Setting, lazy_python: str, packages: Path, tree: Path
+) -> None:
+    (packages / "work.py").write_text(WORK)
+    setting.env["PYTHON_LAZY_IMPORTS"] = "all"
+    assert differences(answers(setting, lazy_python, tree, CODES)) == {}
+
+
+def test_a_lazy_import_is_of_its_first_use(
+    setting: Setting, lazy_python: str, packages: Path, tree: Path
+) -> None:
+    code = "import os, sys, early\nsys.path.insert(0, os.getcwd())\nresult = [early.late.VALUE]\n"
+    (packages / "early.py").write_text("lazy import late\n")
+    (packages / "late.py").write_text("VALUE = 'of the environment'\n")
+    (tree / "late.py").write_text("VALUE = 'of the tree'\n")
+    found = answers(setting, lazy_python, tree, [code])
+    assert found["fresh"] == [["of the tree"]]
+    assert differences(found) == {}
 
 
 # For one project each of setuptools, flit and hatchling an environment is made.

@@ -1,0 +1,104 @@
+"""Imports that are put off until something of the module is used (PEP 810, Python 3.15)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import INTERPRETERS, Start
+from template_client import StartTemplate
+from test_template_preload import names, refused, write
+
+pytest_plugins = ["template_fixture"]
+
+MODE = "import sys; result = [sys.get_lazy_imports()]"
+
+
+@pytest.fixture
+def interpreter() -> str:
+    if "3.15" not in INTERPRETERS:
+        pytest.skip("Python 3.15 is not installed")
+    return str(INTERPRETERS["3.15"])
+
+
+@pytest.fixture
+def all_lazy(environment: dict[str, str]) -> None:
+    """For hookd and hooks."""
+    environment["PYTHON_LAZY_IMPORTS"] = "all"
+
+
+@pytest.mark.usefixtures("all_lazy")
+@pytest.mark.parametrize("isolation", ["hook", "none"])
+def test_all_imports_are_lazy(start: Start, isolation: str) -> None:
+    """Those of hooks. Hookd's own are not, nor are they when a hook has hidden all modules."""
+    hookd = start(isolation=isolation)
+    assert hookd.run_code(MODE).result == ["all"]
+    assert hookd.run("sample_module").result
+    code = "import sys; sys.path.clear(); sys.meta_path.clear(); raise ValueError('kept')"
+    reply = hookd.run_code(code)
+    assert reply.error[1]["message"].startswith("ValueError: kept\n")
+    assert "<code of the test>" in reply.traceback
+
+
+@pytest.mark.usefixtures("all_lazy")
+def test_all_imports_are_lazy_in_a_template(start_template: StartTemplate, site: Path) -> None:
+    write(site, subject="import helper\nVALUE = 1", helper="VALUE = 2")
+    template = start_template()
+    assert names(template.import_now("subject", learned=True)) == ["subject"]
+    template.wait_idle()
+    code = "import sys, subject\nresult = [str('helper' in sys.modules)]\n"
+    code += "result += [str(subject.helper.VALUE), sys.get_lazy_imports()]"
+    assert template.fork_worker().run_code(code).result == ["False", "2", "all"]
+
+
+@pytest.mark.usefixtures("all_lazy")
+def test_a_template_has_no_more_modules(start: Start, start_template: StartTemplate) -> None:
+    """What hookd needs after a hook is there before it, however the worker was started."""
+    code = "import sys; result = [name for name in sys.modules]"
+    spawned = start().run_code(code).result
+    forked = start_template().fork_worker().run_code(code).result
+    assert set(forked) - set(spawned) <= {"_socket"}
+
+
+def test_what_is_put_off_is_found_as_late(start_template: StartTemplate, site: Path) -> None:
+    """A name that comes to mean something is no change to the module that has it."""
+    write(
+        site,
+        early="lazy import later\nlazy from later import function",
+        later="def function():\n    return 'called'",
+        user="import early\nassert early.function() == 'called'\nearly.later",
+    )
+    template = start_template()
+    template.preload("early", "user", learned=True)
+    assert names(template.outcome("early")) == ["early"]
+    assert names(template.outcome("user")) == ["later", "user"]
+
+
+def test_what_is_refused_is_refused_as_late(start_template: StartTemplate, site: Path) -> None:
+    """A module may put off what does harm; who has it imported is refused."""
+    write(
+        site,
+        harm="import os; os.umask(1)",
+        early="lazy import harm",
+        user="import early\nearly.harm.os",
+    )
+    template = start_template()
+    template.preload("harm", "early", "user", learned=True)
+    assert refused(template.outcome("harm")) == ("it changed the umask", False)
+    assert names(template.outcome("early")) == ["early"]
+    reason, tainted = refused(template.outcome("user"))
+    assert (reason, tainted) == ("it imports harm, which is refused: it changed the umask", False)
+    code = "import early; result = [str(early.harm.os.umask(0))]"
+    assert template.fork_worker().run_code(code).result == ["1"]
+
+
+@pytest.mark.parametrize("call", ["imports('all')", "imports_filter(lambda *names: False)"])
+def test_who_puts_off_the_imports_of_others(
+    start_template: StartTemplate, site: Path, call: str
+) -> None:
+    write(site, subject=f"import sys; sys.set_lazy_{call}", after="")
+    template = start_template()
+    template.preload("subject", "after", learned=True)
+    reason, _ = refused(template.outcome("subject"))
+    assert reason == "it changed how imports are put off"
+    assert names(template.outcome("after")) == ["after"]
