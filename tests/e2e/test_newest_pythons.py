@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import reference
 import sdists
-from conftest import Setting
+from conftest import BOTH_START_METHODS, Setting
 from pool import PROGRAM, Pool
 from trees import CODE_BACKEND, call
 
@@ -172,6 +172,28 @@ def test_a_lazy_import_is_of_its_first_use(
     found = answers(setting, lazy_python, tree, [code])
     assert found["fresh"] == [["of the tree"]]
     assert differences(found) == {}
+
+
+@BOTH_START_METHODS
+def test_f81_a_start_file_is_added_edited_and_removed(
+    setting: Setting, lazy_python: str, packages: Path, tree: Path
+) -> None:
+    """It names what is called when an interpreter starts (PEP 829, Python 3.15)."""
+    code = "import sys\nresult = [getattr(sys, 'begun', 'not begun')]\n"
+    (packages / "begins.py").write_text(
+        "import sys\n\n\ndef once():\n    sys.begun = 'once'\n\n\n"
+        "def again():\n    sys.begun = 'again'\n"
+    )
+    pool = setting.start(python=lazy_python)
+    pool.settle(tree, code)
+    assert ask(pool, tree, code) == ["not begun"]
+    file = packages / "begins.start"
+    for name in ("once", "again"):
+        file.write_text(f"begins:{name}\n")
+        assert ask(pool, tree, code) == fresh(setting, lazy_python, tree, code) == [name]
+    file.unlink()
+    assert ask(pool, tree, code) == ["not begun"]
+    assert pool.finish() == ([], 0)
 
 
 # For one project each of setuptools, flit and hatchling an environment is made.

@@ -44,7 +44,7 @@ impl Freshness {
         let watched: Vec<Watched> = configuration
             .iter()
             .map(|path| Watched::content(path))
-            .chain(interpreter.site_folders.iter().map(|folder| Watched::path_files(folder)))
+            .chain(interpreter.site_folders.iter().map(|folder| Watched::site_files(folder)))
             .chain(files.map(|file| Watched::file(file)))
             .collect();
         let freshness = Self::new(Vec::new());

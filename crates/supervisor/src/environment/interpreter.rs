@@ -32,7 +32,7 @@ pub struct Interpreter {
     /// are never preloaded unasked.
     #[serde(default)]
     pub(crate) module_folders: Vec<PathBuf>,
-    /// The folders whose `.pth` files are read at start (`site`).
+    /// The folders whose `.pth` and `.start` files are read at start (`site`).
     #[serde(default)]
     pub(crate) site_folders: Vec<PathBuf>,
     /// Where modules are looked for (`sys.path`).

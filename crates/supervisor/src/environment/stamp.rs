@@ -54,12 +54,13 @@ pub(crate) enum Watched {
     /// A file of settings, by its content: rewritten just as it was, it has
     /// not changed.
     Content { path: PathBuf, stamp: Option<Stamp>, content: Option<Vec<u8>> },
-    /// The `.pth` files of a folder, by their contents.
-    PathFiles { folder: PathBuf, modified: Option<i64>, files: Vec<Self> },
+    /// The `.pth` and `.start` files of a folder, which `site` reads at start,
+    /// by their contents.
+    SiteFiles { folder: PathBuf, modified: Option<i64>, files: Vec<Self> },
 }
 
 impl Watched {
-    /// How much more than a `.pth` file or a `pyvenv.cfg` can reasonably have.
+    /// How much more than a file of settings can reasonably have.
     const LARGEST_CONTENT: u64 = 16 << 20;
 
     pub fn file(path: &Path) -> Self {
@@ -92,10 +93,10 @@ impl Watched {
         Self::Content { stamp, content: read(path), path: path.to_owned() }
     }
 
-    pub fn path_files(folder: &Path) -> Self {
+    pub fn site_files(folder: &Path) -> Self {
         let modified = folder_time(folder);
-        let files = path_files(folder).iter().map(|path| Self::content(path)).collect();
-        Self::PathFiles { folder: folder.to_owned(), modified, files }
+        let files = site_files(folder).iter().map(|path| Self::content(path)).collect();
+        Self::SiteFiles { folder: folder.to_owned(), modified, files }
     }
 
     pub fn is_file(&self) -> bool {
@@ -105,7 +106,7 @@ impl Watched {
     pub fn path(&self) -> &Path {
         match self {
             Self::File { path, .. } | Self::Folder { path, .. } | Self::Content { path, .. } => path,
-            Self::PathFiles { folder, .. } => folder,
+            Self::SiteFiles { folder, .. } => folder,
         }
     }
 
@@ -135,7 +136,7 @@ impl Watched {
                 let same = agree(stamp.as_ref(), stamp_of(path).as_ref()) || *content == read(path);
                 (!same).then(|| path.clone())
             }
-            Self::PathFiles { folder, modified, files } => {
+            Self::SiteFiles { folder, modified, files } => {
                 if let Some(change) = files.iter_mut().find_map(Self::change) {
                     return Some(change);
                 }
@@ -144,7 +145,7 @@ impl Watched {
                 if *modified == time {
                     return None;
                 }
-                let same = path_files(folder).len() == files.len();
+                let same = site_files(folder).len() == files.len();
                 if same {
                     *modified = time;
                 }
@@ -167,7 +168,7 @@ impl Watched {
             }
             // What it offers was looked at, whenever that came to be there.
             Self::Folder { .. } => false,
-            Self::PathFiles { files, .. } => files.iter().any(|file| file.was_changed_since(time)),
+            Self::SiteFiles { files, .. } => files.iter().any(|file| file.was_changed_since(time)),
         }
     }
 }
@@ -236,10 +237,11 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     std::fs::read(path).ok()
 }
 
-fn path_files(folder: &Path) -> Vec<PathBuf> {
+fn site_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
-    let is_path_file = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pth");
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_path_file).collect();
+    // PEP 829 added the latter, in Python 3.15.
+    let is_read = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pth" || extension == "start");
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_read).collect();
     files.sort_unstable();
     files
 }
@@ -268,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn path_files_count_by_content() {
+    fn site_files_count_by_content() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.pth"), "/src/a\n").unwrap();
-        let mut watched = Watched::path_files(folder.path());
+        let mut watched = Watched::site_files(folder.path());
         fs::write(folder.path().join("package.py"), "").unwrap();
         fs::write(folder.path().join("a.pth"), "/src/a\n").unwrap();
         assert_eq!(watched.change(), None);
@@ -280,6 +282,9 @@ mod tests {
         fs::remove_file(folder.path().join("b.pth")).unwrap();
         fs::write(folder.path().join("a.pth"), "/src/c\n").unwrap();
         assert_eq!(watched.change(), Some(folder.path().join("a.pth")));
+        let mut watched = Watched::site_files(folder.path());
+        fs::write(folder.path().join("a.start"), "a:begin\n").unwrap();
+        assert_eq!(watched.change(), Some(folder.path().to_owned()));
     }
 
     #[test]
