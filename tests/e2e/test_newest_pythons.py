@@ -13,6 +13,7 @@ import pytest
 import reference
 import sdists
 from conftest import BOTH_START_METHODS, Setting
+from packages import Environment
 from pool import PROGRAM, Pool
 from trees import CODE_BACKEND, call
 
@@ -194,6 +195,17 @@ def test_f81_a_start_file_is_added_edited_and_removed(
     file.unlink()
     assert ask(pool, tree, code) == ["not begun"]
     assert pool.finish() == ([], 0)
+
+
+def test_a_free_threaded_build_is_told_about(setting: Setting, tree: Path, tmp_path: Path) -> None:
+    """One that says so: there is none for the tests."""
+    environment = Environment(tmp_path / "free")
+    says_so = "import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\n"
+    environment.write({"code_backend.py": CODE_BACKEND, "sitecustomize.py": says_so})
+    pool = setting.start(python=environment.python)
+    assert ask(pool, tree, "result = ['as any other']") == ["as any other"]
+    assert pool.finish() == ([], 0)
+    assert pool.stderr.count("the interpreter is a free-threaded build") == 1
 
 
 # For one project each of setuptools, flit and hatchling an environment is made.

@@ -175,6 +175,9 @@ fn log_pool(event: &Event) {
         }
         // There may be a crowd of them, and the crash has its own warning.
         Event::OrphanKilled { pid } => info!(pid, "killed a process that a worker left behind"),
+        Event::FreeThreaded { python } => {
+            warn!(python = %show(python), "the interpreter is a free-threaded build, which hookpool is not tested with");
+        }
         Event::WorkersCapped { max_workers, open_files } => {
             warn!(
                 max_workers,

@@ -357,7 +357,14 @@ impl Builder {
             }
             answer = interpreters.get(spawner, &self.python, timeout).await;
         }
-        answer.map(|known| known.interpreter.executable.clone()).map_err(StartError::Interpreter)
+        let known = answer.map_err(StartError::Interpreter)?;
+        let executable = known.interpreter.executable.clone();
+        if known.interpreter.free_threaded {
+            for observer in &self.observers {
+                observer.observe(&Event::FreeThreaded { python: executable.clone() });
+            }
+        }
+        Ok(executable)
     }
 
     fn launch(

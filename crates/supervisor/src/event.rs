@@ -164,6 +164,9 @@ pub enum Event {
     TemplateExited { template: TemplateId },
     /// A template's own words.
     TemplateLog { template: TemplateId, line: String },
+    /// The interpreter for all who name none is a free-threaded build, which
+    /// hookpool is not tested with.
+    FreeThreaded { python: PathBuf },
     /// The limit of open files allows no more workers than this.
     WorkersCapped { max_workers: usize, open_files: u64 },
     /// Processes that outlive their worker cannot be found, and so not be ended.

@@ -18,6 +18,9 @@ pub struct Interpreter {
     pub version: (u32, u32, u32),
     /// `sys.implementation.name`, `cpython` for example.
     pub implementation: String,
+    /// Whether it was built without the global interpreter lock (PEP 703).
+    #[serde(default)]
+    pub free_threaded: bool,
     /// `sys.prefix`.
     pub prefix: PathBuf,
     /// `sys.base_prefix`; another than `prefix` in a virtual environment.

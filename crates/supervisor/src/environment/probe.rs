@@ -104,6 +104,8 @@ def to_json(value):
         return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join([to_json(item) for item in value]) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return str(value) if isinstance(value, int) else encode_basestring_ascii(value)
 def full_version(info):
     kind = "" if info.releaselevel == "final" else info.releaselevel[0] + str(info.serial)
@@ -139,6 +141,7 @@ for module in list(sys.modules.values()):
 answer = {
     "executable": sys.executable, "version": list(sys.version_info[:3]),
     "implementation": implementation_name, "markers": markers,
+    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "prefix": sys.prefix, "base_prefix": getattr(sys, "base_prefix", sys.prefix),
     "scripts": paths["scripts"],
     "module_folders": sorted(set(library + packages)), "site_folders": sorted(set(packages)),
