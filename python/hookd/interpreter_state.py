@@ -94,7 +94,14 @@ def _trace_functions() -> List[Any]:
         sys.getprofile(),
         getattr(threading, "_trace_hook", None),
         getattr(threading, "_profile_hook", None),
+        *_monitoring_tools(),
     ]
+
+
+def _monitoring_tools() -> List[Any]:
+    # Python 3.12. There is room for six.
+    monitoring = getattr(sys, "monitoring", None)
+    return [] if monitoring is None else [monitoring.get_tool(number) for number in range(6)]
 
 
 def _warning_filters() -> List[Any]:

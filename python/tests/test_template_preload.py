@@ -479,6 +479,12 @@ BY_LEARNED = {
         "import threading; threading.setprofile(lambda *_: None)",
         "the trace or profile functions",
     ),
+    # Python 3.12.
+    "monitoring": (
+        "import sys\nif hasattr(sys, 'monitoring'):\n    sys.monitoring.use_tool_id(3, 'x')\n"
+        "else:\n    sys.setprofile(lambda *_: None)",
+        "the trace or profile functions",
+    ),
     "collector": ("import gc; gc.disable()", "the garbage collector"),
     "function": ("import json; json.dumps = lambda *_: ''", "json.dumps"),
     "function_by_data": ("import json; json.dumps = 0", "json.dumps"),
