@@ -125,8 +125,8 @@ def test_a_backend_that_fails_fails_the_same(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no-such-tree"], "no-such-tree does not exist"),
-        (["file"], "file: expected a folder"),
+        (["no-such-tree"], '"no-such-tree" does not exist'),
+        (["file"], '"file": expected a folder'),
         (["--isolation", "none", "."], "cannot be chosen"),
         (["--start-method", "spawn", "."], "cannot be chosen"),
         ([], "SOURCE"),
