@@ -1,16 +1,17 @@
-"""Source distributions that would do harm: refused by name, and nothing is written elsewhere."""
+"""Archives that are no proper source distributions, some of which would do harm."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builds import build, make_project
+from builds import build, make_project, names
 from conftest import Setting
 
 # What an archive unpacks to below this is no bomb, however small the archive.
@@ -139,3 +140,19 @@ def test_f45_an_archive_that_would_do_harm(
     assert sorted(tmp_path.iterdir()) == before
     assert [path.name for path in outside.iterdir()] == ["victim"]
     assert (outside / "victim").read_text() == "untouched"
+
+
+@pytest.mark.parametrize("form", ["gztar", "zip"])
+def test_an_archive_of_files_without_a_folder(setting: Setting, tmp_path: Path, form: str) -> None:
+    tree = make_project(tmp_path / "tree")
+    (tree / "sample.egg-info").mkdir()
+    (tree / "sample.egg-info" / "PKG-INFO").write_text(
+        "Metadata-Version: 2.2\nName: other\nVersion: 9\n"
+    )
+    archive = shutil.make_archive(str(tmp_path / "sample-1.0"), form, tree)
+    out = tmp_path / "out"
+    wheel = build(setting, "wheel", archive, "-o", out, "--format", "json").result
+    assert wheel["ok"], wheel["error"]
+    assert "module.py" in names(out / "sample-1.0-py3-none-any.whl")
+    metadata = build(setting, "metadata", archive, "--format", "json").result
+    assert (metadata["version"], metadata["origin"]) == ("1.0", "prepare_metadata")

@@ -46,7 +46,7 @@ mod run_folder;
 mod source;
 mod unblock;
 
-pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_pkg_info, unpack};
+pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
 pub use build::{
     BuildEvent, BuildObserver, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder, Goal, HookRun,
     JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,

@@ -80,7 +80,7 @@ fn symbolic_links_that_lead_out() {
     }
     refuses!([symlink("a-1/d/x", "../../outside")], Problem::OutsideLink { .. }, Some("a-1/d/x"));
     refuses!([symlink("a-1/x", "")], Problem::MalformedLink, Some("a-1/x"));
-    refuses!([symlink("a-1", "..")], Problem::NoFolderAtTop("link"), Some("a-1"));
+    refuses!([symlink("a-1", "..")], Problem::OutsideLink { .. }, Some("a-1"));
     let link = symlink("a-1/x", "y");
     refuses!([pax(&[("linkpath", "../outside")]), link], Problem::OutsideLink { .. }, Some("a-1/x"));
 }
@@ -162,10 +162,16 @@ fn the_last_of_several_members_counts() {
 }
 
 #[test]
-fn one_folder_at_the_top() {
-    let (problem, _) = Lab::tar(&[file("a-1/x", ""), file("b-2/x", "")]).refused();
-    assert_eq!(problem.to_string(), "expected one folder at the top of the archive, found \"a-1\" and \"b-2\"");
-    refuses!([file("setup.py", "")], Problem::NoFolderAtTop("file"), Some("setup.py"));
+fn the_tree_is_the_one_folder_at_the_top_or_all_of_it() {
+    let lab = Lab::tar(&[file("./a-1/x", ""), folder("./a-1")]);
+    assert_eq!(lab.unpack().unwrap(), lab.target().join("a-1"));
+    let lab = Lab::tar(&[file("setup.py", ""), file("d/x", ""), symlink("d/y", "../setup.py"), symlink("z", "d")]);
+    assert_eq!(lab.unpack().unwrap(), lab.target());
+    assert!(lab.target().join("z/y").is_file());
+    let two = [symlink("a-1/x", "../b-2/x"), file("b-2/x", "")];
+    Lab::tar(&two).unpack().unwrap();
+    refuses!([two[0].clone()], Problem::OutsideLink { .. }, Some("a-1/x"));
+    refuses!([symlink("x", "../outside"), file("y", "")], Problem::OutsideLink { .. }, Some("x"));
     refuses!([], Problem::Nothing, None);
     refuses!([folder("./")], Problem::Nothing, None);
     refuses!([symlink("./", "x")], Problem::EmptyName, Some("./"));
@@ -295,20 +301,25 @@ fn unpacking_can_be_cancelled() {
     let cancelled = AtomicBool::new(true);
     let error = hookpool_frontend::unpack(&lab.archive, &lab.target(), &lab.limits, &cancelled).unwrap_err();
     assert!(matches!(error.problem, Problem::Cancelled), "{error}");
-    let error = hookpool_frontend::read_pkg_info(&lab.archive, &lab.limits, &cancelled).unwrap_err();
+    let error = hookpool_frontend::read_files(&lab.archive, ["x"], &lab.limits, &cancelled).unwrap_err();
     assert!(matches!(error.problem, Problem::Cancelled), "{error}");
 }
 
 #[test]
-fn the_pkg_info_at_the_top_is_found() {
+fn the_pkg_info_of_the_tree_is_found() {
     let egg_info = || file("a-1/a.egg-info/PKG-INFO", "no");
-    let lab = Lab::tar(&[file("PKG-INFO", "no"), egg_info(), file("a-1/PKG-INFO", "yes")]);
-    assert_eq!(lab.pkg_info().unwrap().unwrap(), b"yes");
-    assert_eq!(Lab::tar(&[egg_info(), symlink("a-1/PKG-INFO", "x")]).pkg_info().unwrap(), None);
-    // What follows it is not read.
+    let pkg_info = |members: &[Vec<u8>]| Lab::tar(members).pkg_info().unwrap();
+    let found = |text: &str| Some(text.as_bytes().to_vec());
+    assert_eq!(pkg_info(&[egg_info(), file("./a-1/PKG-INFO", "yes"), file("a-1/x", "")]), found("yes"));
+    assert_eq!(pkg_info(&[file("a-1/PKG-INFO", "no"), file("a-1/PKG-INFO", "last")]), found("last"));
+    assert_eq!(pkg_info(&[egg_info(), symlink("a-1/PKG-INFO", "x")]), None);
+    // The tree is all of it.
+    let flat = [file("a.egg-info/PKG-INFO", "no"), file("setup.py", ""), file("PKG-INFO", "yes")];
+    assert_eq!(pkg_info(&flat), found("yes"));
+    assert_eq!(pkg_info(&flat[..2]), None);
     let mut cut_off = file("a-1/PKG-INFO", "yes");
     cut_off.extend(&file("a-1/x", "x")[..300]);
-    assert_eq!(Lab::new("a-1.tgz", &gzip(&cut_off)).pkg_info().unwrap().unwrap(), b"yes");
+    assert!(Lab::new("a-1.tgz", &gzip(&cut_off)).pkg_info().is_err());
     let huge = raw(b"a-1/PKG-INFO", EntryType::Regular, 0o644, b"", &vec![b'x'; (16 << 20) + 1]);
     let error = Lab::tar(&[huge]).pkg_info().unwrap_err();
     assert!(matches!(error.problem, Problem::MemberTooLarge { .. }), "{error}");

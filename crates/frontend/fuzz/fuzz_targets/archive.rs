@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use flate2::{Compression, write::GzEncoder};
-use hookpool_frontend::{UnpackLimits, read_pkg_info, unpack};
+use hookpool_frontend::{UnpackLimits, read_files, unpack};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     limits.total_bytes = 1 << 20;
     let cancel = AtomicBool::new(false);
     let tree = unpack(&archive, &into, &limits, &cancel);
-    let _ = read_pkg_info(&archive, &limits, &cancel);
+    let _ = read_files(&archive, ["PKG-INFO", "pyproject.toml"], &limits, &cancel);
 
     assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 2, "nothing beside `into`");
     assert_eq!(std::fs::read(&archive).expect("an archive"), bytes);

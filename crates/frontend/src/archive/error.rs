@@ -141,19 +141,8 @@ pub enum ArchiveProblem {
         limit: u64,
     },
 
-    /// Two folders or files at the top.
-    #[error("expected one folder at the top of the archive, found \"{first}\" and \"{second}\"")]
-    SeveralAtTop {
-        /// The first one, escaped.
-        first: String,
-        /// The next one, escaped.
-        second: String,
-    },
-    /// A file at the top.
-    #[error("expected a folder at the top of the archive, found a {0}")]
-    NoFolderAtTop(&'static str),
     /// No members.
-    #[error("expected a folder at the top of the archive, found nothing")]
+    #[error("expected a source tree in the archive, found nothing")]
     Nothing,
 }
 

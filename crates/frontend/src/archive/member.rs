@@ -1,7 +1,6 @@
 //! What both formats have in common.
 
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use super::error::ArchiveProblem;
@@ -28,8 +27,8 @@ pub(super) enum Kind {
     HardLink(Vec<u8>),
 }
 
-/// What is done with each member and its content. `Break` ends the reading.
-pub(super) type Visit<'a> = dyn FnMut(Member, &mut dyn Read) -> Result<ControlFlow<()>, ArchiveProblem> + 'a;
+/// What is done with each member and its content.
+pub(super) type Visit<'a> = dyn FnMut(Member, &mut dyn Read) -> Result<(), ArchiveProblem> + 'a;
 
 /// Whether a file's mode lets its owner execute it: the one bit that is kept.
 pub(super) fn is_executable(mode: u32) -> bool {

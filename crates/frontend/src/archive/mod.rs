@@ -21,27 +21,29 @@ mod member;
 mod name;
 mod pax;
 mod tar;
+mod top;
 mod tree;
+mod wanted;
 mod zip;
 
 use std::fs::File;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 pub use error::{ArchiveError, ArchiveProblem};
 pub use limits::UnpackLimits;
 
-use crate::metadata::{self, METADATA_LIMIT};
+use crate::metadata;
 use crate::source::has_suffix;
 use fault::Fault;
 use limits::Budget;
-use member::{Kind, Visit};
+use member::Visit;
 use tree::Tree;
+use wanted::Wanted;
 
 /// Unpacks a source archive, `.tar.gz`, `.tgz` or `.zip`, into the empty folder
-/// `into`, which nobody else may write to, and answers with the one folder at
-/// its top: the source tree. Blocking; `cancel` is looked at all the time.
+/// `into`, which nobody else may write to, and answers with the source tree: the one
+/// folder at the archive's top, or `into` where there is none. Blocking; `cancel` is looked at all the time.
 ///
 /// Files get the modification times of the archive and mode 0644, or 0755 where
 /// their owner may execute them, less the umask. Owners are ignored.
@@ -58,46 +60,31 @@ pub fn unpack(
     let unpack = || {
         let (file, budget) = open(archive, limits, cancel)?;
         let mut tree = Tree::new(into, &budget)?;
-        each_member(archive, file, &budget, &mut |member, content| {
-            tree.place(member, content)?;
-            Ok(ControlFlow::Continue(()))
-        })?;
+        each_member(archive, file, &budget, &mut |member, content| tree.place(member, content))?;
         tree.finish()
     };
     unpack().map_err(|fault| fault.of(archive))
 }
 
-/// The `PKG-INFO` in the folder at the top of a source archive, without
-/// unpacking it: the first one where a broken archive has several. `None` if
-/// there is none. Blocking.
+/// The files of these names in the source tree of an archive, without unpacking
+/// it: `None` for what is not there, or is no regular file. Blocking.
 ///
 /// # Errors
 /// [`ArchiveError`]: the archive is damaged, or larger than `limits` allow, or
-/// its `PKG-INFO` has more than 16 MiB.
-pub fn read_pkg_info(
+/// one of the files has more than 16 MiB.
+pub fn read_files<const N: usize>(
     archive: &Path,
+    names: [&str; N],
     limits: &UnpackLimits,
     cancel: &AtomicBool,
-) -> Result<Option<Vec<u8>>, ArchiveError> {
+) -> Result<[Option<Vec<u8>>; N], ArchiveError> {
     let read = || {
         let (file, budget) = open(archive, limits, cancel)?;
-        let mut found = None;
-        each_member(archive, file, &budget, &mut |member, content| {
-            if !matches!(member.kind, Kind::File { .. }) || !is_pkg_info(&member.name, limits) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let bytes = metadata::read_bounded(content).map_err(ArchiveProblem::reading)?;
-            found = Some(bytes.ok_or(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT })?);
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(found)
+        let mut wanted = Wanted::new(names);
+        each_member(archive, file, &budget, &mut |member, content| wanted.see(&member, content, limits))?;
+        Ok(wanted.found())
     };
     read().map_err(|fault: Fault| fault.of(archive))
-}
-
-fn is_pkg_info(name: &[u8], limits: &UnpackLimits) -> bool {
-    let Ok(path) = name::member_path(name, limits) else { return false };
-    path.ends_with("PKG-INFO") && path.components().count() == 2
 }
 
 fn open<'a>(

@@ -38,42 +38,56 @@ pub(super) fn member_path(name: &[u8], limits: &UnpackLimits) -> Result<PathBuf,
     Ok(path)
 }
 
-/// What the symbolic link at `link`, a path that [`member_path`] gave, may point
-/// to: first upwards, not above the folder at the top, then downwards only.
+/// Where a symbolic link points: first upwards, then downwards only.
 ///
-/// `name/..` is taken out, as Python's data filter does since 2025. What is left
-/// cannot lead out of the tree, whatever the other links are: going up starts in
-/// a real folder and stays below the top one, and each step down is into
-/// something real, or along a link for which the same holds.
-pub(super) fn link_target(link: &Path, target: &[u8], limits: &UnpackLimits) -> Result<PathBuf, ArchiveProblem> {
-    if target.is_empty() || target.contains(&0) {
-        return Err(ArchiveProblem::MalformedLink);
-    }
-    if target.len() > limits.name_bytes {
-        return Err(ArchiveProblem::NameTooLong { limit: limits.name_bytes });
-    }
-    if target.starts_with(b"/") {
-        return Err(ArchiveProblem::AbsoluteLink { target: escaped(target) });
-    }
-    let mut upwards = 0;
-    let mut downwards = Vec::new();
-    for component in components(target) {
-        if component != b".." {
-            downwards.push(component);
-        } else if downwards.pop().is_none() {
-            upwards += 1;
+/// `name/..` is taken out, as Python's data filter does since 2025. If it does
+/// not lead upwards out of the tree itself, it does not do so at all, whatever
+/// the other links are: going up starts in a real folder and stays in the tree,
+/// and each step down is into something real, or along a link for which the same
+/// holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LinkTarget {
+    upwards: usize,
+    path: PathBuf,
+}
+
+impl LinkTarget {
+    pub fn parse(target: &[u8], limits: &UnpackLimits) -> Result<Self, ArchiveProblem> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(ArchiveProblem::MalformedLink);
         }
+        if target.len() > limits.name_bytes {
+            return Err(ArchiveProblem::NameTooLong { limit: limits.name_bytes });
+        }
+        if target.starts_with(b"/") {
+            return Err(ArchiveProblem::AbsoluteLink { target: escaped(target) });
+        }
+        let mut upwards = 0;
+        let mut downwards = Vec::new();
+        for component in components(target) {
+            if component != b".." {
+                downwards.push(component);
+            } else if downwards.pop().is_none() {
+                upwards += 1;
+            }
+        }
+        let mut path = PathBuf::from_iter(std::iter::repeat_n("..", upwards));
+        path.extend(downwards.into_iter().map(OsStr::from_bytes));
+        if path.as_os_str().is_empty() {
+            path.push(".");
+        }
+        Ok(Self { upwards, path })
     }
-    // The folder at the top and the link itself are not to be left.
-    if upwards > link.components().count().saturating_sub(2) {
-        return Err(ArchiveProblem::OutsideLink { target: escaped(target) });
+
+    /// The path for the link that lies at `link` in the source tree, a path that
+    /// [`member_path`] gave: not above the tree.
+    pub fn within_tree(&self, link: &Path) -> Result<&Path, ArchiveProblem> {
+        // The link itself is no folder to go up from.
+        if self.upwards >= link.components().count() {
+            return Err(ArchiveProblem::OutsideLink { target: escaped(self.path.as_os_str().as_bytes()) });
+        }
+        Ok(&self.path)
     }
-    let mut path = PathBuf::from_iter(std::iter::repeat_n("..", upwards));
-    path.extend(downwards.into_iter().map(OsStr::from_bytes));
-    if path.as_os_str().is_empty() {
-        path.push(".");
-    }
-    Ok(path)
 }
 
 fn components(name: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -102,30 +116,33 @@ mod tests {
         assert!(path(&b"x/".repeat(64)).is_ok());
     }
 
+    fn target(link: &str, target: &[u8]) -> Result<PathBuf, ArchiveProblem> {
+        let target = LinkTarget::parse(target, &UnpackLimits::default())?;
+        target.within_tree(Path::new(link)).map(Path::to_owned)
+    }
+
     #[test]
     fn links_stay_in_the_tree() {
-        let target =
-            |link: &str, target: &str| link_target(Path::new(link), target.as_bytes(), &UnpackLimits::default());
-        assert_eq!(target("top/a", "b").unwrap(), Path::new("b"));
-        assert_eq!(target("top/a", ".").unwrap(), Path::new("."));
-        assert_eq!(target("top/a", "./b/./c/").unwrap(), Path::new("b/c"));
-        assert_eq!(target("top/d/a", "..").unwrap(), Path::new(".."));
-        assert_eq!(target("top/d/e/a", "../../b").unwrap(), Path::new("../../b"));
-        for (link, out) in [("top/a", ".."), ("top/a", "../top/b"), ("top/d/a", "../.."), ("top/d/a", "x/../../..")] {
-            assert!(matches!(target(link, out), Err(ArchiveProblem::OutsideLink { .. })), "{link} -> {out}");
+        assert_eq!(target("a", b"b").unwrap(), Path::new("b"));
+        assert_eq!(target("a", b".").unwrap(), Path::new("."));
+        assert_eq!(target("a", b"./b/./c/").unwrap(), Path::new("b/c"));
+        assert_eq!(target("d/a", b"..").unwrap(), Path::new(".."));
+        assert_eq!(target("d/e/a", b"../../b").unwrap(), Path::new("../../b"));
+        for (link, out) in [("a", ".."), ("a", "../top/b"), ("d/a", "../.."), ("d/a", "x/../../.."), ("", ".")] {
+            assert!(matches!(target(link, out.as_bytes()), Err(ArchiveProblem::OutsideLink { .. })), "{link} -> {out}");
         }
-        assert!(matches!(target("top/a", "/etc/passwd"), Err(ArchiveProblem::AbsoluteLink { .. })));
-        assert!(matches!(target("top/a", ""), Err(ArchiveProblem::MalformedLink)));
-        assert!(matches!(target("top/a", "x\0"), Err(ArchiveProblem::MalformedLink)));
+        assert!(matches!(target("a", b"/etc/passwd"), Err(ArchiveProblem::AbsoluteLink { .. })));
+        assert!(matches!(target("a", b""), Err(ArchiveProblem::MalformedLink)));
+        assert!(matches!(target("a", b"x\0"), Err(ArchiveProblem::MalformedLink)));
+        assert!(matches!(target("a", &[b'x'; 1025]), Err(ArchiveProblem::NameTooLong { limit: 1024 })));
     }
 
     #[test]
     fn going_down_and_up_again_is_taken_out() {
-        let limits = UnpackLimits::default();
         // If `d` is a link to a folder elsewhere in the tree, `d/..` is not
         // where it seems to be.
-        assert_eq!(link_target(Path::new("top/a"), b"d/../b", &limits).unwrap(), Path::new("b"));
-        assert_eq!(link_target(Path::new("top/e/a"), b"d/../../b", &limits).unwrap(), Path::new("../b"));
-        assert_eq!(link_target(Path::new("top/a"), b"d/..", &limits).unwrap(), Path::new("."));
+        assert_eq!(target("a", b"d/../b").unwrap(), Path::new("b"));
+        assert_eq!(target("e/a", b"d/../../b").unwrap(), Path::new("../b"));
+        assert_eq!(target("a", b"d/..").unwrap(), Path::new("."));
     }
 }

@@ -35,13 +35,8 @@ pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>
         let at_member = Fault::at(&name);
         let visited = description.member(entry.header(), name).and_then(|member| visit(member, &mut entry));
         // What nobody wanted is read too, while it is known whose it is.
-        let visited = visited.and_then(|flow| match flow.is_break() {
-            true => Ok(flow),
-            false => io::copy(&mut entry, &mut io::sink()).map(|_| flow).map_err(ArchiveProblem::reading),
-        });
-        if visited.map_err(at_member)?.is_break() {
-            return Ok(());
-        }
+        let visited = visited.and_then(|()| io::copy(&mut entry, &mut io::sink()).map_err(ArchiveProblem::reading));
+        visited.map_err(at_member)?;
     }
     if described != Description::default() {
         return Err(damaged("it ends after the description of a member that is not there").into());

@@ -1,7 +1,6 @@
 //! Writes members to the disk.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +12,8 @@ use super::error::ArchiveProblem;
 use super::fault::{Fault, escaped};
 use super::limits::Budget;
 use super::member::{Kind, Member};
-use super::name::{link_target, member_path};
+use super::name::{LinkTarget, member_path};
+use super::top::Top;
 
 /// The source tree while it is unpacked.
 ///
@@ -23,8 +23,7 @@ use super::name::{link_target, member_path};
 pub(super) struct Tree<'a> {
     into: &'a Path,
     budget: &'a Budget<'a>,
-    /// The name of the one folder at the top, once it is known.
-    top: Option<OsString>,
+    top: Top,
     placed: HashMap<PathBuf, Placed>,
     buffer: Vec<u8>,
 }
@@ -36,7 +35,7 @@ enum Placed {
     File,
     /// Not made yet.
     SymbolicLink {
-        target: PathBuf,
+        target: LinkTarget,
     },
 }
 
@@ -56,7 +55,7 @@ impl<'a> Tree<'a> {
         if fs::read_dir(into).map_err(ArchiveProblem::Unwritable)?.next().is_some() {
             return Err(ArchiveProblem::NotEmpty(into.to_owned()));
         }
-        Ok(Self { into, budget, top: None, placed: HashMap::new(), buffer: vec![0; 64 * 1024] })
+        Ok(Self { into, budget, top: Top::default(), placed: HashMap::new(), buffer: vec![0; 64 * 1024] })
     }
 
     /// Writes one member. Of several of one name the last one counts, as it
@@ -70,7 +69,7 @@ impl<'a> Tree<'a> {
             // The entry `./` for the folder around it all.
             return if matches!(member.kind, Kind::Folder) { Ok(()) } else { Err(ArchiveProblem::EmptyName) };
         }
-        self.check_top(&path, &member.kind)?;
+        self.top.see(&path, matches!(member.kind, Kind::Folder));
         if let Some(parent) = path.parent() {
             self.ensure_folder(parent)?;
         }
@@ -82,16 +81,18 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Makes the links, sets the folders' times, and answers with the folder at
-    /// the top.
+    /// Makes the links, sets the folders' times, and answers with the source
+    /// tree's folder.
     pub fn finish(self) -> Result<PathBuf, Fault> {
-        let top = self.top.ok_or(ArchiveProblem::Nothing)?;
+        let tree = match &self.top {
+            Top::Nothing => return Err(ArchiveProblem::Nothing.into()),
+            Top::Folder(name) => Path::new(name),
+            Top::Several => Path::new(""),
+        };
         for (path, placed) in &self.placed {
             self.budget.check_cancelled()?;
             if let Placed::SymbolicLink { target } = placed {
-                std::os::unix::fs::symlink(target, self.into.join(path))
-                    .map_err(ArchiveProblem::Unwritable)
-                    .map_err(Fault::at(path.as_os_str().as_bytes()))?;
+                self.make_link(path, target, tree).map_err(Fault::at(path.as_os_str().as_bytes()))?;
             }
         }
         for (path, placed) in &self.placed {
@@ -101,25 +102,12 @@ impl<'a> Tree<'a> {
                 set_modified(&folder, Some(*modified));
             }
         }
-        Ok(self.into.join(top))
+        Ok(self.into.join(tree))
     }
 
-    fn check_top(&mut self, path: &Path, kind: &Kind) -> Result<(), ArchiveProblem> {
-        let mut components = path.components();
-        let first = components.next().map(|component| component.as_os_str().to_owned()).unwrap_or_default();
-        let top = self.top.get_or_insert_with(|| first.clone());
-        if *top != first {
-            return Err(ArchiveProblem::SeveralAtTop {
-                first: escaped(top.as_bytes()),
-                second: escaped(first.as_bytes()),
-            });
-        }
-        match kind {
-            _ if components.next().is_some() => Ok(()),
-            Kind::Folder => Ok(()),
-            Kind::File { .. } => Err(ArchiveProblem::NoFolderAtTop("file")),
-            Kind::SymbolicLink(_) | Kind::HardLink(_) => Err(ArchiveProblem::NoFolderAtTop("link")),
-        }
+    fn make_link(&self, path: &Path, target: &LinkTarget, tree: &Path) -> Result<(), ArchiveProblem> {
+        let target = target.within_tree(path.strip_prefix(tree).unwrap_or(path))?;
+        std::os::unix::fs::symlink(target, self.into.join(path)).map_err(ArchiveProblem::Unwritable)
     }
 
     /// Makes a folder and those that it lies in, where they are not there yet.
@@ -182,7 +170,7 @@ impl<'a> Tree<'a> {
     }
 
     fn place_symbolic_link(&mut self, path: PathBuf, target: &[u8]) -> Result<(), ArchiveProblem> {
-        let target = link_target(&path, target, self.budget.limits)?;
+        let target = LinkTarget::parse(target, self.budget.limits)?;
         self.remove_earlier(&path)?;
         self.placed.insert(path, Placed::SymbolicLink { target });
         Ok(())

@@ -37,9 +37,7 @@ pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>
             let member = member(&mut file, name.into_bytes(), budget)?;
             visit(member, &mut budget.metered(file))
         });
-        if visited.map_err(at_member)?.is_break() {
-            break;
-        }
+        visited.map_err(at_member)?;
     }
     Ok(())
 }

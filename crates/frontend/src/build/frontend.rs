@@ -11,7 +11,7 @@ use super::event::{BuildEvent, BuildObserver, JobId, Step};
 use super::goal::{Goal, Origin, Product, Report};
 use super::logs::LogFolder;
 use super::run::Run;
-use crate::archive::{UnpackLimits, read_pkg_info};
+use crate::archive::{UnpackLimits, read_files};
 use crate::environment::{Environment, Environments};
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
 use crate::run_folder::{RunFolder, WorkFolder};
@@ -96,7 +96,9 @@ impl Frontend {
             Source::Wheel(_) => return Ok(Err(None)),
             Source::SourceArchive(archive) => {
                 run.step(Step::Unpacking);
-                unblock_until_dropped(move |cancel| read_pkg_info(&archive, &UnpackLimits::default(), cancel)).await?
+                let read = move |cancel: &_| read_files(&archive, ["PKG-INFO"], &UnpackLimits::default(), cancel);
+                let [pkg_info] = unblock_until_dropped(read).await?;
+                pkg_info
             }
             Source::Tree(tree) => unblock(move || tree_pkg_info(&tree)).await.unwrap_or_default(),
         };

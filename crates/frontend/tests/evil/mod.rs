@@ -84,7 +84,8 @@ impl Lab {
     }
 
     pub fn pkg_info(&self) -> Result<Option<Vec<u8>>, ArchiveError> {
-        hookpool_frontend::read_pkg_info(&self.archive, &self.limits, &AtomicBool::new(false))
+        let never = AtomicBool::new(false);
+        hookpool_frontend::read_files(&self.archive, ["PKG-INFO"], &self.limits, &never).map(|[found]| found)
     }
 }
 

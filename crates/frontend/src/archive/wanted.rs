@@ -1,0 +1,64 @@
+//! Files of an archive that are read where it lies.
+
+use std::io::Read;
+
+use super::error::ArchiveProblem;
+use super::limits::UnpackLimits;
+use super::member::{Kind, Member};
+use super::name::member_path;
+use super::top::Top;
+use crate::metadata::{METADATA_LIMIT, read_bounded};
+
+/// The content of each file that is wanted.
+type Contents<const N: usize> = [Option<Vec<u8>>; N];
+
+/// Files that are wanted of the folder of the source tree. Which folder that is
+/// shows only at the archive's end.
+pub(super) struct Wanted<'a, const N: usize> {
+    names: [&'a str; N],
+    top: Top,
+    at_top: Contents<N>,
+    in_folder: Contents<N>,
+}
+
+impl<'a, const N: usize> Wanted<'a, N> {
+    pub fn new(names: [&'a str; N]) -> Self {
+        let none = || [const { None }; N];
+        Self { names, top: Top::default(), at_top: none(), in_folder: none() }
+    }
+
+    /// Reads a member if it is one of them. Of several of one name the last one
+    /// counts, as it does where they are unpacked.
+    pub fn see(
+        &mut self,
+        member: &Member,
+        content: &mut dyn Read,
+        limits: &UnpackLimits,
+    ) -> Result<(), ArchiveProblem> {
+        // Names that nobody can unpack are none that are wanted.
+        let Ok(path) = member_path(&member.name, limits) else { return Ok(()) };
+        self.top.see(&path, matches!(member.kind, Kind::Folder));
+        let contents = match path.components().count() {
+            1 => &mut self.at_top,
+            2 => &mut self.in_folder,
+            _ => return Ok(()),
+        };
+        if let Some(index) = self.names.iter().position(|name| path.ends_with(name)) {
+            contents[index] = match member.kind {
+                Kind::File { .. } => {
+                    let bytes = read_bounded(content).map_err(ArchiveProblem::reading)?;
+                    Some(bytes.ok_or(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT })?)
+                }
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+
+    pub fn found(self) -> Contents<N> {
+        match self.top {
+            Top::Folder(_) => self.in_folder,
+            Top::Nothing | Top::Several => self.at_top,
+        }
+    }
+}
