@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -187,11 +189,48 @@ def test_static_metadata_of_a_source_distribution(setting: Setting, tmp_path: Pa
     by_hook = build(setting, "metadata", static, "--no-static", "--format", "json").result
     assert (by_hook["origin"], by_hook["not_static"]) == ("prepare_metadata", None)
     assert by_hook["requires_dist"] == []
-    # A tree that was unpacked from one.
-    (tree / "PKG-INFO").write_text(head + "Requires-Dist: b\n")
-    assert build(setting, "metadata", tree, "--format", "json").result["requires_dist"] == ["b"]
     verbose = build(setting, "metadata", "-v", dynamic)
     assert "hooks ran, because" in verbose.stdout
+
+
+@pytest.mark.timeout(200)
+def test_an_unpacked_source_distribution_that_was_patched(setting: Setting, tmp_path: Path) -> None:
+    tree = unpack_to(flit_sdist(setting, tmp_path, ["idna>=2", "six"]), tmp_path / "unpacked")
+    pyproject, pkg_info = tree / "pyproject.toml", tree / "PKG-INFO"
+    assert "Requires-Dist: six" in pkg_info.read_text()
+    pyproject.write_text(pyproject.read_text().replace(', "six"', ""))
+    # No time tells that it was patched.
+    os.utime(pkg_info, (time.time() + 1000, time.time() + 1000))
+    packed = shutil.make_archive(str(tmp_path / "flitted-1.0"), "gztar", tree.parent, tree.name)
+    repacked = Path(packed)
+    for source in (tree, repacked):
+        result = build(setting, "metadata", source, "--format", "json").result
+        assert result["requires_dist"] == ["idna>=2"], result
+        assert result["origin"] == "prepare_metadata"
+    reasons = {
+        tree: "a source tree may have been edited",
+        repacked: "PKG-INFO and pyproject.toml do not agree on Requires-Dist",
+    }
+    for source, reason in reasons.items():
+        assert reason in build(setting, "metadata", "-v", source).stdout
+
+
+def flit_sdist(setting: Setting, folder: Path, dependencies: list[str]) -> Path:
+    """A source distribution of flit's, whose metadata are static."""
+    tree = folder / "flitted"
+    tree.mkdir()
+    (tree / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["flit_core>=3.9"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "flitted"\nversion = "1.0"\ndescription = "x"\n'
+        f"dependencies = {json.dumps(dependencies)}\n"
+    )
+    (tree / "flitted.py").touch()
+    result = build(setting, "sdist", tree, "-o", folder / "sdist", "--format", "json").result
+    assert result["ok"], result["error"]
+    sdist = Path(result["file"]["path"])
+    metadata = build(setting, "metadata", sdist, "--format", "json").result
+    assert (metadata["origin"], metadata["requires_dist"]) == ("static", dependencies)
+    return sdist
 
 
 def test_lists_and_sources_that_are_the_same(setting: Setting, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@
 //! wheel. [`Frontend::build`] takes it to a [`Goal`], and always ends with a
 //! [`Report`], which also tells what ran on the way:
 //!
-//! 1. Metadata that need no hook are taken from where they are: the wheel, or a
-//!    `PKG-INFO` that says that it will do ([`static_metadata`], PEP 643).
+//! 1. Metadata that need no hook are taken from where they are: the wheel, or the
+//!    `PKG-INFO` of an archive, if it says that it will do ([`static_metadata`],
+//!    PEP 643).
 //! 2. An archive is unpacked ([`unpack`]), without trust in what it says.
 //! 3. The tree's `build-system.requires` lead to an [`Environment`]: one that is
 //!    there already, or one that uv or pip makes. What the hook `get_requires`
@@ -62,7 +63,7 @@ pub use extensions::{
 };
 pub use metadata::{
     CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_extensions,
-    folder_metadata, static_metadata, tree_pkg_info, wheel_extensions, wheel_metadata,
+    folder_metadata, static_metadata, wheel_extensions, wheel_metadata,
 };
 pub use output::{Before, OutputError, OutputFile, OutputFolder};
 pub use run_folder::{RunFolder, RunFolderError};

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let parsed = CoreMetadata::parse(input);
-    if let Ok(found) = static_metadata(Some(input)) {
+    if let Ok(found) = static_metadata(Some(input), None) {
         assert!(!found.dynamic.iter().any(|field| field.eq_ignore_ascii_case("Requires-Dist")));
         assert_eq!(Ok(found), parsed);
     }
@@ -18,5 +18,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(fields.into_iter().all(|field| !field.contains(['\n', '\r'])), "one line each");
         assert_eq!(CoreMetadata::parse(metadata.text.as_bytes()), Ok(metadata));
     }
+    let pkg_info = b"Metadata-Version: 2.2\nName: a\nVersion: 1\n";
+    let _ = static_metadata(Some(pkg_info), Some(input));
     let _ = read_list(input);
 });

@@ -62,8 +62,8 @@ impl FrontendBuilder {
         self
     }
 
-    /// Whether metadata are taken from `PKG-INFO` where the specification
-    /// allows it (PEP 643). Default: yes.
+    /// Whether metadata are taken from the `PKG-INFO` of archives where the
+    /// specification allows it (PEP 643). Default: yes.
     pub fn static_metadata(mut self, allowed: bool) -> Self {
         self.settings.static_metadata = allowed;
         self

@@ -13,7 +13,7 @@ use super::logs::LogFolder;
 use super::run::Run;
 use crate::archive::{UnpackLimits, read_files};
 use crate::environment::{Environment, Environments};
-use crate::metadata::{CoreMetadata, NotStatic, static_metadata, tree_pkg_info};
+use crate::metadata::{CoreMetadata, NotStatic, static_metadata};
 use crate::run_folder::{RunFolder, WorkFolder};
 use crate::source::Source;
 use crate::unblock::{unblock, unblock_until_dropped};
@@ -92,17 +92,16 @@ impl Frontend {
         if !self.shared.settings.static_metadata || !matches!(goal, Goal::Metadata) {
             return Ok(Err(None));
         }
-        let found = match source.clone() {
+        let archive = match source {
             Source::Wheel(_) => return Ok(Err(None)),
-            Source::SourceArchive(archive) => {
-                run.step(Step::Unpacking);
-                let read = move |cancel: &_| read_files(&archive, ["PKG-INFO"], &UnpackLimits::default(), cancel);
-                let [pkg_info] = unblock_until_dropped(read).await?;
-                pkg_info
-            }
-            Source::Tree(tree) => unblock(move || tree_pkg_info(&tree)).await.unwrap_or_default(),
+            Source::Tree(_) => return Ok(Err(Some(NotStatic::Tree))),
+            Source::SourceArchive(archive) => archive.clone(),
         };
-        Ok(static_metadata(found.as_deref()).map_err(Some))
+        run.step(Step::Unpacking);
+        let names = ["PKG-INFO", "pyproject.toml"];
+        let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
+        let [pkg_info, pyproject] = unblock_until_dropped(read).await?;
+        Ok(static_metadata(pkg_info.as_deref(), pyproject.as_deref()).map_err(Some))
     }
 
     /// Removes the environments that nobody else may use. After

@@ -79,26 +79,6 @@ pub(crate) fn describe_folder(dist_info: &Path) -> Result<Described, FolderMetad
     Ok(Described { metadata: folder_metadata(dist_info)?, extensions: folder_extensions(dist_info)? })
 }
 
-/// The `PKG-INFO` beside `pyproject.toml`: a tree that has both was unpacked
-/// from an sdist. `None` if one of them is missing.
-///
-/// Trees that have no `pyproject.toml` are not asked: there `setup.py develop`
-/// and the like may have left a `PKG-INFO` of some earlier day.
-///
-/// # Errors
-/// `PKG-INFO` is there and cannot be read, is no regular file, or has more than
-/// 16 MiB.
-pub fn tree_pkg_info(tree: &Path) -> io::Result<Option<Vec<u8>>> {
-    if !tree.join("pyproject.toml").is_file() {
-        return Ok(None);
-    }
-    match read_regular_file(&tree.join("PKG-INFO")) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// All of a file of at most [`METADATA_LIMIT`] bytes.
 pub(crate) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = read_bounded(&mut open_regular_file(path)?)?;
@@ -129,30 +109,17 @@ mod tests {
     const PKG_INFO: &str = "Metadata-Version: 2.2\nName: a\nVersion: 1\n";
 
     #[test]
-    fn a_pkg_info_counts_beside_pyproject_toml() {
-        let tree = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(tree.path().join(name), text).unwrap();
-        write("PKG-INFO", PKG_INFO);
-        assert_eq!(tree_pkg_info(tree.path()).unwrap(), None);
-        write("pyproject.toml", "");
-        assert_eq!(tree_pkg_info(tree.path()).unwrap().unwrap(), PKG_INFO.as_bytes());
-        std::fs::remove_file(tree.path().join("PKG-INFO")).unwrap();
-        assert_eq!(tree_pkg_info(tree.path()).unwrap(), None);
-    }
-
-    #[test]
     fn what_is_no_regular_file_is_not_read() {
-        let tree = tempfile::tempdir().unwrap();
-        std::fs::write(tree.path().join("pyproject.toml"), "").unwrap();
-        let path = tree.path().join("PKG-INFO");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("METADATA");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        assert!(tree_pkg_info(tree.path()).unwrap_err().to_string().contains("regular file"));
+        assert!(read_regular_file(&path).unwrap_err().to_string().contains("regular file"));
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(tree_pkg_info(tree.path()).is_err());
+        assert!(read_regular_file(&path).is_err());
         std::fs::remove_file(&path).unwrap();
         File::create(&path).unwrap().set_len(METADATA_LIMIT + 1).unwrap();
-        assert!(tree_pkg_info(tree.path()).unwrap_err().to_string().contains("16777216"));
+        assert!(read_regular_file(&path).unwrap_err().to_string().contains("16777216"));
     }
 
     #[test]

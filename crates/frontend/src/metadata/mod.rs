@@ -4,10 +4,11 @@
 
 mod files;
 mod headers;
+mod project_table;
 mod static_metadata;
 mod wheel;
 
-pub use files::{FolderMetadataError, folder_extensions, folder_metadata, tree_pkg_info};
+pub use files::{FolderMetadataError, folder_extensions, folder_metadata};
 pub(crate) use files::{METADATA_LIMIT, describe_folder, open_regular_file, read_bounded, read_regular_file};
 pub use static_metadata::{NotStatic, static_metadata};
 pub(crate) use wheel::describe_wheel;

@@ -1,5 +1,6 @@
 //! When an sdist's own metadata is as good as that of a build (PEP 643).
 
+use super::project_table::ProjectTable;
 use super::{CoreMetadata, MetadataError};
 
 /// What resolvers ask for beside Name and Version.
@@ -9,7 +10,10 @@ const ASKED_FOR: [&str; 5] = ["Name", "Version", "Requires-Dist", "Requires-Pyth
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotStatic {
-    /// Trees from version control have none, and very old sdists.
+    /// What lies in a tree may be newer than its `PKG-INFO`.
+    #[error("a source tree may have been edited")]
+    Tree,
+    /// Very old source distributions have none, and archives of other kinds.
     #[error("there is no PKG-INFO")]
     NoPkgInfo,
     /// Before 2.2 nobody promised anything.
@@ -39,16 +43,29 @@ pub enum NotStatic {
         /// The line's number; the first is 1.
         line: usize,
     },
+    /// Somebody has edited one of the two.
+    #[error("PKG-INFO and pyproject.toml do not agree on {field}")]
+    Disagreement {
+        /// The field.
+        field: &'static str,
+    },
+    /// The build backend may make more of it.
+    #[error("pyproject.toml cannot be understood: {reason}")]
+    MalformedPyproject {
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// The metadata of a source distribution from its `PKG-INFO`, if every build of
 /// it gives the same Name, Version, Requires-Dist, Requires-Python and
-/// Provides-Extra: Metadata-Version is 2.2 or newer, and none of them is
-/// Dynamic. Backends write the fields' names in upper and in lower case.
+/// Provides-Extra: Metadata-Version is 2.2 or newer, none of them is Dynamic, and
+/// none is otherwise in the `[project]` table of its `pyproject.toml`, which is
+/// what decides. Backends write the fields' names in upper and in lower case.
 ///
 /// # Errors
 /// [`NotStatic`] says why a build has to be asked. That is no failure.
-pub fn static_metadata(pkg_info: Option<&[u8]>) -> Result<CoreMetadata, NotStatic> {
+pub fn static_metadata(pkg_info: Option<&[u8]>, pyproject: Option<&[u8]>) -> Result<CoreMetadata, NotStatic> {
     let (metadata, stray_line) = CoreMetadata::parse_with_stray_line(pkg_info.ok_or(NotStatic::NoPkgInfo)?)?;
     check_version(&metadata.metadata_version)?;
     if let Some(line) = stray_line {
@@ -58,7 +75,12 @@ pub fn static_metadata(pkg_info: Option<&[u8]>) -> Result<CoreMetadata, NotStati
     if let Some(field) = ASKED_FOR.into_iter().find(is_dynamic) {
         return Err(NotStatic::Dynamic { field });
     }
-    Ok(metadata)
+    let table = ProjectTable::parse(pyproject.unwrap_or_default());
+    let table = table.map_err(|reason| NotStatic::MalformedPyproject { reason })?;
+    match table.and_then(|table| table.disagreement(&metadata)) {
+        Some(field) => Err(NotStatic::Disagreement { field }),
+        None => Ok(metadata),
+    }
 }
 
 fn check_version(version: &str) -> Result<(), NotStatic> {
@@ -77,7 +99,12 @@ mod tests {
     use super::*;
 
     fn judge(version: &str, rest: &str) -> Result<CoreMetadata, NotStatic> {
-        static_metadata(Some(format!("Metadata-Version: {version}\nName: a\nVersion: 1\n{rest}").as_bytes()))
+        judge_with("", version, rest)
+    }
+
+    fn judge_with(pyproject: &str, version: &str, rest: &str) -> Result<CoreMetadata, NotStatic> {
+        let pkg_info = format!("Metadata-Version: {version}\nName: a\nVersion: 1\n{rest}");
+        static_metadata(Some(pkg_info.as_bytes()), Some(pyproject.as_bytes()))
     }
 
     #[test]
@@ -112,12 +139,22 @@ mod tests {
     }
 
     #[test]
+    fn pyproject_toml_decides() {
+        let table = "[project]\nname = 'a'\nversion = '1'\ndependencies = ['b']\n";
+        assert!(judge_with(table, "2.2", "Requires-Dist: b\n").is_ok());
+        let edited = judge_with(table, "2.2", "Requires-Dist: c\n");
+        assert_eq!(edited, Err(NotStatic::Disagreement { field: "Requires-Dist" }));
+        let malformed = judge_with("[project]", "2.2", "");
+        assert_eq!(malformed, Err(NotStatic::MalformedPyproject { reason: "missing field `name`".into() }));
+    }
+
+    #[test]
     fn reasons_are_words() {
         let reason = |result: Result<CoreMetadata, NotStatic>| result.unwrap_err().to_string();
-        assert_eq!(reason(static_metadata(None)), "there is no PKG-INFO");
+        assert_eq!(reason(static_metadata(None, None)), "there is no PKG-INFO");
         assert_eq!(reason(judge("1.2", "")), "Metadata-Version 1.2 is older than 2.2");
         assert_eq!(reason(judge("2.2", "Dynamic: requires-dist")), "Requires-Dist is dynamic");
-        assert_eq!(reason(static_metadata(Some(b""))), "PKG-INFO is malformed: it has no field Metadata-Version");
+        assert_eq!(reason(static_metadata(Some(b""), None)), "PKG-INFO is malformed: it has no field Metadata-Version");
         let stray = judge("2.2", "License: one\ntwo\nDynamic: Requires-Dist\n");
         assert_eq!(stray, Err(NotStatic::StrayLine { line: 5 }));
     }

@@ -1,0 +1,213 @@
+//! The `[project]` table of `pyproject.toml`, as far as it decides core metadata.
+//!
+//! Specification: <https://packaging.python.org/en/latest/specifications/pyproject-toml/>.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use pep508_rs::pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{ExtraName, PackageName, Requirement, VerbatimUrl, VersionOrUrl};
+use serde::Deserialize;
+
+use super::{CoreMetadata, same};
+
+#[derive(Deserialize)]
+struct Pyproject {
+    project: Option<ProjectTable>,
+}
+
+/// What is not listed in `dynamic` is what every build gives: a backend may not
+/// change it, nor add what is left out.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "a table")]
+pub(super) struct ProjectTable {
+    name: String,
+    version: Option<String>,
+    requires_python: Option<String>,
+    #[serde(default)]
+    dependencies: Vec<String>,
+    #[serde(default)]
+    optional_dependencies: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    dynamic: Vec<String>,
+}
+
+impl ProjectTable {
+    /// The table of a `pyproject.toml`, if it has one.
+    ///
+    /// # Errors
+    /// The file is no TOML, or the table is not what it should be.
+    pub fn parse(pyproject: &[u8]) -> Result<Option<Self>, String> {
+        let text = std::str::from_utf8(pyproject).map_err(|error| error.to_string())?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let pyproject: Pyproject = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        Ok(pyproject.project)
+    }
+
+    /// The first field of `metadata` that is not what the table says.
+    pub fn disagreement(&self, metadata: &CoreMetadata) -> Option<&'static str> {
+        let agrees = [
+            ("Name", same(&self.name, &metadata.name, |name| PackageName::from_str(name).ok())),
+            ("Version", self.agrees_on_version(&metadata.version)),
+            ("Requires-Python", self.agrees_on_python(metadata.requires_python.as_deref())),
+            ("Provides-Extra", self.agrees_on_extras(&metadata.provides_extra)),
+            ("Requires-Dist", self.agrees_on_requirements(&metadata.requires_dist) == Some(true)),
+        ];
+        agrees.into_iter().find(|(_, agrees)| !agrees).map(|(field, _)| field)
+    }
+
+    fn is_dynamic(&self, key: &str) -> bool {
+        self.dynamic.iter().any(|dynamic| dynamic == key)
+    }
+
+    fn agrees_on_version(&self, version: &str) -> bool {
+        match &self.version {
+            Some(own) => same(own, version, |version| Version::from_str(version).ok()),
+            None => self.is_dynamic("version"),
+        }
+    }
+
+    fn agrees_on_python(&self, requires_python: Option<&str>) -> bool {
+        let specifiers = |text: &str| VersionSpecifiers::from_str(text).ok().map(|all| sorted(&all));
+        let (own, other) = (self.requires_python.as_deref().unwrap_or(""), requires_python.unwrap_or(""));
+        self.is_dynamic("requires-python") || same(own, other, specifiers)
+    }
+
+    fn agrees_on_extras(&self, provides_extra: &[String]) -> bool {
+        if self.is_dynamic("optional-dependencies") {
+            return true;
+        }
+        let normalised = |extra: &String| ExtraName::from_str(extra).ok();
+        let own: Option<BTreeSet<_>> = self.optional_dependencies.keys().map(normalised).collect();
+        own.is_some() && own == provides_extra.iter().map(normalised).collect()
+    }
+
+    /// `None` where one side has what is no requirement.
+    fn agrees_on_requirements(&self, requires_dist: &[String]) -> Option<bool> {
+        let (always, with_extras) = (!self.is_dynamic("dependencies"), !self.is_dynamic("optional-dependencies"));
+        let mut own = BTreeSet::new();
+        for text in self.dependencies.iter().filter(|_| always) {
+            own.insert(key(&parse(text)?));
+        }
+        for (extra, requirements) in self.optional_dependencies.iter().filter(|_| with_extras) {
+            let extra = ExtraName::from_str(extra).ok()?;
+            for text in requirements {
+                own.insert(key(&parse(text)?.with_extra_marker(&extra)));
+            }
+        }
+        let mut other = BTreeSet::new();
+        for text in requires_dist {
+            let requirement = parse(text)?;
+            // Where one of the two lists is dynamic, the other can be compared.
+            let is_static = if requirement.marker.evaluate_extras(&[]) { always } else { with_extras };
+            if is_static {
+                other.insert(key(&requirement));
+            }
+        }
+        Some(own == other)
+    }
+}
+
+fn parse(text: &str) -> Option<Requirement<VerbatimUrl>> {
+    Requirement::from_str(text).ok()
+}
+
+/// The same text for all ways to write a requirement.
+fn key(requirement: &Requirement<VerbatimUrl>) -> String {
+    let extras: BTreeSet<String> = requirement.extras.iter().map(ToString::to_string).collect();
+    let version = match &requirement.version_or_url {
+        None => Vec::new(),
+        Some(VersionOrUrl::VersionSpecifier(specifiers)) => sorted(specifiers),
+        Some(VersionOrUrl::Url(url)) => vec![format!("@ {url}")],
+    };
+    let marker = requirement.marker.try_to_string().unwrap_or_default();
+    format!("{}{extras:?}{version:?};{marker}", requirement.name)
+}
+
+fn sorted(specifiers: &VersionSpecifiers) -> Vec<String> {
+    let mut texts: Vec<String> = specifiers.iter().map(ToString::to_string).collect();
+    texts.sort_unstable();
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "Metadata-Version: 2.2\nName: a\nVersion: 1\n";
+
+    fn disagreement(table: &str, pkg_info: &str) -> Option<&'static str> {
+        let metadata = CoreMetadata::parse(pkg_info.as_bytes()).unwrap();
+        ProjectTable::parse(format!("[project]\n{table}").as_bytes()).unwrap().unwrap().disagreement(&metadata)
+    }
+
+    #[test]
+    fn one_thing_may_be_written_in_many_ways() {
+        let table = "name = 'A_b.c'\nversion = '1.0'\nrequires-python = '>=3.8, <4'\n\
+                     dependencies = ['Foo.Bar [y, x] >=1,<2', \"d ; python_version < '3.9'\", 'e @ https://e/e.zip']\n\
+                     optional-dependencies.X_y = ['z', \"w ; sys_platform == 'linux' or os_name == 'nt'\"]\n";
+        let pkg_info = "Metadata-Version: 2.2\nName: a-b-c\nVersion: 1\nRequires-Python: <4,>=3.8\n\
+                        Requires-Dist: foo-bar[x,y]<2,>=1\nRequires-Dist: d; python_version<\"3.9\"\n\
+                        Requires-Dist: e@ https://e/e.zip\nRequires-Dist: z; extra == 'x-y'\n\
+                        Requires-Dist: w; (sys_platform == 'linux' or os_name == 'nt') and extra == 'x-y'\n\
+                        Provides-Extra: x-y\n";
+        assert_eq!(disagreement(table, pkg_info), None);
+    }
+
+    #[test]
+    fn what_was_edited_is_found() {
+        let head = "name = 'a'\nversion = '1'\n";
+        assert_eq!(disagreement(head, HEAD), None);
+        for (table, fields, expected) in [
+            ("name = 'b'\nversion = '1'", "", "Name"),
+            ("name = 'a'\nversion = '2'", "", "Version"),
+            ("name = 'a'", "", "Version"),
+            (&format!("{head}requires-python = '>=3.9'"), "", "Requires-Python"),
+            (&format!("{head}requires-python = '>=3.9'"), "Requires-Python: >=3.8\n", "Requires-Python"),
+            (head, "Requires-Python: >=3.8\n", "Requires-Python"),
+            (&format!("{head}dependencies = ['b>=3']"), "Requires-Dist: b>=2\n", "Requires-Dist"),
+            (head, "Requires-Dist: b>=2\n", "Requires-Dist"),
+            (&format!("{head}dependencies = ['b']"), "", "Requires-Dist"),
+            (&format!("{head}dependencies = ['no requirement']"), "Requires-Dist: no requirement\n", "Requires-Dist"),
+            (&format!("{head}optional-dependencies.x = []"), "", "Provides-Extra"),
+            (head, "Provides-Extra: x\n", "Provides-Extra"),
+            (
+                &format!("{head}optional-dependencies.x = ['b']"),
+                "Provides-Extra: x\nRequires-Dist: b\n",
+                "Requires-Dist",
+            ),
+        ] {
+            assert_eq!(disagreement(table, &format!("{HEAD}{fields}")), Some(expected), "{table}\n{fields}");
+        }
+    }
+
+    #[test]
+    fn what_is_dynamic_is_for_the_build_to_say() {
+        let table = "name = 'a'\ndynamic = ['version', 'requires-python', 'dependencies', 'optional-dependencies']";
+        let fields = "Requires-Python: >=3.8\nProvides-Extra: x\nRequires-Dist: b\nRequires-Dist: c; extra == 'x'\n";
+        assert_eq!(disagreement(table, &format!("{HEAD}{fields}")), None);
+        let one = |dynamic: &str, fields: &str| {
+            let own =
+                if dynamic == "dependencies" { "optional-dependencies.x = ['c']" } else { "dependencies = ['b']" };
+            let table = format!("name = 'a'\nversion = '1'\n{own}\ndynamic = ['{dynamic}']");
+            disagreement(&table, &format!("{HEAD}Provides-Extra: x\n{fields}"))
+        };
+        let (always, with_extra) = ("Requires-Dist: b\n", "Requires-Dist: c; extra == 'x'\n");
+        let both = format!("{always}{with_extra}");
+        assert_eq!([one("dependencies", &both), one("dependencies", with_extra)], [None, None]);
+        assert_eq!(one("dependencies", always), Some("Requires-Dist"));
+        assert_eq!([one("optional-dependencies", &both), one("optional-dependencies", always)], [None, None]);
+        assert_eq!(one("optional-dependencies", with_extra), Some("Requires-Dist"));
+    }
+
+    #[test]
+    fn files_without_a_table_and_files_that_are_wrong() {
+        assert!(ProjectTable::parse(b"").unwrap().is_none());
+        assert!(ProjectTable::parse("\u{feff}[build-system]\nrequires = []".as_bytes()).unwrap().is_none());
+        for wrong in ["[project]\nversion = '1'", "[project]\nname = 1", "project = 1", "[project", "[project]\nname ="]
+        {
+            assert!(ProjectTable::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(ProjectTable::parse(b"\xff").is_err());
+    }
+}
