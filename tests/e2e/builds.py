@@ -31,6 +31,7 @@ FIELDS = [
     "file",
     "kept_wheel",
     "sdist_unsupported",
+    "warnings",
     "error",
     "log",
     "stdout",

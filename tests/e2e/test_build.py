@@ -176,16 +176,15 @@ def test_static_metadata_of_a_source_distribution(setting: Setting, tmp_path: Pa
         "dynamic": "Dynamic: requires-dist\n",
     }.items():
         (tree / "PKG-INFO").write_text(head + more)
-        archive = shutil.make_archive(str(tmp_path / name), "gztar", tmp_path, tree.name)
-        shutil.move(archive, tmp_path / f"{name}-1.0.tar.gz")
-    static, dynamic = (tmp_path / f"{name}-1.0.tar.gz" for name in ("static", "dynamic"))
+        shutil.make_archive(str(tmp_path / name / "sample-1.0"), "gztar", tmp_path, tree.name)
+    static, dynamic = (tmp_path / name / "sample-1.0.tar.gz" for name in ("static", "dynamic"))
     results = build(setting, "metadata", static, dynamic, "--format", "json").results
-    found = {Path(result["source"]).name: result for result in results}
-    assert found[static.name]["origin"] == "static"
-    assert found[static.name]["requires_dist"] == ["a"]
-    assert found[static.name]["hooks"] == []
-    assert found[dynamic.name]["origin"] == "prepare_metadata"
-    assert "Requires-Dist" in found[dynamic.name]["not_static"]
+    found = {Path(result["source"]): result for result in results}
+    assert found[static]["origin"] == "static"
+    assert found[static]["requires_dist"] == ["a"]
+    assert found[static]["hooks"] == []
+    assert found[dynamic]["origin"] == "prepare_metadata"
+    assert "Requires-Dist" in found[dynamic]["not_static"]
     by_hook = build(setting, "metadata", static, "--no-static", "--format", "json").result
     assert (by_hook["origin"], by_hook["not_static"]) == ("prepare_metadata", None)
     assert by_hook["requires_dist"] == []
@@ -213,6 +212,61 @@ def test_an_unpacked_source_distribution_that_was_patched(setting: Setting, tmp_
     }
     for source, reason in reasons.items():
         assert reason in build(setting, "metadata", "-v", source).stdout
+
+
+def test_an_archive_of_another_distribution(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "trees" / "tree")
+    out = tmp_path / "out"
+
+    def archive(name: str, pkg_info: str | None = None) -> Path:
+        (tree / "PKG-INFO").unlink(missing_ok=True)
+        if pkg_info:
+            (tree / "PKG-INFO").write_text(f"Metadata-Version: 2.2\n{pkg_info}\n")
+        return Path(shutil.make_archive(str(tmp_path / name), "gztar", tree.parent, tree.name))
+
+    sources = [
+        archive("sample-2.0"),
+        archive("other-1.0"),
+        archive("snapshot", "Name: sample\nVersion: 2"),
+    ]
+    # Metadata that are called static, but not those of the archive's name.
+    sources.append(archive("sample-3", "Name: sample\nVersion: 2"))
+    for command in (["wheel", "-o", out], ["sdist", "-o", out], ["metadata"]):
+        built = build(setting, *command, *sources[:2], sources[3], "--format", "json")
+        assert built.code == 1
+        for result in built.results:
+            assert result["error"]["kind"] == "InconsistentMetadata"
+            name = Path(result["source"]).name.removesuffix(".tar.gz")
+            claimed = name.replace("-", " ")
+            expected = f"built as sample 1.0, but the name of the archive says that it is {claimed}"
+            assert expected in result["error"]["message"]
+    refused = build(setting, "wheel", sources[2], "-o", out, "--format", "json").result
+    assert "its PKG-INFO says that it is sample 2" in refused["error"]["message"]
+    assert list(out.iterdir()) == []
+    # What was packed again under another name, as it is with pip and uv.
+    repacked = archive("sample-1.0", "Name: sample\nVersion: 2")
+    wheel = build(setting, "wheel", repacked, "-o", out)
+    assert wheel.code == 0
+    assert f"warning: {repacked}: its PKG-INFO says that it is sample 2" in wheel.stderr
+    metadata = build(setting, "metadata", repacked, "--format", "json").result
+    assert metadata["version"] == "1.0"
+    assert metadata["warnings"] == ["its PKG-INFO says that it is sample 2"]
+    assert metadata["not_static"].startswith("PKG-INFO and the name of the archive do not agree")
+
+
+@pytest.mark.timeout(200)
+def test_a_project_without_a_name(setting: Setting, tmp_path: Path) -> None:
+    tree = tmp_path / "trees" / "tree"
+    tree.mkdir(parents=True)
+    (tree / "setup.py").write_text("from setuptools import setup\nsetup()\n")
+    out = tmp_path / "out"
+    result = build(setting, "wheel", tree, "-o", out, "--format", "json").result
+    assert Path(result["file"]["path"]).name == "unknown-0.0.0-py3-none-any.whl"
+    assert result["warnings"] == ["the build backend found no name for it"]
+    archive = shutil.make_archive(str(tmp_path / "unk-2.0"), "gztar", tree.parent, tree.name)
+    error = build(setting, "wheel", archive, "-o", out, "--format", "json").result["error"]
+    assert error["kind"] == "InconsistentMetadata"
+    assert "found no name for the project" in error["hint"]
 
 
 def flit_sdist(setting: Setting, folder: Path, dependencies: list[str]) -> Path:

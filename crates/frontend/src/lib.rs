@@ -49,8 +49,8 @@ mod unblock;
 
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
 pub use build::{
-    BuildEvent, BuildObserver, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder, Goal, HookRun,
-    JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
+    BuildEvent, BuildObserver, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder,
+    Goal, HookRun, JobId, KeptLogs, LogFolder, NearMiss, Origin, Product, Report, Step,
 };
 pub use durations::Durations;
 pub use environment::{
@@ -67,6 +67,4 @@ pub use metadata::{
 };
 pub use output::{Before, OutputError, OutputFile, OutputFolder};
 pub use run_folder::{RunFolder, RunFolderError};
-pub use source::{
-    InvalidSdistName, InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list,
-};
+pub use source::{InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list};

@@ -68,6 +68,8 @@ pub enum ErrorKind {
     EnvironmentFailed,
     /// A required extension of the metadata is not supported.
     RequiredExtension,
+    /// What was built has another name or version than the source says.
+    InconsistentMetadata,
 }
 
 impl fmt::Display for ErrorKind {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError};
 
+use super::claim::InconsistentMetadata;
+
 use crate::archive::{ArchiveError, ArchiveProblem};
 use crate::metadata::{WheelError, WheelProblem};
 use crate::output::OutputError;
@@ -92,6 +94,18 @@ pub(super) fn wrong_result(hook: Hook, folder: &Path, error: impl std::fmt::Disp
     // The folder says nothing to anybody, and is gone when the message is read.
     let reason = error.to_string().replace(&format!("{}/", folder.display()), "");
     HookError::new(ErrorKind::HookRuntimeError, format!("what {hook} made cannot be used: {reason}"))
+}
+
+/// A source was built under another name or version than its own.
+pub(super) fn inconsistent_metadata(source: &Path, other: &InconsistentMetadata) -> HookError {
+    let error = HookError::new(ErrorKind::InconsistentMetadata, format!("{}: {other}", source.display()));
+    if !other.is_nameless() {
+        return error;
+    }
+    error.with_hint(
+        "the build backend found no name for the project: is it in setup.py, in setup.cfg, or in [project] in \
+         pyproject.toml, which needs setuptools 61 or newer?",
+    )
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Run<'_> {
     /// By hooks only: a `PKG-INFO` says nothing of extensions.
     async fn source_metadata(&mut self, of_wheel: &CoreMetadata, source: &Source) -> Result<Product, HookError> {
         let tree = self.tree(source).await?;
-        let outcome = self.metadata(&tree.path).await;
+        let outcome = self.metadata(&tree).await;
         tree.remove().await;
         let product = outcome?;
         match &product {

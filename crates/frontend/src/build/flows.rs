@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hookpool_supervisor::{ErrorKind, Hook, HookError};
 use serde_json::Value;
 
-use super::errors::{invalid_source, wrong_result};
+use super::claim::Claim;
+use super::errors::{inconsistent_metadata, invalid_source, wrong_result};
 use super::event::Step;
 use super::goal::{Goal, Origin, Product};
 use super::run::{Folders, Run, made};
@@ -14,12 +15,13 @@ use crate::archive::{UnpackLimits, unpack};
 use crate::metadata::{describe_folder, describe_wheel};
 use crate::output::{OutputFile, OutputFolder};
 use crate::run_folder::WorkFolder;
-use crate::source::Source;
+use crate::source::{SdistName, Source, WheelName};
 use crate::unblock::{unblock, unblock_until_dropped};
 
 /// A source tree that can be built, and if it was unpacked its end.
 pub(super) struct Tree {
     pub path: PathBuf,
+    claim: Claim,
     unpacked: Option<WorkFolder>,
 }
 
@@ -57,26 +59,27 @@ impl Run<'_> {
     }
 
     async fn reach_from(&mut self, tree: &Tree, goal: &Goal) -> Result<Product, HookError> {
-        let path = &tree.path;
         match goal {
-            Goal::Metadata => self.metadata(path).await,
+            Goal::Metadata => self.metadata(tree).await,
             // What was unpacked is a source distribution already.
             Goal::Wheel { into, via_sdist: true } if tree.unpacked.is_none() => {
-                self.wheel_via_sdist(path, into).await.map(Product::File)
+                self.wheel_via_sdist(tree, into).await.map(Product::File)
             }
-            Goal::Wheel { into, .. } => self.wheel(path, into).await.map(Product::File),
-            Goal::Sdist { into } => match self.sdist(path, draft(into).await?).await? {
+            Goal::Wheel { into, .. } => self.wheel(tree, into).await.map(Product::File),
+            Goal::Sdist { into } => match self.sdist(tree, draft(into).await?).await? {
                 Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
             },
-            Goal::Editable { into } => self.editable(path, into).await.map(Product::File),
+            Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
         }
     }
 
     pub(super) async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
         match source {
             Source::SourceArchive(archive) => self.unpack(archive).await,
-            Source::Tree(path) | Source::Wheel(path) => Ok(Tree { path: path.clone(), unpacked: None }),
+            Source::Tree(path) | Source::Wheel(path) => {
+                Ok(Tree { path: path.clone(), claim: Claim::default(), unpacked: None })
+            }
         }
     }
 
@@ -85,22 +88,25 @@ impl Run<'_> {
         let (folder, archive) = (self.scratch().await?, archive.to_owned());
         let (folder, unpacked) = unblock_until_dropped(move |cancel| {
             let unpacked = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel);
+            let unpacked = unpacked.map(|tree| (Claim::of(&archive, &tree), tree));
             (folder, unpacked)
         })
         .await;
-        Ok(Tree { path: unpacked?, unpacked: Some(folder) })
+        let (claim, path) = unpacked?;
+        Ok(Tree { path, claim, unpacked: Some(folder) })
     }
 
     /// `prepare_metadata_for_build_wheel`, or a wheel where the backend lacks it.
-    pub(super) async fn metadata(&mut self, tree: &Path) -> Result<Product, HookError> {
+    pub(super) async fn metadata(&mut self, tree: &Tree) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
-        let place = self.prepare(tree, Hook::GetRequiresForBuildWheel).await?;
+        let place = self.prepare(&tree.path, Hook::GetRequiresForBuildWheel).await?;
         let folder = self.scratch().await?;
         let folders = Folders { metadata: Some(folder.path()), ..Folders::default() };
         if let Some(value) = self.optional(&place, PREPARE, folders).await? {
             let (_, path) = made(PREPARE, &value, folder.path()).await?;
             let described = unblock(move || describe_folder(&path)).await;
             let described = described.map_err(|error| wrong_result(PREPARE, folder.path(), error))?;
+            self.check(tree, &described.metadata.name, &described.metadata.version)?;
             return self.accept(described, Origin::PrepareMetadata);
         }
         let keep = self.frontend.shared.settings.keep_wheels.clone();
@@ -113,6 +119,7 @@ impl Run<'_> {
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
         let described = unblock(move || describe_wheel(&wheel)).await;
         let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
+        self.check(tree, &described.metadata.name, &described.metadata.version)?;
         let product = self.accept(described, Origin::BuiltWheel)?;
         if let Some(keep) = keep {
             self.kept_wheel = Some(self.publish(&keep, folder, name).await?);
@@ -120,15 +127,15 @@ impl Run<'_> {
         Ok(product)
     }
 
-    async fn wheel(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
-        let place = self.prepare(tree, Hook::GetRequiresForBuildWheel).await?;
+    async fn wheel(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+        let place = self.prepare(&tree.path, Hook::GetRequiresForBuildWheel).await?;
         let draft = draft(into).await?;
         let folders = Folders { wheel: Some(draft.path()), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
-        self.finish(Hook::BuildWheel, &value, into, draft).await
+        self.finish(tree, Hook::BuildWheel, &value, into, draft).await
     }
 
-    async fn wheel_via_sdist(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+    async fn wheel_via_sdist(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         // PEP 517: a backend that cannot make a source distribution here says
         // so, and the wheel is built from the tree itself.
         let Some((draft, name)) = self.sdist(tree, self.scratch().await?).await? else {
@@ -139,14 +146,14 @@ impl Run<'_> {
             ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
             _ => error,
         })?;
-        let outcome = self.wheel(&unpacked.path, into).await;
+        let outcome = self.wheel(&unpacked, into).await;
         unpacked.remove().await;
         outcome
     }
 
     /// The source distribution in its folder; none where the backend says that
     /// it cannot.
-    async fn sdist(&mut self, tree: &Path, draft: WorkFolder) -> Result<Option<(WorkFolder, String)>, HookError> {
+    async fn sdist(&mut self, tree: &Tree, draft: WorkFolder) -> Result<Option<(WorkFolder, String)>, HookError> {
         match self.sdist_name(tree, draft.path()).await {
             Ok(name) => Ok(Some((draft, name))),
             Err(error) if error.unsupported_operation => Ok(None),
@@ -154,35 +161,53 @@ impl Run<'_> {
         }
     }
 
-    async fn sdist_name(&mut self, tree: &Path, draft: &Path) -> Result<String, HookError> {
-        let place = self.prepare(tree, Hook::GetRequiresForBuildSdist).await?;
+    async fn sdist_name(&mut self, tree: &Tree, draft: &Path) -> Result<String, HookError> {
+        let place = self.prepare(&tree.path, Hook::GetRequiresForBuildSdist).await?;
         let folders = Folders { sdist: Some(draft), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildSdist, folders).await?;
-        Ok(made(Hook::BuildSdist, &value, draft).await?.0)
+        let (name, path) = made(Hook::BuildSdist, &value, draft).await?;
+        if let Some(built) = SdistName::readings(&path).last() {
+            self.check(tree, &built.name, &built.version)?;
+        }
+        Ok(name)
     }
 
-    async fn editable(&mut self, tree: &Path, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
-        let place = self.prepare(tree, Hook::GetRequiresForBuildEditable).await?;
+    async fn editable(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+        let place = self.prepare(&tree.path, Hook::GetRequiresForBuildEditable).await?;
         let draft = draft(into).await?;
         let folders = Folders { wheel: Some(draft.path()), ..Folders::default() };
         match self.optional(&place, Hook::BuildEditable, folders).await? {
-            Some(value) => self.finish(Hook::BuildEditable, &value, into, draft).await,
+            Some(value) => self.finish(tree, Hook::BuildEditable, &value, into, draft).await,
             None => Err(HookError::new(
                 ErrorKind::UnsupportedHook,
-                format!("{}: its build backend makes no editable wheels (PEP 660)", tree.display()),
+                format!("{}: its build backend makes no editable wheels (PEP 660)", tree.path.display()),
             )),
         }
     }
 
     async fn finish(
-        &self,
+        &mut self,
+        tree: &Tree,
         hook: Hook,
         value: &Value,
         into: &Arc<OutputFolder>,
         draft: WorkFolder,
     ) -> Result<OutputFile, HookError> {
-        let (name, _) = made(hook, value, draft.path()).await?;
+        let (name, path) = made(hook, value, draft.path()).await?;
+        let built = WheelName::parse(&path).map_err(|error| wrong_result(hook, draft.path(), error))?;
+        self.check(tree, &built.name, &built.version)?;
         self.publish(into, draft, name).await
+    }
+
+    /// Whether this name and version are those that the source claims.
+    fn check(&mut self, tree: &Tree, name: &str, version: &str) -> Result<(), HookError> {
+        match tree.claim.check((name, version)) {
+            Ok(warning) => {
+                warning.into_iter().for_each(|warning| self.warn(warning));
+                Ok(())
+            }
+            Err(other) => Err(inconsistent_metadata(self.name, &other)),
+        }
     }
 
     async fn publish(

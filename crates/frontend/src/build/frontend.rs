@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
 
 use super::builder::{FrontendBuilder, FrontendSettings};
+use super::claim::Claim;
 use super::event::{BuildEvent, BuildObserver, JobId, Step};
 use super::goal::{Goal, Origin, Product, Report};
 use super::logs::LogFolder;
@@ -61,8 +62,8 @@ impl Frontend {
         };
         let outcome = run.reach(source, goal).await;
         let environment = run.environment_use().await;
-        let Run { hooks, kept_wheel, extensions, fallback, .. } = run;
-        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback }
+        let Run { hooks, kept_wheel, extensions, fallback, warnings, .. } = run;
+        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback, warnings }
     }
 
     /// The build environment for hooks of a tree, with what the hook
@@ -99,9 +100,14 @@ impl Frontend {
         };
         run.step(Step::Unpacking);
         let names = ["PKG-INFO", "pyproject.toml"];
+        let claim = Claim::by_name(&archive);
         let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
         let [pkg_info, pyproject] = unblock_until_dropped(read).await?;
-        Ok(static_metadata(pkg_info.as_deref(), pyproject.as_deref()).map_err(Some))
+        let found = static_metadata(pkg_info.as_deref(), pyproject.as_deref());
+        Ok(found.map_err(Some).and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
+            Ok(_) => Ok(metadata),
+            Err(_) => Err(Some(NotStatic::OtherArchive)),
+        }))
     }
 
     /// Removes the environments that nobody else may use. After
@@ -145,6 +151,7 @@ impl Report {
             kept_wheel: None,
             extensions: None,
             fallback: None,
+            warnings: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hookpool_supervisor::{CapturedOutput, ErrorKind, Hook, HookError, Timing, WorkerInfo};
 
+use super::warning::BuildWarning;
 use crate::extensions::Extension;
 use crate::metadata::{CoreMetadata, NotStatic};
 use crate::output::{OutputFile, OutputFolder};
@@ -93,6 +94,8 @@ pub struct Report {
     pub extensions: Option<Vec<DeclaredExtension>>,
     /// That a source stood in for the wheel that was named.
     pub fallback: Option<Fallback>,
+    /// What may not be as it was meant.
+    pub warnings: Vec<BuildWarning>,
 }
 
 /// An extension that metadata declare.

@@ -1,6 +1,7 @@
 //! The flows: from a source to its metadata, its wheel, its source distribution.
 
 mod builder;
+mod claim;
 mod errors;
 mod event;
 mod extensions;
@@ -11,9 +12,12 @@ mod hints;
 mod logs;
 mod run;
 mod spelling;
+mod warning;
 
 pub use builder::FrontendBuilder;
 pub use event::{BuildEvent, BuildObserver, JobId, Step};
 pub use frontend::Frontend;
 pub use goal::{DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, Origin, Product, Report};
 pub use logs::{KeptLogs, LogFolder};
+pub use spelling::NearMiss;
+pub use warning::BuildWarning;

@@ -12,6 +12,7 @@ use super::frontend::Frontend;
 use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
 use super::spelling::near_misses;
+use super::warning::BuildWarning;
 use crate::environment::Environment;
 use crate::output::OutputFile;
 use crate::run_folder::WorkFolder;
@@ -31,6 +32,7 @@ pub(crate) struct Run<'a> {
     /// Those of the metadata, where they are known.
     pub extensions: Option<Vec<DeclaredExtension>>,
     pub fallback: Option<Fallback>,
+    pub warnings: Vec<BuildWarning>,
 }
 
 /// Where hooks run.
@@ -60,11 +62,19 @@ impl<'a> Run<'a> {
             kept_wheel: None,
             extensions: None,
             fallback: None,
+            warnings: Vec::new(),
         }
     }
 
     pub fn step(&self, step: Step) {
         self.frontend.observe(&BuildEvent::Step { job: self.job, step });
+    }
+
+    /// Notes it for the report, once.
+    pub fn warn(&mut self, warning: BuildWarning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// A private folder for as long as it is needed.
@@ -78,7 +88,7 @@ impl<'a> Run<'a> {
         let mut place = Place { tree: tree.to_owned(), additional: Vec::new() };
         let read = place.tree.clone();
         for miss in unblock(move || near_misses(&read)).await {
-            tracing::warn!(source = %self.name.display(), "{miss}");
+            self.warn(BuildWarning::NearMiss(miss));
         }
         // Without isolation the environment is the user's business, and so is
         // what hooks would ask for.

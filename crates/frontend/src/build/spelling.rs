@@ -9,7 +9,7 @@ use crate::metadata::read_regular_file;
 /// A name that nothing reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pyproject.toml has {found}, which nothing reads: was {expected} meant?")]
-pub(crate) struct NearMiss {
+pub struct NearMiss {
     found: String,
     expected: String,
 }

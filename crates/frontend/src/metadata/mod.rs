@@ -93,8 +93,7 @@ impl CoreMetadata {
     /// Whether both are of the same version of the same distribution, however
     /// that is spelt.
     pub(crate) fn is_of_the_same(&self, other: &Self) -> bool {
-        same(&self.name, &other.name, |name| PackageName::from_str(name).ok())
-            && same(&self.version, &other.version, |version| Version::from_str(version).ok())
+        is_same_distribution((&self.name, &self.version), (&other.name, &other.version))
     }
 
     /// Answers also with the number of the line that ended the fields without
@@ -121,6 +120,13 @@ pub(crate) fn name_and_version(text: &str) -> Option<(String, String)> {
     let headers = Headers::parse(text);
     let (mut names, mut versions) = (headers.all("Name"), headers.all("Version"));
     names.next().zip(versions.next())
+}
+
+/// Whether two names with their versions stand for the same, however they are
+/// spelt.
+pub(crate) fn is_same_distribution(one: (&str, &str), other: (&str, &str)) -> bool {
+    same(one.0, other.0, |name| PackageName::from_str(name).ok())
+        && same(one.1, other.1, |version| Version::from_str(version).ok())
 }
 
 /// Whether two texts are written the same, or mean the same.

@@ -49,6 +49,9 @@ pub enum NotStatic {
         /// The field.
         field: &'static str,
     },
+    /// The archive is called after another version, or another project.
+    #[error("PKG-INFO and the name of the archive do not agree on Name and Version")]
+    OtherArchive,
     /// The build backend may make more of it.
     #[error("pyproject.toml cannot be understood: {reason}")]
     MalformedPyproject {

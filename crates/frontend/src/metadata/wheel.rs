@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use pep508_rs::PackageName;
-use pep508_rs::pep440_rs::Version;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{CoreMetadata, Described, METADATA_LIMIT, MetadataError, open_regular_file, read_bounded, same};
+use super::{
+    CoreMetadata, Described, METADATA_LIMIT, MetadataError, is_same_distribution, open_regular_file, read_bounded,
+};
 use crate::extensions::{self, Extension, MalformedExtensions};
 use crate::source::{InvalidWheelName, WheelName};
 
@@ -182,8 +181,7 @@ fn belongs_to(dist_info: &str, wheel: &WheelName) -> bool {
     let stem = dist_info.strip_suffix(".dist-info").unwrap_or_default();
     // Names that are not normalised may have a `-` too.
     let Some((name, version)) = stem.rsplit_once('-') else { return false };
-    same(name, &wheel.name, |name| PackageName::from_str(name).ok())
-        && same(version, &wheel.version, |version| Version::from_str(version).ok())
+    is_same_distribution((name, version), (&wheel.name, &wheel.version))
 }
 
 fn problem(error: ZipError) -> WheelProblem {

@@ -10,7 +10,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 pub use list::{ListError, read_list};
-pub use names::{InvalidSdistName, InvalidWheelName, SdistName, WheelName};
+pub use names::{InvalidWheelName, SdistName, WheelName};
+
+/// What the names of source archives end in.
+const ARCHIVE_SUFFIXES: [&str; 3] = [".tar.gz", ".tgz", ".zip"];
 
 /// Something that metadata can be asked of, or a wheel. The path is as its user
 /// wrote it, which is what messages should show.
@@ -103,7 +106,7 @@ impl Source {
         if has_suffix(path, ".whl") {
             return Some(Self::Wheel(path.to_owned()));
         }
-        let archive = [".tar.gz", ".tgz", ".zip"].iter().any(|suffix| has_suffix(path, suffix));
+        let archive = ARCHIVE_SUFFIXES.iter().any(|suffix| has_suffix(path, suffix));
         archive.then(|| Self::SourceArchive(path.to_owned()))
     }
 

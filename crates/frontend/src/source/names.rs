@@ -1,11 +1,15 @@
 //! What the names of source distributions and wheels say.
 
 use std::path::Path;
+use std::str::FromStr;
 
-use super::has_suffix;
+use pep508_rs::PackageName;
+use pep508_rs::pep440_rs::Version;
 
-/// The name of a source distribution's file, `NAME-VERSION.tar.gz` (PEP 625)
-/// or, as it was before, `NAME-VERSION.zip`.
+use super::{ARCHIVE_SUFFIXES, has_suffix};
+
+/// The name and version in the name of a source distribution's file,
+/// `NAME-VERSION.tar.gz` (PEP 625) or, as it was before, `NAME-VERSION.zip`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SdistName {
     /// The project's name, as it is written.
@@ -14,28 +18,22 @@ pub struct SdistName {
     pub version: String,
 }
 
-/// A file's name is not that of a source distribution.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file_name}: expected the name of a source distribution, NAME-VERSION.tar.gz or NAME-VERSION.zip")]
-pub struct InvalidSdistName {
-    file_name: String,
-}
-
 impl SdistName {
-    /// Parses the last part of `path`. The version is what follows the last
-    /// `-`: names that are older than PEP 625 have more of them.
-    ///
-    /// # Errors
-    /// The file is called otherwise.
-    pub fn parse(path: &Path) -> Result<Self, InvalidSdistName> {
+    /// The ways to read the last part of `path`, at each `-` that a version
+    /// (PEP 440) follows: names that are older than PEP 625 have several. None
+    /// where it is not the name of a source distribution, but of a snapshot of a
+    /// repository for example.
+    #[must_use]
+    pub fn readings(path: &Path) -> Vec<Self> {
         let file_name = file_name(path);
-        let suffix = [".tar.gz", ".tgz", ".zip"].into_iter().find(|suffix| has_suffix(path, suffix));
-        suffix
-            .and_then(|suffix| file_name.get(..file_name.len() - suffix.len()))
-            .and_then(|stem| stem.rsplit_once('-'))
-            .filter(|(name, version)| !name.is_empty() && !version.is_empty())
-            .map(|(name, version)| Self { name: name.to_owned(), version: version.to_owned() })
-            .ok_or(InvalidSdistName { file_name })
+        let suffix = ARCHIVE_SUFFIXES.into_iter().find(|suffix| has_suffix(path, suffix)).unwrap_or(&file_name);
+        let stem = file_name.get(..file_name.len() - suffix.len()).unwrap_or_default();
+        let split = |(at, _)| (&stem[..at], &stem[at + 1..]);
+        let is_sdist = |(name, version): &(&str, &str)| {
+            !name.is_empty() && PackageName::from_str(name).is_ok() && Version::from_str(version).is_ok()
+        };
+        let readings = stem.match_indices('-').map(split).filter(is_sdist);
+        readings.map(|(name, version)| Self { name: name.to_owned(), version: version.to_owned() }).collect()
     }
 }
 
@@ -94,13 +92,16 @@ mod tests {
 
     #[test]
     fn names_of_source_distributions() {
-        let parse = |name: &str| SdistName::parse(Path::new(name)).map(|name| (name.name, name.version));
-        let expected = |name: &str, version: &str| Ok((name.to_owned(), version.to_owned()));
-        assert_eq!(parse("/x/python-dateutil-2.9.0.post0.tar.gz"), expected("python-dateutil", "2.9.0.post0"));
-        assert_eq!(parse("a-1.TGZ"), expected("a", "1"));
-        assert_eq!(parse("a-1.zip"), expected("a", "1"));
-        for name in ["a.tar.gz", "a-1.tar", "-1.zip", "a-.zip", ""] {
-            assert!(parse(name).unwrap_err().to_string().starts_with(name));
+        let readings = |file: &str| -> Vec<String> {
+            let readings = SdistName::readings(Path::new(file)).into_iter();
+            readings.map(|reading| format!("{} {}", reading.name, reading.version)).collect()
+        };
+        assert_eq!(readings("/x/python-dateutil-2.9.0.post0.tar.gz"), ["python-dateutil 2.9.0.post0"]);
+        assert_eq!(readings("a-1.TGZ"), ["a 1"]);
+        assert_eq!(readings("a-1.zip"), ["a 1"]);
+        assert_eq!(readings("a-1.0-2.zip"), ["a 1.0-2", "a-1.0 2"]);
+        for file in ["a.tar.gz", "a-1.tar", "-1.zip", "a-.zip", "", "a-main.zip", "a-abc123def.tar.gz", "a b-1.zip"] {
+            assert!(readings(file).is_empty(), "{file}");
         }
     }
 
@@ -121,7 +122,7 @@ mod tests {
     fn names_that_are_not_utf_8_do_no_harm() {
         use std::os::unix::ffi::OsStrExt;
         let path = Path::new(std::ffi::OsStr::from_bytes(b"\xff-1\xff.tar.gz"));
-        assert_eq!(SdistName::parse(path).unwrap().version, "1\u{fffd}");
+        assert!(SdistName::readings(path).is_empty());
         assert!(WheelName::parse(path).is_err());
     }
 }

@@ -165,10 +165,13 @@ impl Display {
 
     /// A source is done: what is to be written to standard output for it.
     pub fn done(&self, job: &Job, report: Report, took: Duration) -> Option<Vec<u8>> {
-        let mut lines = match &report.outcome {
-            Err(error) => failure::lines(job, &report, error, self.verbosity.shows_output),
-            Ok(_) => Vec::new(),
-        };
+        let mut lines = Vec::new();
+        if !self.verbosity.is_quiet {
+            lines.extend(report.warnings.iter().map(|warning| text::warning(job, warning)));
+        }
+        if let Err(error) = &report.outcome {
+            lines.extend(failure::lines(job, &report, error, self.verbosity.shows_output));
+        }
         let bytes = match self.format {
             OutputFormat::Json => json::lines(job, &report, took),
             OutputFormat::Text => text::result(job, &report, self.verbosity.shows_output).into_bytes(),

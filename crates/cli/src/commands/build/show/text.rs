@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hookpool_frontend::{Before, CoreMetadata, EnvironmentEvent, Origin, OutputFile, Product, Report};
+use hookpool_frontend::{Before, BuildWarning, CoreMetadata, EnvironmentEvent, Origin, OutputFile, Product, Report};
 
 use super::super::jobs::Job;
 use crate::logging::printable;
@@ -72,6 +72,11 @@ fn note(file: &OutputFile) -> &'static str {
         Before::SameContent => " (unchanged)",
         Before::OtherContent => " (replaced)",
     }
+}
+
+/// What may not be as it was meant.
+pub fn warning(job: &Job, warning: &BuildWarning) -> String {
+    format!("warning: {}: {}", name(job.name()), printable(&warning.to_string()))
 }
 
 /// What of the environments is worth a line.
