@@ -316,6 +316,23 @@ def test_what_is_no_source_fails_alone(setting: Setting, tmp_path: Path) -> None
         assert source.name in results[str(source)]["error"]["message"]
 
 
+@pytest.mark.parametrize("file", ["README", "setup.cfg"])
+def test_what_is_no_project_is_not_built(setting: Setting, tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "trees" / "sample-1.0"
+    folder.mkdir(parents=True)
+    (folder / file).write_text("[metadata]\nname = sample\nversion = 1.0\n")
+    archive = shutil.make_archive(str(tmp_path / "sample-1.0"), "zip", folder.parent, folder.name)
+    out = tmp_path / "out"
+    for command in (["metadata"], ["wheel", "-o", out], ["sdist", "-o", out]):
+        built = build(setting, *command, folder, archive, "--format", "json")
+        assert built.code == 1
+        errors = {result["source"]: result["error"] for result in built.results}
+        assert {error["kind"] for error in errors.values()} == {"InvalidSource"}
+        assert "with pyproject.toml or setup.py" in errors[str(folder)]["message"]
+        expected = f"{archive}: expected pyproject.toml or setup.py at the top of sample-1.0.zip"
+        assert errors[archive]["message"] == expected
+
+
 def test_a_failure_is_shown_with_its_log(setting: Setting, tmp_path: Path) -> None:
     tree = make_project(tmp_path / "tree")
     code = "print('last words'); import surely_missing"

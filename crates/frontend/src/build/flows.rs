@@ -85,10 +85,13 @@ impl Run<'_> {
 
     async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
         self.step(Step::Unpacking);
-        let (folder, archive) = (self.scratch().await?, archive.to_owned());
+        let (folder, archive, source) = (self.scratch().await?, archive.to_owned(), self.name.to_owned());
         let (folder, unpacked) = unblock_until_dropped(move |cancel| {
             let unpacked = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel);
-            let unpacked = unpacked.map(|tree| (Claim::of(&archive, &tree), tree));
+            let unpacked = unpacked.map_err(HookError::from).and_then(|tree| {
+                expect_project(&source, &archive, &tree)?;
+                Ok((Claim::of(&archive, &tree), tree))
+            });
             (folder, unpacked)
         })
         .await;
@@ -220,6 +223,15 @@ impl Run<'_> {
         let published = unblock(move || into.publish(&draft.path().join(&name), &name, &source)).await;
         Ok(published?)
     }
+}
+
+/// What was unpacked is looked at before anybody is told where it lies.
+fn expect_project(source: &Path, archive: &Path, tree: &Path) -> Result<(), HookError> {
+    if ["pyproject.toml", "setup.py"].iter().any(|name| tree.join(name).is_file()) {
+        return Ok(());
+    }
+    let (source, archive) = (source.display(), archive.file_name().unwrap_or_default().display());
+    Err(invalid_source(format!("{source}: expected pyproject.toml or setup.py at the top of {archive}")))
 }
 
 /// An empty folder for a hook to write to.

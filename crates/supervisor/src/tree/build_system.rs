@@ -98,15 +98,15 @@ impl Default for BuildSystem {
 
 impl BuildSystem {
     /// To be called with the tree's lock held: hatch-mypyc renames
-    /// `pyproject.toml` while it builds, and without the file every tree looks
-    /// like a legacy setuptools project.
+    /// `pyproject.toml` while it builds, and without the file a tree looks like
+    /// a legacy setuptools project, or like none.
     pub fn read(tree: &Path) -> Result<Self, HookError> {
         let path = tree.join("pyproject.toml");
         match read_regular_file(&path) {
             // The tree may lie in a temporary folder, and is told beside the message.
             Ok(bytes) => Self::parse(&bytes)
                 .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("pyproject.toml: {reason}"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => legacy(tree),
             Err(error) => {
                 let message = format!("{}: it cannot be read: {error}", path.display());
                 Err(HookError::at_file(ErrorKind::InvalidPyproject, &error, message))
@@ -137,6 +137,20 @@ impl BuildSystem {
             return Err("`backend-path` has an empty entry, expected folders of the tree".into());
         }
         Ok(Self { requires, backend: table.build_backend, backend_path })
+    }
+}
+
+/// What PEP 517 prescribes for a project without `pyproject.toml`. `setup.cfg`
+/// alone makes none, as pip, build and uv have it: setuptools would build a
+/// folder of anything, as `unknown` 0.0.0.
+fn legacy(tree: &Path) -> Result<BuildSystem, HookError> {
+    let message = || format!("{}: expected a source tree, with pyproject.toml or setup.py", tree.display());
+    match tree.join("setup.py").metadata() {
+        Ok(found) if found.is_file() => Ok(BuildSystem::default()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", message())))
+        }
+        _ => Err(HookError::new(ErrorKind::InvalidSource, message())),
     }
 }
 
@@ -192,6 +206,22 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         assert_eq!(BuildSystem::read(tree.path()).unwrap_err().kind, ErrorKind::InvalidPyproject);
+    }
+
+    #[test]
+    fn a_folder_of_anything_is_no_source_tree() {
+        let tree = tempfile::tempdir().unwrap();
+        for no_project in ["README", "setup.cfg"] {
+            std::fs::write(tree.path().join(no_project), "").unwrap();
+            let error = BuildSystem::read(tree.path()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidSource);
+            assert!(error.message.contains("expected a source tree, with pyproject.toml or setup.py"), "{error}");
+        }
+        std::fs::create_dir(tree.path().join("setup.py")).unwrap();
+        assert_eq!(BuildSystem::read(tree.path()).unwrap_err().kind, ErrorKind::InvalidSource);
+        std::fs::remove_dir(tree.path().join("setup.py")).unwrap();
+        std::fs::write(tree.path().join("setup.py"), "").unwrap();
+        assert_eq!(BuildSystem::read(tree.path()).unwrap(), BuildSystem::default());
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Pool {
     pub fn tree(&self, name: &str, script: &str) -> PathBuf {
         let tree = self.folder.path().join(name);
         std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("setup.py"), "").unwrap();
         std::fs::write(tree.join("script.py"), script).unwrap();
         tree
     }
