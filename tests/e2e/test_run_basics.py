@@ -379,7 +379,7 @@ def test_backend_path_must_stay_in_the_tree(setting: Setting, tmp_path: Path) ->
     pool = setting.start()
     requests = [
         echo(tree, 1, "x", backend="outside_backend", backend_path=["../outside"]),
-        echo(tree, 2, "x", backend="outside_backend", backend_path=["link"]),
+        echo(tree, 2, "x", backend="outside_backend", backend_path=["link/../../outside"]),
         echo(tree, 3, "x", backend="outside_backend", backend_path=[str(outside)]),
         # Found, but not loaded from there.
         echo(tree, 4, "x", backend="json", backend_path=["empty"]),
@@ -387,6 +387,29 @@ def test_backend_path_must_stay_in_the_tree(setting: Setting, tmp_path: Path) ->
     responses = pool.run(requests)
     assert not any(response["ok"] for response in responses), responses
     assert pool.wait() == 1
+
+
+@pytest.mark.parametrize("isolation", ["hook", "none"])
+def test_a_backend_behind_links(setting: Setting, tmp_path: Path, isolation: str) -> None:
+    """As Bazel's execroot, GNU Stow and Nix make trees; pip and build take it."""
+    outside = make_tree(tmp_path / "outside", ECHO_BACKEND, "linked_backend")
+    files, folder = tmp_path / "files", tmp_path / "folder"
+    files.mkdir()
+    for name in ("pyproject.toml", "linked_backend.py"):
+        (files / name).symlink_to(outside / name)
+    folder.mkdir()
+    (folder / "linked").symlink_to(outside)
+    (folder / "pyproject.toml").write_text(
+        (outside / "pyproject.toml").read_text().replace('["."]', '["linked"]')
+    )
+    pool = setting.start("--isolation", isolation)
+    for tree in (files, folder):
+        assert pool.ask(echo(tree, 1, "found"))["result"] == ["found"]
+    # An edit is seen through the link.
+    backend = outside / "linked_backend.py"
+    backend.write_text(backend.read_text().replace('["echo"]', '["echo"] + " and edited"'))
+    for tree in (files, folder):
+        assert pool.ask(echo(tree, 2, "found"))["result"] == ["found and edited"]
 
 
 def test_backend_path_as_a_plain_string(setting: Setting, tmp_path: Path) -> None:
