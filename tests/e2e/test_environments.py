@@ -79,6 +79,19 @@ def test_f46_interrupted_while_an_environment_is_made(
     setting.killed = how == signal.SIGKILL
 
 
+def test_requirements_as_they_are_written(setting: Setting, tmp_path: Path) -> None:
+    # With a comma after the last version, as pip and uv take it.
+    tree = make_project(tmp_path / "tree", requires=["flit_core>=3.9,"], additional=["idna (>=3,)"])
+    built = build(setting, "metadata", tree, "--format", "json").result
+    assert built["ok"], built["error"]
+    wrong = make_project(tmp_path / "wrong", additional=["idna>=3", "no requirement"])
+    error = build(setting, "metadata", wrong, "--format", "json").result["error"]
+    assert error["kind"] == "HookRuntimeError"
+    assert "get_requires_for_build_wheel returned" in error["message"]
+    assert '"no requirement" is not a requirement' in error["message"]
+    assert "PEP 508" in error["hint"]
+
+
 def test_f46_two_processes_need_the_same_environment(
     setting: Setting, tmp_path: Path, gate: Gate, own_cache: Path
 ) -> None:

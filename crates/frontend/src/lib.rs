@@ -36,6 +36,7 @@
 
 mod archive;
 mod build;
+mod dependency_specifier;
 mod durations;
 mod environment;
 mod extensions;

@@ -13,7 +13,7 @@ use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
 use super::spelling::near_misses;
 use super::warning::BuildWarning;
-use crate::environment::Environment;
+use crate::environment::{Environment, check_requirement, redact};
 use crate::output::OutputFile;
 use crate::run_folder::WorkFolder;
 use crate::unblock::unblock;
@@ -189,12 +189,15 @@ impl<'a> Run<'a> {
 /// What a `get_requires` hook returned, which the worker has checked to be a
 /// list of strings.
 fn requirements(hook: Hook, value: &Value) -> Result<Vec<String>, HookError> {
-    serde_json::from_value(value.clone()).map_err(|error| {
-        HookError::new(
-            ErrorKind::HookRuntimeError,
-            format!("{hook} returned {value}: {error}; expected a list of requirements"),
-        )
-    })
+    let wrong = |reason: &dyn std::fmt::Display| {
+        let message = format!("{hook} returned {value}: {reason}; expected a list of requirements");
+        HookError::new(ErrorKind::HookRuntimeError, redact(&message))
+    };
+    let requirements: Vec<String> = serde_json::from_value(value.clone()).map_err(|error| wrong(&error))?;
+    for text in &requirements {
+        check_requirement(text).map_err(|error| HookError { hint: error.hint(), ..wrong(&error) })?;
+    }
+    Ok(requirements)
 }
 
 /// What a hook made in `folder`, as it named it: without a folder (PEP 517). A

@@ -44,4 +44,5 @@ pub use handle::Environment;
 pub use installer::InstallerKind;
 pub use pruning::{Pruned, prune};
 pub use redact::redact;
+pub(crate) use requirement::check_requirement;
 pub use settings::{EnvironmentSettings, IndexOptions, InstallerChoice};

@@ -10,6 +10,7 @@ use pep508_rs::{MarkerEnvironment, MarkerTree, Requirement, VerbatimUrl, Version
 use super::contents::Distribution;
 use super::error::EnvironmentError;
 use super::redact::redact;
+use crate::dependency_specifier;
 
 /// The requirements of a list that apply to an interpreter: in order, each
 /// once, written one way.
@@ -70,8 +71,16 @@ impl RequirementList {
     }
 }
 
+/// Whether a text is a requirement.
+///
+/// # Errors
+/// [`EnvironmentError::InvalidRequirement`].
+pub(crate) fn check_requirement(text: &str) -> Result<(), EnvironmentError> {
+    parse(text).map(drop)
+}
+
 fn parse(text: &str) -> Result<Requirement<VerbatimUrl>, EnvironmentError> {
-    Requirement::from_str(text.trim()).map_err(|error| EnvironmentError::InvalidRequirement {
+    dependency_specifier::parse(text).map_err(|error| EnvironmentError::InvalidRequirement {
         requirement: redact(text).into_owned(),
         // The text is told once more below it, with a mark where it fails.
         reason: redact(&error.message.to_string()).into_owned(),

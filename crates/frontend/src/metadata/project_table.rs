@@ -10,6 +10,7 @@ use pep508_rs::{ExtraName, PackageName, Requirement, VerbatimUrl, VersionOrUrl};
 use serde::Deserialize;
 
 use super::{CoreMetadata, same};
+use crate::dependency_specifier;
 
 #[derive(Deserialize)]
 struct Pyproject {
@@ -109,7 +110,7 @@ impl ProjectTable {
 }
 
 fn parse(text: &str) -> Option<Requirement<VerbatimUrl>> {
-    Requirement::from_str(text).ok()
+    dependency_specifier::parse(text).ok()
 }
 
 /// The same text for all ways to write a requirement.
