@@ -168,6 +168,38 @@ def test_editable_wheels(setting: Setting, tmp_path: Path) -> None:
     assert results[str(archive)]["error"]["kind"] == "InvalidSource"
 
 
+# An editable wheel differs from the one that is published.
+OTHER_EDITABLE = """
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    global METADATA
+    METADATA += "Keywords: editable\\n"
+    return _wheel(wheel_directory)
+"""
+
+
+def test_editable_wheels_and_others_are_kept_apart(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "tree", more=OTHER_EDITABLE)
+    here = tmp_path / "here"
+    here.mkdir()
+    for command in ("wheel", "editable"):
+        built = build(setting, command, tree, cwd=here)
+        assert built.code == 0, built.stderr
+    name = "sample-1.0-py3-none-any.whl"
+    wheel, editable = here / "dist" / name, here / "editable" / name
+    assert wheel.read_bytes() != editable.read_bytes()
+    for command, folder in {"editable": "dist", "wheel": "editable"}.items():
+        before = (here / folder / name).read_bytes()
+        result = build(setting, command, tree, "-o", here / folder, "--format", "json").result
+        assert "of this name" in result["error"]["message"], result
+        assert "another output folder" in result["error"]["hint"]
+        assert (here / folder / name).read_bytes() == before
+    # Each replaces its own kind.
+    (tree / "module.py").write_text("VALUE = 2\n")
+    for command in ("wheel", "editable"):
+        assert "(replaced)" in build(setting, command, tree, cwd=here).stdout
+
+
 def test_static_metadata_of_a_source_distribution(setting: Setting, tmp_path: Path) -> None:
     tree = make_project(tmp_path / "sample-1.0")
     head = "Metadata-Version: 2.2\nName: sample\nVersion: 1.0\n"

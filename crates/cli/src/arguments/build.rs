@@ -97,7 +97,7 @@ pub struct EditableArguments {
     #[command(flatten)]
     pub build: BuildArguments,
     #[command(flatten)]
-    pub output: OutputArguments,
+    pub output: EditableOutputArguments,
 }
 
 const AFTER_HELP: &str = "Sources are built at the same time, in no particular order: none waits for another.
@@ -150,6 +150,14 @@ pub struct BuildArguments {
 pub struct OutputArguments {
     /// The folder for what is built; made if it is missing.
     #[arg(short, long, value_name = "DIR", value_parser = folder(), default_value = "dist")]
+    pub output_dir: PathBuf,
+}
+
+/// Where editable wheels go: not to where others are, as both have one name.
+#[derive(Debug, Args)]
+pub struct EditableOutputArguments {
+    /// The folder for what is built; made if it is missing.
+    #[arg(short, long, value_name = "DIR", value_parser = folder(), default_value = "editable")]
     pub output_dir: PathBuf,
 }
 

@@ -62,6 +62,8 @@ impl From<OutputError> for HookError {
                 Self::at_file(ErrorKind::OutputConflict, &source, message)
             }
             OutputError::Taken { .. } => Self::new(ErrorKind::OutputConflict, message),
+            OutputError::OtherKind { .. } => Self::new(ErrorKind::OutputConflict, message)
+                .with_hint("choose another output folder, or remove the wheel that is there"),
         }
     }
 }

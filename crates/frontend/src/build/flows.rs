@@ -67,7 +67,7 @@ impl Run<'_> {
             }
             Goal::Wheel { into, .. } => self.wheel(tree, into).await.map(Product::File),
             Goal::Sdist { into } => match self.sdist(tree, draft(into).await?).await? {
-                Some((draft, name)) => self.publish(into, draft, name).await.map(Product::File),
+                Some((draft, name)) => self.publish(into, Hook::BuildSdist, draft, name).await.map(Product::File),
                 None => Ok(Product::SdistUnsupported),
             },
             Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
@@ -125,7 +125,7 @@ impl Run<'_> {
         self.check(tree, &described.metadata.name, &described.metadata.version)?;
         let product = self.accept(described, Origin::BuiltWheel)?;
         if let Some(keep) = keep {
-            self.kept_wheel = Some(self.publish(&keep, folder, name).await?);
+            self.kept_wheel = Some(self.publish(&keep, Hook::BuildWheel, folder, name).await?);
         }
         Ok(product)
     }
@@ -199,7 +199,7 @@ impl Run<'_> {
         let (name, path) = made(hook, value, draft.path()).await?;
         let built = WheelName::parse(&path).map_err(|error| wrong_result(hook, draft.path(), error))?;
         self.check(tree, &built.name, &built.version)?;
-        self.publish(into, draft, name).await
+        self.publish(into, hook, draft, name).await
     }
 
     /// Whether this name and version are those that the source claims.
@@ -216,11 +216,12 @@ impl Run<'_> {
     async fn publish(
         &self,
         into: &Arc<OutputFolder>,
+        hook: Hook,
         draft: WorkFolder,
         name: String,
     ) -> Result<OutputFile, HookError> {
         let (into, source) = (into.clone(), self.name.to_owned());
-        let published = unblock(move || into.publish(&draft.path().join(&name), &name, &source)).await;
+        let published = unblock(move || into.publish(&draft.path().join(&name), hook, &source)).await;
         Ok(published?)
     }
 }

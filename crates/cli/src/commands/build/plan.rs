@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::extensions;
 use crate::arguments::build::{
-    BuildArguments, EditableArguments, MetadataArguments, OutputArguments, OutputFormat, SdistArguments, WheelArguments,
+    BuildArguments, EditableArguments, MetadataArguments, OutputFormat, SdistArguments, WheelArguments,
 };
 use crate::exit::Failure;
 use crate::settings::PoolSettings;
@@ -42,19 +42,19 @@ impl Plan {
 
     /// What `hookpool wheel` is to do.
     pub fn wheel(arguments: WheelArguments) -> Result<Self, Failure> {
-        let into = output(&arguments.output)?;
+        let into = open(&arguments.output.output_dir)?;
         Self::of(arguments.build, Goal::Wheel { into, via_sdist: arguments.via_sdist })
     }
 
     /// What `hookpool sdist` is to do.
     pub fn sdist(arguments: SdistArguments) -> Result<Self, Failure> {
-        let into = output(&arguments.output)?;
+        let into = open(&arguments.output.output_dir)?;
         Self::of(arguments.build, Goal::Sdist { into })
     }
 
     /// What `hookpool editable` is to do.
     pub fn editable(arguments: EditableArguments) -> Result<Self, Failure> {
-        let into = output(&arguments.output)?;
+        let into = open(&arguments.output.output_dir)?;
         Self::of(arguments.build, Goal::Editable { into })
     }
 
@@ -88,10 +88,6 @@ impl Plan {
     pub fn wants_metadata(&self) -> bool {
         matches!(self.goal, Goal::Metadata)
     }
-}
-
-fn output(arguments: &OutputArguments) -> Result<Arc<OutputFolder>, Failure> {
-    open(&arguments.output_dir)
 }
 
 fn open(path: &std::path::Path) -> Result<Arc<OutputFolder>, Failure> {

@@ -1,12 +1,15 @@
 //! The folder that wheels and source distributions end in: under their names
 //! only when they are whole.
 
+mod editable_mark;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use hookpool_supervisor::Hook;
 use sha2::{Digest, Sha256};
 
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
@@ -80,6 +83,25 @@ pub enum OutputError {
         /// The source that made it.
         other: PathBuf,
     },
+    /// An editable wheel would take the place of one that is none, or the other
+    /// way round: both have the same name, and only one may be published.
+    #[error("cannot put {name} into {folder}: {}", not_replaced(*.editable))]
+    OtherKind {
+        /// The file.
+        name: String,
+        /// The folder.
+        folder: PathBuf,
+        /// Whether the one that is there is editable.
+        editable: bool,
+    },
+}
+
+fn not_replaced(editable: bool) -> &'static str {
+    if editable {
+        "there is an editable wheel of this name, which is replaced by editable ones only"
+    } else {
+        "there is a wheel of this name that is not editable, which an editable one does not replace"
+    }
 }
 
 impl OutputFolder {
@@ -107,22 +129,30 @@ impl OutputFolder {
         made.map_err(|source| OutputError::Folder { path: self.path.clone(), source })
     }
 
-    /// Gives a finished file its place. Reads it, where there is one already:
-    /// on a thread for blocking work.
-    pub(crate) fn publish(&self, draft: &Path, name: &str, source: &Path) -> Result<OutputFile, OutputError> {
-        let failed = |error| OutputError::Publish { name: name.to_owned(), folder: self.path.clone(), source: error };
-        let path = self.path.join(name);
+    /// Gives a finished file, which this hook has made, its place. Reads it,
+    /// where there is one already: on a thread for blocking work.
+    pub(crate) fn publish(&self, draft: &Path, hook: Hook, source: &Path) -> Result<OutputFile, OutputError> {
+        let name = draft.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let failed = |error| OutputError::Publish { name: name.clone(), folder: self.path.clone(), source: error };
+        let path = self.path.join(&name);
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let before = compare(draft, &path).map_err(failed)?;
-        if before == Before::OtherContent
-            && let Some(other) = published.get(name)
-        {
-            return Err(OutputError::Taken { name: name.to_owned(), other: other.clone() });
+        if before == Before::OtherContent {
+            if let Some(other) = published.get(&name) {
+                return Err(OutputError::Taken { name, other: other.clone() });
+            }
+            let editable = editable_mark::is_set(&path).map_err(failed)?;
+            if editable != (hook == Hook::BuildEditable) {
+                return Err(OutputError::OtherKind { name, folder: self.path.clone(), editable });
+            }
         }
         if before != Before::SameContent {
+            if hook == Hook::BuildEditable {
+                editable_mark::set(draft, &path).map_err(failed)?;
+            }
             std::fs::rename(draft, &path).map_err(failed)?;
         }
-        published.insert(name.to_owned(), source.to_owned());
+        published.insert(name, source.to_owned());
         Ok(OutputFile { path, before })
     }
 }
@@ -162,10 +192,34 @@ mod tests {
     use super::*;
 
     fn publish(folder: &OutputFolder, content: &str, source: &str) -> Result<OutputFile, OutputError> {
+        publish_of(folder, Hook::BuildWheel, content, source)
+    }
+
+    fn publish_of(folder: &OutputFolder, hook: Hook, text: &str, source: &str) -> Result<OutputFile, OutputError> {
         let draft = folder.draft().unwrap();
         let file = draft.path().join("a-1.whl");
-        std::fs::write(&file, content).unwrap();
-        folder.publish(&file, "a-1.whl", Path::new(source))
+        std::fs::write(&file, text).unwrap();
+        folder.publish(&file, hook, Path::new(source))
+    }
+
+    #[test]
+    fn editable_wheels_and_others_do_not_replace_each_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let publish = |hook, text| publish_of(&OutputFolder::open(parent.path()).unwrap(), hook, text, "/a");
+        let path = parent.path().join("a-1.whl");
+        publish(Hook::BuildWheel, "plain").unwrap();
+        let error = publish(Hook::BuildEditable, "editable").unwrap_err();
+        assert!(matches!(error, OutputError::OtherKind { editable: false, .. }), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        publish(Hook::BuildEditable, "editable").unwrap();
+        assert_eq!(publish(Hook::BuildEditable, "another").unwrap().before, Before::OtherContent);
+        let error = publish(Hook::BuildWheel, "plain").unwrap_err();
+        assert!(matches!(error, OutputError::OtherKind { editable: true, .. }), "{error}");
+        // What somebody else has put there is not what was said to be editable.
+        std::fs::write(&path, "from elsewhere").unwrap();
+        publish(Hook::BuildEditable, "editable").unwrap_err();
+        assert_eq!(publish(Hook::BuildWheel, "plain").unwrap().before, Before::OtherContent);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "plain");
     }
 
     #[test]
