@@ -335,6 +335,23 @@ def test_lists_and_sources_that_are_the_same(setting: Setting, tmp_path: Path) -
     assert build(setting, "metadata").code == 2
 
 
+def test_copies_of_an_archive_are_one_source(setting: Setting, tmp_path: Path) -> None:
+    tree = make_project(tmp_path / "sample-1.0")
+    archive = Path(
+        shutil.make_archive(str(tmp_path / "a" / "sample-1.0"), "zip", tmp_path, tree.name)
+    )
+    copy = tmp_path / "copy" / "Sample-1.0.zip"
+    copy.parent.mkdir()
+    shutil.copy(archive, copy)
+    # No two builds give the same wheel.
+    code = "import os; open('extra.txt', 'w').write(os.urandom(8).hex())"
+    flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--format", "json"]
+    built = build(setting, "wheel", archive, copy, *flags)
+    assert [result["source"] for result in built.results] == [str(archive), str(copy)]
+    assert [result["ok"] for result in built.results] == [True, True], built.stderr
+    assert "1 source: 1 done" in built.stderr
+
+
 def test_what_is_no_source_fails_alone(setting: Setting, tmp_path: Path) -> None:
     tree = make_project(tmp_path / "tree")
     (tmp_path / "text.txt").write_text("no source")

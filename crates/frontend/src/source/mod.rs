@@ -1,6 +1,7 @@
 //! What a person names on the command line: source trees, source archives and
 //! wheels.
 
+mod copies;
 mod list;
 mod names;
 

@@ -22,7 +22,7 @@ pub struct Job {
 
 impl Job {
     /// The jobs for these sources and those of the lists. What is the same
-    /// file or folder is done once.
+    /// file or folder is done once, and so are copies of an archive.
     pub fn all(sources: &[PathBuf], lists: &[PathBuf]) -> Result<Vec<Self>, Failure> {
         let stdin = Path::new("-");
         let mut names = Vec::new();
@@ -37,17 +37,27 @@ impl Job {
 
     fn unique(names: Vec<PathBuf>) -> Vec<Self> {
         let mut jobs: Vec<Self> = Vec::new();
-        let mut known = HashMap::new();
+        let mut by_identity = HashMap::new();
+        // Only what has the same size is worth a comparison.
+        let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
         for name in names {
             let source = Source::find(&name).map_err(HookError::from);
             let identity = source.as_ref().ok().and_then(|source| source.identity().ok());
-            if let Some(job) = identity.as_ref().and_then(|identity| known.get(identity)) {
-                let job: &mut Self = &mut jobs[*job];
-                job.names.push(name);
-                continue;
+            let size = archive_size(&source);
+            let known = identity.as_ref().and_then(|identity| by_identity.get(identity).copied());
+            let known = known.or_else(|| {
+                let same_size = size.and_then(|size| by_size.get(&size)).into_iter().flatten();
+                same_size.copied().find(|job| is_copy(&source, &jobs[*job].source))
+            });
+            let index = known.unwrap_or(jobs.len());
+            by_identity.extend(identity.map(|identity| (identity, index)));
+            match jobs.get_mut(index) {
+                Some(job) => job.names.push(name),
+                None => {
+                    size.into_iter().for_each(|size| by_size.entry(size).or_default().push(index));
+                    jobs.push(Self { id: JobId(index), names: vec![name], source });
+                }
             }
-            known.extend(identity.map(|identity| (identity, jobs.len())));
-            jobs.push(Self { id: JobId(jobs.len()), names: vec![name], source });
         }
         jobs
     }
@@ -56,6 +66,17 @@ impl Job {
     pub fn name(&self) -> &Path {
         &self.names[0]
     }
+}
+
+fn archive_size(source: &Result<Source, HookError>) -> Option<u64> {
+    match source {
+        Ok(Source::SourceArchive(path)) => path.metadata().ok().map(|metadata| metadata.len()),
+        _ => None,
+    }
+}
+
+fn is_copy(one: &Result<Source, HookError>, other: &Result<Source, HookError>) -> bool {
+    matches!((one, other), (Ok(one), Ok(other)) if one.is_copy_of(other))
 }
 
 fn list(path: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -87,5 +108,20 @@ mod tests {
         assert_eq!(jobs[0].names, [tree, link]);
         assert!(jobs[0].source.is_ok() && jobs[1].source.is_err());
         assert_eq!(jobs[1].name(), missing);
+    }
+
+    #[test]
+    fn copies_of_an_archive_are_done_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = |place: &str, content: &str| {
+            let path = folder.path().join(place).join("a-1.tar.gz");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        let [one, other, copy] = [archive("one", "1"), archive("other", "2"), archive("copy", "1")];
+        let jobs = Job::unique(vec![one.clone(), other.clone(), copy.clone(), copy.clone()]);
+        let names: Vec<_> = jobs.iter().map(|job| job.names.clone()).collect();
+        assert_eq!(names, [vec![one, copy.clone(), copy], vec![other]]);
     }
 }
