@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -317,6 +318,51 @@ def flit_sdist(setting: Setting, folder: Path, dependencies: list[str]) -> Path:
     metadata = build(setting, "metadata", sdist, "--format", "json").result
     assert (metadata["origin"], metadata["requires_dist"]) == ("static", dependencies)
     return sdist
+
+
+@pytest.mark.parametrize("where", ["pyproject.toml", "PKG-INFO", "METADATA"])
+def test_a_project_that_does_not_support_the_interpreter(
+    setting: Setting, tmp_path: Path, where: str
+) -> None:
+    source = project_for_python(tmp_path, where)
+    warning = f"it requires Python <3, and is built with {platform.python_version()}"
+    out = ["-o", tmp_path / "out"]
+    wheel = build(setting, "wheel", source, *out)
+    assert wheel.code == 0, wheel.stderr
+    assert f"warning: {source}: {warning}" in wheel.stderr
+    metadata = build(setting, "metadata", "--no-static", source, "--format", "json").result
+    assert metadata["ok"]
+    assert metadata["warnings"] == [warning]
+    for command in (["wheel", *out], ["metadata"]):
+        flags = ["--check-requires-python", "--format", "json"]
+        result = build(setting, *command, source, *flags).result
+        assert result["error"]["kind"] == "UnsupportedPython"
+        assert warning in result["error"]["message"]
+        assert "--python" in result["error"]["hint"]
+        # Where it is known beforehand, nothing is run for it.
+        assert (result["hooks"] == []) == (where != "METADATA")
+    if where != "METADATA":
+        code = "build_wheel=exec('match 1:')"
+        failed = build(setting, "wheel", source, *out, "-C", code, "--format", "json").result
+        assert failed["error"]["kind"] == "HookRuntimeError"
+        assert failed["error"]["hint"] == f"{warning} (--python)"
+
+
+def project_for_python(folder: Path, where: str) -> Path:
+    """A project that says there that it is for Python 2."""
+    tree = make_project(folder / "sample-1.0")
+    if where == "pyproject.toml":
+        table = "[project]\nname = 'sample'\nversion = '1.0'\nrequires-python = '<3'\n"
+        (tree / where).write_text((tree / where).read_text() + table)
+    elif where == "METADATA":
+        backend = tree / "own_backend.py"
+        backend.write_text(backend.read_text() + "\nMETADATA += 'Requires-Python: <3\\n'\n")
+    else:
+        text = "Metadata-Version: 2.1\nName: sample\nVersion: 1.0\nRequires-Python: <3\n"
+        (tree / where).write_text(text)
+        packed = shutil.make_archive(str(folder / "sample-1.0"), "gztar", folder, tree.name)
+        return Path(packed)
+    return tree
 
 
 def test_lists_and_sources_that_are_the_same(setting: Setting, tmp_path: Path) -> None:

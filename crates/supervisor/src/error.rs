@@ -70,6 +70,8 @@ pub enum ErrorKind {
     RequiredExtension,
     /// What was built has another name or version than the source says.
     InconsistentMetadata,
+    /// The interpreter's version is none that the project supports.
+    UnsupportedPython,
 }
 
 impl fmt::Display for ErrorKind {

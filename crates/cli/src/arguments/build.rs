@@ -123,6 +123,11 @@ pub struct BuildArguments {
     #[arg(short = 'C', long = "config-setting", value_name = "KEY=VALUE", value_parser = config_setting)]
     pub config_settings: Vec<(String, String)>,
 
+    /// Fail for projects that do not support the version of the interpreter
+    /// (Requires-Python). Otherwise they are built with a warning.
+    #[arg(long)]
+    pub check_requires_python: bool,
+
     /// The form of the results on standard output.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: OutputFormat,

@@ -21,6 +21,7 @@ pub(crate) struct FrontendSettings {
     pub static_metadata: bool,
     pub keep_wheels: Option<Arc<OutputFolder>>,
     pub extensions: ExtensionPolicy,
+    pub check_requires_python: bool,
 }
 
 /// Settings of a [`Frontend`].
@@ -46,6 +47,7 @@ impl FrontendBuilder {
             static_metadata: true,
             keep_wheels: None,
             extensions: ExtensionPolicy::default(),
+            check_requires_python: false,
         };
         Self { supervisor, environments: None, settings, logs: None, observer: Box::new(|_: &BuildEvent| {}) }
     }
@@ -80,6 +82,13 @@ impl FrontendBuilder {
     /// supported, and metadata that require one are an error.
     pub fn extensions(mut self, policy: ExtensionPolicy) -> Self {
         self.settings.extensions = policy;
+        self
+    }
+
+    /// Whether it is an error to build a project with a Python that it does not
+    /// support, and not only a warning. Default: no.
+    pub fn check_requires_python(mut self, check: bool) -> Self {
+        self.settings.check_requires_python = check;
         self
     }
 

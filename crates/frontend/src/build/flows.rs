@@ -12,7 +12,7 @@ use super::event::Step;
 use super::goal::{Goal, Origin, Product};
 use super::run::{Folders, Run, made};
 use crate::archive::{UnpackLimits, unpack};
-use crate::metadata::{describe_folder, describe_wheel};
+use crate::metadata::{CoreMetadata, describe_folder, describe_wheel, wheel_metadata};
 use crate::output::{OutputFile, OutputFolder};
 use crate::run_folder::WorkFolder;
 use crate::source::{SdistName, Source, WheelName};
@@ -74,13 +74,15 @@ impl Run<'_> {
         }
     }
 
-    pub(super) async fn tree(&self, source: &Source) -> Result<Tree, HookError> {
-        match source {
-            Source::SourceArchive(archive) => self.unpack(archive).await,
+    pub(super) async fn tree(&mut self, source: &Source) -> Result<Tree, HookError> {
+        let tree = match source {
+            Source::SourceArchive(archive) => self.unpack(archive).await?,
             Source::Tree(path) | Source::Wheel(path) => {
-                Ok(Tree { path: path.clone(), claim: Claim::default(), unpacked: None })
+                Tree { path: path.clone(), claim: Claim::default(), unpacked: None }
             }
-        }
+        };
+        self.check_python_of(&tree.path, tree.unpacked.is_some()).await?;
+        Ok(tree)
     }
 
     async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
@@ -109,7 +111,7 @@ impl Run<'_> {
             let (_, path) = made(PREPARE, &value, folder.path()).await?;
             let described = unblock(move || describe_folder(&path)).await;
             let described = described.map_err(|error| wrong_result(PREPARE, folder.path(), error))?;
-            self.check(tree, &described.metadata.name, &described.metadata.version)?;
+            self.check(tree, &described.metadata).await?;
             return self.accept(described, Origin::PrepareMetadata);
         }
         let keep = self.frontend.shared.settings.keep_wheels.clone();
@@ -122,7 +124,7 @@ impl Run<'_> {
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
         let described = unblock(move || describe_wheel(&wheel)).await;
         let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
-        self.check(tree, &described.metadata.name, &described.metadata.version)?;
+        self.check(tree, &described.metadata).await?;
         let product = self.accept(described, Origin::BuiltWheel)?;
         if let Some(keep) = keep {
             self.kept_wheel = Some(self.publish(&keep, Hook::BuildWheel, folder, name).await?);
@@ -170,7 +172,7 @@ impl Run<'_> {
         let value = self.hook(&place, Hook::BuildSdist, folders).await?;
         let (name, path) = made(Hook::BuildSdist, &value, draft).await?;
         if let Some(built) = SdistName::readings(&path).last() {
-            self.check(tree, &built.name, &built.version)?;
+            self.check_name(tree, &built.name, &built.version)?;
         }
         Ok(name)
     }
@@ -198,12 +200,23 @@ impl Run<'_> {
     ) -> Result<OutputFile, HookError> {
         let (name, path) = made(hook, value, draft.path()).await?;
         let built = WheelName::parse(&path).map_err(|error| wrong_result(hook, draft.path(), error))?;
-        self.check(tree, &built.name, &built.version)?;
+        self.check_name(tree, &built.name, &built.version)?;
+        // A wheel whose metadata are not right is the business of its installer.
+        if let Ok(metadata) = unblock(move || wheel_metadata(&path)).await {
+            self.check_python(metadata.requires_python.as_deref()).await?;
+        }
         self.publish(into, hook, draft, name).await
     }
 
+    /// Whether these metadata are those of the source, and of something that the
+    /// interpreter can use.
+    async fn check(&mut self, tree: &Tree, metadata: &CoreMetadata) -> Result<(), HookError> {
+        self.check_name(tree, &metadata.name, &metadata.version)?;
+        self.check_python(metadata.requires_python.as_deref()).await
+    }
+
     /// Whether this name and version are those that the source claims.
-    fn check(&mut self, tree: &Tree, name: &str, version: &str) -> Result<(), HookError> {
+    fn check_name(&mut self, tree: &Tree, name: &str, version: &str) -> Result<(), HookError> {
         match tree.claim.check((name, version)) {
             Ok(warning) => {
                 warning.into_iter().for_each(|warning| self.warn(warning));

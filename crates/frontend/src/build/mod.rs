@@ -10,6 +10,7 @@ mod frontend;
 mod goal;
 mod hints;
 mod logs;
+mod python;
 mod run;
 mod spelling;
 mod warning;

@@ -146,7 +146,8 @@ impl<'a> Run<'a> {
     }
 
     fn note(&mut self, response: Response, log: Option<PathBuf>) -> Result<Value, HookError> {
-        let outcome = response.outcome.map_err(|mut error| {
+        let outcome = response.outcome.map_err(|error| {
+            let mut error = self.with_python_hint(error);
             let isolated = self.frontend.shared.environments.is_some();
             let outputs = [response.stderr.text(), response.stdout.text()];
             if error.hint.is_none()

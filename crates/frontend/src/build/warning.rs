@@ -19,4 +19,12 @@ pub enum BuildWarning {
         /// The name and the version there.
         pkg_info: (String, String),
     },
+    /// It is built with a Python that it does not support.
+    #[error("it requires Python {requires_python}, and is built with {}.{}.{}", .version.0, .version.1, .version.2)]
+    UnsupportedPython {
+        /// Its Requires-Python.
+        requires_python: String,
+        /// The interpreter's major, minor and micro version.
+        version: (u32, u32, u32),
+    },
 }

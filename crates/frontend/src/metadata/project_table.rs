@@ -24,7 +24,7 @@ struct Pyproject {
 pub(super) struct ProjectTable {
     name: String,
     version: Option<String>,
-    requires_python: Option<String>,
+    pub requires_python: Option<String>,
     #[serde(default)]
     dependencies: Vec<String>,
     #[serde(default)]

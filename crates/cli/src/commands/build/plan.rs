@@ -22,6 +22,7 @@ pub struct Plan {
     /// Files with further ones.
     pub lists: Vec<PathBuf>,
     pub config_settings: Option<Map<String, Value>>,
+    pub check_requires_python: bool,
     pub format: OutputFormat,
     pub log_folder: Option<PathBuf>,
     pub fail_fast: bool,
@@ -64,6 +65,7 @@ impl Plan {
             sources: arguments.sources,
             lists: arguments.from,
             config_settings: config_settings(arguments.config_settings),
+            check_requires_python: arguments.check_requires_python,
             format: arguments.format,
             log_folder: arguments.log_dir,
             fail_fast: arguments.fail_fast,

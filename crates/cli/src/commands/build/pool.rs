@@ -44,6 +44,7 @@ impl BuildPool {
             .static_metadata(plan.static_metadata)
             .keep_wheels(plan.keep_wheels.clone())
             .extensions(plan.extensions.clone())
+            .check_requires_python(plan.check_requires_python)
             .logs(logs)
             .observer(display.build_observer())
             .start()
