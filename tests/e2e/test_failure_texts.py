@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,23 @@ def test_what_is_no_source_but_could_be_downloaded(setting: Setting) -> None:
     assert "pip download" in error_of(setting, "metadata", "six==1.16.0")["hint"]
     address = "https://example.org/six-1.16.0.tar.gz"
     assert "download it first" in error_of(setting, "metadata", address)["hint"]
+
+
+def test_files_with_times_that_no_wheel_can_hold(setting: Setting, tmp_path: Path) -> None:
+    tree = tmp_path / "flitted"
+    tree.mkdir()
+    (tree / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["flit_core>=3.9"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "flitted"\nversion = "1.0"\ndescription = "x"\n'
+    )
+    (tree / "flitted.py").touch()
+    os.utime(tree / "flitted.py", (0, 0))
+    flags = [tree, "-o", tmp_path / "out"]
+    hint = error_of(setting, "wheel", *flags)["hint"]
+    variable = next(word for word in hint.split() if word.startswith("SOURCE_DATE_EPOCH="))
+    name, _, value = variable.partition("=")
+    built = build(setting, "wheel", *flags, env={name: value})
+    assert built.code == 0, built.stderr
 
 
 def test_a_name_that_is_almost_right_is_told_of(setting: Setting, tmp_path: Path) -> None:

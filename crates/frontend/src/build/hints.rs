@@ -39,6 +39,11 @@ const KNOWN: &[Known] = &[
         sign: "No space left on device",
         hint: "a disk is full: free some space, or set TMPDIR to a folder on another disk",
     },
+    Known {
+        sign: "ZIP does not support timestamps before 1980",
+        hint: "files of the source have times that a wheel cannot hold: set SOURCE_DATE_EPOCH=315532800 (1980-01-01) \
+               or later, or give the files another time",
+    },
     Known { sign: "Temporary failure in name resolution", hint: DOWNLOADS },
     Known { sign: "Could not resolve host", hint: DOWNLOADS },
     Known { sign: "Network is unreachable", hint: DOWNLOADS },
@@ -201,6 +206,7 @@ mod tests {
         }
         let no_compiler = r#"the hook called sys.exit("error: command 'gcc' failed: No such file or directory")"#;
         assert!(hint(no_compiler, "").contains("compiler"));
+        assert!(hint("ValueError: ZIP does not support timestamps before 1980", "").contains("SOURCE_DATE_EPOCH"));
         assert_eq!(hint("KeyError: 'x'", "error: something else"), "");
         assert_eq!(hint("No module named '", ""), "");
     }
