@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import shutil
+import signal
+import subprocess
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
-from builds import build, make_project, names
+from builds import arguments, build, make_project, names
 from conftest import Setting
 
 # What an archive unpacks to below this is no bomb, however small the archive.
@@ -156,3 +161,32 @@ def test_an_archive_of_files_without_a_folder(setting: Setting, tmp_path: Path, 
     assert "module.py" in names(out / "sample-1.0-py3-none-any.whl")
     metadata = build(setting, "metadata", archive, "--format", "json").result
     assert (metadata["version"], metadata["origin"]) == ("1.0", "prepare_metadata")
+
+
+def test_f93_interrupted_while_an_archive_is_unpacked(setting: Setting, tmp_path: Path) -> None:
+    many = [(tarfile.TarInfo(f"evil-1.0/{number}"), b"") for number in range(40_000)]
+    archive = tar(tmp_path, *many)
+    command = arguments("wheel", archive, "-o", tmp_path / "out", "--format", "json")
+    with subprocess.Popen(command, env=setting.env, stdout=subprocess.PIPE) as run:
+        end = time.monotonic() + 30
+        while not any(setting.tmp.glob("*/*/*/evil-1.0/1*")):
+            assert time.monotonic() < end, "nothing is unpacked"
+            time.sleep(processes.TICK)
+        run.send_signal(signal.SIGINT)
+        stdout = run.communicate(timeout=30)[0]
+    assert run.returncode == 128 + signal.SIGINT
+    assert json.loads(stdout)["error"]["kind"] == "Interrupted"
+
+
+def test_f93_interrupted_while_the_sources_are_read(setting: Setting, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = arguments("wheel", "--from", "-", "-o", out)
+    with subprocess.Popen(command, env=setting.env, stdin=subprocess.PIPE) as run:
+        end = time.monotonic() + 30
+        # The pipe is empty: it is being read.
+        while not (out.is_dir() and processes.state(run.pid) == "S"):
+            assert time.monotonic() < end, "it does not begin"
+            time.sleep(processes.TICK)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(30) == -signal.SIGINT
+    assert list(out.iterdir()) == []

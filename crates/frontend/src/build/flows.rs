@@ -88,15 +88,15 @@ impl Run<'_> {
     async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
         self.step(Step::Unpacking);
         let (folder, archive, source) = (self.scratch().await?, archive.to_owned(), self.name.to_owned());
-        let (folder, unpacked) = unblock_until_dropped(move |cancel| {
+        let unpack = unblock_until_dropped(move |cancel| {
             let unpacked = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel);
             let unpacked = unpacked.map_err(HookError::from).and_then(|tree| {
                 expect_project(&source, &archive, &tree)?;
                 Ok((Claim::of(&archive, &tree), tree))
             });
             (folder, unpacked)
-        })
-        .await;
+        });
+        let (folder, unpacked) = self.frontend.unless_interrupted(unpack).await?;
         let (claim, path) = unpacked?;
         Ok(Tree { path, claim, unpacked: Some(folder) })
     }

@@ -102,7 +102,7 @@ impl Frontend {
         let names = ["PKG-INFO", "pyproject.toml"];
         let claim = Claim::by_name(&archive);
         let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
-        let [pkg_info, pyproject] = unblock_until_dropped(read).await?;
+        let [pkg_info, pyproject] = self.unless_interrupted(unblock_until_dropped(read)).await??;
         let found = static_metadata(pkg_info.as_deref(), pyproject.as_deref());
         Ok(found.map_err(Some).and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
             Ok(_) => Ok(metadata),
@@ -120,6 +120,16 @@ impl Frontend {
 
     pub(crate) fn observe(&self, event: &BuildEvent) {
         self.shared.observer.observe(event);
+    }
+
+    /// Work that no hook does, which ends with the supervisor's interruption.
+    pub(crate) async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, HookError> {
+        tokio::select! {
+            result = work => Ok(result),
+            () = self.shared.supervisor.interrupted() => {
+                Err(HookError::new(ErrorKind::Interrupted, "the run was interrupted"))
+            }
+        }
     }
 
     /// A private folder for as long as it is needed.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use hookpool_supervisor::Hook;
+use nix::unistd::{AccessFlags, access};
 use sha2::{Digest, Sha256};
 
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
@@ -21,7 +22,9 @@ use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
-    drafts: RunFolder,
+    /// Made when it is needed, so that who ends before leaves nothing. Locked
+    /// until it is made.
+    drafts: Mutex<Option<RunFolder>>,
     /// The names that this run has given out. Locked for the end of each build
     /// only.
     published: Mutex<HashMap<String, PathBuf>>,
@@ -113,8 +116,8 @@ impl OutputFolder {
         let named = |source| OutputError::Folder { path: path.to_owned(), source };
         let absolute = std::path::absolute(path).map_err(named)?;
         std::fs::create_dir_all(&absolute).map_err(|error| named(no_folder(error)))?;
-        let drafts = RunFolder::within(&absolute, ".hookpool-")?;
-        Ok(Self { path: absolute, drafts, published: Mutex::default() })
+        access(&absolute, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| named(errno.into()))?;
+        Ok(Self { path: absolute, drafts: Mutex::default(), published: Mutex::default() })
     }
 
     /// The folder's absolute path.
@@ -125,7 +128,12 @@ impl OutputFolder {
 
     /// An empty folder for a hook to write to, until it is dropped. Blocks.
     pub(crate) fn draft(&self) -> Result<WorkFolder, OutputError> {
-        let made = WorkFolder::within(self.drafts.path(), "build-");
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let drafts = match &mut *drafts {
+            Some(drafts) => drafts,
+            none => none.insert(RunFolder::within(&self.path, ".hookpool-")?),
+        };
+        let made = WorkFolder::within(drafts.path(), "build-");
         made.map_err(|source| OutputError::Folder { path: self.path.clone(), source })
     }
 
