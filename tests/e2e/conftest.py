@@ -32,6 +32,9 @@ BOTH_WAYS = pytest.mark.usefixtures("way")
 def _program() -> None:
     if not os.access(PROGRAM, os.X_OK):
         pytest.exit(f"{PROGRAM} is not there: cargo build -p hookpool", returncode=3)
+    # In the background of a script it is ignored, and would be by the programs.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
