@@ -14,7 +14,7 @@ use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
 use super::handle::{Environment, Held};
 use super::identity::identity;
-use super::installer::{Installer, believes_any_age, fingerprint};
+use super::installer::{Installation, believes_any_age};
 use super::lock::FileLock;
 use super::making::{Plan, make};
 use super::manifest::{nanoseconds, now};
@@ -48,9 +48,7 @@ pub(super) struct Shared {
     pub shelf: Arc<Shelf>,
     /// Nanoseconds since 1970.
     started_at: u64,
-    installer: OnceCell<Installer>,
-    /// What the installer's answers depend on, as it was at the first question.
-    fingerprint: OnceCell<String>,
+    installation: OnceCell<Installation>,
     slots: Semaphore,
     /// Whether what other runs left was removed.
     cleaned: OnceCell<()>,
@@ -79,8 +77,7 @@ impl Shared {
             settings,
             shelf: Arc::new(Shelf::new(store, observer)),
             started_at: now(),
-            installer: OnceCell::new(),
-            fingerprint: OnceCell::new(),
+            installation: OnceCell::new(),
             cleaned: OnceCell::new(),
             answers: Mutex::default(),
         })
@@ -93,7 +90,7 @@ impl Shared {
     pub async fn question(&self, python: Option<&Path>, requires: &[String]) -> Result<Question, EnvironmentError> {
         let interpreter = self.interpreter(python).await?;
         let requirements = RequirementList::parse(requires, &interpreter)?;
-        let fingerprint = self.fingerprint().await?;
+        let fingerprint = self.installation().await?.fingerprint();
         let asked_of = interpreter.clone();
         let identity = unblock(move || identity(&asked_of)).await?;
         let own = [identity.as_str(), fingerprint];
@@ -101,17 +98,10 @@ impl Shared {
         Ok(Question { key, interpreter, identity, requirements })
     }
 
-    async fn fingerprint(&self) -> Result<&str, EnvironmentError> {
-        let installer = self.installer().await?.kind();
+    async fn installation(&self) -> Result<&Installation, EnvironmentError> {
         let settings = self.settings.clone();
-        let look = || unblock(move || fingerprint(&settings, installer));
-        self.fingerprint.get_or_try_init(look).await.map(String::as_str)
-    }
-
-    async fn installer(&self) -> Result<&Installer, EnvironmentError> {
-        let settings = self.settings.clone();
-        let find = || unblock(move || Installer::find(&settings));
-        self.installer.get_or_try_init(find).await
+        let find = || unblock(move || Installation::find(&settings));
+        self.installation.get_or_try_init(find).await
     }
 
     /// The environment that has what is required. Where it has to be made, the
@@ -272,15 +262,15 @@ impl Shared {
             () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
         };
         let started = Instant::now();
-        let installer = self.installer().await?;
+        let installation = self.installation().await?;
         let requirements = question.requirements.shown();
-        let kind = installer.kind();
+        let kind = installation.installer.kind();
         self.observe(EnvironmentEvent::Making { requirements: requirements.clone(), installer: kind });
         let plan = Plan {
             supervisor: &self.supervisor,
             settings: &self.settings,
             store: &self.shelf.store,
-            installer,
+            installation,
             interpreter: &question.interpreter,
             identity: &question.identity,
             requirements: &question.requirements,

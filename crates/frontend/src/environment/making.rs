@@ -7,7 +7,7 @@ use hookpool_supervisor::{Interpreter, Supervisor};
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
 use super::handle::Held;
-use super::installer::{Installer, Making, python_of};
+use super::installer::{Installation, Making, python_of};
 use super::lock::FileLock;
 use super::manifest::{Manifest, now};
 use super::requirement::RequirementList;
@@ -22,7 +22,7 @@ pub(super) struct Plan<'a> {
     pub supervisor: &'a Supervisor,
     pub settings: &'a EnvironmentSettings,
     pub store: &'a Store,
-    pub installer: &'a Installer,
+    pub installation: &'a Installation,
     pub interpreter: &'a Interpreter,
     pub identity: &'a str,
     pub requirements: &'a RequirementList,
@@ -46,12 +46,13 @@ async fn attempt(plan: &Plan<'_>) -> Result<Option<Held>, EnvironmentError> {
     let making = Making {
         supervisor: plan.supervisor,
         settings: plan.settings,
+        installation: plan.installation,
         interpreter: plan.interpreter,
         folder: &draft.folder,
         requirements: plan.requirements.texts(),
         shown: &shown,
     };
-    match making.run(plan.installer).await {
+    match making.run().await {
         Ok(()) => {
             // Who runs hooks in it asks again, and tells what is wrong.
             let interpreter = plan.supervisor.interpreter(Some(&python_of(&draft.folder))).await.ok();
@@ -96,7 +97,7 @@ impl Draft {
         interpreter: Option<Interpreter>,
     ) -> Result<Option<Held>, EnvironmentError> {
         let identity = plan.identity.to_owned();
-        let (installer, private) = (plan.installer.kind(), plan.requirements.has_urls());
+        let (installer, private) = (plan.installation.installer.kind(), plan.requirements.has_urls());
         unblock(move || {
             let Self { store, name, folder, lock } = self;
             let installed =

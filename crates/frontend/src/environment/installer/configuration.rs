@@ -1,169 +1,143 @@
-//! What an installer's answer depends on beside the list.
+//! What pip and uv are told by variables and files.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::{InstallerKind, is_offline, variables};
-use crate::environment::contents::digest;
-use crate::environment::error::EnvironmentError;
-use crate::environment::settings::EnvironmentSettings;
+use super::InstallerKind;
+use super::deciding::setting_of;
+use super::told::{Told, in_pip_file, in_uv_table};
+use super::variables::REMOVED;
 
-/// Whether answers are believed whatever their age: nobody can be asked.
-pub(crate) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
-    is_offline(settings) || settings.index.no_index || variables::says_yes("PIP_NO_INDEX")
+/// What both installers are told, as it was when it was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Configuration {
+    pip: Vec<Told>,
+    uv: Vec<Told>,
 }
 
-/// The files of constraints on build requirements: those of the settings, and
-/// those that the installer's own variable names.
-pub(super) fn build_constraints(settings: &EnvironmentSettings, installer: InstallerKind) -> Vec<PathBuf> {
-    let variable = match installer {
-        InstallerKind::Uv => "UV_BUILD_CONSTRAINT",
-        InstallerKind::Pip => "PIP_BUILD_CONSTRAINT",
-    };
-    let mut files = settings.build_constraints.clone();
-    files.extend(listed(variable));
-    files
-}
-
-/// The files in a variable; spaces separate them, as both installers have it.
-fn listed(variable: &str) -> Vec<PathBuf> {
-    let value = std::env::var(variable).unwrap_or_default();
-    value.split_whitespace().map(PathBuf::from).collect()
-}
-
-/// A digest of index options, constraints, the installers' variables and their
-/// configuration files. Of credentials in them nothing can be read out of it.
-///
-/// Blocks, as reading files does.
-pub(crate) fn fingerprint(
-    settings: &EnvironmentSettings,
-    installer: InstallerKind,
-) -> Result<String, EnvironmentError> {
-    let mut texts = vec![installer.to_string()];
-    let index = &settings.index;
-    texts.extend(["index".into(), index.index_url.clone().unwrap_or_default(), index.no_index.to_string()]);
-    texts.push("extra".into());
-    texts.extend(index.extra_index_urls.iter().cloned());
-    texts.push("links".into());
-    texts.extend(index.find_links.iter().cloned());
-    texts.push("constraints".into());
-    for file in &settings.build_constraints {
-        let failed = |source| EnvironmentError::Constraints { path: file.clone(), source: Arc::new(source) };
-        let content = std::fs::read(file).map_err(failed)?;
-        texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
+impl Configuration {
+    /// Reads variables and files.
+    pub fn read() -> Self {
+        let folder = std::env::current_dir().unwrap_or_default();
+        let mut pip = in_variables(InstallerKind::Pip, &folder);
+        for file in pip_files() {
+            let text = read_text(&file).unwrap_or_default();
+            // pip takes relative places as seen from where it runs.
+            pip.extend(in_pip_file(&text, &folder));
+        }
+        let mut uv = in_variables(InstallerKind::Uv, &folder);
+        for UvFile { path, table } in uv_files(&folder) {
+            // uv takes them as seen from the file.
+            uv.extend(in_uv_table(&table, path.parent().unwrap_or(&folder)));
+        }
+        Self { pip, uv }
     }
-    let variables = variables::of_installers();
-    texts.push("variables".into());
-    texts.extend(variables.iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
-    texts.push("files".into());
-    let constraints = ["UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"];
-    let mut has_files = !settings.build_constraints.is_empty();
-    for file in configuration_files().into_iter().chain(constraints.into_iter().flat_map(listed)) {
-        if let Some(content) = read_file(&file) {
-            has_files = true;
-            texts.extend([file.display().to_string(), String::from_utf8_lossy(&content).into_owned()]);
+
+    /// What one of them is told.
+    pub fn of(&self, installer: InstallerKind) -> &[Told] {
+        match installer {
+            InstallerKind::Pip => &self.pip,
+            InstallerKind::Uv => &self.uv,
         }
     }
-    let places = index.index_url.iter().chain(&index.extra_index_urls).chain(&index.find_links);
-    let values = variables.iter().map(|(_, value)| value);
-    // Relative places are relative to it. Files may have any, and name further files.
-    if has_files || !places.chain(values).all(|value| is_the_same_everywhere(value)) {
-        texts.push(std::env::current_dir().unwrap_or_default().display().to_string());
-    }
-    Ok(digest(texts.iter().map(String::as_str)))
 }
 
-/// Whether a value certainly means the same in any working directory: a number,
-/// a yes or no, or nothing but absolute paths and addresses, however an
-/// installer may take it apart.
-fn is_the_same_everywhere(value: &str) -> bool {
-    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) || variables::is_yes_or_no(value);
-    let is_address = |part: &str| {
-        let scheme = part.split_once("://").map(|(scheme, _)| scheme);
-        scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-    };
-    let mut parts = value.split(|letter: char| letter.is_whitespace() || letter == ',');
-    is_plain || (!value.contains('$') && parts.all(|part| part.starts_with('/') || is_address(part)))
+/// The variables of an installer that reach it, in order.
+fn in_variables(installer: InstallerKind, folder: &Path) -> Vec<Told> {
+    let mut told: Vec<Told> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.to_str().filter(|name| !REMOVED.contains(name))?;
+            let value = value.to_string_lossy().into_owned();
+            Some(Told { name: setting_of(installer, name)?, value, folder: folder.to_owned() })
+        })
+        .collect();
+    told.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    told
 }
 
-/// Where pip and uv look for their settings, as far as they may be.
-pub(super) fn configuration_files() -> Vec<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let mut files: Vec<PathBuf> = ["PIP_CONFIG_FILE", "UV_CONFIG_FILE"].into_iter().filter_map(variable).collect();
-    let home = variable("HOME");
-    let in_home = |rest: &str| home.as_deref().map(|home| home.join(rest));
-    let user = variable("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
-    let system = std::env::var_os("XDG_CONFIG_DIRS").filter(|value| !value.is_empty()).unwrap_or("/etc/xdg".into());
-    let mut folders: Vec<PathBuf> = user.into_iter().chain(std::env::split_paths(&system)).collect();
-    folders.extend(in_home("Library/Application Support"));
-    folders.push("/Library/Application Support".into());
-    for folder in folders {
-        files.extend([folder.join("pip/pip.conf"), folder.join("uv/uv.toml")]);
+/// Where pip looks for its settings, as far as they may be.
+fn pip_files() -> Vec<PathBuf> {
+    let named = variable("PIP_CONFIG_FILE").map(PathBuf::from);
+    // So it is kept from reading any.
+    if named.as_deref() == Some(Path::new("/dev/null")) {
+        return Vec::new();
     }
+    let mut files = vec![PathBuf::from("/etc/pip.conf")];
+    files.extend(folders(true, true).into_iter().map(|folder| folder.join("pip/pip.conf")));
     files.extend(in_home(".pip/pip.conf"));
-    files.extend(["/etc/pip.conf".into(), "/etc/uv/uv.toml".into()]);
-    files.extend(project_file());
+    files.extend(named);
     files
 }
 
-/// uv reads the nearest `uv.toml`, or `[tool.uv]` in `pyproject.toml`, above
-/// the working directory too.
-fn project_file() -> Option<PathBuf> {
-    let folder = std::env::current_dir().ok()?;
-    folder.ancestors().find_map(|folder| {
-        let own = folder.join("uv.toml");
-        if own.is_file() {
-            return Some(own);
-        }
-        let project = folder.join("pyproject.toml");
-        has_uv_table(&project).then_some(project)
-    })
+/// A file of uv's, and the settings in it.
+pub(super) struct UvFile {
+    pub path: PathBuf,
+    pub table: toml::Table,
 }
 
-fn has_uv_table(project: &Path) -> bool {
-    read_file(project).is_some_and(|content| String::from_utf8_lossy(&content).contains("[tool.uv"))
+/// The files that uv reads: one that it is given, or else the project's, the
+/// user's and the system's, of which the first counts most.
+pub(super) fn uv_files(working_folder: &Path) -> Vec<UvFile> {
+    let read = |path: PathBuf| Some(UvFile { table: read_text(&path)?.parse().ok()?, path });
+    if let Some(file) = variable("UV_CONFIG_FILE") {
+        return read(file.into()).into_iter().collect();
+    }
+    if super::variables::says_yes("UV_NO_CONFIG") {
+        return Vec::new();
+    }
+    let user = folders(true, false).into_iter().map(|folder| folder.join("uv/uv.toml")).find_map(read);
+    let system = folders(false, true).into_iter().map(|folder| folder.join("uv/uv.toml"));
+    let system = system.chain(["/etc/uv/uv.toml".into()]).find_map(read);
+    project_file(working_folder).into_iter().chain(user).chain(system).collect()
+}
+
+/// The nearest `uv.toml`, or `[tool.uv]` in `pyproject.toml`, above the working
+/// folder too; where that belongs to a workspace, the workspace's.
+fn project_file(working_folder: &Path) -> Option<UvFile> {
+    let files: Vec<UvFile> = working_folder.ancestors().filter_map(project_file_in).collect();
+    let is_workspace = |file: &UvFile| file.table.contains_key("workspace");
+    let workspace = files.iter().position(is_workspace);
+    files.into_iter().nth(workspace.unwrap_or(0))
+}
+
+fn project_file_in(folder: &Path) -> Option<UvFile> {
+    let own = folder.join("uv.toml");
+    if let Some(text) = read_text(&own) {
+        return Some(UvFile { path: own, table: text.parse().ok()? });
+    }
+    let path = folder.join("pyproject.toml");
+    let mut project: toml::Table = read_text(&path)?.parse().ok()?;
+    match project.remove("tool")?.as_table_mut()?.remove("uv")? {
+        toml::Value::Table(table) => Some(UvFile { path, table }),
+        _ => None,
+    }
+}
+
+/// Folders of settings: the user's, the system's.
+fn folders(users: bool, systems: bool) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    if users {
+        folders.extend(variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| in_home(".config")));
+        folders.extend(in_home("Library/Application Support"));
+    }
+    if systems {
+        let named = variable("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
+        folders.extend(std::env::split_paths(&named));
+        folders.push("/Library/Application Support".into());
+    }
+    folders
+}
+
+fn in_home(rest: &str) -> Option<PathBuf> {
+    variable("HOME").map(|home| Path::new(&home).join(rest))
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// What is in a file, if that can be read. Of a pipe it might be waited for.
-pub(super) fn read_file(file: &Path) -> Option<Vec<u8>> {
-    file.is_file().then(|| std::fs::read(file).ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_working_directory_may_decide_on_is_seen() {
-        for value in [
-            "wheels",
-            ".",
-            "./wheels",
-            "wh=x",
-            "/tmp,my wh",
-            "/tmp, ",
-            "wh(x)",
-            "file:w%2B1",
-            "name=https://example.org/simple",
-            "$HOME/wheels",
-            "/wheels/${NAME}",
-            "://x",
-            "~/wheels",
-        ] {
-            assert!(!is_the_same_everywhere(value), "{value}");
-        }
-        for value in [
-            "",
-            "180",
-            "1",
-            "true",
-            "No",
-            "/wheels",
-            "/wheels,/more /and",
-            "https://user:secret@example.org/simple/",
-            "https://example.org/simple/ file:///wheels",
-        ] {
-            assert!(is_the_same_everywhere(value), "{value}");
-        }
-    }
+fn read_text(file: &Path) -> Option<String> {
+    let content = file.is_file().then(|| std::fs::read(file).ok()).flatten()?;
+    Some(String::from_utf8_lossy(&content).into_owned())
 }

@@ -2,7 +2,11 @@
 
 mod choice;
 mod configuration;
+mod constraints;
+mod deciding;
+mod installation;
 mod pip;
+mod told;
 mod uv;
 mod variables;
 
@@ -14,7 +18,8 @@ use std::sync::Arc;
 use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::configuration::{believes_any_age, fingerprint};
+use self::configuration::Configuration;
+pub(super) use self::installation::{Installation, believes_any_age};
 use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
@@ -50,12 +55,12 @@ pub(super) enum Installer {
 }
 
 impl Installer {
-    /// The installer that the settings ask for. Reads configuration files.
-    pub fn find(settings: &EnvironmentSettings) -> Result<Self, EnvironmentError> {
+    /// The installer that the settings ask for.
+    fn find(settings: &EnvironmentSettings, configuration: &Configuration) -> Result<Self, EnvironmentError> {
         let told = settings.index.index_url.is_some() || settings.index.no_index;
         match (settings.installer, uv::find()) {
             (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(Self::Pip),
-            (InstallerChoice::Auto, Some(_)) if !told && choice::only_pip_was_told() => {
+            (InstallerChoice::Auto, Some(_)) if !told && choice::only_pip_was_told(configuration) => {
                 tracing::info!("pip makes build environments, not uv: only pip was told where distributions are");
                 Ok(Self::Pip)
             }
@@ -72,12 +77,25 @@ impl Installer {
             Self::Pip => InstallerKind::Pip,
         }
     }
+
+    /// What of it belongs to the question of an environment.
+    fn question(&self) -> Vec<String> {
+        let version = match self {
+            // To ask it takes a process. No two versions are of one size, while
+            // its time is another wherever it was installed anew.
+            Self::Uv(program) => program.metadata().map(|metadata| metadata.len().to_string()).unwrap_or_default(),
+            // That of the interpreter, which belongs to the question.
+            Self::Pip => String::new(),
+        };
+        vec![self.kind().to_string(), version]
+    }
 }
 
 /// An environment that is being made: where, from what, and how.
 pub(super) struct Making<'a> {
     pub supervisor: &'a Supervisor,
     pub settings: &'a EnvironmentSettings,
+    pub installation: &'a Installation,
     pub interpreter: &'a Interpreter,
     pub folder: &'a Path,
     /// Requirements as installers get them, and as people may see them.
@@ -113,11 +131,12 @@ struct Pips {
 
 impl Making<'_> {
     /// Makes the environment and installs into it.
-    pub async fn run(&self, installer: &Installer) -> Result<(), EnvironmentError> {
+    pub async fn run(&self) -> Result<(), EnvironmentError> {
         let pips = self.make().await?;
         if self.requirements.is_empty() {
             return Ok(());
         }
+        let installer = &self.installation.installer;
         let mut command = match installer {
             Installer::Uv(program) => uv::install(self, program),
             Installer::Pip => pip::install(self, &pips)?,

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::configuration::build_constraints;
-use super::{InstallerKind, Making, Pips, is_offline, variables};
+use super::{Making, Pips, is_offline, variables};
 use crate::environment::error::EnvironmentError;
 
 pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, EnvironmentError> {
@@ -39,15 +38,15 @@ pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, Envir
     for place in &index.find_links {
         command.arg("--find-links").arg(place);
     }
-    let constraints = build_constraints(settings, InstallerKind::Pip);
-    for file in &constraints {
+    let constraints = &making.installation.constraints.files;
+    for file in constraints {
         command.arg("--constraint").arg(file);
     }
     command.arg("--").args(making.requirements);
     variables::clean(&mut command);
     command.env("PIP_ROOT_USER_ACTION", "ignore");
     if !constraints.is_empty() {
-        constrain_builds(&mut command, &constraints);
+        constrain_builds(&mut command, constraints);
     }
     // Not as arguments, which everybody on the machine can read.
     if let Some(url) = &index.index_url {

@@ -4,8 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::configuration::build_constraints;
-use super::{InstallerKind, Making, is_offline, variables};
+use super::{Making, is_offline, variables};
 
 /// What the variable `UV` names (uv sets it for what it starts), or the first
 /// on PATH.
@@ -38,7 +37,7 @@ pub(super) fn install(making: &Making<'_>, program: &Path) -> Command {
     for place in &index.find_links {
         command.arg("--find-links").arg(place);
     }
-    for file in &build_constraints(settings, InstallerKind::Uv) {
+    for file in &making.installation.constraints.files {
         // On what is installed here, and on what building that takes in turn.
         command.arg("--constraints").arg(file).arg("--build-constraints").arg(file);
     }

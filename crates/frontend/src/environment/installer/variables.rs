@@ -4,7 +4,7 @@ use std::process::Command;
 
 /// They would lead what is installed elsewhere, leave something out, hide what
 /// is said, or have the bytecode written otherwise.
-const REMOVED: [&str; 48] = [
+pub(super) const REMOVED: [&str; 48] = [
     "CONDA_DEFAULT_ENV",
     "CONDA_PREFIX",
     "PIP_ABI",
@@ -62,17 +62,6 @@ pub(super) fn clean(command: &mut Command) {
     for name in REMOVED {
         command.env_remove(name);
     }
-}
-
-/// The variables by which a user tells pip and uv what to do, in order.
-pub(super) fn of_installers() -> Vec<(String, String)> {
-    let mut variables: Vec<(String, String)> = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-        .filter(|(name, _)| name.starts_with("PIP_") || name.starts_with("UV_"))
-        .filter(|(name, _)| !REMOVED.contains(&name.as_str()))
-        .collect();
-    variables.sort_unstable();
-    variables
 }
 
 /// Whether a variable says yes.

@@ -1,0 +1,235 @@
+//! What an installer was told, by variables and files: taken apart, without
+//! reading any.
+
+use std::path::{Path, PathBuf};
+
+use super::deciding::setting_decides;
+use super::variables;
+use crate::environment::redact::redact;
+use crate::environment::settings::IndexOptions;
+
+/// A setting that an installer was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// As it is called in files, `find-links` for example; within tables with
+    /// the names of those, `index.url`.
+    pub name: String,
+    pub value: String,
+    /// The folder that relative places in it are in.
+    pub folder: PathBuf,
+}
+
+/// Settings whose values are places: folders, files, addresses.
+const PLACES: [&str; 9] = [
+    "build-constraint",
+    "constraint",
+    "default-index",
+    "extra-index-url",
+    "find-links",
+    "index",
+    "index-url",
+    "path",
+    "url",
+];
+
+impl Told {
+    /// Its name without those of the tables that it is in.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+
+    /// What of it belongs to the question of an environment; nothing where it
+    /// does not.
+    pub fn question(&self) -> Vec<String> {
+        let table = self.name.split('.').next().unwrap_or(&self.name);
+        if !setting_decides(table) || !setting_decides(self.short_name()) {
+            return Vec::new();
+        }
+        let mut texts = vec![self.name.clone(), redact(&self.value).into_owned()];
+        if self.is_relative() {
+            texts.push(self.folder.display().to_string());
+        }
+        texts
+    }
+
+    /// Whether it may mean something else in another folder.
+    fn is_relative(&self) -> bool {
+        if PLACES.contains(&self.short_name()) {
+            !is_the_same_everywhere(&self.value)
+        } else {
+            self.value.contains('/') && !is_the_same_everywhere(&self.value)
+        }
+    }
+}
+
+/// Whether a value certainly means the same in any folder: a number, a yes or
+/// no, or nothing but absolute paths and addresses, however an installer may
+/// take it apart.
+fn is_the_same_everywhere(value: &str) -> bool {
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) || variables::is_yes_or_no(value);
+    let is_address = |part: &str| {
+        let scheme = part.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    };
+    let mut parts = value.split(|letter: char| letter.is_whitespace() || letter == ',');
+    is_plain || (!value.contains('$') && parts.all(|part| part.starts_with('/') || is_address(part)))
+}
+
+/// What our own settings say of where distributions are.
+pub(super) fn in_index_options(index: &IndexOptions, folder: &Path) -> Vec<Told> {
+    let told = |name: &str, value: &str| Told { name: name.into(), value: value.into(), folder: folder.to_owned() };
+    let mut all: Vec<Told> = index.index_url.iter().map(|url| told("index-url", url)).collect();
+    all.extend(index.extra_index_urls.iter().map(|url| told("extra-index-url", url)));
+    all.extend(index.find_links.iter().map(|place| told("find-links", place)));
+    if index.no_index {
+        all.push(told("no-index", "true"));
+    }
+    all
+}
+
+/// The settings that hold for `pip install` in a file of pip's, an INI file:
+/// lines that begin with a space continue the value before, and names may have
+/// underscores.
+pub(super) fn in_pip_file(text: &str, folder: &Path) -> Vec<Told> {
+    let mut told: Vec<Told> = Vec::new();
+    let mut holds = false;
+    // A value that is continued is one of a section that holds.
+    let mut is_open = false;
+    for line in text.lines() {
+        let content = line.trim();
+        if content.is_empty() || content.starts_with(['#', ';']) {
+            continue;
+        }
+        if line.starts_with(char::is_whitespace) && is_open {
+            if let Some(last) = told.last_mut() {
+                last.value = format!("{}\n{content}", last.value).trim().to_owned();
+            }
+            continue;
+        }
+        is_open = false;
+        if let Some(section) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            holds = matches!(section.trim(), "global" | "install");
+        } else if let Some((name, value)) = content.split_once(['=', ':'])
+            && holds
+        {
+            let name = name.trim().to_ascii_lowercase().replace('_', "-");
+            told.push(Told { name, value: value.trim().to_owned(), folder: folder.to_owned() });
+            is_open = true;
+        }
+    }
+    told
+}
+
+/// The settings in a table of uv's: each text, number, and yes or no in it.
+pub(super) fn in_uv_table(table: &toml::Table, folder: &Path) -> Vec<Told> {
+    let mut told = Vec::new();
+    for (name, value) in table {
+        add(name, value, folder, &mut told);
+    }
+    told
+}
+
+fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<Told>) {
+    match value {
+        toml::Value::Array(values) => values.iter().for_each(|value| add(name, value, folder, told)),
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                add(&format!("{name}.{key}"), value, folder, told);
+            }
+        }
+        value => {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            told.push(Told { name: name.to_owned(), value, folder: folder.to_owned() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_folder_may_decide_on_is_seen() {
+        let is_relative = |name: &str, value: &str| {
+            Told { name: name.into(), value: value.into(), folder: PathBuf::new() }.is_relative()
+        };
+        for value in [
+            "wheels",
+            ".",
+            "./wheels",
+            "wh=x",
+            "/tmp,my wh",
+            "/tmp, ",
+            "wh(x)",
+            "file:w%2B1",
+            "name=https://example.org/simple",
+            "$HOME/wheels",
+            "/wheels/${NAME}",
+            "://x",
+            "~/wheels",
+        ] {
+            assert!(is_relative("find-links", value), "{value}");
+            assert_eq!(is_relative("a-setting-of-tomorrow", value), value.contains('/'), "{value}");
+        }
+        for value in [
+            "",
+            "180",
+            "1",
+            "true",
+            "No",
+            "/wheels",
+            "/wheels,/more /and",
+            "https://user:secret@example.org/simple/",
+            "https://example.org/simple/ file:///wheels",
+        ] {
+            assert!(!is_relative("index.url", value), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_pip_is_taken_apart() {
+        let text = "[global]\nindex_url = https://u:p@example.org/simple\n# a note\nfind-links =\n    /wheels\n    more\n\
+                    timeout: 10\n[list]\nformat = columns\n  x\n[install]\nno-binary = :all:\n";
+        let told = in_pip_file(text, Path::new("/here"));
+        let found: Vec<(&str, &str)> = told.iter().map(|told| (told.name.as_str(), told.value.as_str())).collect();
+        let expected = [
+            ("index-url", "https://u:p@example.org/simple"),
+            ("find-links", "/wheels\nmore"),
+            ("timeout", "10"),
+            ("no-binary", ":all:"),
+        ];
+        assert_eq!(found, expected);
+        let questions: Vec<Vec<String>> = told.iter().map(Told::question).collect();
+        let expected = [
+            &["index-url", "https://***@example.org/simple"][..],
+            &["find-links", "/wheels\nmore", "/here"],
+            &[],
+            &["no-binary", ":all:"],
+        ];
+        assert_eq!(questions, expected);
+    }
+
+    #[test]
+    fn a_table_of_uv_is_taken_apart() {
+        let text = "find-links = ['/a', 'b']\nprerelease = 'allow'\ncache-dir = '/c'\n\
+                    [[index]]\nname = 'own'\nurl = 'https://example.org'\n[pip]\nno-binary = ['x']\n";
+        let told = in_uv_table(&text.parse().unwrap(), Path::new("/here"));
+        let questions: Vec<Vec<String>> = told.iter().map(Told::question).collect();
+        let mut expected: Vec<Vec<String>> = [
+            &["find-links", "/a"][..],
+            &["find-links", "b", "/here"],
+            &["prerelease", "allow"],
+            &[],
+            &["index.name", "own"],
+            &["index.url", "https://example.org"],
+            &["pip.no-binary", "x"],
+        ]
+        .map(|texts| texts.iter().map(|&text| text.to_owned()).collect())
+        .to_vec();
+        let sort = |mut list: Vec<Vec<String>>| {
+            list.sort();
+            list
+        };
+        assert_eq!(sort(questions), sort(std::mem::take(&mut expected)));
+    }
+}

@@ -1,0 +1,154 @@
+"""What belongs to the question of a build environment, and what does not."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builds import build, make_project
+from conftest import Setting
+from packages import make_wheel
+
+INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
+
+# A backend of a requirement that notes how it was told to compile.
+FLAGGED = """\
+import os, zipfile
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "flagged-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
+        wheel.writestr("flagged.py", "FLAGS = %r\\n" % os.environ.get("CFLAGS"))
+        info = "flagged-1.0.dist-info/"
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: flagged\\nVersion: 1.0\\n")
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        record = "flagged.py,sha256=%s,1\\n" % (os.environ.get("CFLAGS") or "none").strip("-")
+        wheel.writestr(info + "RECORD", record)
+    return name
+"""
+
+
+def make_sdist(folder: Path, name: str, backend: str) -> None:
+    """A source distribution with an in-tree backend, version 1.0."""
+    folder.mkdir(exist_ok=True)
+    table = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    files = {"pyproject.toml": table, "own.py": backend, "PKG-INFO": metadata}
+    with tarfile.open(folder / f"{name}-1.0.tar.gz", "w:gz") as archive:
+        for path, text in files.items():
+            member = tarfile.TarInfo(f"{name}-1.0/{path}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+
+
+class Questions:
+    """Builds of trees with requirements, in a cache folder of their own."""
+
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        self._setting = setting
+        self._folder = folder
+        self._count = 0
+        self.cache = folder / "own-cache"
+
+    def ask(
+        self,
+        requires: list[str],
+        *flags: object,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> dict[str, Any]:
+        """The environment that they lead to, as the result tells it."""
+        result = self.result(requires, *flags, env=env, cwd=cwd)
+        assert result["ok"], result["error"]
+        environment: dict[str, Any] = result["environment"]
+        return environment
+
+    def result(
+        self,
+        requires: list[str],
+        *flags: object,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> dict[str, Any]:
+        """The whole result."""
+        self._count += 1
+        tree = make_project(self._folder / f"tree-{self._count}", requires=requires)
+        own = ["--cache-dir", self.cache, "--format", "json"]
+        return build(self._setting, "metadata", tree, *own, *flags, env=env, cwd=cwd).result
+
+
+@pytest.fixture
+def questions(setting: Setting, tmp_path: Path) -> Questions:
+    """Without any environment yet."""
+    return Questions(setting, tmp_path)
+
+
+def file_of(environment: dict[str, Any], name: str) -> Path:
+    """The only file of that name in it."""
+    (path,) = Path(environment["python"]).parent.parent.rglob(name)
+    return path
+
+
+def machine(environment: dict[str, Any]) -> bytes:
+    """Of what machine its ninja is."""
+    return machine_of(Path(environment["python"]).with_name("ninja"))
+
+
+def machine_of(program: Path) -> bytes:
+    """The field e_machine of an ELF file."""
+    return program.read_bytes()[18:20]
+
+
+@INSTALLERS
+def test_f65_the_platform_that_is_built_for(questions: Questions, installer: str) -> None:
+    flags = ["--installer", installer]
+    cross = questions.ask(["ninja==1.13.0"], *flags, env={"_PYTHON_HOST_PLATFORM": "linux-aarch64"})
+    own = questions.ask(["ninja==1.13.0"], *flags)
+    assert own["made"]
+    assert machine(own) == machine_of(Path("/bin/sh"))
+    # The way back is known, too.
+    again = questions.ask(["ninja==1.13.0"], *flags, "--offline")
+    assert (again["made"], again["id"]) == (False, own["id"])
+    # uv takes no notice of the variable for what it installs.
+    if installer == "pip":
+        assert machine(cross) != machine(own)
+
+
+@INSTALLERS
+def test_f65_flags_of_compilers(questions: Questions, tmp_path: Path, installer: str) -> None:
+    make_sdist(tmp_path / "wheels", "flagged", FLAGGED)
+    flags = ["--installer", installer, "--no-index", "--find-links", tmp_path / "wheels"]
+    # What an installer keeps of its own builds is its own matter.
+    env = {"PIP_NO_CACHE_DIR": "1", "UV_NO_CACHE": "1"}
+    found = []
+    for value in ("-O1", "-O2", "-O1"):
+        environment = questions.ask(["flagged"], *flags, env=env | {"CFLAGS": value})
+        assert file_of(environment, "flagged.py").read_text() == f"FLAGS = {value!r}\n"
+        found.append((environment["made"], environment["id"]))
+    assert [made for made, _ in found] == [True, True, False]
+    assert found[0][1] == found[2][1] != found[1][1]
+
+
+@INSTALLERS
+def test_what_differs_from_job_to_job_does_not_count(
+    questions: Questions, tmp_path: Path, installer: str
+) -> None:
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
+    flags = ["--installer", installer, "--no-index", "--find-links", wheels]
+    for number, name in enumerate(("first", "second")):
+        env = {
+            "CI_JOB_ID": name,
+            "PIP_CACHE_DIR": str(tmp_path / name),
+            "UV_CACHE_DIR": str(tmp_path / name),
+            "PIP_TIMEOUT": str(20 + number),
+            "PIP_EXTRA_INDEX_URL": f"http://user:{name}@127.0.0.1:9/simple",
+            "UV_EXTRA_INDEX_URL": f"http://user:{name}@127.0.0.1:9/simple",
+        }
+        assert questions.ask(["tool-one"], *flags, env=env)["made"] == (number == 0)
+    # Without a network, too, what was made with one is found.
+    env |= {"UV_OFFLINE": "1"}
+    assert not questions.ask(["tool-one"], *flags, env=env)["made"]
