@@ -158,9 +158,11 @@ class Built:
         return result
 
 
-def arguments(*words: object, isolated: bool = True, jobs: int = 2) -> list[str]:
+def arguments(
+    *words: object, isolated: bool = True, jobs: int = 2, python: Path | str = sys.executable
+) -> list[str]:
     """The command line."""
-    command = [PROGRAM, *map(str, words), "--python", sys.executable, "--jobs", str(jobs)]
+    command = [PROGRAM, *map(str, words), "--python", str(python), "--jobs", str(jobs)]
     return command if isolated else [*command, "--no-build-isolation"]
 
 
@@ -172,10 +174,11 @@ def build(
     env: dict[str, str] | None = None,
     stdin: str = "",
     cwd: Path | None = None,
+    python: Path | str = sys.executable,
 ) -> Built:
     """Run a command to its end."""
     run = subprocess.run(
-        arguments(*words, isolated=isolated, jobs=jobs),
+        arguments(*words, isolated=isolated, jobs=jobs, python=python),
         input=stdin,
         capture_output=True,
         text=True,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import build, make_project
 from conftest import Setting
 from packages import make_wheel
+from questions import Questions, file_of
 
 INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
 
@@ -44,52 +44,10 @@ def make_sdist(folder: Path, name: str, backend: str) -> None:
             archive.addfile(member, io.BytesIO(text.encode()))
 
 
-class Questions:
-    """Builds of trees with requirements, in a cache folder of their own."""
-
-    def __init__(self, setting: Setting, folder: Path) -> None:
-        self._setting = setting
-        self._folder = folder
-        self._count = 0
-        self.cache = folder / "own-cache"
-
-    def ask(
-        self,
-        requires: list[str],
-        *flags: object,
-        env: dict[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> dict[str, Any]:
-        """The environment that they lead to, as the result tells it."""
-        result = self.result(requires, *flags, env=env, cwd=cwd)
-        assert result["ok"], result["error"]
-        environment: dict[str, Any] = result["environment"]
-        return environment
-
-    def result(
-        self,
-        requires: list[str],
-        *flags: object,
-        env: dict[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> dict[str, Any]:
-        """The whole result."""
-        self._count += 1
-        tree = make_project(self._folder / f"tree-{self._count}", requires=requires)
-        own = ["--cache-dir", self.cache, "--format", "json"]
-        return build(self._setting, "metadata", tree, *own, *flags, env=env, cwd=cwd).result
-
-
 @pytest.fixture
 def questions(setting: Setting, tmp_path: Path) -> Questions:
     """Without any environment yet."""
     return Questions(setting, tmp_path)
-
-
-def file_of(environment: dict[str, Any], name: str) -> Path:
-    """The only file of that name in it."""
-    (path,) = Path(environment["python"]).parent.parent.rglob(name)
-    return path
 
 
 def machine(environment: dict[str, Any]) -> bytes:

@@ -100,6 +100,11 @@ impl EnvironmentError {
             Self::Installer { offline: true, .. } => Some(
                 "the network is not used: what is not in the installer's cache must be in a folder of wheels".into(),
             ),
+            Self::Installer { words, .. } if tells_of_refusal(words) => Some(
+                "an index asks for other credentials: in its address, in netrc, or by a keyring, as the installer \
+                 documents it"
+                    .into(),
+            ),
             Self::Installer { words, .. } if tells_of_no_network(words) => {
                 Some("the index cannot be reached: what was installed before does without the network".into())
             }
@@ -185,6 +190,11 @@ fn tells_of_no_network(words: &str) -> bool {
         "error sending request",
     ];
     SIGNS.iter().any(|sign| words.contains(sign))
+}
+
+/// Whether an index wanted other credentials, as uv and our own words say it.
+fn tells_of_refusal(words: &str) -> bool {
+    ["401 Unauthorized", "403 Forbidden"].iter().any(|sign| words.contains(sign))
 }
 
 /// Requirements in a sentence.

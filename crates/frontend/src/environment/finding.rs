@@ -1,6 +1,7 @@
 //! From a question to its answer: found, or made once for all who ask.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -48,7 +49,8 @@ pub(super) struct Shared {
     pub shelf: Arc<Shelf>,
     /// Nanoseconds since 1970.
     started_at: u64,
-    installation: OnceCell<Installation>,
+    /// By the prefixes of interpreters. Locked for a look-up only.
+    installations: Mutex<HashMap<PathBuf, Arc<OnceCell<Arc<Installation>>>>>,
     slots: Semaphore,
     /// Whether what other runs left was removed.
     cleaned: OnceCell<()>,
@@ -60,6 +62,7 @@ pub(super) struct Shared {
 pub(super) struct Question {
     pub key: String,
     pub interpreter: Arc<KnownInterpreter>,
+    installation: Arc<Installation>,
     identity: String,
     requirements: RequirementList,
 }
@@ -77,7 +80,7 @@ impl Shared {
             settings,
             shelf: Arc::new(Shelf::new(store, observer)),
             started_at: now(),
-            installation: OnceCell::new(),
+            installations: Mutex::default(),
             cleaned: OnceCell::new(),
             answers: Mutex::default(),
         })
@@ -90,18 +93,31 @@ impl Shared {
     pub async fn question(&self, python: Option<&Path>, requires: &[String]) -> Result<Question, EnvironmentError> {
         let interpreter = self.interpreter(python).await?;
         let requirements = RequirementList::parse(requires, &interpreter)?;
-        let fingerprint = self.installation().await?.fingerprint();
+        let installation = self.installation(&interpreter).await?;
         let asked_of = interpreter.clone();
         let identity = unblock(move || identity(&asked_of)).await?;
-        let own = [identity.as_str(), fingerprint];
+        let own = [identity.as_str(), installation.fingerprint()];
         let key = digest(own.into_iter().chain(requirements.texts().iter().map(String::as_str)));
-        Ok(Question { key, interpreter, identity, requirements })
+        Ok(Question { key, interpreter, installation, identity, requirements })
     }
 
-    async fn installation(&self) -> Result<&Installation, EnvironmentError> {
-        let settings = self.settings.clone();
-        let find = || unblock(move || Installation::find(&settings));
-        self.installation.get_or_try_init(find).await
+    /// As it was when it was first asked for.
+    async fn installation(&self, interpreter: &Arc<KnownInterpreter>) -> Result<Arc<Installation>, EnvironmentError> {
+        let cell = {
+            /// Beyond that all are looked for again: a program that stays may be
+            /// asked for ever new interpreters.
+            const KEPT: usize = 32;
+            let mut installations = self.installations.lock().unwrap_or_else(PoisonError::into_inner);
+            if installations.len() >= KEPT && !installations.contains_key(&interpreter.prefix) {
+                installations.clear();
+            }
+            installations.entry(interpreter.prefix.clone()).or_default().clone()
+        };
+        let find = || {
+            let (settings, interpreter) = (self.settings.clone(), interpreter.clone());
+            unblock(move || Installation::find(&settings, &interpreter).map(Arc::new))
+        };
+        cell.get_or_try_init(find).await.cloned()
     }
 
     /// The environment that has what is required. Where it has to be made, the
@@ -262,7 +278,7 @@ impl Shared {
             () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
         };
         let started = Instant::now();
-        let installation = self.installation().await?;
+        let installation = &*question.installation;
         let requirements = question.requirements.shown();
         let kind = installation.installer.kind();
         self.observe(EnvironmentEvent::Making { requirements: requirements.clone(), installer: kind });

@@ -35,9 +35,9 @@ pub struct Interpreter {
     /// are never preloaded unasked.
     #[serde(default)]
     pub(crate) module_folders: Vec<PathBuf>,
-    /// The folders whose `.pth` and `.start` files are read at start (`site`).
+    /// The folders of packages, whose `.pth` and `.start` files are read at start (`site`).
     #[serde(default)]
-    pub(crate) site_folders: Vec<PathBuf>,
+    pub site_folders: Vec<PathBuf>,
     /// Where modules are looked for (`sys.path`).
     #[serde(default)]
     pub(crate) path: Vec<PathBuf>,

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::InstallerKind;
 use super::deciding::setting_of;
 use super::told::{Told, in_pip_file, in_uv_table};
 use super::variables::REMOVED;
+use super::{InstallerKind, site};
 
 /// What both installers are told, as it was when it was read.
 #[derive(Clone, Debug, Default)]
@@ -16,11 +16,11 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads variables and files.
-    pub fn read() -> Self {
+    /// Reads variables and files, those of an interpreter with this prefix too.
+    pub fn read(prefix: &Path) -> Self {
         let folder = std::env::current_dir().unwrap_or_default();
         let mut pip = in_variables(InstallerKind::Pip, &folder);
-        for file in pip_files() {
+        for file in pip_files(prefix) {
             let text = read_text(&file).unwrap_or_default();
             // pip takes relative places as seen from where it runs.
             pip.extend(in_pip_file(&text, &folder));
@@ -56,7 +56,7 @@ fn in_variables(installer: InstallerKind, folder: &Path) -> Vec<Told> {
 }
 
 /// Where pip looks for its settings, as far as they may be.
-fn pip_files() -> Vec<PathBuf> {
+fn pip_files(prefix: &Path) -> Vec<PathBuf> {
     let named = variable("PIP_CONFIG_FILE").map(PathBuf::from);
     // So it is kept from reading any.
     if named.as_deref() == Some(Path::new("/dev/null")) {
@@ -65,6 +65,7 @@ fn pip_files() -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("/etc/pip.conf")];
     files.extend(folders(true, true).into_iter().map(|folder| folder.join("pip/pip.conf")));
     files.extend(in_home(".pip/pip.conf"));
+    files.push(prefix.join(site::NAME));
     files.extend(named);
     files
 }

@@ -1,11 +1,13 @@
 //! What installs into the environments of an interpreter, and all that its
 //! answers depend on.
 
+use hookpool_supervisor::Interpreter;
+
 use super::configuration::Configuration;
 use super::constraints::Constraints;
 use super::deciding::is_read_by_builds;
 use super::told::{Told, in_index_options};
-use super::{Installer, is_offline, variables};
+use super::{Installer, InstallerKind, is_offline, variables};
 use crate::environment::contents::digest;
 use crate::environment::error::EnvironmentError;
 use crate::environment::redact::redact;
@@ -15,6 +17,7 @@ use crate::environment::settings::EnvironmentSettings;
 #[derive(Clone, Debug)]
 pub(in crate::environment) struct Installation {
     pub installer: Installer,
+    configuration: Configuration,
     pub(super) constraints: Constraints,
     /// A digest of what [`deciding`](super::deciding) lists.
     fingerprint: String,
@@ -23,12 +26,17 @@ pub(in crate::environment) struct Installation {
 impl Installation {
     /// Looks for the installer that the settings ask for, and reads what it is
     /// told. Blocks, as looking at files does.
-    pub fn find(settings: &EnvironmentSettings) -> Result<Self, EnvironmentError> {
-        let configuration = Configuration::read();
-        let installer = Installer::find(settings, &configuration)?;
+    pub fn find(settings: &EnvironmentSettings, interpreter: &Interpreter) -> Result<Self, EnvironmentError> {
+        let configuration = Configuration::read(&interpreter.prefix);
+        let installer = Installer::find(settings, interpreter, &configuration)?;
         let constraints = Constraints::find(settings, &configuration, installer.kind())?;
         let fingerprint = fingerprint(settings, &installer, &configuration, &constraints);
-        Ok(Self { installer, constraints, fingerprint })
+        Ok(Self { installer, configuration, constraints, fingerprint })
+    }
+
+    /// Whether the user gave pip a setting.
+    pub(super) fn pip_was_told(&self, name: &str) -> bool {
+        self.configuration.of(InstallerKind::Pip).iter().any(|told| told.name == name)
     }
 
     /// What belongs to every question that it answers.

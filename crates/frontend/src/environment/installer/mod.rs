@@ -5,7 +5,10 @@ mod configuration;
 mod constraints;
 mod deciding;
 mod installation;
+mod own_pip;
 mod pip;
+mod refusal;
+mod site;
 mod told;
 mod uv;
 mod variables;
@@ -20,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use self::configuration::Configuration;
 pub(super) use self::installation::{Installation, believes_any_age};
+use self::own_pip::OwnPip;
+use self::site::SiteConfiguration;
 use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
@@ -50,19 +55,25 @@ impl fmt::Display for InstallerKind {
 pub(super) enum Installer {
     /// This program.
     Uv(PathBuf),
-    /// The one that comes with the interpreter.
-    Pip,
+    /// The one that is installed beside the interpreter, where that is new
+    /// enough, or else the one that comes with Python.
+    Pip(Option<OwnPip>),
 }
 
 impl Installer {
     /// The installer that the settings ask for.
-    fn find(settings: &EnvironmentSettings, configuration: &Configuration) -> Result<Self, EnvironmentError> {
+    fn find(
+        settings: &EnvironmentSettings,
+        interpreter: &Interpreter,
+        configuration: &Configuration,
+    ) -> Result<Self, EnvironmentError> {
+        let pip = || Self::Pip(OwnPip::find(interpreter));
         let told = settings.index.index_url.is_some() || settings.index.no_index;
         match (settings.installer, uv::find()) {
-            (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(Self::Pip),
+            (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(pip()),
             (InstallerChoice::Auto, Some(_)) if !told && choice::only_pip_was_told(configuration) => {
                 tracing::info!("pip makes build environments, not uv: only pip was told where distributions are");
-                Ok(Self::Pip)
+                Ok(pip())
             }
             (InstallerChoice::Uv | InstallerChoice::Auto, Some(program)) => Ok(Self::Uv(program)),
             (InstallerChoice::Uv, None) => Err(EnvironmentError::NoInstaller {
@@ -74,7 +85,7 @@ impl Installer {
     pub fn kind(&self) -> InstallerKind {
         match self {
             Self::Uv(_) => InstallerKind::Uv,
-            Self::Pip => InstallerKind::Pip,
+            Self::Pip(_) => InstallerKind::Pip,
         }
     }
 
@@ -84,8 +95,9 @@ impl Installer {
             // To ask it takes a process. No two versions are of one size, while
             // its time is another wherever it was installed anew.
             Self::Uv(program) => program.metadata().map(|metadata| metadata.len().to_string()).unwrap_or_default(),
+            Self::Pip(Some(own)) => own.version.clone(),
             // That of the interpreter, which belongs to the question.
-            Self::Pip => String::new(),
+            Self::Pip(None) => String::new(),
         };
         vec![self.kind().to_string(), version]
     }
@@ -104,9 +116,9 @@ pub(super) struct Making<'a> {
 }
 
 /// What the interpreter runs to make a virtual environment. `venv` itself, as
-/// uv's own has files beside what is installed. Says where a pip is.
+/// uv's own has files beside what is installed. Says where a wheel of pip is.
 const MAKE: &str = r#"
-import glob, importlib.util, json, os, sys, sysconfig, venv
+import glob, json, os, sys, sysconfig, venv
 venv.EnvBuilder(symlinks=True, with_pip=False).create(sys.argv[1])
 folders = [sysconfig.get_config_var("WHEEL_PKG_DIR")]
 try:
@@ -115,58 +127,59 @@ try:
 except ImportError:
     pass
 wheels = [wheel for folder in folders if folder for wheel in glob.glob(os.path.join(glob.escape(folder), "pip-*.whl"))]
-own = importlib.util.find_spec("pip") is not None
-sys.stdout.write("\nhookpool-environment " + json.dumps({"wheel": wheels[0] if wheels else None, "own": own}) + "\n")
+sys.stdout.write("\nhookpool-environment " + json.dumps(wheels[:1]) + "\n")
 "#;
 const MARK: &str = "hookpool-environment ";
-
-/// The pips that an interpreter has.
-#[derive(Debug, Default, Deserialize)]
-struct Pips {
-    /// Its `ensurepip`'s.
-    wheel: Option<PathBuf>,
-    /// Whether one is installed beside it.
-    own: bool,
-}
 
 impl Making<'_> {
     /// Makes the environment and installs into it.
     pub async fn run(&self) -> Result<(), EnvironmentError> {
-        let pips = self.make().await?;
+        let wheel = self.make().await?;
         if self.requirements.is_empty() {
             return Ok(());
         }
-        let installer = &self.installation.installer;
-        let mut command = match installer {
-            Installer::Uv(program) => uv::install(self, program),
-            Installer::Pip => pip::install(self, &pips)?,
-        };
+        let site = SiteConfiguration::lend(self).await?;
+        self.install(wheel).await?;
+        // Who fails removes all of the environment.
+        site.take_back().await
+    }
+
+    async fn install(&self, wheel: Option<PathBuf>) -> Result<(), EnvironmentError> {
         // It may be killed, and leave there what it has unpacked.
         let temporary = unblock(|| RunFolder::temporary("installers")).await;
         let temporary = temporary
             .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
+        let temporary = Arc::new(temporary);
+        let installer = &self.installation.installer;
+        let mut command = match installer {
+            Installer::Uv(program) => uv::install(self, program),
+            Installer::Pip(own) => pip::install(self, own.as_ref(), wheel.as_deref(), temporary.path())?,
+        };
         command.env("TMPDIR", temporary.path());
-        let output = self.run_program(command, temporary).await?;
+        let output = self.run_program(command, temporary.clone()).await?;
+        let refusals = unblock(move || pip::refusals(temporary.path())).await;
         if output.is_success() {
             return Ok(());
         }
+        let words = std::iter::once(words(&output)).chain(refusals).collect::<Vec<_>>().join("\n");
         Err(EnvironmentError::Installer {
             installer: installer.kind(),
             requirements: self.shown.to_vec(),
-            words: words(&output),
+            words,
             offline: is_offline(self.settings),
         })
     }
 
-    async fn make(&self) -> Result<Pips, EnvironmentError> {
+    /// Makes the virtual environment; the wheel of pip that comes with Python.
+    async fn make(&self) -> Result<Option<PathBuf>, EnvironmentError> {
         let mut command = Command::new(&self.interpreter.executable);
         command.args(["-I", "-c", MAKE]).arg(self.folder);
         variables::clean(&mut command);
         let output = self.run_program(command, ()).await?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let answer = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK));
-        match answer.and_then(|answer| serde_json::from_str(answer).ok()) {
-            Some(pips) if output.is_success() => Ok(pips),
+        match answer.and_then(|answer| serde_json::from_str::<Vec<PathBuf>>(answer).ok()) {
+            Some(wheels) if output.is_success() => Ok(wheels.into_iter().next()),
             _ => Err(self.not_made(words(&output))),
         }
     }

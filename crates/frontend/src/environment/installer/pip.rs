@@ -1,34 +1,39 @@
 //! pip: not in the environment itself, where hooks would find it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Making, Pips, is_offline, variables};
+use super::own_pip::OwnPip;
+use super::{Making, is_offline, refusal, variables};
 use crate::environment::error::EnvironmentError;
 
-pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, EnvironmentError> {
-    let mut command = match pips {
-        // A wheel can be run as it is: from the folder `pip` in it.
-        Pips { wheel: Some(wheel), .. } => {
-            let mut command = Command::new(making.python());
-            command.arg("-I").arg(wheel.join("pip"));
-            command
-        }
-        Pips { own: true, .. } => {
-            let mut command = Command::new(&making.interpreter.executable);
-            command.args(["-I", "-m", "pip", "--python"]).arg(making.python());
-            command
-        }
-        Pips { .. } => {
-            let reason = format!(
-                "{} has no pip: neither its own nor that of ensurepip",
-                making.interpreter.executable.display()
-            );
-            return Err(EnvironmentError::NoInstaller { reason });
-        }
+/// In the folder of temporary files.
+const LOG: &str = "pip.log";
+
+/// The pip of the user, if that is new enough; else the one that comes with
+/// Python, as a `wheel`; else whatever there is.
+pub(super) fn install(
+    making: &Making<'_>,
+    own: Option<&OwnPip>,
+    wheel: Option<&Path>,
+    temporary: &Path,
+) -> Result<Command, EnvironmentError> {
+    let own_folder = own.map(|own| own.folder.as_path());
+    let newer = own.filter(|own| own.is_new_enough()).map(|own| own.folder.as_path());
+    let Some(place) = newer.or(wheel).or(own_folder) else {
+        let reason =
+            format!("{} has no pip: neither its own nor that of ensurepip", making.interpreter.executable.display());
+        return Err(EnvironmentError::NoInstaller { reason });
     };
+    // Both a folder of packages and a wheel can be run from: by the folder `pip`
+    // in it, which has what is beside it (a keyring) found as well.
+    let mut command = Command::new(making.python());
+    command.arg("-I").arg(place.join("pip"));
     command.args(["install", "--ignore-installed", "--compile", "--no-input", "--disable-pip-version-check"]);
     command.args(["--no-color", "--progress-bar", "off", "--no-warn-script-location", "--no-user"]);
+    if !making.installation.pip_was_told("log") {
+        command.arg("--log").arg(temporary.join(LOG));
+    }
     let settings = making.settings;
     let index = &settings.index;
     // pip cannot be kept from the network in another way.
@@ -45,6 +50,13 @@ pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, Envir
     command.arg("--").args(making.requirements);
     variables::clean(&mut command);
     command.env("PIP_ROOT_USER_ACTION", "ignore");
+    // Without a person to ask, pip asks a keyring only if it is told to.
+    if newer.is_some()
+        && own.is_some_and(|own| own.has_keyring)
+        && !making.installation.pip_was_told("keyring-provider")
+    {
+        command.env("PIP_KEYRING_PROVIDER", "import");
+    }
     if !constraints.is_empty() {
         constrain_builds(&mut command, constraints);
     }
@@ -58,6 +70,12 @@ pub(super) fn install(making: &Making<'_>, pips: &Pips) -> Result<Command, Envir
         command.env("PIP_EXTRA_INDEX_URL", urls.join(" "));
     }
     Ok(command)
+}
+
+/// What the log of a pip says of indexes that refused to answer. Reads it.
+pub(super) fn refusals(temporary: &Path) -> Vec<String> {
+    let log = std::fs::read(temporary.join(LOG)).unwrap_or_default();
+    refusal::refusals(&String::from_utf8_lossy(&log))
 }
 
 /// The constraints hold for what building a requirement takes in turn too. That

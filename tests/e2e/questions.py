@@ -1,0 +1,44 @@
+"""Trees with requirements, and the build environments that they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from builds import build, make_project
+from conftest import Setting
+
+
+class Questions:
+    """Builds of trees with requirements, in a cache folder of their own."""
+
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        self._setting = setting
+        self._folder = folder
+        self._count = 0
+        self.cache = folder / "own-cache"
+
+    def ask(
+        self,
+        requires: list[str],
+        *flags: object,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """The environment that they lead to, as the result tells it."""
+        result = self.result(requires, *flags, **options)
+        assert result["ok"], result["error"]
+        environment: dict[str, Any] = result["environment"]
+        return environment
+
+    def result(self, requires: list[str], *flags: object, **options: Any) -> dict[str, Any]:
+        """The whole result."""
+        self._count += 1
+        tree = make_project(self._folder / f"tree-{self._count}", requires=requires)
+        own = ["--cache-dir", self.cache, "--format", "json"]
+        return build(self._setting, "metadata", tree, *own, *flags, **options).result
+
+
+def file_of(environment: dict[str, Any], name: str) -> Path:
+    """The only file of that name in it."""
+    (path,) = Path(environment["python"]).parent.parent.rglob(name)
+    return path

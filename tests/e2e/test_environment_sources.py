@@ -1,0 +1,99 @@
+"""Where build environments come from: the user's own pip, its configuration, its indexes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Setting
+from environments import python_with
+from index import Index
+from packages import make_wheel
+from questions import Questions, file_of
+
+NEWEST_PIP = Path(__file__).with_name("newest_pip.txt")
+
+
+@pytest.fixture
+def questions(setting: Setting, tmp_path: Path) -> Questions:
+    """Without any environment yet."""
+    return Questions(setting, tmp_path)
+
+
+@pytest.fixture
+def own_python(tmp_path: Path) -> Path:
+    """The interpreter of a virtual environment with a pip of its own."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    return tmp_path / "venv" / "bin" / "python"
+
+
+def configure(python: Path, *lines: str) -> None:
+    """As `pip config --site set` does."""
+    text = "\n".join(["[global]", *lines, ""])
+    (python.parent.parent / "pip.conf").write_text(text)
+
+
+@pytest.mark.parametrize("installer", ["auto", "pip"])
+def test_f66_the_configuration_of_a_virtual_environment(
+    questions: Questions, own_python: Path, tmp_path: Path, installer: str
+) -> None:
+    """A stranger's distribution of the same name lies in the public index."""
+    public, private = tmp_path / "public", tmp_path / "private"
+    make_wheel(public, "tool_one", "9.0", {"tool_one.py": "OWNER = 'stranger'\n"})
+    make_wheel(private, "tool_one", "1.0", {"tool_one.py": "OWNER = 'we'\n"})
+    with Index(public) as stranger, Index(private, password="secret") as ours:
+        configure(own_python, f"index-url = {ours.url('user:secret')}")
+        env = {"PIP_INDEX_URL": "", "UV_DEFAULT_INDEX": ""}
+        flags = ["--installer", installer]
+        environment = questions.ask(["tool-one"], *flags, env=env, python=own_python)
+        assert file_of(environment, "tool_one.py").read_text() == "OWNER = 'we'\n"
+        # Another question, as another interpreter prefix is told something else.
+        env = {"PIP_INDEX_URL": stranger.url()}
+        assert questions.ask(["tool-one"], "--installer", "pip", env=env)["made"]
+    folder = Path(environment["python"]).parent.parent
+    assert not (folder / "pip.conf").is_symlink(), "the credentials stay where they were"
+
+
+def test_f66_a_keyring_beside_the_users_pip(
+    questions: Questions, own_python: Path, tmp_path: Path
+) -> None:
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
+    (site,) = own_python.parent.parent.glob("lib/python*/site-packages")
+    (site / "keyring").mkdir()
+    (site / "keyring" / "__init__.py").write_text(
+        "class Credential:\n    username, password = 'user', 'secret'\n"
+        "def get_credential(service, username):\n    return Credential\n"
+        "def get_password(service, username):\n    return 'secret'\n"
+    )
+    with Index(wheels, password="secret") as index:
+        flags = ["--installer", "pip", "--index-url", index.url()]
+        environment = questions.ask(["tool-one"], *flags, python=own_python)
+    assert file_of(environment, "tool_one.py")
+
+
+def test_f66_a_newer_pip_is_the_one_that_is_used(questions: Questions, target: Path) -> None:
+    """Its setting `uploaded-prior-to` is none that older ones know."""
+    python = python_with(target / "newest-pip-venv", NEWEST_PIP)
+    env = {"PIP_UPLOADED_PRIOR_TO": "2020-01-01T00:00:00Z"}
+    environment = questions.ask(["wheel"], "--installer", "pip", env=env, python=python)
+    assert file_of(environment, "wheel-0.33.6.dist-info").is_dir()
+
+
+@pytest.mark.parametrize("code", [401, 403])
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_f66_an_index_that_refuses_is_named(
+    questions: Questions, tmp_path: Path, installer: str, code: int
+) -> None:
+    with Index(tmp_path, refuses=code) as index:
+        flags = ["--installer", installer, "--index-url", index.url("user:secret")]
+        error = questions.result(["tool-one"], *flags)["error"]
+        address = index.url("").partition("//")[2]
+    assert error["kind"] == "EnvironmentFailed"
+    words = {401: "401 Unauthorized", 403: "403 Forbidden"}[code]
+    assert words in error["message"]
+    assert address.rstrip("/") in error["message"]
+    assert "secret" not in error["message"]
+    assert "credentials" in error["hint"]
