@@ -8,6 +8,9 @@ from typing import Any
 from builds import build, make_project
 from conftest import Setting
 
+# The list of what an interpreter has that has a newer pip than Python brings along.
+NEWEST_PIP = Path(__file__).with_name("newest_pip.txt")
+
 
 class Questions:
     """Builds of trees with requirements, in a cache folder of their own."""
@@ -42,3 +45,10 @@ def file_of(environment: dict[str, Any], name: str) -> Path:
     """The only file of that name in it."""
     (path,) = Path(environment["python"]).parent.parent.rglob(name)
     return path
+
+
+def versions(environment: dict[str, Any]) -> dict[str, str]:
+    """The versions of what is installed in it, by name."""
+    folder = Path(environment["python"]).parent.parent
+    found = (path.stem.split("-") for path in folder.glob("lib/*/site-packages/*.dist-info"))
+    return {name.replace("_", "-"): version for name, version in found}

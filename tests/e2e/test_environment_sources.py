@@ -11,9 +11,7 @@ from conftest import Setting
 from environments import python_with
 from index import Index
 from packages import make_wheel
-from questions import Questions, file_of
-
-NEWEST_PIP = Path(__file__).with_name("newest_pip.txt")
+from questions import NEWEST_PIP, Questions, file_of
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ impl Shared {
             () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
         };
         let started = Instant::now();
-        let installation = &*question.installation;
+        let installation = &question.installation;
         let requirements = question.requirements.shown();
         let kind = installation.installer.kind();
         self.observe(EnvironmentEvent::Making { requirements: requirements.clone(), installer: kind });

@@ -1,6 +1,7 @@
 //! An environment from its first file to its manifest.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hookpool_supervisor::{Interpreter, Supervisor};
 
@@ -22,7 +23,7 @@ pub(super) struct Plan<'a> {
     pub supervisor: &'a Supervisor,
     pub settings: &'a EnvironmentSettings,
     pub store: &'a Store,
-    pub installation: &'a Installation,
+    pub installation: &'a Arc<Installation>,
     pub interpreter: &'a Interpreter,
     pub identity: &'a str,
     pub requirements: &'a RequirementList,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::deciding::setting_of;
 use super::told::{Told, in_pip_file, in_uv_table};
+use super::uv_file::{UvFile, without_run_time};
 use super::variables::REMOVED;
 use super::{InstallerKind, site};
 
@@ -13,6 +14,8 @@ use super::{InstallerKind, site};
 pub(super) struct Configuration {
     pip: Vec<Told>,
     uv: Vec<Told>,
+    /// What uv is given in place of its files, if these are not for it.
+    uv_file: Option<String>,
 }
 
 impl Configuration {
@@ -26,11 +29,17 @@ impl Configuration {
             pip.extend(in_pip_file(&text, &folder));
         }
         let mut uv = in_variables(InstallerKind::Uv, &folder);
-        for UvFile { path, table } in uv_files(&folder) {
+        let files = uv_files(&folder);
+        for UvFile { path, table } in &files {
             // uv takes them as seen from the file.
-            uv.extend(in_uv_table(&table, path.parent().unwrap_or(&folder)));
+            uv.extend(in_uv_table(table, path.parent().unwrap_or(&folder)));
         }
-        Self { pip, uv }
+        Self { pip, uv, uv_file: without_run_time(&files) }
+    }
+
+    /// The file for uv in place of those that it would find.
+    pub fn uv_file(&self) -> Option<&str> {
+        self.uv_file.as_deref()
     }
 
     /// What one of them is told.
@@ -70,15 +79,9 @@ fn pip_files(prefix: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file of uv's, and the settings in it.
-pub(super) struct UvFile {
-    pub path: PathBuf,
-    pub table: toml::Table,
-}
-
 /// The files that uv reads: one that it is given, or else the project's, the
 /// user's and the system's, of which the first counts most.
-pub(super) fn uv_files(working_folder: &Path) -> Vec<UvFile> {
+fn uv_files(working_folder: &Path) -> Vec<UvFile> {
     let read = |path: PathBuf| Some(UvFile { table: read_text(&path)?.parse().ok()?, path });
     if let Some(file) = variable("UV_CONFIG_FILE") {
         return read(file.into()).into_iter().collect();

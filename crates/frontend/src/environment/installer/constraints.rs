@@ -3,29 +3,33 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::InstallerKind;
 use super::configuration::Configuration;
+use super::told::Told;
+use super::{Installer, InstallerKind};
 use crate::environment::error::EnvironmentError;
 use crate::environment::redact::redact;
 use crate::environment::settings::EnvironmentSettings;
 
-/// The files of constraints on build requirements.
+/// All that constrains build requirements, whichever installer it was told to:
+/// files of the settings, variables and files of configuration of both, and
+/// what uv's files list themselves.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Constraints {
     /// In the form of pip's; those that were named otherwise than by the
     /// settings may be addresses, or not be there.
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    /// Constraints themselves.
+    listed: Vec<String>,
     /// All that is in them, without credentials.
     content: Vec<String>,
 }
 
 impl Constraints {
-    /// Those of the settings, and those that the installer's own variable names.
     /// Reads them.
     pub fn find(
         settings: &EnvironmentSettings,
         configuration: &Configuration,
-        installer: InstallerKind,
+        installer: &Installer,
     ) -> Result<Self, EnvironmentError> {
         let mut found = Self::default();
         for file in &settings.build_constraints {
@@ -33,11 +37,16 @@ impl Constraints {
             std::fs::File::open(file).map_err(failed)?;
             found.files.push(file.clone());
         }
-        for told in configuration.of(installer).iter().filter(|told| told.name == "build-constraint") {
-            // Spaces separate them, as both installers have it.
-            found.files.extend(told.value.split_whitespace().map(|file| told.folder.join(file)));
-        }
+        let (of_pip, of_uv) = (configuration.of(InstallerKind::Pip), configuration.of(InstallerKind::Uv));
+        found.files.extend(of_pip.iter().chain(of_uv).flat_map(|told| files_of(told, "build-constraint")));
+        let listed = of_uv.iter().filter(|told| told.name == "build-constraint-dependencies");
+        found.listed.extend(listed.map(|told| told.value.clone()));
         found.content = contents(&found.files);
+        found.content.extend(found.listed.iter().map(|constraint| redact(constraint).into_owned()));
+        if installer.obeys_run_time_constraints() {
+            let files: Vec<PathBuf> = of_pip.iter().flat_map(|told| files_of(told, "constraint")).collect();
+            found.content.extend(contents(&files));
+        }
         Ok(found)
     }
 
@@ -45,6 +54,28 @@ impl Constraints {
     pub fn question(&self) -> &[String] {
         &self.content
     }
+
+    /// Files for an installer; what is in none yet is written to one in a folder
+    /// of temporary files.
+    pub fn files(&self, temporary: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
+        const NAME: &str = "build-constraints.txt";
+        let mut files = self.files.clone();
+        if !self.listed.is_empty() {
+            let file = temporary.join(NAME);
+            let text = self.listed.join("\n") + "\n";
+            std::fs::write(&file, text).map_err(EnvironmentError::system("write", &file))?;
+            files.push(file);
+        }
+        Ok(files)
+    }
+}
+
+/// The files that a setting of this name has; spaces separate them, as both
+/// installers have it.
+fn files_of<'a>(told: &'a Told, name: &str) -> impl Iterator<Item = PathBuf> + use<'a> {
+    let value = if told.name == name { told.value.as_str() } else { "" };
+    let file = |file: &str| if file.contains("://") { file.into() } else { told.folder.join(file) };
+    value.split_whitespace().map(file)
 }
 
 /// What is in the files, and in those that they name.

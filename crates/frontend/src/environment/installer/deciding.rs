@@ -4,6 +4,7 @@
 //! | part | belongs to it |
 //! |---|---|
 //! | settings of the installer that runs, from its variables (`PIP_*`, `UV_*`) and its files | all but those that cannot change what is installed ([`SETTINGS_THAT_DO_NOT`]): a setting that is newer than this list counts |
+//! | constraints that hold for build environments | what is in them, wherever they are named |
 //! | variables that builds of requirements read | those that are known to ([`BUILD_VARIABLES`], [`BUILD_FAMILIES`]) |
 //! | all other variables (`PATH`, `HOME`, what a CI system numbers its jobs by) | no: they differ from one job to the next, and no answer would ever be found again |
 //! | what does not reach the installer ([`REMOVED`](super::variables::REMOVED)) | no |
@@ -68,6 +69,17 @@ const SETTINGS_THAT_DO_NOT: [&str; 50] = [
     "trusted-publishing",
     "upload-http-timeout",
     "verbose",
+];
+
+/// Settings of constraints: what is in the files of those that hold for build
+/// environments is a part of its own ([`Constraints`](super::constraints::Constraints)).
+const CONSTRAINTS: [&str; 6] = [
+    "build-constraint",
+    "build-constraint-dependencies",
+    "constraint",
+    "constraint-dependencies",
+    "exclude-dependencies",
+    "override-dependencies",
 ];
 
 /// Families of such settings.
@@ -166,7 +178,7 @@ const BUILD_VARIABLES_THAT_DO_NOT: [&str; 4] =
 pub(super) fn setting_decides(name: &str) -> bool {
     let is_credential = CREDENTIALS.iter().any(|end| name.ends_with(end));
     let is_of_family = FAMILIES_THAT_DO_NOT.iter().any(|family| name.starts_with(family));
-    !is_credential && !is_of_family && !SETTINGS_THAT_DO_NOT.contains(&name)
+    !is_credential && !is_of_family && !SETTINGS_THAT_DO_NOT.contains(&name) && !CONSTRAINTS.contains(&name)
 }
 
 /// How an installer calls the setting that a variable is for; `None` for the
@@ -229,6 +241,10 @@ mod tests {
             ("UV_PUBLISH_TOKEN", false, false),
             ("CMAKE_BUILD_PARALLEL_LEVEL", false, false),
             ("CARGO_BUILD_JOBS", false, false),
+            // What is in the files counts, where they hold at all.
+            ("PIP_CONSTRAINT", false, false),
+            ("UV_BUILD_CONSTRAINT", false, false),
+            ("UV_OVERRIDE", false, false),
             // Credentials.
             ("UV_INDEX_INTERNAL_PASSWORD", false, false),
             ("UV_INDEX_INTERNAL_USERNAME", false, false),

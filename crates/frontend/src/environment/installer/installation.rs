@@ -1,6 +1,10 @@
 //! What installs into the environments of an interpreter, and all that its
 //! answers depend on.
 
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
 use hookpool_supervisor::Interpreter;
 
 use super::configuration::Configuration;
@@ -18,9 +22,16 @@ use crate::environment::settings::EnvironmentSettings;
 pub(in crate::environment) struct Installation {
     pub installer: Installer,
     configuration: Configuration,
-    pub(super) constraints: Constraints,
+    constraints: Constraints,
     /// A digest of what [`deciding`](super::deciding) lists.
     fingerprint: String,
+}
+
+/// What an installer reads.
+pub(super) struct Files {
+    /// In place of its own.
+    pub configuration: Option<PathBuf>,
+    pub constraints: Vec<PathBuf>,
 }
 
 impl Installation {
@@ -29,9 +40,23 @@ impl Installation {
     pub fn find(settings: &EnvironmentSettings, interpreter: &Interpreter) -> Result<Self, EnvironmentError> {
         let configuration = Configuration::read(&interpreter.prefix);
         let installer = Installer::find(settings, interpreter, &configuration)?;
-        let constraints = Constraints::find(settings, &configuration, installer.kind())?;
+        let constraints = Constraints::find(settings, &configuration, &installer)?;
         let fingerprint = fingerprint(settings, &installer, &configuration, &constraints);
         Ok(Self { installer, configuration, constraints, fingerprint })
+    }
+
+    /// Writes what the installer reads from files into its folder of temporary
+    /// ones. Blocks.
+    pub(super) fn write_files(&self, temporary: &Path) -> Result<Files, EnvironmentError> {
+        let configuration = match (&self.installer, self.configuration.uv_file()) {
+            (Installer::Uv(_), Some(text)) => {
+                let file = temporary.join("uv.toml");
+                write_private(&file, text).map_err(EnvironmentError::system("write", &file))?;
+                Some(file)
+            }
+            _ => None,
+        };
+        Ok(Files { configuration, constraints: self.constraints.files(temporary)? })
     }
 
     /// Whether the user gave pip a setting.
@@ -77,4 +102,10 @@ fn build_variables() -> Vec<String> {
         .collect();
     variables.sort_unstable();
     variables
+}
+
+/// There may be credentials in it.
+fn write_private(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())
 }

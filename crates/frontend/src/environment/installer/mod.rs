@@ -11,6 +11,7 @@ mod refusal;
 mod site;
 mod told;
 mod uv;
+mod uv_file;
 mod variables;
 
 use std::fmt;
@@ -89,6 +90,15 @@ impl Installer {
         }
     }
 
+    /// Whether it takes what constrains a project's requirements at run time to
+    /// constrain builds, too.
+    fn obeys_run_time_constraints(&self) -> bool {
+        match self {
+            Self::Uv(_) => false,
+            Self::Pip(own) => own.as_ref().is_none_or(|own| pip::obeys_run_time_constraints(&own.version)),
+        }
+    }
+
     /// What of it belongs to the question of an environment.
     fn question(&self) -> Vec<String> {
         let version = match self {
@@ -107,7 +117,7 @@ impl Installer {
 pub(super) struct Making<'a> {
     pub supervisor: &'a Supervisor,
     pub settings: &'a EnvironmentSettings,
-    pub installation: &'a Installation,
+    pub installation: &'a Arc<Installation>,
     pub interpreter: &'a Interpreter,
     pub folder: &'a Path,
     /// Requirements as installers get them, and as people may see them.
@@ -150,10 +160,14 @@ impl Making<'_> {
         let temporary = temporary
             .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
         let temporary = Arc::new(temporary);
+        let files = {
+            let (installation, temporary) = (self.installation.clone(), temporary.clone());
+            unblock(move || installation.write_files(temporary.path())).await?
+        };
         let installer = &self.installation.installer;
         let mut command = match installer {
-            Installer::Uv(program) => uv::install(self, program),
-            Installer::Pip(own) => pip::install(self, own.as_ref(), wheel.as_deref(), temporary.path())?,
+            Installer::Uv(program) => uv::install(self, program, &files),
+            Installer::Pip(own) => pip::install(self, own.as_ref(), wheel.as_deref(), &files, temporary.path())?,
         };
         command.env("TMPDIR", temporary.path());
         let output = self.run_program(command, temporary.clone()).await?;

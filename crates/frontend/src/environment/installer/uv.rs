@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::installation::Files;
 use super::{Making, is_offline, variables};
 
 /// What the variable `UV` names (uv sets it for what it starts), or the first
@@ -20,7 +21,7 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-pub(super) fn install(making: &Making<'_>, program: &Path) -> Command {
+pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Command {
     let mut command = Command::new(program);
     command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(making.python());
     // Copies: hard links would let a hook that writes to a file change uv's
@@ -37,7 +38,10 @@ pub(super) fn install(making: &Making<'_>, program: &Path) -> Command {
     for place in &index.find_links {
         command.arg("--find-links").arg(place);
     }
-    for file in &making.installation.constraints.files {
+    if let Some(file) = &files.configuration {
+        command.arg("--config-file").arg(file);
+    }
+    for file in &files.constraints {
         // On what is installed here, and on what building that takes in turn.
         command.arg("--constraints").arg(file).arg("--build-constraints").arg(file);
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 /// They would lead what is installed elsewhere, leave something out, hide what
 /// is said, or have the bytecode written otherwise.
-pub(super) const REMOVED: [&str; 48] = [
+pub(super) const REMOVED: [&str; 51] = [
     "CONDA_DEFAULT_ENV",
     "CONDA_PREFIX",
     "PIP_ABI",
@@ -42,6 +42,10 @@ pub(super) const REMOVED: [&str; 48] = [
     "SOURCE_DATE_EPOCH",
     "UV_BREAK_SYSTEM_PACKAGES",
     "UV_COMPILE_BYTECODE",
+    // What a project needs when it runs is constrained by these.
+    "UV_CONSTRAINT",
+    "UV_EXCLUDE",
+    "UV_OVERRIDE",
     "UV_LINK_MODE",
     "UV_NO_BUILD_ISOLATION",
     "UV_NO_MANAGED_PYTHON",

@@ -1,0 +1,103 @@
+"""What constrains build environments, and what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Setting
+from environments import python_with
+from packages import make_wheel
+from questions import NEWEST_PIP, Questions, versions
+
+INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
+
+
+@pytest.fixture
+def questions(setting: Setting, tmp_path: Path) -> Questions:
+    """Without any environment yet."""
+    return Questions(setting, tmp_path)
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder with two versions of a requirement."""
+    for version in ("1.0", "2.0"):
+        make_wheel(tmp_path / "wheels", "tool_one", version, {"tool_one.py": ""})
+    return tmp_path / "wheels"
+
+
+def project(folder: Path, *lines: str) -> Path:
+    """A working folder with settings for uv."""
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text("\n".join(["[tool.uv]", *lines, ""]))
+    return folder
+
+
+def constraints(path: Path, text: str) -> Path:
+    """A file of constraints."""
+    path.write_text(text + "\n")
+    return path
+
+
+def test_f67_what_constrains_run_time_constrains_no_build_by_uv(
+    questions: Questions, tmp_path: Path, wheels: Path
+) -> None:
+    file = str(constraints(tmp_path / "run-time.txt", "tool-one<2"))
+    cwd = project(
+        tmp_path / "cwd",
+        'constraint-dependencies = ["tool-one<2"]',
+        'override-dependencies = ["tool-one==1.0"]',
+        # What is meant for all that is installed still holds.
+        'find-links = ["../wheels"]',
+        "no-index = true",
+        "[tool.uv.pip]",
+        "no-deps = true",
+    )
+    env = {"UV_CONSTRAINT": file, "UV_OVERRIDE": file}
+    environment = questions.ask(["tool-one"], "--installer", "uv", env=env, cwd=cwd)
+    assert versions(environment) == {"tool-one": "2.0"}
+    # They do not belong to the question, either.
+    constraints(Path(file), "tool-one<1.5")
+    assert not questions.ask(["tool-one"], "--installer", "uv", env=env, cwd=cwd)["made"]
+
+
+def test_f67_what_constrains_run_time_constrains_no_build_by_a_new_pip(
+    questions: Questions, tmp_path: Path, wheels: Path, target: Path
+) -> None:
+    python = python_with(target / "newest-pip-venv", NEWEST_PIP)
+    file = constraints(tmp_path / "run-time.txt", "tool-one<2")
+    flags = ["--installer", "pip", "--no-index", "--find-links", wheels]
+    config = tmp_path / "pip.conf"
+    config.write_text(f"[install]\nconstraint = {file}\n")
+    for env in ({"PIP_CONSTRAINT": str(file)}, {"PIP_CONFIG_FILE": str(config)}):
+        environment = questions.ask(["tool-one"], *flags, "--refresh", env=env, python=python)
+        assert versions(environment) == {"tool-one": "2.0"}
+
+
+def test_f67_older_pips_have_run_time_constraints_hold_for_builds(
+    questions: Questions, tmp_path: Path, wheels: Path
+) -> None:
+    file = constraints(tmp_path / "run-time.txt", "tool-one<2")
+    flags = ["--installer", "pip", "--no-index", "--find-links", wheels]
+    env = {"PIP_CONSTRAINT": str(file)}
+    assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "1.0"}
+    constraints(file, "tool-one>1")
+    assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "2.0"}
+
+
+@INSTALLERS
+def test_f67_build_constraints_hold_whatever_installs(
+    questions: Questions, tmp_path: Path, wheels: Path, installer: str
+) -> None:
+    file = constraints(tmp_path / "included.txt", "tool-one<2")
+    outer = str(constraints(tmp_path / "build.txt", "-c included.txt"))
+    flags = ["--installer", installer, "--no-index", "--find-links", wheels]
+    for env in ({"PIP_BUILD_CONSTRAINT": outer}, {"UV_BUILD_CONSTRAINT": outer}):
+        constraints(file, "tool-one<2")
+        assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "1.0"}
+        # What is in the files belongs to the question.
+        constraints(file, "tool-one>1")
+        assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "2.0"}
+    cwd = project(tmp_path / "cwd", 'build-constraint-dependencies = ["tool-one<2"]')
+    assert versions(questions.ask(["tool-one"], *flags, cwd=cwd)) == {"tool-one": "1.0"}
