@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from conftest import Setting
 from packages import make_wheel
-from questions import Questions, file_of
+from questions import Questions, file_of, versions
+from trees import call, make_tree
 
 INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
 
@@ -110,3 +111,49 @@ def test_what_differs_from_job_to_job_does_not_count(
     # Without a network, too, what was made with one is found.
     env |= {"UV_OFFLINE": "1"}
     assert not questions.ask(["tool-one"], *flags, env=env)["made"]
+
+
+@INSTALLERS
+@pytest.mark.parametrize("how", ["flag", "relative", "variable"])
+def test_f68_distributions_in_a_folder_change(
+    questions: Questions, tmp_path: Path, installer: str, how: str
+) -> None:
+    wheels = tmp_path / "wheels"
+    flags: list[object] = ["--installer", installer, "--no-index"]
+    options: dict[str, Any] = {"cwd": tmp_path}
+    if how == "variable":
+        name = "PIP_FIND_LINKS" if installer == "pip" else "UV_FIND_LINKS"
+        options["env"] = {name: str(wheels)}
+    else:
+        flags += ["--find-links", wheels if how == "flag" else "wheels"]
+
+    def ask() -> tuple[bool, str, str]:
+        environment = questions.ask(["tool-one"], *flags, **options)
+        (version,) = versions(environment).values()
+        return environment["made"], version, file_of(environment, "tool_one.py").read_text()
+
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": "BUILD = 1\n"})
+    assert ask() == (True, "1.0", "BUILD = 1\n")
+    (wheels / "notes.txt").write_text("nothing to install")
+    assert ask() == (False, "1.0", "BUILD = 1\n")
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": "BUILD = 2\n"})
+    assert ask() == (True, "1.0", "BUILD = 2\n")
+    make_wheel(wheels, "tool_one", "2.0", {"tool_one.py": "BUILD = 3\n"})
+    assert ask() == (True, "2.0", "BUILD = 3\n")
+    (wheels / "tool_one-2.0-py3-none-any.whl").unlink()
+    assert ask()[1:] == ("1.0", "BUILD = 2\n")
+
+
+def test_f68_distributions_in_a_folder_change_under_a_program_that_stays(
+    setting: Setting, tmp_path: Path
+) -> None:
+    wheels = tmp_path / "wheels"
+    tree = make_tree(tmp_path / "tree")
+    flags = ["--no-index", "--find-links", str(wheels), "--cache-dir", str(tmp_path / "own-cache")]
+    pool = setting.start(*flags, build_isolation=True)
+    for build in ("1", "2"):
+        make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": f"BUILD = {build!r}\n"})
+        for _ in range(2):
+            code = "import tool_one\nresult = [tool_one.BUILD]\n"
+            assert pool.ask(call(tree, code, requires=["tool-one"]))["result"] == [build]
+    assert pool.finish() == ([], 0)

@@ -98,18 +98,12 @@ async fn an_index_without_an_answer_leaves_the_old_one() {
     for installer in installers() {
         let place = Place::new();
         let wheel = place.wheel("alpha", "1.0", &[]);
-        let page = place.folder.path().join("index/alpha");
-        std::fs::create_dir_all(&page).unwrap();
-        let link = format!("<a href=\"file://{}\">alpha-1.0-py3-none-any.whl</a>", wheel.display());
-        std::fs::write(page.join("index.html"), format!("<!DOCTYPE html><html><body>{link}</body></html>")).unwrap();
-        let mut settings = place.settings(installer);
-        settings.index.no_index = false;
-        settings.index.find_links.clear();
-        settings.index.index_url = Some(format!("file://{}", page.parent().unwrap().display()));
+        place.index("alpha", &[wheel]);
+        let settings = place.settings_with_index(installer);
         let run = Run::start(settings.clone()).await;
         assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.0"]);
         run.end().await;
-        std::fs::remove_file(page.join("index.html")).unwrap();
+        place.index("alpha", &[]);
         make_answers_old(&place.cache());
         let run = Run::start(settings).await;
         run.get(&["alpha"]).await.unwrap();

@@ -64,18 +64,19 @@ async fn one_is_made_for_all_who_ask_at_once() {
 async fn the_next_run_uses_what_is_there() {
     for installer in installers() {
         let place = Place::new();
-        place.wheel("alpha", "1.0", &[]);
-        let run = place.run(installer).await;
+        let older = place.wheel("alpha", "1.0", &[]);
+        place.index("alpha", std::slice::from_ref(&older));
+        let mut settings = place.settings_with_index(installer);
+        let run = Run::start(settings.clone()).await;
         let first = run.get(&["alpha"]).await.unwrap().folder().to_owned();
         run.end().await;
         // A newer one is not asked for within a day.
-        place.wheel("alpha", "1.1", &[]);
-        let run = place.run(installer).await;
+        place.index("alpha", &[older, place.wheel("alpha", "1.1", &[])]);
+        let run = Run::start(settings.clone()).await;
         let again = run.get(&["alpha"]).await.unwrap();
         assert_eq!((again.folder(), again.was_made()), (first.as_path(), false));
         assert_eq!(run.events.names(), ["Reused"]);
         run.end().await;
-        let mut settings = place.settings(installer);
         settings.refresh = true;
         let run = Run::start(settings).await;
         assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.1"]);

@@ -10,6 +10,7 @@ use hookpool_supervisor::EnvironmentRequirements;
 
 use super::finding::Answer;
 use super::handle::{Environment, Held};
+use super::installer::Installation;
 
 /// How far a question is.
 pub(super) enum Asked {
@@ -28,10 +29,28 @@ pub(super) struct Answered {
     turn: u64,
 }
 
+/// The question that an answer is for.
+#[derive(Clone, Debug)]
+pub(super) struct Basis {
+    pub key: String,
+    pub installation: Arc<Installation>,
+    /// What that said belongs to the question.
+    pub told: String,
+}
+
+impl Basis {
+    /// Whether it would be the same question now. Blocks, as looking at files
+    /// does.
+    pub fn still_holds(&self) -> bool {
+        self.installation.question() == self.told
+    }
+}
+
 /// What some requirements led to.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub environment: Environment,
+    pub basis: Basis,
     pub answered: Answered,
 }
 
@@ -39,7 +58,7 @@ pub(super) struct Known {
 #[derive(Default)]
 pub(super) struct Answers {
     asked: HashMap<String, Asked>,
-    known: HashMap<EnvironmentRequirements, (Environment, String)>,
+    known: HashMap<EnvironmentRequirements, (Environment, Basis)>,
     next_turn: u64,
 }
 
@@ -75,15 +94,15 @@ impl Answers {
     }
 
     /// Notes what requirements have led to.
-    pub fn know(&mut self, requirements: &EnvironmentRequirements, environment: &Environment, key: String) {
-        self.known.insert(requirements.clone(), (environment.clone(), key));
+    pub fn know(&mut self, requirements: &EnvironmentRequirements, environment: &Environment, basis: Basis) {
+        self.known.insert(requirements.clone(), (environment.clone(), basis));
     }
 
     pub fn known(&mut self, requirements: &EnvironmentRequirements) -> Option<Known> {
-        let (environment, key) = self.known.get(requirements)?.clone();
-        match self.get(&key)? {
+        let (environment, basis) = self.known.get(requirements)?.clone();
+        match self.get(&basis.key)? {
             Asked::Answered(answered) if Arc::ptr_eq(&answered.held, &environment.held) => {
-                Some(Known { answered: answered.clone(), environment })
+                Some(Known { answered: answered.clone(), environment, basis })
             }
             _ => None,
         }
@@ -127,7 +146,7 @@ impl Answers {
                 gone.push(answered.held);
             }
         }
-        let unknown = self.known.extract_if(|_, (_, key)| !self.asked.contains_key(key));
+        let unknown = self.known.extract_if(|_, (_, basis)| !self.asked.contains_key(&basis.key));
         gone.extend(unknown.map(|(_, (environment, _))| environment.held));
         gone
     }

@@ -59,7 +59,7 @@ fn distribution(folder: &Path) -> io::Result<Distribution> {
     // As installers take it, too: what they have installed is not ours to judge.
     let name = PackageName::from_str(&name).map_or(name, |name| name.to_string());
     let digest = match std::fs::read(folder.join("RECORD")) {
-        Ok(record) => record_digest(&String::from_utf8_lossy(&record)),
+        Ok(record) => record_digest(&String::from_utf8_lossy(&record), folder.parent().unwrap_or(folder))?,
         // Optional, as long as nobody wants to uninstall it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.as_str()]),
         Err(error) => return Err(error),
@@ -67,22 +67,44 @@ fn distribution(folder: &Path) -> io::Result<Distribution> {
     Ok(Distribution { name, version, digest })
 }
 
-/// The digest of the lines that do not depend on the installer.
-fn record_digest(record: &str) -> String {
-    let mut lines: Vec<&str> = record.lines().map(str::trim).filter(|line| counts(line)).collect();
+/// The digest of the lines that do not depend on the installer. Files of which
+/// they have no hash, which is optional, are read.
+fn record_digest(record: &str, packages: &Path) -> io::Result<String> {
+    let mut lines = Vec::new();
+    for line in record.lines().map(str::trim) {
+        let (path, rest) = split(line);
+        if !counts(path) {
+            continue;
+        }
+        let content = if rest.trim_start_matches(',').is_empty() { content(&packages.join(path))? } else { None };
+        lines.push(content.map_or_else(|| line.to_owned(), |content| format!("{path},{content}")));
+    }
     lines.sort_unstable();
-    digest(lines)
+    Ok(digest(lines.iter().map(String::as_str)))
 }
 
-/// Whether a line of a RECORD counts: a path, a hash, a size; a path with a
-/// comma or a quotation mark is in quotation marks.
-fn counts(line: &str) -> bool {
+/// A digest of what is in a file; nothing for one that is not there.
+fn content(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(hexadecimal(&Sha256::digest(content)))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A line of a RECORD: its path, and what follows, a hash and a size. A path
+/// with a comma or a quotation mark is in quotation marks.
+fn split(line: &str) -> (&str, &str) {
+    match line.strip_prefix('"') {
+        Some(quoted) => quoted.split_once("\",").unwrap_or((quoted, "")),
+        None => line.split_once(',').unwrap_or((line, "")),
+    }
+}
+
+/// Whether the file at a path of a RECORD counts.
+fn counts(path: &str) -> bool {
     const INSTALLERS_OWN: [&str; 6] =
         ["INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"];
-    let path = match line.strip_prefix('"') {
-        Some(quoted) => quoted.split("\",").next().unwrap_or(quoted),
-        None => line.split(',').next().unwrap_or(line),
-    };
     let mut parts = path.rsplit('/');
     let (file, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let is_installers_own = parent.ends_with(".dist-info") && INSTALLERS_OWN.contains(&file);
@@ -107,7 +129,11 @@ pub(super) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
         hasher.update((text.len() as u64).to_le_bytes());
         hasher.update(text);
     }
-    hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&hasher.finalize()[..16])
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -120,8 +146,22 @@ mod tests {
                       a-1.dist-info/INSTALLER,sha256=pip,4\r\na-1.dist-info/METADATA,sha256=m,9\na-1.dist-info/RECORD,,\n";
         let by_uv = "a-1.dist-info/INSTALLER,sha256=uv,2\na-1.dist-info/METADATA,sha256=m,9\na-1.dist-info/RECORD,,\n\
                      a-1.dist-info/REQUESTED,sha256=e,0\na/__init__.py,sha256=x,3\n../../../bin/a,sha256=u,300\n";
-        assert_eq!(record_digest(by_pip), record_digest(by_uv));
-        assert_ne!(record_digest(by_uv), record_digest(&by_uv.replace("sha256=x", "sha256=y")));
-        assert!(counts("\"a,b/RECORD\",sha256=x,1") && counts("a/INSTALLER,sha256=x,1"));
+        let digest = |record: &str| record_digest(record, Path::new("/no/such/folder")).unwrap();
+        assert_eq!(digest(by_pip), digest(by_uv));
+        assert_ne!(digest(by_uv), digest(&by_uv.replace("sha256=x", "sha256=y")));
+        assert!(counts(split("\"a,b/RECORD\",sha256=x,1").0) && counts(split("a/INSTALLER,sha256=x,1").0));
+    }
+
+    #[test]
+    fn files_without_a_hash_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = "a.py,,\nb.py,sha256=x,1\nmissing.py,,\n";
+        let digest = |a: &str, b: &str| {
+            std::fs::write(folder.path().join("a.py"), a).unwrap();
+            std::fs::write(folder.path().join("b.py"), b).unwrap();
+            record_digest(record, folder.path()).unwrap()
+        };
+        assert_ne!(digest("1", "1"), digest("2", "1"));
+        assert_eq!(digest("1", "1"), digest("1", "2"), "whoever gives a hash is believed");
     }
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, ReturnedSlot, Supervisor};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::answers::{Answered, Answers, Asked};
+use super::answers::{Answered, Answers, Asked, Basis};
 use super::contents::digest;
 use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
@@ -63,6 +63,8 @@ pub(super) struct Question {
     pub key: String,
     pub interpreter: Arc<KnownInterpreter>,
     installation: Arc<Installation>,
+    /// What the installation says belongs to it.
+    told: String,
     identity: String,
     requirements: RequirementList,
 }
@@ -94,11 +96,12 @@ impl Shared {
         let interpreter = self.interpreter(python).await?;
         let requirements = RequirementList::parse(requires, &interpreter)?;
         let installation = self.installation(&interpreter).await?;
-        let asked_of = interpreter.clone();
-        let identity = unblock(move || identity(&asked_of)).await?;
-        let own = [identity.as_str(), installation.fingerprint()];
+        let (asked_of, told) = (interpreter.clone(), installation.clone());
+        let (identity, told) = unblock(move || (identity(&asked_of), told.question())).await;
+        let identity = identity?;
+        let own = [identity.as_str(), told.as_str()];
         let key = digest(own.into_iter().chain(requirements.texts().iter().map(String::as_str)));
-        Ok(Question { key, interpreter, installation, identity, requirements })
+        Ok(Question { key, interpreter, installation, told, identity, requirements })
     }
 
     /// As it was when it was first asked for.
@@ -129,16 +132,15 @@ impl Shared {
     ) -> Result<Environment, EnvironmentError> {
         let slot = Arc::new(Mutex::new(slot.map_or(Slot::Own, Slot::Held)));
         let python = requirements.python.as_deref();
-        let (mut environment, question_key) = self.ask(python, &requirements.requires, &slot).await?;
-        let mut key = question_key;
+        let (mut environment, mut basis) = self.ask(python, &requirements.requires, &slot).await?;
         if !requirements.additional.is_empty() {
             let wanted = RequirementList::parse(&requirements.additional, &environment.interpreter)?;
             if !wanted.is_satisfied_by(environment.installed()) {
                 let all: Vec<String> = requirements.requires.iter().chain(&requirements.additional).cloned().collect();
-                (environment, key) = self.ask(python, &all, &slot).await?;
+                (environment, basis) = self.ask(python, &all, &slot).await?;
             }
         }
-        self.answers().know(requirements, &environment, key);
+        self.answers().know(requirements, &environment, basis);
         Ok(environment)
     }
 
@@ -147,18 +149,25 @@ impl Shared {
         python: Option<&Path>,
         requires: &[String],
         slot: &SharedSlot,
-    ) -> Result<(Environment, String), EnvironmentError> {
+    ) -> Result<(Environment, Basis), EnvironmentError> {
         let question = self.question(python, requires).await?;
-        let (interpreter, key) = (question.interpreter.clone(), question.key.clone());
+        let interpreter = question.interpreter.clone();
+        let basis = Basis {
+            key: question.key.clone(),
+            installation: question.installation.clone(),
+            told: question.told.clone(),
+        };
         let held = self.answer(question, slot).await?;
-        Ok((Environment { held, interpreter, requires: requires.into() }, key))
+        Ok((Environment { held, interpreter, requires: requires.into() }, basis))
     }
 
     /// What [`Shared::provide`] answers, where it is at hand. Looks at the
-    /// interpreter's files.
+    /// interpreter's files, and at folders of distributions.
     pub fn at_hand(&self, requirements: &EnvironmentRequirements) -> Option<Environment> {
         let known = self.answers().known(requirements)?;
-        let is_good = self.is_believed(&known.answered) && !known.environment.interpreter.has_changed();
+        let is_good = self.is_believed(&known.answered)
+            && !known.environment.interpreter.has_changed()
+            && known.basis.still_holds();
         is_good.then_some(known.environment)
     }
 

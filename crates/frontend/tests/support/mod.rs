@@ -50,6 +50,30 @@ impl Place {
         settings
     }
 
+    /// Environments that are made from the index that [`Place::index`] makes.
+    pub fn settings_with_index(&self, installer: InstallerChoice) -> EnvironmentSettings {
+        let mut settings = self.settings(installer);
+        let address = format!("file://{}", self.folder.path().join("index").display());
+        settings.index = IndexOptions { index_url: Some(address), ..IndexOptions::default() };
+        settings
+    }
+
+    /// Makes, or makes anew, the page of a distribution in an index: it has these
+    /// wheels. Removes it where there are none.
+    pub fn index(&self, name: &str, wheels: &[PathBuf]) {
+        let page = self.folder.path().join("index").join(name);
+        std::fs::create_dir_all(&page).unwrap();
+        if wheels.is_empty() {
+            return std::fs::remove_file(page.join("index.html")).unwrap();
+        }
+        let link = |wheel: &PathBuf| {
+            let name = wheel.file_name().unwrap().display().to_string();
+            format!("<a href=\"file://{}\">{name}</a>", wheel.display())
+        };
+        let links: String = wheels.iter().map(link).collect();
+        std::fs::write(page.join("index.html"), format!("<!DOCTYPE html><html><body>{links}</body></html>")).unwrap();
+    }
+
     pub async fn run(&self, installer: InstallerChoice) -> Run {
         Run::start(self.settings(installer)).await
     }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | settings of the installer that runs, from its variables (`PIP_*`, `UV_*`) and its files | all but those that cannot change what is installed ([`SETTINGS_THAT_DO_NOT`]): a setting that is newer than this list counts |
 //! | constraints that hold for build environments | what is in them, wherever they are named |
+//! | distributions in folders of this machine | names, sizes and times ([`LocalPlaces`](super::local_places::LocalPlaces)) |
 //! | variables that builds of requirements read | those that are known to ([`BUILD_VARIABLES`], [`BUILD_FAMILIES`]) |
 //! | all other variables (`PATH`, `HOME`, what a CI system numbers its jobs by) | no: they differ from one job to the next, and no answer would ever be found again |
 //! | what does not reach the installer ([`REMOVED`](super::variables::REMOVED)) | no |

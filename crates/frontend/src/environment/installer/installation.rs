@@ -1,6 +1,7 @@
 //! What installs into the environments of an interpreter, and all that its
 //! answers depend on.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use hookpool_supervisor::Interpreter;
 use super::configuration::Configuration;
 use super::constraints::Constraints;
 use super::deciding::is_read_by_builds;
+use super::local_places::LocalPlaces;
 use super::told::{Told, in_index_options};
 use super::{Installer, InstallerKind, is_offline, variables};
 use crate::environment::contents::digest;
@@ -25,6 +27,7 @@ pub(in crate::environment) struct Installation {
     constraints: Constraints,
     /// A digest of what [`deciding`](super::deciding) lists.
     fingerprint: String,
+    local_places: LocalPlaces,
 }
 
 /// What an installer reads.
@@ -32,6 +35,8 @@ pub(super) struct Files {
     /// In place of its own.
     pub configuration: Option<PathBuf>,
     pub constraints: Vec<PathBuf>,
+    /// The names of distributions that it may find on this machine.
+    pub local_names: BTreeSet<String>,
 }
 
 impl Installation {
@@ -41,8 +46,19 @@ impl Installation {
         let configuration = Configuration::read(&interpreter.prefix);
         let installer = Installer::find(settings, interpreter, &configuration)?;
         let constraints = Constraints::find(settings, &configuration, &installer)?;
-        let fingerprint = fingerprint(settings, &installer, &configuration, &constraints);
-        Ok(Self { installer, configuration, constraints, fingerprint })
+        let folder = std::env::current_dir().unwrap_or_default();
+        let given = in_index_options(&settings.index, &folder);
+        let told = || given.iter().chain(configuration.of(installer.kind()));
+        let mut texts = installer.question();
+        texts.push("settings".into());
+        texts.extend(told().flat_map(Told::question));
+        texts.push("constraints".into());
+        texts.extend_from_slice(constraints.question());
+        texts.push("variables".into());
+        texts.extend(build_variables());
+        let fingerprint = digest(texts.iter().map(String::as_str));
+        let local_places = LocalPlaces::of(told());
+        Ok(Self { installer, configuration, constraints, fingerprint, local_places })
     }
 
     /// Writes what the installer reads from files into its folder of temporary
@@ -56,7 +72,8 @@ impl Installation {
             }
             _ => None,
         };
-        Ok(Files { configuration, constraints: self.constraints.files(temporary)? })
+        let local_names = self.local_places.names();
+        Ok(Files { configuration, constraints: self.constraints.files(temporary)?, local_names })
     }
 
     /// Whether the user gave pip a setting.
@@ -64,34 +81,17 @@ impl Installation {
         self.configuration.of(InstallerKind::Pip).iter().any(|told| told.name == name)
     }
 
-    /// What belongs to every question that it answers.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    /// What belongs to every question that it answers: what it was told, and
+    /// what it would find on this machine now. Blocks, as looking at files does.
+    pub fn question(&self) -> String {
+        let found = self.local_places.look();
+        std::iter::once(self.fingerprint.clone()).chain(found).collect::<Vec<_>>().join(" ")
     }
 }
 
 /// Whether answers are believed whatever their age: nobody can be asked.
 pub(in crate::environment) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
     is_offline(settings) || settings.index.no_index || variables::says_yes("PIP_NO_INDEX")
-}
-
-fn fingerprint(
-    settings: &EnvironmentSettings,
-    installer: &Installer,
-    configuration: &Configuration,
-    constraints: &Constraints,
-) -> String {
-    let mut texts = installer.question();
-    texts.push("settings".into());
-    let folder = std::env::current_dir().unwrap_or_default();
-    texts.extend(in_index_options(&settings.index, &folder).iter().flat_map(Told::question));
-    texts.push("constraints".into());
-    texts.extend_from_slice(constraints.question());
-    texts.push("configuration".into());
-    texts.extend(configuration.of(installer.kind()).iter().flat_map(Told::question));
-    texts.push("variables".into());
-    texts.extend(build_variables());
-    digest(texts.iter().map(String::as_str))
 }
 
 /// The variables that builds of requirements read, in order.

@@ -5,6 +5,7 @@ mod configuration;
 mod constraints;
 mod deciding;
 mod installation;
+mod local_places;
 mod own_pip;
 mod pip;
 mod refusal;

@@ -38,6 +38,13 @@ impl Told {
         self.name.rsplit('.').next().unwrap_or(&self.name)
     }
 
+    /// Whether it says where distributions are.
+    pub fn says_where(&self) -> bool {
+        const NAMES: [&str; 6] = ["default-index", "extra-index-url", "find-links", "index", "index-url", "no-index"];
+        let is_index = self.name.starts_with("index.");
+        !self.value.is_empty() && (is_index || NAMES.contains(&self.short_name()))
+    }
+
     /// What of it belongs to the question of an environment; nothing where it
     /// does not.
     pub fn question(&self) -> Vec<String> {
@@ -147,6 +154,19 @@ fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<Told>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_say_where() {
+        let says = |name: &str, value: &str| {
+            Told { name: name.into(), value: value.into(), folder: PathBuf::new() }.says_where()
+        };
+        for name in ["index-url", "extra-index-url", "find-links", "index.url", "pip.index-url", "no-index"] {
+            assert!(says(name, "x"), "{name}");
+        }
+        for (name, value) in [("timeout", "10"), ("index-strategy", "first-index"), ("index-url", "")] {
+            assert!(!says(name, value), "{name}");
+        }
+    }
 
     #[test]
     fn what_a_folder_may_decide_on_is_seen() {

@@ -29,8 +29,14 @@ pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Com
     command.args(["--link-mode", "copy", "--compile-bytecode", "--no-break-system-packages"]);
     let settings = making.settings;
     let index = &settings.index;
-    if is_offline(settings) {
+    // uv's cache believes a file in a folder to be what it was, unless it is told to
+    // look, for which it must not be told to be offline. Without an index no network
+    // is used anyway.
+    let is_offline = is_offline(settings) && (files.local_names.is_empty() || !index.no_index);
+    if is_offline {
         command.arg("--offline");
+    } else {
+        command.args(files.local_names.iter().flat_map(|name| ["--refresh-package", name]));
     }
     if index.no_index {
         command.arg("--no-index");
@@ -47,6 +53,9 @@ pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Com
     }
     command.arg("--").args(making.requirements);
     variables::clean(&mut command);
+    if !is_offline {
+        command.env_remove("UV_OFFLINE");
+    }
     // Not as arguments, which everybody on the machine can read.
     if let Some(url) = &index.index_url {
         command.env("UV_DEFAULT_INDEX", url).env_remove("UV_INDEX_URL");

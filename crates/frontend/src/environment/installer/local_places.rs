@@ -1,0 +1,157 @@
+//! Folders of this machine where distributions are looked for, and pages that
+//! link to some. What is there now can be looked at, and so need not be believed
+//! to be what it was.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use pep508_rs::PackageName;
+use url::Url;
+
+use super::told::Told;
+use crate::environment::contents::digest;
+
+/// Places on this machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LocalPlaces(Vec<PathBuf>);
+
+/// How files end that installers look for.
+const ENDINGS: [&str; 9] = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".htm", ".html"];
+
+impl LocalPlaces {
+    /// Those that an installer is told of.
+    pub fn of<'a>(told: impl Iterator<Item = &'a Told>) -> Self {
+        Self(told.filter(|told| told.says_where()).flat_map(places).collect())
+    }
+
+    /// A digest of what is there: names, sizes and times; nothing where there are
+    /// no such places. Blocks, as looking at files does.
+    pub fn look(&self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut found: Vec<String> = self.0.iter().flat_map(|place| files_at(place)).collect();
+        found.sort_unstable();
+        found.dedup();
+        Some(digest(found.iter().map(String::as_str)))
+    }
+
+    /// The names of the distributions that are there. Blocks, as looking at files
+    /// does.
+    pub fn names(&self) -> BTreeSet<String> {
+        let entries = self.0.iter().filter_map(|place| place.read_dir().ok()).flatten().flatten();
+        entries.filter_map(|entry| distribution_name(entry.file_name().to_str()?)).collect()
+    }
+}
+
+/// The name of the distribution that a file is called after, normalised. A wheel
+/// has none with a hyphen; a source distribution may.
+fn distribution_name(file: &str) -> Option<String> {
+    let name = match file.strip_suffix(".whl") {
+        Some(wheel) => wheel.split('-').next(),
+        None => {
+            let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))?;
+            stem.rsplit_once('-').map(|(name, _)| name)
+        }
+    };
+    PackageName::from_str(name.filter(|name| !name.is_empty())?).ok().map(|name| name.to_string())
+}
+
+/// All that a value may mean: installers take it apart by spaces and commas, and
+/// a path may have either.
+fn places(told: &Told) -> impl Iterator<Item = PathBuf> + '_ {
+    let parts = told.value.split(|letter: char| letter.is_whitespace() || letter == ',');
+    std::iter::once(told.value.as_str()).chain(parts).filter_map(|part| path_of(part, &told.folder))
+}
+
+fn path_of(place: &str, folder: &Path) -> Option<PathBuf> {
+    // uv takes the name of an index before its address.
+    let address = place.split_once('=').map_or(place, |(_, address)| address);
+    if let Ok(url) = Url::parse(address) {
+        return url.to_file_path().ok();
+    }
+    match (place.strip_prefix("~/"), std::env::var_os("HOME")) {
+        _ if place.is_empty() => None,
+        (Some(rest), Some(home)) => Some(Path::new(&home).join(rest)),
+        _ => Some(folder.join(place)),
+    }
+}
+
+fn files_at(place: &Path) -> Vec<String> {
+    let Ok(entries) = place.read_dir() else { return file(place).into_iter().collect() };
+    let is_distribution = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        ENDINGS.iter().any(|ending| name.ends_with(ending))
+    };
+    entries.flatten().map(|entry| entry.path()).filter(is_distribution).filter_map(|path| file(&path)).collect()
+}
+
+fn file(path: &Path) -> Option<String> {
+    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let (size, seconds, nanoseconds) = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    Some(format!("{}\n{size} {seconds}.{nanoseconds:09}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(name: &str, value: &str) -> Told {
+        Told { name: name.into(), value: value.into(), folder: "/here".into() }
+    }
+
+    #[test]
+    fn places_of_this_machine_are_found() {
+        for (name, value, expected) in [
+            ("find-links", "wheels", &["/here/wheels", "/here/wheels"][..]),
+            ("find-links", "/a /b", &["/a /b", "/a", "/b"]),
+            ("pip.find-links", "/a,b", &["/a,b", "/a", "/here/b"]),
+            ("index.url", "file:///with%20space", &["/with space", "/with space"]),
+            ("index", "own=file:///a", &["/a", "/a"]),
+            ("index-url", "https://user:p@example.org/simple", &[]),
+            ("find-links", "", &[]),
+            ("prerelease", "allow", &[]),
+        ] {
+            let found = LocalPlaces::of([told(name, value)].iter());
+            assert_eq!(found.0, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn files_are_called_after_distributions() {
+        for (file, expected) in [
+            ("Tool_one-1.0-py3-none-any.whl", Some("tool-one")),
+            ("tool-one-1.0.tar.gz", Some("tool-one")),
+            ("tool.zip", None),
+            ("notes.txt", None),
+            ("--quiet-1-py3-none-any.whl", None),
+        ] {
+            assert_eq!(distribution_name(file).as_deref(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn distributions_that_come_change_or_go_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().to_str().unwrap();
+        let places = LocalPlaces::of([told("find-links", place)].iter());
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let mut seen = vec![places.look()];
+        let mut is_new = |what: &str, expected: bool| {
+            let now = places.look();
+            assert_eq!(seen.last() != Some(&now), expected, "{what}");
+            seen.push(now);
+        };
+        write("a-1-py3-none-any.whl", "1");
+        is_new("a wheel came", true);
+        write("notes.txt", "1");
+        is_new("another file came", false);
+        write("a-1-py3-none-any.whl", "22");
+        is_new("it was built again", true);
+        std::fs::remove_file(folder.path().join("a-1-py3-none-any.whl")).unwrap();
+        is_new("it went", true);
+        assert_eq!(LocalPlaces::default().look(), None);
+    }
+}
