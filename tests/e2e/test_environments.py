@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,34 @@ def test_an_interpreter_whose_name_leads_elsewhere_by_now(
     assert second["python"] != first["python"]
     assert second["id"] == first["id"]
     assert run(sys.executable) == {**second, "made": False}
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_f69_a_cache_folder_that_is_restored_with_whole_seconds(
+    setting: Setting, tmp_path: Path, own_cache: Path, installer: str
+) -> None:
+    """As archives of some forms have it: zip, old tar, layers of images."""
+    tree = make_project(tmp_path / "tree", requires=["setuptools==80.9.0"])
+    flags = ["--installer", installer, "--format", "json"]
+    made = build(setting, "metadata", tree, *flags).result["environment"]
+    assert made["made"]
+
+    def restore() -> None:
+        kept = tmp_path / "kept.tar"
+        with tarfile.open(kept, "w", format=tarfile.USTAR_FORMAT) as archive:
+            archive.add(own_cache, "cache")
+        shutil.rmtree(own_cache)
+        with tarfile.open(kept) as archive:
+            archive.extractall(tmp_path, filter="tar")
+        (tmp_path / "cache").rename(own_cache)
+
+    restore()
+    for _ in range(2):
+        again = build(setting, "metadata", tree, *flags, "--offline").result
+        assert again["ok"], again["error"]
+        assert again["environment"] == {**made, "made": False}
+    # What was really changed is seen, though its size is the same.
+    (module,) = environments(own_cache)[0].glob("lib/*/site-packages/setuptools/version.py")
+    module.write_text(module.read_text().swapcase())
+    restore()
+    assert build(setting, "metadata", tree, *flags).result["environment"]["made"]

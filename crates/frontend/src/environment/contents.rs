@@ -85,8 +85,8 @@ fn record_digest(record: &str, packages: &Path) -> io::Result<String> {
 
 /// A digest of what is in a file; nothing for one that is not there.
 fn content(path: &Path) -> io::Result<Option<String>> {
-    match std::fs::read(path) {
-        Ok(content) => Ok(Some(hexadecimal(&Sha256::digest(content)))),
+    match digest_of_file(path) {
+        Ok(content) => Ok(Some(content)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(None),
         Err(error) => Err(error),
     }
@@ -120,6 +120,13 @@ pub(super) fn content_id(interpreter: &str, installed: &[Distribution]) -> Strin
         [distribution.name.as_str(), distribution.version.as_str(), distribution.digest.as_str()]
     });
     digest(std::iter::once(interpreter).chain(distributions))
+}
+
+/// A digest of what is in a file.
+pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(hexadecimal(&hasher.finalize()[..16]))
 }
 
 /// A digest of texts, in which none can run into the next.

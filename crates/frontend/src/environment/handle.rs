@@ -11,7 +11,8 @@ use super::error::EnvironmentError;
 use super::installer::python_of;
 use super::lock::FileLock;
 use super::manifest::Manifest;
-use super::seal::Seal;
+use super::seal::Look;
+use crate::files::write_json;
 use crate::unblock::unblock;
 
 /// A build environment. Nobody removes it while a clone of this is held, by any
@@ -109,9 +110,25 @@ impl Held {
 
     /// Blocks, as looking at files does.
     pub fn differences(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
+        Ok(self.look()?.differences)
+    }
+
+    fn look(&self) -> Result<Look, EnvironmentError> {
         let folder = &self.manifest.folder;
-        let now = Seal::of(folder).map_err(EnvironmentError::system("look at", folder))?;
-        Ok(self.manifest.seal.differences(&now))
+        self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))
+    }
+
+    /// What differs. Where it is the times of files alone, the new ones are
+    /// written to the manifest, so that the files are not read again. Blocks.
+    pub fn restore(&mut self, manifest: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let look = self.look()?;
+        if let Some(seal) = look.restored {
+            self.manifest.seal = seal;
+            if let Err(error) = write_json(manifest, &self.manifest) {
+                tracing::debug!("{}: {error}", manifest.display());
+            }
+        }
+        Ok(look.differences)
     }
 }
 

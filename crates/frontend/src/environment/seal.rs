@@ -3,6 +3,10 @@
 //! Hooks may write to the environment that they run in, and all its other
 //! users would see that. So everything in it is listed when it is made, but for
 //! the bytecode, which Python keeps by itself.
+//!
+//! Files are not read to see whether they are the same, but where their time
+//! alone differs: archives that a cache folder is kept in may have whole seconds
+//! only.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -14,6 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
+use super::contents::digest_of_file;
+
 /// What was there, by the path within the environment.
 ///
 /// As text, for paths are compared part by part, which takes longer than to
@@ -24,46 +30,95 @@ pub(super) struct Seal(BTreeMap<String, Entry>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Entry {
-    /// Size, seconds and nanoseconds of the last change.
-    File(u64, i64, i64),
+    /// Size, seconds and nanoseconds of the last change, a digest of the
+    /// content.
+    File(u64, i64, i64, String),
     Link(PathBuf),
     Folder,
 }
 
+/// What a look at a sealed environment came to.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Paths that were added, changed or taken away.
+    pub differences: Vec<PathBuf>,
+    /// The seal with the times of now, where those alone differ.
+    pub restored: Option<Seal>,
+}
+
 impl Seal {
-    /// Looks at every file; reads none.
+    /// Reads every file.
     pub fn of(environment: &Path) -> io::Result<Self> {
         let mut entries = BTreeMap::new();
-        let is_bytecode = |entry: &walkdir::DirEntry| entry.file_name() == "__pycache__";
-        for entry in WalkDir::new(environment).min_depth(1).into_iter().filter_entry(|entry| !is_bytecode(entry)) {
-            let entry = entry?;
-            let path = entry.path().strip_prefix(environment).unwrap_or(entry.path());
-            let name =
-                path.to_str().map_or_else(|| path.as_os_str().as_bytes().escape_ascii().to_string(), str::to_owned);
-            entries.insert(name, Entry::of(entry.path(), &entry.metadata()?)?);
+        for entry in entries_of(environment) {
+            let (name, path, metadata) = entry?;
+            let content = || digest_of_file(&path);
+            entries.insert(name, Entry::of(&path, &metadata, content)?);
         }
         Ok(Self(entries))
     }
 
-    /// What differs: paths that were added, changed or taken away.
-    pub fn differences(&self, now: &Self) -> Vec<PathBuf> {
-        let added_or_changed = now.0.iter().filter(|(path, entry)| self.0.get(*path) != Some(entry));
-        let gone = self.0.iter().filter(|(path, _)| !now.0.contains_key(*path));
-        let mut paths: Vec<PathBuf> = added_or_changed.chain(gone).map(|(path, _)| PathBuf::from(path)).collect();
-        paths.sort_unstable();
-        paths
+    /// Looks at every file; reads those of which the time alone differs.
+    pub fn look(&self, environment: &Path) -> io::Result<Look> {
+        let (mut now, mut differences) = (BTreeMap::new(), Vec::new());
+        for entry in entries_of(environment) {
+            let (name, path, metadata) = entry?;
+            let before = self.0.get(&name);
+            let content = || match before {
+                Some(Entry::File(size, seconds, nanoseconds, content)) if *size == metadata.len() => {
+                    let is_untouched = (*seconds, *nanoseconds) == (metadata.mtime(), metadata.mtime_nsec());
+                    if is_untouched { Ok(content.clone()) } else { digest_of_file(&path) }
+                }
+                _ => Ok(String::new()),
+            };
+            let entry = Entry::of(&path, &metadata, content)?;
+            if !before.is_some_and(|before| before.is_like(&entry)) {
+                differences.push(PathBuf::from(&name));
+            }
+            now.insert(name, entry);
+        }
+        differences.extend(self.0.keys().filter(|name| !now.contains_key(*name)).map(PathBuf::from));
+        differences.sort_unstable();
+        let restored = (differences.is_empty() && now != self.0).then_some(Self(now));
+        Ok(Look { differences, restored })
     }
 }
 
+type Found = (String, PathBuf, Metadata);
+
+fn entries_of(environment: &Path) -> impl Iterator<Item = io::Result<Found>> {
+    let is_bytecode = |entry: &walkdir::DirEntry| entry.file_name() == "__pycache__";
+    let entries = WalkDir::new(environment).min_depth(1).into_iter().filter_entry(move |entry| !is_bytecode(entry));
+    entries.map(move |entry| {
+        let entry = entry?;
+        let path = entry.path().strip_prefix(environment).unwrap_or(entry.path());
+        let name = path.to_str().map_or_else(|| path.as_os_str().as_bytes().escape_ascii().to_string(), str::to_owned);
+        let metadata = entry.metadata()?;
+        Ok((name, entry.into_path(), metadata))
+    })
+}
+
 impl Entry {
-    fn of(path: &Path, metadata: &Metadata) -> io::Result<Self> {
+    fn of(path: &Path, metadata: &Metadata, content: impl FnOnce() -> io::Result<String>) -> io::Result<Self> {
         Ok(if metadata.is_dir() {
             Self::Folder
         } else if metadata.is_symlink() {
             Self::Link(path.read_link()?)
         } else {
-            Self::File(metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+            // Of a pipe it might be waited for.
+            let content = if metadata.is_file() { content()? } else { String::new() };
+            Self::File(metadata.len(), metadata.mtime(), metadata.mtime_nsec(), content)
         })
+    }
+
+    /// Whether they are the same but for their times.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(size, _, _, content), Self::File(other_size, _, _, other_content)) => {
+                (size, content) == (other_size, other_content)
+            }
+            (one, other) => one == other,
+        }
     }
 }
 
@@ -86,7 +141,7 @@ mod tests {
         let seal: Seal = serde_json::from_slice(&serde_json::to_vec(&seal).unwrap()).unwrap();
         fs::create_dir(path("package/__pycache__")).unwrap();
         fs::write(path("package/__pycache__/a.pyc"), "").unwrap();
-        let differences = || seal.differences(&Seal::of(folder.path()).unwrap());
+        let differences = || seal.look(folder.path()).unwrap().differences;
         assert_eq!(differences(), Vec::<PathBuf>::new());
         fs::write(path("package/a.py"), "a = 12").unwrap();
         fs::remove_file(path("b.py")).unwrap();
@@ -97,5 +152,24 @@ mod tests {
         let name = OsStr::from_bytes(b"\xff.py");
         fs::write(folder.path().join(name), "").unwrap();
         assert_eq!(differences()[0], Path::new(r"\xff.py"));
+    }
+
+    #[test]
+    fn other_times_alone_are_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.py");
+        fs::write(&path, "a = 1").unwrap();
+        let seal = Seal::of(folder.path()).unwrap();
+        assert!(seal.look(folder.path()).unwrap().restored.is_none());
+        let restore =
+            || fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        restore();
+        let look = seal.look(folder.path()).unwrap();
+        assert_eq!(look.differences, Vec::<PathBuf>::new());
+        let restored = look.restored.unwrap();
+        assert!(restored.look(folder.path()).unwrap().restored.is_none(), "it is read once");
+        fs::write(&path, "a = 2").unwrap();
+        restore();
+        assert_eq!(seal.look(folder.path()).unwrap().differences, [Path::new("a.py")]);
     }
 }

@@ -81,8 +81,13 @@ impl Shelf {
             return Ok(None);
         }
         let moved = manifest.folder != self.store.environment(name);
-        let held = Arc::new(Held::new(name.to_owned(), manifest, lock, false));
-        let reason = if moved { Some("its folder was moved".to_owned()) } else { changed(&held.differences()?) };
+        let mut held = Held::new(name.to_owned(), manifest, lock, false);
+        let reason = if moved {
+            Some("its folder was moved".to_owned())
+        } else {
+            changed(&held.restore(&self.store.manifest(name))?)
+        };
+        let held = Arc::new(held);
         if let Some(reason) = reason {
             self.discard(&held, reason)?;
             return Ok(None);
