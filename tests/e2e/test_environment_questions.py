@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builds import build, make_project
 from conftest import Setting
 from packages import make_wheel
 from questions import Questions, file_of, versions
@@ -151,9 +152,44 @@ def test_f68_distributions_in_a_folder_change_under_a_program_that_stays(
     tree = make_tree(tmp_path / "tree")
     flags = ["--no-index", "--find-links", str(wheels), "--cache-dir", str(tmp_path / "own-cache")]
     pool = setting.start(*flags, build_isolation=True)
-    for build in ("1", "2"):
-        make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": f"BUILD = {build!r}\n"})
+    for number in ("1", "2"):
+        make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": f"BUILD = {number!r}\n"})
         for _ in range(2):
             code = "import tool_one\nresult = [tool_one.BUILD]\n"
-            assert pool.ask(call(tree, code, requires=["tool-one"]))["result"] == [build]
+            assert pool.ask(call(tree, code, requires=["tool-one"]))["result"] == [number]
     assert pool.finish() == ([], 0)
+
+
+@INSTALLERS
+def test_a_new_working_folder_asks_nothing_new(
+    questions: Questions, tmp_path: Path, installer: str
+) -> None:
+    """However pip and uv are configured, unless something in that is relative."""
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
+    (tmp_path / "pip.conf").write_text(
+        f"[global]\ntimeout = 20\nfind-links = {wheels}\nno-index = yes\n"
+    )
+    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{wheels}"]\n')
+    env = {
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "UV_CONFIG_FILE": str(tmp_path / "uv.toml"),
+    }
+    for number in range(3):
+        cwd = tmp_path / f"cwd-{number}"
+        cwd.mkdir()
+        environment = questions.ask(["tool-one"], "--installer", installer, env=env, cwd=cwd)
+        assert environment["made"] == (number == 0)
+
+
+def test_what_was_made_and_thrown_away_is_not_counted(
+    setting: Setting, questions: Questions, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path / "wheels", "tool_one", "1.0", {"tool_one.py": ""})
+    flags = ["--no-index", "--find-links", tmp_path / "wheels"]
+    assert questions.ask(["tool-one"], *flags)["made"]
+    tree = make_project(tmp_path / "again", requires=["tool-one>=1"])
+    again = build(setting, "metadata", tree, *flags, "--cache-dir", questions.cache)
+    assert "installed tool-one>=1 in" in again.stderr
+    assert "is there already" in again.stderr
+    assert "environment made" not in again.stderr

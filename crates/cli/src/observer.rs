@@ -57,6 +57,10 @@ pub fn log_environment(event: &EnvironmentEvent) {
         EnvironmentEvent::Made { folder, after, .. } => {
             info!(folder = %show(folder), after_ms = milliseconds(*after), "build environment made");
         }
+        EnvironmentEvent::Matched { folder, requirements, after } => {
+            let (list, after_ms) = (requirements.join(", "), milliseconds(*after));
+            info!(folder = %show(folder), after_ms, "the build environment with {list} is there already");
+        }
         EnvironmentEvent::Reused { folder, requirements } => {
             debug!(folder = %show(folder), "build environment with {}", requirements.join(", "));
         }

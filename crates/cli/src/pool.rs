@@ -95,7 +95,9 @@ pub fn environments(
     made.jobs = settings.limits.jobs;
     let intervals = premises.timings.intervals();
     let observer = move |event: &EnvironmentEvent| {
-        if let EnvironmentEvent::Made { requirements, after, .. } = event {
+        if let EnvironmentEvent::Made { requirements, after, .. }
+        | EnvironmentEvent::Matched { requirements, after, .. } = event
+        {
             let now = Instant::now();
             intervals.add("environments", &requirements.join(", "), now - *after, now);
         }

@@ -14,9 +14,11 @@ pub enum EnvironmentEvent {
     Awaited { requirements: Vec<String> },
     /// An environment is being made.
     Making { requirements: Vec<String>, installer: InstallerKind },
-    /// An environment was made. It is thrown away if [`Reused`](Self::Reused)
-    /// with another folder follows: one with the same content was there.
+    /// An environment was made.
     Made { folder: PathBuf, requirements: Vec<String>, after: Duration },
+    /// One was made to find out what the list leads to, and thrown away: another
+    /// with the same content, this one, was there, and is used.
+    Matched { folder: PathBuf, requirements: Vec<String>, after: Duration },
     /// One that was there is used.
     Reused { folder: PathBuf, requirements: Vec<String> },
     /// An environment that was there is not used any more.

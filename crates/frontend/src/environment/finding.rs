@@ -215,7 +215,8 @@ impl Shared {
     async fn find_or_make(&self, question: &Question, slot: &SharedSlot) -> Answer {
         if question.requirements.has_urls() {
             // What an address holds today says nothing about tomorrow.
-            let made = self.make(question, slot).await?;
+            let (made, after) = self.make(question, slot).await?;
+            self.observe_made(question, &made, after);
             return Ok(Arc::new(made));
         }
         let believed = self.believed_since();
@@ -228,7 +229,7 @@ impl Shared {
             return Ok(self.reused(question, held).await);
         }
         match self.make(question, slot).await {
-            Ok(made) => self.put(question, made).await,
+            Ok((made, after)) => self.put(question, made, after).await,
             Err(error @ EnvironmentError::Installer { .. }) => match self.known(question, 0).await? {
                 Some(held) => Ok(self.stale(question, held, &error).await),
                 None => Err(error),
@@ -280,7 +281,7 @@ impl Shared {
         }
     }
 
-    async fn make(&self, question: &Question, slot: &SharedSlot) -> Result<Held, EnvironmentError> {
+    async fn make(&self, question: &Question, slot: &SharedSlot) -> Result<(Held, Duration), EnvironmentError> {
         self.clean_up().await;
         let slot = tokio::select! {
             slot = self.slot(slot) => slot,
@@ -290,7 +291,7 @@ impl Shared {
         let installation = &question.installation;
         let requirements = question.requirements.shown();
         let kind = installation.installer.kind();
-        self.observe(EnvironmentEvent::Making { requirements: requirements.clone(), installer: kind });
+        self.observe(EnvironmentEvent::Making { requirements, installer: kind });
         let plan = Plan {
             supervisor: &self.supervisor,
             settings: &self.settings,
@@ -302,9 +303,7 @@ impl Shared {
         };
         let made = make(&plan).await?;
         drop(slot);
-        let folder = made.manifest.folder.clone();
-        self.observe(EnvironmentEvent::Made { folder, requirements, after: started.elapsed() });
-        Ok(made)
+        Ok((made, started.elapsed()))
     }
 
     /// The slot to work in; waits for it where it was given back.
@@ -330,10 +329,22 @@ impl Shared {
         self.cleaned.get_or_init(clean).await;
     }
 
-    async fn put(&self, question: &Question, made: Held) -> Answer {
+    async fn put(&self, question: &Question, made: Held, after: Duration) -> Answer {
         let (shelf, key, name) = (self.shelf.clone(), question.key.clone(), made.name.clone());
         let held = unblock(move || shelf.put(made, &key)).await?;
-        if held.name == name { Ok(held) } else { Ok(self.reused(question, held).await) }
+        if held.name == name {
+            self.observe_made(question, &held, after);
+        } else {
+            self.introduce(question, &held).await;
+            let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
+            self.observe(EnvironmentEvent::Matched { folder, requirements, after });
+        }
+        Ok(held)
+    }
+
+    fn observe_made(&self, question: &Question, held: &Held, after: Duration) {
+        let (folder, requirements) = (held.manifest.folder.clone(), question.requirements.shown());
+        self.observe(EnvironmentEvent::Made { folder, requirements, after });
     }
 
     async fn reused(&self, question: &Question, held: Arc<Held>) -> Arc<Held> {

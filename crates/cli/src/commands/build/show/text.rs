@@ -86,6 +86,11 @@ pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
         EnvironmentEvent::Made { requirements, after, .. } => {
             Some(format!("made a build environment with {} in {:.1} s", list(requirements), after.as_secs_f64()))
         }
+        EnvironmentEvent::Matched { requirements, after, .. } => Some(format!(
+            "installed {} in {:.1} s: a build environment with the same is there already",
+            list(requirements),
+            after.as_secs_f64()
+        )),
         EnvironmentEvent::Awaited { requirements } => {
             Some(format!("another process makes a build environment with {}: waiting", list(requirements)))
         }
