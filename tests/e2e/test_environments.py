@@ -228,6 +228,24 @@ def test_f47_an_installer_that_dies(setting: Setting, tmp_path: Path, own_cache:
     assert environments(own_cache) == []
 
 
+def test_f47_an_installer_that_hangs(
+    setting: Setting, tmp_path: Path, gate: Gate, own_cache: Path
+) -> None:
+    installer = Installer(tmp_path, gate)
+    bad = make_project(tmp_path / "bad", name="bad", requires=REQUIRES)
+    good = make_project(tmp_path / "good", name="good")
+    flags = ["--installer", "uv", "--installer-timeout", "5s", "--format", "json"]
+    built = build(setting, "metadata", bad, good, *flags, env=installer.env)
+    processes.wait_gone([gate.arrived()])
+    results = {result["source"]: result for result in built.results}
+    assert results[str(good)]["ok"]
+    error = results[str(bad)]["error"]
+    assert error["kind"] == "EnvironmentFailed"
+    assert "did not make an environment with `sample-tool==1.0` within 5s" in error["message"]
+    assert "--installer-timeout" in error["hint"]
+    assert len(environments(own_cache)) == 1, "nothing is left of the bad one's"
+
+
 def test_f49_a_hook_writes_into_its_environment(
     setting: Setting, tmp_path: Path, own_cache: Path
 ) -> None:

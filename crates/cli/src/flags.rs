@@ -29,6 +29,7 @@ pub fn hint(hint: Option<String>, setting: Option<&Setting>) -> Option<String> {
         Some(Setting::Offline) => "--offline",
         Some(Setting::BuildConstraint) => "--build-constraint",
         Some(Setting::BuildIsolation) => "--no-build-isolation",
+        Some(Setting::InstallerTimeout) => "--installer-timeout",
         // Of a library that is newer than this list.
         Some(_) => return hint,
     };

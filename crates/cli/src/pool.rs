@@ -88,6 +88,7 @@ pub fn environments(
     let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
     let mut made = EnvironmentSettings::new(premises.cache.path());
     made.installer = installer.installer;
+    made.installer_timeout = installer.timeout;
     made.index = installer.index;
     made.build_constraints = installer.build_constraints;
     made.refresh = installer.refresh;

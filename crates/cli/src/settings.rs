@@ -17,6 +17,7 @@ use crate::exit::Failure;
 #[derive(Clone, Debug)]
 pub struct InstallerSettings {
     pub installer: InstallerChoice,
+    pub timeout: Option<Timeout>,
     pub index: IndexOptions,
     pub build_constraints: Vec<PathBuf>,
     pub refresh: bool,
@@ -101,6 +102,7 @@ fn installer_settings(arguments: InstallerArguments) -> Result<InstallerSettings
     };
     Ok(InstallerSettings {
         installer,
+        timeout: unless_zero(arguments.installer_timeout),
         index,
         build_constraints,
         refresh: arguments.refresh,

@@ -159,6 +159,8 @@ pub enum Setting {
     BuildConstraint,
     /// Whether hooks run in build environments of their own.
     BuildIsolation,
+    /// How long an installer may run.
+    InstallerTimeout,
     /// Which extensions of the metadata are supported, and what becomes of
     /// wheels that require another.
     RequiredExtension {

@@ -14,6 +14,7 @@ use crate::builder::Builder;
 use crate::dispatch::message::{Command, Delivery, Submission};
 use crate::environment::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::error::{ErrorKind, HookError};
+use crate::limits::Timeout;
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, Timing};
 use crate::template::Templates;
@@ -183,18 +184,22 @@ impl Supervisor {
     /// it the grace period; [`Supervisor::drain`] waits for it. A program that
     /// does not exist exits with code 127 and says so.
     ///
+    /// It may run for as long as `limit` says, not counting the time for which
+    /// [`Supervisor::suspend`] has it stopped; then it is killed.
+    ///
     /// `kept` is what it needs, such as a folder for its temporary files: it is
     /// dropped, on a thread of the runtime's for blocking work, when nothing of
     /// the program is left; before this returns, if it is still waited for.
     ///
     /// # Errors
-    /// [`ProgramError`]: it could not be started, or was ended by us.
+    /// [`ProgramError`]: it could not be started, was ended by us, or took too long.
     pub async fn run_program(
         &self,
         command: std::process::Command,
+        limit: Option<Timeout>,
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, ProgramError> {
-        self.shared.programs.run(command, Box::new(kept)).await
+        self.shared.programs.run(command, limit, Box::new(kept)).await
     }
 
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is

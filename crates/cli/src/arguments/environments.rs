@@ -1,9 +1,12 @@
 //! The arguments that say how build environments are made.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+
+use super::values::duration_or_zero;
 
 /// How build environments are made.
 #[derive(Debug, Args)]
@@ -12,6 +15,17 @@ pub struct InstallerArguments {
     /// What makes build environments.
     #[arg(long, value_enum, value_name = "INSTALLER", default_value_t, env = "HOOKPOOL_INSTALLER")]
     pub installer: InstallerName,
+
+    /// How long an installer may take for a build environment; 0 means as long as
+    /// it wants.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_zero,
+        default_value = "1h",
+        env = "HOOKPOOL_INSTALLER_TIMEOUT"
+    )]
+    pub installer_timeout: Duration,
 
     /// Ask the package index anew what requirements resolve to. Otherwise the
     /// last answer is believed for 24 hours.

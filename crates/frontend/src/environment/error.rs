@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookpool_supervisor::{ErrorKind, FolderError, HookError, InterpreterError, Setting, is_refusal};
 
@@ -49,6 +50,18 @@ pub enum EnvironmentError {
         words: String,
         /// Whether it was kept from the network.
         offline: bool,
+    },
+    /// A program that makes an environment did not end.
+    #[error("{program} did not make an environment with {} within {limit:?} and was ended: {words}", Listed(.requirements))]
+    TimedOut {
+        /// The program.
+        program: PathBuf,
+        /// What the environment was to have.
+        requirements: Vec<String>,
+        /// How long it was given.
+        limit: Duration,
+        /// Its own words until then, or the end of them.
+        words: String,
     },
     /// A folder cannot be trusted or used.
     #[error("{0}")]
@@ -108,6 +121,7 @@ impl EnvironmentError {
             Self::Installer { words, .. } if tells_of_no_network(words) => {
                 Some("the index cannot be reached: what was installed before does without the network".into())
             }
+            Self::TimedOut { .. } => Some("it can be given more time".into()),
             Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter".into()),
             Self::NotMade { words, .. } if words.contains("No module named") => {
                 Some("the interpreter needs the module `venv` of the standard library".into())
@@ -130,6 +144,7 @@ impl EnvironmentError {
         match self {
             Self::Installer { offline: true, .. } => Some(Setting::FindLinks),
             Self::Installer { words, .. } if tells_of_no_network(words) => Some(Setting::Offline),
+            Self::TimedOut { .. } => Some(Setting::InstallerTimeout),
             Self::NoInstaller { .. } => Some(Setting::Interpreter),
             Self::Folder(_) | Self::System { .. } => Some(Setting::CacheFolder),
             _ => None,
@@ -202,6 +217,9 @@ struct Listed<'a>(&'a [String]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return formatter.write_str("nothing");
+        }
         for (number, requirement) in self.0.iter().enumerate() {
             let separator = if number == 0 { "" } else { ", " };
             write!(formatter, "{separator}`{requirement}`")?;

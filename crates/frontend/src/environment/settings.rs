@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use hookpool_supervisor::Timeout;
+
 /// Which program installs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InstallerChoice {
@@ -50,6 +52,8 @@ pub struct EnvironmentSettings {
     pub cache_folder: PathBuf,
     /// What installs.
     pub installer: InstallerChoice,
+    /// How long it may run for an environment.
+    pub installer_timeout: Option<Timeout>,
     /// Where distributions come from.
     pub index: IndexOptions,
     /// Files of constraints on what is installed.
@@ -63,12 +67,17 @@ pub struct EnvironmentSettings {
 }
 
 impl EnvironmentSettings {
-    /// Everything else as it is by default; one installer at a time.
+    /// Requirements may have to be compiled, which takes its time.
+    const INSTALLER_TIMEOUT: Timeout = Timeout::from_secs(60 * 60);
+
+    /// Everything else as it is by default; one installer at a time, for an hour
+    /// at most.
     #[must_use]
     pub fn new(cache_folder: impl Into<PathBuf>) -> Self {
         Self {
             cache_folder: cache_folder.into(),
             installer: InstallerChoice::default(),
+            installer_timeout: Some(Self::INSTALLER_TIMEOUT),
             index: IndexOptions::default(),
             build_constraints: Vec::new(),
             refresh: false,

@@ -51,6 +51,16 @@ pub enum ProgramError {
         /// What the system said.
         source: io::Error,
     },
+    /// It ran for longer than it may, and was killed, with all that it started.
+    #[error("{program} ran longer than its limit of {:?}", limit.get())]
+    TimedOut {
+        /// The program.
+        program: PathBuf,
+        /// How long it may run.
+        limit: Timeout,
+        /// What it wrote until then.
+        output: ProgramOutput,
+    },
     /// The supervisor was told to end, or ends.
     #[error("the supervisor was ended")]
     Interrupted,
@@ -111,7 +121,12 @@ impl Programs {
 
     /// Runs the program to its end. When the future is dropped, the program is
     /// killed, with all that it started; [`Programs::finished`] waits for that.
-    pub async fn run(&self, command: Command, kept: Kept) -> Result<ProgramOutput, ProgramError> {
+    pub async fn run(
+        &self,
+        command: Command,
+        limit: Option<Timeout>,
+        kept: Kept,
+    ) -> Result<ProgramOutput, ProgramError> {
         let phase = self.phase.subscribe();
         let is_running = self.running.subscribe();
         if *phase.borrow() != Phase::Open {
@@ -122,7 +137,8 @@ impl Programs {
         let program = PathBuf::from(command.get_program());
         let (spawner, grace_period, pauses) = (self.spawner.clone(), self.grace_period, self.pauses.subscribe());
         tokio::spawn(async move {
-            let run = run::Run { spawner, grace_period, phase, pauses, reply, kept };
+            let clock = run::Clock::new(limit);
+            let run = run::Run { spawner, grace_period, phase, pauses, reply, kept, clock };
             run.finish(guarded, program).await;
             drop(is_running);
         });

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{Kept, Pause, Phase, ProgramError, ProgramOutput};
 use crate::limits::Timeout;
@@ -35,6 +36,50 @@ pub(super) struct Run {
     /// Closed when nobody wants the program any more.
     pub reply: oneshot::Sender<Result<ProgramOutput, ProgramError>>,
     pub kept: Kept,
+    pub clock: Clock,
+}
+
+/// How long a program may run. What it is stopped for does not count.
+#[derive(Debug)]
+pub(super) struct Clock {
+    limit: Option<Timeout>,
+    left: Duration,
+    /// Nothing while it is stopped.
+    runs_since: Option<Instant>,
+}
+
+impl Clock {
+    pub fn new(limit: Option<Timeout>) -> Self {
+        Self { limit, left: limit.map(Timeout::get).unwrap_or_default(), runs_since: Some(Instant::now()) }
+    }
+
+    fn stop(&mut self) {
+        if let Some(since) = self.runs_since.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.runs_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Waits until the time is over.
+    async fn over(&self) -> Timeout {
+        match (self.limit, self.runs_since) {
+            (Some(limit), Some(since)) => {
+                tokio::time::sleep_until(since + self.left).await;
+                limit
+            }
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// What brought the end about.
+enum End {
+    ByItself,
+    Interrupted,
+    TimedOut(Timeout),
 }
 
 /// What ended the wait for the program's end.
@@ -44,6 +89,7 @@ enum Happening {
     Terminated,
     Unwanted,
     GraceOver,
+    TimedOut(Timeout),
 }
 
 impl Run {
@@ -63,7 +109,7 @@ impl Run {
     async fn supervise(&mut self, mut child: Child, program: &std::path::Path) -> Result<ProgramOutput, ProgramError> {
         let pid = child.id();
         let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let (status, was_interrupted) = self.ended(&mut child).await;
+        let (status, end) = self.ended(&mut child).await;
         if let Some(pid) = pid {
             self.spawner.forget(pid).await;
         }
@@ -71,30 +117,33 @@ impl Run {
         self.spawner.sweep().await;
         let (stdout, stderr) = (finished(stdout).await, finished(stderr).await);
         let status = status.map_err(|source| ProgramError::NotStarted { program: program.to_owned(), source })?;
-        if was_interrupted {
-            return Err(ProgramError::Interrupted);
+        let output = ProgramOutput { exit: status::exit_reason(status), stdout, stderr };
+        match end {
+            End::ByItself => Ok(output),
+            End::Interrupted => Err(ProgramError::Interrupted),
+            End::TimedOut(limit) => Err(ProgramError::TimedOut { program: program.to_owned(), limit, output }),
         }
-        Ok(ProgramOutput { exit: status::exit_reason(status), stdout, stderr })
     }
 
     /// Waits for the guard's end, which is the end of all that it guards, and
-    /// brings it about where it is wished. Whether it was, is told too.
-    async fn ended(&mut self, child: &mut Child) -> (io::Result<ExitStatus>, bool) {
+    /// brings it about where it is wished.
+    async fn ended(&mut self, child: &mut Child) -> (io::Result<ExitStatus>, End) {
         match self.next(child, None).await {
-            Happening::Ended(status) => return (status, false),
+            Happening::Ended(status) => return (status, End::ByItself),
+            Happening::TimedOut(limit) => return (kill_all(child).await, End::TimedOut(limit)),
             Happening::Interrupted(signal) => {
                 if let Some(grace) = self.grace_period {
                     send(child.id(), signal);
                     // One that is stopped would not heed it.
                     send(child.id(), Signal::SIGCONT);
                     if let Happening::Ended(status) = self.next(child, Some(grace.get())).await {
-                        return (status, true);
+                        return (status, End::Interrupted);
                     }
                 }
             }
             Happening::Terminated | Happening::Unwanted | Happening::GraceOver => {}
         }
-        (kill_all(child).await, true)
+        (kill_all(child).await, End::Interrupted)
     }
 
     /// All futures here are cancel-safe; `child.wait()` tells a status that it
@@ -119,26 +168,33 @@ impl Run {
                 None => std::future::pending().await,
             }
         };
-        let (pid, pauses) = (child.id(), &mut self.pauses);
-        let pause = async {
-            loop {
-                match pauses.recv().await {
-                    Ok(Pause::Suspend { .. }) => send(pid, Signal::SIGTSTP),
-                    Ok(Pause::Resume) => send(pid, Signal::SIGCONT),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        };
+        let pid = child.id();
         // `wait` would close the guard's input, and with it end the program.
         let input = child.stdin.take();
-        let happening = tokio::select! {
-            biased;
-            status = child.wait() => Happening::Ended(status),
-            happening = phase => happening,
-            () = self.reply.closed() => Happening::Unwanted,
-            () = grace_over => Happening::GraceOver,
-            () = pause => unreachable!("pauses go on as long as the program"),
+        tokio::pin!(phase, grace_over);
+        let happening = loop {
+            tokio::select! {
+                biased;
+                status = child.wait() => break Happening::Ended(status),
+                happening = &mut phase => break happening,
+                () = self.reply.closed() => break Happening::Unwanted,
+                () = &mut grace_over => break Happening::GraceOver,
+                pause = self.pauses.recv() => match pause {
+                    Ok(Pause::Suspend { .. }) => {
+                        self.clock.stop();
+                        send(pid, Signal::SIGTSTP);
+                    }
+                    Ok(Pause::Resume) => {
+                        self.clock.go_on();
+                        send(pid, Signal::SIGCONT);
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    // Nobody is left who could stop it, or end it.
+                    Err(broadcast::error::RecvError::Closed) => break Happening::Unwanted,
+                },
+                // Within a grace period another clock runs.
+                limit = self.clock.over(), if grace.is_none() => break Happening::TimedOut(limit),
+            }
         };
         child.stdin = input;
         happening
@@ -188,4 +244,25 @@ async fn finished((kept, mut task): (watch::Receiver<Vec<u8>>, JoinHandle<()>)) 
     }
     let kept = kept.borrow();
     kept[kept.len().saturating_sub(KEPT)..].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_which_a_program_is_stopped_does_not_count() {
+        let limit = Timeout::from_secs(10);
+        let mut clock = Clock::new(Some(limit));
+        let is_over = async |clock: &Clock, seconds: u64| {
+            tokio::time::timeout(Duration::from_secs(seconds), clock.over()).await.is_ok()
+        };
+        assert!(!is_over(&clock, 6).await);
+        clock.stop();
+        assert!(!is_over(&clock, 1000).await);
+        clock.go_on();
+        assert!(!is_over(&clock, 3).await);
+        assert!(is_over(&clock, 2).await);
+        assert!(!is_over(&Clock::new(None), 1000).await);
+    }
 }

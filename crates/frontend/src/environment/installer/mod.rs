@@ -204,7 +204,14 @@ impl Making<'_> {
         command: Command,
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, EnvironmentError> {
-        self.supervisor.run_program(command, kept).await.map_err(|error| match error {
+        let limit = self.settings.installer_timeout;
+        self.supervisor.run_program(command, limit, kept).await.map_err(|error| match error {
+            ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
+                program,
+                requirements: self.shown.to_vec(),
+                limit: limit.get(),
+                words: last_words(&output).unwrap_or_else(|| "it said nothing".into()),
+            },
             ProgramError::Interrupted => EnvironmentError::Interrupted,
             ProgramError::NotStarted { program, source } => {
                 EnvironmentError::NotStarted { program, source: Arc::new(source) }
@@ -233,22 +240,24 @@ fn is_offline(settings: &EnvironmentSettings) -> bool {
     settings.offline || variables::says_yes("UV_OFFLINE")
 }
 
+/// The reason that a program gives for its failure.
+fn words(output: &ProgramOutput) -> String {
+    match (last_words(output), &output.exit) {
+        (None, exit) => format!("it {exit} without a word"),
+        // What it said before is no reason for that.
+        (Some(last), exit @ ExitReason::Signal(_)) => format!("it {exit}: {last}"),
+        (Some(last), _) => last,
+    }
+}
+
 /// The end of what a program said; of standard output where standard error is
 /// empty.
-fn words(output: &ProgramOutput) -> String {
+fn last_words(output: &ProgramOutput) -> Option<String> {
     const LINES: usize = 40;
     let said = |stream: &[u8]| String::from_utf8_lossy(stream).trim().to_owned();
     let stderr = said(&output.stderr);
     let said = if stderr.is_empty() { said(&output.stdout) } else { stderr };
-    if said.is_empty() {
-        return format!("it {} without a word", output.exit);
-    }
     let lines: Vec<&str> = said.lines().collect();
     let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    let last = redact(&last);
-    match &output.exit {
-        // What it said before is no reason for that.
-        ExitReason::Signal(_) => format!("it {}: {last}", output.exit),
-        _ => last.into_owned(),
-    }
+    (!last.is_empty()).then(|| redact(&last).into_owned())
 }
