@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from builds import build, make_project
 from conftest import Setting
 from environments import python_with
 from index import Index
 from packages import make_wheel
 from questions import NEWEST_PIP, Questions, file_of
+from trees import call, make_tree
 
 
 @pytest.fixture
@@ -95,3 +97,31 @@ def test_f66_an_index_that_refuses_is_named(
     assert address.rstrip("/") in error["message"]
     assert "secret" not in error["message"]
     assert "credentials" in error["hint"]
+
+
+@pytest.mark.parametrize("by", ["variable", "file"])
+def test_that_pip_is_taken_in_place_of_uv_is_said_once(
+    setting: Setting, tmp_path: Path, by: str
+) -> None:
+    wheels = tmp_path / "wheels"
+    trees = []
+    for name in ("tool_one", "tool_two"):
+        make_wheel(wheels, name, "1.0", {f"{name}.py": ""})
+        trees.append(make_project(tmp_path / name, name=name, requires=[name]))
+    config = tmp_path / "pip.conf"
+    config.write_text(f"[global]\nfind-links = {wheels}\n")
+    env = {"HOOKPOOL_INSTALLER": "auto"}
+    env |= {"PIP_FIND_LINKS": str(wheels)} if by == "variable" else {"PIP_CONFIG_FILE": str(config)}
+    told_by = "PIP_FIND_LINKS" if by == "variable" else str(config)
+    flags = ["--cache-dir", tmp_path / "own-cache"]
+    said = build(setting, "metadata", *trees, *flags, env=env).stderr
+    assert said.count("pip makes the build environments, and not uv") == 1
+    assert f"{told_by} says where distributions are" in said
+    # Nothing takes longer where nothing is made.
+    assert "not uv" not in build(setting, "metadata", *trees, *flags, env=env).stderr
+    pool = setting.start("--cache-dir", str(tmp_path / "other"), build_isolation=True, env=env)
+    tree = make_tree(tmp_path / "tree")
+    for number, name in enumerate(("tool-one", "tool-two")):
+        assert pool.ask(call(tree, "result = ['done']", number, requires=[name]))["ok"]
+    assert pool.finish()[1] == 0
+    assert pool.stderr.count("not uv") == 1

@@ -51,6 +51,7 @@ pub fn log(event: &Event) {
 /// Writes the message for an event of the build environments.
 pub fn log_environment(event: &EnvironmentEvent) {
     match event {
+        EnvironmentEvent::PipInPlaceOfUv { told_by } => warn!("{}", pip_in_place_of_uv(told_by)),
         EnvironmentEvent::Making { requirements, .. } => {
             info!("making a build environment with {}", requirements.join(", "));
         }
@@ -79,6 +80,14 @@ pub fn log_environment(event: &EnvironmentEvent) {
         }
         _ => {}
     }
+}
+
+/// Why building environments takes longer than it could.
+pub fn pip_in_place_of_uv(told_by: &str) -> String {
+    format!(
+        "pip makes the build environments, and not uv, which would be faster: {told_by} says where distributions are, \
+         which uv does not read (tell uv too, or pass --installer)"
+    )
 }
 
 fn log_request(event: &Event) {

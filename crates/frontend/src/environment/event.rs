@@ -12,6 +12,9 @@ use super::installer::InstallerKind;
 pub enum EnvironmentEvent {
     /// Another process makes an environment for this list; it is waited for.
     Awaited { requirements: Vec<String> },
+    /// Environments are made by pip and not by uv, which would be faster: only
+    /// pip was told where distributions are, by this variable or file. Told once.
+    PipInPlaceOfUv { told_by: String },
     /// An environment is being made.
     Making { requirements: Vec<String>, installer: InstallerKind },
     /// An environment was made.

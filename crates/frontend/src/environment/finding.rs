@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     /// By the prefixes of interpreters. Locked for a look-up only.
     installations: Mutex<HashMap<PathBuf, Arc<OnceCell<Arc<Installation>>>>>,
     slots: Semaphore,
+    /// Whether it was said that pip is taken in place of uv.
+    told_of_pip: AtomicBool,
     /// Whether what other runs left was removed.
     cleaned: OnceCell<()>,
     /// Locked for a look-up only.
@@ -83,6 +86,7 @@ impl Shared {
             shelf: Arc::new(Shelf::new(store, observer)),
             started_at: now(),
             installations: Mutex::default(),
+            told_of_pip: AtomicBool::new(false),
             cleaned: OnceCell::new(),
             answers: Mutex::default(),
         })
@@ -291,6 +295,11 @@ impl Shared {
         let installation = &question.installation;
         let requirements = question.requirements.shown();
         let kind = installation.installer.kind();
+        if let Some(told_by) = &installation.pip_because_of
+            && !self.told_of_pip.swap(true, Ordering::Relaxed)
+        {
+            self.observe(EnvironmentEvent::PipInPlaceOfUv { told_by: told_by.clone() });
+        }
         self.observe(EnvironmentEvent::Making { requirements, installer: kind });
         let plan = Plan {
             supervisor: &self.supervisor,

@@ -9,8 +9,10 @@ use super::InstallerKind;
 use super::configuration::Configuration;
 use super::told::Told;
 
-/// Whether pip was told where distributions are, and uv was not.
-pub(super) fn only_pip_was_told(configuration: &Configuration) -> bool {
-    let was_told = |installer| configuration.of(installer).iter().any(Told::says_where);
-    was_told(InstallerKind::Pip) && !was_told(InstallerKind::Uv)
+/// The variable or the file by which pip was told where distributions are, if uv
+/// was not told.
+pub(super) fn only_pip_was_told(configuration: &Configuration) -> Option<&str> {
+    let uv_was_told = configuration.of(InstallerKind::Uv).iter().any(Told::says_where);
+    let told = configuration.of(InstallerKind::Pip).iter().find(|told| told.says_where())?;
+    (!uv_was_told).then_some(&told.origin)
 }

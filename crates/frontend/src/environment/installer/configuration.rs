@@ -26,7 +26,7 @@ impl Configuration {
         for file in pip_files(prefix) {
             let text = read_text(&file).unwrap_or_default();
             // pip takes relative places as seen from where it runs.
-            pip.extend(in_pip_file(&text, &folder));
+            pip.extend(in_pip_file(&text, &folder, &file));
         }
         let mut uv = in_variables(InstallerKind::Uv, &folder);
         let files = uv_files(&folder);
@@ -57,7 +57,8 @@ fn in_variables(installer: InstallerKind, folder: &Path) -> Vec<Told> {
         .filter_map(|(name, value)| {
             let name = name.to_str().filter(|name| !REMOVED.contains(name))?;
             let value = value.to_string_lossy().into_owned();
-            Some(Told { name: setting_of(installer, name)?, value, folder: folder.to_owned() })
+            let (setting, origin) = (setting_of(installer, name)?, name.to_owned());
+            Some(Told { name: setting, value, folder: folder.to_owned(), origin })
         })
         .collect();
     told.sort_unstable_by(|one, other| one.name.cmp(&other.name));

@@ -23,6 +23,8 @@ use crate::environment::settings::EnvironmentSettings;
 #[derive(Clone, Debug)]
 pub(in crate::environment) struct Installation {
     pub installer: Installer,
+    /// The variable or file for which pip was taken in place of uv.
+    pub pip_because_of: Option<String>,
     configuration: Configuration,
     constraints: Constraints,
     /// A digest of what [`deciding`](super::deciding) lists.
@@ -44,7 +46,7 @@ impl Installation {
     /// told. Blocks, as looking at files does.
     pub fn find(settings: &EnvironmentSettings, interpreter: &Interpreter) -> Result<Self, EnvironmentError> {
         let configuration = Configuration::read(&interpreter.prefix);
-        let installer = Installer::find(settings, interpreter, &configuration)?;
+        let (installer, pip_because_of) = Installer::find(settings, interpreter, &configuration)?;
         let constraints = Constraints::find(settings, &configuration, &installer)?;
         let folder = std::env::current_dir().unwrap_or_default();
         let given = in_index_options(&settings.index, &folder);
@@ -58,7 +60,7 @@ impl Installation {
         texts.extend(build_variables());
         let fingerprint = digest(texts.iter().map(String::as_str));
         let local_places = LocalPlaces::of(told());
-        Ok(Self { installer, configuration, constraints, fingerprint, local_places })
+        Ok(Self { installer, pip_because_of, configuration, constraints, fingerprint, local_places })
     }
 
     /// Writes what the installer reads from files into its folder of temporary

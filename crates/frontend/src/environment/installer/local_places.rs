@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn told(name: &str, value: &str) -> Told {
-        Told { name: name.into(), value: value.into(), folder: "/here".into() }
+        Told { name: name.into(), value: value.into(), folder: "/here".into(), ..Told::default() }
     }
 
     #[test]

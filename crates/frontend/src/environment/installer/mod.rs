@@ -63,21 +63,23 @@ pub(super) enum Installer {
 }
 
 impl Installer {
-    /// The installer that the settings ask for.
+    /// The installer that the settings ask for, and where it is pip because of
+    /// that, the variable or file by which only pip was told where to look.
     fn find(
         settings: &EnvironmentSettings,
         interpreter: &Interpreter,
         configuration: &Configuration,
-    ) -> Result<Self, EnvironmentError> {
+    ) -> Result<(Self, Option<String>), EnvironmentError> {
         let pip = || Self::Pip(OwnPip::find(interpreter));
-        let told = settings.index.index_url.is_some() || settings.index.no_index;
+        let was_told = settings.index.index_url.is_some() || settings.index.no_index;
+        let only_pip = || if was_told { None } else { choice::only_pip_was_told(configuration) };
         match (settings.installer, uv::find()) {
-            (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok(pip()),
-            (InstallerChoice::Auto, Some(_)) if !told && choice::only_pip_was_told(configuration) => {
-                tracing::info!("pip makes build environments, not uv: only pip was told where distributions are");
-                Ok(pip())
-            }
-            (InstallerChoice::Uv | InstallerChoice::Auto, Some(program)) => Ok(Self::Uv(program)),
+            (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok((pip(), None)),
+            (InstallerChoice::Uv, Some(program)) => Ok((Self::Uv(program), None)),
+            (InstallerChoice::Auto, Some(program)) => match only_pip() {
+                Some(origin) => Ok((pip(), Some(origin.to_owned()))),
+                None => Ok((Self::Uv(program), None)),
+            },
             (InstallerChoice::Uv, None) => Err(EnvironmentError::NoInstaller {
                 reason: "uv is not found: neither the variable UV nor PATH lead to it".into(),
             }),

@@ -9,7 +9,7 @@ use crate::environment::redact::redact;
 use crate::environment::settings::IndexOptions;
 
 /// A setting that an installer was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     /// As it is called in files, `find-links` for example; within tables with
     /// the names of those, `index.url`.
@@ -17,6 +17,8 @@ pub(super) struct Told {
     pub value: String,
     /// The folder that relative places in it are in.
     pub folder: PathBuf,
+    /// The variable or the file that says it.
+    pub origin: String,
 }
 
 /// Settings whose values are places: folders, files, addresses.
@@ -84,7 +86,12 @@ fn is_the_same_everywhere(value: &str) -> bool {
 
 /// What our own settings say of where distributions are.
 pub(super) fn in_index_options(index: &IndexOptions, folder: &Path) -> Vec<Told> {
-    let told = |name: &str, value: &str| Told { name: name.into(), value: value.into(), folder: folder.to_owned() };
+    let told = |name: &str, value: &str| Told {
+        name: name.into(),
+        value: value.into(),
+        folder: folder.to_owned(),
+        ..Told::default()
+    };
     let mut all: Vec<Told> = index.index_url.iter().map(|url| told("index-url", url)).collect();
     all.extend(index.extra_index_urls.iter().map(|url| told("extra-index-url", url)));
     all.extend(index.find_links.iter().map(|place| told("find-links", place)));
@@ -97,7 +104,7 @@ pub(super) fn in_index_options(index: &IndexOptions, folder: &Path) -> Vec<Told>
 /// The settings that hold for `pip install` in a file of pip's, an INI file:
 /// lines that begin with a space continue the value before, and names may have
 /// underscores.
-pub(super) fn in_pip_file(text: &str, folder: &Path) -> Vec<Told> {
+pub(super) fn in_pip_file(text: &str, folder: &Path, file: &Path) -> Vec<Told> {
     let mut told: Vec<Told> = Vec::new();
     let mut holds = false;
     // A value that is continued is one of a section that holds.
@@ -120,7 +127,8 @@ pub(super) fn in_pip_file(text: &str, folder: &Path) -> Vec<Told> {
             && holds
         {
             let name = name.trim().to_ascii_lowercase().replace('_', "-");
-            told.push(Told { name, value: value.trim().to_owned(), folder: folder.to_owned() });
+            let (value, origin) = (value.trim().to_owned(), file.display().to_string());
+            told.push(Told { name, value, folder: folder.to_owned(), origin });
             is_open = true;
         }
     }
@@ -146,7 +154,7 @@ fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<Told>) {
         }
         value => {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            told.push(Told { name: name.to_owned(), value, folder: folder.to_owned() });
+            told.push(Told { name: name.to_owned(), value, folder: folder.to_owned(), ..Told::default() });
         }
     }
 }
@@ -157,9 +165,8 @@ mod tests {
 
     #[test]
     fn settings_that_say_where() {
-        let says = |name: &str, value: &str| {
-            Told { name: name.into(), value: value.into(), folder: PathBuf::new() }.says_where()
-        };
+        let says =
+            |name: &str, value: &str| Told { name: name.into(), value: value.into(), ..Told::default() }.says_where();
         for name in ["index-url", "extra-index-url", "find-links", "index.url", "pip.index-url", "no-index"] {
             assert!(says(name, "x"), "{name}");
         }
@@ -170,9 +177,8 @@ mod tests {
 
     #[test]
     fn what_a_folder_may_decide_on_is_seen() {
-        let is_relative = |name: &str, value: &str| {
-            Told { name: name.into(), value: value.into(), folder: PathBuf::new() }.is_relative()
-        };
+        let is_relative =
+            |name: &str, value: &str| Told { name: name.into(), value: value.into(), ..Told::default() }.is_relative();
         for value in [
             "wheels",
             ".",
@@ -210,7 +216,7 @@ mod tests {
     fn a_file_of_pip_is_taken_apart() {
         let text = "[global]\nindex_url = https://u:p@example.org/simple\n# a note\nfind-links =\n    /wheels\n    more\n\
                     timeout: 10\n[list]\nformat = columns\n  x\n[install]\nno-binary = :all:\n";
-        let told = in_pip_file(text, Path::new("/here"));
+        let told = in_pip_file(text, Path::new("/here"), Path::new("/pip.conf"));
         let found: Vec<(&str, &str)> = told.iter().map(|told| (told.name.as_str(), told.value.as_str())).collect();
         let expected = [
             ("index-url", "https://u:p@example.org/simple"),

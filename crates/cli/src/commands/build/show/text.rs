@@ -6,6 +6,7 @@ use hookpool_frontend::{Before, BuildWarning, CoreMetadata, EnvironmentEvent, Or
 
 use super::super::jobs::Job;
 use crate::logging::printable;
+use crate::observer::pip_in_place_of_uv;
 
 /// How messages call a source: as it was named, in quotes where it would not be
 /// seen otherwise where the name begins and ends.
@@ -86,6 +87,7 @@ pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
         EnvironmentEvent::Made { requirements, after, .. } => {
             Some(format!("made a build environment with {} in {:.1} s", list(requirements), after.as_secs_f64()))
         }
+        EnvironmentEvent::PipInPlaceOfUv { told_by } => Some(printable(&pip_in_place_of_uv(told_by))),
         EnvironmentEvent::Matched { requirements, after, .. } => Some(format!(
             "installed {} in {:.1} s: a build environment with the same is there already",
             list(requirements),
