@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,35 @@ def test_that_pip_is_taken_in_place_of_uv_is_said_once(
         assert pool.ask(call(tree, "result = ['done']", number, requires=[name]))["ok"]
     assert pool.finish()[1] == 0
     assert pool.stderr.count("not uv") == 1
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_a_home_that_cannot_be_written_to(setting: Setting, tmp_path: Path, installer: str) -> None:
+    """A temporary folder takes its place for all, and logs of failures outlive it."""
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
+    good = make_project(tmp_path / "good", name="good", requires=["tool-one"])
+    del setting.env["XDG_CACHE_HOME"]
+    env = {"HOME": "/dev/null"}
+    flags = ["--installer", installer, "--no-index", "--find-links", wheels, "--format", "json"]
+    assert build(setting, "metadata", good, *flags, env=env).result["ok"]
+    assert list(setting.tmp.iterdir()) == []
+    code = "prepare=print('last words'); raise OSError('no')"
+    failed = build(setting, "metadata", good, *flags, "-C", code, env=env).result
+    assert "last words" in Path(failed["log"]).read_text()
+    (left,) = setting.tmp.iterdir()
+    assert [path.name for path in left.iterdir()] == ["logs"]
+    shutil.rmtree(left)
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_an_empty_tmpdir_is_none(setting: Setting, tmp_path: Path, installer: str) -> None:
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
+    tree = make_project(tmp_path / "tree", requires=["tool-one"])
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    flags = ["--installer", installer, "--no-index", "--find-links", wheels, "--format", "json"]
+    built = build(setting, "metadata", tree, *flags, env={"TMPDIR": ""}, cwd=cwd)
+    assert built.result["ok"], built.result["error"]
+    assert list(cwd.iterdir()) == []

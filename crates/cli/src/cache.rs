@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use hookpool_supervisor::{FolderError, private_folder};
+use hookpool_frontend::LogFolder;
+use hookpool_supervisor::{FolderError, private_folder, temporary_folder};
 use tempfile::TempDir;
 
 use crate::exit::Failure;
@@ -15,7 +16,23 @@ use crate::exit::Failure;
 pub struct Folder {
     path: PathBuf,
     /// Removes the folder when it is dropped.
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
+}
+
+impl Drop for Folder {
+    /// Logs of failed hooks stay, as errors name them.
+    fn drop(&mut self) {
+        let logs = LogFolder::path_in(&self.path);
+        if logs.is_dir()
+            && let Some(folder) = self.temporary.take()
+        {
+            let entries = folder.keep().read_dir();
+            for entry in entries.into_iter().flatten().flatten().filter(|entry| entry.path() != logs) {
+                // What is not removed is the system's to remove.
+                let _ = std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path()));
+            }
+        }
+    }
 }
 
 impl Folder {
@@ -35,7 +52,7 @@ impl Folder {
             let reason = error.get_ref().map_or_else(|| error.to_string(), innermost);
             Failure::pool(format!("cannot make a temporary folder in {}: {reason}", parent.display()))
         })?;
-        Ok(Self { path: folder.path().to_owned(), _temporary: Some(folder) })
+        Ok(Self { path: folder.path().to_owned(), temporary: Some(folder) })
     }
 }
 
@@ -52,9 +69,9 @@ pub fn innermost(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Str
 /// a temporary folder takes its place, and that is said.
 pub fn for_this_run(chosen: Option<PathBuf>) -> Result<Folder, Failure> {
     match usable(chosen) {
-        Ok(path) => Ok(Folder { path, _temporary: None }),
+        Ok(path) => Ok(Folder { path, temporary: None }),
         Err(reason) => {
-            let folder = Folder::temporary(&std::env::temp_dir())?;
+            let folder = Folder::temporary(&temporary_folder())?;
             tracing::warn!(
                 folder = %folder.path().display(),
                 "the cache folder is not used, a private temporary folder takes its place: {reason}"
@@ -69,7 +86,7 @@ pub fn lasting(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     usable(chosen).or_else(|reason| {
         // Always the same one, so that they do not pile up. Its name can be
         // taken by somebody else; then it is refused too.
-        let path = std::env::temp_dir().join(format!("hookpool-{}", nix::unistd::geteuid()));
+        let path = temporary_folder().join(format!("hookpool-{}", nix::unistd::geteuid()));
         tracing::warn!(folder = %path.display(), "the cache folder is not used, another takes its place: {reason}");
         writable(&path).map_err(Failure::pool)?;
         Ok(path)

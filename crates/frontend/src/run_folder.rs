@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::private_folder;
+use hookpool_supervisor::{private_folder, temporary_folder};
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ impl RunFolder {
     /// # Errors
     /// The system's, with the name of the parent folder.
     pub fn temporary(purpose: &str) -> Result<Self, RunFolderError> {
-        let temporary = absolute(&std::env::temp_dir())?;
+        let temporary = absolute(&temporary_folder())?;
         let own = temporary.join(format!("hookpool-{}-{purpose}", nix::unistd::geteuid()));
         // Another run may end now and remove the parent folder under us.
         for _ in 0..3 {

@@ -15,6 +15,7 @@ use crate::blocking::{BlockingPool, Progress};
 use crate::dispatch::{Dispatcher, Inboxes};
 use crate::environment::{InterpreterError, Interpreters};
 use crate::event::{Event, Observer};
+use crate::folder::temporary_folder;
 use crate::folder::{FolderError, private_folder};
 use crate::limits::Limits;
 use crate::process::open_files::{Capacity, OpenFilesLimit};
@@ -86,7 +87,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        let temporary = std::env::temp_dir().join(format!("hookpool-{}", nix::unistd::geteuid()));
+        let temporary = temporary_folder().join(format!("hookpool-{}", nix::unistd::geteuid()));
         Self {
             limits: Limits::default(),
             isolation: Isolation::default(),

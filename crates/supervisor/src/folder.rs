@@ -50,6 +50,15 @@ pub enum FolderError {
     },
 }
 
+/// The system's folder for temporary files: what `TMPDIR` names, unless that is
+/// empty.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is what is to be called in its place")]
+pub fn temporary_folder() -> PathBuf {
+    let folder = std::env::temp_dir();
+    if folder.as_os_str().is_empty() { PathBuf::from("/tmp") } else { folder }
+}
+
 /// Makes the folder, 0700, with its parents, or checks the one that is there:
 /// it must belong to this user, and nobody else may write to it.
 ///

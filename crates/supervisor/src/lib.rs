@@ -105,7 +105,7 @@ pub use dispatch::{JobSlot, ReturnedSlot};
 pub use environment::{Interpreter, InterpreterError, KnownInterpreter};
 pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead, is_refusal};
 pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};
-pub use folder::{FolderError, private_folder, refuse_foreign_links};
+pub use folder::{FolderError, private_folder, refuse_foreign_links, temporary_folder};
 pub use hookd_protocol::{Hook, UnknownHook};
 pub use limits::{InvalidQueueSize, InvalidTimeout, Limits, QueueSize, Timeout};
 pub use process::answer::{Answer, NoAnswer, answer_of};

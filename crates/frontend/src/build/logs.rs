@@ -43,7 +43,9 @@ impl LogFolder {
         Self::new(Self::path_in(cache_folder), KeptLogs::Failures)
     }
 
-    pub(crate) fn path_in(cache_folder: &Path) -> PathBuf {
+    /// Where that is.
+    #[must_use]
+    pub fn path_in(cache_folder: &Path) -> PathBuf {
         cache_folder.join("logs")
     }
 

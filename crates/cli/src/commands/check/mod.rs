@@ -42,7 +42,7 @@ async fn run(settings: PoolSettings, sources: Vec<PathBuf>) -> Result<Exit, Fail
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let premises = Premises::prepare(&settings, jobserver, "check")?;
-    let work = Folder::temporary(&std::env::temp_dir())?;
+    let work = Folder::temporary(&hookpool_supervisor::temporary_folder())?;
     let bench = Bench { settings, premises: &premises, work: work.path() };
     let outcome = tokio::select! {
         outcome = bench.compare(&sources) => outcome,

@@ -34,6 +34,8 @@ pub(in crate::environment) struct Installation {
 
 /// What an installer reads.
 pub(super) struct Files {
+    /// In place of uv's own cache, which cannot be used.
+    pub uv_cache: Option<PathBuf>,
     /// In place of its own.
     pub configuration: Option<PathBuf>,
     pub constraints: Vec<PathBuf>,
@@ -75,7 +77,21 @@ impl Installation {
             _ => None,
         };
         let local_names = self.local_places.names();
-        Ok(Files { configuration, constraints: self.constraints.files(temporary)?, local_names })
+        let uv_cache = (self.has_no_uv_cache()).then(|| temporary.join("uv-cache"));
+        Ok(Files { uv_cache, configuration, constraints: self.constraints.files(temporary)?, local_names })
+    }
+
+    /// Whether uv would fail for its cache, as the home folder cannot be written
+    /// to. Makes the cache folder where it can.
+    fn has_no_uv_cache(&self) -> bool {
+        let told = self.configuration.of(InstallerKind::Uv);
+        if told.iter().any(|told| matches!(told.name.as_str(), "cache-dir" | "no-cache")) {
+            return false;
+        }
+        let folder = default_uv_cache();
+        let is_usable =
+            |folder: &PathBuf| std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).is_ok();
+        folder.is_some_and(|folder| !is_usable(&folder))
     }
 
     /// Whether the user gave pip a setting.
@@ -104,6 +120,13 @@ fn build_variables() -> Vec<String> {
         .collect();
     variables.sort_unstable();
     variables
+}
+
+fn default_uv_cache() -> Option<PathBuf> {
+    // A relative one is not valid.
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let in_home = || Some(Path::new(&std::env::var_os("HOME")?).join(".cache"));
+    Some(named.or_else(in_home)?.join("uv"))
 }
 
 /// There may be credentials in it.

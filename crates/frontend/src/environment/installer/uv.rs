@@ -53,6 +53,9 @@ pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Com
     }
     command.arg("--").args(making.requirements);
     variables::clean(&mut command);
+    if let Some(folder) = &files.uv_cache {
+        command.env("UV_CACHE_DIR", folder);
+    }
     if !is_offline {
         command.env_remove("UV_OFFLINE");
     }
