@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,27 @@ def test_f67_build_constraints_hold_whatever_installs(
         assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "2.0"}
     cwd = project(tmp_path / "cwd", 'build-constraint-dependencies = ["tool-one<2"]')
     assert versions(questions.ask(["tool-one"], *flags, cwd=cwd)) == {"tool-one": "1.0"}
+
+
+@pytest.mark.parametrize("installer", ["pip", "newest pip", "uv"])
+def test_build_constraints_with_hashes(
+    questions: Questions, tmp_path: Path, wheels: Path, target: Path, installer: str
+) -> None:
+    """Not all that is installed has one."""
+    make_wheel(wheels, "tool_two", "1.0", {"tool_two.py": ""})
+    right = hashlib.sha256((wheels / "tool_one-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    other = hashlib.sha256((wheels / "tool_one-2.0-py3-none-any.whl").read_bytes()).hexdigest()
+    options: dict[str, str] = {}
+    if installer == "newest pip":
+        options["python"] = python_with(target / "newest-pip-venv", NEWEST_PIP)
+    flags = ["--installer", installer.rpartition(" ")[2], "--no-index", "--find-links", wheels]
+    included = constraints(tmp_path / "more.txt", f"tool-one==1.0 \\\n    --hash=sha256:{right}")
+    file = constraints(tmp_path / "build.txt", f"-c {included.name}")
+    flags += ["--build-constraint", file]
+    environment = questions.ask(["tool-one", "tool-two"], *flags, **options)
+    assert versions(environment) == {"tool-one": "1.0", "tool-two": "1.0"}
+    constraints(included, f"tool-one==1.0 --hash=sha256:{other}")
+    error = questions.result(["tool-one", "tool-two"], *flags, **options)["error"]
+    assert error["kind"] == "EnvironmentFailed"
+    assert right in error["message"]
+    assert other in error["message"]

@@ -51,6 +51,12 @@ pub enum EnvironmentError {
         /// Whether it was kept from the network.
         offline: bool,
     },
+    /// What was installed is not what the constraints have hashes of.
+    #[error("what was installed is not what is expected: {}", .mismatches.join("; "))]
+    OtherHashes {
+        /// Which hashes were found and expected, by distribution.
+        mismatches: Vec<String>,
+    },
     /// A program that makes an environment did not end.
     #[error("{program} did not make an environment with {} within {limit:?} and was ended: {words}", Listed(.requirements))]
     TimedOut {
@@ -134,6 +140,7 @@ impl EnvironmentError {
             | Self::NotStarted { .. }
             | Self::Installer { .. }
             | Self::Constraints { .. }
+            | Self::OtherHashes { .. }
             | Self::Interrupted => None,
         }
     }

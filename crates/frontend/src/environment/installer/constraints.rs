@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::configuration::Configuration;
+use super::hashes::{Hashes, take_out};
 use super::told::Told;
 use super::{Installer, InstallerKind};
 use crate::environment::error::EnvironmentError;
 use crate::environment::redact::redact;
 use crate::environment::settings::EnvironmentSettings;
+
+/// In the folder of temporary files.
+const NAME: &str = "build-constraints.txt";
 
 /// All that constrains build requirements, whichever installer it was told to:
 /// files of the settings, variables and files of configuration of both, and
@@ -20,7 +24,11 @@ pub(super) struct Constraints {
     files: Vec<PathBuf>,
     /// Constraints themselves.
     listed: Vec<String>,
-    /// All that is in them, without credentials.
+    /// All that is in them, files that they include too.
+    texts: Vec<String>,
+    /// Those of the files that cannot be read here.
+    unread: Vec<PathBuf>,
+    /// The same without credentials, and what else belongs to the question.
     content: Vec<String>,
 }
 
@@ -41,11 +49,13 @@ impl Constraints {
         found.files.extend(of_pip.iter().chain(of_uv).flat_map(|told| files_of(told, "build-constraint")));
         let listed = of_uv.iter().filter(|told| told.name == "build-constraint-dependencies");
         found.listed.extend(listed.map(|told| told.value.clone()));
-        found.content = contents(&found.files);
-        found.content.extend(found.listed.iter().map(|constraint| redact(constraint).into_owned()));
+        (found.texts, found.unread) = contents(&found.files);
+        found.texts.extend(found.listed.iter().cloned());
+        found.content = question(&found.texts, &found.unread);
         if installer.obeys_run_time_constraints() {
             let files: Vec<PathBuf> = of_pip.iter().flat_map(|told| files_of(told, "constraint")).collect();
-            found.content.extend(contents(&files));
+            let (texts, unread) = contents(&files);
+            found.content.extend(question(&texts, &unread));
         }
         Ok(found)
     }
@@ -55,10 +65,36 @@ impl Constraints {
         &self.content
     }
 
+    /// Files of which none includes another, and the hashes in them, without which
+    /// pip is to have the files; nothing where there are no hashes. uv takes no
+    /// notice of those in files that are included.
+    pub fn with_hashes(
+        &self,
+        temporary: &Path,
+        installer: InstallerKind,
+    ) -> Result<Option<(Vec<PathBuf>, Hashes)>, EnvironmentError> {
+        let includes_nothing = |line: &&str| files_named_in(line).is_empty();
+        let lines = |text: &String| text.lines().filter(includes_nothing).collect::<Vec<_>>().join("\n");
+        let all = self.texts.iter().map(lines).collect::<Vec<_>>().join("\n");
+        let (without, hashes) = take_out(&all);
+        if hashes.is_empty() {
+            return Ok(None);
+        }
+        let file = temporary.join(NAME);
+        let text = match installer {
+            InstallerKind::Pip => without,
+            InstallerKind::Uv => all,
+        };
+        std::fs::write(&file, text).map_err(EnvironmentError::system("write", &file))?;
+        // What the installer cannot read either, it tells in its own words.
+        let mut files = self.unread.clone();
+        files.push(file);
+        Ok(Some((files, hashes)))
+    }
+
     /// Files for an installer; what is in none yet is written to one in a folder
     /// of temporary files.
     pub fn files(&self, temporary: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
-        const NAME: &str = "build-constraints.txt";
         let mut files = self.files.clone();
         if !self.listed.is_empty() {
             let file = temporary.join(NAME);
@@ -70,6 +106,12 @@ impl Constraints {
     }
 }
 
+/// Without credentials.
+fn question(texts: &[String], unread: &[PathBuf]) -> Vec<String> {
+    let names = unread.iter().map(|file| redact(&file.to_string_lossy()).into_owned());
+    texts.iter().map(|text| redact(text).into_owned()).chain(names).collect()
+}
+
 /// The files that a setting of this name has; spaces separate them, as both
 /// installers have it.
 fn files_of<'a>(told: &'a Told, name: &str) -> impl Iterator<Item = PathBuf> + use<'a> {
@@ -78,10 +120,11 @@ fn files_of<'a>(told: &'a Told, name: &str) -> impl Iterator<Item = PathBuf> + u
     value.split_whitespace().map(file)
 }
 
-/// What is in the files, and in those that they name.
-fn contents(files: &[PathBuf]) -> Vec<String> {
+/// What is in the files, and in those that they name; and the files that cannot be
+/// read.
+fn contents(files: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
     let mut queue: Vec<PathBuf> = files.to_vec();
-    let mut contents = Vec::new();
+    let (mut contents, mut unread) = (Vec::new(), Vec::new());
     let mut next = 0;
     while let Some(file) = queue.get(next).cloned() {
         next += 1;
@@ -89,7 +132,7 @@ fn contents(files: &[PathBuf]) -> Vec<String> {
         // tells in its own words.
         let content = file.is_file().then(|| std::fs::read(&file).ok()).flatten();
         let Some(content) = content else {
-            contents.push(redact(&file.to_string_lossy()).into_owned());
+            unread.push(file);
             continue;
         };
         let text = String::from_utf8_lossy(&content);
@@ -99,9 +142,9 @@ fn contents(files: &[PathBuf]) -> Vec<String> {
                 queue.push(path);
             }
         }
-        contents.push(redact(&text).into_owned());
+        contents.push(text.into_owned());
     }
-    contents
+    (contents, unread)
 }
 
 /// The files that one of pip's form includes.
@@ -128,11 +171,12 @@ mod tests {
         write("a.txt", "-c b.txt # more\n--requirement=c.txt\nx<1\n-c https://u:p@example.org/d.txt\n");
         write("b.txt", "-ca.txt\ny<2\n");
         write("c.txt", "z<3\n");
-        let found = contents(&[folder.path().join("a.txt"), folder.path().join("missing.txt")]).join("\n");
-        for part in ["x<1", "y<2", "z<3", "missing.txt", "https://***@example.org"] {
+        let (texts, unread) = contents(&[folder.path().join("a.txt"), folder.path().join("missing.txt")]);
+        assert_eq!(unread, [folder.path().join("missing.txt")]);
+        let found = texts.join("\n");
+        for part in ["x<1", "y<2", "z<3", "https://u:p@example.org"] {
             assert!(found.contains(part), "{part}: {found}");
         }
         assert_eq!(found.matches("x<1").count(), 1);
-        assert!(!found.contains("u:p"));
     }
 }

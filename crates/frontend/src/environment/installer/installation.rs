@@ -11,6 +11,7 @@ use hookpool_supervisor::Interpreter;
 use super::configuration::Configuration;
 use super::constraints::Constraints;
 use super::deciding::is_read_by_builds;
+use super::hashes::Hashes;
 use super::local_places::LocalPlaces;
 use super::told::{Told, in_index_options};
 use super::{Installer, InstallerKind, is_offline, variables};
@@ -39,6 +40,8 @@ pub(super) struct Files {
     /// In place of its own.
     pub configuration: Option<PathBuf>,
     pub constraints: Vec<PathBuf>,
+    /// What is to be compared when pip has installed.
+    pub hashes: Option<Hashes>,
     /// The names of distributions that it may find on this machine.
     pub local_names: BTreeSet<String>,
 }
@@ -78,7 +81,12 @@ impl Installation {
         };
         let local_names = self.local_places.names();
         let uv_cache = (self.has_no_uv_cache()).then(|| temporary.join("uv-cache"));
-        Ok(Files { uv_cache, configuration, constraints: self.constraints.files(temporary)?, local_names })
+        let (constraints, hashes) = match self.constraints.with_hashes(temporary, self.installer.kind())? {
+            // uv compares them itself.
+            Some((files, hashes)) => (files, matches!(self.installer, Installer::Pip(_)).then_some(hashes)),
+            None => (self.constraints.files(temporary)?, None),
+        };
+        Ok(Files { uv_cache, configuration, constraints, hashes, local_names })
     }
 
     /// Whether uv would fail for its cache, as the home folder cannot be written

@@ -4,6 +4,7 @@ mod choice;
 mod configuration;
 mod constraints;
 mod deciding;
+mod hashes;
 mod installation;
 mod local_places;
 mod own_pip;
@@ -174,9 +175,18 @@ impl Making<'_> {
         };
         command.env("TMPDIR", temporary.path());
         let output = self.run_program(command, temporary.clone()).await?;
-        let refusals = unblock(move || pip::refusals(temporary.path())).await;
-        if output.is_success() {
+        let is_success = output.is_success();
+        let (refusals, mismatches) = unblock(move || {
+            let mismatches =
+                files.hashes.filter(|_| is_success).map(|hashes| pip::mismatches(temporary.path(), &hashes));
+            (pip::refusals(temporary.path()), mismatches.unwrap_or_default())
+        })
+        .await;
+        if is_success && mismatches.is_empty() {
             return Ok(());
+        }
+        if is_success {
+            return Err(EnvironmentError::OtherHashes { mismatches });
         }
         let words = std::iter::once(words(&output)).chain(refusals).collect::<Vec<_>>().join("\n");
         Err(EnvironmentError::Installer {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::hashes::{self, Hashes};
 use super::installation::Files;
 use super::own_pip::{OwnPip, release};
 use super::{Making, is_offline, refusal, variables};
@@ -11,6 +12,10 @@ use crate::environment::error::EnvironmentError;
 
 /// In the folder of temporary files.
 const LOG: &str = "pip.log";
+const REPORT: &str = "report.json";
+
+/// The first version that says what it has installed.
+const REPORTS: (u32, u32) = (22, 2);
 
 /// The pip that is run. Both a folder of packages and a wheel can be run from:
 /// by the folder `pip` in it, which has what is beside it (a keyring) found too.
@@ -67,6 +72,18 @@ pub(super) fn install(
     for place in &index.find_links {
         command.arg("--find-links").arg(place);
     }
+    if files.hashes.is_some() {
+        if release(pip.version) < REPORTS {
+            let reason = format!(
+                "build constraints have hashes, which takes uv or pip 22.2 or newer; the pip of {} is {}",
+                making.interpreter.executable.display(),
+                pip.version
+            );
+            return Err(EnvironmentError::NoInstaller { reason });
+        }
+        // What is built runs code, before anything can be compared.
+        command.args(["--only-binary", ":all:", "--report"]).arg(temporary.join(REPORT));
+    }
     for file in &files.constraints {
         command.arg("--constraint").arg(file);
     }
@@ -88,6 +105,13 @@ pub(super) fn install(
         command.env("PIP_EXTRA_INDEX_URL", urls.join(" "));
     }
     Ok(command)
+}
+
+/// What of the installed has other hashes than it is to have. Reads the report.
+pub(super) fn mismatches(temporary: &Path, hashes: &Hashes) -> Vec<String> {
+    let report = std::fs::read_to_string(temporary.join(REPORT)).unwrap_or_default();
+    let unreadable = |error| vec![format!("the report of pip cannot be read: {error}")];
+    hashes::mismatches(&report, hashes).unwrap_or_else(unreadable)
 }
 
 /// What the log of a pip says of indexes that refused to answer. Reads it.
