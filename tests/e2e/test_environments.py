@@ -351,3 +351,38 @@ def test_f69_a_cache_folder_that_is_restored_with_whole_seconds(
     module.write_text(module.read_text().swapcase())
     restore()
     assert build(setting, "metadata", tree, *flags).result["environment"]["made"]
+
+
+MESON = """\
+[build-system]
+requires = ["meson-python==0.18.0", "ninja==1.13.0"]
+build-backend = "mesonpy"
+[project]
+name = "sample"
+version = "1.0"
+"""
+
+
+@pytest.mark.parametrize("backend", ["mesonpy", "setuptools"])
+def test_an_editable_wheel_that_needs_its_environment_is_told(
+    setting: Setting, tmp_path: Path, backend: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "sample.py").write_text("VALUE = 1\n")
+    if backend == "mesonpy":
+        (tree / "pyproject.toml").write_text(MESON)
+        (tree / "meson.build").write_text(
+            "project('sample', version: '1.0')\n"
+            "import('python').find_installation(pure: true).install_sources('sample.py')\n"
+        )
+    else:
+        table = '[build-system]\nrequires = ["setuptools==80.9.0"]\n'
+        project = '[project]\nname = "sample"\nversion = "1.0"\n'
+        (tree / "pyproject.toml").write_text(table + project)
+    needs = backend == "mesonpy"
+    built = build(setting, "editable", tree, "-o", tmp_path / "out", "--format", "json").result
+    assert built["ok"], built["error"]
+    assert built["environment"]["needed"] == needs
+    text = build(setting, "editable", tree, "-o", tmp_path / "out").stdout
+    assert ("it needs its build environment" in text) == needs

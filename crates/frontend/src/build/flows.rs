@@ -10,6 +10,7 @@ use super::claim::Claim;
 use super::errors::{inconsistent_metadata, invalid_source, wrong_result};
 use super::event::Step;
 use super::goal::{Goal, Origin, Product};
+use super::named_paths::names_paths_in;
 use super::run::{Folders, Run, made};
 use crate::archive::{UnpackLimits, unpack};
 use crate::metadata::{CoreMetadata, describe_folder, describe_wheel, wheel_metadata};
@@ -201,6 +202,10 @@ impl Run<'_> {
         let (name, path) = made(hook, value, draft.path()).await?;
         let built = WheelName::parse(&path).map_err(|error| wrong_result(hook, draft.path(), error))?;
         self.check_name(tree, &built.name, &built.version)?;
+        if let (Hook::BuildEditable, Some(environment)) = (hook, &self.environment) {
+            let (wheel, folder) = (path.clone(), environment.folder().to_owned());
+            self.needs_environment = unblock(move || names_paths_in(&wheel, &folder)).await;
+        }
         // A wheel whose metadata are not right is the business of its installer.
         if let Ok(metadata) = unblock(move || wheel_metadata(&path)).await {
             self.check_python(metadata.requires_python.as_deref()).await?;

@@ -154,4 +154,7 @@ pub struct EnvironmentUse {
     /// Files in it that were changed, added or removed while the source was
     /// built: the environment is not used again.
     pub modified: Vec<PathBuf>,
+    /// Whether the editable wheel names paths in it: what is installed from that
+    /// works as long as the environment is there.
+    pub needed: bool,
 }

@@ -10,6 +10,7 @@ mod frontend;
 mod goal;
 mod hints;
 mod logs;
+mod named_paths;
 mod python;
 mod run;
 mod spelling;

@@ -28,6 +28,8 @@ pub(crate) struct Run<'a> {
     pub hooks: Vec<HookRun>,
     /// The environment of the last hook.
     pub environment: Option<Environment>,
+    /// Whether what was built names paths in it.
+    pub needs_environment: bool,
     pub kept_wheel: Option<OutputFile>,
     /// Those of the metadata, where they are known.
     pub extensions: Option<Vec<DeclaredExtension>>,
@@ -59,6 +61,7 @@ impl<'a> Run<'a> {
             name,
             hooks: Vec::new(),
             environment: None,
+            needs_environment: false,
             kept_wheel: None,
             extensions: None,
             fallback: None,
@@ -183,6 +186,7 @@ impl<'a> Run<'a> {
             id: environment.content_id().to_owned(),
             made: environment.was_made(),
             modified,
+            needed: self.needs_environment,
         })
     }
 }

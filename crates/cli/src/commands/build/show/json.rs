@@ -70,6 +70,7 @@ struct EnvironmentLine<'a> {
     id: &'a str,
     made: bool,
     modified: Vec<Cow<'a, str>>,
+    needed: bool,
 }
 
 #[derive(Serialize)]
@@ -173,6 +174,7 @@ impl<'a> EnvironmentLine<'a> {
             id: &environment.id,
             made: environment.made,
             modified: environment.modified.iter().map(|path| path.to_string_lossy()).collect(),
+            needed: environment.needed,
         }
     }
 }

@@ -47,6 +47,12 @@ pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
         let count = environment.modified.len();
         text.push_str(&format!("    its build environment was changed ({first}; {count} in all) and is made anew\n"));
     }
+    if let Some(environment) = report.environment.as_ref().filter(|environment| environment.needed) {
+        text.push_str(&format!(
+            "    it needs its build environment ({}): `hookpool cache prune` and `clean` would break it\n",
+            name(&environment.python)
+        ));
+    }
     text
 }
 
