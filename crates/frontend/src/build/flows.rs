@@ -1,39 +1,21 @@
 //! From a source to what is wanted of it, with the fallbacks of PEP 517.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError};
 use serde_json::Value;
 
-use super::claim::Claim;
 use super::errors::{inconsistent_metadata, invalid_source, wrong_result};
-use super::event::Step;
 use super::goal::{Goal, Origin, Product};
 use super::named_paths::names_paths_in;
 use super::run::{Folders, Run, made};
-use crate::archive::{UnpackLimits, unpack};
+use super::tree::Tree;
 use crate::metadata::{CoreMetadata, describe_folder, describe_wheel, wheel_metadata};
 use crate::output::{OutputFile, OutputFolder};
 use crate::run_folder::WorkFolder;
 use crate::source::{SdistName, Source, WheelName};
-use crate::unblock::{unblock, unblock_until_dropped};
-
-/// A source tree that can be built, and if it was unpacked its end.
-pub(super) struct Tree {
-    pub path: PathBuf,
-    claim: Claim,
-    unpacked: Option<WorkFolder>,
-}
-
-impl Tree {
-    /// Removes what was unpacked.
-    pub(super) async fn remove(self) {
-        if let Some(folder) = self.unpacked {
-            folder.remove().await;
-        }
-    }
-}
+use crate::unblock::unblock;
 
 impl Run<'_> {
     /// Does what is wanted. Metadata that need no hook were looked for before.
@@ -73,33 +55,6 @@ impl Run<'_> {
             },
             Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
         }
-    }
-
-    pub(super) async fn tree(&mut self, source: &Source) -> Result<Tree, HookError> {
-        let tree = match source {
-            Source::SourceArchive(archive) => self.unpack(archive).await?,
-            Source::Tree(path) | Source::Wheel(path) => {
-                Tree { path: path.clone(), claim: Claim::default(), unpacked: None }
-            }
-        };
-        self.check_python_of(&tree.path, tree.unpacked.is_some()).await?;
-        Ok(tree)
-    }
-
-    async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
-        self.step(Step::Unpacking);
-        let (folder, archive, source) = (self.scratch().await?, archive.to_owned(), self.name.to_owned());
-        let unpack = unblock_until_dropped(move |cancel| {
-            let unpacked = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel);
-            let unpacked = unpacked.map_err(HookError::from).and_then(|tree| {
-                expect_project(&source, &archive, &tree)?;
-                Ok((Claim::of(&archive, &tree), tree))
-            });
-            (folder, unpacked)
-        });
-        let (folder, unpacked) = self.frontend.unless_interrupted(unpack).await?;
-        let (claim, path) = unpacked?;
-        Ok(Tree { path, claim, unpacked: Some(folder) })
     }
 
     /// `prepare_metadata_for_build_wheel`, or a wheel where the backend lacks it.
@@ -242,15 +197,6 @@ impl Run<'_> {
         let published = unblock(move || into.publish(&draft.path().join(&name), hook, &source)).await;
         Ok(published?)
     }
-}
-
-/// What was unpacked is looked at before anybody is told where it lies.
-fn expect_project(source: &Path, archive: &Path, tree: &Path) -> Result<(), HookError> {
-    if ["pyproject.toml", "setup.py"].iter().any(|name| tree.join(name).is_file()) {
-        return Ok(());
-    }
-    let (source, archive) = (source.display(), archive.file_name().unwrap_or_default().display());
-    Err(invalid_source(format!("{source}: expected pyproject.toml or setup.py at the top of {archive}")))
 }
 
 /// An empty folder for a hook to write to.

@@ -14,6 +14,7 @@ mod named_paths;
 mod python;
 mod run;
 mod spelling;
+mod tree;
 mod warning;
 
 pub use builder::FrontendBuilder;
