@@ -34,17 +34,16 @@ def test_wheels_appear_under_their_names(setting: Setting, tmp_path: Path) -> No
 
 
 def test_the_source_that_took_longest_is_begun_first(setting: Setting, tmp_path: Path) -> None:
-    trees = [make_project(tmp_path / name, name=name) for name in ("quick", "slow")]
+    names = ("quick", "slow")
+    trees = [make_project(tmp_path / name, name=name, additional=[]) for name in names]
     log = tmp_path / "log"
-    code = (
-        "import os, time; name = os.path.basename(os.getcwd())\n"
-        f"with open({str(log)!r}, 'a') as log: print(name, file=log)\n"
-        # What is measured, far from what the other takes.
-        "if name == 'slow': time.sleep(2)"
-    )
-    setting_of_all = ["-C", f"build_wheel={code}", "-o", str(tmp_path / "out")]
+    name = "import os, time; name = os.path.basename(os.getcwd())\n"
+    begun = f"{name}with open({str(log)!r}, 'a') as log: print(name, file=log)"
+    # What is measured, far from what the other takes.
+    slow = f"{name}if name == 'slow': time.sleep(2)"
+    settings = ["-C", f"get_requires={begun}", "-C", f"build_wheel={slow}"]
     for _ in range(2):
-        built = build(setting, "wheel", *trees, *setting_of_all, jobs=1)
+        built = build(setting, "wheel", *trees, *settings, "-o", tmp_path / "out", jobs=1)
         assert built.code == 0, built.stderr
     assert log.read_text().split() == ["quick", "slow", "slow", "quick"]
 

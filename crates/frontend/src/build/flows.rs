@@ -36,9 +36,14 @@ impl Run<'_> {
             )));
         }
         let tree = self.tree(source).await?;
+        if self.frontend.shared.settings.check_requires_python {
+            self.check_python_of(&tree.path, tree.unpacked.is_some()).await?;
+        }
         let outcome = self.reach_from(&tree, goal).await;
+        // The hooks do not wait for what only warns.
+        self.look_over(&tree).await;
         tree.remove().await;
-        outcome
+        outcome.map_err(|error| self.with_python_hint(error))
     }
 
     async fn reach_from(&mut self, tree: &Tree, goal: &Goal) -> Result<Product, HookError> {

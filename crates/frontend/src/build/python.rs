@@ -40,13 +40,18 @@ impl Run<'_> {
         self.warnings.iter().find(|warning| matches!(warning, BuildWarning::UnsupportedPython { .. }))
     }
 
-    /// A hook's failure, with the hint that it may be for the interpreter.
+    /// A failure, with the hint that it may be for the interpreter: rather than
+    /// with one that comes from what a hook said.
     pub fn with_python_hint(&self, error: HookError) -> HookError {
         match self.unsupported_python() {
-            Some(warning) if error.hint.is_none() => {
+            Some(warning) if error.hint.is_none() || is_of_a_hook(error.kind) => {
                 error.with_hint(warning.to_string()).with_setting(Setting::Interpreter)
             }
             _ => error,
         }
     }
+}
+
+fn is_of_a_hook(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::HookRuntimeError | ErrorKind::HookCrashed | ErrorKind::BackendImportError)
 }

@@ -11,7 +11,6 @@ use super::event::{BuildEvent, JobId, Step};
 use super::frontend::Frontend;
 use super::goal::{DeclaredExtension, EnvironmentUse, Fallback, HookRun};
 use super::hints;
-use super::spelling::near_misses;
 use super::warning::BuildWarning;
 use crate::environment::{Environment, check_requirement, redact};
 use crate::output::OutputFile;
@@ -89,10 +88,6 @@ impl<'a> Run<'a> {
     /// requires: what the hook `get_requires` asks for (PEP 517).
     pub async fn prepare(&mut self, tree: &Path, get_requires: Hook) -> Result<Place, HookError> {
         let mut place = Place { tree: tree.to_owned(), additional: Vec::new() };
-        let read = place.tree.clone();
-        for miss in unblock(move || near_misses(&read)).await {
-            self.warn(BuildWarning::NearMiss(miss));
-        }
         // Without isolation the environment is the user's business, and so is
         // what hooks would ask for.
         if self.frontend.shared.environments.is_some()
@@ -149,8 +144,7 @@ impl<'a> Run<'a> {
     }
 
     fn note(&mut self, response: Response, log: Option<PathBuf>) -> Result<Value, HookError> {
-        let outcome = response.outcome.map_err(|error| {
-            let mut error = self.with_python_hint(error);
+        let outcome = response.outcome.map_err(|mut error| {
             let isolated = self.frontend.shared.environments.is_some();
             let outputs = [response.stderr.text(), response.stdout.text()];
             if error.hint.is_none()

@@ -8,10 +8,12 @@ use super::claim::Claim;
 use super::errors::invalid_source;
 use super::event::Step;
 use super::run::Run;
+use super::spelling::near_misses;
+use super::warning::BuildWarning;
 use crate::archive::{UnpackLimits, unpack};
 use crate::run_folder::WorkFolder;
 use crate::source::Source;
-use crate::unblock::unblock_until_dropped;
+use crate::unblock::{unblock, unblock_until_dropped};
 
 /// A source tree that can be built, and if it was unpacked its end.
 pub(super) struct Tree {
@@ -31,14 +33,22 @@ impl Tree {
 
 impl Run<'_> {
     pub(super) async fn tree(&mut self, source: &Source) -> Result<Tree, HookError> {
-        let tree = match source {
+        Ok(match source {
             Source::SourceArchive(archive) => self.unpack(archive).await?,
             Source::Tree(path) | Source::Wheel(path) => {
                 Tree { path: path.clone(), claim: Claim::default(), unpacked: None }
             }
-        };
-        self.check_python_of(&tree.path, tree.unpacked.is_some()).await?;
-        Ok(tree)
+        })
+    }
+
+    /// Looks for what is worth a warning.
+    pub(super) async fn look_over(&mut self, tree: &Tree) {
+        let path = tree.path.clone();
+        for miss in unblock(move || near_misses(&path)).await {
+            self.warn(BuildWarning::NearMiss(miss));
+        }
+        // An error only where that is wanted, and then it was looked for before.
+        let _ = self.check_python_of(&tree.path, tree.unpacked.is_some()).await;
     }
 
     pub(super) async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {

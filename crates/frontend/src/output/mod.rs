@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use hookpool_supervisor::Hook;
-use nix::unistd::{AccessFlags, access};
 use sha2::{Digest, Sha256};
 
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
@@ -22,8 +21,7 @@ use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
-    /// Made when it is needed, so that who ends before leaves nothing. Locked
-    /// until it is made.
+    /// For what is not finished. Locked until it is made.
     drafts: Mutex<Option<RunFolder>>,
     /// The names that this run has given out. Locked for the end of each build
     /// only.
@@ -108,7 +106,7 @@ fn not_replaced(editable: bool) -> &'static str {
 }
 
 impl OutputFolder {
-    /// Makes the folder if it is missing.
+    /// Makes the folder if it is missing, and nothing in it.
     ///
     /// # Errors
     /// [`OutputError`], which names the folder.
@@ -116,8 +114,21 @@ impl OutputFolder {
         let named = |source| OutputError::Folder { path: path.to_owned(), source };
         let absolute = std::path::absolute(path).map_err(named)?;
         std::fs::create_dir_all(&absolute).map_err(|error| named(no_folder(error)))?;
-        access(&absolute, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| named(errno.into()))?;
         Ok(Self { path: absolute, drafts: Mutex::default(), published: Mutex::default() })
+    }
+
+    /// Makes a folder in it for what is not finished, which goes when this is
+    /// dropped: not before signals are listened to, which would end the program
+    /// and leave it. Without this the first hook makes it. Blocks.
+    ///
+    /// # Errors
+    /// [`OutputError::Drafts`].
+    pub fn prepare(&self) -> Result<(), OutputError> {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        if drafts.is_none() {
+            *drafts = Some(RunFolder::within(&self.path, ".hookpool-")?);
+        }
+        Ok(())
     }
 
     /// The folder's absolute path.
@@ -128,11 +139,9 @@ impl OutputFolder {
 
     /// An empty folder for a hook to write to, until it is dropped. Blocks.
     pub(crate) fn draft(&self) -> Result<WorkFolder, OutputError> {
-        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-        let drafts = match &mut *drafts {
-            Some(drafts) => drafts,
-            none => none.insert(RunFolder::within(&self.path, ".hookpool-")?),
-        };
+        self.prepare()?;
+        let drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let drafts = drafts.as_ref().expect("it was made");
         let made = WorkFolder::within(drafts.path(), "build-");
         made.map_err(|source| OutputError::Folder { path: self.path.clone(), source })
     }

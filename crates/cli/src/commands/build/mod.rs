@@ -36,6 +36,7 @@ async fn run(plan: Plan, jobs: Vec<Job>, verbosity: Verbosity) -> Result<Exit, F
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
     let display = Display::start(&jobs, plan.format, plan.wants_metadata(), verbosity)
         .map_err(|error| Failure::pool(format!("cannot show anything: no thread could be started: {error}")))?;
+    plan.prepare_outputs()?;
     // Its folders must outlive the supervisor: they are removed at the end of
     // this function, whatever the reason.
     let pool = tokio::select! {

@@ -76,6 +76,15 @@ impl Plan {
         })
     }
 
+    /// Makes what is temporary in the folders that are built into.
+    pub fn prepare_outputs(&self) -> Result<(), Failure> {
+        let into = match &self.goal {
+            Goal::Metadata => None,
+            Goal::Wheel { into, .. } | Goal::Sdist { into } | Goal::Editable { into } => Some(into),
+        };
+        into.into_iter().chain(&self.keep_wheels).try_for_each(|folder| folder.prepare().map_err(Failure::pool))
+    }
+
     /// The name of the command.
     pub fn command(&self) -> &'static str {
         match self.goal {
