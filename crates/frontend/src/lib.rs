@@ -37,6 +37,7 @@
 mod archive;
 mod build;
 mod dependency_specifier;
+mod digest;
 mod durations;
 mod environment;
 mod extensions;

@@ -32,6 +32,9 @@ pub struct RunFolderError {
     pub source: io::Error,
 }
 
+/// A folder within one that has the name of a content.
+const INNER: &str = "inner";
+
 /// How the folders of runs are named in a parent folder of our own.
 const PREFIX: &str = "run-";
 
@@ -42,6 +45,12 @@ impl RunFolder {
     /// # Errors
     /// The system's, with the name of the parent folder.
     pub fn temporary(purpose: &str) -> Result<Self, RunFolderError> {
+        Self::temporary_named(purpose, None)
+    }
+
+    /// The same, under a name that tells what it is for, so that it is the same
+    /// in the next run; where another run has it just now, under any name.
+    fn temporary_named(purpose: &str, name: Option<&str>) -> Result<Self, RunFolderError> {
         let temporary = absolute(&temporary_folder())?;
         let own = temporary.join(format!("hookpool-{}-{purpose}", nix::unistd::geteuid()));
         // Another run may end now and remove the parent folder under us.
@@ -50,14 +59,15 @@ impl RunFolder {
             if !temporary.is_dir() || private_folder(&own).is_err() {
                 break;
             }
-            if let Ok(mut folder) = make(&own, PREFIX) {
+            let named = name.and_then(|name| make(&own, PREFIX, Some(name)).ok());
+            if let Some(mut folder) = named.or_else(|| make(&own, PREFIX, None).ok()) {
                 folder.parent = Some(own);
                 return Ok(folder);
             }
         }
         // Somebody else took the name: a folder of no fixed name cannot be
         // found by the next run, but it is private too.
-        make(&temporary, PREFIX).map_err(|source| RunFolderError { parent: temporary, source })
+        make(&temporary, PREFIX, None).map_err(|source| RunFolderError { parent: temporary, source })
     }
 
     /// A folder in `parent`, whose name starts with `prefix`. Folders of that
@@ -67,7 +77,7 @@ impl RunFolder {
     /// The system's, with the name of the parent folder.
     pub fn within(parent: &Path, prefix: &str) -> Result<Self, RunFolderError> {
         let parent = absolute(parent)?;
-        make(&parent, prefix).map_err(|source| RunFolderError { parent, source })
+        make(&parent, prefix, None).map_err(|source| RunFolderError { parent, source })
     }
 
     /// The folder's absolute path: workers have another working directory.
@@ -77,19 +87,40 @@ impl RunFolder {
     }
 }
 
-/// An empty folder within that of a run, for one piece of work. Removed, off the
-/// event loop, when it is dropped: there may be thousands of files in it.
+/// An empty folder for one piece of work. Removed, off the event loop, when it is
+/// dropped: there may be thousands of files in it.
 #[derive(Debug)]
 pub(crate) struct WorkFolder {
-    folder: Option<TempDir>,
+    folder: Option<Removed>,
     path: PathBuf,
+}
+
+/// What removes a folder when it is dropped.
+#[derive(Debug)]
+enum Removed {
+    WithinRun(#[expect(dead_code, reason = "it is dropped")] TempDir),
+    OfItsOwn(#[expect(dead_code, reason = "it is dropped")] RunFolder),
 }
 
 impl WorkFolder {
     /// Makes one in this folder. Blocks.
     pub fn within(run: &Path, prefix: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(run)?;
-        Ok(Self { path: folder.path().to_owned(), folder: Some(folder) })
+        Ok(Self { path: folder.path().to_owned(), folder: Some(Removed::WithinRun(folder)) })
+    }
+
+    /// Makes one for what has this digest. It has the same path in each run, but
+    /// where two have the same at once. Blocks.
+    pub fn of_content(purpose: &str, digest: &str) -> Result<Self, RunFolderError> {
+        let folder = RunFolder::temporary_named(purpose, Some(digest))?;
+        let path = folder.path().join(INNER);
+        let made = std::fs::create_dir(&path);
+        match made {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(RunFolderError { parent: path, source })
+            }
+            _ => Ok(Self { path, folder: Some(Removed::OfItsOwn(folder)) }),
+        }
     }
 
     /// The folder's absolute path.
@@ -119,15 +150,19 @@ fn absolute(path: &Path) -> Result<PathBuf, RunFolderError> {
     std::path::absolute(path).map_err(|source| RunFolderError { parent: path.to_owned(), source })
 }
 
-fn make(parent: &Path, prefix: &str) -> io::Result<RunFolder> {
+fn make(parent: &Path, prefix: &str, name: Option<&str>) -> io::Result<RunFolder> {
     const DRAFT: &str = ".new-";
     remove_abandoned(parent, prefix);
     // A folder that is made and not yet locked would look like one whose run
     // has died: it gets its name once it is locked.
     let draft = tempfile::Builder::new().prefix(DRAFT).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
     let in_use = lock(File::open(draft.path())?)?;
+    if name.is_some() {
+        // An empty folder of another run would be replaced: rename(2).
+        std::fs::create_dir(draft.path().join(INNER))?;
+    }
     let random = draft.path().file_name().unwrap_or_default().to_string_lossy().replacen(DRAFT, prefix, 1);
-    let path = parent.join(random);
+    let path = parent.join(name.map_or(random, |name| format!("{prefix}{name}")));
     std::fs::rename(draft.path(), &path)?;
     // Its old name is gone; from here on `Drop` removes it.
     let _ = draft.keep();

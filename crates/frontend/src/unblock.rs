@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use hookpool_supervisor::unblock;
 
-/// As [`unblock`], for work that looks at a flag all the time, which is set when this
-/// is dropped.
-pub(crate) async fn unblock_until_dropped<T: Send + 'static>(
+/// As [`unblock`], for work that looks at a flag all the time, which is set when
+/// `stop` is done, or when this is dropped. `None` where it was stopped.
+pub(crate) async fn unblock_until<T: Send + 'static>(
+    stop: impl Future<Output = ()>,
     work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
-) -> T {
+) -> Option<T> {
     struct SetOnDrop(Arc<AtomicBool>);
 
     impl Drop for SetOnDrop {
@@ -19,6 +20,16 @@ pub(crate) async fn unblock_until_dropped<T: Send + 'static>(
     }
 
     let cancel = Arc::new(AtomicBool::new(false));
-    let _set = SetOnDrop(cancel.clone());
-    unblock(move || work(&cancel)).await
+    let set = SetOnDrop(cancel.clone());
+    let mut working = std::pin::pin!(unblock(move || work(&cancel)));
+    tokio::select! {
+        biased;
+        result = &mut working => Some(result),
+        () = stop => {
+            drop(set);
+            // It cleans up behind itself.
+            working.await;
+            None
+        }
+    }
 }

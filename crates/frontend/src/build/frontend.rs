@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
 
@@ -17,7 +18,7 @@ use crate::environment::{Environment, Environments};
 use crate::metadata::{CoreMetadata, NotStatic, static_metadata};
 use crate::run_folder::{RunFolder, WorkFolder};
 use crate::source::Source;
-use crate::unblock::{unblock, unblock_until_dropped};
+use crate::unblock::{unblock, unblock_until};
 
 /// Gets what is wanted from sources. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -102,7 +103,7 @@ impl Frontend {
         let names = ["PKG-INFO", "pyproject.toml"];
         let claim = Claim::by_name(&archive);
         let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
-        let [pkg_info, pyproject] = self.unless_interrupted(unblock_until_dropped(read)).await??;
+        let [pkg_info, pyproject] = self.unblock_unless_interrupted(read).await??;
         let found = static_metadata(pkg_info.as_deref(), pyproject.as_deref());
         Ok(found.map_err(Some).and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
             Ok(_) => Ok(metadata),
@@ -122,14 +123,14 @@ impl Frontend {
         self.shared.observer.observe(event);
     }
 
-    /// Work that no hook does, which ends with the supervisor's interruption.
-    pub(crate) async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, HookError> {
-        tokio::select! {
-            result = work => Ok(result),
-            () = self.shared.supervisor.interrupted() => {
-                Err(HookError::new(ErrorKind::Interrupted, "the run was interrupted"))
-            }
-        }
+    /// Work of some length that no hook does: it ends with the supervisor's
+    /// interruption, of which the flag tells.
+    pub(crate) async fn unblock_unless_interrupted<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> Result<T, HookError> {
+        let result = unblock_until(self.shared.supervisor.interrupted(), work).await;
+        result.ok_or_else(|| HookError::new(ErrorKind::Interrupted, "the run was interrupted"))
     }
 
     /// A private folder for as long as it is needed.

@@ -1,8 +1,9 @@
 //! The tree of a source, unpacked where need be.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::HookError;
+use hookpool_supervisor::{ErrorKind, HookError};
 
 use super::claim::Claim;
 use super::errors::invalid_source;
@@ -11,9 +12,10 @@ use super::run::Run;
 use super::spelling::near_misses;
 use super::warning::BuildWarning;
 use crate::archive::{UnpackLimits, unpack};
+use crate::digest::{self, digest_of_file};
 use crate::run_folder::WorkFolder;
 use crate::source::Source;
-use crate::unblock::{unblock, unblock_until_dropped};
+use crate::unblock::unblock;
 
 /// A source tree that can be built, and if it was unpacked its end.
 pub(super) struct Tree {
@@ -53,19 +55,25 @@ impl Run<'_> {
 
     pub(super) async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
         self.step(Step::Unpacking);
-        let (folder, archive, source) = (self.scratch().await?, archive.to_owned(), self.name.to_owned());
-        let unpack = unblock_until_dropped(move |cancel| {
-            let unpacked = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel);
-            let unpacked = unpacked.map_err(HookError::from).and_then(|tree| {
-                expect_project(&source, &archive, &tree)?;
-                Ok((Claim::of(&archive, &tree), tree))
-            });
-            (folder, unpacked)
-        });
-        let (folder, unpacked) = self.frontend.unless_interrupted(unpack).await?;
-        let (claim, path) = unpacked?;
-        Ok(Tree { path, claim, unpacked: Some(folder) })
+        let (archive, source) = (archive.to_owned(), self.name.to_owned());
+        let unpack = move |cancel: &_| {
+            let folder = folder_for(&archive)?;
+            let path = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel)?;
+            expect_project(&source, &archive, &path)?;
+            Ok(Tree { claim: Claim::of(&archive, &path), path, unpacked: Some(folder) })
+        };
+        self.frontend.unblock_unless_interrupted(unpack).await?
     }
+}
+
+/// Where an archive is unpacked to. The path is the same each time, because
+/// compilers write it into what they make, and caches of theirs look at it.
+fn folder_for(archive: &Path) -> Result<WorkFolder, HookError> {
+    let failed = |what: &Path, error: io::Error| {
+        HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
+    };
+    let digest = digest_of_file(archive).map_err(|error| failed(archive, error))?;
+    WorkFolder::of_content("sources", &digest::short(&digest)).map_err(|error| failed(&error.parent, error.source))
 }
 
 /// What was unpacked is looked at before anybody is told where it lies.

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::digest;
+use crate::digest::digest_of_file;
 
 /// Says that `draft`, which is going to be `wheel`, is editable.
 pub(super) fn set(draft: &Path, wheel: &Path) -> io::Result<()> {
@@ -28,6 +28,6 @@ fn place(wheel: &Path) -> PathBuf {
 }
 
 fn text(file: &Path) -> io::Result<String> {
-    let digest = digest(file)?;
+    let digest = digest_of_file(file)?;
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect())
 }

@@ -4,14 +4,13 @@
 mod editable_mark;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use hookpool_supervisor::Hook;
-use sha2::{Digest, Sha256};
 
+use crate::digest::digest_of_file;
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 
 /// A folder for what is built in one run.
@@ -189,19 +188,8 @@ fn compare(draft: &Path, path: &Path) -> io::Result<Before> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Nothing),
         Err(error) => return Err(error),
     };
-    let same = old.is_file() && old.len() == draft.metadata()?.len() && digest(draft)? == digest(path)?;
+    let same = old.is_file() && old.len() == draft.metadata()?.len() && digest_of_file(draft)? == digest_of_file(path)?;
     Ok(if same { Before::SameContent } else { Before::OtherContent })
-}
-
-fn digest(path: &Path) -> io::Result<[u8; 32]> {
-    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().into()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
 }
 
 #[cfg(test)]

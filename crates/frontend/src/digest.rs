@@ -1,0 +1,19 @@
+//! Digests of files.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// The SHA-256 of what is in a file. Blocks.
+pub(crate) fn digest_of_file(path: &Path) -> io::Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize().into())
+}
+
+/// The first half of a digest, in hexadecimal digits: enough for a name.
+pub(crate) fn short(digest: &[u8]) -> String {
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,80 @@
+"""The same archive gives the same wheel, whatever a compiler writes into it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from builds import build
+from conftest import Setting
+
+SETUP = """\
+from setuptools import Extension, setup
+# With the folder that the compiler works in.
+flags = ["-g", "-O0"]
+module = Extension("native", ["native.c"], extra_compile_args=flags, extra_link_args=["-g"])
+setup(name="native", version="1.0", ext_modules=[module])
+"""
+SOURCE = """\
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native", __FILE__, -1, NULL};
+PyMODINIT_FUNC PyInit_native(void) { return PyModule_Create(&module); }
+"""
+
+
+@pytest.fixture
+def sdist(tmp_path: Path) -> Path:
+    """An archive with an extension in it."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    tree = tmp_path / "native-1.0"
+    tree.mkdir()
+    (tree / "setup.py").write_text(SETUP)
+    (tree / "native.c").write_text(SOURCE)
+    with tarfile.open(tmp_path / "native-1.0.tar.gz", "w:gz") as archive:
+        archive.add(tree, tree.name)
+    return tmp_path / "native-1.0.tar.gz"
+
+
+def wheel(setting: Setting, sdist: Path, out: Path) -> bytes:
+    """What is built of it in a run."""
+    env = {"SOURCE_DATE_EPOCH": "1700000000"}
+    result = build(setting, "wheel", sdist, "-o", out, "--format", "json", env=env).result
+    assert result["ok"], result["error"]
+    return Path(result["file"]["path"]).read_bytes()
+
+
+def test_two_builds_of_an_archive_with_an_extension(
+    setting: Setting, sdist: Path, tmp_path: Path
+) -> None:
+    first = wheel(setting, sdist, tmp_path / "first")
+    # The archive may be called and lie as it likes.
+    (tmp_path / "elsewhere").mkdir()
+    copy = shutil.copy(sdist, tmp_path / "elsewhere")
+    assert wheel(setting, Path(copy), tmp_path / "second") == first
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(
+    setting: Setting, sdist: Path, tmp_path: Path
+) -> None:
+    """Who comes second has another folder."""
+    wheel(setting, sdist, tmp_path / "first")
+    assert not list(setting.tmp.glob("hookpool-*-sources"))
+    folder = setting.tmp / f"hookpool-{os.geteuid()}-sources"
+    folder.mkdir(mode=0o700)
+    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()[:32]
+    taken = folder / f"run-{digest}"
+    (taken / "inner" / "theirs").mkdir(parents=True)
+    descriptor = os.open(taken, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    wheel(setting, sdist, tmp_path / "second")
+    assert [path.name for path in (taken / "inner").iterdir()] == ["theirs"]
+    os.close(descriptor)
+    # Nobody has it any more: it is cleared away, and used again.
+    wheel(setting, sdist, tmp_path / "third")
+    assert not folder.exists()
