@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,14 +14,23 @@ class Index:
     """Serves the wheels in a folder: all to everybody, or to who has the password alone."""
 
     def __init__(
-        self, wheels: Path, password: str | None = None, refuses: int | None = None
+        self,
+        wheels: Path,
+        password: str | None = None,
+        refuses: int | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.asked: list[str] = []
         index = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 index.asked.append(self.path)
+                # Who asks waits for the answer.
+                meanwhile()
                 code, content = index.answer(self.path, self.headers.get("Authorization"))
                 self.send_response(code)
                 if code == 401:
@@ -30,7 +40,8 @@ class Index:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                if self.command == "GET":
+                    self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -21,7 +21,8 @@ python = pathlib.Path(sys.argv[sys.argv.index("--python") + 1])
 (site,) = python.parent.parent.glob("lib/python*/site-packages")
 if {named!r}:
     # As the requirement is called.
-    (name,) = [word.partition("==")[0] for word in sys.argv if word.startswith("tool-")]
+    words = open(sys.argv[sys.argv.index("--requirement") + 1]).read().split()
+    (name,) = [word.partition("==")[0] for word in words if word.startswith("tool-")]
     info = site / (name.replace("-", "_") + "-1.0.dist-info")
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: " + name + "\\nVersion: 1.0\\n")

@@ -80,11 +80,26 @@ pub(crate) fn check_requirement(text: &str) -> Result<(), EnvironmentError> {
 }
 
 fn parse(text: &str) -> Result<Requirement<VerbatimUrl>, EnvironmentError> {
-    dependency_specifier::parse(text).map_err(|error| EnvironmentError::InvalidRequirement {
+    let invalid = |reason: String| EnvironmentError::InvalidRequirement {
         requirement: redact(text).into_owned(),
         // The text is told once more below it, with a mark where it fails.
-        reason: redact(&error.message.to_string()).into_owned(),
-    })
+        reason: redact(&reason).into_owned(),
+    };
+    // Before it is parsed: the library replaces variables too.
+    if let Some(part) = address(text).and_then(|address| UNQUOTABLE.iter().find(|part| address.contains(**part))) {
+        return Err(invalid(format!("an address cannot have `{part}` in it (RFC 3986); variables are not replaced")));
+    }
+    dependency_specifier::parse(text).map_err(|error| invalid(error.message.to_string()))
+}
+
+/// To installers they mean something else: the value of a variable of ours, which
+/// would be told to the server that the requirement names, and a line that goes on.
+const UNQUOTABLE: [&str; 2] = ["${", "\\"];
+
+/// What stands in the place of an address, which may be none, and a marker after
+/// it. Where an address ends, the library and installers may see differently.
+fn address(text: &str) -> Option<&str> {
+    text[text.find(['@', ';'])?..].strip_prefix('@')
 }
 
 fn marker_environment(interpreter: &Interpreter) -> Result<MarkerEnvironment, EnvironmentError> {
@@ -93,4 +108,36 @@ fn marker_environment(interpreter: &Interpreter) -> Result<MarkerEnvironment, En
         python: interpreter.executable.clone(),
         words: format!("its environment markers are not those of PEP 508: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_has_variables_in_it() {
+        // One that is set wherever tests run.
+        let home = std::env::var("HOME").unwrap();
+        for text in [
+            "a @ https://host/${HOME}",
+            "a@https://${HOME}/b ; os_name == 'posix'",
+            "a[b] @ https://user:${HOME}@host/",
+            "a @ ${HOME}/b",
+            "a @ git+https://host/b@${HOME}",
+            "a @ https://host/b\\",
+            "a @ https://host/b?c=${lower}",
+            "a @ https://host/b ${HOME}",
+            "a @ https://host/b;c=${HOME}",
+            "a @ https://host/b\n--index-url ${HOME}",
+            "https://host/${HOME}",
+            "${HOME}",
+            "a ${HOME}",
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(!error.contains(&home), "{error}");
+        }
+        for text in ["a @ https://host/$b", "a ; os_name != '@${HOME}'"] {
+            assert!(!parse(text).unwrap().to_string().contains(&home), "{text}");
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::configuration::Configuration;
 use super::hashes::{Hashes, take_out};
+use super::installation::write_private;
+use super::requirements_file::{is_address, quoted};
 use super::told::Told;
 use super::{Installer, InstallerKind};
 use crate::environment::error::EnvironmentError;
@@ -80,30 +82,35 @@ impl Constraints {
         if hashes.is_empty() {
             return Ok(None);
         }
-        let file = temporary.join(NAME);
         let text = match installer {
             InstallerKind::Pip => without,
             InstallerKind::Uv => all,
         };
-        std::fs::write(&file, text).map_err(EnvironmentError::system("write", &file))?;
         // What the installer cannot read either, it tells in its own words.
-        let mut files = self.unread.clone();
-        files.push(file);
-        Ok(Some((files, hashes)))
+        Ok(Some((put(temporary, text, &self.unread)?, hashes)))
     }
 
     /// Files for an installer; what is in none yet is written to one in a folder
     /// of temporary files.
     pub fn files(&self, temporary: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
-        let mut files = self.files.clone();
-        if !self.listed.is_empty() {
-            let file = temporary.join(NAME);
-            let text = self.listed.join("\n") + "\n";
-            std::fs::write(&file, text).map_err(EnvironmentError::system("write", &file))?;
-            files.push(file);
-        }
-        Ok(files)
+        put(temporary, self.listed.join("\n"), &self.files)
     }
+}
+
+/// Files of these constraints and of those that are in `files`. Addresses among
+/// these are included, and not told as arguments: they may hold credentials.
+fn put(temporary: &Path, mut text: String, files: &[PathBuf]) -> Result<Vec<PathBuf>, EnvironmentError> {
+    let address = |file: &PathBuf| file.to_str().filter(|name| is_address(name)).map(quoted);
+    for address in files.iter().filter_map(address) {
+        text.push_str(&format!("\n-c {address}"));
+    }
+    let mut files: Vec<PathBuf> = files.iter().filter(|file| address(file).is_none()).cloned().collect();
+    if !text.is_empty() {
+        let file = temporary.join(NAME);
+        write_private(&file, &(text + "\n"))?;
+        files.push(file);
+    }
+    Ok(files)
 }
 
 /// Without credentials.

@@ -2,7 +2,7 @@
 //! answers depend on.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::deciding::is_read_by_builds;
 use super::hashes::Hashes;
 use super::local_places::LocalPlaces;
 use super::told::{Told, in_index_options};
-use super::{Installer, InstallerKind, is_offline, variables};
+use super::{Installer, InstallerKind, is_offline, requirements_file, variables};
 use crate::environment::contents::digest;
 use crate::environment::error::EnvironmentError;
 use crate::environment::redact::redact;
@@ -35,6 +35,8 @@ pub(in crate::environment) struct Installation {
 
 /// What an installer reads.
 pub(super) struct Files {
+    /// Requirements, and where to look for them as far as that may hold credentials.
+    pub requirements: PathBuf,
     /// In place of uv's own cache, which cannot be used.
     pub uv_cache: Option<PathBuf>,
     /// In place of its own.
@@ -69,12 +71,14 @@ impl Installation {
     }
 
     /// Writes what the installer reads from files into its folder of temporary
-    /// ones. Blocks.
-    pub(super) fn write_files(&self, temporary: &Path) -> Result<Files, EnvironmentError> {
+    /// ones; `lines` for that of requirements. Blocks.
+    pub(super) fn write_files(&self, temporary: &Path, lines: &str) -> Result<Files, EnvironmentError> {
+        let requirements = temporary.join(requirements_file::NAME);
+        write_private(&requirements, lines)?;
         let configuration = match (&self.installer, self.configuration.uv_file()) {
             (Installer::Uv(_), Some(text)) => {
                 let file = temporary.join("uv.toml");
-                write_private(&file, text).map_err(EnvironmentError::system("write", &file))?;
+                write_private(&file, text)?;
                 Some(file)
             }
             _ => None,
@@ -86,7 +90,7 @@ impl Installation {
             Some((files, hashes)) => (files, matches!(self.installer, Installer::Pip(_)).then_some(hashes)),
             None => (self.constraints.files(temporary)?, None),
         };
-        Ok(Files { uv_cache, configuration, constraints, hashes, local_names })
+        Ok(Files { requirements, uv_cache, configuration, constraints, hashes, local_names })
     }
 
     /// Whether uv would fail for its cache, as the home folder cannot be written
@@ -138,7 +142,10 @@ fn default_uv_cache() -> Option<PathBuf> {
 }
 
 /// There may be credentials in it.
-fn write_private(file: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_private(file: &Path, text: &str) -> Result<(), EnvironmentError> {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())
+    let file_of_owner = options.write(true).create_new(true).mode(0o600).open(file);
+    file_of_owner
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .map_err(EnvironmentError::system("write", file))
 }

@@ -10,6 +10,7 @@ mod local_places;
 mod own_pip;
 mod pip;
 mod refusal;
+mod requirements_file;
 mod site;
 mod told;
 mod uv;
@@ -166,7 +167,8 @@ impl Making<'_> {
         let temporary = Arc::new(temporary);
         let files = {
             let (installation, temporary) = (self.installation.clone(), temporary.clone());
-            unblock(move || installation.write_files(temporary.path())).await?
+            let lines = requirements_file::lines(self.requirements, &self.settings.index.find_links);
+            unblock(move || installation.write_files(temporary.path(), &lines)).await?
         };
         let installer = &self.installation.installer;
         let mut command = match installer {
@@ -176,6 +178,7 @@ impl Making<'_> {
         command.env("TMPDIR", temporary.path());
         let output = self.run_program(command, temporary.clone()).await?;
         let is_success = output.is_success();
+        let requirements_file = files.requirements.display().to_string();
         let (refusals, mismatches) = unblock(move || {
             let mismatches =
                 files.hashes.filter(|_| is_success).map(|hashes| pip::mismatches(temporary.path(), &hashes));
@@ -189,6 +192,7 @@ impl Making<'_> {
             return Err(EnvironmentError::OtherHashes { mismatches });
         }
         let words = std::iter::once(words(&output)).chain(refusals).collect::<Vec<_>>().join("\n");
+        let words = requirements_file::without_places(&words, &requirements_file);
         Err(EnvironmentError::Installer {
             installer: installer.kind(),
             requirements: self.shown.to_vec(),

@@ -7,6 +7,7 @@ use std::process::Command;
 use super::hashes::{self, Hashes};
 use super::installation::Files;
 use super::own_pip::{OwnPip, release};
+use super::requirements_file::is_address;
 use super::{Making, is_offline, refusal, variables};
 use crate::environment::error::EnvironmentError;
 
@@ -69,7 +70,7 @@ pub(super) fn install(
     if index.no_index || is_offline(settings) {
         command.arg("--no-index");
     }
-    for place in &index.find_links {
+    for place in index.find_links.iter().filter(|place| !is_address(place)) {
         command.arg("--find-links").arg(place);
     }
     if files.hashes.is_some() {
@@ -87,7 +88,7 @@ pub(super) fn install(
     for file in &files.constraints {
         command.arg("--constraint").arg(file);
     }
-    command.arg("--").args(making.requirements);
+    command.arg("--requirement").arg(&files.requirements);
     variables::clean(&mut command);
     command.env("PIP_ROOT_USER_ACTION", "ignore");
     // Without a person to ask, pip asks a keyring only if it is told to.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::installation::Files;
+use super::requirements_file::is_address;
 use super::{Making, is_offline, variables};
 
 /// What the variable `UV` names (uv sets it for what it starts), or the first
@@ -41,7 +42,7 @@ pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Com
     if index.no_index {
         command.arg("--no-index");
     }
-    for place in &index.find_links {
+    for place in index.find_links.iter().filter(|place| !is_address(place)) {
         command.arg("--find-links").arg(place);
     }
     if let Some(file) = &files.configuration {
@@ -51,13 +52,17 @@ pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Com
         // On what is installed here, and on what building that takes in turn.
         command.arg("--constraints").arg(file).arg("--build-constraints").arg(file);
     }
-    command.arg("--").args(making.requirements);
+    command.arg("--requirement").arg(&files.requirements);
     variables::clean(&mut command);
     if let Some(folder) = &files.uv_cache {
         command.env("UV_CACHE_DIR", folder);
     }
     if !is_offline {
         command.env_remove("UV_OFFLINE");
+    }
+    // As an argument does it.
+    if !index.find_links.is_empty() {
+        command.env_remove("UV_FIND_LINKS");
     }
     // Not as arguments, which everybody on the machine can read.
     if let Some(url) = &index.index_url {
