@@ -32,9 +32,10 @@ BOTH_WAYS = pytest.mark.usefixtures("way")
 def _program() -> None:
     if not os.access(PROGRAM, os.X_OK):
         pytest.exit(f"{PROGRAM} is not there: cargo build -p hookpool", returncode=3)
-    # In the background of a script it is ignored, and would be by the programs.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # In the background of a script, and by nohup(1), they are ignored: so would the programs.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ class Setting:
     @property
     def tmp(self) -> Path:
         """TMPDIR."""
-        return self.root / "tmp"
+        return self.root / "t"
 
     def start(
         self,
@@ -103,10 +104,11 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
         for name, value in os.environ.items()
         if not name.startswith(("HOOKPOOL_", "PYTHON", "PYTEST_", "XDG_"))
     }
-    for name in ("tmp", "home", "runtime"):
+    # The shortest of names: hooks make sockets in it, whose paths may have 107 bytes (unix(7)).
+    for name in ("t", "home", "runtime"):
         (tmp_path / name).mkdir(mode=0o700)
     env |= {
-        "TMPDIR": str(tmp_path / "tmp"),
+        "TMPDIR": str(tmp_path / "t"),
         "HOME": str(tmp_path / "home"),
         "XDG_CACHE_HOME": str(shared_cache),
         "XDG_RUNTIME_DIR": str(tmp_path / "runtime"),

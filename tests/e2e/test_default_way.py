@@ -154,7 +154,7 @@ def test_f61_cancelled_while_locks_are_waited_for(setting: Setting, tmp_path: Pa
     idle = make_tree(tmp_path / "idle", ECHO_BACKEND)
     pool = setting.start(jobs=8)
     assert pool.ask(echo(idle, "first", ""))["ok"]
-    before = (threads(pool.pid), processes.open_files(pool.pid))
+    before = processes.open_files(pool.pid)
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(locked(folder))
@@ -165,7 +165,7 @@ def test_f61_cancelled_while_locks_are_waited_for(setting: Setting, tmp_path: Pa
             found = pool.responses(200)
             assert {kind(response) for response in found} == {"Cancelled"}
         # What watches the locks stays: one descriptor, and the few threads for files.
-        wait_few(pool.pid, before[0] + 4, before[1] + 2)
+        wait_few(pool.pid, MOST_THREADS, before + 2)
     assert pool.finish()[1] == 1
 
 
