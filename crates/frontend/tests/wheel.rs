@@ -40,8 +40,11 @@ fn wheels_that_are_none() {
     let several = refused(&[metadata("foo_bar-1.0.dist-info"), metadata("a-1.dist-info")]);
     assert_eq!(several.to_string(), "has several .dist-info folders: a-1.dist-info, foo_bar-1.0.dist-info");
     assert!(matches!(refused(&[metadata("a-1.dist-info")]), Problem::ForeignDistInfo { .. }));
-    assert!(matches!(refused(&[entry("foo_bar-1.0.dist-info/WHEEL", "")]), Problem::NoMetadata { .. }));
+    assert!(matches!(refused(&[entry("foo_bar-1.0.dist-info/WHEEL", "")]), Problem::Missing { .. }));
     assert!(matches!(refused(&[entry("foo_bar-1.0.dist-info/METADATA", "")]), Problem::Malformed { .. }));
+    let other = METADATA.replace("1.0", "2.0");
+    let other = refused(&[entry("foo_bar-1.0.dist-info/METADATA", &other)]).to_string();
+    assert!(other.starts_with("has the name and version Foo.Bar 2.0 in foo_bar-1.0.dist-info/METADATA"), "{other}");
     let huge = Entry { content: vec![b'x'; (16 << 20) + 1], ..entry("foo_bar-1.0.dist-info/METADATA", "") };
     assert!(matches!(refused(&[huge]), Problem::TooLarge { .. }));
     let error = wheel_metadata(std::path::Path::new("/no/a-1-py3-none-any.whl")).unwrap_err();
@@ -65,6 +68,9 @@ fn the_extensions_of_a_wheel() {
         assert_eq!((found.len(), found[0].name.as_str(), found[0].required, found[0].file), (1, "a.b", true, file));
         let error = extensions(&[entry(&name, "{\"extensions\": 1}")]).unwrap_err();
         assert!(matches!(&error.problem, Problem::MalformedExtensions { member, .. } if *member == name), "{error}");
+        let other = METADATA.replace("1.0", "2.0");
+        let other = refused(&[entry("foo_bar-1.0.dist-info/METADATA", &other)]).to_string();
+        assert!(other.starts_with("has the name and version Foo.Bar 2.0 in foo_bar-1.0.dist-info/METADATA"), "{other}");
         let huge = Entry { content: vec![b' '; (16 << 20) + 1], ..entry(&name, "") };
         let error = extensions(&[huge]).unwrap_err();
         assert!(matches!(&error.problem, Problem::TooLarge { member } if *member == name), "{error}");

@@ -11,10 +11,10 @@ use super::goal::{Goal, Origin, Product};
 use super::named_paths::names_paths_in;
 use super::run::{Folders, Run, made};
 use super::tree::Tree;
-use crate::metadata::{CoreMetadata, describe_folder, describe_wheel, wheel_metadata};
+use crate::metadata::{CoreMetadata, built_wheel_metadata, describe_built_wheel, describe_folder};
 use crate::output::{OutputFile, OutputFolder};
 use crate::run_folder::WorkFolder;
-use crate::source::{SdistName, Source, WheelName};
+use crate::source::{SdistName, Source};
 use crate::unblock::unblock;
 
 impl Run<'_> {
@@ -55,7 +55,11 @@ impl Run<'_> {
             }
             Goal::Wheel { into, .. } => self.wheel(tree, into).await.map(Product::File),
             Goal::Sdist { into } => match self.sdist(tree, draft(into).await?).await? {
-                Some((draft, name)) => self.publish(into, Hook::BuildSdist, draft, name).await.map(Product::File),
+                Some((draft, name)) => {
+                    // Nobody gets a source distribution that cannot be built.
+                    self.unpack_made(&draft, &name).await?.remove().await;
+                    self.publish(into, Hook::BuildSdist, draft, name).await.map(Product::File)
+                }
                 None => Ok(Product::SdistUnsupported),
             },
             Goal::Editable { into } => self.editable(tree, into).await.map(Product::File),
@@ -83,7 +87,7 @@ impl Run<'_> {
         let folders = Folders { wheel: Some(folder.path()), ..Folders::default() };
         let value = self.hook(&place, Hook::BuildWheel, folders).await?;
         let (name, wheel) = made(Hook::BuildWheel, &value, folder.path()).await?;
-        let described = unblock(move || describe_wheel(&wheel)).await;
+        let described = unblock(move || describe_built_wheel(&wheel)).await;
         let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
         self.check(tree, &described.metadata).await?;
         let product = self.accept(described, Origin::BuiltWheel)?;
@@ -107,14 +111,19 @@ impl Run<'_> {
         let Some((draft, name)) = self.sdist(tree, self.scratch().await?).await? else {
             return self.wheel(tree, into).await;
         };
-        let unpacked = self.unpack(&draft.path().join(name)).await;
-        let unpacked = unpacked.map_err(|error| match error.kind {
-            ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
-            _ => error,
-        })?;
+        let unpacked = self.unpack_made(&draft, &name).await?;
         let outcome = self.wheel(&unpacked, into).await;
         unpacked.remove().await;
         outcome
+    }
+
+    /// Unpacks what a hook has made.
+    async fn unpack_made(&self, draft: &WorkFolder, name: &str) -> Result<Tree, HookError> {
+        let unpacked = self.unpack(&draft.path().join(name)).await;
+        unpacked.map_err(|error| match error.kind {
+            ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
+            _ => error,
+        })
     }
 
     /// The source distribution in its folder; none where the backend says that
@@ -160,16 +169,13 @@ impl Run<'_> {
         draft: WorkFolder,
     ) -> Result<OutputFile, HookError> {
         let (name, path) = made(hook, value, draft.path()).await?;
-        let built = WheelName::parse(&path).map_err(|error| wrong_result(hook, draft.path(), error))?;
-        self.check_name(tree, &built.name, &built.version)?;
         if let (Hook::BuildEditable, Some(environment)) = (hook, &self.environment) {
             let (wheel, folder) = (path.clone(), environment.folder().to_owned());
             self.needs_environment = unblock(move || names_paths_in(&wheel, &folder)).await;
         }
-        // A wheel whose metadata are not right is the business of its installer.
-        if let Ok(metadata) = unblock(move || wheel_metadata(&path)).await {
-            self.check_python(metadata.requires_python.as_deref()).await?;
-        }
+        let metadata = unblock(move || built_wheel_metadata(&path)).await;
+        let metadata = metadata.map_err(|error| wrong_result(hook, draft.path(), error))?;
+        self.check(tree, &metadata).await?;
         self.publish(into, hook, draft, name).await
     }
 

@@ -13,8 +13,8 @@ pub use files::{FolderMetadataError, folder_extensions, folder_metadata};
 pub(crate) use files::{METADATA_LIMIT, describe_folder, open_regular_file, read_bounded, read_regular_file};
 pub(crate) use requires_python::{declared_requires_python, excludes};
 pub use static_metadata::{NotStatic, static_metadata};
-pub(crate) use wheel::describe_wheel;
 pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};
+pub(crate) use wheel::{built_wheel_metadata, describe_built_wheel, describe_wheel};
 
 use std::str::FromStr;
 

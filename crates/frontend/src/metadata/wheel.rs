@@ -49,12 +49,25 @@ pub enum WheelProblem {
         /// The `.dist-info` folder's name.
         found: String,
     },
-    /// The folder has no `METADATA`.
+    /// The folder lacks `METADATA`, or `WHEEL`.
     #[error("has no {member}")]
-    NoMetadata {
+    Missing {
         /// The name that was looked for.
         member: String,
     },
+    /// Its core metadata are not of what its name promises.
+    #[error("has the name and version {name} {version} in {member}, which do not belong to a wheel of that name")]
+    ForeignMetadata {
+        /// The `METADATA`'s name.
+        member: String,
+        /// The Name there.
+        name: String,
+        /// The Version there.
+        version: String,
+    },
+    /// Readers do not agree which of them counts, and some refuse such files.
+    #[error("has several members of one name")]
+    RepeatedMembers,
     /// A file of that folder has more bytes than are read.
     #[error("{member} has more than {METADATA_LIMIT} bytes")]
     TooLarge {
@@ -79,9 +92,9 @@ pub enum WheelProblem {
     },
 }
 
-/// The metadata of a wheel, from the `METADATA` in its one `.dist-info` folder,
-/// which has to be that of the distribution and version in the wheel's name,
-/// both normalised. Blocking; nothing is unpacked.
+/// The metadata of a wheel, from the `METADATA` in its one `.dist-info` folder.
+/// Both have to be of the distribution and version in the wheel's name, all
+/// normalised. Blocking; nothing is unpacked.
 ///
 /// # Errors
 /// [`WheelError`], which names the wheel.
@@ -100,7 +113,24 @@ pub fn wheel_extensions(wheel: &Path) -> Result<Vec<Extension>, WheelError> {
 
 /// Both of them.
 pub(crate) fn describe_wheel(wheel: &Path) -> Result<Described, WheelError> {
-    read(wheel, |wheel| Ok(Described { metadata: wheel.metadata()?, extensions: wheel.extensions()? }))
+    read(wheel, OpenWheel::describe)
+}
+
+/// Those of a wheel that was just built, which has to be one that can be
+/// installed: with a `WHEEL` too, and without two members of one name.
+pub(crate) fn describe_built_wheel(wheel: &Path) -> Result<Described, WheelError> {
+    read(wheel, |wheel| {
+        wheel.expect_whole()?;
+        wheel.describe()
+    })
+}
+
+/// The core metadata alone of a wheel that was just built.
+pub(crate) fn built_wheel_metadata(wheel: &Path) -> Result<CoreMetadata, WheelError> {
+    read(wheel, |wheel| {
+        wheel.expect_whole()?;
+        wheel.metadata()
+    })
 }
 
 fn read<T>(wheel: &Path, get: impl FnOnce(&mut OpenWheel) -> Result<T, WheelProblem>) -> Result<T, WheelError> {
@@ -111,6 +141,7 @@ fn read<T>(wheel: &Path, get: impl FnOnce(&mut OpenWheel) -> Result<T, WheelProb
 /// A wheel whose `.dist-info` folder is known.
 struct OpenWheel {
     archive: ZipArchive<BufReader<File>>,
+    name: WheelName,
     dist_info: String,
 }
 
@@ -123,13 +154,29 @@ impl OpenWheel {
         if !belongs_to(&dist_info, &name) {
             return Err(WheelProblem::ForeignDistInfo { found: dist_info });
         }
-        Ok(Self { archive, dist_info })
+        Ok(Self { archive, name, dist_info })
+    }
+
+    fn expect_whole(&mut self) -> Result<(), WheelProblem> {
+        if self.archive.has_duplicate_names() {
+            return Err(WheelProblem::RepeatedMembers);
+        }
+        let member = self.member("WHEEL");
+        self.content(&member)?.map(drop).ok_or(WheelProblem::Missing { member })
+    }
+
+    fn describe(&mut self) -> Result<Described, WheelProblem> {
+        Ok(Described { metadata: self.metadata()?, extensions: self.extensions()? })
     }
 
     fn metadata(&mut self) -> Result<CoreMetadata, WheelProblem> {
         let member = self.member("METADATA");
-        let bytes = self.content(&member)?.ok_or_else(|| WheelProblem::NoMetadata { member: member.clone() })?;
-        CoreMetadata::parse(&bytes).map_err(|source| WheelProblem::Malformed { member, source })
+        let bytes = self.content(&member)?.ok_or_else(|| WheelProblem::Missing { member: member.clone() })?;
+        match CoreMetadata::parse(&bytes) {
+            Ok(metadata) if is_named((&metadata.name, &metadata.version), &self.name) => Ok(metadata),
+            Ok(CoreMetadata { name, version, .. }) => Err(WheelProblem::ForeignMetadata { member, name, version }),
+            Err(source) => Err(WheelProblem::Malformed { member, source }),
+        }
     }
 
     fn extensions(&mut self) -> Result<Vec<Extension>, WheelProblem> {
@@ -181,7 +228,14 @@ fn belongs_to(dist_info: &str, wheel: &WheelName) -> bool {
     let stem = dist_info.strip_suffix(".dist-info").unwrap_or_default();
     // Names that are not normalised may have a `-` too.
     let Some((name, version)) = stem.rsplit_once('-') else { return false };
-    is_same_distribution((name, version), (&wheel.name, &wheel.version))
+    is_named((name, version), wheel)
+}
+
+/// Whether a wheel is rightly called after this. In its name, `_` stands for `-`
+/// (PEP 427), also in versions that are older than PEP 440.
+fn is_named((name, version): (&str, &str), wheel: &WheelName) -> bool {
+    let named = |version: &str| is_same_distribution((name, version), (&wheel.name, &wheel.version));
+    named(version) || named(&version.replace('-', "_"))
 }
 
 fn problem(error: ZipError) -> WheelProblem {
@@ -215,5 +269,12 @@ mod tests {
         ] {
             assert!(!belongs(dist_info, wheel), "{dist_info} in {wheel}");
         }
+    }
+
+    #[test]
+    fn versions_that_are_none_of_pep_440_are_escaped_in_the_name_of_a_wheel() {
+        let wheel = WheelName::parse(Path::new("a-1_odd_thing-py3-none-any.whl")).unwrap();
+        assert!(is_named(("A", "1-odd-thing"), &wheel));
+        assert!(!is_named(("A", "1-odd.thing"), &wheel));
     }
 }
