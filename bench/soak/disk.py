@@ -18,13 +18,13 @@ BLOCK = bytes(1 << 20)
 class SmallDisk:
     """A tmpfs that nobody else sees, and that is gone with this process and its children."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int = SIZE) -> None:
         """Raises OSError where one may not mount."""
         self._fill = folder / "fill"
         self.is_full = False
         self._folder = os.fsencode(folder)
         self._libc = ctypes.CDLL(None, use_errno=True)
-        options = f"size={SIZE},mode=0700".encode()
+        options = f"size={size},mode=0700".encode()
         _check(self._libc.unshare(CLONE_NEWNS))
         _check(self._libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None))
         _check(self._libc.mount(b"none", self._folder, b"tmpfs", 0, options))
@@ -43,8 +43,8 @@ class SmallDisk:
                     raise
                 time.sleep(0.05)
 
-    def fill(self) -> None:
-        """From now on nothing more can be written."""
+    def fill(self, left: int = 0) -> None:
+        """From now on no more than so many bytes can be written."""
         self.is_full = True
         with self._fill.open("wb", buffering=0) as file:
             try:
@@ -53,6 +53,7 @@ class SmallDisk:
                     file.write(BLOCK)
             except OSError:
                 pass
+            file.truncate(max(0, file.tell() - left))
 
     def clear(self) -> None:
         """There is room again."""

@@ -1,4 +1,4 @@
-"""Short runs of what runs for long elsewhere: `bench/soak` and `bench/survivors.py`."""
+"""Short runs of what runs for long elsewhere: `bench/soak`, `bench/build_soak` and the like."""
 
 from __future__ import annotations
 
@@ -42,6 +42,13 @@ def run(setting: Setting, program: Path, *arguments: object) -> str:
 def test_an_account_of_requests_and_faults(setting: Setting, flags: list[str]) -> None:
     limits = ["--requests", 400, "--seconds", 12, "--seed", 11, "--rest", 0]
     assert "the account balances" in run(setting, BENCH / "soak", *flags, *limits)
+
+
+@pytest.mark.timeout(120)
+def test_what_is_built_after_faults(setting: Setting) -> None:
+    limits = ["--iterations", 6, "--seconds", 15, "--seed", 17]
+    faults = ["--faults", "children killed,supervisor killed,interrupted"]
+    assert "all was right again" in run(setting, BENCH / "build_soak", *limits, *faults)
 
 
 @pytest.mark.timeout(120)
