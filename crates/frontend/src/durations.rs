@@ -9,10 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hookpool_supervisor::kept;
 use serde::{Deserialize, Serialize};
 
 use crate::build::HookRun;
-use crate::files::{read_json, remove_file, write_json};
+use crate::files::{read_json, write_json};
 use crate::source::Source;
 
 /// What the hooks of sources took in earlier runs, kept in the cache folder.
@@ -87,18 +88,16 @@ impl Durations {
         let count = all.len();
         all.retain(|_, noted| noted.at >= seconds(unused_since));
         match all.len() {
-            0 => remove_file(&file),
+            0 => kept::remove(&file),
             left if left == count => Ok(()),
             _ => write_json(&file, &all),
         }
     }
 }
 
-/// Nothing where it is missing, damaged, or no file: a named pipe would be
-/// waited for.
+/// Nothing where it is missing or damaged.
 fn read(file: &Path) -> HashMap<String, Noted> {
-    let is_file = file.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-    let mut all: HashMap<String, Noted> = if is_file { read_json(file).unwrap_or_default() } else { HashMap::new() };
+    let mut all: HashMap<String, Noted> = read_json(file).unwrap_or_default();
     // A clock that was ahead does not make it newer than all else.
     let now = seconds(SystemTime::now());
     all.values_mut().for_each(|noted| noted.at = noted.at.min(now));

@@ -1,16 +1,20 @@
 //! The worker's program: hookd, embedded, and unpacked where Python finds it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use sha2::{Digest, Sha256};
 
-use crate::folder::{FolderError, private_folder};
+use crate::folder::FolderError;
+use crate::kept;
+use crate::regular_file::{Links, read_regular_file};
 
 include!(concat!(env!("OUT_DIR"), "/hookd_files.rs"));
 
@@ -64,7 +68,7 @@ impl WorkerProgram {
     pub fn unpack(cache_folder: &Path) -> Result<Self, UnpackError> {
         const ATTEMPTS: usize = 5;
         let parent = cache_folder.join("hookd");
-        private_folder(&parent)?;
+        kept::folder(&parent)?;
         let home = parent.join(digest());
         let path = home.join("hookd");
         let write = |source| UnpackError::Write { path: home.clone(), source };
@@ -101,10 +105,9 @@ fn digest() -> String {
 /// Locks the folder, if it is there, with all others who use it, and notes the
 /// time.
 fn use_folder(home: &Path) -> io::Result<Option<Flock<File>>> {
-    let folder = match File::open(home) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        folder => folder?,
-    };
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    // What cannot be opened as a folder is not complete.
+    let Ok(folder) = OpenOptions::new().read(true).custom_flags(flags).open(home) else { return Ok(None) };
     // Only cleaning up looks at the time.
     let _ = folder.set_modified(SystemTime::now());
     // Whoever has it alone removes it, which does not take long.
@@ -117,7 +120,10 @@ fn use_folder(home: &Path) -> io::Result<Option<Flock<File>>> {
 }
 
 fn is_complete(path: &Path) -> bool {
-    HOOKD_FILES.iter().all(|(name, content)| std::fs::read(path.join(name)).is_ok_and(|found| found == *content))
+    let is_whole = |name: &str, content: &[u8]| {
+        read_regular_file(&path.join(name), Links::Refuse, content.len() as u64).is_ok_and(|found| found == content)
+    };
+    HOOKD_FILES.iter().all(|(name, content)| is_whole(name, content))
 }
 
 /// Writes to a folder of its own and renames it, so that nobody ever sees half
@@ -140,8 +146,7 @@ fn write_files(parent: &Path, home: &Path) -> io::Result<()> {
         // Something incomplete is in the way: damaged, or cut off by a crash
         // of the machine.
         Err(_) => {
-            let aside = tempfile::Builder::new().prefix(".damaged-").tempdir_in(parent)?;
-            std::fs::rename(home, aside.path().join("hookd"))?;
+            kept::put_aside(home)?;
             std::fs::rename(draft.path(), home)?;
             let _ = draft.keep();
             Ok(())

@@ -33,7 +33,8 @@ use std::sync::atomic::AtomicBool;
 pub use error::{ArchiveError, ArchiveProblem};
 pub use limits::UnpackLimits;
 
-use crate::metadata;
+use hookpool_supervisor::{Links, open_regular_file};
+
 use crate::source::has_suffix;
 use fault::Fault;
 use limits::Budget;
@@ -92,7 +93,7 @@ fn open<'a>(
     limits: &'a UnpackLimits,
     cancel: &'a AtomicBool,
 ) -> Result<(File, Budget<'a>), ArchiveProblem> {
-    let file = metadata::open_regular_file(archive).map_err(ArchiveProblem::Unreadable)?;
+    let file = open_regular_file(archive, Links::Follow).map_err(ArchiveProblem::Unreadable)?;
     let size = file.metadata().map_err(ArchiveProblem::Unreadable)?.len();
     Ok((file, Budget::new(limits, size, cancel)))
 }

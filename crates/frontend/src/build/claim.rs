@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::warning::BuildWarning;
-use crate::metadata::{is_same_distribution, name_and_version, read_regular_file};
+use crate::metadata::{is_same_distribution, name_and_version, read_metadata_file};
 use crate::source::SdistName;
 
 /// A name and a version.
@@ -51,7 +51,7 @@ impl Claim {
 
     /// What the archive says that was unpacked to `tree`. Blocking.
     pub fn of(archive: &Path, tree: &Path) -> Self {
-        let pkg_info = read_regular_file(&tree.join("PKG-INFO")).ok();
+        let pkg_info = read_metadata_file(&tree.join("PKG-INFO")).ok();
         let pkg_info = pkg_info.and_then(|bytes| name_and_version(&String::from_utf8_lossy(&bytes)));
         Self { pkg_info, ..Self::by_name(archive) }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput};
+use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput, kept};
 
 use crate::output::no_folder;
 use crate::unblock::unblock;
@@ -27,6 +27,7 @@ pub enum KeptLogs {
 pub struct LogFolder {
     path: PathBuf,
     keep: KeptLogs,
+    in_cache: bool,
     count: Arc<AtomicUsize>,
 }
 
@@ -34,13 +35,13 @@ impl LogFolder {
     /// The folder at `path`, which need not be there.
     #[must_use]
     pub fn new(path: PathBuf, keep: KeptLogs) -> Self {
-        Self { path, keep, count: Arc::default() }
+        Self { path, keep, in_cache: false, count: Arc::default() }
     }
 
     /// The folder for the logs of failed hooks in a cache folder.
     #[must_use]
     pub fn in_cache(cache_folder: &Path) -> Self {
-        Self::new(Self::path_in(cache_folder), KeptLogs::Failures)
+        Self { in_cache: true, ..Self::new(Self::path_in(cache_folder), KeptLogs::Failures) }
     }
 
     /// Where that is.
@@ -61,7 +62,14 @@ impl LogFolder {
         let tail = error.map(foot).unwrap_or_default();
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let (folder, name) = (self.path.clone(), format!("{number:04}-{}-{}", label(name), response.hook));
-        let written = unblock(move || write(&folder, &name, &head, &output, &tail)).await;
+        let in_cache = self.in_cache;
+        let written = unblock(move || {
+            if in_cache {
+                kept::folder(&folder).map_err(io::Error::other)?;
+            }
+            write(&folder, &name, &head, &output, &tail)
+        });
+        let written = written.await;
         match written {
             Ok(path) => Some(path),
             Err(error) => {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::metadata::read_regular_file;
+use crate::metadata::read_metadata_file;
 
 /// A name that nothing reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,7 @@ const ALIKE: f64 = 0.65;
 
 /// Those of a tree. Blocks. What cannot be read is told where it is needed.
 pub(crate) fn near_misses(tree: &Path) -> Vec<NearMiss> {
-    let bytes = read_regular_file(&tree.join("pyproject.toml")).unwrap_or_default();
+    let bytes = read_metadata_file(&tree.join("pyproject.toml")).unwrap_or_default();
     std::str::from_utf8(&bytes).map(find).unwrap_or_default()
 }
 

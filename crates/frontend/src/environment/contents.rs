@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use hookpool_supervisor::{Links, open_regular_file, read_regular_file};
 use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -52,19 +53,25 @@ fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn distribution(folder: &Path) -> io::Result<Distribution> {
-    let metadata = String::from_utf8_lossy(&std::fs::read(folder.join("METADATA"))?).into_owned();
+    let metadata = String::from_utf8_lossy(&read(&folder.join("METADATA"))?).into_owned();
     let Some((name, version)) = name_and_version(&metadata) else {
         return Err(io::Error::other(format!("{}: METADATA without a name or a version", folder.display())));
     };
     // As installers take it, too: what they have installed is not ours to judge.
     let name = PackageName::from_str(&name).map_or(name, |name| name.to_string());
-    let digest = match std::fs::read(folder.join("RECORD")) {
+    let digest = match read(&folder.join("RECORD")) {
         Ok(record) => record_digest(&String::from_utf8_lossy(&record), folder.parent().unwrap_or(folder))?,
         // Optional, as long as nobody wants to uninstall it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.as_str()]),
         Err(error) => return Err(error),
     };
     Ok(Distribution { name, version, digest })
+}
+
+/// What was installed may have put anything there.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const LIMIT: u64 = 64 << 20;
+    read_regular_file(path, Links::Follow, LIMIT)
 }
 
 /// The digest of the lines that do not depend on the installer. Files of which
@@ -125,7 +132,7 @@ pub(super) fn content_id(interpreter: &str, installed: &[Distribution]) -> Strin
 /// A digest of what is in a file.
 pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    io::copy(&mut open_regular_file(path, Links::Follow)?, &mut hasher)?;
     Ok(hexadecimal(&hasher.finalize()[..16]))
 }
 

@@ -4,12 +4,13 @@
 //! A lock file may be removed by who holds it, so that whoever got a lock looks
 //! whether it is of the file that is there under the name.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use hookpool_supervisor::kept;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -23,14 +24,14 @@ impl FileLock {
     /// For use, with others. None where there is no such file, or somebody has
     /// it for itself.
     pub fn try_shared(path: &Path) -> io::Result<Option<Self>> {
-        let Some(file) = open(path, false)? else { return Ok(None) };
+        let Some(file) = kept::find_lock(path)? else { return Ok(None) };
         attempt(file, path, FlockArg::LockSharedNonblock)
     }
 
     /// For oneself. None where somebody else has it; the file is made.
     pub fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
         loop {
-            let Some(file) = open(path, true)? else { continue };
+            let file = kept::make_lock(path)?;
             if let Some(lock) = attempt(file, path, FlockArg::LockExclusiveNonblock)? {
                 return Ok(Some(lock));
             }
@@ -44,7 +45,7 @@ impl FileLock {
     /// For oneself, after those that have it. Blocks the thread.
     pub fn exclusive(path: &Path) -> io::Result<Self> {
         loop {
-            let Some(mut file) = open(path, true)? else { continue };
+            let mut file = kept::make_lock(path)?;
             let lock = loop {
                 match Flock::lock(file, FlockArg::LockExclusive) {
                     Ok(lock) => break lock,
@@ -77,15 +78,6 @@ impl FileLock {
     }
 }
 
-fn open(path: &Path, make: bool) -> io::Result<Option<File>> {
-    // Append: no content, and not truncated under somebody's lock.
-    match OpenOptions::new().create(make).append(true).mode(0o600).open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !make => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn attempt(file: File, path: &Path, kind: FlockArg) -> io::Result<Option<FileLock>> {
     match Flock::lock(file, kind) {
         Ok(file) => Ok(is_current(&file, path)?.then_some(FileLock { file })),
@@ -95,7 +87,7 @@ fn attempt(file: File, path: &Path, kind: FlockArg) -> io::Result<Option<FileLoc
 }
 
 fn is_held(path: &Path) -> io::Result<bool> {
-    let Some(file) = open(path, false)? else { return Ok(false) };
+    let Some(file) = kept::find_lock(path)? else { return Ok(false) };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),

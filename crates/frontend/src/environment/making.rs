@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hookpool_supervisor::{Interpreter, Supervisor};
+use hookpool_supervisor::{Interpreter, Supervisor, kept};
 
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
@@ -15,7 +15,7 @@ use super::requirement::RequirementList;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
 use super::store::{Store, random_name};
-use crate::files::{remove_file, remove_folder, write_json};
+use crate::files::write_json;
 use crate::unblock::unblock;
 
 /// What an environment is made from.
@@ -118,9 +118,9 @@ impl Draft {
 
     async fn remove(self) {
         let removed = unblock(move || {
-            remove_folder(&self.folder).map_err(EnvironmentError::system("remove", &self.folder))?;
+            kept::remove(&self.folder).map_err(EnvironmentError::system("remove", &self.folder))?;
             let lock = self.store.environment_lock(&self.name);
-            remove_file(&lock).map_err(EnvironmentError::system("remove", &lock))
+            kept::remove(&lock).map_err(EnvironmentError::system("remove", &lock))
         });
         if let Err(error) = removed.await {
             tracing::debug!("what was not completed stays for the next run: {error}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::{FolderError, Removed, private_folder, prune_learned_modules, prune_worker_programs};
+use hookpool_supervisor::{FolderError, Removed, kept, private_folder, prune_learned_modules, prune_worker_programs};
 use walkdir::WalkDir;
 
 use super::lock::FileLock;
@@ -13,7 +13,7 @@ use super::manifest::Answer;
 use super::store::{Store, names_in};
 use crate::build::LogFolder;
 use crate::durations::Durations;
-use crate::files::{read_json, remove_file};
+use crate::files::read_json;
 
 /// What was removed from a cache folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn logs(folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
         let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
         if modified.is_some_and(|modified| modified < unused_since) {
             removed += Removed { count: 1, bytes: size(entry.path()) };
-            remove_file(entry.path())?;
+            kept::remove(entry.path())?;
         }
     }
     Ok(removed)
@@ -131,8 +131,8 @@ impl Pruning {
             let _lock = if lock.is_file() { Some(FileLock::exclusive(&lock)?) } else { None };
             for content in names_in(&self.store.contents()) {
                 let path = self.store.content(&content);
-                if !std::fs::read_to_string(&path).is_ok_and(|name| is_there(&name)) {
-                    remove_file(&path)?;
+                if !self.store.named(&content).is_some_and(|name| is_there(&name)) {
+                    kept::remove(&path)?;
                 }
             }
         }
@@ -146,9 +146,9 @@ impl Pruning {
                 answer.is_some_and(|answer| is_there(&answer.name) || self.store.content(&answer.content_id).is_file());
             if !leads_somewhere {
                 removed += Removed { count: usize::from(path.is_file()), bytes: size(&path) };
-                remove_file(&path)?;
+                kept::remove(&path)?;
             }
-            remove_file(&lock)?;
+            kept::remove(&lock)?;
         }
         Ok(removed)
     }

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use hookpool_supervisor::kept;
+
 use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
 use super::handle::Held;
 use super::lock::FileLock;
 use super::manifest::{Answer, Manifest, now};
 use super::store::{Store, is_name};
-use crate::files::{read_json, remove_file, write_json, write_whole};
+use crate::files::{read_json, write_json};
 
 /// Somebody who is told what happens.
 pub(super) type Observer = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;
@@ -59,9 +61,9 @@ impl Shelf {
         if !is_name(content_id) {
             return Ok(None);
         }
-        match std::fs::read_to_string(self.store.content(content_id)) {
-            Ok(name) => self.take(&name),
-            Err(_) => Ok(None),
+        match self.store.named(content_id) {
+            Some(name) => self.take(&name),
+            None => Ok(None),
         }
     }
 
@@ -125,7 +127,7 @@ impl Shelf {
             }
             None => {
                 let path = self.store.content(&content_id);
-                write_whole(&path, made.name.as_bytes()).map_err(EnvironmentError::system("write", &path))?;
+                kept::write(&path, made.name.as_bytes()).map_err(EnvironmentError::system("write", &path))?;
                 self.remember(made)
             }
         };
@@ -142,7 +144,7 @@ impl Shelf {
             return Ok(());
         }
         let manifest = self.store.manifest(&held.name);
-        remove_file(&manifest).map_err(EnvironmentError::system("remove", &manifest))?;
+        kept::remove(&manifest).map_err(EnvironmentError::system("remove", &manifest))?;
         (self.observer)(&EnvironmentEvent::Discarded { folder: held.manifest.folder.clone(), reason });
         Ok(())
     }

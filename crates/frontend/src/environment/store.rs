@@ -15,11 +15,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{FolderError, private_folder};
+use hookpool_supervisor::{FolderError, kept};
 
 use super::lock::FileLock;
 use super::manifest::Manifest;
-use crate::files::{read_json, remove_file, remove_folder};
+use crate::files::read_json;
 
 /// Counts the forms of what is kept here.
 const FORMAT: &str = "1";
@@ -33,10 +33,14 @@ impl Store {
     /// Makes the folders.
     pub fn open(cache_folder: &Path) -> Result<Self, FolderError> {
         let store = Self::at(cache_folder);
-        for folder in [store.made(), store.contents(), store.answers()] {
-            private_folder(&folder)?;
-        }
+        store.make_folders()?;
         Ok(store)
+    }
+
+    /// Makes the folders that are not there.
+    pub fn make_folders(&self) -> Result<(), FolderError> {
+        let parents = [self.root.parent().unwrap_or(&self.root), &self.root].map(Path::to_owned);
+        parents.iter().chain(&[self.made(), self.contents(), self.answers()]).try_for_each(|path| kept::folder(path))
     }
 
     /// The folders, whether they are there or not.
@@ -72,6 +76,11 @@ impl Store {
         self.contents().join(content_id)
     }
 
+    /// The name of the environment with this content, as it was noted.
+    pub fn named(&self, content_id: &str) -> Option<String> {
+        String::from_utf8(kept::read(&self.content(content_id)).ok()?).ok()
+    }
+
     pub fn contents_lock(&self) -> PathBuf {
         self.root.join("contents.lock")
     }
@@ -93,9 +102,9 @@ impl Store {
     /// its lock alone, or knows that nobody else has heard of it. The manifest
     /// first: what is cut off here is a leftover. The lock last.
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        remove_file(&self.manifest(name))?;
-        remove_folder(&self.environment(name))?;
-        remove_file(&self.environment_lock(name))
+        kept::remove(&self.manifest(name))?;
+        kept::remove(&self.environment(name))?;
+        kept::remove(&self.environment_lock(name))
     }
 
     /// Whether it is not complete, or of use to one process alone.

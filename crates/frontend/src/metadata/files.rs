@@ -1,9 +1,9 @@
 //! Core metadata that lies on the disk.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use hookpool_supervisor::{Links, read_regular_file};
 
 use super::{CoreMetadata, Described, MetadataError};
 use crate::extensions::{self, Extension, MalformedExtensions};
@@ -48,7 +48,7 @@ pub enum FolderMetadataError {
 /// [`FolderMetadataError`], which names the `METADATA` file.
 pub fn folder_metadata(dist_info: &Path) -> Result<CoreMetadata, FolderMetadataError> {
     let path = dist_info.join("METADATA");
-    let bytes = match read_regular_file(&path) {
+    let bytes = match read_metadata_file(&path) {
         Ok(bytes) => bytes,
         Err(source) => return Err(FolderMetadataError::Unreadable { path, source }),
     };
@@ -64,7 +64,7 @@ pub fn folder_metadata(dist_info: &Path) -> Result<CoreMetadata, FolderMetadataE
 pub fn folder_extensions(dist_info: &Path) -> Result<Vec<Extension>, FolderMetadataError> {
     let read = |file| {
         let path = dist_info.join(file);
-        match read_regular_file(&path) {
+        match read_metadata_file(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(FolderMetadataError::Unreadable { path, source }),
@@ -79,20 +79,10 @@ pub(crate) fn describe_folder(dist_info: &Path) -> Result<Described, FolderMetad
     Ok(Described { metadata: folder_metadata(dist_info)?, extensions: folder_extensions(dist_info)? })
 }
 
-/// All of a file of at most [`METADATA_LIMIT`] bytes.
-pub(crate) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
-    let bytes = read_bounded(&mut open_regular_file(path)?)?;
-    bytes.ok_or_else(|| io::Error::other(format!("it has more than {METADATA_LIMIT} bytes")))
-}
-
-/// Opens a file that is one: opening a named pipe would wait for its writer,
-/// and a device may never end. Trees come from anywhere.
-pub(crate) fn open_regular_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("expected a regular file"));
-    }
-    Ok(file)
+/// Of a tree or a `.dist-info` folder: all of a file of at most
+/// [`METADATA_LIMIT`] bytes.
+pub(crate) fn read_metadata_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_regular_file(path, Links::Follow, METADATA_LIMIT)
 }
 
 /// All bytes; `None` if they are more than [`METADATA_LIMIT`].
@@ -113,13 +103,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("METADATA");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        assert!(read_regular_file(&path).unwrap_err().to_string().contains("regular file"));
+        assert!(read_metadata_file(&path).unwrap_err().to_string().contains("regular file"));
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(read_regular_file(&path).is_err());
+        assert!(read_metadata_file(&path).is_err());
         std::fs::remove_file(&path).unwrap();
-        File::create(&path).unwrap().set_len(METADATA_LIMIT + 1).unwrap();
-        assert!(read_regular_file(&path).unwrap_err().to_string().contains("16777216"));
+        std::fs::File::create(&path).unwrap().set_len(METADATA_LIMIT + 1).unwrap();
+        assert!(read_metadata_file(&path).unwrap_err().to_string().contains("16777216"));
     }
 
     #[test]

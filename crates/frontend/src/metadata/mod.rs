@@ -10,7 +10,7 @@ mod static_metadata;
 mod wheel;
 
 pub use files::{FolderMetadataError, folder_extensions, folder_metadata};
-pub(crate) use files::{METADATA_LIMIT, describe_folder, open_regular_file, read_bounded, read_regular_file};
+pub(crate) use files::{METADATA_LIMIT, describe_folder, read_bounded, read_metadata_file};
 pub(crate) use requires_python::{declared_requires_python, excludes};
 pub use static_metadata::{NotStatic, static_metadata};
 pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};

@@ -7,16 +7,16 @@ use pep508_rs::pep440_rs::{Version, VersionSpecifiers};
 
 use super::headers::Headers;
 use super::project_table::ProjectTable;
-use super::read_regular_file;
+use super::read_metadata_file;
 
 /// What a source tree says of the versions of Python that it supports, without
 /// a hook: in its `pyproject.toml`, or in `PKG-INFO` where that is to be
 /// believed. Blocking.
 pub(crate) fn declared_requires_python(tree: &Path, believes_pkg_info: bool) -> Option<String> {
-    let pyproject = read_regular_file(&tree.join("pyproject.toml")).ok();
+    let pyproject = read_metadata_file(&tree.join("pyproject.toml")).ok();
     let table = pyproject.and_then(|bytes| ProjectTable::parse(&bytes).ok().flatten());
     table.and_then(|table| table.requires_python).or_else(|| {
-        let pkg_info = read_regular_file(&tree.join("PKG-INFO")).ok().filter(|_| believes_pkg_info)?;
+        let pkg_info = read_metadata_file(&tree.join("PKG-INFO")).ok().filter(|_| believes_pkg_info)?;
         Headers::parse(&String::from_utf8_lossy(&pkg_info)).all("Requires-Python").next()
     })
 }

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
+use hookpool_supervisor::{Links, open_regular_file};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{
-    CoreMetadata, Described, METADATA_LIMIT, MetadataError, is_same_distribution, open_regular_file, read_bounded,
-};
+use super::{CoreMetadata, Described, METADATA_LIMIT, MetadataError, is_same_distribution, read_bounded};
 use crate::extensions::{self, Extension, MalformedExtensions};
 use crate::source::{InvalidWheelName, WheelName};
 
@@ -148,7 +147,7 @@ struct OpenWheel {
 impl OpenWheel {
     fn open(wheel: &Path) -> Result<Self, WheelProblem> {
         let name = WheelName::parse(wheel)?;
-        let file = open_regular_file(wheel).map_err(WheelProblem::Unreadable)?;
+        let file = open_regular_file(wheel, Links::Follow).map_err(WheelProblem::Unreadable)?;
         let archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
         let dist_info = dist_info(&archive)?;
         if !belongs_to(&dist_info, &name) {

@@ -11,6 +11,7 @@ use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{Mode, fstatat};
 
 use super::offered::{OfferedModule, offered_modules};
+use crate::regular_file::{Links, read_regular_file};
 
 /// What a file's metadata tell of its content. Not the time of its inode's
 /// change: hard links change that, and installers make hard links.
@@ -230,11 +231,7 @@ fn folder_time(path: &Path) -> Option<i64> {
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let metadata = path.metadata().ok()?;
-    if !metadata.is_file() || metadata.size() > Watched::LARGEST_CONTENT {
-        return None;
-    }
-    std::fs::read(path).ok()
+    read_regular_file(path, Links::Follow, Watched::LARGEST_CONTENT).ok()
 }
 
 fn site_files(folder: &Path) -> Vec<PathBuf> {

@@ -2,14 +2,14 @@
 //! from the environment or the standard library.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hookd_protocol::ImportedModule;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{Interpreter, Stamp, Watched};
+use crate::kept;
+use crate::regular_file::{Links, open_regular_file, read_all};
 
 /// The list of one template key, in the order in which hooks imported them.
 #[derive(Debug, Default)]
@@ -67,8 +67,6 @@ impl LearnedModules {
     /// it only saves time. Blocks.
     pub fn load(file: PathBuf) -> Self {
         let kept = read(&file).unwrap_or_default();
-        // The time tells when it was last of use.
-        let _ = std::fs::File::open(&file).and_then(|file| file.set_modified(std::time::SystemTime::now()));
         let refused = kept.refused.into_iter().filter(|(_, refusal)| refusal.lasting).collect();
         let mut list = Self { refused, verified: kept.verified, file: Some(file), ..Self::default() };
         for name in kept.learned {
@@ -233,26 +231,15 @@ fn is_from_environment(module: &ImportedModule, tree: &Path, interpreter: &Inter
 }
 
 fn read(file: &Path) -> Option<Kept> {
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > LearnedModules::LARGEST_FILE {
-        return None;
-    }
-    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+    let open = open_regular_file(file, Links::Refuse).ok()?;
+    // The time tells when it was last of use.
+    let _ = open.set_modified(std::time::SystemTime::now());
+    serde_json::from_slice(&read_all(open, LearnedModules::LARGEST_FILE).ok()?).ok()
 }
 
-/// Written aside and renamed, so that nobody ever reads half of it.
-fn write(file: &Path, kept: &Kept) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    match std::fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let mut draft = tempfile::Builder::new()
-        .prefix(".learned-")
-        .make_in(folder, |path| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))?;
-    draft.write_all(&serde_json::to_vec(kept)?)?;
-    draft.persist(file).map_err(|error| error.error)?;
-    Ok(())
+fn write(file: &Path, list: &Kept) -> std::io::Result<()> {
+    kept::folder(file.parent().unwrap_or(Path::new("."))).map_err(std::io::Error::other)?;
+    kept::write(file, &serde_json::to_vec(list)?)
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! The `[build-system]` table of `pyproject.toml` (PEP 517 and 518).
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::value::MapAccessDeserializer;
@@ -11,6 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{ErrorKind, HookError};
+use crate::regular_file::{Links, read_regular_file};
 use crate::request::HookRequest;
 
 /// What a tree's `pyproject.toml` says of how it is built.
@@ -101,8 +100,9 @@ impl BuildSystem {
     /// `pyproject.toml` while it builds, and without the file a tree looks like
     /// a legacy setuptools project, or like none.
     pub fn read(tree: &Path) -> Result<Self, HookError> {
+        const LIMIT: u64 = 16 << 20;
         let path = tree.join("pyproject.toml");
-        match read_regular_file(&path) {
+        match read_regular_file(&path, Links::Follow, LIMIT) {
             // The tree may lie in a temporary folder, and is told beside the message.
             Ok(bytes) => Self::parse(&bytes)
                 .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("pyproject.toml: {reason}"))),
@@ -152,24 +152,6 @@ fn legacy(tree: &Path) -> Result<BuildSystem, HookError> {
         }
         _ => Err(HookError::new(ErrorKind::InvalidSource, message())),
     }
-}
-
-/// Reads a file that is one: opening a named pipe would wait for its writer, and
-/// a device may never end. Trees come from anywhere.
-fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
-    const LIMIT: u64 = 16 * 1024 * 1024;
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("expected a regular file"));
-    }
-    if metadata.len() > LIMIT {
-        return Err(io::Error::other(format!("it has {} bytes, expected at most {LIMIT}", metadata.len())));
-    }
-    // With room for the end to be seen in the same call.
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 32);
-    file.take(LIMIT).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

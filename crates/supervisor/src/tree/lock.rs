@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::identity::{Tree, TreeId, TreePath, invalid};
 use crate::error::{ErrorKind, HookError};
+use crate::kept;
 
 /// The right to run hooks in a tree, until it is dropped.
 #[derive(Debug)]
@@ -125,9 +125,8 @@ fn lock_folder_or(tree: &Tree, fallback_folder: &Path) -> Result<Attempt, HookEr
         Err(error) => return Err(invalid(&tree.path, &error)),
     }
     let stand_in = stand_in(tree, fallback_folder);
-    let file = std::fs::create_dir_all(fallback_folder)
-        .and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(&stand_in))
-        .map_err(|error| lock_failed(&stand_in, &error))?;
+    let made = kept::folder(fallback_folder).map_err(io::Error::other);
+    let file = made.and_then(|()| kept::make_lock(&stand_in)).map_err(|error| lock_failed(&stand_in, &error))?;
     attempt(file, &stand_in).map_err(|errno| lock_failed(&stand_in, &errno.into()))
 }
 

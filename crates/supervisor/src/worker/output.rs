@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::regular_file::{Links, open_regular_file};
 use crate::response::CapturedOutput;
 
 /// The capture files of a hook that has ended and has written something;
@@ -214,15 +215,10 @@ fn copy(file: Option<&CaptureFile>, to: &mut impl Write) -> io::Result<()> {
     io::copy(&mut from.take(length), to).map(drop)
 }
 
-/// Opens a capture file, if it still is one: the hook knows its path, and may
-/// have put a named pipe or a link in its place.
+/// The hook knows the path, and may have put a named pipe or a link in its
+/// place.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("expected a regular file"));
-    }
-    Ok(file)
+    open_regular_file(path, Links::Refuse)
 }
 
 fn copy_end(from: &Path, to: &Path) -> io::Result<()> {

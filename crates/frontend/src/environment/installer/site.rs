@@ -7,9 +7,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hookpool_supervisor::kept;
+
 use super::{Installer, Making};
 use crate::environment::error::EnvironmentError;
-use crate::files::remove_file;
 use crate::unblock::unblock;
 
 /// Where pip looks for it, in the prefix of an interpreter.
@@ -39,7 +40,7 @@ impl SiteConfiguration {
     /// What is in the environment stays there, and is used by others.
     pub async fn take_back(self) -> Result<(), EnvironmentError> {
         let Some(link) = self.link else { return Ok(()) };
-        unblock(move || remove_file(&link).map_err(EnvironmentError::system("remove", &link))).await
+        unblock(move || kept::remove(&link).map_err(EnvironmentError::system("remove", &link))).await
     }
 }
 

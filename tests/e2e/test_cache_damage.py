@@ -1,0 +1,125 @@
+"""The cache folder heals itself: what is kept there is damaged, and made anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from builds import build, make_project, names
+from conftest import Setting
+from pool import PROGRAM
+
+
+def cut(path: Path) -> None:
+    """As a disk that was full leaves it."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def in_place_of(path: Path, make: Callable[[Path], object]) -> None:
+    """Something else is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)
+
+
+def full_folder(path: Path) -> None:
+    """A folder that is not removed as an empty one is."""
+    path.mkdir()
+    (path / "file").touch()
+
+
+REPLACEMENTS: dict[str, Callable[[Path], object]] = {
+    "a named pipe": os.mkfifo,
+    "a link to an endless file": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nothing": lambda path: path.symlink_to("/nowhere"),
+}
+FILE_DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": cut,
+    "emptied": lambda path: os.truncate(path, 0),
+    # Only the room that it takes is not endless.
+    "very long": lambda path: os.truncate(path, 1 << 40),
+    "a folder": partial(in_place_of, make=full_folder),
+    "closed": lambda path: path.chmod(0),
+    **{name: partial(in_place_of, make=make) for name, make in REPLACEMENTS.items()},
+}
+FOLDER_DAMAGES: dict[str, Callable[[Path], object]] = {
+    "removed": shutil.rmtree,
+    "a file": partial(in_place_of, make=Path.touch),
+    "closed": lambda path: path.chmod(0),
+    "writable by others": lambda path: path.chmod(0o777),
+    **{name: partial(in_place_of, make=make) for name, make in REPLACEMENTS.items()},
+}
+FILES = [
+    "durations.json",
+    "learned/*",
+    "hookd/*/hookd/*.py",
+    "environments/1/contents.lock",
+    "environments/1/contents/*",
+    "environments/1/answers/*.json",
+    "environments/1/answers/*.lock",
+    "environments/1/made/*.json",
+    "environments/1/made/*.lock",
+]
+FOLDERS = [
+    "hookd",
+    "hookd/*",
+    "hookd/*/hookd",
+    "learned",
+    "logs",
+    "environments",
+    "environments/1",
+    "environments/1/answers",
+    "environments/1/contents",
+    "environments/1/made",
+]
+
+
+@pytest.fixture
+def project(setting: Setting, tmp_path: Path) -> Path:
+    """A project, and a cache folder of the test's own that has all there can be."""
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(tmp_path / "own-cache")
+    project = make_project(tmp_path / "project", requires=["flit_core>=3.9"])
+    builds_it(setting, project)
+    failed = build(setting, "wheel", project, "-o", tmp_path / "out", "-C", "build_wheel=1/0")
+    assert failed.code == 1
+    return project
+
+
+def builds_it(setting: Setting, project: Path) -> None:
+    """A run in the default way leads to the wheel."""
+    out = project.parent / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    built = build(setting, "wheel", project, "-o", out, "--format", "json")
+    assert built.code == 0, built.stderr
+    assert "module.py" in names(Path(built.result["file"]["path"]))
+
+
+def damage_each(
+    setting: Setting, project: Path, patterns: list[str], damage: Callable[[Path], object]
+) -> None:
+    """One after the other is damaged, and each run mends it."""
+    cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
+    for pattern in patterns:
+        found = list(cache.glob(pattern))
+        assert found, pattern
+        for path in found:
+            damage(path)
+        builds_it(setting, project)
+    subprocess.run([PROGRAM, "cache", "prune"], env=setting.env, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("how", FILE_DAMAGES)
+def test_f98_files_of_the_cache_are_damaged(setting: Setting, project: Path, how: str) -> None:
+    damage_each(setting, project, FILES, FILE_DAMAGES[how])
+
+
+@pytest.mark.parametrize("how", FOLDER_DAMAGES)
+def test_f98_folders_of_the_cache_are_damaged(setting: Setting, project: Path, how: str) -> None:
+    damage_each(setting, project, FOLDERS, FOLDER_DAMAGES[how])
