@@ -115,6 +115,38 @@ def damage_each(
     subprocess.run([PROGRAM, "cache", "prune"], env=setting.env, check=True, capture_output=True)
 
 
+def environment(setting: Setting) -> Path:
+    """The folder of the environment that the project was built in."""
+    cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
+    (found,) = (path for path in cache.glob("environments/1/made/*") if path.suffix == "")
+    return found
+
+
+def test_f96_a_hook_removes_its_environment(setting: Setting, project: Path) -> None:
+    gone = environment(setting)
+    remove = "import shutil, sys; shutil.rmtree(sys.prefix)"
+    out = project.parent / "out"
+    settings = ["-C", f"build_wheel={remove}", "--format", "json"]
+    built = build(setting, "wheel", project, "-o", out, *settings)
+    assert built.result["environment"]["modified"]
+    assert not (gone / "bin").exists()
+    built = build(setting, "wheel", project, "-o", out, "--format", "json")
+    assert built.code == 0, built.stderr
+    assert built.result["environment"]["made"]
+    assert environment(setting) != gone
+
+
+@pytest.mark.parametrize("how", FOLDER_DAMAGES)
+def test_f96_an_environment_is_damaged(setting: Setting, project: Path, how: str) -> None:
+    # This looks no less at what is there.
+    setting.env["HOOKPOOL_REFRESH"] = str(how == "removed").lower()
+    for part in (".", "bin", "lib"):
+        FOLDER_DAMAGES[how](environment(setting) / part)
+        builds_it(setting, project)
+    environment(setting).with_suffix(".json").unlink()
+    builds_it(setting, project)
+
+
 @pytest.mark.parametrize("how", FILE_DAMAGES)
 def test_f98_files_of_the_cache_are_damaged(setting: Setting, project: Path, how: str) -> None:
     damage_each(setting, project, FILES, FILE_DAMAGES[how])

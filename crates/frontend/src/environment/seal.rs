@@ -58,11 +58,18 @@ impl Seal {
         Ok(Self(entries))
     }
 
-    /// Looks at every file; reads those of which the time alone differs.
+    /// Looks at every file; reads those of which the time alone differs. What
+    /// cannot be seen or used is not there.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {
         let (mut now, mut differences) = (BTreeMap::new(), Vec::new());
         for entry in entries_of(environment) {
-            let (name, path, metadata) = entry?;
+            let (name, path, metadata) = match entry {
+                Err(error) if is_about_the_file(&error) => continue,
+                entry => entry?,
+            };
+            if !is_open(&metadata) {
+                continue;
+            }
             let before = self.0.get(&name);
             let content = || match before {
                 Some(Entry::File(size, seconds, nanoseconds, content)) if *size == metadata.len() => {
@@ -71,7 +78,10 @@ impl Seal {
                 }
                 _ => Ok(String::new()),
             };
-            let entry = Entry::of(&path, &metadata, content)?;
+            let entry = match Entry::of(&path, &metadata, content) {
+                Err(error) if is_about_the_file(&error) => continue,
+                entry => entry?,
+            };
             if !before.is_some_and(|before| before.is_like(&entry)) {
                 differences.push(PathBuf::from(&name));
             }
@@ -84,11 +94,28 @@ impl Seal {
     }
 }
 
+/// Whether it is the file's own matter that it cannot be looked at, and not one
+/// of the whole system.
+fn is_about_the_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+}
+
+/// Whether its owner, as whom hooks run, may read it.
+fn is_open(metadata: &Metadata) -> bool {
+    let needed = if metadata.is_dir() { 0o500 } else { 0o400 };
+    metadata.is_symlink() || metadata.mode() & needed == needed
+}
+
 type Found = (String, PathBuf, Metadata);
 
 fn entries_of(environment: &Path) -> impl Iterator<Item = io::Result<Found>> {
     let is_bytecode = |entry: &walkdir::DirEntry| entry.file_name() == "__pycache__";
-    let entries = WalkDir::new(environment).min_depth(1).into_iter().filter_entry(move |entry| !is_bytecode(entry));
+    let entries = WalkDir::new(environment)
+        .follow_root_links(false)
+        .min_depth(1)
+        .into_iter()
+        .filter_entry(move |entry| !is_bytecode(entry));
     entries.map(move |entry| {
         let entry = entry?;
         let path = entry.path().strip_prefix(environment).unwrap_or(entry.path());
@@ -125,7 +152,8 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-    use std::fs;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -152,6 +180,28 @@ mod tests {
         let name = OsStr::from_bytes(b"\xff.py");
         fs::write(folder.path().join(name), "").unwrap();
         assert_eq!(differences()[0], Path::new(r"\xff.py"));
+    }
+
+    #[test]
+    fn an_environment_that_is_gone_differs() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("environment");
+        let make = |folder: &Path| {
+            fs::create_dir_all(folder.join("lib")).unwrap();
+            fs::write(folder.join("lib/a.py"), "a = 1").unwrap();
+        };
+        make(&folder);
+        let seal = Seal::of(&folder).unwrap();
+        let differences = || seal.look(&folder).unwrap().differences;
+        fs::set_permissions(folder.join("lib/a.py"), Permissions::from_mode(0o000)).unwrap();
+        assert_eq!(differences(), [Path::new("lib/a.py")]);
+        fs::rename(&folder, parent.path().join("elsewhere")).unwrap();
+        assert_eq!(differences(), ["lib", "lib/a.py"].map(Path::new));
+        std::os::unix::fs::symlink("elsewhere", &folder).unwrap();
+        assert_eq!(differences(), ["lib", "lib/a.py"].map(Path::new), "its scripts lead elsewhere");
+        fs::remove_file(&folder).unwrap();
+        fs::write(&folder, "").unwrap();
+        assert_eq!(differences(), ["lib", "lib/a.py"].map(Path::new));
     }
 
     #[test]
