@@ -1,12 +1,17 @@
 """The entry, as ``python path/to/hookd`` and as ``python -m hookd``.
 
-Python never keeps the bytecode of this one file, so it is short.
+Best as ``python path/to/hookd/__main__.py``: of that Python keeps no bytecode, so that nothing is
+between its start and this file. It is short, therefore.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, List
 
 
 def enter() -> None:
@@ -23,15 +28,48 @@ def enter() -> None:
     parent = os.path.dirname(folder)
     sys.path.insert(0, parent)
     try:
-        from hookd.eager_imports import EagerImports
-
-        # Imports all of our modules at once. Nothing of ours is imported later, when this path is
-        # gone, or when a user's module has taken our name.
-        with EagerImports():
-            from hookd.main import main
+        try:
+            main = import_all()
+        except (EOFError, ImportError, TypeError, ValueError):
+            # What marshal says of bytecode that was cut short: Python before 3.12.8 and 3.13.1
+            # puts it in its place when the disk is full.
+            main = import_without_bytecode(folder)
     finally:
         sys.path.remove(parent)
     main(sys.argv[1:])
+
+
+def import_all() -> Callable[[List[str]], None]:
+    """Import all of our modules at once.
+
+    Nothing of ours is imported later, when this path is gone, or when a user's module has taken
+    our name.
+    """
+    from hookd.eager_imports import EagerImports
+
+    with EagerImports():
+        from hookd.main import main
+    return main
+
+
+def import_without_bytecode(folder: str) -> Callable[[List[str]], None]:
+    """Import our sources, and have the next process make the bytecode anew."""
+    bytecode = os.path.join(folder, "__pycache__")
+    for name in os.listdir(bytecode) if os.path.isdir(bytecode) else []:
+        try:
+            os.unlink(os.path.join(bytecode, name))
+        except OSError:
+            # Somebody else was faster, or it cannot be mended here.
+            pass
+    for name in [name for name in sys.modules if name == "hookd" or name.startswith("hookd.")]:
+        del sys.modules[name]
+    tag = sys.implementation.cache_tag
+    # Without it nothing is read or written (PEP 421): the disk may still be full.
+    sys.implementation.cache_tag = None  # type: ignore[assignment]
+    try:
+        return import_all()
+    finally:
+        sys.implementation.cache_tag = tag
 
 
 # A hook that uses multiprocessing's "spawn" imports this file again under another name.

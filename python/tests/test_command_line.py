@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -89,6 +90,26 @@ def test_ways_to_start(
     assert str(HOOKD) not in path
     assert str(HOOKD.parent) not in path
     assert "" not in path
+
+
+def test_bytecode_that_was_cut_short_is_made_anew(
+    interpreter: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    hookd = tmp_path / "hookd"
+    shutil.copytree(HOOKD, hookd, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def bytecode() -> dict[str, int]:
+        command = [interpreter, hookd / "__main__.py", "--help"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return {path.name: path.stat().st_size for path in hookd.glob("__pycache__/*")}
+
+    whole = bytecode()
+    assert len(whole) > 20
+    for name, size in whole.items():
+        os.truncate(hookd / "__pycache__" / name, size // 2)
+    # The disk may be full until then: no more is written.
+    assert not bytecode()
+    assert bytecode() == whole
 
 
 def test_current_folder_is_the_default_tree(

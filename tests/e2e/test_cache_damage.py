@@ -49,6 +49,11 @@ FILE_DAMAGES: dict[str, Callable[[Path], object]] = {
     "closed": lambda path: path.chmod(0),
     **{name: partial(in_place_of, make=make) for name, make in REPLACEMENTS.items()},
 }
+# Emptied bytecode is none to Python, as is that of another version.
+BYTECODE_DAMAGES = {
+    name: FILE_DAMAGES[name]
+    for name in ("cut", "a folder", "very long", "a named pipe", "a link to an endless file")
+}
 FOLDER_DAMAGES: dict[str, Callable[[Path], object]] = {
     "removed": shutil.rmtree,
     "a file": partial(in_place_of, make=Path.touch),
@@ -92,11 +97,11 @@ def project(setting: Setting, tmp_path: Path) -> Path:
     return project
 
 
-def builds_it(setting: Setting, project: Path) -> None:
+def builds_it(setting: Setting, project: Path, *flags: str) -> None:
     """A run in the default way leads to the wheel."""
     out = project.parent / "out"
     shutil.rmtree(out, ignore_errors=True)
-    built = build(setting, "wheel", project, "-o", out, "--format", "json")
+    built = build(setting, "wheel", project, "-o", out, "--format", "json", *flags)
     assert built.code == 0, built.stderr
     assert "module.py" in names(Path(built.result["file"]["path"]))
 
@@ -113,6 +118,22 @@ def damage_each(
             damage(path)
         builds_it(setting, project)
     subprocess.run([PROGRAM, "cache", "prune"], env=setting.env, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("how", BYTECODE_DAMAGES)
+def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> None:
+    cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
+    for pattern in ("hookd/*/hookd/__pycache__/*.pyc", "environments/1/made/**/flit_core/**/*.pyc"):
+        found = list(cache.glob(pattern))
+        assert len(found) > 5
+        for path in found:
+            BYTECODE_DAMAGES[how](path)
+        damaged = {path: path.lstat() for path in found}
+        # What the first one removes, the second one makes: the disk may be full until then.
+        builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
+        builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
+        mended = [path for path in found if path.is_file() and path.stat() != damaged[path]]
+        assert mended, "no bytecode is kept any more"
 
 
 def environment(setting: Setting) -> Path:

@@ -1,6 +1,6 @@
 //! The worker's program: hookd, embedded, and unpacked where Python finds it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::regular_file::{Links, read_regular_file};
 
 include!(concat!(env!("OUT_DIR"), "/hookd_files.rs"));
 
-/// Where hookd lies: a folder that Python can run.
+/// Where hookd lies: what Python is to run.
 #[derive(Clone, Debug)]
 pub struct WorkerProgram {
     path: PathBuf,
@@ -52,7 +52,7 @@ pub enum UnpackError {
 }
 
 impl WorkerProgram {
-    /// Uses the hookd in this folder, the project's own `python/hookd` for
+    /// Uses the hookd of this path, the project's own `python/hookd` for
     /// example.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
@@ -70,12 +70,15 @@ impl WorkerProgram {
         let parent = cache_folder.join("hookd");
         kept::folder(&parent)?;
         let home = parent.join(digest());
-        let path = home.join("hookd");
+        let folder = home.join("hookd");
+        // Not the folder, of whose `__main__` Python keeps bytecode, where
+        // nobody could help it if that is damaged.
+        let path = folder.join("__main__.py");
         let write = |source| UnpackError::Write { path: home.clone(), source };
         for _ in 0..ATTEMPTS {
             let in_use = use_folder(&home).map_err(write)?;
             // Locked before it is looked at: now nobody removes it.
-            if is_complete(&path) {
+            if is_complete(&folder) {
                 return Ok(Self { path, _in_use: in_use.map(Arc::new) });
             }
             drop(in_use);
@@ -84,7 +87,7 @@ impl WorkerProgram {
         Err(write(io::Error::other("somebody else removes it at once")))
     }
 
-    /// The folder.
+    /// What Python is to run: a file, or a folder with a `__main__.py`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -123,7 +126,27 @@ fn is_complete(path: &Path) -> bool {
     let is_whole = |name: &str, content: &[u8]| {
         read_regular_file(&path.join(name), Links::Refuse, content.len() as u64).is_ok_and(|found| found == content)
     };
-    HOOKD_FILES.iter().all(|(name, content)| is_whole(name, content))
+    HOOKD_FILES.iter().all(|(name, content)| is_whole(name, content)) && has_readable_bytecode(path)
+}
+
+/// Whether Python, which reads whatever there is of bytecode, can come to its
+/// end. hookd finds out by itself whether it is whole.
+fn has_readable_bytecode(path: &Path) -> bool {
+    const LARGEST: u64 = 1 << 20;
+    let folder = path.join("__pycache__");
+    let is_readable = |entry: io::Result<DirEntry>| {
+        let found = entry.and_then(|entry| entry.metadata());
+        found.map_or_else(is_missing, |found| found.is_file() && found.len() <= LARGEST)
+    };
+    match folder.read_dir() {
+        Ok(mut entries) => entries.all(is_readable),
+        Err(error) => is_missing(error) && !folder.is_symlink(),
+    }
+}
+
+/// Another process may have replaced it just now.
+fn is_missing(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// Writes to a folder of its own and renames it, so that nobody ever sees half
@@ -162,13 +185,13 @@ mod tests {
     fn unpacks_once_and_mends_what_was_damaged() {
         let cache = tempfile::tempdir().unwrap();
         let program = WorkerProgram::unpack(cache.path()).unwrap();
-        let main = program.path().join("__main__.py");
+        let main = program.path();
         let written = main.metadata().unwrap().modified().unwrap();
         assert_eq!(WorkerProgram::unpack(cache.path()).unwrap(), program);
         assert_eq!(main.metadata().unwrap().modified().unwrap(), written);
-        std::fs::write(&main, "damaged").unwrap();
+        std::fs::write(main, "damaged").unwrap();
         WorkerProgram::unpack(cache.path()).unwrap();
-        assert_ne!(std::fs::read(&main).unwrap(), b"damaged");
+        assert_ne!(std::fs::read(main).unwrap(), b"damaged");
         assert_eq!(std::fs::read_dir(cache.path().join("hookd")).unwrap().count(), 1);
     }
 }

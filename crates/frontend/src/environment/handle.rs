@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookpool_supervisor::{BuildEnvironment, KnownInterpreter};
+use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, kept};
 
 use super::contents::Distribution;
 use super::error::EnvironmentError;
@@ -118,10 +118,16 @@ impl Held {
         self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))
     }
 
-    /// What differs. Where it is the times of files alone, the new ones are
-    /// written to the manifest, so that the files are not read again. Blocks.
+    /// What differs. Bytecode that does is removed. Where it is the times of
+    /// files alone, the new ones are written to the manifest, so that the files
+    /// are not read again. Blocks.
     pub fn restore(&mut self, manifest: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         let look = self.look()?;
+        for path in &look.bytecode {
+            if let Err(error) = kept::remove(path) {
+                tracing::debug!("{}: {error}", path.display());
+            }
+        }
         if let Some(seal) = look.restored {
             self.manifest.seal = seal;
             if let Err(error) = write_json(manifest, &self.manifest) {

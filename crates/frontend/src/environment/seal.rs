@@ -1,8 +1,11 @@
 //! Whether an environment is as it was made.
 //!
 //! Hooks may write to the environment that they run in, and all its other
-//! users would see that. So everything in it is listed when it is made, but for
-//! the bytecode, which Python keeps by itself.
+//! users would see that. So everything in it is listed when it is made.
+//!
+//! Bytecode is Python's to make and to make anew, so that it does not count as
+//! changed. But Python believes what it finds, and a full disk may have cut it
+//! short: what is not as it was made is to be removed.
 //!
 //! Files are not read to see whether they are the same, but where their time
 //! alone differs: archives that a cache folder is kept in may have whole seconds
@@ -42,6 +45,8 @@ enum Entry {
 pub(super) struct Look {
     /// Paths that were added, changed or taken away.
     pub differences: Vec<PathBuf>,
+    /// Bytecode that is not as it was made.
+    pub bytecode: Vec<PathBuf>,
     /// The seal with the times of now, where those alone differ.
     pub restored: Option<Seal>,
 }
@@ -61,13 +66,14 @@ impl Seal {
     /// Looks at every file; reads those of which the time alone differs. What
     /// cannot be seen or used is not there.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {
-        let (mut now, mut differences) = (BTreeMap::new(), Vec::new());
+        let (mut now, mut differences, mut bytecode) = (BTreeMap::new(), Vec::new(), Vec::new());
         for entry in entries_of(environment) {
             let (name, path, metadata) = match entry {
                 Err(error) if is_about_the_file(&error) => continue,
                 entry => entry?,
             };
-            if !is_open(&metadata) {
+            let is_bytecode = is_bytecode(Path::new(&name));
+            if !is_bytecode && !is_open(&metadata) {
                 continue;
             }
             let before = self.0.get(&name);
@@ -82,15 +88,30 @@ impl Seal {
                 Err(error) if is_about_the_file(&error) => continue,
                 entry => entry?,
             };
-            if !before.is_some_and(|before| before.is_like(&entry)) {
+            let is_like = before.is_some_and(|before| before.is_like(&entry));
+            if is_bytecode {
+                if is_like {
+                    now.insert(name, entry);
+                } else if !(metadata.is_dir() && path.ends_with(BYTECODE)) {
+                    bytecode.push(path);
+                }
+                continue;
+            }
+            if !is_like {
                 differences.push(PathBuf::from(&name));
             }
             now.insert(name, entry);
         }
-        differences.extend(self.0.keys().filter(|name| !now.contains_key(*name)).map(PathBuf::from));
+        for (name, before) in &self.0 {
+            if is_bytecode(Path::new(name)) {
+                now.entry(name.clone()).or_insert_with(|| before.clone());
+            } else if !now.contains_key(name) {
+                differences.push(PathBuf::from(name));
+            }
+        }
         differences.sort_unstable();
         let restored = (differences.is_empty() && now != self.0).then_some(Self(now));
-        Ok(Look { differences, restored })
+        Ok(Look { differences, bytecode, restored })
     }
 }
 
@@ -107,15 +128,17 @@ fn is_open(metadata: &Metadata) -> bool {
     metadata.is_symlink() || metadata.mode() & needed == needed
 }
 
+/// The folders that Python keeps bytecode in.
+const BYTECODE: &str = "__pycache__";
+
+fn is_bytecode(name: &Path) -> bool {
+    name.components().any(|part| part.as_os_str() == BYTECODE)
+}
+
 type Found = (String, PathBuf, Metadata);
 
 fn entries_of(environment: &Path) -> impl Iterator<Item = io::Result<Found>> {
-    let is_bytecode = |entry: &walkdir::DirEntry| entry.file_name() == "__pycache__";
-    let entries = WalkDir::new(environment)
-        .follow_root_links(false)
-        .min_depth(1)
-        .into_iter()
-        .filter_entry(move |entry| !is_bytecode(entry));
+    let entries = WalkDir::new(environment).follow_root_links(false).min_depth(1).into_iter();
     entries.map(move |entry| {
         let entry = entry?;
         let path = entry.path().strip_prefix(environment).unwrap_or(entry.path());
@@ -156,6 +179,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn bytecode_that_was_not_made_with_the_rest_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("a/__pycache__")).unwrap();
+        for name in ["a/__pycache__/same.pyc", "a/__pycache__/cut.pyc", "a/__pycache__/gone.pyc"] {
+            fs::write(path(name), "bytecode").unwrap();
+        }
+        let seal = Seal::of(folder.path()).unwrap();
+        fs::write(path("a/__pycache__/cut.pyc"), "byte").unwrap();
+        fs::remove_file(path("a/__pycache__/gone.pyc")).unwrap();
+        fs::write(path("a/__pycache__/new.pyc"), "").unwrap();
+        let mut look = seal.look(folder.path()).unwrap();
+        assert_eq!((look.differences, look.restored), (Vec::new(), None));
+        look.bytecode.sort();
+        assert_eq!(look.bytecode, ["a/__pycache__/cut.pyc", "a/__pycache__/new.pyc"].map(path));
+    }
 
     #[test]
     fn changes_are_told_and_bytecode_is_none() {
