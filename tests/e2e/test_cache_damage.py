@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from builds import build, make_project, names
-from conftest import Setting
+from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from pool import PROGRAM
+from trees import call, make_tree
 
 
 def cut(path: Path) -> None:
@@ -176,3 +178,25 @@ def test_f98_files_of_the_cache_are_damaged(setting: Setting, project: Path, how
 @pytest.mark.parametrize("how", FOLDER_DAMAGES)
 def test_f98_folders_of_the_cache_are_damaged(setting: Setting, project: Path, how: str) -> None:
     damage_each(setting, project, FOLDERS, FOLDER_DAMAGES[how])
+
+
+@BOTH_WAYS
+@BOTH_START_METHODS
+@pytest.mark.parametrize("what", ["", "hookd", "environments", "environments/1/made"])
+def test_f97_what_a_program_that_stays_depends_on_is_removed(
+    setting: Setting, tree: Path, tmp_path: Path, what: str
+) -> None:
+    cache = tmp_path / "own-cache"
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(cache)
+    pool = setting.start()
+    assert pool.ask(call(tree, "result = ['1']", 1))["result"] == ["1"]
+    shutil.rmtree(cache / what, ignore_errors=True)
+    other = make_tree(tmp_path / "other")
+    # The environment of both is one; the second has no worker.
+    for id_, path in enumerate((tree, other), 2):
+        assert pool.ask(call(path, f"result = ['{id_}']", id_))["result"] == [str(id_)]
+    # Neither it nor the template has anything of what was removed.
+    shutil.rmtree(cache / what, ignore_errors=True)
+    pool.signal(signal.SIGHUP)
+    assert pool.ask(call(tree, "result = ['4']", 4))["result"] == ["4"]
+    assert pool.finish() == ([], 0)

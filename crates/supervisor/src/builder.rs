@@ -261,7 +261,7 @@ impl Builder {
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
         let interpreters = Interpreters::new(pool.clone(), self.check_freshness);
         let python = self.check_interpreter(&spawner, &interpreters).await?;
-        let guard = (python, program.path().to_owned());
+        let guard = (python, program.clone());
         let programs = Programs::new(spawner.clone(), guard, self.limits.grace_period);
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));

@@ -4,7 +4,7 @@ use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -22,8 +22,15 @@ include!(concat!(env!("OUT_DIR"), "/hookd_files.rs"));
 #[derive(Clone, Debug)]
 pub struct WorkerProgram {
     path: PathBuf,
-    /// Keeps it from being removed, where it was unpacked.
-    _in_use: Option<Arc<Flock<File>>>,
+    /// Where it was unpacked by us.
+    unpacked: Option<Arc<Unpacked>>,
+}
+
+#[derive(Debug)]
+struct Unpacked {
+    cache_folder: PathBuf,
+    /// Keeps other processes from removing it. Locked while it is looked at.
+    in_use: Mutex<Option<Flock<File>>>,
 }
 
 impl PartialEq for WorkerProgram {
@@ -56,7 +63,7 @@ impl WorkerProgram {
     /// example.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), _in_use: None }
+        Self { path: path.into(), unpacked: None }
     }
 
     /// Unpacks the embedded hookd below `cache_folder`, in a folder named by
@@ -66,25 +73,20 @@ impl WorkerProgram {
     /// # Errors
     /// [`UnpackError`], which names the folder.
     pub fn unpack(cache_folder: &Path) -> Result<Self, UnpackError> {
-        const ATTEMPTS: usize = 5;
-        let parent = cache_folder.join("hookd");
-        kept::folder(&parent)?;
-        let home = parent.join(digest());
-        let folder = home.join("hookd");
-        // Not the folder, of whose `__main__` Python keeps bytecode, where
-        // nobody could help it if that is damaged.
-        let path = folder.join("__main__.py");
-        let write = |source| UnpackError::Write { path: home.clone(), source };
-        for _ in 0..ATTEMPTS {
-            let in_use = use_folder(&home).map_err(write)?;
-            // Locked before it is looked at: now nobody removes it.
-            if is_complete(&folder) {
-                return Ok(Self { path, _in_use: in_use.map(Arc::new) });
-            }
-            drop(in_use);
-            write_files(&parent, &home).map_err(write)?;
+        let (path, in_use) = unpack(cache_folder)?;
+        let unpacked = Unpacked { cache_folder: cache_folder.to_owned(), in_use: Mutex::new(in_use) };
+        Ok(Self { path, unpacked: Some(Arc::new(unpacked)) })
+    }
+
+    /// Unpacks it again, if it was removed or damaged since: to be called before
+    /// it is run. Blocks.
+    pub(crate) fn mend(&self) -> Result<(), UnpackError> {
+        let Some(unpacked) = &self.unpacked else { return Ok(()) };
+        let mut in_use = unpacked.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.path.parent().is_some_and(is_complete) {
+            (_, *in_use) = unpack(&unpacked.cache_folder)?;
         }
-        Err(write(io::Error::other("somebody else removes it at once")))
+        Ok(())
     }
 
     /// What Python is to run: a file, or a folder with a `__main__.py`.
@@ -92,6 +94,28 @@ impl WorkerProgram {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn unpack(cache_folder: &Path) -> Result<(PathBuf, Option<Flock<File>>), UnpackError> {
+    const ATTEMPTS: usize = 5;
+    let parent = cache_folder.join("hookd");
+    kept::folder(&parent)?;
+    let home = parent.join(digest());
+    let folder = home.join("hookd");
+    // Not the folder, of whose `__main__` Python keeps bytecode, where
+    // nobody could help it if that is damaged.
+    let path = folder.join("__main__.py");
+    let write = |source| UnpackError::Write { path: home.clone(), source };
+    for _ in 0..ATTEMPTS {
+        let in_use = use_folder(&home).map_err(write)?;
+        // Locked before it is looked at: now nobody removes it.
+        if is_complete(&folder) {
+            return Ok((path, in_use));
+        }
+        drop(in_use);
+        write_files(&parent, &home).map_err(write)?;
+    }
+    Err(write(io::Error::other("somebody else removes it at once")))
 }
 
 fn digest() -> String {
@@ -190,7 +214,7 @@ mod tests {
         assert_eq!(WorkerProgram::unpack(cache.path()).unwrap(), program);
         assert_eq!(main.metadata().unwrap().modified().unwrap(), written);
         std::fs::write(main, "damaged").unwrap();
-        WorkerProgram::unpack(cache.path()).unwrap();
+        program.mend().unwrap();
         assert_ne!(std::fs::read(main).unwrap(), b"damaged");
         assert_eq!(std::fs::read_dir(cache.path().join("hookd")).unwrap().count(), 1);
     }

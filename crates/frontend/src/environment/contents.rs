@@ -41,7 +41,7 @@ pub(super) fn installed(environment: &Path) -> io::Result<Vec<Distribution>> {
 }
 
 /// `lib/python3.11/site-packages`; `lib64` is a link to `lib`.
-fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in environment.join("lib").read_dir()? {
         let folder = entry?.path().join("site-packages");

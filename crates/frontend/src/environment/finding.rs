@@ -173,13 +173,22 @@ impl Shared {
         let known = self.answers().known(requirements)?;
         let is_good = self.is_believed(&known.answered)
             && !known.environment.interpreter.has_changed()
-            && known.basis.still_holds();
+            && known.basis.still_holds()
+            && self.shelf.keeps(&known.answered.held);
         is_good.then_some(known.environment)
     }
 
     /// One looks or makes, the others wait for it. A failure is the answer for
     /// all who waited, and not remembered.
     async fn answer(self: &Arc<Self>, question: Question, slot: &SharedSlot) -> Answer {
+        let answered = match self.answers().get(&question.key) {
+            Some(Asked::Answered(answered)) => Some(answered.held.clone()),
+            _ => None,
+        };
+        if let Some(held) = answered {
+            let shelf = self.shelf.clone();
+            unblock(move || shelf.keeps(&held)).await;
+        }
         let running = {
             let mut answers = self.answers();
             let running = match answers.get(&question.key) {
@@ -219,6 +228,9 @@ impl Shared {
     }
 
     async fn find_or_make(&self, question: &Question, slot: &SharedSlot) -> Answer {
+        let store = self.shelf.store.clone();
+        // Somebody may have removed them since the start.
+        unblock(move || store.make_folders()).await?;
         if question.requirements.has_urls() {
             // What an address holds today says nothing about tomorrow.
             let (made, after) = self.make(question, slot).await?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, kept};
 
-use super::contents::Distribution;
+use super::contents::{Distribution, site_packages};
 use super::error::EnvironmentError;
 use super::installer::python_of;
 use super::lock::FileLock;
@@ -106,6 +106,13 @@ impl Held {
     /// Whether it was not discarded before.
     pub fn discard(&self) -> bool {
         !self.discarded.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it was not removed: a look at what no hook can do without. Blocks.
+    pub fn is_there(&self) -> bool {
+        let folder = &self.manifest.folder;
+        let has_packages = || site_packages(folder).is_ok_and(|folders| !folders.is_empty());
+        self.python.exists() && folder.join("pyvenv.cfg").exists() && has_packages()
     }
 
     /// Blocks, as looking at files does.

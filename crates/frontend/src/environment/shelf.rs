@@ -149,6 +149,16 @@ impl Shelf {
         Ok(())
     }
 
+    /// Whether an environment that is in use may go on being used: it is
+    /// discarded where somebody has removed it. Blocks.
+    pub fn keeps(&self, held: &Arc<Held>) -> bool {
+        if !held.is_discarded() && !held.is_there() {
+            // What is left of it is removed by who removes leftovers.
+            let _ = self.discard(held, "it was removed".to_owned());
+        }
+        !held.is_discarded()
+    }
+
     /// Removes an environment that nobody else has heard of.
     fn remove_own(&self, made: &Held) -> Result<(), EnvironmentError> {
         self.store.remove(&made.name).map_err(EnvironmentError::system("remove", &made.manifest.folder))

@@ -17,6 +17,8 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::error::ExitReason;
 use crate::limits::Timeout;
 use crate::process::Spawner;
+use crate::program::WorkerProgram;
+use crate::unblock::unblock;
 use crate::worker::message::Acknowledgement;
 
 /// What a program that has ended leaves.
@@ -95,8 +97,8 @@ pub(crate) type Kept = Box<dyn Send>;
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub spawner: Spawner,
-    /// The interpreter and the folder of hookd.
-    pub guard: (PathBuf, PathBuf),
+    /// The interpreter, and hookd.
+    pub guard: (PathBuf, WorkerProgram),
     pub grace_period: Option<Timeout>,
     phase: watch::Sender<Phase>,
     pauses: broadcast::Sender<Pause>,
@@ -108,7 +110,7 @@ impl Programs {
     /// A program that does not heed so many misses the first, and has the last.
     const PAUSES: usize = 4;
 
-    pub fn new(spawner: Spawner, guard: (PathBuf, PathBuf), grace_period: Option<Timeout>) -> Self {
+    pub fn new(spawner: Spawner, guard: (PathBuf, WorkerProgram), grace_period: Option<Timeout>) -> Self {
         Self {
             spawner,
             guard,
@@ -136,7 +138,10 @@ impl Programs {
         let guarded = self.guarded(&command);
         let program = PathBuf::from(command.get_program());
         let (spawner, grace_period, pauses) = (self.spawner.clone(), self.grace_period, self.pauses.subscribe());
+        let hookd = self.guard.1.clone();
         tokio::spawn(async move {
+            // Where it cannot be mended, the guard's end tells why.
+            let _ = unblock(move || hookd.mend()).await;
             let clock = run::Clock::new(limit);
             let run = run::Run { spawner, grace_period, phase, pauses, reply, kept, clock };
             run.finish(guarded, program).await;
@@ -151,7 +156,7 @@ impl Programs {
         let mut guarded = Command::new(python);
         // Isolated, without `site`: it imports nothing but hookd. The program
         // inherits the variables all the same.
-        guarded.args(["-I", "-S"]).arg(hookd).arg("--guard").arg(command.get_program()).args(command.get_args());
+        guarded.args(["-I", "-S"]).arg(hookd.path()).arg("--guard").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => guarded.env(name, value),

@@ -116,6 +116,10 @@ async fn spawn(
     let key = launch::template_key(&interpreter.interpreter, &plan.key);
     let mut command = launch::command(&context.settings, &interpreter.interpreter, &plan.key, &plan.tree.path);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = context.settings.program.clone();
+    let place = program.path().to_owned();
+    let mended = context.pool.run(&[&place], move |_| program.mend()).await;
+    mended.map_err(io::Error::other)?.map_err(io::Error::other)?;
     let mut child = context.spawner.spawn(command).await?;
     let piped = "all three streams of a worker are pipes";
     let input = child.stdin.take().expect(piped).into_owned_fd()?;

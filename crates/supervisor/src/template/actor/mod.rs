@@ -52,6 +52,10 @@ impl Life {
 /// The whole life of a template.
 pub(super) async fn run(life: Life, command: Command) {
     let template = life.template.clone();
+    let program = life.templates.settings().program.clone();
+    let place = program.path().to_owned();
+    // Where it cannot be mended, the template's end tells why.
+    let _ = life.templates.pool().run(&[&place], move |_| program.mend()).await;
     match life.templates.spawner().spawn(command).await {
         Ok(child) => Actor::new(life, child).run().await,
         Err(error) => {
