@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use hookpool_supervisor::kept;
 use nix::errno::Errno;
@@ -42,20 +42,24 @@ impl FileLock {
         }
     }
 
-    /// For oneself, after those that have it. Blocks the thread.
+    /// For oneself, after those that have it, which is for milliseconds: a
+    /// process that was stopped meanwhile must not keep all others. Blocks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] after a minute.
     pub fn exclusive(path: &Path) -> io::Result<Self> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        const PAUSE: Duration = Duration::from_millis(5);
+        let began = Instant::now();
         loop {
-            let mut file = kept::make_lock(path)?;
-            let lock = loop {
-                match Flock::lock(file, FlockArg::LockExclusive) {
-                    Ok(lock) => break lock,
-                    Err((same, Errno::EINTR)) => file = same,
-                    Err((_, errno)) => return Err(errno.into()),
-                }
-            };
-            if is_current(&lock, path)? {
-                return Ok(Self { file: lock });
+            if let Some(lock) = Self::try_exclusive(path)? {
+                return Ok(lock);
             }
+            if began.elapsed() >= PATIENCE {
+                let words = format!("another process has kept it locked for {} s", PATIENCE.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 
