@@ -130,3 +130,11 @@ def test_f99_no_source_has_the_value_of_a_variable_sent(
     assert "an address cannot have `${` in it" in error["message"]
     assert SECRET not in stderr + str(error)
     assert error["kind"] == ("HookRuntimeError" if by == "hook" else "InvalidPyproject")
+
+
+@pytest.mark.parametrize("source", ["https://u:secret@host/x.tar.gz", "x @ https://u:secret@host/"])
+def test_f99_an_address_in_the_place_of_a_source(setting: Setting, source: str) -> None:
+    built = build(setting, "metadata", source)
+    assert built.code == 1
+    assert "sources are not downloaded" in built.stderr
+    assert "secret" not in built.stderr

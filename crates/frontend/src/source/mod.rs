@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::environment::redact;
+
 pub use list::{ListError, read_list};
 pub use names::{InvalidWheelName, SdistName, WheelName};
 
@@ -42,7 +44,9 @@ pub struct SourceId {
 pub enum SourceError {
     /// There is nothing of this name.
     #[error(
-        "{path:?} does not exist: expected a source tree, a source archive (.tar.gz, .tgz, .zip) or a wheel (.whl)"
+        "{} does not exist: expected a source tree, a source archive (.tar.gz, .tgz, .zip) or a wheel (.whl)",
+        // It may be an address.
+        redact(&format!("{path:?}"))
     )]
     Missing {
         /// What was named.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use hookpool_frontend::{Before, BuildWarning, CoreMetadata, EnvironmentEvent, Origin, OutputFile, Product, Report};
+use hookpool_frontend::{
+    Before, BuildWarning, CoreMetadata, EnvironmentEvent, Origin, OutputFile, Product, Report, redact,
+};
 
 use super::super::jobs::Job;
 use crate::logging::printable;
@@ -11,7 +13,8 @@ use crate::observer::pip_in_place_of_uv;
 /// How messages call a source: as it was named, in quotes where it would not be
 /// seen otherwise where the name begins and ends.
 pub fn name(source: &Path) -> String {
-    let name = printable(&source.display().to_string());
+    // Somebody may have named an address.
+    let name = printable(&redact(&source.display().to_string()));
     if name.contains(char::is_whitespace) { format!("\"{name}\"") } else { name }
 }
 
