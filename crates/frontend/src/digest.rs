@@ -1,15 +1,15 @@
 //! Digests of files.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use hookpool_supervisor::{Links, open_regular_file};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of what is in a file. Blocks.
+/// The SHA-256 of what is in a regular file. Blocks.
 pub(crate) fn digest_of_file(path: &Path) -> io::Result<[u8; 32]> {
     let mut hasher = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hasher)?;
+    io::copy(&mut open_regular_file(path, Links::Follow)?, &mut hasher)?;
     Ok(hasher.finalize().into())
 }
 

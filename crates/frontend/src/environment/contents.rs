@@ -7,11 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use hookpool_supervisor::{Links, open_regular_file, read_regular_file};
+use hookpool_supervisor::{Links, read_regular_file};
 use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::digest::short;
 use crate::metadata::name_and_version;
 
 /// An installed distribution.
@@ -131,9 +132,7 @@ pub(super) fn content_id(interpreter: &str, installed: &[Distribution]) -> Strin
 
 /// A digest of what is in a file.
 pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut open_regular_file(path, Links::Follow)?, &mut hasher)?;
-    Ok(hexadecimal(&hasher.finalize()[..16]))
+    Ok(short(&crate::digest::digest_of_file(path)?))
 }
 
 /// A digest of texts, in which none can run into the next.
@@ -143,11 +142,7 @@ pub(super) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
         hasher.update((text.len() as u64).to_le_bytes());
         hasher.update(text);
     }
-    hexadecimal(&hasher.finalize()[..16])
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    short(&hasher.finalize())
 }
 
 #[cfg(test)]
