@@ -13,6 +13,7 @@ import argparse
 import random
 import resource
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -126,6 +127,10 @@ class Soak:
 def main() -> int:
     arguments = parse()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # In the background of a script, and by nohup(1), they are ignored, and would be by hookpool.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     arguments.backends.mkdir(parents=True, exist_ok=True)
     projects.fetch_wheels(arguments.backends)
     with TemporaryDirectory(prefix="hookpool-build-soak-") as name, ExitStack() as stack:

@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import resource
+import signal
 import sys
 import time
 import uuid
@@ -123,6 +124,10 @@ def leftovers(folder: Path, mark: str) -> list[str]:
 def main() -> int:
     arguments = parse()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # In the background of a script, and by nohup(1), they are ignored, and would be by hookpool.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     with TemporaryDirectory(prefix="hookpool-soak-") as name, ExitStack() as stack:
         folder = Path(name)
         for place in ("tmp", "disk"):
