@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hookpool_supervisor::{Links, read_regular_file};
+
 use crate::digest::digest_of_file;
 
 /// Says that `draft`, which is going to be `wheel`, is editable.
@@ -15,8 +17,10 @@ pub(super) fn set(draft: &Path, wheel: &Path) -> io::Result<()> {
 
 /// Whether that was said of what lies there now.
 pub(super) fn is_set(wheel: &Path) -> io::Result<bool> {
-    match std::fs::read_to_string(place(wheel)) {
-        Ok(mark) => Ok(mark == text(wheel)?),
+    /// More is none.
+    const LONGEST: u64 = 128;
+    match read_regular_file(&place(wheel), Links::Refuse, LONGEST) {
+        Ok(mark) => Ok(mark == text(wheel)?.as_bytes()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
