@@ -23,6 +23,8 @@ HAS_WAITID = hasattr(os, "waitid")
 
 _overlooked: Set[int] = set()
 
+_are_known: Optional[bool] = None
+
 
 def overlook(pid: int) -> None:
     """Leave out that child, from now on, whenever children are listed."""
@@ -61,11 +63,16 @@ def are_known() -> bool:
     """Whether /proc tells of processes by the pids that we know them by.
 
     It may be missing, or that of another pid namespace, in which our numbers are others' processes.
+    What is forked inherits the answer, which is the same there: it may not be able to find it out,
+    as old C libraries do not ask for the pid after a clone(2) of our own.
     """
-    try:
-        return os.readlink("/proc/self") == str(os.getpid())
-    except OSError:
-        return False
+    global _are_known  # noqa: PLW0603
+    if _are_known is None:
+        try:
+            _are_known = os.readlink("/proc/self") == str(os.getpid())
+        except OSError:
+            _are_known = False
+    return _are_known
 
 
 def _candidates(parent: int) -> List[int]:

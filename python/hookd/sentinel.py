@@ -14,6 +14,7 @@ from time import monotonic, sleep
 from hookd import libc
 from hookd.children import (
     LONGEST_KILLING,
+    are_known,
     is_stopped,
     look_at_children,
     overlook,
@@ -39,7 +40,10 @@ class Sentinel:
 
     def __init__(self, input_descriptor: int) -> None:
         self._worker = os.getpid()
-        _check_proc(self._worker)
+        if not are_known():
+            raise libc.NotAvailable(
+                "a process beside the worker cannot see it: no /proc of its own"
+            )
         # In memory: a hook may close any descriptor.
         self._hook_runs = libc.share_byte()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, list(signal.Signals))
@@ -70,16 +74,6 @@ class Sentinel:
         except OSError:
             # Reaped by a hook that waits for really any child.
             pass
-
-
-def _check_proc(us: int) -> None:
-    """Raise `NotAvailable` unless /proc tells of processes by the pids that we know them by."""
-    try:
-        if os.readlink("/proc/self") == str(us):
-            return
-    except OSError:
-        pass
-    raise libc.NotAvailable("a process beside the worker cannot see it: no /proc of its own")
 
 
 def _be_sentinel(worker: int, input_descriptor: int, hook_runs: Any) -> NoReturn:
