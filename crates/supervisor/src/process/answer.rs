@@ -5,10 +5,9 @@ use std::io;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::spawner::Session;
 use super::{ChildSettings, Spawner};
 
 /// What a program said.
@@ -58,7 +57,7 @@ pub(crate) async fn answer(spawner: &Spawner, mut command: Command, at_most: Dur
     let mut child = spawner.spawn(command).await?;
     let pid = child.id();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let session = Session(pid.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw));
+    let session = Session::of(&child);
     let answer = async {
         let (stdout, stderr) = tokio::join!(read(stdout), read(stderr));
         // Before it is waited for, as its pid may be another's afterwards. Who has
@@ -75,18 +74,6 @@ pub(crate) async fn answer(spawner: &Spawner, mut command: Command, at_most: Dur
     }
     spawner.sweep().await;
     Ok(answer.map_err(|_| NoAnswer::TimedOut(at_most))??)
-}
-
-/// The session of a program that was not waited for; killed when this is
-/// dropped.
-struct Session(Option<Pid>);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            let _ = killpg(pid, Signal::SIGKILL);
-        }
-    }
 }
 
 /// Reads to the end and keeps what fits: something that is no Python may write

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
@@ -134,9 +136,24 @@ impl Unclaimed {
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        // Not waited for, so that its pid, which is its session's, is its own.
-        if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        drop(self.0.as_ref().map(Session::of));
+    }
+}
+
+/// The session of a process that was started here, and not waited for, so that
+/// the pid, which is the session's too, is its own. Killed when this is dropped.
+pub(super) struct Session(Option<Pid>);
+
+impl Session {
+    pub fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = killpg(pid, Signal::SIGKILL);
         }
     }
 }
@@ -218,8 +235,8 @@ fn prepare(command: &mut Command, open_files: Option<OpenFilesLimit>) {
 }
 
 #[cfg(target_os = "linux")]
-fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+fn die_with_parent(parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died before the call above took effect.
     if nix::unistd::getppid() != parent {
         return Err(io::ErrorKind::NotFound.into());
@@ -228,7 +245,7 @@ fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_parent: nix::unistd::Pid) -> io::Result<()> {
+fn die_with_parent(_parent: Pid) -> io::Result<()> {
     Ok(())
 }
 
