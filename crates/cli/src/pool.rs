@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hookpool_frontend::jobserver::{Decision, Jobserver};
+use hookpool_frontend::jobserver::Jobserver;
 use hookpool_frontend::{EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 
@@ -23,9 +23,11 @@ pub struct Premises {
 }
 
 impl Premises {
-    /// Makes the folders, and starts the jobserver and the report about the run
+    /// Decides about the jobserver, which asks make for its version; makes the
+    /// folders, and starts the jobserver and the report about the run
     /// of `command`. Within the runtime.
-    pub fn prepare(settings: &PoolSettings, jobserver: Decision, command: &'static str) -> Result<Self, Failure> {
+    pub async fn prepare(settings: &PoolSettings, command: &'static str) -> Result<Self, Failure> {
+        let jobserver = jobserver::decide(settings.jobserver).await?;
         let timings = Timings::start(settings.timings.as_deref(), command, settings.limits.jobs.get())?;
         let cache = cache::for_this_run(settings.cache_folder.clone())?;
         let capture = capture::folder(settings.capture_folder.as_deref())?;

@@ -9,7 +9,6 @@ use hookpool_supervisor::{Supervisor, refuse_foreign_links};
 use super::plan::Plan;
 use super::show::Display;
 use crate::exit::{Exit, Failure};
-use crate::jobserver;
 use crate::pool::{self, Premises};
 
 /// Everything that a run needs, its folders included.
@@ -26,8 +25,7 @@ pub struct BuildPool {
 impl BuildPool {
     /// Starts the supervisor; makes no environment yet.
     pub async fn start(plan: &Plan, display: &Display) -> Result<Self, Failure> {
-        let jobserver = jobserver::decide(plan.pool.jobserver).await?;
-        let premises = Premises::prepare(&plan.pool, jobserver, plan.command())?;
+        let premises = Premises::prepare(&plan.pool, plan.command()).await?;
         let builder = premises.builder(plan.pool.clone());
         let supervisor = premises.start(builder.keep_output(true).observer(display.observer())).await?;
         let environments = pool::environments(&plan.pool, &premises, &supervisor, display.environment_observer())?;

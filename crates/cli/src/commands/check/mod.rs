@@ -20,10 +20,10 @@ use crate::arguments::check::CheckArguments;
 use crate::cache::Folder;
 use crate::commands::event_loop;
 use crate::exit::{Exit, Failure};
+use crate::observer;
 use crate::pool::{self, Premises};
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
-use crate::{jobserver, observer};
 
 /// Compares, and tells every difference.
 pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
@@ -37,11 +37,10 @@ pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
 
 async fn run(settings: PoolSettings, sources: Vec<PathBuf>) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let jobserver = tokio::select! {
-        decision = jobserver::decide(settings.jobserver) => decision?,
+    let premises = tokio::select! {
+        premises = Premises::prepare(&settings, "check") => premises?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let premises = Premises::prepare(&settings, jobserver, "check")?;
     let work = Folder::temporary(&hookpool_supervisor::temporary_folder())?;
     let bench = Bench { settings, premises: &premises, work: work.path() };
     let outcome = tokio::select! {

@@ -17,11 +17,11 @@ use crate::arguments::run::RunArguments;
 use crate::commands::event_loop;
 use crate::commands::finish::finish;
 use crate::exit::{Exit, Failure};
+use crate::observer;
 use crate::pool::{self, Premises};
 use crate::settings::PoolSettings;
 use crate::signals::{self, Ending, Signals};
 use crate::streams::output::Output;
-use crate::{jobserver, observer};
 
 /// Runs hooks until the input ends or a signal comes.
 pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
@@ -31,11 +31,10 @@ pub fn execute(arguments: RunArguments) -> Result<Exit, Failure> {
 
 async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let jobserver = tokio::select! {
-        decision = jobserver::decide(settings.jobserver) => decision?,
+    let premises = tokio::select! {
+        premises = Premises::prepare(&settings, "run") => premises?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let premises = Premises::prepare(&settings, jobserver, "run")?;
     let queue_size = settings.limits.queue_size;
     let supervisor = tokio::select! {
         started = premises.start(premises.builder(settings.clone())) => started?,
