@@ -46,6 +46,7 @@ pub mod jobserver;
 mod metadata;
 mod output;
 mod run_folder;
+mod same_content;
 mod source;
 mod unblock;
 

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use hookpool_supervisor::Hook;
 
-use crate::digest::digest_of_file;
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
+use crate::same_content::has_same_content;
 
 /// A folder for what is built in one run.
 ///
@@ -188,7 +188,7 @@ fn compare(draft: &Path, path: &Path) -> io::Result<Before> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Nothing),
         Err(error) => return Err(error),
     };
-    let same = old.is_file() && old.len() == draft.metadata()?.len() && digest_of_file(draft)? == digest_of_file(path)?;
+    let same = old.is_file() && has_same_content(draft, path)?;
     Ok(if same { Before::SameContent } else { Before::OtherContent })
 }
 

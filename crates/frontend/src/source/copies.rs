@@ -1,11 +1,10 @@
 //! Archives that are one source under two names.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use super::{SdistName, Source};
 use crate::metadata::is_same_distribution;
+use crate::same_content::has_same_content;
 
 impl Source {
     /// Whether both are archives with the same content, which are called after
@@ -31,27 +30,6 @@ fn is_called_alike(one: &Path, two: &Path) -> bool {
             .map(pair)
             .zip(two.iter().map(pair))
             .all(|(one, two)| is_same_distribution((&one.0, &one.1), (&two.0, &two.1)))
-}
-
-fn has_same_content(one: &Path, two: &Path) -> io::Result<bool> {
-    const PART: u64 = 1 << 20;
-    let (mut one, mut two) = (File::open(one)?, File::open(two)?);
-    if one.metadata()?.len() != two.metadata()?.len() {
-        return Ok(false);
-    }
-    let mut parts = [Vec::new(), Vec::new()];
-    loop {
-        for (file, part) in [&mut one, &mut two].into_iter().zip(&mut parts) {
-            part.clear();
-            file.take(PART).read_to_end(part)?;
-        }
-        if parts[0] != parts[1] {
-            return Ok(false);
-        }
-        if parts[0].is_empty() {
-            return Ok(true);
-        }
-    }
 }
 
 #[cfg(test)]
