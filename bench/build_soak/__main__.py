@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import shutil
-import signal
 import sys
 import time
 from collections import Counter
@@ -25,7 +23,8 @@ from tempfile import TemporaryDirectory
 sys.path.append(str(Path(__file__).resolve().parents[1] / "soak"))
 
 import projects  # noqa: E402
-from disk import SmallDisk  # noqa: E402
+import surroundings  # noqa: E402
+from disk import SmallDisk, small_disk  # noqa: E402
 from disturbances import Disturbances  # noqa: E402
 from runs import COMMANDS, Command, Place, Run  # noqa: E402
 
@@ -46,15 +45,6 @@ def parse() -> argparse.Namespace:
     flags.add_argument("--faults", help="only these, with `,` between them")
     flags.add_argument("--backends", type=Path, default=TARGET / "build-soak-wheels")
     return flags.parse_args()
-
-
-def small_disk(folder: Path) -> SmallDisk | None:
-    """A disk for what is written; none where one may not mount."""
-    try:
-        return SmallDisk(folder, DISK)
-    except OSError as error:
-        print(f"no disk will be full: cannot mount one: {error.strerror}")
-        return None
 
 
 class Soak:
@@ -126,17 +116,13 @@ class Soak:
 
 def main() -> int:
     arguments = parse()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # In the background of a script, and by nohup(1), they are ignored, and would be by hookpool.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    surroundings.prepare()
     arguments.backends.mkdir(parents=True, exist_ok=True)
     projects.fetch_wheels(arguments.backends)
     with TemporaryDirectory(prefix="hookpool-build-soak-") as name, ExitStack() as stack:
         place = Place(Path(name))
         place.disk.mkdir(mode=0o700)
-        disk = small_disk(place.disk)
+        disk = small_disk(place.disk, DISK)
         if disk is not None:
             stack.callback(disk.close)
         stack.callback(place.stop)

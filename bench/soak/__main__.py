@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
-import signal
 import sys
 import time
 import uuid
@@ -20,9 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import family
+import surroundings
 from account import Account
 from client import Client
-from disk import SmallDisk
+from disk import small_disk
 from family import Usage
 from session import Soak, Stuck
 from world import World
@@ -54,15 +53,6 @@ def parse() -> argparse.Namespace:
     )
     flags.add_argument("--max-workers", type=int, default=12)
     return flags.parse_args()
-
-
-def small_disk(folder: Path) -> SmallDisk | None:
-    """A disk for the captured output; none where one may not mount."""
-    try:
-        return SmallDisk(folder)
-    except OSError as error:
-        print(f"no disk will be full: cannot mount one: {error.strerror}")
-        return None
 
 
 def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[str]:
@@ -123,11 +113,7 @@ def leftovers(folder: Path, mark: str) -> list[str]:
 
 def main() -> int:
     arguments = parse()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # In the background of a script, and by nohup(1), they are ignored, and would be by hookpool.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    surroundings.prepare()
     with TemporaryDirectory(prefix="hookpool-soak-") as name, ExitStack() as stack:
         folder = Path(name)
         for place in ("tmp", "disk"):

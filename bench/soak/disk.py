@@ -15,10 +15,19 @@ SIZE = 48 << 20
 BLOCK = bytes(1 << 20)
 
 
+def small_disk(folder: Path, size: int = SIZE) -> SmallDisk | None:
+    """A disk for what is written; none where one may not mount."""
+    try:
+        return SmallDisk(folder, size)
+    except OSError as error:
+        print(f"no disk will be full: cannot mount one: {error.strerror}")
+        return None
+
+
 class SmallDisk:
     """A tmpfs that nobody else sees, and that is gone with this process and its children."""
 
-    def __init__(self, folder: Path, size: int = SIZE) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
         """Raises OSError where one may not mount."""
         self._fill = folder / "fill"
         self.is_full = False
