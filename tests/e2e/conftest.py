@@ -22,6 +22,10 @@ from pool import PROGRAM, REPOSITORY, Pool
 
 INTERPRETERS = interpreters()
 
+# What whoever runs the tests has set: where distributions come from besides the index decides
+# which installer is taken, and what it finds.
+NOT_OURS = ("HOOKPOOL_", "PYTHON", "PYTEST_", "XDG_", "PIP_FIND_LINKS", "UV_FIND_LINKS")
+
 # Of tests about what a start method may change: processes, signals, deaths, state.
 BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
 # Of tests of what environments must not change: who runs when, what is bounded, how all ends.
@@ -102,7 +106,7 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     env = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("HOOKPOOL_", "PYTHON", "PYTEST_", "XDG_"))
+        if not name.startswith(NOT_OURS)
     }
     # The shortest of names: hooks make sockets in it, whose paths may have 107 bytes (unix(7)).
     for name in ("t", "home", "runtime"):
