@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::{private_folder, temporary_folder};
-use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
 use crate::unblock::unblock;
@@ -17,7 +16,7 @@ use crate::unblock::unblock;
 pub struct RunFolder {
     path: PathBuf,
     /// Tells other runs that the folder is in use; ends with this process.
-    _in_use: Flock<File>,
+    _in_use: File,
     /// Our own parent folder, which goes with the last run in it.
     parent: Option<PathBuf>,
 }
@@ -156,7 +155,8 @@ fn make(parent: &Path, prefix: &str, name: Option<&str>) -> io::Result<RunFolder
     // A folder that is made and not yet locked would look like one whose run
     // has died: it gets its name once it is locked.
     let draft = tempfile::Builder::new().prefix(DRAFT).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
-    let in_use = lock(File::open(draft.path())?)?;
+    let in_use = File::open(draft.path())?;
+    in_use.try_lock()?;
     if name.is_some() {
         // An empty folder of another run would be replaced: rename(2).
         std::fs::create_dir(draft.path().join(INNER))?;
@@ -194,15 +194,11 @@ fn remove_abandoned(parent: &Path, prefix: &str) {
         if is_run
             && is_folder
             && let Ok(folder) = File::open(entry.path())
-            && lock(folder).is_ok()
+            && folder.try_lock().is_ok()
         {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
-}
-
-fn lock(file: File) -> io::Result<Flock<File>> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
 
 #[cfg(test)]

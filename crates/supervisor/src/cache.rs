@@ -6,8 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use crate::lock::was_free;
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,13 +36,12 @@ pub fn prune_worker_programs(cache_folder: &Path, unused_since: SystemTime) -> i
             continue;
         }
         let bytes = size(&path)?;
-        // Shared by who runs from it.
-        match Flock::lock(File::open(&path)?, FlockArg::LockExclusiveNonblock) {
-            Ok(_lock) => std::fs::remove_dir_all(&path)?,
-            Err((_, Errno::EWOULDBLOCK)) => continue,
-            Err((_, errno)) => return Err(errno.into()),
+        // Supervisors that run from it hold a shared lock.
+        let folder = File::open(&path)?;
+        if was_free(folder.try_lock())? {
+            std::fs::remove_dir_all(&path)?;
+            removed += Removed { count: 1, bytes };
         }
-        removed += Removed { count: 1, bytes };
     }
     Ok(removed)
 }

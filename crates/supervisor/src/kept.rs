@@ -131,7 +131,7 @@ pub(crate) fn put_aside(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says.
-pub fn make_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn make_lock(path: &Path) -> io::Result<File> {
     open_lock(path, true)
 }
 
@@ -139,7 +139,7 @@ pub fn make_lock(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// What the system says.
-pub fn find_lock(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn find_lock(path: &Path) -> io::Result<Option<File>> {
     match open_lock(path, false) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

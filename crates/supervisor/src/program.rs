@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use sha2::{Digest, Sha256};
 
@@ -30,7 +28,7 @@ pub struct WorkerProgram {
 struct Unpacked {
     cache_folder: PathBuf,
     /// Keeps other processes from removing it. Locked while it is looked at.
-    in_use: Mutex<Option<Flock<File>>>,
+    in_use: Mutex<Option<File>>,
 }
 
 impl PartialEq for WorkerProgram {
@@ -96,7 +94,7 @@ impl WorkerProgram {
     }
 }
 
-fn unpack(cache_folder: &Path) -> Result<(PathBuf, Option<Flock<File>>), UnpackError> {
+fn unpack(cache_folder: &Path) -> Result<(PathBuf, Option<File>), UnpackError> {
     const ATTEMPTS: usize = 5;
     let parent = cache_folder.join("hookd");
     kept::folder(&parent)?;
@@ -131,19 +129,23 @@ fn digest() -> String {
 
 /// Locks the folder, if it is there, with all others who use it, and notes the
 /// time.
-fn use_folder(home: &Path) -> io::Result<Option<Flock<File>>> {
+fn use_folder(home: &Path) -> io::Result<Option<File>> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     // What cannot be opened as a folder is not complete.
     let Ok(folder) = OpenOptions::new().read(true).custom_flags(flags).open(home) else { return Ok(None) };
     // Only cleaning up looks at the time.
     let _ = folder.set_modified(SystemTime::now());
     // Whoever has it alone removes it, which does not take long.
-    match Flock::lock(folder, FlockArg::LockShared) {
-        Ok(lock) => Ok(Some(lock)),
-        // A file system without locks.
-        Err((_, Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::EINVAL)) => Ok(None),
-        Err((_, errno)) => Err(errno.into()),
+    match folder.lock_shared() {
+        Ok(()) => Ok(Some(folder)),
+        Err(error) if has_no_locks(&error) => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// Whether it is an error of a file system without locks.
+fn has_no_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::EINVAL))
 }
 
 fn is_complete(path: &Path) -> bool {

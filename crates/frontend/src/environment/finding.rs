@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, ReturnedSlot, Supervisor};
+use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, LockFile, ReturnedSlot, Supervisor};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::answers::{Answered, Answers, Asked, Basis};
@@ -17,7 +17,6 @@ use super::event::EnvironmentEvent;
 use super::handle::{Environment, Held};
 use super::identity::identity;
 use super::installer::{Installation, believes_any_age};
-use super::lock::FileLock;
 use super::making::{Plan, make};
 use super::manifest::{nanoseconds, now};
 use super::requirement::RequirementList;
@@ -275,7 +274,7 @@ impl Shared {
     }
 
     /// Keeps other processes from making the same.
-    async fn lock(&self, question: &Question, slot: &SharedSlot) -> Result<FileLock, EnvironmentError> {
+    async fn lock(&self, question: &Question, slot: &SharedSlot) -> Result<LockFile, EnvironmentError> {
         /// How often it is tried again: soon at first, seldom in the end.
         const SOON: Duration = Duration::from_millis(5);
         const SELDOM: Duration = Duration::from_millis(250);
@@ -283,7 +282,7 @@ impl Shared {
         let mut pause = SOON;
         loop {
             let attempt = path.clone();
-            let locked = unblock(move || FileLock::try_exclusive(&attempt)).await;
+            let locked = unblock(move || LockFile::try_exclusive(&attempt)).await;
             if let Some(lock) = locked.map_err(EnvironmentError::system("lock", &path))? {
                 return Ok(lock);
             }

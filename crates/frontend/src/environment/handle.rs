@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, kept};
+use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, LockFile, kept};
 
 use super::contents::{Distribution, site_packages};
 use super::error::EnvironmentError;
 use super::installer::python_of;
-use super::lock::FileLock;
 use super::manifest::Manifest;
 use super::seal::Look;
 use crate::files::write_json;
@@ -86,14 +85,14 @@ pub(super) struct Held {
     pub name: String,
     pub python: PathBuf,
     pub manifest: Manifest,
-    pub lock: FileLock,
+    pub lock: LockFile,
     pub made_here: bool,
     /// It must not be used for anything new.
     discarded: AtomicBool,
 }
 
 impl Held {
-    pub fn new(name: String, manifest: Manifest, lock: FileLock, made_here: bool) -> Self {
+    pub fn new(name: String, manifest: Manifest, lock: LockFile, made_here: bool) -> Self {
         lock.touch();
         let python = python_of(&manifest.folder);
         Self { name, python, manifest, lock, made_here, discarded: AtomicBool::new(false) }

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hookpool_supervisor::{Interpreter, Supervisor, kept};
+use hookpool_supervisor::{Interpreter, LockFile, Supervisor, kept};
 
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
 use super::handle::Held;
 use super::installer::{Installation, Making, python_of};
-use super::lock::FileLock;
 use super::manifest::{Manifest, now};
 use super::requirement::RequirementList;
 use super::seal::Seal;
@@ -72,7 +71,7 @@ struct Draft {
     store: Store,
     name: String,
     folder: PathBuf,
-    lock: FileLock,
+    lock: LockFile,
 }
 
 impl Draft {
@@ -81,7 +80,7 @@ impl Draft {
             loop {
                 let name = random_name();
                 let (folder, path) = (store.environment(&name), store.environment_lock(&name));
-                let lock = FileLock::try_exclusive(&path).map_err(EnvironmentError::system("lock", &path))?;
+                let lock = LockFile::try_exclusive(&path).map_err(EnvironmentError::system("lock", &path))?;
                 if let Some(lock) = lock
                     && !folder.exists()
                 {
@@ -110,7 +109,7 @@ impl Draft {
             let path = store.manifest(&name);
             write_json(&path, &manifest).map_err(EnvironmentError::system("write", &path))?;
             let lock_path = store.environment_lock(&name);
-            let is_there = lock.share(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+            let is_there = lock.share().map_err(EnvironmentError::system("lock", &lock_path))?;
             Ok(is_there.then(|| Held::new(name, manifest, lock, true)))
         })
         .await

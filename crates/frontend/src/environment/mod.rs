@@ -25,7 +25,6 @@ mod finding;
 mod handle;
 mod identity;
 mod installer;
-mod lock;
 mod making;
 mod manifest;
 mod pruning;

@@ -5,10 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::{FolderError, Removed, kept, private_folder, prune_learned_modules, prune_worker_programs};
+use hookpool_supervisor::{
+    FolderError, LockFile, Removed, kept, private_folder, prune_learned_modules, prune_worker_programs,
+};
 use walkdir::WalkDir;
 
-use super::lock::FileLock;
 use super::manifest::Answer;
 use super::store::{Store, names_in};
 use crate::build::LogFolder;
@@ -96,7 +97,7 @@ impl Pruning {
                 pruned.kept += 1;
                 continue;
             }
-            match FileLock::try_exclusive(&self.store.environment_lock(&name))? {
+            match LockFile::try_exclusive(&self.store.environment_lock(&name))? {
                 // Somebody may have used it since, and let go of it.
                 Some(_lock) if self.is_to_go(&name) => {
                     let bytes = size(&self.store.environment(&name));
@@ -128,7 +129,7 @@ impl Pruning {
         {
             // Nothing is put on the shelf meanwhile.
             let lock = self.store.contents_lock();
-            let _lock = if lock.is_file() { Some(FileLock::exclusive(&lock)?) } else { None };
+            let _lock = if lock.is_file() { Some(LockFile::exclusive(&lock)?) } else { None };
             for content in names_in(&self.store.contents()) {
                 let path = self.store.content(&content);
                 if !self.store.named(&content).is_some_and(|name| is_there(&name)) {
@@ -139,7 +140,7 @@ impl Pruning {
         for key in names_in(&self.store.answers()) {
             // Held by who asks for it now.
             let lock = self.store.answer_lock(&key);
-            let Some(_lock) = FileLock::try_exclusive(&lock)? else { continue };
+            let Some(_lock) = LockFile::try_exclusive(&lock)? else { continue };
             let path = self.store.answer(&key);
             let answer = read_json::<Answer>(&path);
             let leads_somewhere =

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use hookpool_supervisor::kept;
+use hookpool_supervisor::{LockFile, kept};
 
 use super::error::EnvironmentError;
 use super::event::EnvironmentEvent;
 use super::handle::Held;
-use super::lock::FileLock;
 use super::manifest::{Answer, Manifest, now};
 use super::store::{Store, is_name};
 use crate::files::{read_json, write_json};
@@ -76,7 +75,7 @@ impl Shelf {
             return Ok((!held.is_discarded()).then_some(held));
         }
         let lock_path = self.store.environment_lock(name);
-        let lock = FileLock::try_shared(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+        let lock = LockFile::try_shared(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
         let Some(lock) = lock else { return Ok(None) };
         let Some(manifest) = read_json::<Manifest>(&self.store.manifest(name)) else { return Ok(None) };
         if manifest.private {
@@ -115,7 +114,7 @@ impl Shelf {
         let content_id = made.manifest.content_id.clone();
         let lock_path = self.store.contents_lock();
         // Held for milliseconds.
-        let _lock = FileLock::exclusive(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+        let _lock = LockFile::exclusive(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
         let existing = match self.with_content(&content_id)? {
             Some(existing) => self.unless_replaced(existing, &made.python)?,
             None => None,

@@ -15,9 +15,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{FolderError, kept};
+use hookpool_supervisor::{FolderError, LockFile, kept};
 
-use super::lock::FileLock;
 use super::manifest::Manifest;
 use crate::files::read_json;
 
@@ -118,7 +117,7 @@ impl Store {
         if !self.is_leftover(name) {
             return false;
         }
-        let Ok(Some(_lock)) = FileLock::try_exclusive(&self.environment_lock(name)) else { return false };
+        let Ok(Some(_lock)) = LockFile::try_exclusive(&self.environment_lock(name)) else { return false };
         // It may have been completed before its maker let go of it.
         self.is_leftover(name) && self.remove(name).is_ok()
     }

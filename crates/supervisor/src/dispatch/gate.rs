@@ -18,9 +18,10 @@ use crate::build_environment::{EnvironmentOutcome, MadeEnvironment, WantedEnviro
 use crate::error::{ErrorKind, HookError};
 use crate::event::{Event, WorkerId};
 use crate::limits::Timeout;
+use crate::lock::{LockWaits, OwnLocks, TreeLock};
 use crate::request::{HookRequest, RequestId};
 use crate::response::StartMethod;
-use crate::tree::{Found, LockWaits, OwnLocks, TreeLock, TreePath, Visit, VisitPlan, Within};
+use crate::tree::{Found, TreePath, Visit, VisitPlan, Within};
 use crate::worker::WorkerFreshness;
 
 /// What came of a visit or a wait.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use hookd_protocol::HookCall;
 
-use super::lock::{OwnLocks, TreeLock, TryLock, try_lock};
 use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath, Within, recursion};
 use crate::blocking::Progress;
 use crate::build_environment::{BuildEnvironment, EnvironmentRequirements, MadeEnvironment};
 use crate::error::{ErrorKind, HookError};
 use crate::event::{StopReason, WorkerId};
+use crate::lock::{OwnLocks, TreeLock, TryLock, try_lock};
 use crate::request::HookRequest;
 use crate::response::StartMethod;
 use crate::worker::WorkerFreshness;

@@ -1,12 +1,11 @@
-//! Who holds a lock, as far as the system tells.
+//! Which process holds a lock, where the system tells.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sys::stat::{major, minor};
 
-/// The process that has locked this file or folder with `flock(2)`, in words.
-/// Blocks.
+/// Describes the process that has locked this file or folder. Blocks.
 pub(super) fn holder_of(path: &Path) -> Option<String> {
     let file = path.metadata().ok()?;
     let table = std::fs::read_to_string("/proc/locks").ok()?;
@@ -20,9 +19,9 @@ pub(super) fn holder_of(path: &Path) -> Option<String> {
     Some(format!("process {pid}{name}{user}"))
 }
 
-/// Reads `/proc/locks` (proc(5)): number, kind, ADVISORY, READ or WRITE, pid,
-/// place, and what part of the file. Those who wait for a lock have an arrow
-/// after the number, and processes of other namespaces no pid.
+/// Finds a process in `/proc/locks` (proc(5)), whose columns are: number, kind,
+/// ADVISORY, READ or WRITE, pid, device and inode, range. A process that waits
+/// has an arrow after the number; one of another namespace has no positive pid.
 fn pid_in(table: &str, place: &str) -> Option<u32> {
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

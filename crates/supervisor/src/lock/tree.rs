@@ -1,8 +1,8 @@
-//! One process at a time in a tree: `flock(2)` on its folder.
+//! The lock of a source tree: one process at a time works in it.
 //!
 //! setuptools, pdm-backend and hatch-mypyc fail when two hooks run in one tree
-//! at once; the dispatcher sees to that within this process, the lock between
-//! processes. It ends with its descriptor, so a dead process never holds it.
+//! at once. The dispatcher prevents that within this process, the lock between
+//! processes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,33 +11,33 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 
-use super::identity::{Tree, TreeId, TreePath, invalid};
+use super::file::was_free;
 use crate::error::{ErrorKind, HookError};
 use crate::kept;
+use crate::tree::{Tree, TreeId, TreePath, invalid};
 
 /// The right to run hooks in a tree, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct TreeLock {
     /// The folder that is locked.
     pub tree: TreeId,
-    /// Whether to drop it may take time: network file systems ask their server.
+    /// Whether dropping it may take time: a network file system asks its server.
     pub is_slow_to_drop: bool,
     own: OwnLocks,
     /// Held until this is dropped.
-    file: Option<Flock<File>>,
+    file: Option<File>,
 }
 
-/// The locks of this process, and the paths of the queues that have them.
-/// Locked for a look-up only.
+/// The trees that this process has locked, each with the path of the queue that
+/// holds the lock. The mutex is held for a look-up only.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnLocks(Arc<Mutex<HashMap<TreeId, TreePath>>>);
 
 impl OwnLocks {
-    /// Notes that a queue is about to lock a tree, unless another has it or is
-    /// about to: which one.
+    /// Records that `queue` is about to lock the tree. If another queue has
+    /// recorded that before, returns the path of that queue instead.
     fn claim(&self, tree: TreeId, queue: &TreePath) -> Option<TreePath> {
         match self.paths().entry(tree) {
             Entry::Occupied(entry) => Some(entry.get().clone()),
@@ -59,28 +59,28 @@ impl OwnLocks {
 
 impl Drop for TreeLock {
     fn drop(&mut self) {
-        // In this order: whoever finds it locked has to find out that it is by us.
+        // In this order: a queue of ours that finds the tree locked must also
+        // find which queue holds it.
         drop(self.file.take());
         self.own.give_up(self.tree);
     }
 }
 
-/// What came of asking for a lock.
+/// The result of an attempt to take a lock.
 #[derive(Debug)]
 pub(crate) enum TryLock {
     Locked(TreeLock),
-    /// This process has it, for the queue of that path.
+    /// This process holds it, for the queue of this path.
     Ours(TreePath),
-    /// Somebody else has it. Whoever unlocks it closes this file or folder.
+    /// Another process holds it, and will close this file or folder when it
+    /// releases it.
     Busy(PathBuf),
 }
 
-/// Asks for the lock of `tree` and does not wait.
+/// Tries to lock `tree` for the queue of the path `queue`. Does not wait.
 ///
-/// The folder itself is locked; where it cannot be (not readable, or a file
-/// system without locks), a file in `fallback_folder` that stands for it.
-///
-/// `queue` is the path of the queue that wants it.
+/// Locks the folder itself. Where that is not possible (it is not readable, or
+/// its file system has no locks), locks a file in `fallback_folder` instead.
 pub(crate) fn try_lock(
     tree: &Tree,
     queue: &TreePath,
@@ -105,21 +105,21 @@ pub(crate) fn try_lock(
     })
 }
 
-/// The file that stands for a tree which cannot be locked itself.
+/// The file that is locked in place of a tree that cannot be locked itself.
 pub(super) fn stand_in(tree: &Tree, fallback_folder: &Path) -> PathBuf {
     fallback_folder.join(format!("{}-{}", tree.id.device, tree.id.inode))
 }
 
 enum Attempt {
-    Locked(Flock<File>),
+    Locked(File),
     Busy(PathBuf),
 }
 
 fn lock_folder_or(tree: &Tree, fallback_folder: &Path) -> Result<Attempt, HookError> {
     match File::open(&tree.path) {
         Ok(folder) => match attempt(folder, &tree.path) {
-            Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EBADF | Errno::EIO) => {}
-            outcome => return outcome.map_err(|errno| lock_failed(&tree.path, &errno.into())),
+            Err(error) if cannot_be_locked(&error) => {}
+            outcome => return outcome.map_err(|error| lock_failed(&tree.path, &error)),
         },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) => return Err(invalid(&tree.path, &error)),
@@ -127,19 +127,21 @@ fn lock_folder_or(tree: &Tree, fallback_folder: &Path) -> Result<Attempt, HookEr
     let stand_in = stand_in(tree, fallback_folder);
     let made = kept::folder(fallback_folder).map_err(io::Error::other);
     let file = made.and_then(|()| kept::make_lock(&stand_in)).map_err(|error| lock_failed(&stand_in, &error))?;
-    attempt(file, &stand_in).map_err(|errno| lock_failed(&stand_in, &errno.into()))
+    attempt(file, &stand_in).map_err(|error| lock_failed(&stand_in, &error))
 }
 
-fn attempt(file: File, path: &Path) -> Result<Attempt, Errno> {
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(file) => Ok(Attempt::Locked(file)),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(Attempt::Busy(path.to_owned())),
-        Err((_, errno)) => Err(errno),
-    }
+fn attempt(file: File, path: &Path) -> io::Result<Attempt> {
+    Ok(if was_free(file.try_lock())? { Attempt::Locked(file) } else { Attempt::Busy(path.to_owned()) })
 }
 
-/// Whether the file lies on a file system of this machine, one of those that are
-/// known to give up locks without asking anybody (statfs(2)).
+/// Whether a file system has no locks, or none of folders, or none just now.
+fn cannot_be_locked(error: &io::Error) -> bool {
+    use libc::{EBADF, EINVAL, EIO, ENOLCK, EOPNOTSUPP};
+    matches!(error.raw_os_error(), Some(ENOLCK | EOPNOTSUPP | EINVAL | EBADF | EIO))
+}
+
+/// Whether the file lies on a local file system that is known to release locks
+/// without asking a server (statfs(2)).
 #[cfg(target_os = "linux")]
 fn is_on_a_disk(file: &File) -> bool {
     use nix::sys::statfs::{
@@ -160,8 +162,8 @@ fn lock_failed(path: &Path, error: &io::Error) -> HookError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::identity::tree_path;
     use super::*;
+    use crate::tree::tree_path;
 
     #[test]
     fn one_at_a_time_and_none_after_the_holder() {

@@ -1,45 +1,46 @@
-//! Waiting for a tree that somebody else works in.
+//! Waiting for a tree that another process has locked.
 //!
-//! `flock(2)` can be waited for by a blocked thread only, which nobody can call
-//! off. So the lock is tried again: when the file that is locked was closed, as
-//! whoever unlocks it does (inotify(7)), and now and then all the same, since
-//! network file systems tell nothing of other machines.
+//! Only a blocked thread can wait for `flock(2)`, and nothing can interrupt it.
+//! So the lock is tried again whenever the locked file is closed, as its holder
+//! does to release it (inotify(7)), and at growing intervals in any case, since
+//! inotify does not see what other machines do on a network file system.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::identity::{Tree, TreePath};
-use super::lock::{OwnLocks, TreeLock, TryLock, stand_in, try_lock};
-use super::lock_holder::holder_of;
+use super::holder::holder_of;
+use super::tree::{OwnLocks, TreeLock, TryLock, stand_in, try_lock};
 use crate::blocking::BlockingPool;
 use crate::error::{ErrorKind, HookError, Setting};
 use crate::event::Event;
 use crate::limits::Timeout;
+use crate::tree::{Tree, TreePath};
 
-/// What waits for locks need. Cheap to clone.
+/// Waits for the locks of trees. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LockWaits {
     pool: BlockingPool,
     fallback_folder: Arc<PathBuf>,
     own: OwnLocks,
     closes: closes::Closes,
-    /// How long a wait may take.
+    /// The longest that a wait may take.
     limit: Option<Timeout>,
-    /// Where it is told that a wait takes long.
+    /// Receives [`Event::TreeStillLocked`].
     notices: async_channel::Sender<Event>,
 }
 
 impl LockWaits {
-    /// A holder that dies is told to have closed the file a moment before its
-    /// lock is free.
+    /// The first pause. inotify reports the close of a dying holder a moment
+    /// before its lock is free.
     const SOON: Duration = Duration::from_millis(1);
-    /// How often it is tried at most. Hooks close their tree's folder all the
+    /// The longest pause after a close. Hooks close their tree's folder all the
     /// time, and so does each attempt.
     const OFTEN: Duration = Duration::from_millis(50);
+    /// The longest pause without a close.
     const SELDOM: Duration = Duration::from_secs(1);
 
-    /// After how long it is told who is waited for.
+    /// After how long a waiter is told who holds the lock.
     const LONG: Duration = Duration::from_secs(10);
 
     pub fn new(
@@ -52,11 +53,12 @@ impl LockWaits {
         Self { pool, fallback_folder, own, closes: closes::Closes::new(), limit, notices }
     }
 
-    /// Waits for the lock of the tree at this path. Holds nothing meanwhile: no
-    /// thread and no descriptor. Ends when it is dropped.
+    /// Waits for the lock of the tree at this path. While it waits it holds
+    /// neither a thread nor a descriptor; dropping it ends the wait.
     ///
     /// # Errors
-    /// The tree is gone, its file system does not answer, or the limit is over.
+    /// The tree is gone, its file system does not answer, or the time limit is
+    /// exceeded.
     pub async fn wait(self, path: TreePath) -> Result<TreeLock, HookError> {
         let limit = self.limit.map(Timeout::get);
         let soon = limit.map_or(Self::LONG, |limit| limit.min(Self::LONG));
@@ -67,7 +69,7 @@ impl LockWaits {
         let rest = limit.map(|limit| limit - soon);
         if rest != Some(Duration::ZERO) {
             let holder = self.holder(&path).await;
-            // The dispatcher, which listens, drops this before it goes.
+            // The dispatcher receives it; it drops this wait before it ends.
             let _ = self.notices.send(Event::TreeStillLocked { tree: path.to_path_buf(), holder }).await;
         }
         let Some(rest) = rest else { return lock.await };
@@ -103,14 +105,14 @@ impl LockWaits {
             let locked = match self.pool.run(&[&path], move |_| attempt()).await? {
                 Ok(TryLock::Locked(lock)) => return Ok(lock),
                 Ok(TryLock::Busy(locked)) => locked,
-                // Another path of it, which was faster.
+                // Another path to the same tree was faster.
                 Ok(TryLock::Ours(path)) => path.to_path_buf(),
                 Err(error) => return Err(error),
             };
             if watch.is_none() {
                 watch = self.closes.watch(&self.pool, &path, locked).await;
                 if watch.is_some() {
-                    // It may have been let go of before it was watched.
+                    // It may have been released before it was watched.
                     continue;
                 }
             }
@@ -143,57 +145,56 @@ mod closes {
     use tokio::sync::watch;
     use tokio::task::AbortHandle;
 
-    use super::super::identity::TreePath;
     use crate::blocking::BlockingPool;
+    use crate::tree::TreePath;
 
-    /// Tells when files are closed.
+    /// Reports when files are closed.
     #[derive(Clone)]
     pub(super) struct Closes {
-        shared: Arc<Shared>,
+        registry: Arc<Registry>,
     }
 
-    struct Shared {
-        /// With the task that listens. `None`: there are no watches, and locks
-        /// are only tried now and then.
+    struct Registry {
+        /// With the task that reads events. `None`: inotify is not available,
+        /// and locks are tried at intervals only.
         watches: OnceLock<Option<(Watches, AbortHandle)>>,
-        /// Counts what was told of each watch. Two paths of one folder share
-        /// theirs.
+        /// Counts the events of each watch. Two paths of one folder share one.
         watched: Mutex<HashMap<WatchDescriptor, watch::Sender<u64>>>,
     }
 
-    /// A file that is watched, until this is dropped.
+    /// Watches a file until it is dropped.
     pub(super) struct Watch {
-        shared: Arc<Shared>,
+        registry: Arc<Registry>,
         descriptor: WatchDescriptor,
         told: watch::Receiver<u64>,
     }
 
     impl Closes {
         pub fn new() -> Self {
-            Self { shared: Arc::new(Shared { watches: OnceLock::new(), watched: Mutex::default() }) }
+            Self { registry: Arc::new(Registry { watches: OnceLock::new(), watched: Mutex::default() }) }
         }
 
-        /// Watches a file, if that can be.
+        /// Watches a file, where the system can.
         pub async fn watch(&self, pool: &BlockingPool, place: &TreePath, file: PathBuf) -> Option<Watch> {
-            let (mut watches, _) = self.shared.watches.get_or_init(|| Shared::listen(&self.shared)).clone()?;
-            // A file is watched once: adding it again gives the same descriptor.
+            let (mut watches, _) = self.registry.watches.get_or_init(|| Registry::listen(&self.registry)).clone()?;
+            // Adding a file again gives the same descriptor.
             let mut add = move || watches.add(&file, WatchMask::CLOSE).ok();
             let descriptor = pool.run(&[place], move |_| add()).await.ok()??;
-            let told = self.shared.watched().entry(descriptor.clone()).or_default().subscribe();
-            Some(Watch { shared: self.shared.clone(), descriptor, told })
+            let told = self.registry.watched().entry(descriptor.clone()).or_default().subscribe();
+            Some(Watch { registry: self.registry.clone(), descriptor, told })
         }
     }
 
-    impl Shared {
-        fn listen(shared: &Arc<Self>) -> Option<(Watches, AbortHandle)> {
+    impl Registry {
+        fn listen(registry: &Arc<Self>) -> Option<(Watches, AbortHandle)> {
             let inotify = Inotify::init().ok()?;
             let watches = inotify.watches();
             let mut events = inotify.into_event_stream([0; 4096]).ok()?;
-            let shared = Arc::downgrade(shared);
+            let registry = Arc::downgrade(registry);
             let task = tokio::spawn(async move {
                 while let Some(event) = events.next().await {
-                    let (Ok(event), Some(shared)) = (event, shared.upgrade()) else { return };
-                    if let Some(told) = shared.watched().get(&event.wd) {
+                    let (Ok(event), Some(registry)) = (event, registry.upgrade()) else { return };
+                    if let Some(told) = registry.watched().get(&event.wd) {
                         told.send_modify(|count| *count += 1);
                     }
                 }
@@ -206,7 +207,7 @@ mod closes {
         }
     }
 
-    impl Drop for Shared {
+    impl Drop for Registry {
         fn drop(&mut self) {
             if let Some(Some((_, task))) = self.watches.get() {
                 task.abort();
@@ -215,21 +216,21 @@ mod closes {
     }
 
     impl Watch {
-        /// Waits until the file is closed by somebody.
+        /// Waits until any process closes the file.
         pub async fn closed(&mut self) {
-            // The sender stays as long as we do.
+            // The sender lives as long as this watch.
             let _ = self.told.changed().await;
         }
     }
 
     impl Drop for Watch {
         fn drop(&mut self) {
-            let mut watched = self.shared.watched();
+            let mut watched = self.registry.watched();
             let is_last = watched.get(&self.descriptor).is_some_and(|told| told.receiver_count() <= 1);
             if is_last {
                 watched.remove(&self.descriptor);
-                if let Some(Some((watches, _))) = self.shared.watches.get() {
-                    // It went with its file, perhaps.
+                if let Some(Some((watches, _))) = self.registry.watches.get() {
+                    // The system has removed it already if the file was removed.
                     let _ = watches.clone().remove(self.descriptor.clone());
                 }
             }
@@ -241,8 +242,8 @@ mod closes {
 mod closes {
     use std::path::PathBuf;
 
-    use super::super::identity::TreePath;
     use crate::blocking::BlockingPool;
+    use crate::tree::TreePath;
 
     #[derive(Clone)]
     pub(super) struct Closes;
@@ -270,7 +271,7 @@ mod closes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::identity::tree_path;
+    use crate::tree::tree_path;
 
     fn waits(fallback_folder: PathBuf) -> LockWaits {
         limited(fallback_folder, None).0
@@ -283,7 +284,7 @@ mod tests {
         (LockWaits::new(pool, Arc::new(fallback_folder), OwnLocks::default(), limit, notices), told)
     }
 
-    /// Locks the tree as somebody else.
+    /// Locks the tree as another process would.
     fn lock(path: &TreePath, fallback_folder: &std::path::Path) -> TreeLock {
         let tree = Tree::find(path).unwrap();
         match try_lock(&tree, path, &OwnLocks::default(), fallback_folder).unwrap() {
