@@ -95,7 +95,6 @@ class Family:
     """Who is whose child, at one moment."""
 
     def __init__(self, supervisor: int) -> None:
-        self._supervisor = supervisor
         self._children: dict[int, list[int]] = {}
         for pid in _pids():
             stat = _stat(pid)
