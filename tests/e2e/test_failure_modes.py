@@ -1,4 +1,4 @@
-"""The page of promises names the tests that show them: all that there are, and no others."""
+"""The page of failure modes names the tests of each: all that exist, and no others."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pool import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "src" / "reference" / "promises.md"
+PAGE = REPOSITORY / "docs" / "src" / "design" / "failure-modes.md"
 ROW = re.compile(r"\| F(\d\d) \|.*\| (.*) \|")
 NAMED = re.compile(r"`(test_\w+)`")
 DEFINED = re.compile(r"^def (test_f\d\d_\w+)", re.MULTILINE)
 
 
 def rows_of(name: str) -> set[int]:
-    """The failure modes that a test is about, by its name."""
+    """The numbers of the failure modes in the name of a test."""
     head = re.match(r"test_((?:f\d\d_)+)", name)
     return {int(row) for row in re.findall(r"f(\d\d)_", head[1])} if head else set()
 
@@ -28,6 +28,6 @@ def test_each_failure_mode_has_its_tests() -> None:
     rows = ROW.findall(PAGE.read_text())
     named = {int(row): set(NAMED.findall(tests)) for row, tests in rows}
     numbers = [int(row) for row, _ in rows]
-    assert numbers == sorted(set(numbers)), "in order, and none twice"
+    assert numbers == sorted(set(numbers)), "in order, without duplicates"
     assert len(numbers) > 60
     assert named == defined
