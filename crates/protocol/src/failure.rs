@@ -1,36 +1,33 @@
-//! How a hook failed.
+//! How a hook or a worker failed.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use serde::Deserialize;
 
 /// The kind of an `ERROR`: the nine of the original hookd, and [`HookCrashed`].
 ///
 /// [`HookCrashed`]: HookErrorKind::HookCrashed
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub enum HookErrorKind {
     /// The module of the backend cannot be found.
     MissingBackendModule,
     /// The module has no such object.
     MissingBackendAttribute,
-    /// The name of the backend is no import path.
+    /// The name of the backend is not an import path.
     MalformedBackendName,
     /// The module raised an exception while it was imported.
     BackendImportError,
-    /// The worker does not know a hook of that name.
+    /// The worker knows no hook of that name.
     InvalidHookName,
     /// The worker does not know that action.
     InvalidAction,
     /// The backend has no such hook.
     UnsupportedHook,
-    /// An argument of the hook cannot be what was sent.
+    /// The value of an argument is not valid.
     MalformedHookArgument,
     /// The hook raised an exception, `SystemExit` included.
     HookRuntimeError,
-    /// The process of the hook died, by a signal or by leaving without a result. Sent with
-    /// `--json` only; in plain form it is a `HookRuntimeError`.
+    /// The hook's process ended by a signal, or without sending a result.
     HookCrashed,
 }
 
@@ -49,7 +46,7 @@ impl HookErrorKind {
         HookErrorKind::HookCrashed,
     ];
 
-    /// The name in the message.
+    /// The name in messages.
     pub const fn name(self) -> &'static str {
         match self {
             HookErrorKind::MissingBackendModule => "MissingBackendModule",
@@ -64,6 +61,10 @@ impl HookErrorKind {
             HookErrorKind::HookCrashed => "HookCrashed",
         }
     }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        HookErrorKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 impl fmt::Display for HookErrorKind {
@@ -72,47 +73,27 @@ impl fmt::Display for HookErrorKind {
     }
 }
 
-impl FromStr for HookErrorKind {
-    type Err = UnknownErrorKind;
-
-    fn from_str(value: &str) -> Result<Self, UnknownErrorKind> {
-        HookErrorKind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == value)
-            .ok_or_else(|| UnknownErrorKind { value: value.to_owned() })
-    }
-}
-
-/// A name that no kind of error has.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("unknown error kind {value:?}, expected one of {}", HookErrorKind::ALL.map(HookErrorKind::name).join(", "))]
-pub struct UnknownErrorKind {
-    /// What was given.
-    pub value: String,
-}
-
-/// What an `ERROR` or a `FATAL` says. The traceback, if any, is a message of its own.
+/// The content of an `ERROR` or a `FATAL`. A traceback comes in a message of its own.
 ///
-/// `K` is a [`HookErrorKind`] in an `ERROR`; in a `FATAL` it is the name of any exception, a
-/// `String` without blanks.
+/// `K` is a [`HookErrorKind`] in an `ERROR`. In a `FATAL` it is a `String`, the name of an exception.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure<K = HookErrorKind> {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: K,
-    /// For people; may be empty and may have several lines.
+    /// Text for people: none, one line or several.
     pub message: String,
     /// The class of the exception, such as `ValueError`.
     pub exception: Option<String>,
     /// The hook raised its backend's own `UnsupportedOperation` (PEP 517, `build_sdist`).
     pub unsupported_operation: bool,
-    /// The signal that the hook's process died of, such as `SIGSEGV`.
+    /// The signal that ended the hook's process, such as `SIGSEGV`.
     pub signal: Option<String>,
-    /// The exit code with which the hook's process left, without a result.
+    /// The exit code of the hook's process, which sent no result.
     pub exit_code: Option<i32>,
 }
 
 impl<K> Failure<K> {
-    /// A failure that nothing more is known of.
+    /// A failure of which nothing else is known.
     pub fn new(kind: K, message: impl Into<String>) -> Self {
         Failure {
             kind,
@@ -124,8 +105,8 @@ impl<K> Failure<K> {
         }
     }
 
-    /// The message, or, where it is empty, how the process ended.
-    pub(crate) fn text(&self) -> String {
+    /// The message or, where that is empty, how the process ended.
+    fn text(&self) -> String {
         match (&self.signal, self.exit_code) {
             (Some(signal), _) if self.message.is_empty() => {
                 format!("the hook's process died of {signal}")
@@ -148,31 +129,18 @@ impl<K: fmt::Display> fmt::Display for Failure<K> {
     }
 }
 
-/// The JSON object after the kind. Absent fields and nulls are defaults, other fields are ignored:
-/// a worker newer or older than its caller is understood.
-#[derive(Serialize, Deserialize)]
+/// The JSON object after the kind. Absent fields and nulls are defaults, and other fields are
+/// ignored, so that older and newer workers are understood.
+#[derive(Deserialize)]
 pub(crate) struct Details {
     message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     exception: Option<String>,
     unsupported_operation: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,
 }
 
 impl Details {
-    pub(crate) fn of<K>(failure: &Failure<K>) -> Self {
-        Details {
-            message: Some(failure.message.clone()),
-            exception: failure.exception.clone(),
-            unsupported_operation: Some(failure.unsupported_operation),
-            signal: failure.signal.clone(),
-            exit_code: failure.exit_code,
-        }
-    }
-
     pub(crate) fn into_failure<K>(self, kind: K) -> Failure<K> {
         Failure {
             kind,

@@ -48,7 +48,7 @@ impl Hook {
         Hook::PrepareMetadataForBuildEditable,
     ];
 
-    /// The name of the function in the backend, as it is also written in a request.
+    /// The name of the function in the backend, and in a request.
     pub const fn name(self) -> &'static str {
         match self {
             Hook::BuildWheel => "build_wheel",
@@ -82,14 +82,14 @@ impl Hook {
         matches!(self, Hook::BuildWheel | Hook::BuildSdist)
     }
 
-    /// Whether the hook takes this argument at all.
+    /// Whether the hook takes this argument.
     pub fn takes(self, argument: Argument) -> bool {
         self.arguments().contains(&argument)
     }
 
     /// Whether a request for the hook must give this argument.
     ///
-    /// That is so for the metadata directory of the prepare hooks alone: an absent wheel or sdist
+    /// Only the metadata directory of the prepare hooks is required: an absent wheel or sdist
     /// directory means the source tree.
     pub fn requires(self, argument: Argument) -> bool {
         argument == Argument::MetadataDirectory
@@ -112,15 +112,15 @@ impl FromStr for Hook {
     }
 }
 
-/// A name that no hook has.
+/// A name that is not the name of a hook.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown hook {value:?}, expected one of {}", Hook::ALL.map(Hook::name).join(", "))]
 pub struct UnknownHook {
-    /// What was given.
+    /// The name.
     pub value: String,
 }
 
-/// An argument of a hook, by the name that PEP 517 gives to it.
+/// An argument of a hook, by its name in PEP 517.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Argument {
     /// `wheel_directory`: where the wheel is put.

@@ -3,38 +3,36 @@
 //!
 //! # Theory
 //!
-//! Both directions are lines, each ended by `\n`, of UTF-8 where paths may hold any other byte
-//! (Python's *surrogateescape*). The worker sends **messages**: a kind in capitals, then what
-//! belongs to it ([`Message`]). The caller sends bare **values**, one a line, each of which answers
-//! an `EXPECT` ([`Expectation`]); the first is an [`Action`].
+//! Both directions are lines, each ended by `\n`, in UTF-8, except that paths may hold any other byte
+//! (Python's *surrogateescape*). The worker writes **messages**: a kind in capitals, then a payload
+//! ([`Message`]). The caller writes bare **values**, one a line; the first is an [`Action`].
 //!
 //! ```text
-//! worker                                caller
-//! READY
-//! EXPECT action                         run
-//! EXPECT build_backend                  flit_core.buildapi      (empty: setuptools, legacy)
-//! EXPECT backend_path                   backend                 (one a line)
-//!                                                               (empty: the end of the list)
-//! EXPECT hook_name                      build_sdist
-//! EXPECT sdist_directory                /out
-//! EXPECT config_settings                {"--quiet": ""}         (empty: None)
-//! STDOUT /tmp/1.out
-//! STDERR /tmp/1.err                     from here on the request is accepted
-//! OK "six-1.17.0.tar.gz"
-//! READY
+//! caller                    worker
+//!                           READY
+//! run
+//! flit_core.buildapi        (backend; empty: setuptools, legacy)
+//! backend                   (backend path, one folder a line)
+//!                           (empty: the end of that list)
+//! build_sdist
+//! /out                      (sdist_directory)
+//! {"--quiet": ""}           (config_settings; empty: None)
+//!                           STDOUT /tmp/1.out      from here on the request is accepted
+//!                           STDERR /tmp/1.err
+//!                           OK "six-1.17.0.tar.gz"
+//!                           READY
 //! ```
 //!
-//! A caller need not wait for each `EXPECT`: [`HookCall::encode`] gives a whole request as one
-//! buffer, to be written ahead. It refuses whatever would break the framing, such as a path with a
-//! newline, so that a request can never be read as something else than it was.
+//! Before it reads a value, the worker writes `EXPECT` and the name of the value, for people who talk
+//! to it. This crate writes whole requests ahead ([`HookCall::encode`]) and skips these messages.
+//! `encode` refuses whatever would break the framing, such as a path with a newline, so that no
+//! request can be mistaken for another.
 //!
-//! What comes back goes through [`LineDecoder`], which cuts bytes into lines under a limit, and
-//! [`Message::parse`]. A kind that is not known is [`Message::Unknown`], which callers skip; a line
-//! that is no message at all, or a known kind with a payload that it cannot have, is a
-//! [`MalformedMessage`]: after it nothing that the worker says can be trusted. End of input inside a
-//! line is [`UnfinishedLine`], which is not the same as a worker that ended.
-//!
-//! Of the two [forms](Form), supervisors use [`Form::Json`] (a worker started with `--json`).
+//! To read, [`LineDecoder`] cuts bytes into lines of a limited length, and [`Message::parse`] reads a
+//! line. A kind that is not known is [`Message::Other`], which callers skip. A line that is not a
+//! message, or a known kind with a payload that it cannot have, is a [`MalformedMessage`]: nothing
+//! that the worker writes after it can be trusted. An end of input inside a line is an
+//! [`UnfinishedLine`]; an end between lines is not an error here.
 //!
 //! # Example
 //!
@@ -62,25 +60,14 @@
 //! [PEP 517]: https://peps.python.org/pep-0517/
 #![forbid(unsafe_code)]
 
-mod action;
-mod call;
-mod decode;
-mod expectation;
 mod failure;
-mod form;
 mod hook;
 mod lines;
-mod malformed;
 mod message;
-mod text;
+mod request;
 
-pub use action::{Action, UnknownAction};
-pub use call::{HookCall, MalformedHookArgument};
-pub use decode::MalformedRequest;
-pub use expectation::{Expectation, UnknownExpectation};
-pub use failure::{Failure, HookErrorKind, UnknownErrorKind};
-pub use form::Form;
+pub use failure::{Failure, HookErrorKind};
 pub use hook::{Argument, Hook, UnknownHook};
 pub use lines::{LineDecoder, LineTooLong, UnfinishedLine};
-pub use malformed::{MalformedMessage, Reason};
-pub use message::{ImportedModule, Message, ShadowedModule};
+pub use message::{ImportedModule, MalformedMessage, Message, Reason, ShadowedModule};
+pub use request::{Action, HookCall, MalformedHookArgument};

@@ -2,23 +2,20 @@
 
 use thiserror::Error;
 
-use crate::text::excerpt;
-
-/// Cuts bytes, as they come in pieces of any size, into lines.
+/// Cuts bytes, which come in pieces of any size, into lines.
 ///
-/// Every byte is looked at once and moved a bounded number of times: the time is linear in the
-/// input, whatever the pieces. Memory is bounded by the limit and the pieces pushed since the last
-/// [`next_line`](LineDecoder::next_line) that gave none.
+/// The time is linear in the input, whatever the pieces. Memory is bounded by the limit and by the
+/// pieces pushed since [`next_line`](LineDecoder::next_line) last gave no line.
 ///
 /// ```
 /// use hookd_protocol::LineDecoder;
 ///
 /// let mut lines = LineDecoder::with_limit(80);
-/// lines.push(b"READY\nEXPECT ac");
+/// lines.push(b"READY\nSHUT");
 /// assert_eq!(lines.next_line()?, Some(b"READY".to_vec()));
 /// assert_eq!(lines.next_line()?, None);
-/// lines.push(b"tion\n");
-/// assert_eq!(lines.next_line()?, Some(b"EXPECT action".to_vec()));
+/// lines.push(b"DOWN\n");
+/// assert_eq!(lines.next_line()?, Some(b"SHUTDOWN".to_vec()));
 /// assert_eq!(lines.finish(), Ok(()));
 /// # Ok::<(), hookd_protocol::LineTooLong>(())
 /// ```
@@ -26,18 +23,18 @@ use crate::text::excerpt;
 pub struct LineDecoder {
     /// Invariant: `start <= scanned <= buffer.len()`, and no `\n` in `start..scanned`.
     buffer: Vec<u8>,
-    /// Where the current line begins; what lies before was given out.
+    /// Where the current line begins. What lies before it was returned.
     start: usize,
     /// How far the current line was searched for its end.
     scanned: usize,
     limit: usize,
-    /// The current line was reported as too long; the rest of it is thrown away.
+    /// The current line was reported as too long; the rest of it is dropped.
     skipping: bool,
 }
 
 impl LineDecoder {
-    /// Longest line unless said otherwise, in bytes: 16 MiB. A report of a thousand imported
-    /// modules has about 200 KiB.
+    /// The default limit in bytes: 16 MiB. A report of a thousand imported modules has about
+    /// 200 KiB.
     pub const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
 
     /// A decoder with the [default limit](LineDecoder::DEFAULT_LIMIT).
@@ -50,18 +47,18 @@ impl LineDecoder {
         LineDecoder { buffer: Vec::new(), start: 0, scanned: 0, limit, skipping: false }
     }
 
-    /// Takes what was read.
+    /// Adds bytes that were read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.compact();
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Gives the next complete line, without its `\n`; none when more input is needed.
+    /// Returns the next complete line, without its `\n`; none when more input is needed.
     ///
     /// # Errors
     ///
-    /// When the line exceeds the limit, as soon as that is certain and once for each such line; the
-    /// lines after it can still be read.
+    /// The line exceeds the limit. This is reported once for each such line, as soon as it is
+    /// certain; the lines after it can still be read.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, LineTooLong> {
         if self.skipping && !self.skip() {
             return Ok(None);
@@ -80,12 +77,12 @@ impl LineDecoder {
         Ok(Some(line))
     }
 
-    /// Tells, at the end of the input, whether that was the end of a line too. To be called once
-    /// [`next_line`](LineDecoder::next_line) gives no more.
+    /// Checks, at the end of the input, that no part of a line is left. Call it once
+    /// [`next_line`](LineDecoder::next_line) returns none.
     ///
     /// # Errors
     ///
-    /// When the input ended in the middle of a message.
+    /// The input ended inside a line.
     pub fn finish(&self) -> Result<(), UnfinishedLine> {
         let rest = &self.buffer[self.start..];
         let begin = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -96,14 +93,14 @@ impl LineDecoder {
         Err(UnfinishedLine { line: excerpt(rest) })
     }
 
-    /// Searches on for the end of the line: `scanned` is then there, or at the end of the buffer.
+    /// Moves `scanned` to the end of the line, or of the buffer. Returns whether the line is complete.
     fn find_end(&mut self) -> bool {
         let found = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n');
         self.scanned = found.map_or(self.buffer.len(), |offset| self.scanned + offset);
         found.is_some()
     }
 
-    /// Throws away what there is of a line that was too long; tells whether that was all of it.
+    /// Drops the part of a too long line that is in the buffer. Returns whether that was its end.
     fn skip(&mut self) -> bool {
         let complete = self.find_end();
         self.begin_line(self.scanned + usize::from(complete));
@@ -116,8 +113,8 @@ impl LineDecoder {
         self.scanned = start;
     }
 
-    /// Frees what was given out, once it is at least half of the buffer: so a byte is moved no more
-    /// often than bytes before it are dropped.
+    /// Drops the lines that were returned, once they are at least half of the buffer: then the bytes
+    /// that are moved are no more than those that are dropped.
     fn compact(&mut self) {
         if self.start > 0 && self.start >= self.buffer.len() - self.start {
             self.buffer.drain(..self.start);
@@ -133,20 +130,33 @@ impl Default for LineDecoder {
     }
 }
 
-/// A line longer than any message should be.
+/// A line exceeds the limit.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line longer than {limit} bytes, it begins with {line:?}")]
 pub struct LineTooLong {
-    /// What was allowed, in bytes.
+    /// The limit, in bytes.
     pub limit: usize,
     /// The start of the line, undecodable bytes replaced.
     pub line: String,
 }
 
-/// The input ended in the middle of a message.
+/// The input ended inside a line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the output of the worker ended inside a line, after {line:?}")]
 pub struct UnfinishedLine {
-    /// The start of that line, undecodable bytes replaced; empty when it was too long to be kept.
+    /// The start of that line, undecodable bytes replaced; empty when the line was too long.
     pub line: String,
+}
+
+/// The start of `bytes` as text, for an error message.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    // A character has at most four bytes, so the cut comes after the characters taken.
+    let head = &bytes[..bytes.len().min(4 * LONGEST + 4)];
+    let text = String::from_utf8_lossy(head);
+    let mut excerpt: String = text.chars().take(LONGEST).collect();
+    if excerpt.len() < text.len() {
+        excerpt.push('…');
+    }
+    excerpt
 }

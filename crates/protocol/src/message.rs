@@ -1,65 +1,58 @@
-//! What a worker says.
+//! What a worker writes.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thiserror::Error;
 
-use crate::expectation::Expectation;
-use crate::failure::Failure;
-use crate::form::{Form, read_json, write_json};
-use crate::malformed::{MalformedMessage, Reason};
-use crate::text::{lossy, push_plain};
+use crate::failure::{Details, Failure, HookErrorKind};
+use crate::lines::excerpt;
 
-/// A message of a worker.
+/// A message of a worker that was started with `--json`.
 ///
-/// In the order of one request: `READY`, `EXPECT`..., `STDOUT`, `STDERR`, `HOOK`, `SILENT`, then `OK`
-/// or `ERROR` (and `TRACEBACK`), `IMPORTED`, `READY`. `DEBUG` and `PONG` may come anywhere.
+/// In the order of one request: `READY`, `STDOUT`, `STDERR`, `HOOK`, `SILENT`, then `OK` or `ERROR`
+/// (and `TRACEBACK`), `IMPORTED`, `SHADOWED`, `READY`. `DEBUG` and `PONG` may come anywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// `READY`: the worker can take a request.
     Ready,
-    /// `EXPECT <name>`: the worker waits for this value, unless it was written ahead.
-    Expect(Expectation),
-    /// `DEBUG <message>`: for people.
+    /// `DEBUG <message>`: text for people.
     Debug(String),
-    /// `STDOUT <path>`: where the hook's standard output goes; the caller deletes the file.
+    /// `STDOUT <path>`: the file of the hook's standard output; the caller deletes it. The request is
+    /// accepted with this message.
     Stdout(PathBuf),
-    /// `STDERR <path>`: the same for standard error. With it the request is accepted.
+    /// `STDERR <path>`: the file of the hook's standard error.
     Stderr(PathBuf),
-    /// `HOOK <pid>`: the hook runs, in this process (`--control`).
+    /// `HOOK <pid>`: the hook runs in this process (`--control`).
     HookStarted(u32),
     /// `SILENT`: the hook has ended and written nothing to its two files (`--reuse-captures`).
     Silent,
-    /// `OK <data>`: what the hook returned.
+    /// `OK <data>`: the hook's result.
     Ok(Value),
-    /// `ERROR <kind> <message>`: the hook failed, the worker lives on.
+    /// `ERROR <kind> <message>`: the hook failed; the worker goes on.
     Error(Failure),
     /// `FATAL <kind> <message>`: the worker failed, and exits.
     Fatal(Failure<String>),
     /// `TRACEBACK <lines>`: of the `ERROR` or `FATAL` before it.
     Traceback(String),
-    /// `IMPORTED <json>`: what the hook newly imported, in order (`--report-imports`).
+    /// `IMPORTED <json>`: the modules that the hook imported, in order (`--report-imports`).
     Imported(Vec<ImportedModule>),
-    /// `SHADOWED <json>`: preloaded modules that the hook's own `sys.path` would have led elsewhere for
-    /// (`--report-shadowed`).
+    /// `SHADOWED <json>`: preloaded modules that the hook would have found elsewhere on its own
+    /// `sys.path` (`--report-shadowed`).
     Shadowed(Vec<ShadowedModule>),
     /// `PONG <token>`: the answer to [`Action::Ping`](crate::Action::Ping) (`--control`).
     Pong(String),
-    /// `SHUTDOWN`: the worker exits, as it was asked to.
+    /// `SHUTDOWN`: the worker exits, as it was told to.
     Shutdown,
-    /// `KEEPING <count>`: before `SHUTDOWN`: so many processes that hooks detached still live, and
-    /// the worker stays for them until the end of its input (`--control`).
+    /// `KEEPING <count>`, before `SHUTDOWN`: the number of processes that hooks detached and that
+    /// still run. The worker stays for them until the end of its input (`--control`).
     Keeping(u32),
-    /// A kind that is not known here; callers skip it.
-    Unknown {
-        /// The first word.
-        kind: String,
-        /// What follows, without the space between.
-        rest: String,
-    },
+    /// A message that no caller of this crate needs: `EXPECT`, or a kind that is not known here.
+    Other,
 }
 
 /// A module that a hook imported, and the state of its file at that time.
@@ -76,7 +69,7 @@ pub struct ImportedModule {
     pub size: Option<u64>,
 }
 
-/// A module that was loaded from elsewhere than the hook would have loaded it from.
+/// A preloaded module that the hook would have loaded from another file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShadowedModule {
     /// The dotted name.
@@ -87,105 +80,67 @@ pub struct ShadowedModule {
     pub found: String,
 }
 
+/// A violation of the protocol: nothing that the worker writes after it can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("malformed message {line:?}: {reason}")]
+pub struct MalformedMessage {
+    /// The start of the line, at most 200 characters, undecodable bytes replaced.
+    pub line: String,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// Why a line is malformed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Reason {
+    /// It is not a message, but the output of another program, for example.
+    #[error("expected a kind in capitals, such as READY, then a space or the end of the line")]
+    NotAMessage,
+    /// A message of a known kind, with a payload that this kind cannot have.
+    #[error("expected {expected} after {kind}")]
+    Payload {
+        /// The kind of the message.
+        kind: &'static str,
+        /// The payload that was expected.
+        expected: &'static str,
+    },
+    /// The payload is not valid JSON, or not the expected JSON.
+    #[error("expected {expected} after {kind}, {error}")]
+    Json {
+        /// The kind of the message.
+        kind: &'static str,
+        /// The payload that was expected.
+        expected: &'static str,
+        /// The JSON parser's message, with line and column in the payload.
+        error: String,
+    },
+}
+
 impl Message {
-    /// Reads a line, without its `\n`, of a worker started with `--json`.
+    /// Reads a line, without its `\n`.
     ///
     /// # Errors
     ///
-    /// When the line does not begin with a word of capitals and underscores, and when a known kind
-    /// has a payload that it cannot have. An `EXPECT` of something unknown is such a case: the
-    /// worker would wait forever.
+    /// The line does not begin with a word of capitals and underscores, or a known kind has a
+    /// payload that it cannot have.
     pub fn parse(line: &[u8]) -> Result<Self, MalformedMessage> {
-        Message::parse_as(Form::Json, line)
-    }
-
-    /// Reads a line, without its `\n`, of a worker that writes in this form.
-    pub fn parse_as(form: Form, line: &[u8]) -> Result<Self, MalformedMessage> {
-        read(form, line).map_err(|reason| MalformedMessage::new(line, reason))
-    }
-
-    /// The message as one line with its `\n`, as a worker started with `--json` writes it.
-    ///
-    /// Every message comes back from [`parse`](Message::parse) as it was, if its plain values
-    /// (paths, tokens, `DEBUG`) are such as the protocol can carry: no newlines, and not empty
-    /// where something is needed.
-    pub fn encode(&self) -> Vec<u8> {
-        self.encode_as(Form::Json)
-    }
-
-    /// The message as one line with its `\n`, as a worker of this form writes it.
-    pub fn encode_as(&self, form: Form) -> Vec<u8> {
-        let mut out = self.kind().as_bytes().to_vec();
-        let kind_end = out.len();
-        out.push(b' ');
-        self.write_payload(form, &mut out);
-        if out.len() == kind_end + 1 {
-            out.truncate(kind_end);
-        }
-        out.push(b'\n');
-        out
-    }
-
-    /// The first word of the message, such as `READY`.
-    pub fn kind(&self) -> &str {
-        match self {
-            Message::Ready => "READY",
-            Message::Expect(_) => "EXPECT",
-            Message::Debug(_) => "DEBUG",
-            Message::Stdout(_) => "STDOUT",
-            Message::Stderr(_) => "STDERR",
-            Message::HookStarted(_) => "HOOK",
-            Message::Silent => "SILENT",
-            Message::Ok(_) => "OK",
-            Message::Error(_) => "ERROR",
-            Message::Fatal(_) => "FATAL",
-            Message::Traceback(_) => "TRACEBACK",
-            Message::Imported(_) => "IMPORTED",
-            Message::Shadowed(_) => "SHADOWED",
-            Message::Pong(_) => "PONG",
-            Message::Shutdown => "SHUTDOWN",
-            Message::Keeping(_) => "KEEPING",
-            Message::Unknown { kind, .. } => kind,
-        }
-    }
-
-    fn write_payload(&self, form: Form, out: &mut Vec<u8>) {
-        match self {
-            Message::Ready | Message::Silent | Message::Shutdown => {}
-            Message::Expect(expectation) => push_plain(out, expectation.name().as_bytes()),
-            Message::Stdout(path) | Message::Stderr(path) => push_path(out, path),
-            Message::HookStarted(number) | Message::Keeping(number) => push_plain(out, number.to_string().as_bytes()),
-            Message::Ok(value) => form.write_result(out, value),
-            Message::Error(failure) => form.write_error(out, failure),
-            Message::Fatal(failure) => form.write_fatal(out, failure),
-            Message::Traceback(text) => form.write_text(out, text),
-            Message::Imported(modules) => write_json(out, modules),
-            Message::Shadowed(modules) => write_json(out, modules),
-            Message::Debug(text) | Message::Pong(text) | Message::Unknown { rest: text, .. } => {
-                push_plain(out, text.as_bytes());
-            }
-        }
+        read(line).map_err(|reason| MalformedMessage { line: excerpt(line), reason })
     }
 }
 
-fn push_path(out: &mut Vec<u8>, path: &Path) {
-    push_plain(out, path.as_os_str().as_bytes());
-}
-
-fn read(form: Form, line: &[u8]) -> Result<Message, Reason> {
+fn read(line: &[u8]) -> Result<Message, Reason> {
     let (kind, payload) = split(line).ok_or(Reason::NotAMessage)?;
     Ok(match kind {
         "READY" => nothing("READY", payload, Message::Ready)?,
-        "EXPECT" => Message::Expect(read_expectation(payload)?),
         "DEBUG" => Message::Debug(lossy(payload)),
         "STDOUT" => Message::Stdout(read_path("STDOUT", payload)?),
         "STDERR" => Message::Stderr(read_path("STDERR", payload)?),
         "HOOK" => Message::HookStarted(read_positive("HOOK", "a positive process id", payload)?),
         "SILENT" => nothing("SILENT", payload, Message::Silent)?,
-        "OK" => Message::Ok(form.read_result("OK", payload)?),
-        "ERROR" => Message::Error(form.read_failure("ERROR", payload, |name| name.parse().ok())?),
-        "FATAL" => Message::Fatal(form.read_failure("FATAL", payload, read_exception_name)?),
-        "TRACEBACK" => Message::Traceback(form.read_text("TRACEBACK", payload)?),
+        "OK" => Message::Ok(read_json("OK", "JSON", payload)?),
+        "ERROR" => Message::Error(read_failure("ERROR", payload, HookErrorKind::from_name)?),
+        "FATAL" => Message::Fatal(read_failure("FATAL", payload, exception_name)?),
+        "TRACEBACK" => Message::Traceback(read_json("TRACEBACK", "a JSON string", payload)?),
         "IMPORTED" => Message::Imported(read_json("IMPORTED", "a JSON list of modules", payload)?),
         "SHADOWED" => Message::Shadowed(read_json("SHADOWED", "a JSON list of modules", payload)?),
         "PONG" if payload.is_empty() => {
@@ -194,7 +149,7 @@ fn read(form: Form, line: &[u8]) -> Result<Message, Reason> {
         "PONG" => Message::Pong(lossy(payload)),
         "KEEPING" => Message::Keeping(read_positive("KEEPING", "a positive number of processes", payload)?),
         "SHUTDOWN" => nothing("SHUTDOWN", payload, Message::Shutdown)?,
-        _ => Message::Unknown { kind: kind.to_owned(), rest: lossy(payload) },
+        _ => Message::Other,
     })
 }
 
@@ -215,11 +170,6 @@ fn nothing(kind: &'static str, payload: &[u8], message: Message) -> Result<Messa
     }
 }
 
-fn read_expectation(payload: &[u8]) -> Result<Expectation, Reason> {
-    let expected = "the name of a value, such as action or config_settings";
-    (lossy(payload).parse()).map_err(|_| Reason::Payload { kind: "EXPECT", expected })
-}
-
 fn read_path(kind: &'static str, payload: &[u8]) -> Result<PathBuf, Reason> {
     if payload.is_empty() || payload.contains(&b'\0') {
         return Err(Reason::Payload { kind, expected: "a path" });
@@ -227,7 +177,7 @@ fn read_path(kind: &'static str, payload: &[u8]) -> Result<PathBuf, Reason> {
     Ok(PathBuf::from(OsStr::from_bytes(payload)))
 }
 
-/// Reads digits. Zero and what exceeds `pid_t` would name other processes when signalled.
+/// Reads digits. Zero, and what exceeds `pid_t`, would name other processes in a call of kill(2).
 fn read_positive(kind: &'static str, expected: &'static str, payload: &[u8]) -> Result<u32, Reason> {
     (str::from_utf8(payload).ok())
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -237,6 +187,37 @@ fn read_positive(kind: &'static str, expected: &'static str, payload: &[u8]) -> 
         .ok_or(Reason::Payload { kind, expected })
 }
 
-fn read_exception_name(name: &str) -> Option<String> {
+/// Reads `<kind of failure> <JSON object>`.
+fn read_failure<K>(
+    kind: &'static str,
+    payload: &[u8],
+    read_kind: impl FnOnce(&str) -> Option<K>,
+) -> Result<Failure<K>, Reason> {
+    let end = payload.iter().position(|&byte| byte == b' ').unwrap_or(payload.len());
+    let (name, details) = payload.split_at(end);
+    let failure_kind =
+        read_kind(&lossy(name)).ok_or(Reason::Payload { kind, expected: "one of the kinds of failure" })?;
+    let details = details.strip_prefix(b" ").unwrap_or(details);
+    let expected = "a JSON object after the kind of failure";
+    // serde would also take an array, as the fields in their order.
+    if !details.starts_with(b"{") {
+        return Err(Reason::Payload { kind, expected });
+    }
+    read_json(kind, expected, details).map(|details: Details| details.into_failure(failure_kind))
+}
+
+fn exception_name(name: &str) -> Option<String> {
     (!name.is_empty() && !name.contains(char::is_whitespace)).then(|| name.to_owned())
+}
+
+fn read_json<T: DeserializeOwned>(kind: &'static str, expected: &'static str, payload: &[u8]) -> Result<T, Reason> {
+    serde_json::from_str(&String::from_utf8_lossy(payload)).map_err(|error| Reason::Json {
+        kind,
+        expected,
+        error: error.to_string(),
+    })
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

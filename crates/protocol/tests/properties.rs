@@ -1,12 +1,15 @@
 //! What holds for every message, every request and every input.
 
-mod strategies;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
-use hookd_protocol::{Action, Form, HookCall, LineDecoder, LineTooLong, Message};
+use hookd_protocol::{Argument, Hook, HookCall, LineDecoder, LineTooLong, Message};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use strategies::{call, message, plain};
+use serde_json::{Map, Number, Value};
 
 /// Everything that a decoder gives when the input comes in these pieces.
 fn lines_of(pieces: &[&[u8]], limit: usize) -> (Vec<Result<Vec<u8>, LineTooLong>>, bool) {
@@ -38,74 +41,101 @@ fn nearly_message() -> impl Strategy<Value = Vec<u8>> {
     (kind, payload).prop_map(|(kind, payload)| [kind.into_bytes(), payload].concat())
 }
 
+/// Any bytes that can be a path on a line of its own.
+fn path() -> impl Strategy<Value = PathBuf> {
+    let byte = any::<u8>().prop_filter("framing", |byte| !matches!(byte, b'\n' | b'\0'));
+    vec(byte, 1..40).prop_map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(|float| Number::from_f64(float).map_or(Value::Null, Value::Number)),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Value::from),
+            vec((any::<String>(), inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn settings() -> impl Strategy<Value = Map<String, Value>> {
+    vec((any::<String>(), json()), 0..6).prop_map(|fields| fields.into_iter().collect())
+}
+
+/// A call with everything that its hook requires and nothing that it does not take.
+fn call() -> impl Strategy<Value = HookCall> {
+    let backend = any::<String>().prop_map(|text| text.replace(['\n', '\0'], "."));
+    let paths = (option::of(path()), option::of(path()), option::of(path()), path());
+    (
+        select(&Hook::ALL[..]),
+        option::of(backend.prop_filter("means none", |backend| !backend.is_empty())),
+        vec(path(), 0..4),
+        paths,
+        option::of(settings()),
+    )
+        .prop_map(|(hook, build_backend, backend_path, paths, config_settings)| {
+            let (wheel, sdist, metadata, mandatory) = paths;
+            let metadata = match hook.requires(Argument::MetadataDirectory) {
+                true => Some(mandatory),
+                false => metadata,
+            };
+            HookCall {
+                hook,
+                build_backend,
+                backend_path,
+                wheel_directory: wheel.filter(|_| hook.takes(Argument::WheelDirectory)),
+                sdist_directory: sdist.filter(|_| hook.takes(Argument::SdistDirectory)),
+                metadata_directory: metadata.filter(|_| hook.takes(Argument::MetadataDirectory)),
+                config_settings,
+            }
+        })
+}
+
 proptest! {
     #[test]
-    fn every_message_survives(message in message()) {
-        let line = message.encode();
-        prop_assert_eq!(line.iter().position(|&byte| byte == b'\n'), Some(line.len() - 1));
-        prop_assert_eq!(Message::parse(&line[..line.len() - 1]), Ok(message));
-    }
-
-    #[test]
-    fn every_message_is_one_readable_line_in_plain_form(message in message()) {
-        let line = message.encode_as(Form::Plain);
-        prop_assert_eq!(line.iter().position(|&byte| byte == b'\n'), Some(line.len() - 1));
-        let read = Message::parse_as(Form::Plain, &line[..line.len() - 1]).unwrap();
-        prop_assert_eq!(read.kind(), message.kind());
-    }
-
-    #[test]
-    fn every_call_survives(call in call()) {
+    fn each_value_of_a_request_is_one_line(call in call()) {
         let request = call.encode().unwrap();
-        let lines = request.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
-        prop_assert_eq!(HookCall::decode(lines), Ok(call));
+        let mut lines = request.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
+        prop_assert_eq!(lines.next(), Some(&b"run"[..]));
+        prop_assert_eq!(lines.next(), Some(call.build_backend.as_deref().unwrap_or_default().as_bytes()));
+        for folder in &call.backend_path {
+            prop_assert_eq!(lines.next(), Some(folder.as_os_str().as_bytes()));
+        }
+        prop_assert_eq!(lines.next(), Some(&b""[..]));
+        prop_assert_eq!(lines.next(), Some(call.hook.name().as_bytes()));
+        for argument in call.hook.arguments() {
+            let path = match argument {
+                Argument::WheelDirectory => &call.wheel_directory,
+                Argument::SdistDirectory => &call.sdist_directory,
+                Argument::MetadataDirectory => &call.metadata_directory,
+                Argument::ConfigSettings => &None,
+            };
+            let line = lines.next().unwrap();
+            match (argument, &call.config_settings) {
+                (Argument::ConfigSettings, Some(settings)) => {
+                    prop_assert_eq!(&serde_json::from_slice::<Map<String, Value>>(line).unwrap(), settings);
+                }
+                _ => prop_assert_eq!(line, path.as_deref().map_or(&b""[..], |path| path.as_os_str().as_bytes())),
+            }
+        }
+        prop_assert_eq!(lines.next(), None);
     }
 
     #[test]
-    fn requests_written_ahead_are_read_one_by_one(calls in vec(call(), 1..4)) {
-        let request: Vec<u8> = calls.iter().flat_map(|call| call.encode().unwrap()).collect();
-        let mut lines = request.split(|&byte| byte == b'\n');
-        for call in calls {
-            prop_assert_eq!(HookCall::decode(&mut lines), Ok(call));
-        }
-        prop_assert_eq!(lines.collect::<Vec<_>>(), [b""]);
-    }
-
-    #[test]
-    fn every_action_survives(token in plain().prop_filter("means none", |token| !token.is_empty())) {
-        for action in [Action::Run, Action::Shutdown, Action::Ping(token.clone()), Action::Cancel(token)] {
-            let line = action.encode();
-            prop_assert_eq!(Action::parse(line.strip_suffix(b"\n").unwrap()), Ok(action));
-        }
+    fn a_result_is_passed_on_exactly(value in json()) {
+        prop_assert_eq!(Message::parse(format!("OK {value}").as_bytes()), Ok(Message::Ok(value)));
     }
 
     #[test]
     fn any_bytes_can_be_parsed(line in prop_oneof![vec(any::<u8>(), 0..80), nearly_message()]) {
-        for form in [Form::Json, Form::Plain] {
-            if let Err(error) = Message::parse_as(form, &line) {
-                prop_assert!(error.line.chars().count() <= 201);
-            }
-        }
-        let _ = Action::parse(&line);
-    }
-
-    #[test]
-    fn whatever_was_parsed_survives(line in nearly_message()) {
-        prop_assume!(!line.contains(&b'\n'));
-        if let Ok(message) = Message::parse(&line) {
-            let again = message.encode();
-            prop_assert_eq!(Message::parse(again.strip_suffix(b"\n").unwrap()), Ok(message));
-        }
-    }
-
-    #[test]
-    fn any_lines_can_be_decoded(
-        start in select(vec!["", "run", "run\n\n", "run\n\n\nbuild_wheel"]),
-        lines in vec(vec(any::<u8>(), 0..20), 0..12),
-    ) {
-        let lines = start.as_bytes().split(|&byte| byte == b'\n').chain(lines.iter().map(Vec::as_slice));
-        if let Ok(call) = HookCall::decode(lines) {
-            prop_assert!(call.encode().is_ok());
+        if let Err(error) = Message::parse(&line) {
+            prop_assert!(error.line.chars().count() <= 201);
         }
     }
 

@@ -1,9 +1,9 @@
-//! What a worker might send: no bytes may panic, and what was understood survives.
+//! What a worker might write: no bytes may panic, and the pieces that they come in do not matter.
 //!
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run message -- -max_total_time=60`, in `crates/protocol`.
 #![no_main]
 
-use hookd_protocol::{Form, LineDecoder, LineTooLong, Message};
+use hookd_protocol::{LineDecoder, LineTooLong, Message};
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 256;
@@ -17,13 +17,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(lines, lines_of([input]));
 
     for line in lines.iter().flatten() {
-        let _ = Message::parse_as(Form::Plain, line).map(|message| message.encode_as(Form::Plain));
-        if let Ok(message) = Message::parse(line) {
-            let again = message.encode();
-            let again = again.strip_suffix(b"\n").expect("ends its line");
-            assert!(!again.contains(&b'\n'), "one line");
-            assert_eq!(Message::parse(again), Ok(message));
-        }
+        let _ = Message::parse(line);
     }
 });
 

@@ -64,7 +64,7 @@ impl Machine {
             }
             Message::Imported(modules) => vec![Effect::Imported(modules)],
             Message::Shadowed(modules) => vec![Effect::Shadowed(modules)],
-            Message::Expect(_) | Message::Shutdown | Message::Unknown { .. } => Effects::new(),
+            Message::Shutdown | Message::Other => Effects::new(),
         }
     }
 

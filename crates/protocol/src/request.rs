@@ -1,4 +1,4 @@
-//! One request to run a hook.
+//! What a caller writes to a worker.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,40 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::action::Action;
-use crate::expectation::Expectation;
-use crate::form::write_json;
 use crate::hook::{Argument, Hook};
-use crate::text::excerpt;
+use crate::lines::excerpt;
 
-/// A request to run a hook, as it is written to a worker.
+/// The first line of a request.
+///
+/// [`Ping`](Action::Ping) and [`Cancel`](Action::Cancel) are for workers started with `--control`.
+/// They may be sent between requests and while a hook runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// `run`: a hook. The other lines of a [`HookCall`] follow.
+    Run,
+    /// `shutdown`: end with exit code 0, after the message `SHUTDOWN`.
+    Shutdown,
+    /// `ping TOKEN`: answer `PONG TOKEN`.
+    Ping(String),
+    /// `cancel SIGNAL`: send that signal, such as `SIGTERM`, to the process group of the hook.
+    Cancel(String),
+}
+
+impl Action {
+    /// The action as a line, the `\n` included. A newline in a token is written as the two
+    /// characters `\n`, as it would end the line.
+    pub fn encode(&self) -> Vec<u8> {
+        let text = match self {
+            Action::Run => "run".to_owned(),
+            Action::Shutdown => "shutdown".to_owned(),
+            Action::Ping(token) => format!("ping {}", token.replace('\n', r"\n")),
+            Action::Cancel(signal) => format!("cancel {}", signal.replace('\n', r"\n")),
+        };
+        (text + "\n").into_bytes()
+    }
+}
+
+/// A request to run a hook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HookCall {
     /// The hook.
@@ -27,14 +54,15 @@ pub struct HookCall {
     pub wheel_directory: Option<PathBuf>,
     /// Where the sdist is put; none is the tree.
     pub sdist_directory: Option<PathBuf>,
-    /// Where metadata is made, or, for the build hooks, the `.dist-info` folder made before.
+    /// Where a prepare hook makes metadata. For a build hook, the `.dist-info` folder that was made
+    /// before.
     pub metadata_directory: Option<PathBuf>,
-    /// What the user tells the backend; none is Python's `None`.
+    /// The user's settings for the backend; none is Python's `None`.
     pub config_settings: Option<Map<String, Value>>,
 }
 
 impl HookCall {
-    /// A call with no argument, of the default backend.
+    /// A call of the default backend, without arguments.
     pub fn new(hook: Hook) -> Self {
         HookCall {
             hook,
@@ -47,16 +75,14 @@ impl HookCall {
         }
     }
 
-    /// Every line of the request, from `run` to the last argument, to be written ahead in one go.
+    /// All lines of the request, from `run` to the last argument.
     ///
     /// # Errors
     ///
-    /// When a value cannot be a line, and when an argument is missing or is not one of the hook's:
-    /// nothing is ever dropped silently.
+    /// A value cannot be a line, or an argument is missing or is not one of the hook's.
     pub fn encode(&self) -> Result<Vec<u8>, MalformedHookArgument> {
         self.check()?;
-        let mut out = Vec::with_capacity(256);
-        Action::Run.write_to(&mut out);
+        let mut out = Action::Run.encode();
         push_line(&mut out, self.build_backend.as_deref().unwrap_or_default().as_bytes());
         for directory in &self.backend_path {
             push_line(&mut out, directory.as_os_str().as_bytes());
@@ -73,14 +99,14 @@ impl HookCall {
         match (self.path(argument), &self.config_settings) {
             (Some(path), _) => push_line(out, path.as_os_str().as_bytes()),
             (None, Some(settings)) if argument == Argument::ConfigSettings => {
-                write_json(out, settings);
+                serde_json::to_writer(&mut *out, settings).expect("text keys, and a Vec takes every byte");
                 out.push(b'\n');
             }
             (None, _) => push_line(out, b""),
         }
     }
 
-    /// The path given for an argument; none for the one that is no path.
+    /// The value of an argument that is a path.
     fn path(&self, argument: Argument) -> Option<&Path> {
         match argument {
             Argument::WheelDirectory => self.wheel_directory.as_deref(),
@@ -90,16 +116,16 @@ impl HookCall {
         }
     }
 
-    /// Checks what the types leave open; every call that passes survives encoding and decoding.
-    pub(crate) fn check(&self) -> Result<(), MalformedHookArgument> {
+    /// Checks what the types leave open.
+    fn check(&self) -> Result<(), MalformedHookArgument> {
         if let Some(backend) = &self.build_backend {
             let expected = "an import path without newline or NUL, or none for setuptools";
-            check_line(Expectation::BuildBackend.name(), backend.as_bytes(), expected)?;
+            check_line("build_backend", backend.as_bytes(), expected)?;
         }
         for directory in &self.backend_path {
             let expected = "folders of the source tree, each without newline or NUL";
             let bytes = directory.as_os_str().as_bytes();
-            check_line(Expectation::BackendPath.name(), bytes, expected)?;
+            check_line("backend_path", bytes, expected)?;
         }
         Argument::ALL.into_iter().try_for_each(|argument| self.check_path(argument))
     }
@@ -120,7 +146,7 @@ impl HookCall {
     }
 }
 
-/// Checks that a value can be a line of its own: an empty one would mean that there is none.
+/// Checks that a value can be a line. An empty line would mean that there is no value.
 fn check_line(argument: &'static str, value: &[u8], expected: &'static str) -> Result<(), MalformedHookArgument> {
     if value.is_empty() || value.iter().any(|byte| matches!(byte, b'\n' | b'\0')) {
         return Err(MalformedHookArgument::new(argument, value, expected));
@@ -128,7 +154,7 @@ fn check_line(argument: &'static str, value: &[u8], expected: &'static str) -> R
     Ok(())
 }
 
-/// Appends a line; that the value is one was checked before.
+/// Appends a value that was checked to be a line.
 fn push_line(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
     out.push(b'\n');
@@ -140,9 +166,9 @@ fn push_line(out: &mut Vec<u8>, value: &[u8]) {
 pub struct MalformedHookArgument {
     /// Name of the value, such as `wheel_directory` or `build_backend`.
     pub argument: &'static str,
-    /// The start of what was given, undecodable bytes replaced; empty when nothing was.
+    /// The start of the value, undecodable bytes replaced; empty when there was none.
     pub value: String,
-    /// What would have been right.
+    /// What was expected.
     pub expected: &'static str,
 }
 
@@ -151,7 +177,7 @@ fn shown(value: &str) -> String {
 }
 
 impl MalformedHookArgument {
-    pub(crate) fn new(argument: &'static str, value: &[u8], expected: &'static str) -> Self {
+    fn new(argument: &'static str, value: &[u8], expected: &'static str) -> Self {
         MalformedHookArgument { argument, value: excerpt(value), expected }
     }
 }
