@@ -1,7 +1,6 @@
 //! Which make the hooks would find, and whether it can use a fifo.
 
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -68,20 +67,10 @@ impl fmt::Display for MakeVersion {
 
 /// Asks the make that hooks would find. No make at all is no obstacle.
 pub(super) async fn check_make() -> Result<(), Unsuitable> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
-    let make = NAMES.iter().find_map(|name| find(name, &folders));
-    match make {
+    match NAMES.iter().find_map(|name| which::which(name).ok()) {
         Some(make) => check(&make).await,
         None => Ok(()),
     }
-}
-
-fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    let is_program = |path: &PathBuf| {
-        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    };
-    folders.iter().map(|folder| folder.join(name)).find(is_program)
 }
 
 async fn check(make: &Path) -> Result<(), Unsuitable> {
@@ -124,6 +113,7 @@ mod tests {
 
     fn script(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
+        use std::os::unix::fs::PermissionsExt;
         let path = folder.path().join("make");
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -142,14 +132,5 @@ mod tests {
         assert!(check(&other).await.unwrap_err().to_string().contains("it said nothing"));
         let (_folder, other) = script("echo bmake 1");
         assert!(check(&other).await.unwrap_err().to_string().contains("it said: bmake 1"));
-    }
-
-    #[test]
-    fn what_is_no_program_is_not_found() {
-        let (folder, make) = script("");
-        let folders = [PathBuf::from("/nowhere"), folder.path().to_owned()];
-        assert_eq!(find("make", &folders), Some(make.clone()));
-        std::fs::set_permissions(&make, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(find("make", &folders), None);
     }
 }

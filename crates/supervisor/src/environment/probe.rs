@@ -351,21 +351,14 @@ fn no_answer(python: &Path, exit: ExitStatus, stderr: &str) -> InterpreterError 
     InterpreterError::NoAnswer { path: python.to_owned(), exit, was_killed, words }
 }
 
-/// The absolute path of a program, symbolic links not resolved; none where there
-/// is no such program.
+/// Finds a program, by its path or on `PATH`. Symbolic links are not resolved.
 fn find(python: &Path) -> io::Result<Option<PathBuf>> {
     if python.components().count() > 1 || python.is_absolute() {
         let path = std::path::absolute(python)?;
-        // Behind a folder that may not be looked into there may be one.
+        // An error where a folder of the path may not be searched.
         return Ok(path.try_exists()?.then_some(path));
     }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    Ok(std::env::split_paths(&folders).map(|folder| folder.join(python)).find(|path| is_program(path)))
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    Ok(which::which(python).ok())
 }
 
 #[cfg(test)]

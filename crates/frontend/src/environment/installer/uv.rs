@@ -1,6 +1,5 @@
 //! uv.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,14 +11,9 @@ use super::{Making, is_offline, variables};
 /// on PATH.
 pub(super) fn find() -> Option<PathBuf> {
     let named = std::env::var_os("UV").map(PathBuf::from);
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&folders).map(|folder| folder.join("uv"));
-    let found = named.into_iter().chain(on_path).find(|path| is_program(path))?;
+    let named = named.and_then(|program| which::which(program).ok());
+    let found = named.or_else(|| which::which("uv").ok())?;
     std::path::absolute(found).ok()
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 pub(super) fn install(making: &Making<'_>, program: &Path, files: &Files) -> Command {
