@@ -120,6 +120,6 @@ pub use request::{HookRequest, RequestId};
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::{Ticket, UnreadResponse};
-pub use tree::is_within_hook;
+pub use tree::{BuildSystem, is_within_hook};
 pub use unblock::unblock;
 pub use worker::output::WholeOutput;

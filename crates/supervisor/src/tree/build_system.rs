@@ -12,20 +12,20 @@ use crate::error::{ErrorKind, HookError};
 use crate::regular_file::{Links, read_regular_file};
 use crate::request::HookRequest;
 
-/// What a tree's `pyproject.toml` says of how it is built.
+/// The `[build-system]` table of a source tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BuildSystem {
-    /// What has to be installed before any hook can run (PEP 518), as it is
-    /// written there.
+pub struct BuildSystem {
+    /// The requirements that have to be installed before a hook can run (PEP
+    /// 518), as written there.
     pub requires: Vec<String>,
-    /// Import path; `None` is setuptools' legacy backend, as PEP 517 says for
-    /// trees that name none.
+    /// The backend's import path; `None` is setuptools' legacy backend, which
+    /// PEP 517 prescribes where none is named.
     pub backend: Option<String>,
     /// Folders of an in-tree backend, relative to the tree.
     pub backend_path: Vec<PathBuf>,
 }
 
-/// Which backend runs the hooks of a tree.
+/// The backend that runs a hook of a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BuildBackend {
     /// As [`BuildSystem::backend`].
@@ -40,8 +40,8 @@ struct Pyproject {
     build_system: Option<Table>,
 }
 
-/// Only a table: what is derived would take an array for the fields in their
-/// order, `[[build-system]]` too.
+/// Accepts a table only. A derived implementation would also accept an array, as
+/// the fields in their order, and so `[[build-system]]`.
 fn table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Table>, D::Error> {
     struct OnlyMap;
     impl<'de> Visitor<'de> for OnlyMap {
@@ -65,7 +65,7 @@ struct Table {
     backend_path: Option<OneOrMany>,
 }
 
-/// PEP 517 asks for a list; flit_core 2.3.0, for one, has a plain string.
+/// PEP 517 asks for a list, but flit_core 2.3.0, for example, has a string.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a list of folders")]
 enum OneOrMany {
@@ -89,21 +89,28 @@ impl BuildBackend {
 }
 
 impl Default for BuildSystem {
-    /// What PEP 517 prescribes for trees that say nothing.
+    /// What PEP 517 prescribes for trees without the table.
     fn default() -> Self {
         Self { requires: vec!["setuptools>=40.8.0".into()], backend: None, backend_path: Vec::new() }
     }
 }
 
 impl BuildSystem {
-    /// To be called with the tree's lock held: hatch-mypyc renames
+    /// Reads the table of a tree's `pyproject.toml`. Blocks.
+    ///
+    /// The supervisor holds the tree's lock meanwhile: hatch-mypyc renames
     /// `pyproject.toml` while it builds, and without the file a tree looks like
     /// a legacy setuptools project, or like none.
+    ///
+    /// # Errors
+    /// `pyproject.toml` cannot be read or is not valid, or the folder is not a
+    /// source tree.
     pub fn read(tree: &Path) -> Result<Self, HookError> {
         const LIMIT: u64 = 16 << 20;
         let path = tree.join("pyproject.toml");
         match read_regular_file(&path, Links::Follow, LIMIT) {
-            // The tree may lie in a temporary folder, and is told beside the message.
+            // Without the tree's path, which is shown beside the message and may
+            // be that of a temporary folder.
             Ok(bytes) => Self::parse(&bytes)
                 .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("pyproject.toml: {reason}"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => legacy(tree),
@@ -117,8 +124,8 @@ impl BuildSystem {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| format!("expected UTF-8, found another byte after {} bytes", error.valid_up_to()))?;
-        // The specification of TOML leaves a byte order mark open; Windows
-        // editors write it.
+        // Windows editors write a byte order mark; TOML neither allows nor
+        // forbids it.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let pyproject: Pyproject = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         let Some(table) = pyproject.build_system else { return Ok(Self::default()) };
@@ -140,9 +147,9 @@ impl BuildSystem {
     }
 }
 
-/// What PEP 517 prescribes for a project without `pyproject.toml`. `setup.cfg`
-/// alone makes none, as pip, build and uv have it: setuptools would build a
-/// folder of anything, as `unknown` 0.0.0.
+/// What PEP 517 prescribes for a project without `pyproject.toml`. As in pip,
+/// build and uv, `setup.cfg` alone is not enough: setuptools would build any
+/// folder, as `unknown` 0.0.0.
 fn legacy(tree: &Path) -> Result<BuildSystem, HookError> {
     let message = || format!("{}: expected a source tree, with pyproject.toml or setup.py", tree.display());
     match tree.join("setup.py").metadata() {

@@ -7,7 +7,8 @@ pub(crate) mod imports;
 mod visit;
 mod within;
 
-pub(crate) use build_system::{BuildBackend, BuildSystem};
+pub(crate) use build_system::BuildBackend;
+pub use build_system::BuildSystem;
 pub(crate) use identity::{Tree, TreeId, TreePath, invalid, replaced, tree_path};
 pub(crate) use imports::TreeImports;
 pub(crate) use visit::{CheckedWorker, Found, Prepared, Ready, Visit, VisitPlan};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use hookpool_frontend::{Source, UnpackLimits, unpack};
-use serde::Deserialize;
+use hookpool_supervisor::BuildSystem;
 
 use crate::exit::Failure;
 
@@ -18,19 +18,6 @@ pub struct Project {
     pub tree: PathBuf,
     /// The interpreter of its build environment; `None`: that of the pool.
     pub python: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Pyproject {
-    #[serde(rename = "build-system")]
-    build_system: Option<BuildSystem>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct BuildSystem {
-    build_backend: Option<String>,
-    backend_path: Option<toml::Value>,
 }
 
 impl Project {
@@ -57,13 +44,9 @@ impl Project {
 
     /// The backend that it names, if that comes from the environment.
     fn backend(&self) -> Option<String> {
-        let text = fs::read_to_string(self.tree.join("pyproject.toml")).unwrap_or_default();
-        let pyproject: Pyproject = toml::from_str(&text).ok()?;
-        let Some(table) = pyproject.build_system else { return Some(Self::LEGACY.into()) };
-        if table.backend_path.is_some() {
-            return None;
-        }
-        Some(table.build_backend.unwrap_or_else(|| Self::LEGACY.into()))
+        let build_system = BuildSystem::read(&self.tree).ok()?;
+        let backend = build_system.backend.unwrap_or_else(|| Self::LEGACY.into());
+        build_system.backend_path.is_empty().then_some(backend)
     }
 
     /// The backend of trees that name none (PEP 517).
