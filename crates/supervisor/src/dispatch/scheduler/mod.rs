@@ -26,8 +26,6 @@ mod worker_events;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
 
 pub(crate) use admission::Visited;
 

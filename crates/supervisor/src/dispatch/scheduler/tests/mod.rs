@@ -1,5 +1,7 @@
 //! The scheduler's decisions, without processes and with a clock of its own.
 
+mod random_walk;
+
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;

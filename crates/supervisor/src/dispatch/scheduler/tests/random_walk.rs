@@ -8,13 +8,13 @@ use std::time::Duration;
 use hookd_protocol::Hook;
 use serde_json::json;
 
-use super::super::message::Submission;
-use super::super::trees::LockState;
-use super::super::workers::Occupation;
-use super::*;
+use super::super::*;
 use crate::build_environment::WantedEnvironment;
 use crate::build_environment::tests::{Environment, environments};
 use crate::build_environment::{EnvironmentRequirements, RequestEnvironment};
+use crate::dispatch::message::Submission;
+use crate::dispatch::trees::LockState;
+use crate::dispatch::workers::Occupation;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
@@ -464,7 +464,7 @@ impl Walk {
             assert_eq!(lock == LockState::Held, self.locks.contains(&path), "the lock of tree {tree}");
             assert_eq!(lock == LockState::Waiting, self.lock_waits.contains(&path), "the wait for tree {tree}");
             let needed =
-                found > 0 || scheduler.trees.get(&path).is_some_and(super::super::trees::TreeState::has_queued);
+                found > 0 || scheduler.trees.get(&path).is_some_and(crate::dispatch::trees::TreeState::has_queued);
             let ending = matches!(scheduler.phase, Phase::Ending(_));
             assert!(ending || lock != LockState::Held || needed, "nobody needs the lock of tree {tree}");
             let hooks = self.actors.values().filter(|actor| actor.path == path && actor.may_run_hooks()).count();
