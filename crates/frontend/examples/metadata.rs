@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hookpool_frontend::{
-    EnvironmentEvent, EnvironmentSettings, Environments, Frontend, Goal, JobId, Product, Report, Source,
+    EnvironmentEvent, EnvironmentSettings, Environments, Frontend, FrontendSettings, Goal, JobId, Product, Report,
+    Source,
 };
 use hookpool_supervisor::{HookError, Supervisor};
 
@@ -21,7 +22,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let supervisor = Supervisor::builder().cache_folder(&cache).start().await?;
     let environments = Environments::new(supervisor.clone(), EnvironmentSettings::new(&cache), report)?;
-    let frontend = Frontend::builder(supervisor.clone()).environments(Some(environments)).start()?;
+    let mut settings = FrontendSettings::default();
+    settings.environments = Some(environments);
+    let frontend = Frontend::new(supervisor.clone(), settings, |_| {})?;
 
     let mut open = FuturesUnordered::new();
     for (number, name) in arguments.enumerate() {

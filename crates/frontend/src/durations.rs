@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hookpool_supervisor::kept;
 use serde::{Deserialize, Serialize};
 
-use crate::build::HookRun;
 use crate::files::{read_json, write_json};
+use crate::frontend::HookRun;
 use crate::source::Source;
 
 /// What the hooks of sources took in earlier runs, kept in the cache folder.

@@ -35,26 +35,19 @@
 #![forbid(unsafe_code)]
 
 mod archive;
-mod build;
 mod dependency_specifier;
-mod digest;
 mod durations;
 mod environment;
 mod extensions;
 mod files;
+mod frontend;
 pub mod jobserver;
 mod metadata;
 mod output;
 mod run_folder;
-mod same_content;
 mod source;
-mod unblock;
 
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
-pub use build::{
-    BuildEvent, BuildObserver, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendBuilder,
-    Goal, HookRun, JobId, KeptLogs, LogFolder, NearMiss, Origin, Product, Report, Step,
-};
 pub use durations::Durations;
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
@@ -63,6 +56,10 @@ pub use environment::{
 pub use extensions::{
     EXTENSION_FILES, Extension, ExtensionPattern, ExtensionPolicy, InvalidExtensionPattern, MalformedExtensions,
     SourceForError, WhenRequired,
+};
+pub use frontend::{
+    BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendSettings, Goal, HookRun,
+    JobId, KeptLogs, LogFolder, NearMiss, Origin, Product, Report, Step,
 };
 pub use metadata::{
     CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_extensions,

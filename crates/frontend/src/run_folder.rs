@@ -6,10 +6,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{private_folder, temporary_folder};
+use hookpool_supervisor::{private_folder, temporary_folder, unblock};
 use tempfile::TempDir;
-
-use crate::unblock::unblock;
 
 /// A folder of this run, 0700, until it is dropped.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::digest::short;
+use crate::files::short;
 use crate::metadata::name_and_version;
 
 /// An installed distribution.
@@ -132,7 +132,7 @@ pub(super) fn content_id(interpreter: &str, installed: &[Distribution]) -> Strin
 
 /// A digest of what is in a file.
 pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
-    Ok(short(&crate::digest::digest_of_file(path)?))
+    Ok(short(&crate::files::digest_of_file(path)?))
 }
 
 /// A digest of texts, in which none can run into the next.

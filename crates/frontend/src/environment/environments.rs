@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hookpool_supervisor::{
     BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, MakeEnvironment, RequestEnvironment,
-    Supervisor,
+    Supervisor, unblock,
 };
 
 use super::error::EnvironmentError;
@@ -14,7 +14,6 @@ use super::finding::Shared;
 use super::handle::Environment;
 use super::settings::EnvironmentSettings;
 use super::shelf::changed;
-use crate::unblock::unblock;
 
 /// Makes build environments, and finds those that were made. Cheap to clone;
 /// all clones are the same.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use hookpool_supervisor::{EnvironmentRequirements, JobSlot, KnownInterpreter, LockFile, ReturnedSlot, Supervisor};
+use hookpool_supervisor::{
+    EnvironmentRequirements, JobSlot, KnownInterpreter, LockFile, ReturnedSlot, Supervisor, unblock,
+};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::answers::{Answered, Answers, Asked, Basis};
@@ -23,7 +25,6 @@ use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
 use super::shelf::{Observer, Shelf};
 use super::store::Store;
-use crate::unblock::unblock;
 
 /// For how long an answer is believed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);

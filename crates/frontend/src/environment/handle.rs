@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, LockFile, kept};
+use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, LockFile, kept, unblock};
 
 use super::contents::{Distribution, site_packages};
 use super::error::EnvironmentError;
@@ -12,7 +12,6 @@ use super::installer::python_of;
 use super::manifest::Manifest;
 use super::seal::Look;
 use crate::files::write_json;
-use crate::unblock::unblock;
 
 /// A build environment. Nobody removes it while a clone of this is held, by any
 /// process.

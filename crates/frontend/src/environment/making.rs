@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hookpool_supervisor::{Interpreter, LockFile, Supervisor, kept};
+use hookpool_supervisor::{Interpreter, LockFile, Supervisor, kept, unblock};
 
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
@@ -15,7 +15,6 @@ use super::seal::Seal;
 use super::settings::EnvironmentSettings;
 use super::store::{Store, random_name};
 use crate::files::write_json;
-use crate::unblock::unblock;
 
 /// What an environment is made from.
 pub(super) struct Plan<'a> {

@@ -12,9 +12,9 @@ use walkdir::WalkDir;
 
 use super::manifest::Answer;
 use super::store::{Store, names_in};
-use crate::build::LogFolder;
 use crate::durations::Durations;
 use crate::files::read_json;
+use crate::frontend::LogFolder;
 
 /// What was removed from a cache folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

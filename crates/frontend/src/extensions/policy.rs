@@ -56,8 +56,8 @@ impl ExtensionPattern {
     }
 }
 
-/// What becomes of metadata that require an extension that is not supported.
-#[derive(Clone, Debug, Default)]
+/// What happens to metadata that require an extension that is not supported.
+#[derive(Clone, Copy, Debug, Default)]
 pub enum WhenRequired {
     /// They are an error.
     #[default]

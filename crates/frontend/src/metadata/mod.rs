@@ -14,7 +14,7 @@ pub(crate) use files::{METADATA_LIMIT, describe_folder, read_bounded, read_metad
 pub(crate) use requires_python::{declared_requires_python, excludes};
 pub use static_metadata::{NotStatic, static_metadata};
 pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};
-pub(crate) use wheel::{built_wheel_metadata, describe_built_wheel, describe_wheel};
+pub(crate) use wheel::{built_wheel_metadata, describe_built_wheel, describe_wheel, names_paths_in};
 
 use std::str::FromStr;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::{Links, open_regular_file};
@@ -201,6 +202,23 @@ impl OpenWheel {
         let bytes = read_bounded(&mut content).map_err(|error| problem(ZipError::Io(error)))?;
         bytes.map(Some).ok_or_else(|| WheelProblem::TooLarge { member: member.to_owned() })
     }
+}
+
+/// Whether a file in the wheel contains a path in `folder`: some build backends
+/// write paths of their tools into editable wheels, to build again on import. A
+/// wheel that cannot be read contains none. Blocks.
+pub(crate) fn names_paths_in(wheel: &Path, folder: &Path) -> bool {
+    /// Loaders are small; larger files are data or compiled.
+    const LARGEST: u64 = 1 << 20;
+    let Ok(Ok(mut archive)) = File::open(wheel).map(ZipArchive::new) else { return false };
+    let mut path = folder.as_os_str().as_bytes().to_vec();
+    path.push(b'/');
+    (0..archive.len()).any(|index| {
+        let Ok(member) = archive.by_index(index) else { return false };
+        let mut content = Vec::new();
+        let read = member.take(LARGEST).read_to_end(&mut content);
+        read.is_ok() && content.windows(path.len()).any(|part| part == path)
+    })
 }
 
 fn dist_info(archive: &ZipArchive<BufReader<File>>) -> Result<String, WheelProblem> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{SdistName, Source};
+use crate::files::has_same_content;
 use crate::metadata::is_same_distribution;
-use crate::same_content::has_same_content;
 
 impl Source {
     /// Whether both are archives with the same content, which are called after

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hookpool_frontend::{Frontend, KeptLogs, LogFolder};
+use hookpool_frontend::{Frontend, FrontendSettings, KeptLogs, LogFolder};
 use hookpool_supervisor::{Supervisor, refuse_foreign_links};
 
 use super::plan::Plan;
@@ -36,17 +36,15 @@ impl BuildPool {
             }
             None => LogFolder::in_cache(premises.cache.path()),
         };
-        let frontend = Frontend::builder(supervisor.clone())
-            .environments(environments)
-            .config_settings(plan.config_settings.clone())
-            .static_metadata(plan.static_metadata)
-            .keep_wheels(plan.keep_wheels.clone())
-            .extensions(plan.extensions.clone())
-            .check_requires_python(plan.check_requires_python)
-            .logs(logs)
-            .observer(display.build_observer())
-            .start()
-            .map_err(Failure::pool)?;
+        let mut settings = FrontendSettings::default();
+        settings.environments = environments;
+        settings.config_settings = plan.config_settings.clone();
+        settings.static_metadata = plan.static_metadata;
+        settings.keep_wheels = plan.keep_wheels.clone();
+        settings.extensions = plan.extensions.clone();
+        settings.check_requires_python = plan.check_requires_python;
+        settings.logs = Some(logs);
+        let frontend = Frontend::new(supervisor.clone(), settings, display.build_observer()).map_err(Failure::pool)?;
         let jobs = plan.pool.limits.jobs.get();
         Ok(Self { frontend, supervisor, sources_at_once: jobs.saturating_mul(4), premises })
     }

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hookpool_frontend::{Environment, Frontend, LogFolder};
+use hookpool_frontend::{Environment, Frontend, FrontendSettings, LogFolder};
 use hookpool_supervisor::{Event, Hook, Isolation, StartMethod, Supervisor};
 
 use self::compare::{Comparison, compare};
@@ -78,9 +78,10 @@ impl Bench<'_> {
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
         let supervisor = self.premises.start(self.builder(self.settings.clone())).await?;
         let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
-        let logs = LogFolder::in_cache(self.premises.cache.path());
-        let frontend = Frontend::builder(supervisor.clone()).environments(environments).logs(logs).start();
-        let frontend = frontend.map_err(Failure::pool)?;
+        let mut settings = FrontendSettings::default();
+        settings.environments = environments;
+        settings.logs = Some(LogFolder::in_cache(self.premises.cache.path()));
+        let frontend = Frontend::new(supervisor.clone(), settings, |_| {}).map_err(Failure::pool)?;
         let mut held = Vec::new();
         for project in projects {
             let environment = frontend.environment(&project.tree, Hook::GetRequiresForBuildWheel).await;

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
+use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor, unblock};
 use serde::{Deserialize, Serialize};
 
 use self::configuration::Configuration;
@@ -33,7 +33,6 @@ use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
 use crate::run_folder::RunFolder;
-use crate::unblock::unblock;
 
 /// A program that installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,11 +7,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::kept;
+use hookpool_supervisor::{kept, unblock};
 
 use super::{Installer, Making};
 use crate::environment::error::EnvironmentError;
-use crate::unblock::unblock;
 
 /// Where pip looks for it, in the prefix of an interpreter.
 pub(super) const NAME: &str = "pip.conf";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::warning::BuildWarning;
+use super::report::BuildWarning;
 use crate::metadata::{is_same_distribution, name_and_version, read_metadata_file};
 use crate::source::SdistName;
 

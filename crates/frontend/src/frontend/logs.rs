@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput, kept};
+use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput, kept, unblock};
 
 use crate::output::no_folder;
-use crate::unblock::unblock;
 
 /// Which logs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
-//! The kinds of error that callers see, for what went wrong where.
+//! The errors of a build, as callers see them: their kinds, and what may help.
 
 use std::path::Path;
 use std::str::FromStr;
 
-use hookpool_supervisor::{ErrorKind, Hook, HookError};
+use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting, SourceInstead};
 
 use super::claim::InconsistentMetadata;
-
+use super::report::Origin;
 use crate::archive::{ArchiveError, ArchiveProblem};
-use crate::metadata::{WheelError, WheelProblem};
+use crate::extensions::WhenRequired;
+use crate::metadata::{CoreMetadata, WheelError, WheelProblem};
 use crate::output::OutputError;
 use crate::run_folder::RunFolderError;
 use crate::source::SourceError;
@@ -68,14 +69,14 @@ impl From<OutputError> for HookError {
     }
 }
 
-/// A hint for what was named as a source, is not there, and looks like what
-/// other tools take.
+/// A hint for a source that does not exist: it may be an address or a
+/// requirement, which other tools take.
 fn not_a_path(named: &Path) -> Option<String> {
     let text = named.to_str()?;
     if text.contains("://") {
         return Some("sources are not downloaded: download it first, and name the file or folder".to_owned());
     }
-    // A name alone may be a folder that is not there.
+    // A name alone may also be a folder that does not exist.
     let requirement = pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::from_str(text).ok()?;
     let is_more = requirement.version_or_url.is_some() || !requirement.extras.is_empty();
     is_more.then(|| {
@@ -85,20 +86,20 @@ fn not_a_path(named: &Path) -> Option<String> {
     })
 }
 
-/// The source itself is not what it should be.
+/// The source is invalid.
 pub(super) fn invalid_source(error: impl ToString) -> HookError {
     HookError::new(ErrorKind::InvalidSource, error.to_string())
 }
 
-/// A hook returned, and what it made in this temporary folder is not what PEP
-/// 517 asks for.
+/// A hook succeeded, but what it made in this temporary folder is not what PEP 517
+/// asks for.
 pub(super) fn wrong_result(hook: Hook, folder: &Path, error: impl std::fmt::Display) -> HookError {
-    // The folder says nothing to anybody, and is gone when the message is read.
+    // Nobody knows the folder, and it is gone when the message is read.
     let reason = error.to_string().replace(&format!("{}/", folder.display()), "");
     HookError::new(ErrorKind::HookRuntimeError, format!("what {hook} made cannot be used: {reason}"))
 }
 
-/// A source was built under another name or version than its own.
+/// The product has another name or version than the source claims.
 pub(super) fn inconsistent_metadata(source: &Path, other: &InconsistentMetadata) -> HookError {
     let error = HookError::new(ErrorKind::InconsistentMetadata, format!("{}: {other}", source.display()));
     if !other.is_nameless() {
@@ -108,6 +109,33 @@ pub(super) fn inconsistent_metadata(source: &Path, other: &InconsistentMetadata)
         "the build backend found no name for the project: is it in setup.py, in setup.cfg, or in [project] in \
          pyproject.toml, which needs setuptools 61 or newer?",
     )
+}
+
+/// Metadata require extensions that are not supported.
+pub(super) fn required_extension(
+    source: &Path,
+    metadata: &CoreMetadata,
+    missing: &[String],
+    origin: Origin,
+    when_required: WhenRequired,
+) -> HookError {
+    let (plural, are) = if missing.len() == 1 { ("", "is") } else { ("s", "are") };
+    let message = format!(
+        "{}: {} {} requires the extension{plural} {}, which {are} not supported",
+        source.display(),
+        metadata.name,
+        metadata.version,
+        missing.join(", ")
+    );
+    let source = match (origin, when_required) {
+        (Origin::Wheel, WhenRequired::Fail) => SourceInstead::NotWanted,
+        (Origin::Wheel, WhenRequired::UseSource) => SourceInstead::NotNamed,
+        _ => SourceInstead::Impossible,
+    };
+    let (extension, distribution) = (missing[0].clone(), metadata.name.clone());
+    HookError::new(ErrorKind::RequiredExtension, message)
+        .with_hint(format!("{extension} can be said to be supported, if what installs {distribution} understands it"))
+        .with_setting(Setting::RequiredExtension { extension, distribution, source })
 }
 
 #[cfg(test)]

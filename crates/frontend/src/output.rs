@@ -1,17 +1,15 @@
 //! The folder that wheels and source distributions end in: under their names
 //! only when they are whole.
 
-mod editable_mark;
-
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use hookpool_supervisor::Hook;
+use hookpool_supervisor::{Hook, Links, read_regular_file};
 
+use crate::files::{digest_of_file, has_same_content, hexadecimal};
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
-use crate::same_content::has_same_content;
 
 /// A folder for what is built in one run.
 ///
@@ -157,20 +155,47 @@ impl OutputFolder {
             if let Some(other) = published.get(&name) {
                 return Err(OutputError::Taken { name, other: other.clone() });
             }
-            let editable = editable_mark::is_set(&path).map_err(failed)?;
+            let editable = is_marked_editable(&path).map_err(failed)?;
             if editable != (hook == Hook::BuildEditable) {
                 return Err(OutputError::OtherKind { name, folder: self.path.clone(), editable });
             }
         }
         if before != Before::SameContent {
             if hook == Hook::BuildEditable {
-                editable_mark::set(draft, &path).map_err(failed)?;
+                mark_editable(draft, &path).map_err(failed)?;
             }
             std::fs::rename(draft, &path).map_err(failed)?;
         }
         published.insert(name, source.to_owned());
         Ok(OutputFile { path, before })
     }
+}
+
+/// Marks `draft`, which is going to be `wheel`, as editable: nothing in a wheel
+/// itself tells (PEP 660). The mark is a hidden file beside the wheel that has the
+/// wheel's digest, so that it says nothing about any other file of that name.
+fn mark_editable(draft: &Path, wheel: &Path) -> io::Result<()> {
+    std::fs::write(mark_of(wheel), mark_text(draft)?)
+}
+
+/// Whether the file that is at `wheel` now was marked as editable.
+fn is_marked_editable(wheel: &Path) -> io::Result<bool> {
+    /// No mark is longer.
+    const LONGEST: u64 = 128;
+    match read_regular_file(&mark_of(wheel), Links::Refuse, LONGEST) {
+        Ok(mark) => Ok(mark == mark_text(wheel)?.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn mark_of(wheel: &Path) -> PathBuf {
+    let name = wheel.file_name().unwrap_or_default().to_string_lossy();
+    wheel.with_file_name(format!(".{name}.editable"))
+}
+
+fn mark_text(file: &Path) -> io::Result<String> {
+    Ok(hexadecimal(&digest_of_file(file)?) + "\n")
 }
 
 /// Why a folder cannot be made. The system's words for a file in its place are

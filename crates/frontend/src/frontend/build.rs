@@ -1,0 +1,520 @@
+//! The steps of a build, in their order: from a source to its product.
+//!
+//! 1. The metadata that need no hook are read where they are: in an archive's
+//!    `PKG-INFO` (PEP 643), or in a wheel.
+//! 2. An archive is unpacked.
+//! 3. Its requirements lead to a build environment, which the supervisor asks
+//!    for when it is the hook's turn ([`Environments`](crate::Environments)).
+//! 4. The hooks run, with the fallbacks of PEP 517 where the backend lacks one.
+//! 5. The product is checked: its name and version, its Requires-Python, the
+//!    extensions that it requires.
+//! 6. It is moved to the output folder.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting, unblock};
+
+use super::Frontend;
+use super::claim::Claim;
+use super::errors::{inconsistent_metadata, invalid_source, required_extension, wrong_result};
+use super::hook::made_file;
+use super::report::{
+    BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin, Product,
+    Report, Step,
+};
+use super::spelling::near_misses;
+use crate::archive::{UnpackLimits, read_files, unpack};
+use crate::environment::Environment;
+use crate::extensions::WhenRequired;
+use crate::files::{digest_of_file, short};
+use crate::metadata::{
+    CoreMetadata, Described, NotStatic, built_wheel_metadata, declared_requires_python, describe_built_wheel,
+    describe_folder, describe_wheel, excludes, names_paths_in, static_metadata,
+};
+use crate::output::{OutputFile, OutputFolder};
+use crate::run_folder::WorkFolder;
+use crate::source::{SdistName, Source};
+
+/// A source that is being built, and what there is to report so far.
+pub(super) struct Build<'a> {
+    pub frontend: &'a Frontend,
+    pub job: JobId,
+    /// The source, as the user named it.
+    pub name: &'a Path,
+    /// The environment of the last hook.
+    pub environment: Option<Environment>,
+    pub hooks: Vec<HookRun>,
+    not_static: Option<NotStatic>,
+    /// Whether the editable wheel names paths in the environment.
+    needs_environment: bool,
+    kept_wheel: Option<OutputFile>,
+    extensions: Option<Vec<DeclaredExtension>>,
+    fallback: Option<Fallback>,
+    warnings: Vec<BuildWarning>,
+}
+
+/// A source tree.
+struct Tree {
+    path: PathBuf,
+    /// The name and version that its archive claims.
+    claim: Claim,
+    /// The folder that it was unpacked to, if it was.
+    unpacked: Option<WorkFolder>,
+}
+
+impl<'a> Build<'a> {
+    pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
+        Self {
+            frontend,
+            job,
+            name,
+            environment: None,
+            hooks: Vec::new(),
+            not_static: None,
+            needs_environment: false,
+            kept_wheel: None,
+            extensions: None,
+            fallback: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Runs all steps.
+    pub async fn run(&mut self, source: &Source, goal: &Goal) -> Result<Product, HookError> {
+        if let Some(metadata) = self.static_metadata(source, goal).await? {
+            return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
+        }
+        let tree = match (source, goal) {
+            (Source::Wheel(wheel), Goal::Metadata) => return self.wheel_metadata(wheel).await,
+            (Source::Wheel(wheel), _) => {
+                return Err(invalid_source(format!(
+                    "{}: nothing is built from a wheel: expected a source tree or a source distribution",
+                    wheel.display()
+                )));
+            }
+            (Source::SourceArchive(archive), Goal::Editable { .. }) => {
+                return Err(invalid_source(format!(
+                    "{}: an editable wheel points at a source tree: expected a folder",
+                    archive.display()
+                )));
+            }
+            _ => self.open_tree(source).await?,
+        };
+        if self.frontend.settings.check_requires_python {
+            self.check_declared_python(&tree).await?;
+        }
+        let outcome = self.build_tree(&tree, goal).await;
+        // Only now: hooks do not wait for what leads to warnings alone.
+        self.look_for_mistakes(&tree).await;
+        tree.remove().await;
+        outcome.map_err(|error| self.with_python_hint(error))
+    }
+
+    async fn build_tree(&mut self, tree: &Tree, goal: &Goal) -> Result<Product, HookError> {
+        match goal {
+            Goal::Metadata => self.prepare_metadata(tree).await,
+            // What was unpacked is a source distribution already.
+            Goal::Wheel { into, via_sdist: true } if tree.unpacked.is_none() => {
+                self.build_wheel_via_sdist(tree, into).await.map(Product::File)
+            }
+            Goal::Wheel { into, .. } => self.build_wheel(tree, into).await.map(Product::File),
+            Goal::Editable { into } => self.build_editable(tree, into).await.map(Product::File),
+            Goal::Sdist { into } => match self.build_sdist(tree, draft(into).await?).await? {
+                Some((draft, name)) => {
+                    // A source distribution that cannot be unpacked is not published.
+                    self.unpack_sdist(&draft, &name).await?.remove().await;
+                    self.publish(into, Hook::BuildSdist, draft, name).await.map(Product::File)
+                }
+                None => Ok(Product::SdistUnsupported),
+            },
+        }
+    }
+
+    /// What is to be reported. Looks at the seal of the environment.
+    pub async fn report(self, outcome: Result<Product, HookError>) -> Report {
+        let environment = self.environment_use().await;
+        let Self { hooks, not_static, kept_wheel, extensions, fallback, warnings, .. } = self;
+        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback, warnings }
+    }
+}
+
+/// Metadata that need no hook.
+impl Build<'_> {
+    /// The metadata in the `PKG-INFO` of an archive, if they are wanted and every
+    /// build would give the same.
+    async fn static_metadata(&mut self, source: &Source, goal: &Goal) -> Result<Option<CoreMetadata>, HookError> {
+        if !self.frontend.settings.static_metadata || !matches!(goal, Goal::Metadata) {
+            return Ok(None);
+        }
+        let archive = match source {
+            Source::Wheel(_) => return Ok(None),
+            Source::Tree(_) => {
+                self.not_static = Some(NotStatic::Tree);
+                return Ok(None);
+            }
+            Source::SourceArchive(archive) => archive.clone(),
+        };
+        self.step(Step::Unpacking);
+        let claim = Claim::by_name(&archive);
+        let names = ["PKG-INFO", "pyproject.toml"];
+        let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
+        let [pkg_info, pyproject] = self.frontend.unblock_unless_interrupted(read).await??;
+        let found = static_metadata(pkg_info.as_deref(), pyproject.as_deref());
+        let found = found.and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
+            Ok(_) => Ok(metadata),
+            Err(_) => Err(NotStatic::OtherArchive),
+        });
+        match found {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(reason) => {
+                self.not_static = Some(reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The metadata of a wheel, or those of its source, if the wheel requires
+    /// extensions that are not supported and the policy names a source.
+    async fn wheel_metadata(&mut self, wheel: &Path) -> Result<Product, HookError> {
+        let path = wheel.to_owned();
+        let described = unblock(move || describe_wheel(&path)).await?;
+        let policy = &self.frontend.settings.extensions;
+        let missing = policy.missing(&described.extensions);
+        let source = match policy.when_required {
+            WhenRequired::UseSource if !missing.is_empty() => policy.source_of(&described.metadata.name).cloned(),
+            _ => None,
+        };
+        let Some(source) = source else { return self.accept(described, Origin::Wheel) };
+        self.fallback =
+            Some(Fallback { wheel: wheel.to_owned(), source: source.path().to_owned(), extensions: missing });
+        // Only hooks tell of extensions: a `PKG-INFO` does not have them.
+        let tree = self.open_tree(&source).await?;
+        let outcome = self.prepare_metadata(&tree).await;
+        tree.remove().await;
+        let product = outcome?;
+        match &product {
+            Product::Metadata(metadata, _) if !metadata.is_of_the_same(&described.metadata) => {
+                Err(invalid_source(format!(
+                    "{} is {} {}: expected the source of the wheel, {} {}",
+                    source.path().display(),
+                    metadata.name,
+                    metadata.version,
+                    described.metadata.name,
+                    described.metadata.version
+                )))
+            }
+            _ => Ok(product),
+        }
+    }
+}
+
+/// The source tree.
+impl Build<'_> {
+    async fn open_tree(&self, source: &Source) -> Result<Tree, HookError> {
+        match source {
+            Source::SourceArchive(archive) => self.unpack(archive).await,
+            Source::Tree(path) | Source::Wheel(path) => {
+                Ok(Tree { path: path.clone(), claim: Claim::default(), unpacked: None })
+            }
+        }
+    }
+
+    async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
+        self.step(Step::Unpacking);
+        let (archive, source) = (archive.to_owned(), self.name.to_owned());
+        let unpack = move |cancel: &_| {
+            let folder = folder_for(&archive)?;
+            let path = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel)?;
+            expect_project(&source, &archive, &path)?;
+            Ok(Tree { claim: Claim::of(&archive, &path), path, unpacked: Some(folder) })
+        };
+        self.frontend.unblock_unless_interrupted(unpack).await?
+    }
+
+    /// Unpacks the source distribution that a hook made.
+    async fn unpack_sdist(&self, draft: &WorkFolder, name: &str) -> Result<Tree, HookError> {
+        let unpacked = self.unpack(&draft.path().join(name)).await;
+        unpacked.map_err(|error| match error.kind {
+            ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
+            _ => error,
+        })
+    }
+
+    /// Adds warnings for names in `pyproject.toml` that are misspelt, and for a
+    /// Python that the project does not support.
+    async fn look_for_mistakes(&mut self, tree: &Tree) {
+        let path = tree.path.clone();
+        for miss in unblock(move || near_misses(&path)).await {
+            self.warn(BuildWarning::NearMiss(miss));
+        }
+        // It can only be an error with `check_requires_python`, and then the
+        // check was made before.
+        let _ = self.check_declared_python(tree).await;
+    }
+}
+
+impl Tree {
+    /// Removes what was unpacked.
+    async fn remove(self) {
+        if let Some(folder) = self.unpacked {
+            folder.remove().await;
+        }
+    }
+}
+
+/// The hooks of each goal.
+impl Build<'_> {
+    /// `prepare_metadata_for_build_wheel`, or `build_wheel` if the backend lacks
+    /// it.
+    async fn prepare_metadata(&mut self, tree: &Tree) -> Result<Product, HookError> {
+        const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
+        let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
+        let folder = self.frontend.work_folder().await?;
+        if let Some(value) = self.run_optional_hook(&tree.path, PREPARE, &requirements, Some(folder.path())).await? {
+            let (_, path) = made_file(PREPARE, &value, folder.path()).await?;
+            let described = unblock(move || describe_folder(&path)).await;
+            let described = described.map_err(|error| wrong_result(PREPARE, folder.path(), error))?;
+            self.check(tree, &described.metadata).await?;
+            return self.accept(described, Origin::PrepareMetadata);
+        }
+        let keep = self.frontend.settings.keep_wheels.clone();
+        let folder = match &keep {
+            Some(keep) => draft(keep).await?,
+            None => self.frontend.work_folder().await?,
+        };
+        let value = self.run_hook(&tree.path, Hook::BuildWheel, &requirements, Some(folder.path())).await?;
+        let (name, wheel) = made_file(Hook::BuildWheel, &value, folder.path()).await?;
+        let described = unblock(move || describe_built_wheel(&wheel)).await;
+        let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
+        self.check(tree, &described.metadata).await?;
+        let product = self.accept(described, Origin::BuiltWheel)?;
+        if let Some(keep) = keep {
+            self.kept_wheel = Some(self.publish(&keep, Hook::BuildWheel, folder, name).await?);
+        }
+        Ok(product)
+    }
+
+    async fn build_wheel(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+        let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
+        let draft = draft(into).await?;
+        let value = self.run_hook(&tree.path, Hook::BuildWheel, &requirements, Some(draft.path())).await?;
+        let (name, wheel) = made_file(Hook::BuildWheel, &value, draft.path()).await?;
+        self.check_wheel(tree, Hook::BuildWheel, wheel, &draft).await?;
+        self.publish(into, Hook::BuildWheel, draft, name).await
+    }
+
+    async fn build_wheel_via_sdist(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+        // PEP 517: if the backend says that it cannot make a source distribution
+        // here, the wheel is built from the tree itself.
+        let Some((draft, name)) = self.build_sdist(tree, self.frontend.work_folder().await?).await? else {
+            return self.build_wheel(tree, into).await;
+        };
+        let unpacked = self.unpack_sdist(&draft, &name).await?;
+        let outcome = self.build_wheel(&unpacked, into).await;
+        unpacked.remove().await;
+        outcome
+    }
+
+    async fn build_editable(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+        const BUILD: Hook = Hook::BuildEditable;
+        let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildEditable).await?;
+        let draft = draft(into).await?;
+        let value = self.run_optional_hook(&tree.path, BUILD, &requirements, Some(draft.path())).await?;
+        let Some(value) = value else {
+            return Err(HookError::new(
+                ErrorKind::UnsupportedHook,
+                format!("{}: its build backend makes no editable wheels (PEP 660)", tree.path.display()),
+            ));
+        };
+        let (name, wheel) = made_file(BUILD, &value, draft.path()).await?;
+        if let Some(environment) = &self.environment {
+            let (wheel, folder) = (wheel.clone(), environment.folder().to_owned());
+            self.needs_environment = unblock(move || names_paths_in(&wheel, &folder)).await;
+        }
+        self.check_wheel(tree, BUILD, wheel, &draft).await?;
+        self.publish(into, BUILD, draft, name).await
+    }
+
+    /// The name of the source distribution in `draft`; `None` if the backend says
+    /// that it cannot make one.
+    async fn build_sdist(&mut self, tree: &Tree, draft: WorkFolder) -> Result<Option<(WorkFolder, String)>, HookError> {
+        let built = async {
+            let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildSdist).await?;
+            self.run_hook(&tree.path, Hook::BuildSdist, &requirements, Some(draft.path())).await
+        };
+        let value = match built.await {
+            Err(error) if error.unsupported_operation => return Ok(None),
+            value => value?,
+        };
+        let (name, path) = made_file(Hook::BuildSdist, &value, draft.path()).await?;
+        if let Some(built) = SdistName::readings(&path).last() {
+            self.check_claim(tree, &built.name, &built.version)?;
+        }
+        Ok(Some((draft, name)))
+    }
+}
+
+/// The checks of a product.
+impl Build<'_> {
+    async fn check_wheel(
+        &mut self,
+        tree: &Tree,
+        hook: Hook,
+        wheel: PathBuf,
+        draft: &WorkFolder,
+    ) -> Result<(), HookError> {
+        let metadata = unblock(move || built_wheel_metadata(&wheel)).await;
+        let metadata = metadata.map_err(|error| wrong_result(hook, draft.path(), error))?;
+        self.check(tree, &metadata).await
+    }
+
+    async fn check(&mut self, tree: &Tree, metadata: &CoreMetadata) -> Result<(), HookError> {
+        self.check_claim(tree, &metadata.name, &metadata.version)?;
+        self.check_python(metadata.requires_python.as_deref()).await
+    }
+
+    /// Whether the name and version are those that the source claims.
+    fn check_claim(&mut self, tree: &Tree, name: &str, version: &str) -> Result<(), HookError> {
+        match tree.claim.check((name, version)) {
+            Ok(warning) => {
+                warning.into_iter().for_each(|warning| self.warn(warning));
+                Ok(())
+            }
+            Err(other) => Err(inconsistent_metadata(self.name, &other)),
+        }
+    }
+
+    /// Checks the Requires-Python that the tree declares, before any hook ran.
+    async fn check_declared_python(&mut self, tree: &Tree) -> Result<(), HookError> {
+        let (path, believes_pkg_info) = (tree.path.clone(), tree.unpacked.is_some());
+        let declared = unblock(move || declared_requires_python(&path, believes_pkg_info)).await;
+        self.check_python(declared.as_deref()).await
+    }
+
+    /// Whether Requires-Python allows the interpreter: a warning, or an error with
+    /// `check_requires_python`.
+    async fn check_python(&mut self, requires_python: Option<&str>) -> Result<(), HookError> {
+        let Some(requires_python) = requires_python else { return Ok(()) };
+        // The hook that needs the interpreter reports why it cannot be used.
+        let Ok(interpreter) = self.frontend.supervisor.interpreter(None).await else { return Ok(()) };
+        if !excludes(requires_python, interpreter.version) || self.unsupported_python().is_some() {
+            return Ok(());
+        }
+        let (requires_python, version) = (requires_python.to_owned(), interpreter.version);
+        let warning = BuildWarning::UnsupportedPython { requires_python, version };
+        if self.frontend.settings.check_requires_python {
+            let error = HookError::new(ErrorKind::UnsupportedPython, format!("{}: {warning}", self.name.display()));
+            return Err(error.with_hint("use an interpreter that it supports").with_setting(Setting::Interpreter));
+        }
+        self.warn(warning);
+        Ok(())
+    }
+
+    fn unsupported_python(&self) -> Option<&BuildWarning> {
+        self.warnings.iter().find(|warning| matches!(warning, BuildWarning::UnsupportedPython { .. }))
+    }
+
+    /// If the project does not support the interpreter, that is a better hint for
+    /// a failed hook than one from the hook's output.
+    fn with_python_hint(&self, error: HookError) -> HookError {
+        match self.unsupported_python() {
+            Some(warning) if error.hint.is_none() || is_raised_by_hook(error.kind) => {
+                error.with_hint(warning.to_string()).with_setting(Setting::Interpreter)
+            }
+            _ => error,
+        }
+    }
+
+    /// Notes the extensions for the report, and refuses metadata that require one
+    /// that is not supported.
+    fn accept(&mut self, described: Described, origin: Origin) -> Result<Product, HookError> {
+        let policy = &self.frontend.settings.extensions;
+        let missing = policy.missing(&described.extensions);
+        let declared = described.extensions.into_iter().map(|extension| {
+            let supported = policy.supports(&extension.name);
+            DeclaredExtension { extension, supported }
+        });
+        self.extensions = Some(declared.collect());
+        if missing.is_empty() {
+            return Ok(Product::Metadata(Box::new(described.metadata), origin));
+        }
+        let source = self.fallback.as_ref().map_or(self.name, |fallback| &fallback.source);
+        Err(required_extension(source, &described.metadata, &missing, origin, policy.when_required))
+    }
+}
+
+/// The output, and the report.
+impl Build<'_> {
+    /// Moves a finished file to its place in the output folder.
+    async fn publish(
+        &self,
+        into: &Arc<OutputFolder>,
+        hook: Hook,
+        draft: WorkFolder,
+        name: String,
+    ) -> Result<OutputFile, HookError> {
+        let (into, source) = (into.clone(), self.name.to_owned());
+        let published = unblock(move || into.publish(&draft.path().join(&name), hook, &source)).await;
+        Ok(published?)
+    }
+
+    pub fn step(&self, step: Step) {
+        self.frontend.observe(&BuildEvent::Step { job: self.job, step });
+    }
+
+    /// Adds a warning to the report, unless it is there already.
+    fn warn(&mut self, warning: BuildWarning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// The environment of the last hook, and whether hooks have changed it.
+    async fn environment_use(&self) -> Option<EnvironmentUse> {
+        let environment = self.environment.as_ref()?;
+        let environments = self.frontend.settings.environments.as_ref()?;
+        let modified = environments.check_seal(environment).await.unwrap_or_else(|error| {
+            tracing::warn!("cannot look at the build environment {}: {error}", environment.folder().display());
+            Vec::new()
+        });
+        Some(EnvironmentUse {
+            python: environment.python().to_owned(),
+            id: environment.content_id().to_owned(),
+            made: environment.was_made(),
+            modified,
+            needed: self.needs_environment,
+        })
+    }
+}
+
+fn is_raised_by_hook(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::HookRuntimeError | ErrorKind::HookCrashed | ErrorKind::BackendImportError)
+}
+
+/// An empty folder for a hook to write to, on the file system of the output folder.
+async fn draft(into: &Arc<OutputFolder>) -> Result<WorkFolder, HookError> {
+    let into = into.clone();
+    Ok(unblock(move || into.draft()).await?)
+}
+
+/// The folder that an archive is unpacked to. Its path is the same each time:
+/// compilers write it into their output, and compiler caches compare it. Blocks.
+fn folder_for(archive: &Path) -> Result<WorkFolder, HookError> {
+    let failed = |what: &Path, error: io::Error| {
+        HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
+    };
+    let digest = digest_of_file(archive).map_err(|error| failed(archive, error))?;
+    WorkFolder::of_content("sources", &short(&digest)).map_err(|error| failed(&error.parent, error.source))
+}
+
+/// Here, because later messages would name the folder that the archive was
+/// unpacked to, and not the archive.
+fn expect_project(source: &Path, archive: &Path, tree: &Path) -> Result<(), HookError> {
+    if ["pyproject.toml", "setup.py"].iter().any(|name| tree.join(name).is_file()) {
+        return Ok(());
+    }
+    let (source, archive) = (source.display(), archive.file_name().unwrap_or_default().display());
+    Err(invalid_source(format!("{source}: expected pyproject.toml or setup.py at the top of {archive}")))
+}

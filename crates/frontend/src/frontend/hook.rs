@@ -1,0 +1,142 @@
+//! A single hook of a build: its request, its environment, its log, its result.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response, unblock};
+use serde_json::Value;
+
+use super::build::Build;
+use super::hints;
+use super::report::{BuildEvent, HookRun, Step};
+use crate::environment::{Environment, check_requirement, redact};
+
+impl Build<'_> {
+    /// The requirements that the hook `get_requires` returns, beside those of
+    /// `build-system.requires` (PEP 517). Without build isolation the hook does
+    /// not run: the environment is the user's business.
+    pub async fn additional_requirements(&mut self, tree: &Path, get_requires: Hook) -> Result<Vec<String>, HookError> {
+        if self.frontend.settings.environments.is_none() {
+            return Ok(Vec::new());
+        }
+        match self.run_optional_hook(tree, get_requires, &[], None).await? {
+            Some(value) => requirements(get_requires, &value),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Runs a hook; `None` if the backend does not have it.
+    pub async fn run_optional_hook(
+        &mut self,
+        tree: &Path,
+        hook: Hook,
+        requirements: &[String],
+        folder: Option<&Path>,
+    ) -> Result<Option<Value>, HookError> {
+        match self.run_hook(tree, hook, requirements, folder).await {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind == ErrorKind::UnsupportedHook => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a hook that writes into `folder`, in an environment that has
+    /// `requirements` beside those of `build-system.requires`.
+    pub async fn run_hook(
+        &mut self,
+        tree: &Path,
+        hook: Hook,
+        requirements: &[String],
+        folder: Option<&Path>,
+    ) -> Result<Value, HookError> {
+        self.step(Step::Hook(hook));
+        let frontend = self.frontend;
+        let mut request = HookRequest::new(tree, hook);
+        let environments = frontend.settings.environments.as_ref();
+        request.environment = environments.map(|environments| environments.for_requests(None, requirements.to_vec()));
+        request.config_settings = frontend.settings.config_settings.clone();
+        let folder = folder.map(Path::to_owned);
+        match hook {
+            Hook::BuildWheel | Hook::BuildEditable => request.wheel_directory = folder,
+            Hook::BuildSdist => request.sdist_directory = folder,
+            _ => request.metadata_directory = folder,
+        }
+        let ticket = frontend.supervisor.submit(request).await;
+        let ticket = ticket.map_err(|error| HookError::new(error.kind(), error.to_string()))?;
+        let request = ticket.id();
+        frontend.observe(&BuildEvent::HookSubmitted { job: self.job, hook, request });
+        let (response, output) = ticket.with_output().await;
+        let (stdout, stderr) = (response.stdout.clone(), response.stderr.clone());
+        frontend.observe(&BuildEvent::HookAnswered { request, stdout, stderr });
+        if let Some(environment) = response.environment.clone() {
+            let environment: Arc<dyn Any + Send + Sync> = environment;
+            self.environment = environment.downcast_ref::<Environment>().cloned();
+        }
+        let log = match &frontend.settings.logs {
+            Some(logs) => logs.keep(self.name, &response, output).await,
+            None => None,
+        };
+        self.note(response, log)
+    }
+
+    fn note(&mut self, response: Response, log: Option<PathBuf>) -> Result<Value, HookError> {
+        let outcome = response.outcome.map_err(|mut error| {
+            let isolated = self.frontend.settings.environments.is_some();
+            let outputs = [response.stderr.text(), response.stdout.text()];
+            if error.hint.is_none()
+                && let Some(hint) = hints::for_failure(&error, &outputs, isolated)
+            {
+                (error.hint, error.setting) = (Some(hint.text), hint.setting);
+            }
+            error
+        });
+        self.hooks.push(HookRun {
+            hook: response.hook,
+            error: outcome.as_ref().err().map(|error| error.kind),
+            worker: response.worker,
+            timing: response.timing,
+            stdout: response.stdout,
+            stderr: response.stderr,
+            log,
+        });
+        outcome
+    }
+}
+
+/// The requirements that a `get_requires` hook returned. The worker has checked
+/// that they are a list of strings.
+fn requirements(hook: Hook, value: &Value) -> Result<Vec<String>, HookError> {
+    let wrong = |reason: &dyn std::fmt::Display| {
+        let message = format!("{hook} returned {value}: {reason}; expected a list of requirements");
+        HookError::new(ErrorKind::HookRuntimeError, redact(&message))
+    };
+    let requirements: Vec<String> = serde_json::from_value(value.clone()).map_err(|error| wrong(&error))?;
+    for text in &requirements {
+        check_requirement(text).map_err(|error| HookError { hint: error.hint(), ..wrong(&error) })?;
+    }
+    Ok(requirements)
+}
+
+/// The name and path of what a hook made in `folder`. PEP 517: the hook returns
+/// the name of a file, or of a folder of metadata, without a path.
+pub(super) async fn made_file(hook: Hook, value: &Value, folder: &Path) -> Result<(String, PathBuf), HookError> {
+    let wrong =
+        |reason: &str| HookError::new(ErrorKind::HookRuntimeError, format!("{hook} returned {value}: {reason}"));
+    let Some(name) = value.as_str() else { return Err(wrong("expected the name of a file")) };
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        return Err(wrong("expected the name of a file, without a folder"));
+    }
+    let path = folder.join(name);
+    let look = path.clone();
+    let found = unblock(move || look.symlink_metadata()).await;
+    let is_metadata = matches!(hook, Hook::PrepareMetadataForBuildWheel | Hook::PrepareMetadataForBuildEditable);
+    match found {
+        Ok(metadata) if metadata.is_dir() == is_metadata && metadata.is_file() != is_metadata => {
+            Ok((name.to_owned(), path))
+        }
+        Ok(_) if is_metadata => Err(wrong("expected a folder of this name, found something else")),
+        Ok(_) => Err(wrong("expected a regular file of this name, found something else")),
+        Err(_) => Err(wrong("there is nothing of this name in the folder that it was given")),
+    }
+}

@@ -1,0 +1,168 @@
+//! From a source to its metadata, its wheel, its source distribution:
+//! [`Frontend`], and what it reports.
+//!
+//! The steps of a build are in `build`, in their order.
+
+mod build;
+mod claim;
+mod errors;
+mod hints;
+mod hook;
+mod logs;
+mod report;
+mod spelling;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor, unblock};
+use serde_json::{Map, Value};
+
+use self::build::Build;
+use crate::environment::{Environment, Environments};
+use crate::extensions::ExtensionPolicy;
+use crate::files::unblock_until;
+use crate::output::OutputFolder;
+use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
+use crate::source::Source;
+
+pub use logs::{KeptLogs, LogFolder};
+pub use report::{
+    BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin, Product,
+    Report, Step,
+};
+pub use spelling::NearMiss;
+
+/// How a [`Frontend`] builds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FrontendSettings {
+    /// The build environments that hooks run in. `None`, the default: hooks run
+    /// in the supervisor's interpreter, without build isolation.
+    pub environments: Option<Environments>,
+    /// The `config_settings` that hooks get (PEP 517). Default: none.
+    pub config_settings: Option<Map<String, Value>>,
+    /// Whether the metadata of an archive may come from its `PKG-INFO`, where
+    /// the specification allows it (PEP 643). Default: yes.
+    pub static_metadata: bool,
+    /// The folder that keeps the wheels that were built for their metadata.
+    /// Default: none are kept.
+    pub keep_wheels: Option<Arc<OutputFolder>>,
+    /// What happens to metadata that declare extensions. Default: no extension
+    /// is supported, and metadata that require one are an error.
+    pub extensions: ExtensionPolicy,
+    /// Whether it is an error, and not only a warning, to build a project with a
+    /// Python that it does not support. Default: no.
+    pub check_requires_python: bool,
+    /// The folder that keeps the output of hooks. Default: none is kept.
+    pub logs: Option<LogFolder>,
+}
+
+impl Default for FrontendSettings {
+    fn default() -> Self {
+        Self {
+            environments: None,
+            config_settings: None,
+            static_metadata: true,
+            keep_wheels: None,
+            extensions: ExtensionPolicy::default(),
+            check_requires_python: false,
+            logs: None,
+        }
+    }
+}
+
+/// Builds sources with the hooks that a supervisor runs.
+pub struct Frontend {
+    supervisor: Supervisor,
+    settings: FrontendSettings,
+    /// Holds what hooks make on the way to a product.
+    work: RunFolder,
+    observer: Box<dyn Fn(&BuildEvent) + Send + Sync>,
+}
+
+impl fmt::Debug for Frontend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Frontend").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Frontend {
+    /// Makes a frontend, and its folder among the temporary files, which is
+    /// removed when the frontend is dropped. Logs are complete only if the
+    /// supervisor was made with
+    /// [`keep_output`](hookpool_supervisor::Builder::keep_output).
+    ///
+    /// `observer` is called from the tasks that build, and must not block.
+    ///
+    /// # Errors
+    /// [`RunFolderError`]: the folder cannot be made.
+    pub fn new(
+        supervisor: Supervisor,
+        settings: FrontendSettings,
+        observer: impl Fn(&BuildEvent) + Send + Sync + 'static,
+    ) -> Result<Self, RunFolderError> {
+        let work = RunFolder::temporary("work")?;
+        Ok(Self { supervisor, settings, work, observer: Box::new(observer) })
+    }
+
+    /// Builds a source. `job` identifies it in events, `name` in messages.
+    ///
+    /// Dropping the future ends everything that runs for it.
+    pub async fn build(&self, job: JobId, name: &Path, source: &Source, goal: &Goal) -> Report {
+        let mut build = Build::new(self, job, name);
+        let outcome = build.run(source, goal).await;
+        build.report(outcome).await
+    }
+
+    /// The build environment for the hooks of a tree, with the requirements that
+    /// the hook `get_requires` returns; `None` without build isolation.
+    ///
+    /// # Errors
+    /// The environment cannot be made, `pyproject.toml` is invalid, or the hook
+    /// failed.
+    pub async fn environment(&self, tree: &Path, get_requires: Hook) -> Result<Option<Environment>, HookError> {
+        let mut build = Build::new(self, JobId(0), tree);
+        let additional = build.additional_requirements(tree, get_requires).await?;
+        match (&self.settings.environments, &build.environment) {
+            (Some(environments), Some(environment)) => Ok(Some(environments.enrich(environment, &additional).await?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes the build environments that only this process could use. To be
+    /// called after [`Supervisor::drain`], when no hook can be running in them.
+    pub async fn close(&self) {
+        if let Some(environments) = &self.settings.environments {
+            environments.close().await;
+        }
+    }
+
+    fn observe(&self, event: &BuildEvent) {
+        (self.observer)(event);
+    }
+
+    /// Runs blocking work that is not a hook and may take long. When the
+    /// supervisor is interrupted, the flag is set and the work has to end.
+    async fn unblock_unless_interrupted<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> Result<T, HookError> {
+        let result = unblock_until(self.supervisor.interrupted(), work).await;
+        result.ok_or_else(|| HookError::new(ErrorKind::Interrupted, "the run was interrupted"))
+    }
+
+    /// Makes a private folder for temporary files of a build.
+    async fn work_folder(&self) -> Result<WorkFolder, HookError> {
+        let work = self.work.path().to_owned();
+        let make = move || {
+            WorkFolder::within(&work, "work-").map_err(|error| {
+                let message = format!("cannot make a folder in {}: {error}", work.display());
+                HookError::new(ErrorKind::SystemRefused, message)
+            })
+        };
+        unblock(make).await
+    }
+}
