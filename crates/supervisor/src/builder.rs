@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::auxiliary::Programs;
 use crate::blocking::{BlockingPool, Progress};
 use crate::dispatch::{Dispatcher, Inboxes};
 use crate::environment::{InterpreterError, Interpreters};
@@ -21,6 +20,7 @@ use crate::limits::Limits;
 use crate::process::open_files::{Capacity, OpenFilesLimit};
 use crate::process::{ChildSettings, Spawner, children};
 use crate::program::{UnpackError, WorkerProgram};
+use crate::programs::Programs;
 use crate::response::{Isolation, StartMethod};
 use crate::supervisor::{Shared, Supervisor};
 use crate::template::{TemplateSettings, Templates};

@@ -72,7 +72,6 @@
 //! `waitpid(-1)` in a process that uses this library: it would take away the
 //! workers' exits.
 
-mod auxiliary;
 mod blocking;
 mod build_environment;
 mod builder;
@@ -87,6 +86,7 @@ mod limits;
 mod lock;
 mod process;
 mod program;
+mod programs;
 mod regular_file;
 mod request;
 mod response;
@@ -97,7 +97,6 @@ mod tree;
 mod unblock;
 mod worker;
 
-pub use auxiliary::{ProgramError, ProgramOutput};
 pub use build_environment::{
     BuildEnvironment, BuildEnvironments, EnvironmentOutcome, EnvironmentRequirements, MakeEnvironment,
     RequestEnvironment,
@@ -115,6 +114,7 @@ pub use lock::LockFile;
 pub use process::answer::{Answer, NoAnswer, answer_of};
 pub use process::open_files::{OpenFilesLimit, raise_open_files_limit};
 pub use program::{UnpackError, WorkerProgram};
+pub use programs::{ProgramError, ProgramOutput};
 pub use regular_file::{Links, open_regular_file, read_regular_file};
 pub use request::{HookRequest, RequestId};
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};

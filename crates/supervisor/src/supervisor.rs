@@ -9,12 +9,12 @@ use hookd_protocol::Hook;
 use nix::sys::signal::Signal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
-use crate::auxiliary::{ProgramError, ProgramOutput, Programs};
 use crate::builder::Builder;
 use crate::dispatch::message::{Command, Delivery, Submission};
 use crate::environment::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::error::{ErrorKind, HookError};
 use crate::limits::Timeout;
+use crate::programs::{ProgramError, ProgramOutput, Programs};
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, Timing};
 use crate::template::Templates;

@@ -6,5 +6,7 @@ pub(crate) mod children;
 pub mod open_files;
 pub(crate) mod spawner;
 pub(crate) mod status;
+mod termination;
 
 pub(crate) use spawner::{ChildSettings, Spawner};
+pub(crate) use termination::{Stage, Termination};

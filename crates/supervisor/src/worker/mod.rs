@@ -6,7 +6,6 @@
 //! and the dispatcher are in [`message`].
 
 mod actor;
-mod deadline;
 mod freshness;
 pub(crate) mod launch;
 mod life;

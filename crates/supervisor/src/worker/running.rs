@@ -6,9 +6,10 @@ use hookd_protocol::Failure;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::deadline::{Cause, Escalation};
+use super::machine::ending::Cause;
 use crate::error::{ErrorKind, ExitReason, HookError};
 use crate::limits::Timeout;
+use crate::process::Termination;
 use crate::request::RequestId;
 
 /// A request between its lease and its answer.
@@ -23,7 +24,8 @@ pub(crate) struct Running {
     pub stderr: Option<PathBuf>,
     /// The worker says that both files are empty.
     pub silent: bool,
-    pub escalation: Option<Escalation>,
+    /// The hook is being ended, and why.
+    pub ending: Option<(Cause, Termination)>,
     /// An `ERROR` was read; a `TRACEBACK` may follow.
     pub failure: Option<Failure>,
 }
@@ -53,7 +55,7 @@ impl Running {
             stdout: None,
             stderr: None,
             silent: false,
-            escalation: None,
+            ending: None,
             failure: None,
         }
     }
@@ -65,10 +67,10 @@ impl Running {
         self.deadline = self.timeout.map(|timeout| now + timeout.get());
     }
 
-    /// When something is due: the deadline, or the next step of an ending.
+    /// When something is due: the deadline, or the next stage of the termination.
     pub fn next_at(&self) -> Option<Instant> {
-        match self.escalation {
-            Some(escalation) => Some(escalation.next_at),
+        match &self.ending {
+            Some((_, termination)) => termination.next_at(),
             None => self.deadline,
         }
     }
@@ -78,7 +80,7 @@ impl Running {
     /// A result that came in time to be read after an interruption is kept:
     /// the hook has run, and throwing its result away would help nobody.
     pub fn answer(self, outcome: Result<Value, HookError>, now: Instant) -> Answer {
-        let cause = self.escalation.map(|escalation| escalation.cause);
+        let cause = self.ending.map(|(cause, _)| cause);
         let outcome = match (cause, outcome) {
             (None, outcome) => outcome,
             (Some(Cause::Interrupted(_)), Ok(value)) => Ok(value),

@@ -4,9 +4,9 @@ use hookd_protocol::Action;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
+use super::ending::Cause;
 use super::{Effect, Effects, Health, Machine, Phase};
 use crate::request::RequestId;
-use crate::worker::deadline::Cause;
 use crate::worker::message::{Ending, Lease};
 use crate::worker::running::Running;
 
@@ -32,7 +32,7 @@ impl Machine {
             Phase::Running(_) => self.end_hook(Cause::Interrupted(signal), now),
             Phase::Idle => self.stop(now),
             Phase::Starting { .. } | Phase::Finishing { .. } => self.terminate(Ending::Planned, now),
-            Phase::Stopping { .. } | Phase::Lingering | Phase::Terminating { .. } => Effects::new(),
+            Phase::Stopping { .. } | Phase::Lingering | Phase::Terminating(_) | Phase::Gone => Effects::new(),
         }
     }
 

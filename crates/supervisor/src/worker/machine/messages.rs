@@ -82,7 +82,7 @@ impl Machine {
             return self.gone(now);
         }
         match self.phase {
-            Phase::Terminating { .. } | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
+            Phase::Terminating(_) | Phase::Gone | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
             // Most likely it has died; its exit says how. If not, it is of no
             // use without its output.
             _ => {
@@ -172,7 +172,7 @@ impl Machine {
     fn unexpected(&mut self, kind: &str, now: Instant) -> Effects {
         match self.phase {
             // Its last words do not matter any more.
-            Phase::Terminating { .. } | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
+            Phase::Terminating(_) | Phase::Gone | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
             _ => self.violation(&format!("{kind} came where it cannot come"), now),
         }
     }

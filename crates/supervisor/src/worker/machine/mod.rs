@@ -4,10 +4,9 @@
 //! and never touches a process, so its whole table can be tested without one.
 
 mod commands;
-mod hook_end;
+pub(super) mod ending;
 mod messages;
 mod time;
-mod worker_end;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +23,7 @@ use super::running::{Answer, Running};
 use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
+use crate::process::Termination;
 use crate::request::RequestId;
 use crate::response::Isolation;
 
@@ -81,11 +81,10 @@ enum Phase {
         give_up_at: Instant,
     },
     Lingering,
-    /// Its input is closed: it kills what it started, and exits. After
-    /// `kill_at` it gets SIGKILL.
-    Terminating {
-        kill_at: Option<Instant>,
-    },
+    /// It is being ended, with everything that it started.
+    Terminating(Termination),
+    /// It was waited for.
+    Gone,
 }
 
 pub(crate) struct Machine {
@@ -110,9 +109,6 @@ pub(crate) struct Machine {
 type Effects = Vec<Effect>;
 
 impl Machine {
-    /// How long a worker whose input was closed may take to kill what it
-    /// started and exit.
-    const TERMINATION_TIME: Duration = Duration::from_secs(2);
     /// How long the output of a dead worker is waited for: what it wrote is in
     /// the pipe already; only a descendant that holds the pipe delays its end.
     const DRAIN_TIME: Duration = Duration::from_secs(1);

@@ -120,7 +120,7 @@ fn name(effect: &Effect) -> Option<String> {
 fn interrupt_in_every_state() {
     let interrupt = |mut bench: Bench| names(&bench.machine.interrupt(Signal::SIGINT, bench.now));
     for isolation in [Isolation::Hook, Isolation::None] {
-        assert_eq!(interrupt(Bench::starting(isolation)), ["close input", "group SIGCONT", "worker SIGKILL"]);
+        assert_eq!(interrupt(Bench::starting(isolation)), ["group SIGKILL", "worker SIGKILL"]);
         assert_eq!(interrupt(Bench::idle(isolation)), ["write shutdown"]);
         assert_eq!(interrupt(Bench::leased(isolation)), ["group SIGINT"]);
         assert_eq!(interrupt(Bench::running(isolation)), ["group SIGINT"]);
@@ -288,7 +288,7 @@ fn noise_is_borne_until_the_worker_is_ready() {
 #[test]
 fn a_start_that_takes_too_long_fails() {
     let mut bench = Bench::starting(Isolation::Hook);
-    assert_eq!(bench.wait(60), ["close input", "group SIGCONT", "worker SIGKILL"]);
+    assert_eq!(bench.wait(60), ["group SIGKILL", "worker SIGKILL"]);
     assert_eq!(bench.die(killed()), ["gone start failed"]);
 }
 

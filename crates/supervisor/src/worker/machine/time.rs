@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hookd_protocol::Action;
-use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::{Effect, Effects, Machine, Phase};
@@ -30,8 +29,8 @@ impl Machine {
                 Some(*give_up_at)
             }
             Phase::Running(running) => running.next_at(),
-            Phase::Terminating { kill_at } => *kill_at,
-            Phase::Idle | Phase::Lingering => None,
+            Phase::Terminating(termination) => termination.next_at(),
+            Phase::Idle | Phase::Lingering | Phase::Gone => None,
         };
         let health = match self.health {
             Health::Off => None,
@@ -62,14 +61,13 @@ impl Machine {
                 let reason = format!("the worker was not ready after {after:?}");
                 self.terminate(Ending::StartFailed { reason, lasting: false }, now)
             }
-            Phase::Running(running) if running.next_at().is_some_and(due) => self.escalate(now),
+            Phase::Running(running) if running.next_at().is_some_and(due) => self.hook_is_due(now),
             Phase::Finishing { give_up_at } if due(*give_up_at) => {
                 self.terminate(Ending::Crashed("the worker did not become ready again after a hook".into()), now)
             }
             Phase::Stopping { give_up_at } if due(*give_up_at) => self.terminate(Ending::Planned, now),
-            Phase::Terminating { kill_at } if kill_at.is_some_and(due) => {
-                *kill_at = None;
-                vec![Effect::SignalGroup(Signal::SIGKILL), Effect::SignalWorker(Signal::SIGKILL)]
+            Phase::Terminating(termination) if termination.next_at().is_some_and(due) => {
+                termination.advance(now).map_or_else(Effects::new, Self::end_worker)
             }
             _ => self.check_health(now),
         }
@@ -117,12 +115,12 @@ impl Machine {
                 if let Some(deadline) = &mut running.deadline {
                     *deadline += by;
                 }
-                if let Some(escalation) = &mut running.escalation {
-                    escalation.next_at += by;
+                if let Some((_, termination)) = &mut running.ending {
+                    termination.postpone(by);
                 }
             }
-            Phase::Terminating { kill_at: Some(kill_at) } => *kill_at += by,
-            Phase::Terminating { kill_at: None } | Phase::Idle | Phase::Lingering => {}
+            Phase::Terminating(termination) => termination.postpone(by),
+            Phase::Idle | Phase::Lingering | Phase::Gone => {}
         }
         match &mut self.health {
             Health::Off => {}

@@ -5,7 +5,7 @@
 //! and at our own: the guard's standard input is a pipe that only this process
 //! holds open.
 
-mod run;
+mod guarded;
 
 use std::io;
 use std::path::PathBuf;
@@ -142,8 +142,8 @@ impl Programs {
         tokio::spawn(async move {
             // Where it cannot be mended, the guard's end tells why.
             let _ = unblock(move || hookd.mend()).await;
-            let clock = run::Clock::new(limit);
-            let run = run::Run { spawner, grace_period, phase, pauses, reply, kept, clock };
+            let clock = guarded::Clock::new(limit);
+            let run = guarded::Run { spawner, grace_period, phase, pauses, reply, kept, clock };
             run.finish(guarded, program).await;
             drop(is_running);
         });

@@ -1,7 +1,8 @@
-//! One program, from its start to the end of all that it started.
+//! One program under its guard, from its start to the end of all that it
+//! started.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -15,17 +16,13 @@ use tokio::time::Instant;
 
 use super::{Kept, Pause, Phase, ProgramError, ProgramOutput};
 use crate::limits::Timeout;
-use crate::process::{Spawner, status};
+use crate::process::{Spawner, Stage, Termination, status};
 
-/// How much of each stream is kept.
+/// How much of each stream is kept, in bytes.
 const KEPT: usize = 1 << 20;
 
-/// How long the guard may take to kill what it guards (it gives up after 5 s by
-/// itself).
-const KILL_PATIENCE: Duration = Duration::from_secs(7);
-
-/// How long a stream may stay open when the guard is gone: it was killed, and
-/// somebody else has the other end.
+/// How long the output is read after the guard has gone: a process that outlives
+/// a killed guard may hold the other end.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Run {
@@ -33,18 +30,18 @@ pub(super) struct Run {
     pub grace_period: Option<Timeout>,
     pub phase: watch::Receiver<Phase>,
     pub pauses: broadcast::Receiver<Pause>,
-    /// Closed when nobody wants the program any more.
+    /// Closed when the caller is gone.
     pub reply: oneshot::Sender<Result<ProgramOutput, ProgramError>>,
     pub kept: Kept,
     pub clock: Clock,
 }
 
-/// How long a program may run. What it is stopped for does not count.
+/// How long a program may run. Time in which it is stopped does not count.
 #[derive(Debug)]
 pub(super) struct Clock {
     limit: Option<Timeout>,
     left: Duration,
-    /// Nothing while it is stopped.
+    /// `None` while it is stopped.
     runs_since: Option<Instant>,
 }
 
@@ -63,7 +60,7 @@ impl Clock {
         self.runs_since.get_or_insert_with(Instant::now);
     }
 
-    /// Waits until the time is over.
+    /// Waits until the time is up. Cancel-safe.
     async fn over(&self) -> Timeout {
         match (self.limit, self.runs_since) {
             (Some(limit), Some(since)) => {
@@ -75,21 +72,22 @@ impl Clock {
     }
 }
 
-/// What brought the end about.
+/// Why a program has ended.
 enum End {
     ByItself,
     Interrupted,
     TimedOut(Timeout),
 }
 
-/// What ended the wait for the program's end.
-enum Happening {
+/// What the loop of a program has found.
+enum Found {
     Ended(io::Result<ExitStatus>),
     Interrupted(Signal),
-    Terminated,
+    /// Nobody wants the program any more, or everything is being ended.
     Unwanted,
-    GraceOver,
     TimedOut(Timeout),
+    Paused(Pause),
+    NextStage,
 }
 
 impl Run {
@@ -98,22 +96,21 @@ impl Run {
             Ok(child) => self.supervise(child, &program).await,
             Err(source) => Err(ProgramError::NotStarted { program, source }),
         };
-        // It may be a folder with thousands of files. What the thread made of
-        // it, and whether there was one, changes nothing.
+        // This may be a folder with thousands of files. An error changes nothing.
         let kept = self.kept;
         let _ = tokio::task::spawn_blocking(move || drop(kept)).await;
         // The caller may be gone.
         let _ = self.reply.send(outcome);
     }
 
-    async fn supervise(&mut self, mut child: Child, program: &std::path::Path) -> Result<ProgramOutput, ProgramError> {
+    async fn supervise(&mut self, mut child: Child, program: &Path) -> Result<ProgramOutput, ProgramError> {
         let pid = child.id();
         let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
         let (status, end) = self.ended(&mut child).await;
         if let Some(pid) = pid {
             self.spawner.forget(pid).await;
         }
-        // A guard that was killed itself has left its children to us.
+        // The children of a guard that was killed have come to this process.
         self.spawner.sweep().await;
         let (stdout, stderr) = (finished(stdout).await, finished(stderr).await);
         let status = status.map_err(|source| ProgramError::NotStarted { program: program.to_owned(), source })?;
@@ -125,102 +122,122 @@ impl Run {
         }
     }
 
-    /// Waits for the guard's end, which is the end of all that it guards, and
-    /// brings it about where it is wished.
+    /// Waits for the end of the guard, which is the end of all that it guards.
+    /// Ends it when the time is up, or when that is wished.
     async fn ended(&mut self, child: &mut Child) -> (io::Result<ExitStatus>, End) {
-        match self.next(child, None).await {
-            Happening::Ended(status) => return (status, End::ByItself),
-            Happening::TimedOut(limit) => return (kill_all(child).await, End::TimedOut(limit)),
-            Happening::Interrupted(signal) => {
-                if let Some(grace) = self.grace_period {
-                    send(child.id(), signal);
-                    // One that is stopped would not heed it.
-                    send(child.id(), Signal::SIGCONT);
-                    if let Happening::Ended(status) = self.next(child, Some(grace.get())).await {
-                        return (status, End::Interrupted);
+        // `Child::wait` would close the guard's input, which ends the program.
+        let mut input = child.stdin.take();
+        let (mut end, mut termination) = (End::ByItself, None::<Termination>);
+        loop {
+            let found = self.next(child, termination.as_ref()).await;
+            let now = Instant::now();
+            let stage = match found {
+                Found::Ended(status) => return (status, end),
+                Found::Interrupted(signal) => {
+                    end = End::Interrupted;
+                    Some(termination.insert(Termination::of_guard(Some(signal), self.grace_period, now)).stage())
+                }
+                Found::Unwanted => {
+                    end = End::Interrupted;
+                    match &mut termination {
+                        Some(termination) => termination.hurry(now),
+                        None => Some(termination.insert(Termination::of_guard(None, None, now)).stage()),
                     }
                 }
+                Found::TimedOut(limit) => {
+                    end = End::TimedOut(limit);
+                    Some(termination.insert(Termination::of_guard(None, None, now)).stage())
+                }
+                Found::Paused(pause) => {
+                    self.pause(child.id(), &pause);
+                    None
+                }
+                Found::NextStage => termination.as_mut().and_then(|termination| termination.advance(now)),
+            };
+            match stage {
+                Some(Stage::Signal(signal)) => {
+                    send(child.id(), signal);
+                    // A stopped program does not react to signals.
+                    send(child.id(), Signal::SIGCONT);
+                }
+                Some(Stage::CloseInput) => drop(input.take()),
+                Some(Stage::Kill | Stage::EndParent) => {
+                    // An error means that it has ended.
+                    let _ = child.start_kill();
+                }
+                None => {}
             }
-            Happening::Terminated | Happening::Unwanted | Happening::GraceOver => {}
         }
-        (kill_all(child).await, End::Interrupted)
     }
 
-    /// All futures here are cancel-safe; `child.wait()` tells a status that it
-    /// has seen once more. Within a grace period only a termination counts.
-    async fn next(&mut self, child: &mut Child, grace: Option<Duration>) -> Happening {
-        let is_last = |phase: &Phase| match phase {
+    /// Waits for whatever comes first. All futures here are cancel-safe;
+    /// `Child::wait` returns a status again that it has returned before.
+    async fn next(&mut self, child: &mut Child, termination: Option<&Termination>) -> Found {
+        let is_being_asked = termination.is_some_and(|termination| matches!(termination.stage(), Stage::Signal(_)));
+        let can_be_hurried = termination.is_none() || is_being_asked;
+        let is_news = |phase: &Phase| match phase {
             Phase::Open | Phase::Draining => false,
-            Phase::Interrupted(_) => grace.is_none(),
+            Phase::Interrupted(_) => termination.is_none(),
             Phase::Terminated => true,
         };
         let phase = async {
-            match self.phase.wait_for(is_last).await.map(|phase| *phase) {
-                Ok(Phase::Interrupted(signal)) => Happening::Interrupted(signal),
-                Ok(_) => Happening::Terminated,
-                // Nobody is left who could tell.
+            match self.phase.wait_for(is_news).await.map(|phase| *phase) {
+                Ok(Phase::Interrupted(signal)) => Found::Interrupted(signal),
+                Ok(_) => Found::Unwanted,
+                // The supervisor is gone; the pauses say so too.
                 Err(_) => std::future::pending().await,
             }
         };
-        let grace_over = async {
-            match grace {
-                Some(grace) => tokio::time::sleep(grace).await,
-                None => std::future::pending().await,
+        let next_stage = async {
+            match termination.map(Termination::next_at) {
+                Some(Some(at)) => tokio::time::sleep_until(at).await,
+                _ => std::future::pending().await,
             }
         };
-        let pid = child.id();
-        // `wait` would close the guard's input, and with it end the program.
-        let input = child.stdin.take();
-        tokio::pin!(phase, grace_over);
-        let happening = loop {
-            tokio::select! {
-                biased;
-                status = child.wait() => break Happening::Ended(status),
-                happening = &mut phase => break happening,
-                () = self.reply.closed() => break Happening::Unwanted,
-                () = &mut grace_over => break Happening::GraceOver,
-                pause = self.pauses.recv() => match pause {
-                    Ok(Pause::Suspend { .. }) => {
-                        self.clock.stop();
-                        send(pid, Signal::SIGTSTP);
-                    }
-                    Ok(Pause::Resume) => {
-                        self.clock.go_on();
-                        send(pid, Signal::SIGCONT);
-                    }
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    // Nobody is left who could stop it, or end it.
-                    Err(broadcast::error::RecvError::Closed) => break Happening::Unwanted,
-                },
-                // Within a grace period another clock runs.
-                limit = self.clock.over(), if grace.is_none() => break Happening::TimedOut(limit),
-            }
-        };
-        child.stdin = input;
-        happening
+        tokio::select! {
+            biased;
+            status = child.wait() => Found::Ended(status),
+            found = phase, if can_be_hurried => found,
+            () = self.reply.closed(), if can_be_hurried => Found::Unwanted,
+            () = next_stage => Found::NextStage,
+            pause = next_pause(&mut self.pauses), if can_be_hurried => pause.map_or(Found::Unwanted, Found::Paused),
+            limit = self.clock.over(), if termination.is_none() => Found::TimedOut(limit),
+        }
     }
-}
 
-/// The end of its input tells the guard to kill everything and to end.
-async fn kill_all(child: &mut Child) -> io::Result<ExitStatus> {
-    drop(child.stdin.take());
-    match tokio::time::timeout(KILL_PATIENCE, child.wait()).await {
-        Ok(status) => status,
-        Err(_) => {
-            child.kill().await?;
-            child.wait().await
+    fn pause(&mut self, pid: Option<u32>, pause: &Pause) {
+        match pause {
+            Pause::Suspend { .. } => {
+                self.clock.stop();
+                send(pid, Signal::SIGTSTP);
+            }
+            Pause::Resume => {
+                self.clock.go_on();
+                send(pid, Signal::SIGCONT);
+            }
         }
     }
 }
 
-/// To a guard that was not waited for, so that the pid is its own.
+/// `None` once the supervisor is gone. Cancel-safe.
+async fn next_pause(pauses: &mut broadcast::Receiver<Pause>) -> Option<Pause> {
+    loop {
+        match pauses.recv().await {
+            Ok(pause) => return Some(pause),
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return None,
+        }
+    }
+}
+
+/// Sends a signal to a guard that was not waited for, so that the pid is its own.
 fn send(pid: Option<u32>, signal: Signal) {
     if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
         let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
-/// Reads to the end, and keeps the end.
+/// Reads a stream to its end, and keeps the last part of it.
 fn collect(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> (watch::Receiver<Vec<u8>>, JoinHandle<()>) {
     let (kept, receiver) = watch::channel(Vec::new());
     let task = tokio::spawn(async move {
