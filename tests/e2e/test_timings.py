@@ -150,11 +150,11 @@ def missing(folder: Path) -> tuple[Path, str]:
 
 
 def folder_itself(folder: Path) -> tuple[Path, str]:
-    return folder, "is there and is no regular file"
+    return folder, "exists and is not a regular file"
 
 
 def device(_: Path) -> tuple[Path, str]:
-    return Path("/dev/null"), "is there and is no regular file"
+    return Path("/dev/null"), "exists and is not a regular file"
 
 
 @pytest.mark.parametrize("target", [missing, folder_itself, device])

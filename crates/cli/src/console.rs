@@ -1,9 +1,9 @@
-//! Standard error, shared by log messages, by lines for people and by a display
-//! of progress that is drawn anew all the time.
+//! Standard error: log messages, lines of text, and a display of progress that is
+//! redrawn all the time.
 //!
-//! A thread of its own writes it: a reader who stalls must not keep the event
-//! loop waiting. What is for people waits for room; a log message that finds
-//! none is lost, and it is told how many were.
+//! A thread of its own writes, so that a reader that stalls does not block the event
+//! loop. Lines of text wait for room in its queue; log messages that find none are
+//! dropped, and their number is printed.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,21 +13,21 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
-/// The display that is on the screen now.
+/// The current display of progress.
 static DISPLAY: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
-/// The way to the thread. Where there is none, everybody writes by themselves.
+/// The queue of the thread. Without it, callers write to standard error directly.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// Messages that wait for the thread.
+/// The capacity of the queue, in messages.
 const WAITING_MESSAGES: usize = 1 << 16;
 
 struct Queue {
     messages: SyncSender<Vec<u8>>,
-    /// How many messages are not written yet. Locked for a count only.
+    /// The number of messages that are not written yet. The lock is held briefly.
     unwritten: Mutex<usize>,
     fewer_unwritten: Condvar,
-    /// How many were lost since it was last told.
+    /// The number of messages that were dropped since it was last printed.
     lost: AtomicUsize,
 }
 
@@ -35,26 +35,26 @@ struct Queue {
 pub fn start() {
     let (messages, waiting) = sync_channel(WAITING_MESSAGES);
     let thread = std::thread::Builder::new().name("console".into());
-    // Without a thread, a reader who stalls does keep everybody waiting.
+    // Without a thread, a reader that stalls blocks the program.
     if thread.spawn(move || write_messages(&waiting)).is_ok() {
         let (unwritten, fewer_unwritten, lost) = (Mutex::new(0), Condvar::new(), AtomicUsize::new(0));
         let _ = QUEUE.set(Queue { messages, unwritten, fewer_unwritten, lost });
     }
 }
 
-/// Puts a display on the screen, or takes it away.
+/// Shows a display of progress, or removes it.
 pub fn set_display(display: Option<MultiProgress>) {
     *DISPLAY.lock().unwrap_or_else(PoisonError::into_inner) = display;
 }
 
-/// The way to standard error for log messages: never waits.
+/// The writer for log messages; never blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Console;
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match QUEUE.get() {
-            Some(queue) => queue.put_if_there_is_room(bytes.to_vec()),
+            Some(queue) => queue.put_if_room(bytes.to_vec()),
             None => write(bytes),
         }
         Ok(bytes.len())
@@ -65,8 +65,8 @@ impl Write for Console {
     }
 }
 
-/// Writes lines, all at once. Waits for room: not for the event loop. Where
-/// standard error is gone, nobody misses them.
+/// Writes lines together. Blocks until the queue has room, so the event loop must not
+/// call it. Errors are ignored: standard error may be closed.
 pub fn print(lines: &[String]) {
     if lines.is_empty() {
         return;
@@ -78,8 +78,8 @@ pub fn print(lines: &[String]) {
     }
 }
 
-/// Waits until everything so far is written, for at most so long: whether it
-/// is. Blocks.
+/// Blocks until everything so far is written, for at most this long. Returns whether
+/// it is written.
 pub fn flush(at_most: Duration) -> bool {
     let Some(queue) = QUEUE.get() else { return true };
     let waited = queue.fewer_unwritten.wait_timeout_while(queue.unwritten(), at_most, |unwritten| *unwritten > 0);
@@ -94,7 +94,7 @@ impl Queue {
         }
     }
 
-    fn put_if_there_is_room(&self, text: Vec<u8>) {
+    fn put_if_room(&self, text: Vec<u8>) {
         *self.unwritten() += 1;
         if let Err(error) = self.messages.try_send(text) {
             self.written();
@@ -114,24 +114,26 @@ impl Queue {
     }
 }
 
-/// The life of the thread: as long as the program's.
+/// The body of the thread, which lives as long as the program.
 fn write_messages(waiting: &Receiver<Vec<u8>>) {
     for message in waiting {
         write(&message);
         let Some(queue) = QUEUE.get() else { continue };
         let lost = queue.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            write(format!("{lost} log messages are lost here, because nobody read them in time\n").as_bytes());
+            write(
+                format!("{lost} log messages are lost here, because standard error was not read in time\n").as_bytes(),
+            );
         }
         queue.written();
     }
 }
 
-/// Writes above the display, if there is one.
+/// Writes above the display of progress, if there is one.
 fn write(bytes: &[u8]) {
     let display = DISPLAY.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let write = || io::stderr().write_all(bytes);
-    // Where standard error is gone, nobody misses it.
+    // Standard error may be closed.
     let _ = match display {
         Some(display) => display.suspend(write),
         None => write(),

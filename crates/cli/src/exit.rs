@@ -5,12 +5,12 @@ use std::fmt;
 use hookpool_supervisor::EndSignal;
 
 use crate::console;
-use crate::logging::printable;
+use crate::format::printable;
 
-/// The ways to end that are no errors of the program.
+/// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All that was asked for succeeded.
+    /// Everything succeeded.
     Success,
     /// Some request failed.
     RequestFailed,
@@ -20,12 +20,12 @@ pub enum Exit {
     PoolFailed,
     /// A signal ended the program.
     Interrupted(EndSignal),
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has closed it.
     OutputClosed,
 }
 
 impl Exit {
-    /// The exit code; above 128 it tells the signal, as a shell would.
+    /// The exit code; above 128 it stands for a signal, as in a shell.
     pub fn code(self) -> i32 {
         match self {
             Self::Success => 0,
@@ -39,7 +39,7 @@ impl Exit {
     }
 }
 
-/// Why a command could not do its work.
+/// Why a command could not run.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -58,18 +58,18 @@ impl Failure {
         Self { exit: Exit::PoolFailed, message: message.to_string(), hint: None }
     }
 
-    /// The same failure with what might help.
+    /// Adds a hint for the user.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What happened, without the hint.
+    /// The message without the hint.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Tells it on standard error, the hint on a line of its own.
+    /// Prints the message and, on a line of its own, the hint to standard error.
     pub fn report(self) -> Exit {
         let mut lines = vec![format!("error: {}", printable(&self.message))];
         if let Some(hint) = &self.hint {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_those_of_the_documentation() {
+    fn the_codes_are_documented() {
         let all = [
             Exit::Success,
             Exit::RequestFailed,

@@ -1,8 +1,8 @@
-//! What the settings of the libraries are called here.
+//! The flags for the settings that the libraries name in their errors.
 
 use hookpool_supervisor::{ErrorKind, HookError, Setting, SourceInstead};
 
-/// The failure with a hint that names flags.
+/// Adds the flag to the hint of an error.
 pub fn with_flags(mut error: HookError) -> HookError {
     if error.kind == ErrorKind::QueueFull {
         error.setting = Some(Setting::QueueSize);
@@ -11,7 +11,7 @@ pub fn with_flags(mut error: HookError) -> HookError {
     error
 }
 
-/// A library's hint, and the flags for the setting that it is about.
+/// The hint of a library with the flag for the setting that it is about.
 pub fn hint(hint: Option<String>, setting: Option<&Setting>) -> Option<String> {
     let flags = match setting {
         None => return hint,
@@ -30,7 +30,7 @@ pub fn hint(hint: Option<String>, setting: Option<&Setting>) -> Option<String> {
         Some(Setting::BuildConstraint) => "--build-constraint",
         Some(Setting::BuildIsolation) => "--no-build-isolation",
         Some(Setting::InstallerTimeout) => "--installer-timeout",
-        // Of a library that is newer than this list.
+        // The enum is non-exhaustive.
         Some(_) => return hint,
     };
     Some(match hint {
@@ -40,7 +40,7 @@ pub fn hint(hint: Option<String>, setting: Option<&Setting>) -> Option<String> {
 }
 
 fn required_extension(extension: &str, distribution: &str, source: SourceInstead) -> String {
-    let supports = format!("--supports-extension {extension}, if what installs {distribution} understands it");
+    let supports = format!("--supports-extension {extension}, if the installer of {distribution} supports it");
     let source_for = format!("--source-for {distribution}=TREE");
     match source {
         SourceInstead::Impossible => format!("pass {supports}"),

@@ -1,4 +1,4 @@
-//! Log messages: where they go, in which form, and which of them.
+//! Writes log messages to standard error.
 
 use std::fmt::{self as text, Write as _};
 use std::io::{IsTerminal, stderr};
@@ -14,13 +14,14 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::arguments::{LogArguments, LogFormat};
 use crate::console::Console;
+use crate::format::Escaping;
 
-/// Sends log messages to standard error from here on.
+/// Sends log messages to standard error.
 pub fn start(arguments: &LogArguments) {
-    // Also this library's, whose name begins with the same word.
+    // The prefix also matches the libraries.
     let filter = Targets::new().with_target("hookpool", level(arguments.verbose, arguments.quiet));
-    // The layer must not complain where standard error is gone: it would do so
-    // with a macro that panics there.
+    // The layer must not report its own errors: it would use a macro that panics if
+    // standard error is closed.
     let layer = fmt::layer().with_writer(|| Console).log_internal_errors(false).with_target(false);
     let layer = match arguments.log_format {
         LogFormat::Text => layer.fmt_fields(debug_fn(write_field).delimited(" ")).with_ansi(wants_colors()).boxed(),
@@ -29,9 +30,8 @@ pub fn start(arguments: &LogArguments) {
     Registry::default().with(layer.with_filter(filter)).init();
 }
 
-/// Writes a field of a message as text for people. Much of what is logged comes
-/// from others, paths and the words of workers, and must not look like a
-/// message of ours or speak to the terminal.
+/// Writes a field of a message as text. Paths and the output of workers come from
+/// others: they must not look like a log message or control the terminal.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn text::Debug) -> text::Result {
     if field.name() != "message" {
         match writer.has_ansi_escapes() {
@@ -40,29 +40,6 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn text::Debug) 
         }
     }
     write!(Escaping(writer), "{value:?}")
-}
-
-/// Text in which only what can be seen is written as it is.
-pub fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    // A string takes everything.
-    let _ = Escaping(&mut printable).write_str(text);
-    printable
-}
-
-/// Passes text on, with control characters and the like escaped.
-struct Escaping<'target, Target>(&'target mut Target);
-
-impl<Target: text::Write> text::Write for Escaping<'_, Target> {
-    fn write_str(&mut self, text: &str) -> text::Result {
-        for character in text.chars() {
-            match character {
-                '"' | '\'' | '\\' => self.0.write_char(character)?,
-                other => write!(self.0, "{}", other.escape_debug())?,
-            }
-        }
-        Ok(())
-    }
 }
 
 fn wants_colors() -> bool {
@@ -82,17 +59,6 @@ fn level(verbose: u8, quiet: bool) -> LevelFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cannot_be_seen_is_escaped() {
-        assert_eq!(
-            printable("a\nERROR \x1b[31m\r\u{9b}\u{202e}\u{2028}"),
-            r"a\nERROR \u{1b}[31m\r\u{9b}\u{202e}\u{2028}"
-        );
-        for plain in ["/a b/é", r#"it's "so" \ here"#, "日本"] {
-            assert_eq!(printable(plain), plain);
-        }
-    }
 
     #[test]
     fn levels() {

@@ -1,20 +1,17 @@
 //! `hookpool`: runs Python build hooks through supervised pools of workers.
 //!
-//! Raw arguments ([`arguments`]) become settings that are checked
-//! ([`settings`]), and those become work ([`commands`]). This file only maps
-//! the outcome to an exit code.
+//! The command line ([`arguments`]) is resolved to [`settings`], which a command
+//! ([`commands`]) carries out. This file turns the outcome into an exit code.
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod cache;
-mod capture;
 mod commands;
 mod console;
 mod exit;
 mod flags;
-mod jobserver;
+mod folders;
+mod format;
 mod logging;
-mod milliseconds;
 mod observer;
 mod pool;
 mod settings;
@@ -30,33 +27,32 @@ use nix::sys::stat::{Mode, umask};
 use crate::arguments::Arguments;
 use crate::exit::Failure;
 
-/// How long a reader of standard error who stalls may take for the last lines.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a reader of standard error that stalls may delay the exit.
+const CONSOLE_GRACE: Duration = Duration::from_secs(1);
 
-/// The stack that the program has, in bytes: what `ulimit -s` leaves to the
-/// main thread may be too little.
+/// The stack size of the program, in bytes. The main thread may have too little: its
+/// size follows `ulimit -s`.
 const STACK: usize = 8 << 20;
 
 fn main() {
-    leave_own_files_to_their_owner();
+    let_owner_open_own_files();
     let work = std::thread::Builder::new().name("hookpool".into()).stack_size(STACK).spawn(work);
     match work.map(std::thread::JoinHandle::join) {
         Ok(Ok(never)) => match never {},
-        // It has told why.
+        // The panic has printed its message.
         Ok(Err(_)) => std::process::exit(101),
         Err(error) => {
-            let exit = Failure::pool(format!("no thread can be started: {error}")).report();
+            let exit = Failure::pool(format!("cannot start a thread: {error}")).report();
             std::process::exit(exit.code());
         }
     }
 }
 
-/// A umask that takes from the owner of a file (`umask 277`) would keep the
-/// program, and the hooks, from files that they have just made. What it says of
-/// others stays.
-fn leave_own_files_to_their_owner() {
-    let given = umask(Mode::empty());
-    umask(given - Mode::S_IRWXU);
+/// With a umask such as 277, the program and the hooks could not open files that they
+/// have just created. The part of the umask for groups and others stays.
+fn let_owner_open_own_files() {
+    let inherited = umask(Mode::empty());
+    umask(inherited - Mode::S_IRWXU);
 }
 
 fn work() -> Infallible {
@@ -67,8 +63,8 @@ fn work() -> Infallible {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
     };
-    console::flush(LAST_WORDS);
-    // Not by returning: the threads that read standard input and write
-    // standard output may be waiting for somebody else's end of a pipe.
+    console::flush(CONSOLE_GRACE);
+    // Returning would join the threads of standard input and output, which may be
+    // blocked on a pipe.
     std::process::exit(exit.code());
 }

@@ -1,9 +1,8 @@
-//! What happens in the pool, as log messages.
+//! Writes the events of the pool as log messages.
 //!
-//! Errors: something needs attention. Warnings: something went wrong that the
-//! pool coped with. Info: the pool changes its ways. Debug: the life of
-//! workers. Trace: every request. A message below the level in force costs a
-//! comparison.
+//! Error: somebody has to act. Warning: something failed, and the pool recovered.
+//! Info: changes in the pool. Debug: the life of workers. Trace: each request. A
+//! message below the current level costs one comparison.
 
 use std::path::Path;
 
@@ -11,9 +10,9 @@ use hookpool_frontend::EnvironmentEvent;
 use hookpool_supervisor::Event;
 use tracing::{debug, error, info, trace, warn};
 
-use crate::milliseconds::milliseconds;
+use crate::format::milliseconds;
 
-/// Writes the message for an event.
+/// Logs an event.
 pub fn log(event: &Event) {
     match event {
         Event::RequestQueued { .. }
@@ -48,7 +47,7 @@ pub fn log(event: &Event) {
     }
 }
 
-/// Writes the message for an event of the build environments.
+/// Logs an event of the build environments.
 pub fn log_environment(event: &EnvironmentEvent) {
     match event {
         EnvironmentEvent::PipInPlaceOfUv { told_by } => warn!("{}", pip_in_place_of_uv(told_by)),
@@ -82,7 +81,7 @@ pub fn log_environment(event: &EnvironmentEvent) {
     }
 }
 
-/// Why building environments takes longer than it could.
+/// The message that pip was chosen although uv is faster.
 pub fn pip_in_place_of_uv(told_by: &str) -> String {
     format!(
         "pip makes the build environments, and not uv, which would be faster: {told_by} says where distributions are, \
@@ -186,7 +185,7 @@ fn log_pool(event: &Event) {
             let cool_down_ms = milliseconds(*cool_down);
             error!(tree = %show(tree), cool_down_ms, "workers failed too often, requests fail for a while: {reason}");
         }
-        // There may be a crowd of them, and the crash has its own warning.
+        // There may be many, and the crash of their worker has a warning of its own.
         Event::OrphanKilled { pid } => info!(pid, "killed a process that a worker left behind"),
         Event::FreeThreaded { python } => {
             warn!(python = %show(python), "the interpreter is a free-threaded build, which hookpool is not tested with");
@@ -205,7 +204,7 @@ fn log_pool(event: &Event) {
         Event::Interrupted { signal } => info!(%signal, "ending the hooks that run"),
         Event::Suspended => info!("all hooks are stopped"),
         Event::Resumed => info!("all hooks go on"),
-        // Of a library that is newer than this list.
+        // The enum is non-exhaustive.
         other => debug!("{other:?}"),
     }
 }
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_orphans_is_no_flood_of_warnings() {
+    fn a_killed_orphan_is_not_a_warning() {
         let (sender, levels) = std::sync::mpsc::channel();
         let subscriber = tracing_subscriber::registry().with(Levels(sender));
         tracing::subscriber::with_default(subscriber, || log(&Event::OrphanKilled { pid: 7 }));

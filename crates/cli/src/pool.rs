@@ -1,41 +1,58 @@
-//! The supervisor of a command, made from its settings.
+//! The pool of a command: its folders, jobserver, report, supervisor and build
+//! environments, made from the settings.
 
 use std::time::Instant;
 
-use hookpool_frontend::jobserver::Jobserver;
+use hookpool_frontend::jobserver::{Decision, Jobserver};
 use hookpool_frontend::{EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
+use tracing::info;
 
-use crate::cache::{self, Folder};
 use crate::exit::{Exit, Failure};
+use crate::folders::{self, Folder};
 use crate::settings::PoolSettings;
 use crate::timings::Timings;
-use crate::{capture, flags, jobserver, observer};
+use crate::{flags, observer};
 
-/// What the pool of a command stands on. It must outlive the supervisor; what of
-/// it is temporary is removed when it is dropped.
-pub struct Premises {
+/// What the supervisors of a command need. Keep it until they have ended:
+/// dropping it removes the temporary folders and the jobserver.
+pub struct PoolResources {
     timings: Timings,
-    // First to go: its fifo lies in the capture folder.
+    // Dropped before the capture folder, which its fifo is in.
     jobserver: Jobserver,
     pub cache: Folder,
     capture: RunFolder,
 }
 
-impl Premises {
-    /// Decides about the jobserver, which asks make for its version; makes the
-    /// folders, and starts the jobserver and the report about the run
-    /// of `command`. Within the runtime.
+impl PoolResources {
+    /// Makes the folders, and starts the jobserver and the report on the run of
+    /// `command`. Needs an event loop, and must come before the first supervisor:
+    /// the decision about the jobserver runs make.
     pub async fn prepare(settings: &PoolSettings, command: &'static str) -> Result<Self, Failure> {
-        let jobserver = jobserver::decide(settings.jobserver).await?;
+        let decision = Decision::make(settings.jobserver).await.map_err(|reason| {
+            Failure::pool(format!("--jobserver on: {reason}"))
+                .with_hint("--jobserver auto runs without a jobserver in this case, --jobserver off in all cases")
+        })?;
         let timings = Timings::start(settings.timings.as_deref(), command, settings.limits.jobs.get())?;
-        let cache = cache::for_this_run(settings.cache_folder.clone())?;
-        let capture = capture::folder(settings.capture_folder.as_deref())?;
-        let jobserver = jobserver::start(jobserver, settings.limits.jobs, &capture)?;
+        let cache = folders::cache_for_this_run(settings.cache_folder.clone())?;
+        let capture = folders::capture(settings.capture_folder.as_deref())?;
+        if let Some(reason) = decision.obstacle() {
+            info!("hooks get no jobserver: {reason}");
+        }
+        if let Some(fifo) = decision.outer() {
+            info!(fifo = %fifo.display(), "hooks get the jobserver that MAKEFLAGS names, hookpool starts none");
+        }
+        let jobserver = Jobserver::start(decision, settings.limits.jobs, capture.path()).map_err(|error| {
+            Failure::pool(error)
+                .with_hint("--jobserver off runs without a jobserver, --capture-dir chooses another folder")
+        })?;
+        if let Some((fifo, tokens)) = jobserver.ours() {
+            info!(fifo = %fifo.display(), tokens, "hooks get a jobserver");
+        }
         Ok(Self { timings, jobserver, cache, capture })
     }
 
-    /// A supervisor as the settings want it.
+    /// A supervisor with these settings, not started yet.
     pub fn builder(&self, settings: PoolSettings) -> Builder {
         let builder = Supervisor::builder()
             .limits(settings.limits)
@@ -46,7 +63,7 @@ impl Premises {
             .cache_folder(self.cache.path())
             .capture_folder(self.capture.path())
             .kill_detached(settings.kill_detached)
-            // PYTHONPATH belongs to the user's own environment, and to no other.
+            // PYTHONPATH is meant for the user's own environment only.
             .keep_python_path(settings.build_environments.is_none())
             .child_subreaper(true)
             .observer(observer::log);
@@ -60,13 +77,13 @@ impl Premises {
         }
     }
 
-    /// Starts a supervisor of [`Premises::builder`].
+    /// Starts a supervisor of [`Self::builder`].
     pub async fn start(&self, builder: Builder) -> Result<Supervisor, Failure> {
         let before = Instant::now();
         let started = builder.start().await.map_err(|error| {
             let failure = Failure::pool(&error);
             match error {
-                StartError::Interpreter(_) => failure.with_hint("--python names the interpreter"),
+                StartError::Interpreter(_) => failure.with_hint("--python chooses the interpreter"),
                 _ => failure,
             }
         });
@@ -74,43 +91,43 @@ impl Premises {
         started
     }
 
-    /// For the end, when nothing runs any more: writes the report.
+    /// The build environments of a command; `None` without build isolation.
+    pub fn environments(
+        &self,
+        settings: &PoolSettings,
+        supervisor: &Supervisor,
+        observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
+    ) -> Result<Option<Environments>, Failure> {
+        let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
+        let mut environments = EnvironmentSettings::new(self.cache.path());
+        environments.installer = installer.installer;
+        environments.installer_timeout = installer.timeout;
+        environments.index = installer.index;
+        environments.build_constraints = installer.build_constraints;
+        environments.refresh = installer.refresh;
+        environments.offline = installer.offline;
+        environments.jobs = settings.limits.jobs;
+        let intervals = self.timings.intervals();
+        let observer = move |event: &EnvironmentEvent| {
+            if let EnvironmentEvent::Made { requirements, after, .. }
+            | EnvironmentEvent::Matched { requirements, after, .. } = event
+            {
+                let now = Instant::now();
+                intervals.add("environments", &requirements.join(", "), now - *after, now);
+            }
+            observer(event);
+        };
+        Environments::new(supervisor.clone(), environments, observer).map(Some).map_err(|error| {
+            let failure = Failure::pool(&error);
+            match flags::hint(error.hint(), error.setting().as_ref()) {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            }
+        })
+    }
+
+    /// Writes the report. To be called when no hook runs any more.
     pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
         self.timings.finish(outcome)
     }
-}
-
-/// The build environments of a command; none where it has no build isolation.
-pub fn environments(
-    settings: &PoolSettings,
-    premises: &Premises,
-    supervisor: &Supervisor,
-    observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
-) -> Result<Option<Environments>, Failure> {
-    let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
-    let mut made = EnvironmentSettings::new(premises.cache.path());
-    made.installer = installer.installer;
-    made.installer_timeout = installer.timeout;
-    made.index = installer.index;
-    made.build_constraints = installer.build_constraints;
-    made.refresh = installer.refresh;
-    made.offline = installer.offline;
-    made.jobs = settings.limits.jobs;
-    let intervals = premises.timings.intervals();
-    let observer = move |event: &EnvironmentEvent| {
-        if let EnvironmentEvent::Made { requirements, after, .. }
-        | EnvironmentEvent::Matched { requirements, after, .. } = event
-        {
-            let now = Instant::now();
-            intervals.add("environments", &requirements.join(", "), now - *after, now);
-        }
-        observer(event);
-    };
-    Environments::new(supervisor.clone(), made, observer).map(Some).map_err(|error| {
-        let failure = Failure::pool(&error);
-        match flags::hint(error.hint(), error.setting().as_ref()) {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
-    })
 }

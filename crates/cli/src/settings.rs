@@ -1,15 +1,26 @@
-//! What the raw arguments come to: values that are valid together.
+//! The settings of commands: arguments that were checked together, in the types of
+//! the libraries.
 
+use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hookpool_frontend::{IndexOptions, InstallerChoice, jobserver};
-use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
+use hookpool_frontend::{
+    ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, OutputFolder, Source, WhenRequired,
+    jobserver,
+};
+use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook, refuse_foreign_links};
+use serde_json::{Map, Value};
 
-use crate::arguments::environments::{InstallerArguments, InstallerName};
+use crate::arguments::build::{
+    BuildArguments, EditableArguments, ExtensionArguments, MetadataArguments, OnRequiredExtension, OutputFormat,
+    SdistArguments, WheelArguments,
+};
 use crate::arguments::pool::{
-    CapacityArguments, HookArguments, IsolationName, JobserverName, PoolArguments, StartMethodName, WorkerArguments,
+    CapacityArguments, HookArguments, InstallerArguments, InstallerName, IsolationName, JobserverName, PoolArguments,
+    StartMethodName, WorkerArguments,
 };
 use crate::exit::Failure;
 
@@ -34,12 +45,12 @@ pub struct PoolSettings {
     pub kill_detached: bool,
     pub jobserver: jobserver::Choice,
     pub python: PathBuf,
-    /// How build environments are made; `None`: hooks run in the interpreter's
-    /// own.
+    /// How build environments are made; `None`: hooks run in the environment of
+    /// the interpreter.
     pub build_environments: Option<InstallerSettings>,
-    /// Where the report about the run goes.
+    /// The file for the report on the run.
     pub timings: Option<PathBuf>,
-    /// `None`: the user's.
+    /// `None`: the default folder of the user.
     pub cache_folder: Option<PathBuf>,
     /// `None`: in the system's temporary folder.
     pub capture_folder: Option<PathBuf>,
@@ -81,11 +92,143 @@ impl PoolSettings {
     }
 }
 
+/// The settings of a command that builds.
+#[derive(Debug)]
+pub struct BuildSettings {
+    pub goal: Goal,
+    pub sources: Vec<PathBuf>,
+    /// Files that list further sources.
+    pub lists: Vec<PathBuf>,
+    pub format: OutputFormat,
+    /// The folder for the logs of all hooks. `None`: the cache folder keeps those of
+    /// failed hooks.
+    pub log_folder: Option<PathBuf>,
+    pub fail_fast: bool,
+    /// Without the environments and the logs, which need the pool.
+    pub frontend: FrontendSettings,
+    pub pool: PoolSettings,
+}
+
+impl BuildSettings {
+    /// Resolves the arguments of `hookpool metadata`.
+    pub fn metadata(arguments: MetadataArguments) -> Result<Self, Failure> {
+        let keep_wheels = arguments.keep_wheels.map(|path| open_output_folder(&path)).transpose()?;
+        let mut settings = Self::of(arguments.build, Goal::Metadata)?;
+        settings.frontend.static_metadata = !arguments.no_static;
+        settings.frontend.keep_wheels = keep_wheels;
+        settings.frontend.extensions = extension_policy(arguments.extensions)?;
+        Ok(settings)
+    }
+
+    /// Resolves the arguments of `hookpool wheel`.
+    pub fn wheel(arguments: WheelArguments) -> Result<Self, Failure> {
+        let into = open_output_folder(&arguments.output.output_dir)?;
+        Self::of(arguments.build, Goal::Wheel { into, via_sdist: arguments.via_sdist })
+    }
+
+    /// Resolves the arguments of `hookpool sdist`.
+    pub fn sdist(arguments: SdistArguments) -> Result<Self, Failure> {
+        let into = open_output_folder(&arguments.output.output_dir)?;
+        Self::of(arguments.build, Goal::Sdist { into })
+    }
+
+    /// Resolves the arguments of `hookpool editable`.
+    pub fn editable(arguments: EditableArguments) -> Result<Self, Failure> {
+        let into = open_output_folder(&arguments.output.output_dir)?;
+        Self::of(arguments.build, Goal::Editable { into })
+    }
+
+    fn of(arguments: BuildArguments, goal: Goal) -> Result<Self, Failure> {
+        let mut frontend = FrontendSettings::default();
+        frontend.config_settings = config_settings(arguments.config_settings);
+        frontend.check_requires_python = arguments.check_requires_python;
+        frontend.static_metadata = false;
+        Ok(Self {
+            goal,
+            sources: arguments.sources,
+            lists: arguments.from,
+            format: arguments.format,
+            log_folder: arguments.log_dir,
+            fail_fast: arguments.fail_fast,
+            frontend,
+            pool: PoolSettings::resolve(arguments.pool)?,
+        })
+    }
+
+    /// Makes the temporary folders within the output folders.
+    pub fn prepare_outputs(&self) -> Result<(), Failure> {
+        let into = match &self.goal {
+            Goal::Metadata => None,
+            Goal::Wheel { into, .. } | Goal::Sdist { into } | Goal::Editable { into } => Some(into),
+        };
+        into.into_iter()
+            .chain(&self.frontend.keep_wheels)
+            .try_for_each(|folder| folder.prepare().map_err(Failure::pool))
+    }
+
+    /// The name of the command.
+    pub fn command(&self) -> &'static str {
+        match self.goal {
+            Goal::Metadata => "metadata",
+            Goal::Wheel { .. } => "wheel",
+            Goal::Sdist { .. } => "sdist",
+            Goal::Editable { .. } => "editable",
+        }
+    }
+
+    /// Whether the results are metadata.
+    pub fn wants_metadata(&self) -> bool {
+        matches!(self.goal, Goal::Metadata)
+    }
+}
+
+fn open_output_folder(path: &Path) -> Result<Arc<OutputFolder>, Failure> {
+    refuse_foreign_links(path).map_err(|error| Failure::pool(format!("output folder: {error}")))?;
+    OutputFolder::open(path).map(Arc::new).map_err(Failure::pool)
+}
+
+/// The value of a key that is given once is a string, of a repeated key a list.
+fn config_settings(pairs: Vec<(String, String)>) -> Option<Map<String, Value>> {
+    let mut settings = Map::new();
+    for (key, value) in pairs {
+        match settings.get_mut(&key) {
+            None => {
+                settings.insert(key, Value::String(value));
+            }
+            Some(Value::Array(values)) => values.push(Value::String(value)),
+            Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
+        }
+    }
+    (!settings.is_empty()).then_some(settings)
+}
+
+/// The policy for required extensions. It checks the sources now rather than when
+/// the first of thousands of wheels needs one.
+fn extension_policy(arguments: ExtensionArguments) -> Result<ExtensionPolicy, Failure> {
+    let when_required = match arguments.on_required_extension {
+        OnRequiredExtension::Fail => WhenRequired::Fail,
+        OnRequiredExtension::Source => WhenRequired::UseSource,
+    };
+    let wrong = |error: &dyn Display| Failure::usage(format!("--source-for: {error}"));
+    let mut policy = ExtensionPolicy::new(arguments.supports_extension, when_required);
+    for (name, path) in arguments.source_for {
+        match Source::find(&path).map_err(|error| wrong(&error))? {
+            Source::Wheel(path) => {
+                let message = format!("{}: expected a source tree or a source distribution", path.display());
+                return Err(wrong(&message));
+            }
+            source => policy.add_source(&name, source).map_err(|error| wrong(&error))?,
+        }
+    }
+    Ok(policy)
+}
+
 fn installer_settings(arguments: InstallerArguments) -> Result<InstallerSettings, Failure> {
     let mut build_constraints = Vec::new();
     for path in arguments.build_constraint {
         let failed = |error| Failure::usage(format!("--build-constraint {}: {error}", path.display()));
-        // Installers have another working directory, and would tell later.
+        // Without this check the installer would fail later. It also has a different
+        // working directory, so the path becomes absolute.
         std::fs::File::open(&path).map_err(failed)?;
         build_constraints.push(std::path::absolute(&path).map_err(failed)?);
     }
@@ -110,7 +253,8 @@ fn installer_settings(arguments: InstallerArguments) -> Result<InstallerSettings
     })
 }
 
-/// Within a hook of another hookpool, this one has the job slot of that hook.
+/// Within a hook of another hookpool, this one may only use the job slot of that
+/// hook.
 fn limits(
     capacity: &CapacityArguments,
     hooks: &HookArguments,
@@ -140,7 +284,7 @@ fn limits(
     }
 }
 
-/// The arguments' parser has seen to it that it is not too long.
+/// The parser of the arguments has refused durations that are too long.
 fn unless_zero(duration: Duration) -> Option<Timeout> {
     Timeout::new(duration).ok()
 }
@@ -191,5 +335,13 @@ mod tests {
         assert!(made(&[]) && !made(&["--no-build-isolation"]));
         let missing = resolve(&["--build-constraint", "/no/such/file"]).unwrap_err();
         assert!(format!("{missing:?}").contains("--build-constraint /no/such/file"), "{missing:?}");
+    }
+
+    #[test]
+    fn a_repeated_key_has_a_list() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let settings = config_settings(vec![pair("a", "1"), pair("b", "2"), pair("a", "3"), pair("a", "4")]).unwrap();
+        assert_eq!(Value::Object(settings), serde_json::json!({"a": ["1", "3", "4"], "b": "2"}));
+        assert_eq!(config_settings(Vec::new()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Signals that this program was sent.
+//! The signals that this program handles.
 
 use std::io;
 
@@ -7,9 +7,11 @@ use nix::sys::signal::{Signal as SignalNumber, raise};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::exit::Failure;
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+enum Wish {
     /// SIGINT, SIGTERM.
     End(EndSignal),
     /// SIGHUP.
@@ -20,21 +22,25 @@ pub enum Wish {
     Resume,
 }
 
-/// The signals that are listened to. Those that were ignored when the program
-/// was started stay so, as nohup(1) and a shell's `&` in a script want it; but
-/// SIGTERM, without which the program could not be ended in good order.
+/// The handlers of signals. A signal that was ignored when the program started stays
+/// ignored, as nohup(1) and a shell's `&` in a script expect; except SIGTERM, the
+/// only way left to end the program in an orderly way.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Option<Signal>,
     terminate: Signal,
     hang_up: Option<Signal>,
     stop: Option<Signal>,
-    go_on: Signal,
+    resume: Signal,
 }
 
 impl Signals {
-    /// Listens from here on; these signals do not end the program any more.
-    pub fn listen() -> io::Result<Self> {
+    /// Installs the handlers: from here on these signals do not end the program.
+    pub fn listen() -> Result<Self, Failure> {
+        Self::install().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))
+    }
+
+    fn install() -> io::Result<Self> {
         let unless_ignored = |kind| if is_ignored(kind) { Ok(None) } else { signal(kind).map(Some) };
         survive_file_size_limit()?;
         Ok(Self {
@@ -42,23 +48,23 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hang_up: unless_ignored(SignalKind::hangup())?,
             stop: unless_ignored(SignalKind::from_raw(SignalNumber::SIGTSTP as i32))?,
-            go_on: signal(SignalKind::from_raw(SignalNumber::SIGCONT as i32))?,
+            resume: signal(SignalKind::from_raw(SignalNumber::SIGCONT as i32))?,
         })
     }
 
-    /// The next signal's wish. Cancel-safe.
-    pub async fn next(&mut self) -> Wish {
+    /// Waits for the next signal. Cancel-safe.
+    async fn next(&mut self) -> Wish {
         tokio::select! {
             () = received(&mut self.interrupt) => Wish::End(EndSignal::Interrupt),
             _ = self.terminate.recv() => Wish::End(EndSignal::Terminate),
             () = received(&mut self.hang_up) => Wish::Recycle,
             () = received(&mut self.stop) => Wish::Suspend,
-            _ = self.go_on.recv() => Wish::Resume,
+            _ = self.resume.recv() => Wish::Resume,
         }
     }
 
-    /// The first signal that asks for the end, while there is nothing yet that
-    /// could be recycled or suspended. Cancel-safe.
+    /// Waits for a signal that ends the program. For the time before there are
+    /// workers to recycle or hooks to suspend. Cancel-safe.
     pub async fn end(&mut self) -> EndSignal {
         loop {
             match self.next().await {
@@ -70,10 +76,10 @@ impl Signals {
     }
 }
 
-/// Makes a write beyond the limit of file sizes (`ulimit -f`) an error that can
-/// be told, instead of the end of this process. Within an event loop, and for
-/// good: nobody waits for the signal, but it is caught. For children, and
-/// whatever this process becomes, the system puts back what it does by default.
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) fail with an error;
+/// by default SIGXFSZ ends the process. Needs an event loop. The handler stays
+/// installed for the rest of the process's life; a child process, and a program
+/// that replaces this one, gets the default action again.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let kind = SignalKind::from_raw(SignalNumber::SIGXFSZ as i32);
     if is_ignored(kind) { Ok(()) } else { signal(kind).map(drop) }
@@ -88,15 +94,15 @@ async fn received(signal: &mut Option<Signal>) {
     }
 }
 
-/// How far a signal has ended the program.
+/// Whether a signal is ending the program, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// None has.
+    /// No signal has come.
     #[default]
     NotYet,
-    /// The first one: hooks are ended in good order.
+    /// One signal has come: hooks are asked to end.
     Orderly(EndSignal),
-    /// The second one: everything is killed. The signal is the first one.
+    /// A second signal has come: everything is killed. Holds the first signal.
     AtOnce(EndSignal),
 }
 
@@ -117,48 +123,53 @@ impl Ending {
     }
 }
 
-/// Does what the signals wish, for as long as the program lives. A task of its
-/// own, so that nothing else can keep a signal waiting.
-pub async fn obey(mut signals: Signals, supervisor: Supervisor, ending: watch::Sender<Ending>) {
-    loop {
-        match signals.next().await {
-            Wish::End(signal) => {
-                let next = ending.borrow().after(signal);
-                // The supervisor first: what is read by those who are told
-                // must not be admitted any more.
-                match next {
-                    Ending::AtOnce(_) => supervisor.terminate().await,
-                    Ending::Orderly(_) | Ending::NotYet => supervisor.interrupt(signal).await,
+/// Carries out what signals ask for, for the rest of the program's life, in a task
+/// of its own so that nothing else delays a signal. Returns whether one is ending
+/// the program.
+pub fn obey(mut signals: Signals, supervisor: Supervisor) -> watch::Receiver<Ending> {
+    let (set_ending, ending) = watch::channel(Ending::NotYet);
+    tokio::spawn(async move {
+        loop {
+            match signals.next().await {
+                Wish::End(signal) => {
+                    let next = set_ending.borrow().after(signal);
+                    // The supervisor comes first: it must not admit a request that is read
+                    // after the receivers have been notified.
+                    match next {
+                        Ending::AtOnce(_) => supervisor.terminate().await,
+                        Ending::Orderly(_) | Ending::NotYet => supervisor.interrupt(signal).await,
+                    }
+                    set_ending.send_replace(next);
                 }
-                ending.send_replace(next);
+                Wish::Recycle => supervisor.recycle().await,
+                Wish::Suspend => {
+                    supervisor.suspend().await;
+                    stop_this_process();
+                    // The process was continued, or never stopped: the system does not stop init.
+                    supervisor.resume().await;
+                }
+                // After a SIGSTOP, which does not stop the hooks, this changes nothing.
+                Wish::Resume => supervisor.resume().await,
             }
-            Wish::Recycle => supervisor.recycle().await,
-            Wish::Suspend => {
-                supervisor.suspend().await;
-                stop_this_process();
-                // Continued, or never stopped: the system does not stop init.
-                supervisor.resume().await;
-            }
-            // Who was stopped by somebody else has not stopped its hooks.
-            Wish::Resume => supervisor.resume().await,
         }
-    }
+    });
+    ending
 }
 
-/// Returns when the process is continued; at once where it is process 1 of its
-/// namespace (pid_namespaces(7)). SIGSTOP, because the system ignores
-/// SIGTSTP where no shell would continue the process (an orphaned group).
+/// Returns when the process is continued; at once if it is process 1 of its
+/// namespace (pid_namespaces(7)). Raises SIGSTOP, because the system ignores SIGTSTP
+/// in an orphaned process group, which no shell would continue.
 fn stop_this_process() {
-    // Of SIGSTOP there is nothing that could fail.
+    // Raising SIGSTOP cannot fail.
     let _ = raise(SignalNumber::SIGSTOP);
 }
 
-/// Whether the signal is ignored, as far as the system tells.
+/// Whether this process ignores the signal; false if the system does not tell.
 fn is_ignored(kind: SignalKind) -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, kind))
 }
 
-/// Reads the mask of proc(5): bit 0 is signal 1.
+/// Reads the mask of ignored signals from the text of proc(5): bit 0 is signal 1.
 fn ignores(status: &str, kind: SignalKind) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -180,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_is_ignored() {
+    fn the_mask_of_ignored_signals_is_read() {
         let status = "Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
         assert!(ignores(status, SignalKind::hangup()));
         assert!(!ignores(status, SignalKind::interrupt()));

@@ -34,9 +34,9 @@ fn wrong_usage_names_the_flag_and_the_value() {
         (&["run", "--jobs", "0"][..], &["'0'", "--jobs", "1 or more"][..]),
         (&["run", "--idle-timeout", "5"], &["'5'", "--idle-timeout", "10s"]),
         (&["run", "--health-interval=0"], &["'0'", "--health-interval", "above zero"]),
-        (&["run", "--health-timeout=99ms"], &["'99ms'", "--health-timeout", "expected 100ms or more"]),
-        (&["run", "--startup-timeout=1ms"], &["'1ms'", "--startup-timeout", "expected 100ms or more"]),
-        (&["run", "--hook-memory-limit=1.5G"], &["'1.5G'", "--hook-memory-limit", "512M"]),
+        (&["run", "--health-timeout=99ms"], &["'99ms'", "--health-timeout", "expected at least 100ms"]),
+        (&["run", "--startup-timeout=1ms"], &["'1ms'", "--startup-timeout", "expected at least 100ms"]),
+        (&["run", "--hook-memory-limit=512"], &["'512'", "--hook-memory-limit", "512M"]),
         (&["run", "--queue-size=0"], &["'0'", "--queue-size", "from 1 to"]),
         (&["run", "--start-method=fork"], &["'fork'", "--start-method", "forkserver", "spawn"]),
         (&["run", "--max-templates=0"], &["'0'", "--max-templates", "1 or more"]),
@@ -85,7 +85,7 @@ fn an_interpreter_that_does_not_work_is_named() {
         let output = scene.output(&["run", "--no-build-isolation", "--python", python], request("1", "build_wheel"));
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(3), ""));
         assert!(text(&output.stderr).contains(python), "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains("\nhint: --python names the interpreter\n"));
+        assert!(text(&output.stderr).contains("\nhint: --python chooses the interpreter\n"));
     }
     scene.assert_clean();
 }
@@ -146,7 +146,7 @@ fn the_cache_folder_is_shown_and_cleared() {
     let folder = scene.output(&["cache", "dir"], "");
     assert_eq!(text(&folder.stdout), format!("{}\n", scene.path("home/.cache/hookpool").display()));
     assert!(!scene.path("home/.cache").exists());
-    let nothing = "removed: nothing\nfreed: 0 bytes\n";
+    let nothing = "removed: nothing\nfreed: 0 B\n";
     assert_eq!(text(&scene.output(&["cache", "prune"], "").stdout), nothing);
     scene.output(&["hookd", "--cache-dir", "kept", "--version"], "");
     assert_eq!(text(&scene.output(&["cache", "prune", "--cache-dir", "kept"], "").stdout), nothing);

@@ -1,30 +1,27 @@
-//! What might come on standard input of `hookpool run`: no line may panic, and each that is no
-//! request gets a message that a terminal and a reader of JSON can bear.
+//! Parses arbitrary lines as requests of `hookpool run`: no line may panic, and the
+//! message for an invalid one is not empty and not too long.
 //!
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run request_line -- -max_total_time=60`, in `crates/cli`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-use self::request_line::RequestLine;
+use self::request::RequestLine;
 
-// The program is no library: the parser's files are taken as they are.
+// The program has no library, so the files of the parser are included here.
 #[allow(dead_code, reason = "only the parser is of interest")]
 #[path = "../../src/arguments/values.rs"]
 mod arguments;
 #[allow(dead_code, reason = "only the parser is of interest")]
-#[path = "../../src/commands/run/field.rs"]
-mod field;
-#[allow(dead_code, reason = "only the parser is of interest")]
-#[path = "../../src/commands/run/id.rs"]
-mod id;
+#[path = "../../src/commands/run/fields.rs"]
+mod fields;
 #[allow(dead_code, reason = "ids are not looked at")]
-// Its tests would be looked for in another place than they are in.
+// rustfmt would look for its tests in the wrong folder.
 #[rustfmt::skip]
-#[path = "../../src/commands/run/request_line.rs"]
-mod request_line;
+#[path = "../../src/commands/run/request.rs"]
+mod request;
 
-/// A value is repeated once, and shortened; the names of all fields are listed.
+/// A message quotes one shortened value, or lists the names of all fields.
 const LONGEST_MESSAGE: usize = 2000;
 
 fuzz_target!(|input: &[u8]| {
@@ -32,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
         match RequestLine::parse(line) {
             Ok(None) => assert!(line.trim_ascii().is_empty()),
             Ok(Some(RequestLine::Hook { request, .. })) => {
-                // What was accepted can be asked for: the lines for the worker, or an error.
+                // An accepted request can be used.
                 let _ = format!("{request:?}");
             }
             Ok(Some(_)) => {}

@@ -1,20 +1,20 @@
-//! The command line as it is written. The doc comments of the fields are the
-//! text of `--help`.
+//! The command line, not checked as a whole yet. The doc comments of the fields are
+//! the text of `--help`.
 
 pub mod build;
-pub mod cache;
-pub mod check;
-pub mod environments;
 pub mod pool;
-pub mod run;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use self::pool::PoolArguments;
+use self::values::age;
 
 pub use self::values::duration;
 
@@ -47,14 +47,14 @@ pub struct Arguments {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
-    Run(Box<run::RunArguments>),
+    Run(Box<RunArguments>),
     Metadata(Box<build::MetadataArguments>),
     Wheel(Box<build::WheelArguments>),
     Sdist(Box<build::SdistArguments>),
     Editable(Box<build::EditableArguments>),
-    Check(Box<check::CheckArguments>),
+    Check(Box<CheckArguments>),
     Hookd(HookdArguments),
-    Cache(cache::CacheCommandArguments),
+    Cache(CacheCommandArguments),
     Completions(CompletionsArguments),
 }
 
@@ -104,6 +104,65 @@ pub struct CacheArguments {
     pub cache_dir: Option<PathBuf>,
 }
 
+/// Runs the hooks that are asked for on standard input, a JSON object a line
+///
+/// A request names a source tree and a hook, and has an id of your choice:
+///
+///   {"id": 1, "tree": "src/flask", "hook": "build_wheel", "wheel_directory": "out"}
+///
+/// The responses are JSON objects on standard output, a line each, in the order
+/// in which the hooks end: "ok", "result" or "error", and the hook's output.
+/// {"cancel": 1} cancels the requests of that id. At end of input everything is
+/// answered, then the program ends.
+///
+/// Hooks are programs of the source tree and of its build backend: they run as
+/// you and can do whatever you can. Run those that you trust.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_long_help = "Signals: SIGINT and SIGTERM end the hooks that run and answer all requests, a second one
+kills at once; SIGHUP replaces all workers and loses no request; SIGTSTP stops the hooks
+too, and their time limits, until SIGCONT.
+
+Durations are written like 250ms, 10s or 1h30m, sizes like 512M or 1.5G (powers of 1024). A
+flag overrides its environment variable; an empty variable counts as unset.
+
+Exit codes: 0 every request succeeded, 1 some failed, 2 wrong usage, 3 the pool itself could
+not work, 128+N ended by signal N (141: nobody reads standard output any more)."
+)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub pool: PoolArguments,
+}
+
+/// Compares hooks in fresh processes with hooks in warm ones
+///
+/// Runs the hooks that give requirements and metadata of each source tree: first
+/// each in a new interpreter, twice, then in processes forked from a template that
+/// other projects have used before, twice. Tells every difference in results,
+/// files or output, and every preloaded module that a hook would have found
+/// elsewhere by its own sys.path. Run it before you trust hookpool with a build
+/// backend of your own.
+///
+/// Hooks write into their source trees, as they do in every build. Archives are unpacked
+/// first.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_long_help = "PYTHONHASHSEED is the same for all runs: yours, or 0.
+
+Exit codes: 0 no difference, 1 some difference, 2 wrong usage, 3 the pool itself could not
+work, 128+N ended by signal N."
+)]
+pub struct CheckArguments {
+    /// Source trees, and source distributions (.tar.gz, .zip).
+    #[arg(value_name = "SOURCE", required = true)]
+    pub sources: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub pool: PoolArguments,
+}
+
 /// Runs the bare worker on standard input and output.
 ///
 /// This is hookd, the program that the pool runs for each source tree, for
@@ -121,6 +180,39 @@ pub struct HookdArguments {
     /// current folder).
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
+}
+
+/// Shows and clears the folder of what is kept from run to run.
+///
+/// That is build environments, the unpacked worker, and lists of modules to
+/// import ahead. Nothing in it is needed: what is missing is made again.
+#[derive(Debug, Args)]
+pub struct CacheCommandArguments {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What can be done with it.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Prints the folder's path.
+    Dir(CacheArguments),
+    /// Removes what was not used for long, and what was never completed. What
+    /// is in use stays.
+    Prune(PruneArguments),
+    /// Removes everything that is not in use.
+    Clean(CacheArguments),
+}
+
+/// What is not used for long.
+#[derive(Debug, Args)]
+pub struct PruneArguments {
+    /// For how long it was not used.
+    #[arg(long, value_name = "DURATION", value_parser = age, default_value = "30d", env = "HOOKPOOL_OLDER_THAN")]
+    pub older_than: Duration,
+
+    #[command(flatten)]
+    pub cache: CacheArguments,
 }
 
 /// Writes a shell's completion script to standard output.

@@ -12,54 +12,54 @@ use super::patient::Patient;
 /// The most that is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// The reading end.
+/// Reads standard input.
 #[derive(Debug)]
 pub struct Input {
-    source: Source,
+    reader: Reader,
 }
 
 #[derive(Debug)]
-enum Source {
-    /// A pipe, which the event loop reads when it says that there is something:
-    /// a change of threads for each line would cost more than reading it.
-    Pipe { pipe: Receiver, file: Patient, buffer: Vec<u8> },
-    /// Anything else, which is read by a thread of its own. It is never joined;
-    /// the process just ends.
+enum Reader {
+    /// The event loop reads a pipe when it is readable: for one line, two switches
+    /// between threads would take longer than reading it.
+    EventLoop { pipe: Receiver, file: Patient, buffer: Vec<u8> },
+    /// A thread reads everything else. It is never joined; the process just ends.
     Thread(mpsc::Receiver<io::Result<Vec<u8>>>),
 }
 
 impl Input {
-    /// Starts to read standard input.
+    /// Starts reading standard input.
     pub fn start() -> io::Result<Self> {
         Self::of(io::stdin())
     }
 
     fn of(file: impl AsFd) -> io::Result<Self> {
         let shared = Patient::share(&file)?;
-        let source = match own_pipe::receiver(&file) {
-            Ok(pipe) => Source::Pipe { pipe, file: shared, buffer: vec![0; PIECE] },
-            Err(_) => Source::Thread(read_in_thread(shared)?),
+        let reader = match own_pipe::receiver(&file) {
+            Ok(pipe) => Reader::EventLoop { pipe, file: shared, buffer: vec![0; PIECE] },
+            Err(_) => Reader::Thread(read_in_thread(shared)?),
         };
-        Ok(Self { source })
+        Ok(Self { reader })
     }
 
     /// The next piece; an empty one at the end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Vec<u8>> {
-        let mut in_vain = 0;
+        let mut empty_reads = 0;
         loop {
-            match &mut self.source {
-                Source::Thread(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
-                Source::Pipe { pipe, file, buffer } => {
+            match &mut self.reader {
+                Reader::Thread(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
+                Reader::EventLoop { pipe, file, buffer } => {
                     pipe.readable().await?;
                     match pipe.try_read(buffer) {
                         Ok(length) => return Ok(buffer[..length].to_vec()),
                         Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                        // All was read before, or somebody else has taken it. Told again at once: it
-                        // had ended, and somebody has opened it anew; that would be told for ever.
+                        // The pipe was empty, or another process has read it. If it is reported readable
+                        // again at once, its last writer had gone and another process has opened it
+                        // for writing since: from then on it is always reported readable.
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            in_vain += 1;
-                            if in_vain > 1 {
-                                self.source = Source::Thread(read_in_thread(Patient::share(file)?)?);
+                            empty_reads += 1;
+                            if empty_reads > 1 {
+                                self.reader = Reader::Thread(read_in_thread(Patient::share(file)?)?);
                             }
                         }
                         Err(error) => return Err(error),
@@ -71,7 +71,7 @@ impl Input {
 }
 
 fn read_in_thread(mut file: Patient) -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
-    // One piece: no more is read than is asked for.
+    // A capacity of one: nothing is read long before it is asked for.
     let (sender, pieces) = mpsc::channel(1);
     std::thread::Builder::new().name("input".into()).spawn(move || {
         loop {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pipe_is_read_as_it_is_filled() {
+    async fn a_pipe_is_read_while_it_is_filled() {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut input = Input::of(reader).unwrap();
         writer.write_all(b"one").unwrap();
@@ -122,11 +122,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_others_take_from_the_pipe_is_not_waited_for() {
+    async fn another_reader_of_the_pipe_does_not_block_the_event_loop() {
         let (mut reader, mut writer) = io::pipe().unwrap();
         let mut input = Input::of(&reader).unwrap();
         writer.write_all(b"theirs").unwrap();
-        let Source::Pipe { pipe, .. } = &input.source else { panic!("it is a pipe") };
+        let Reader::EventLoop { pipe, .. } = &input.reader else { panic!("a thread reads it") };
         pipe.readable().await.unwrap();
         reader.read_exact(&mut [0; 6]).unwrap();
         assert!(tokio::time::timeout(std::time::Duration::from_millis(1), input.next()).await.is_err());
@@ -138,17 +138,17 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_pipe_that_was_opened_anew_after_its_end_is_waited_for_by_a_thread() {
+    async fn a_thread_reads_a_pipe_that_was_reopened_after_its_end() {
         use std::os::fd::AsRawFd;
         let (reader, writer) = io::pipe().unwrap();
         let mut input = Input::of(&reader).unwrap();
         drop(writer);
-        let Source::Pipe { pipe, .. } = &input.source else { panic!("it is a pipe") };
+        let Reader::EventLoop { pipe, .. } = &input.reader else { panic!("a thread reads it") };
         pipe.readable().await.unwrap();
         let name = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let mut writer = File::options().write(true).open(name).unwrap();
         assert!(tokio::time::timeout(std::time::Duration::from_millis(1), input.next()).await.is_err());
-        assert!(matches!(input.source, Source::Thread(_)));
+        assert!(matches!(input.reader, Reader::Thread(_)));
         writer.write_all(b"more").unwrap();
         assert_eq!(input.next().await.unwrap(), b"more");
         drop(writer);
@@ -161,13 +161,13 @@ mod tests {
         let expected = vec![b'x'; 2 * PIECE + 1];
         file.write_all(&expected).unwrap();
         let mut input = Input::of(File::open(file.path()).unwrap()).unwrap();
-        assert!(matches!(input.source, Source::Thread(_)));
+        assert!(matches!(input.reader, Reader::Thread(_)));
         assert_eq!(all(&mut input).await, expected);
         assert!(input.next().await.unwrap().is_empty(), "the end stays the end");
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_an_error() {
+    async fn a_folder_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut input = Input::of(File::open(folder.path()).unwrap()).unwrap();
         assert!(input.next().await.is_err());

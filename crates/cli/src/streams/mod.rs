@@ -1,4 +1,4 @@
-//! Standard input and output, read and written without keeping anybody waiting.
+//! Standard input and output, read and written without blocking the event loop.
 
 pub mod input;
 pub mod output;

@@ -1,5 +1,5 @@
-//! Standard output. What its reader has no room for is written by a thread of
-//! its own, so that a reader who stalls keeps nobody waiting but the responses.
+//! Writes standard output. A thread writes what the pipe has no room for, so that a
+//! reader that stalls delays only the responses.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,30 +16,30 @@ use tokio::sync::oneshot;
 use super::own_pipe;
 use super::patient::{Patient, wait_for};
 
-/// The writing end.
+/// Standard output.
 #[derive(Debug)]
 pub struct Output {
     writer: Writer,
     reports: Reports,
 }
 
-/// Where lines are put.
+/// Takes the lines.
 #[derive(Debug)]
 pub struct Writer {
     lines: mpsc::Sender<Vec<u8>>,
-    /// How many lines the thread has not written yet.
+    /// The number of lines that the thread has not written yet.
     unwritten: Arc<AtomicUsize>,
-    /// Where lines are written at once, if it is a pipe: a change of threads for
-    /// each would cost more than writing it.
+    /// A pipe is written to directly: for one line, a switch between threads would
+    /// take longer than writing it.
     pipe: Option<Sender>,
 }
 
-/// What the threads have to say, once each.
+/// The reports of the threads, one of each.
 #[derive(Debug)]
 pub struct Reports {
     /// How writing ended.
     written: oneshot::Receiver<io::Result<()>>,
-    /// There is no reader any more.
+    /// The last reader has closed its end.
     closed: oneshot::Receiver<()>,
 }
 
@@ -54,13 +54,13 @@ pub struct Room<'output> {
 const WAITING_LINES: usize = 16;
 
 impl Output {
-    /// Starts the thread that writes, and one that notices when nobody reads
-    /// any more while there is nothing to write.
+    /// Starts the thread that writes, and one that notices when the last reader closes
+    /// its end while there is nothing to write.
     pub fn start() -> io::Result<Self> {
         let (lines, waiting) = mpsc::channel(WAITING_LINES);
         let (report_end, written) = oneshot::channel();
         let (report_closed, closed) = oneshot::channel();
-        // Not `Stdout`, whose buffer is flushed at each newline.
+        // `Stdout` would flush its buffer at each newline.
         let target = Patient::share(io::stdout())?;
         let unwritten = Arc::new(AtomicUsize::new(0));
         let writer = Writer { lines, unwritten: unwritten.clone(), pipe: own_pipe::sender(&target).ok() };
@@ -70,8 +70,7 @@ impl Output {
         })?;
         if is_pipe(&watched)? {
             std::thread::Builder::new().name("output watch".into()).spawn(move || {
-                // There is no event for the end of the last reader; it is told
-                // without one.
+                // poll(2) reports a closed reading end even if no event is asked for.
                 if wait_for(&watched, PollFlags::empty()).is_ok() {
                     let _ = report_closed.send(());
                 }
@@ -80,13 +79,13 @@ impl Output {
         Ok(Self { writer, reports: Reports { written, closed } })
     }
 
-    /// Both halves, to be waited for at once.
+    /// Both halves, so that both can be awaited at the same time.
     pub fn halves(&mut self) -> (&Writer, &mut Reports) {
         (&self.writer, &mut self.reports)
     }
 
-    /// Waits until everything is written. A reader that goes away after that
-    /// is none of our business.
+    /// Waits until everything is written. It does not matter if the reader closes its
+    /// end after that.
     pub async fn finish(self) -> io::Result<()> {
         let Self { writer, reports } = self;
         drop(writer);
@@ -95,7 +94,7 @@ impl Output {
 }
 
 impl Writer {
-    /// Waits for room; for ever once writing has failed. Cancel-safe.
+    /// Waits for room; forever once writing has failed. Cancel-safe.
     pub async fn room(&self) -> Room<'_> {
         match self.lines.reserve().await {
             Ok(permit) => Room { permit, writer: self },
@@ -103,20 +102,20 @@ impl Writer {
         }
     }
 
-    /// Writes what there is room for, and gives back the rest: all of it, while
-    /// the thread has lines that go before.
+    /// Writes as much as the pipe has room for, and returns the rest. Writes nothing
+    /// while the thread has earlier lines.
     fn write_at_once(&self, mut line: Vec<u8>) -> Vec<u8> {
         let Some(pipe) = self.pipe.as_ref().filter(|_| self.unwritten.load(Ordering::Acquire) == 0) else {
             return line;
         };
-        // What goes wrong, goes wrong for the thread as well, which tells.
+        // If this fails, the thread fails as well, and reports it.
         let written = pipe.try_write(&line).unwrap_or(0);
         line.split_off(written)
     }
 }
 
 impl Room<'_> {
-    /// Has a line written.
+    /// Writes a line.
     pub fn send(self, line: Vec<u8>) {
         let rest = self.writer.write_at_once(line);
         if !rest.is_empty() {
@@ -127,20 +126,20 @@ impl Room<'_> {
 }
 
 impl Reports {
-    /// Waits until nothing can be written any more. Not to be called again
-    /// after it has said so; cancel-safe until then.
+    /// Waits until writing fails. Must not be called again after it has returned;
+    /// cancel-safe until then.
     pub async fn failure(&mut self) -> io::Error {
         tokio::select! {
-            // The thread ends well only when there is no [`Writer`] any more.
+            // The thread returns `Ok` only after the [`Writer`] was dropped.
             Ok(Err(error)) = &mut self.written => error,
-            // Nobody watches what is no pipe.
+            // Only a pipe has a thread that watches it.
             Ok(()) = &mut self.closed => io::ErrorKind::BrokenPipe.into(),
             else => std::future::pending().await,
         }
     }
 }
 
-/// Writes what there is, and flushes before it waits for more.
+/// Writes the lines, and flushes before it waits for more.
 fn write_lines(target: impl Write, mut waiting: mpsc::Receiver<Vec<u8>>, unwritten: &AtomicUsize) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(64 * 1024, target);
     while let Some(mut line) = waiting.blocking_recv() {
@@ -184,14 +183,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_there_is_no_room_for_waits_in_its_order() {
+    async fn lines_that_find_no_room_stay_in_order() {
         let (mut reader, pipe) = io::pipe().unwrap();
         let (lines, waiting) = mpsc::channel(WAITING_LINES);
         let unwritten = Arc::new(AtomicUsize::new(0));
         let own_pipe = own_pipe::sender(&pipe).unwrap();
         own_pipe.writable().await.unwrap();
         let writer = Writer { lines, unwritten: unwritten.clone(), pipe: Some(own_pipe) };
-        // More than a pipe holds, and a line that would find room as soon as some is read.
+        // More than a pipe holds, then a line that would fit as soon as some is read.
         let (long, short) = (vec![b'a'; 1 << 20], b"\nb\n".to_vec());
         let expected = [long.clone(), short.clone()].concat();
         writer.room().await.send(long);

@@ -1,13 +1,13 @@
-//! An open file of our own for a pipe that others have open as well.
+//! Opens a pipe of standard input or output once more, in non-blocking mode.
 //!
-//! `O_NONBLOCK` belongs to the open file, and so to everybody who shares it: the
-//! shell, and whatever else it has started. But a pipe can be opened once more,
-//! by its name in `/proc/self/fd` (proc(5)), and what comes of that is ours.
+//! `O_NONBLOCK` belongs to the open file description, which other processes share: the
+//! shell and whatever else it has started. A pipe can be opened again by its name in
+//! `/proc/self/fd` (proc(5)); the result has a description of its own.
 //!
-//! Anonymous pipes only. One with a name (fifo(7)) does not tell that its last
-//! writer was gone before it was opened, and goes on with the next writer after
-//! it has told its end. Anything else might do who knows what when it is opened:
-//! a terminal becomes that of the session.
+//! This only works for anonymous pipes. A reader that opens a named pipe (fifo(7))
+//! does not notice that the last writer has closed it before, and reads on when the
+//! next writer comes. Opening any other file may have side effects: a terminal may
+//! become the controlling terminal.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,8 +19,8 @@ use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 /// A reading end for the event loop.
 ///
 /// # Errors
-/// It is no anonymous pipe that is open for reading, or belongs to another user,
-/// or this is not Linux.
+/// The file is not an anonymous pipe that is open for reading, it belongs to another
+/// user, or the system is not Linux.
 pub fn receiver(file: impl AsFd) -> io::Result<Receiver> {
     expect_pipe(&file, OFlag::O_RDONLY)?;
     OpenOptions::new().open_receiver(name(file))
@@ -29,14 +29,13 @@ pub fn receiver(file: impl AsFd) -> io::Result<Receiver> {
 /// A writing end for the event loop.
 ///
 /// # Errors
-/// As with [`receiver`].
+/// Those of [`receiver`].
 pub fn sender(file: impl AsFd) -> io::Result<Sender> {
     expect_pipe(&file, OFlag::O_WRONLY)?;
     OpenOptions::new().open_sender(name(file))
 }
 
-/// Whoever opens it anew could do so for reading and for writing, whatever it
-/// was open for.
+/// Checks the access mode, since either end of a pipe can be opened again in any mode.
 fn expect_pipe(file: impl AsFd, access: OFlag) -> io::Result<()> {
     let found = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
     let may = found == access || found == OFlag::O_RDWR;
@@ -65,7 +64,7 @@ mod tests {
     use std::io::{Read, Write};
 
     #[tokio::test]
-    async fn the_file_that_is_shared_stays_as_it_is() {
+    async fn the_shared_file_description_stays_blocking() {
         let (mut reader, mut writer) = io::pipe().unwrap();
         let (own_reader, own_writer) = (receiver(&reader).unwrap(), sender(&writer).unwrap());
         own_writer.writable().await.unwrap();
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_pipe_is_refused() {
+    async fn everything_but_an_anonymous_pipe_is_refused() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(receiver(&socket).is_err() && sender(&socket).is_err());
         let file = tempfile::tempfile().unwrap();

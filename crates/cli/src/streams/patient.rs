@@ -1,4 +1,4 @@
-//! Files that wait, also where somebody else has made them not wait.
+//! Blocking reads and writes, even if another process has set `O_NONBLOCK`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -7,14 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A file whose reads and writes wait. `O_NONBLOCK` belongs to the open file,
-/// and so to everybody who shares a terminal or a pipe: any of them may have
-/// set it.
+/// A file whose reads and writes block. `O_NONBLOCK` belongs to the open file
+/// description: any process that shares the terminal or the pipe may have set it.
 #[derive(Debug)]
 pub struct Patient(File);
 
 impl Patient {
-    /// A descriptor of its own for the same open file.
+    /// Duplicates the descriptor.
     pub fn share(descriptor: impl AsFd) -> io::Result<Self> {
         Ok(Self(File::from(descriptor.as_fd().try_clone_to_owned()?)))
     }
@@ -52,8 +51,8 @@ impl Write for Patient {
     }
 }
 
-/// Waits for one of the events, or for the other end to be closed, which the
-/// system tells without being asked for.
+/// Waits for one of the events, or until the other end is closed, which poll(2) always
+/// reports.
 pub fn wait_for(file: impl AsFd, events: PollFlags) -> io::Result<()> {
     let mut descriptors = [PollFd::new(file.as_fd(), events)];
     loop {
@@ -71,7 +70,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn waits_where_the_file_does_not() {
+    fn blocks_although_the_file_does_not() {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_away_is_noticed() {
+    fn a_closed_reader_is_noticed() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         wait_for(&writer, PollFlags::empty()).unwrap();

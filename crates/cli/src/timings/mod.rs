@@ -1,14 +1,13 @@
 //! `--timings FILE`: a page that shows where the time of a run went.
 //!
-//! An observer makes [`records`] of events, a task reads the use of the
-//! [`processors`], and at the end a [`page`] is written. Without the flag none
-//! of that happens.
+//! An observer turns events into [`records`], a task reads the load of the
+//! [`processors`], and at the end the [`page`] is written. Without the flag nothing of
+//! this runs.
 
 mod page;
 mod processors;
 mod recorder;
 mod records;
-mod slots;
 mod target;
 
 use std::path::Path;
@@ -21,24 +20,25 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
-use self::page::Run;
+use self::page::Header;
 use self::processors::Ticks;
 use self::recorder::Recorder;
 use self::records::Interval;
 use self::target::Target;
 use crate::exit::{Exit, Failure};
 
-/// How often the use of the processors is read.
+/// How often the load of the processors is read.
 const SAMPLING: Duration = Duration::from_millis(200);
 
-/// The report of a run to be, if there is to be one.
+/// The report on a run, if one is wanted.
 #[derive(Debug)]
-pub struct Timings(Option<Report>);
+pub struct Timings(Option<PendingReport>);
 
+/// A report to be written at the end.
 #[derive(Debug)]
-struct Report {
+struct PendingReport {
     target: Target,
-    log: Log,
+    recording: Recording,
     command: &'static str,
     jobs: usize,
     started: SystemTime,
@@ -46,53 +46,52 @@ struct Report {
     sampler: JoinHandle<()>,
 }
 
-/// What is recorded, and since when. The lock is held for a change of the
-/// records, and once for writing them.
+/// The recorder with the start of the run. The lock is held to add a record, and to
+/// write the report.
 #[derive(Clone, Debug)]
-struct Log {
+struct Recording {
     recorder: Arc<Mutex<Recorder>>,
-    since: Instant,
+    start: Instant,
 }
 
-/// Adds to the report of a run what does not happen in a supervisor. Cheap to
-/// clone, and without a report nothing happens.
+/// Adds intervals outside of the supervisors to the report. Cheap to clone; does
+/// nothing if no report is wanted.
 #[derive(Clone, Debug)]
-pub struct Intervals(Option<Log>);
+pub struct Intervals(Option<Recording>);
 
 impl Timings {
-    /// From here on the time counts. `jobs` is for information. Within the
-    /// runtime.
+    /// Starts recording. The report shows `command` and `jobs`. Needs an event loop.
     ///
     /// # Errors
-    /// The file cannot be written; that is looked at before there is any work.
+    /// The file cannot be written.
     pub fn start(file: Option<&Path>, command: &'static str, jobs: usize) -> Result<Self, Failure> {
         let Some(file) = file else { return Ok(Self(None)) };
         let target = Target::check(file).map_err(Failure::pool)?;
-        let log = Log { recorder: Arc::default(), since: Instant::now() };
-        let sampler = tokio::spawn(sample(log.clone()));
+        let recording = Recording { recorder: Arc::default(), start: Instant::now() };
+        let sampler = tokio::spawn(sample(recording.clone()));
         let started = SystemTime::now();
-        Ok(Self(Some(Report { target, log, command, jobs, started, supervisors: AtomicU32::new(0), sampler })))
+        let supervisors = AtomicU32::new(0);
+        Ok(Self(Some(PendingReport { target, recording, command, jobs, started, supervisors, sampler })))
     }
 
-    /// Records what happens in the supervisor to be. May be called for several.
+    /// Records the events of a supervisor. A run may have several.
     #[must_use]
     pub fn attach(&self, builder: Builder) -> Builder {
         let Some(report) = &self.0 else { return builder };
         let supervisor = report.supervisors.fetch_add(1, Ordering::Relaxed);
-        let log = report.log.clone();
+        let recording = report.recording.clone();
         builder.observer(move |event: &Event| {
-            let now = log.since.elapsed();
-            log.recorder().observe(supervisor, event, now);
+            let now = recording.start.elapsed();
+            recording.recorder().observe(supervisor, event, now);
         })
     }
 
-    /// For what happens elsewhere.
+    /// Records what happens outside of the supervisors.
     pub fn intervals(&self) -> Intervals {
-        Intervals(self.0.as_ref().map(|report| report.log.clone()))
+        Intervals(self.0.as_ref().map(|report| report.recording.clone()))
     }
 
-    /// Writes the report of what has happened, however it ended. If that fails,
-    /// so does a run that did not.
+    /// Writes the report, whatever the outcome. If that fails, the run fails.
     pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
         let Some(report) = self.0 else { return outcome };
         match (report.write(), outcome) {
@@ -107,44 +106,44 @@ impl Timings {
 }
 
 impl Intervals {
-    /// Something took from `start` to `end`. `lane` names the line of the chart
-    /// (those that overlap get several), `name` is what is told of it.
+    /// Adds an interval with a name to the lane of this name. The chart has several
+    /// lines for intervals of a lane that overlap.
     pub fn add(&self, lane: &str, name: &str, start: Instant, end: Instant) {
-        let Some(log) = &self.0 else { return };
-        let since = |moment: Instant| moment.saturating_duration_since(log.since);
-        let (start, end) = (since(start), since(end));
-        log.recorder().interval(Interval { lane: lane.into(), name: name.into(), start, end });
+        let Some(recording) = &self.0 else { return };
+        let since_start = |moment: Instant| moment.saturating_duration_since(recording.start);
+        let (start, end) = (since_start(start), since_start(end));
+        recording.recorder().interval(Interval { lane: lane.into(), name: name.into(), start, end });
     }
 }
 
-impl Report {
+impl PendingReport {
     fn write(&self) -> Result<(), Failure> {
-        // The last stretch is as long as it is.
-        self.log.add_sample();
-        let duration = self.log.since.elapsed();
-        let run = Run { command: self.command, jobs: self.jobs, started: self.started, duration };
-        let page = page::render(&run, &self.log.recorder()).map_err(Failure::pool)?;
+        // The last interval may be shorter.
+        self.recording.add_sample();
+        let duration = self.recording.start.elapsed();
+        let header = Header { command: self.command, jobs: self.jobs, started: self.started, duration };
+        let page = page::render(&header, &self.recording.recorder()).map_err(Failure::pool)?;
         self.target.write(&page).map_err(Failure::pool)?;
         info!(file = %self.target.path().display(), "wrote the timings");
         Ok(())
     }
 }
 
-impl Drop for Report {
+impl Drop for PendingReport {
     fn drop(&mut self) {
         self.sampler.abort();
     }
 }
 
-impl Log {
+impl Recording {
     fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the use of the processors; says whether that should go on.
+    /// Reads the load of the processors. Returns whether to go on.
     fn add_sample(&self) -> bool {
         let Some(ticks) = Ticks::now() else { return false };
-        let now = self.since.elapsed();
+        let now = self.start.elapsed();
         let mut recorder = self.recorder();
         if recorder.cut.is_none() {
             recorder.samples.add(now, ticks);
@@ -153,14 +152,13 @@ impl Log {
     }
 }
 
-/// Reads the use of the processors, as long as anything is recorded and the
-/// system tells.
-async fn sample(log: Log) {
+/// Reads the load of the processors until recording stops.
+async fn sample(recording: Recording) {
     let mut interval = tokio::time::interval(SAMPLING);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         interval.tick().await;
-        if !log.add_sample() {
+        if !recording.add_sample() {
             return;
         }
     }

@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::processors;
 use super::recorder::Recorder;
 use super::records::{HookRecord, TemplateRecord, WorkerRecord};
-use crate::milliseconds::milliseconds;
+use crate::format::milliseconds;
 
 const PAGE: &str = include_str!("report/page.html");
 const STYLE: &str = include_str!("report/style.css");
-/// In the order in which they use each other.
+/// Each uses those before it.
 const SCRIPTS: [&str; 9] = [
     include_str!("report/records.js"),
     include_str!("report/words.js"),
@@ -24,26 +24,26 @@ const SCRIPTS: [&str; 9] = [
     include_str!("report/head.js"),
 ];
 
-/// What the page says about the run as a whole.
+/// What the page says about the whole run.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
+pub struct Header {
     pub command: &'static str,
     pub jobs: usize,
     pub started: SystemTime,
     pub duration: Duration,
 }
 
-/// The whole page.
-pub fn render(run: &Run, recorder: &Recorder) -> Result<String, serde_json::Error> {
-    let json = serde_json::to_string(&Data::of(run, recorder))?;
-    let (before, after) = PAGE.split_once("{{data}}").expect("the page has a place for the data");
+/// Makes the page.
+pub fn render(header: &Header, recorder: &Recorder) -> Result<String, serde_json::Error> {
+    let json = serde_json::to_string(&Data::of(header, recorder))?;
+    let (before, after) = PAGE.split_once("{{data}}").expect("the page has a placeholder for the data");
     let before = before.replace("{{style}}", STYLE.trim_end());
     let after = after.replace("{{script}}", SCRIPTS.join("\n").trim_end());
     Ok([before, for_script(&json), after].concat())
 }
 
-/// JSON that can stand in a script element: what could end the element, or a
-/// line of a script, stands in strings only, and is written by its number.
+/// Escapes JSON for a script element: the characters that could end the element or a
+/// line of a script only occur in strings, where an escape may replace them.
 fn for_script(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
@@ -55,14 +55,14 @@ fn for_script(json: &str) -> String {
     text
 }
 
-/// What the page's script reads. Times in milliseconds; records as arrays,
-/// since there may be many.
+/// The data for the script of the page. Times are in milliseconds; records are
+/// arrays, since there may be many.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Data<'a> {
     program: String,
     command: String,
-    /// Since 1970.
+    /// Milliseconds since 1970.
     started: f64,
     duration: f64,
     jobs: usize,
@@ -105,15 +105,15 @@ struct WorkerRow<'a>(u64, usize, usize, u64, &'static str, Option<u32>, f64, Opt
 struct TemplateRow<'a>(u64, usize, Option<&'a str>, f64, Option<f64>, Option<f64>, Vec<(f64, usize)>, Option<&'a str>);
 
 impl<'a> Data<'a> {
-    fn of(run: &Run, recorder: &'a Recorder) -> Self {
+    fn of(header: &Header, recorder: &'a Recorder) -> Self {
         let (mut hook_names, mut outcomes) = (Vec::new(), Vec::new());
         let hooks = recorder.hooks.iter().map(|hook| hook_row(hook, &mut hook_names, &mut outcomes)).collect();
         Self {
             program: concat!("hookpool ", env!("CARGO_PKG_VERSION")).into(),
-            command: format!("hookpool {}", run.command),
-            started: milliseconds(run.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()),
-            duration: milliseconds(recorder.cut.unwrap_or(run.duration)),
-            jobs: run.jobs,
+            command: format!("hookpool {}", header.command),
+            started: milliseconds(header.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()),
+            duration: milliseconds(recorder.cut.unwrap_or(header.duration)),
+            jobs: header.jobs,
             cpus: processors::count(),
             total: recorder.answered,
             cut: recorder.cut.is_some(),
@@ -121,8 +121,8 @@ impl<'a> Data<'a> {
             hooks,
             hook_names,
             outcomes,
-            workers: recorder.workers.iter().map(worker_row).collect(),
-            templates: recorder.templates.iter().map(template_row).collect(),
+            workers: recorder.workers.records.iter().map(worker_row).collect(),
+            templates: recorder.templates.records.iter().map(template_row).collect(),
             intervals: (recorder.intervals.iter())
                 .map(|span| (span.lane.as_str(), span.name.as_str(), milliseconds(span.start), milliseconds(span.end)))
                 .collect(),
@@ -134,7 +134,7 @@ impl<'a> Data<'a> {
 fn hook_row(record: &HookRecord, hook_names: &mut Vec<&'static str>, outcomes: &mut Vec<String>) -> HookRow {
     HookRow(
         record.tree,
-        place_of(hook_names, record.hook.name()),
+        index_of(hook_names, record.hook.name()),
         record.worker,
         milliseconds(record.queued),
         record.timing.queued.map(milliseconds),
@@ -142,7 +142,7 @@ fn hook_row(record: &HookRecord, hook_names: &mut Vec<&'static str>, outcomes: &
         record.accepted.map(milliseconds),
         record.timing.hook.map(milliseconds),
         milliseconds(record.finished),
-        record.error.map(|kind| place_of(outcomes, kind.to_string())),
+        record.error.map(|kind| index_of(outcomes, kind.to_string())),
     )
 }
 
@@ -174,8 +174,8 @@ fn template_row(record: &TemplateRecord) -> TemplateRow<'_> {
     )
 }
 
-/// The place of one of a few names.
-fn place_of<Name: PartialEq>(names: &mut Vec<Name>, name: Name) -> usize {
+/// The index of a name in a short list, which it is added to if missing.
+fn index_of<Name: PartialEq>(names: &mut Vec<Name>, name: Name) -> usize {
     names.iter().position(|known| *known == name).unwrap_or_else(|| {
         names.push(name);
         names.len() - 1
@@ -191,8 +191,8 @@ mod tests {
         let mut recorder = Recorder::default();
         let second = Duration::from_secs(1);
         recorder.interval(Interval { lane: "lane".into(), name: name.into(), start: Duration::ZERO, end: second });
-        let run = Run { command: "run", jobs: 2, started: SystemTime::now(), duration: second };
-        render(&run, &recorder).unwrap()
+        let header = Header { command: "run", jobs: 2, started: SystemTime::now(), duration: second };
+        render(&header, &recorder).unwrap()
     }
 
     fn data(page: &str) -> serde_json::Value {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_hostile_gets_out_of_the_data() {
+    fn hostile_data_stays_within_its_element() {
         let hostile = "</script><script>alert(1)</script><!-- & \u{2028}\u{2029} {{script}} {{style}} {{data}} \"\\";
         let page = page(hostile);
         assert_eq!(data(&page)["intervals"][0][1], hostile);
@@ -211,18 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_from_elsewhere() {
+    fn the_page_loads_nothing() {
         let page = page("x");
         for address in ["http:", "https:", "src=", "href=", "url(", "@import", "import(", "fetch("] {
             assert!(!page.contains(address), "{address}");
         }
         assert!(page.contains("default-src 'none'"));
-        assert!(!page.contains("{{"), "a place was left empty");
+        assert!(!page.contains("{{"), "a placeholder is left");
         assert!(!page.contains("innerHTML") && !page.contains("document.write"));
     }
 
     #[test]
-    fn the_whole_is_there() {
+    fn the_header_is_in_the_data() {
         let data = data(&page("x"));
         assert_eq!((&data["duration"], &data["jobs"], &data["cut"]), (&1000.0.into(), &2.into(), &false.into()));
         assert_eq!(data["command"], "hookpool run");

@@ -1,11 +1,11 @@
-//! How busy the machine's processors are, over time.
+//! The load of the machine's processors over time.
 
 use std::time::Duration;
 
-/// The moments that are kept; when there are more, neighbours are joined.
-const MOST: usize = 4096;
+/// The most samples; if there are more, neighbours are merged.
+const MAX_SAMPLES: usize = 4096;
 
-/// The counters of `/proc/stat`, in ticks since the machine was started.
+/// The counters of `/proc/stat`, in ticks since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticks {
     busy: u64,
@@ -13,13 +13,13 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// Reads them; `None` where there are none, as on other systems than Linux.
+    /// Reads the counters; `None` if the system has none: only Linux does.
     pub fn now() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/stat").ok()?)
     }
 
     /// The sum over all processors (proc(5)): user, nice, system, idle,
-    /// iowait, irq, softirq and steal. What follows is part of the first two.
+    /// iowait, irq, softirq and steal. The first two include the counters that follow.
     fn parse(text: &str) -> Option<Self> {
         let counters = text.lines().next()?.strip_prefix("cpu ")?;
         let counters: Vec<u64> = counters.split_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
@@ -29,22 +29,22 @@ impl Ticks {
     }
 }
 
-/// How many processors the machine has, as far as is known.
+/// The number of processors of the machine, if the system tells.
 pub fn count() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     let is_processor = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
     Some(text.lines().filter(is_processor).count()).filter(|count| *count > 0)
 }
 
-/// The busy part of each stretch of time, for a run of any length in bounded
-/// memory: the longer the run, the longer the stretches.
+/// The load in each interval of a run, in bounded memory: the longer the run, the
+/// longer the intervals.
 #[derive(Debug, Default)]
 pub struct Samples {
     kept: Vec<Sample>,
     last: Option<Ticks>,
-    /// Readings that make one sample, as a power of two.
+    /// The binary logarithm of the number of readings in one sample.
     doublings: u32,
-    /// The readings of the sample to be.
+    /// The sample that is being collected, and its number of readings.
     pending: Option<(Sample, u32)>,
 }
 
@@ -55,25 +55,25 @@ struct Sample {
 }
 
 impl Sample {
-    fn join(self, later: Self) -> Self {
+    fn merge(self, later: Self) -> Self {
         let ticks = Ticks { busy: self.ticks.busy + later.ticks.busy, all: self.ticks.all + later.ticks.all };
         Self { until: later.until, ticks }
     }
 }
 
 impl Samples {
-    /// The counters at this moment.
+    /// Adds a reading of the counters.
     pub fn add(&mut self, until: Duration, now: Ticks) {
         let last = self.last.get_or_insert(now);
         if now.all <= last.all {
             return;
         }
         let last = std::mem::replace(last, now);
-        // Counters of idle time have been seen to go backwards.
+        // The counters of idle time sometimes decrease.
         let ticks = Ticks { busy: now.busy.saturating_sub(last.busy), all: now.all - last.all };
         let sample = Sample { until, ticks };
         let (sample, readings) = match self.pending.take() {
-            Some((earlier, readings)) => (earlier.join(sample), readings + 1),
+            Some((earlier, readings)) => (earlier.merge(sample), readings + 1),
             None => (sample, 1),
         };
         if readings < 1 << self.doublings {
@@ -81,14 +81,14 @@ impl Samples {
             return;
         }
         self.kept.push(sample);
-        if self.kept.len() >= MOST {
-            self.kept = self.kept.chunks(2).filter_map(|pair| pair.iter().copied().reduce(Sample::join)).collect();
+        if self.kept.len() >= MAX_SAMPLES {
+            self.kept = self.kept.chunks(2).filter_map(|pair| pair.iter().copied().reduce(Sample::merge)).collect();
             self.doublings += 1;
         }
     }
 
-    /// The end of each stretch, and the busy part of it, from 0 to 1.
-    #[expect(clippy::cast_precision_loss, reason = "a part, for a chart")]
+    /// The end of each interval, and its load from 0 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for a chart")]
     pub fn busy(&self) -> impl Iterator<Item = (Duration, f64)> {
         let pending = self.pending.map(|(sample, _)| sample);
         self.kept
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_counters() {
+    fn the_counters_are_read() {
         let text = "cpu  10 1 5 100 4 1 2 3 7 8\ncpu0 1 2 3\n";
         assert_eq!(Ticks::parse(text), Some(Ticks { busy: 22, all: 126 }));
         for text in ["", "cpu0 1 2 3 4 5", "cpu  1 2 3"] {
@@ -113,23 +113,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_has_longer_stretches() {
+    fn a_long_run_has_longer_intervals() {
         let mut samples = Samples::default();
-        // Half of the time is busy, in turns.
+        // Every other second is busy.
         let mut now = Ticks::default();
-        for second in 0..=(MOST as u64 * 3) {
+        for second in 0..=(MAX_SAMPLES as u64 * 3) {
             samples.add(Duration::from_secs(second), now);
             now.all += 10;
             now.busy += (second % 2) * 10;
         }
         let busy: Vec<_> = samples.busy().collect();
-        assert!(busy.len() < MOST && busy.len() >= MOST / 2, "{}", busy.len());
-        assert_eq!(busy.last().unwrap().0, Duration::from_secs(MOST as u64 * 3));
+        assert!(busy.len() < MAX_SAMPLES && busy.len() >= MAX_SAMPLES / 2, "{}", busy.len());
+        assert_eq!(busy.last().unwrap().0, Duration::from_secs(MAX_SAMPLES as u64 * 3));
         assert!(busy.iter().all(|(_, busy)| (*busy - 0.5).abs() < 1e-9));
     }
 
     #[test]
-    fn short_runs_are_kept_as_they_are() {
+    fn a_short_run_keeps_each_reading() {
         let mut samples = Samples::default();
         for (second, busy) in [(0, 0), (1, 10), (2, 10)] {
             samples.add(Duration::from_secs(second), Ticks { busy, all: second * 10 });

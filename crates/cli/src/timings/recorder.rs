@@ -1,4 +1,4 @@
-//! Makes records of what happens, in memory that is bounded.
+//! Records the events of a run in bounded memory.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,34 +7,26 @@ use std::time::Duration;
 use hookpool_supervisor::{ErrorKind, Event, ExitReason, Hook, StartMethod, Timing};
 
 use super::processors::Samples;
-use super::records::{HookRecord, Interval, Names, TemplateRecord, WorkerRecord};
-use super::slots::Slots;
+use super::records::{HookRecord, Interval, Key, Lives, Names, TemplateRecord, WorkerRecord};
 
-/// The number of something, and the number of the supervisor that it is of.
-pub type Key = (u32, u64);
-
-/// What is known of a run so far. Times are from its start.
+/// The records of a run so far. Times are since its start.
 ///
-/// As soon as there are [`Recorder::MOST`] records of one kind, nothing more is
-/// recorded: a report of the first part of a run is a whole one, and one with
-/// holes would mislead.
+/// As soon as there are [`Recorder::MAX_RECORDS`] of one kind, nothing more is
+/// recorded: a report that covers the first part of a run is correct for that part,
+/// and one with gaps would mislead.
 #[derive(Debug)]
 pub struct Recorder {
-    most: usize,
+    max_records: usize,
     open: HashMap<Key, OpenRequest>,
-    living: HashMap<Key, usize>,
-    worker_slots: Slots<Key>,
-    living_templates: HashMap<Key, usize>,
-    template_slots: Slots<Key>,
     pub hooks: Vec<HookRecord>,
-    pub workers: Vec<WorkerRecord>,
-    pub templates: Vec<TemplateRecord>,
+    pub workers: Lives<WorkerRecord>,
+    pub templates: Lives<TemplateRecord>,
     pub intervals: Vec<Interval>,
     pub trees: Names,
     pub samples: Samples,
-    /// Requests that were answered, recorded or not.
+    /// The number of requests that were answered, recorded or not.
     pub answered: usize,
-    /// Since when nothing is recorded any more.
+    /// When recording stopped.
     pub cut: Option<Duration>,
 }
 
@@ -46,26 +38,22 @@ struct OpenRequest {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self::with_most(Self::MOST)
+        Self::with_limit(Self::MAX_RECORDS)
     }
 }
 
 impl Recorder {
-    /// The records of each kind; some tens of megabytes in all.
-    pub const MOST: usize = 100_000;
-    const MOST_LEARNED: usize = 500;
+    /// The most records of each kind; they take some tens of megabytes together.
+    const MAX_RECORDS: usize = 100_000;
+    const MAX_LEARNED: usize = 500;
 
-    fn with_most(most: usize) -> Self {
+    fn with_limit(max_records: usize) -> Self {
         Self {
-            most,
+            max_records,
             open: HashMap::new(),
-            living: HashMap::new(),
-            worker_slots: Slots::default(),
-            living_templates: HashMap::new(),
-            template_slots: Slots::default(),
             hooks: Vec::new(),
-            workers: Vec::new(),
-            templates: Vec::new(),
+            workers: Lives::default(),
+            templates: Lives::default(),
             intervals: Vec::new(),
             trees: Names::default(),
             samples: Samples::default(),
@@ -74,7 +62,7 @@ impl Recorder {
         }
     }
 
-    /// Something happened in the supervisor of this number.
+    /// Records an event of the supervisor with this number.
     pub fn observe(&mut self, supervisor: u32, event: &Event, now: Duration) {
         if let Event::RequestFinished { .. } = event {
             self.answered += 1;
@@ -85,15 +73,15 @@ impl Recorder {
         self.observe_request(supervisor, event, now);
         self.observe_worker(supervisor, event, now);
         self.observe_template(supervisor, event, now);
-        let fullest = [self.hooks.len(), self.workers.len(), self.templates.len(), self.intervals.len()];
-        if fullest.into_iter().any(|count| count >= self.most) {
+        let counts = [self.hooks.len(), self.workers.records.len(), self.templates.records.len(), self.intervals.len()];
+        if counts.into_iter().any(|count| count >= self.max_records) {
             self.cut = Some(now);
         }
     }
 
-    /// Something else took this time.
+    /// Records an interval.
     pub fn interval(&mut self, interval: Interval) {
-        if self.cut.is_none() && self.intervals.len() < self.most {
+        if self.cut.is_none() && self.intervals.len() < self.max_records {
             self.intervals.push(interval);
         }
     }
@@ -119,7 +107,7 @@ impl Recorder {
 
     fn request_accepted(&mut self, request: Key, worker: Key, now: Duration) {
         if let Some(open) = self.open.get_mut(&request) {
-            open.accepted = Some((now, self.living.get(&worker).copied()));
+            open.accepted = Some((now, self.workers.index_of(worker)));
         }
     }
 
@@ -133,7 +121,7 @@ impl Recorder {
         now: Duration,
     ) {
         let Some(OpenRequest { queued, accepted }) = self.open.remove(&request) else { return };
-        let tree = self.trees.place_of(tree);
+        let tree = self.trees.index_of(tree);
         let (accepted, worker) = accepted.map_or((None, None), |(at, worker)| (Some(at), worker));
         self.hooks.push(HookRecord { tree, hook, worker, queued, accepted, finished: now, timing, error });
     }
@@ -144,16 +132,16 @@ impl Recorder {
                 self.worker_starting((supervisor, worker.number()), tree, *generation, *start_method, now);
             }
             Event::WorkerReady { worker, pid, start_method, .. } => {
-                self.change_worker((supervisor, worker.number()), |record| {
+                self.workers.change((supervisor, worker.number()), |record| {
                     record.ready = Some(now);
                     record.pid = Some(*pid);
-                    // A template may have been of no use.
+                    // A worker is spawned if its template fails.
                     record.start_method = *start_method;
                 });
             }
             Event::WorkerStopping { worker, reason } => {
                 let reason = reason.describe();
-                self.change_worker((supervisor, worker.number()), |record| record.reason = Some(reason.into()));
+                self.workers.change((supervisor, worker.number()), |record| record.reason = Some(reason.into()));
             }
             Event::WorkerStartFailed { worker, reason, .. } => {
                 self.worker_ended((supervisor, worker.number()), Some(reason.clone()), now);
@@ -166,10 +154,11 @@ impl Recorder {
     }
 
     fn worker_starting(&mut self, worker: Key, tree: &Path, generation: u64, start_method: StartMethod, now: Duration) {
-        let record = WorkerRecord {
+        let tree = self.trees.index_of(tree);
+        self.workers.begin(worker, |slot| WorkerRecord {
             number: worker.1,
-            slot: self.worker_slots.take(worker),
-            tree: self.trees.place_of(tree),
+            slot,
+            tree,
             generation,
             start_method,
             pid: None,
@@ -177,24 +166,14 @@ impl Recorder {
             ready: None,
             end: None,
             reason: None,
-        };
-        self.living.insert(worker, self.workers.len());
-        self.workers.push(record);
-    }
-
-    fn change_worker(&mut self, worker: Key, change: impl FnOnce(&mut WorkerRecord)) {
-        if let Some(record) = self.living.get(&worker).and_then(|place| self.workers.get_mut(*place)) {
-            change(record);
-        }
+        });
     }
 
     fn worker_ended(&mut self, worker: Key, crash: Option<String>, now: Duration) {
-        self.change_worker(worker, |record| {
+        self.workers.end(worker, |record| {
             record.end = Some(now);
             record.reason = crash.or(record.reason.take());
         });
-        self.living.remove(&worker);
-        self.worker_slots.release(&worker);
     }
 
     fn observe_template(&mut self, supervisor: u32, event: &Event, now: Duration) {
@@ -203,11 +182,11 @@ impl Recorder {
                 self.template_starting((supervisor, template.number()), backend.clone(), now);
             }
             Event::TemplateReady { template, .. } => {
-                self.change_template((supervisor, template.number()), |record| record.ready = Some(now));
+                self.templates.change((supervisor, template.number()), |record| record.ready = Some(now));
             }
             Event::TemplateLearned { template, modules } => {
-                self.change_template((supervisor, template.number()), |record| {
-                    if record.learned.len() < Self::MOST_LEARNED {
+                self.templates.change((supervisor, template.number()), |record| {
+                    if record.learned.len() < Self::MAX_LEARNED {
                         record.learned.push((now, *modules));
                     }
                 });
@@ -221,33 +200,23 @@ impl Recorder {
     }
 
     fn template_starting(&mut self, template: Key, backend: Option<String>, now: Duration) {
-        let record = TemplateRecord {
+        self.templates.begin(template, |slot| TemplateRecord {
             number: template.1,
-            slot: self.template_slots.take(template),
+            slot,
             backend,
             start: now,
             ready: None,
             end: None,
             learned: Vec::new(),
             reason: None,
-        };
-        self.living_templates.insert(template, self.templates.len());
-        self.templates.push(record);
-    }
-
-    fn change_template(&mut self, template: Key, change: impl FnOnce(&mut TemplateRecord)) {
-        if let Some(record) = self.living_templates.get(&template).and_then(|place| self.templates.get_mut(*place)) {
-            change(record);
-        }
+        });
     }
 
     fn template_ended(&mut self, template: Key, reason: Option<&String>, now: Duration) {
-        self.change_template(template, |record| {
+        self.templates.end(template, |record| {
             record.end = Some(now);
             record.reason = reason.cloned();
         });
-        self.living_templates.remove(&template);
-        self.template_slots.release(&template);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The file that the report goes to.
+//! The file of the report.
 
 use std::fs::Permissions;
 use std::io::{self, Write};
@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use hookpool_supervisor::refuse_foreign_links;
 use tempfile::NamedTempFile;
 
-use crate::cache::innermost;
+use crate::folders::innermost;
 
-/// A file that can be written, as far as could be seen before there was
-/// anything to write.
+/// A file that could be written when it was checked.
 #[derive(Debug)]
 pub struct Target {
-    /// Absolute, and where the content shall lie: symbolic links are resolved.
+    /// Absolute, with symbolic links resolved.
     path: PathBuf,
     folder: PathBuf,
 }
@@ -22,26 +21,24 @@ pub struct Target {
 /// Why the report cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// It is a device, a pipe or a folder, which a rename would replace, or
-    /// fail at.
-    #[error("--timings {}: is there and is no regular file", path.display())]
-    NoFile { path: PathBuf },
-    /// The system says no.
+    /// It is a device, a pipe or a folder: writing the report would replace it or fail.
+    #[error("--timings {}: exists and is not a regular file", path.display())]
+    NotAFile { path: PathBuf },
+    /// The system refuses to write it.
     #[error("--timings {}: cannot be written: {reason}", path.display())]
     System { path: PathBuf, reason: String },
 }
 
 impl Target {
-    /// Looks whether a file could be written there, by making another beside
-    /// it.
+    /// Checks that the file can be written, by creating a temporary file beside it.
     pub fn check(path: &Path) -> Result<Self, TargetError> {
         let failed = |error: io::Error| system(path, error);
         refuse_foreign_links(path)
             .map_err(|error| TargetError::System { path: path.to_owned(), reason: error.to_string() })?;
-        // One that is not there yet cannot be resolved, and need not be.
+        // A file that does not exist yet cannot be resolved.
         let resolved = path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)?;
         if resolved.metadata().is_ok_and(|metadata| !metadata.is_file()) || resolved.file_name().is_none() {
-            return Err(TargetError::NoFile { path: path.to_owned() });
+            return Err(TargetError::NotAFile { path: path.to_owned() });
         }
         let folder = resolved.parent().unwrap_or(Path::new("/")).to_owned();
         let target = Self { path: resolved, folder };
@@ -49,7 +46,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Writes the file, so that it is there as a whole or not at all.
+    /// Replaces the file atomically.
     pub fn write(&self, content: &str) -> Result<(), TargetError> {
         let write = || {
             let mut draft = self.draft()?;
@@ -66,13 +63,13 @@ impl Target {
 
     fn draft(&self) -> io::Result<NamedTempFile> {
         let mut builder = tempfile::Builder::new();
-        // The umask takes from that, as from every file that a user makes.
+        // The umask applies.
         builder.prefix(".hookpool-timings-").permissions(Permissions::from_mode(0o666)).tempfile_in(&self.folder)
     }
 }
 
 fn system(path: &Path, error: io::Error) -> TargetError {
-    // It names the draft, which nobody knows.
+    // The error names the temporary file, which means nothing to the user.
     let reason = error.get_ref().map_or_else(|| error.to_string(), innermost);
     TargetError::System { path: path.to_owned(), reason }
 }
@@ -106,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused() {
+    fn only_a_regular_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path(), Path::new("/dev/null"), Path::new("/")] {
-            assert!(matches!(Target::check(path), Err(TargetError::NoFile { .. })), "{}", path.display());
+            assert!(matches!(Target::check(path), Err(TargetError::NotAFile { .. })), "{}", path.display());
         }
         let missing = folder.path().join("missing/report.html");
         let message = Target::check(&missing).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The sources of a command line, each once.
+//! The sources of a command line, without duplicates.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,15 +14,15 @@ use crate::exit::Failure;
 #[derive(Debug)]
 pub struct Job {
     pub id: JobId,
-    /// As the user named it; more than once if it was named so.
+    /// The names that the user gave it: several if it was named several times.
     pub names: Vec<PathBuf>,
-    /// What it is, or why it is nothing that can be built.
+    /// The source, or why it cannot be built.
     pub source: Result<Source, HookError>,
 }
 
 impl Job {
-    /// The jobs for these sources and those of the lists. What is the same
-    /// file or folder is done once, and so are copies of an archive.
+    /// The jobs for these sources and those in the lists. A file or folder that is
+    /// named twice is one job, and so are copies of an archive.
     pub fn all(sources: &[PathBuf], lists: &[PathBuf]) -> Result<Vec<Self>, Failure> {
         let stdin = Path::new("-");
         let mut names = Vec::new();
@@ -38,7 +38,7 @@ impl Job {
     fn unique(names: Vec<PathBuf>) -> Vec<Self> {
         let mut jobs: Vec<Self> = Vec::new();
         let mut by_identity = HashMap::new();
-        // Only what has the same size is worth a comparison.
+        // Only archives of the same size are compared.
         let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
         for name in names {
             let source = Source::find(&name).map_err(HookError::from);
@@ -62,7 +62,7 @@ impl Job {
         jobs
     }
 
-    /// The name that messages use.
+    /// The name for messages.
     pub fn name(&self) -> &Path {
         &self.names[0]
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_that_is_named_twice_is_done_once() {
+    fn a_source_that_is_named_twice_is_one_job() {
         let folder = tempfile::tempdir().unwrap();
         let (tree, link) = (folder.path().join("tree"), folder.path().join("link"));
         std::fs::create_dir(&tree).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_of_an_archive_are_done_once() {
+    fn copies_of_an_archive_are_one_job() {
         let folder = tempfile::tempdir().unwrap();
         let archive = |place: &str, content: &str| {
             let path = folder.path().join(place).join("a-1.tar.gz");

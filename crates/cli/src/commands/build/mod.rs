@@ -1,64 +1,84 @@
-//! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, what
-//! is wanted of them out.
+//! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, metadata or
+//! archives out.
 
-mod extensions;
 mod jobs;
-mod plan;
-mod pool;
-mod session;
 mod show;
+mod sources;
 
-use tokio::sync::watch;
+use hookpool_frontend::{Durations, Frontend, KeptLogs, LogFolder};
+use hookpool_supervisor::{Supervisor, refuse_foreign_links, unblock};
 
 use self::jobs::Job;
-use self::pool::BuildPool;
-use self::session::Session;
 use self::show::{Display, Verbosity};
+use self::sources::Sources;
 use crate::arguments::LogArguments;
-use crate::commands::event_loop;
-use crate::commands::finish::finish;
+use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
-use crate::signals::{self, Ending, Signals};
+use crate::pool::PoolResources;
+use crate::settings::BuildSettings;
+use crate::signals::{self, Signals};
 use crate::streams::output::Output;
 
-pub use self::plan::Plan;
-
-/// Builds all sources of a plan.
-pub fn execute(plan: Plan, log: &LogArguments) -> Result<Exit, Failure> {
-    // Before signals are listened to: reading a terminal or a pipe may take for
-    // ever, and can be ended by Ctrl-C until then.
-    let jobs = Job::all(&plan.sources, &plan.lists)?;
+/// Builds all sources.
+pub fn execute(settings: BuildSettings, log: &LogArguments) -> Result<Exit, Failure> {
+    // Reading the list of sources from a terminal or a pipe may take forever. Signals
+    // are not handled yet, so Ctrl-C ends it.
+    let jobs = Job::all(&settings.sources, &settings.lists)?;
     let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
-    event_loop::run(run(plan, jobs, verbosity))
+    lifecycle::run(run(settings, jobs, verbosity))
 }
 
-async fn run(plan: Plan, jobs: Vec<Job>, verbosity: Verbosity) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let display = Display::start(&jobs, plan.format, plan.wants_metadata(), verbosity)
-        .map_err(|error| Failure::pool(format!("cannot show anything: no thread could be started: {error}")))?;
-    plan.prepare_outputs()?;
-    // Its folders must outlive the supervisor: they are removed at the end of
-    // this function, whatever the reason.
-    let pool = tokio::select! {
-        started = BuildPool::start(&plan, &display) => started?,
+async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let display = Display::start(&jobs, settings.format, settings.wants_metadata(), verbosity)
+        .map_err(|error| Failure::pool(format!("cannot start the thread of the display: {error}")))?;
+    settings.prepare_outputs()?;
+    let start = async {
+        let resources = PoolResources::prepare(&settings.pool, settings.command()).await?;
+        let builder = resources.builder(settings.pool.clone()).keep_output(true).observer(display.observer());
+        let supervisor = resources.start(builder).await?;
+        Ok::<_, Failure>((resources, supervisor))
+    };
+    let (resources, supervisor) = tokio::select! {
+        started = start => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let (set_ending, ending) = watch::channel(Ending::NotYet);
-    tokio::spawn(signals::obey(signals, pool.supervisor.clone(), set_ending));
+    let frontend = start_frontend(&settings, &resources, &supervisor, &display)?;
+    let ending = signals::obey(signals, supervisor.clone());
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
-    let (end, any_failed) = {
-        let mut session = Session::new(&pool, &plan, &display, ending.clone()).await;
-        let end = session.serve(&jobs, &mut output).await;
-        let any_failed = session.any_failed();
-        session.keep().await;
-        (end, any_failed)
-        // What is left is dropped here, and with it ended.
-    };
+
+    let cache = resources.cache.path().to_owned();
+    let mut durations = unblock(move || Durations::open(&cache)).await;
+    let sources = Sources::new(&settings, &frontend, &supervisor, &display, &mut durations, ending.clone());
+    let reason = sources.build(&jobs, &mut output).await;
+    if let Err(error) = unblock(move || durations.save()).await {
+        tracing::debug!("the durations of this run are not kept: {error}");
+    }
+
     let is_interrupted = ending.borrow().signal().is_some();
     let close = async {
         display.finish(is_interrupted).await;
-        pool.frontend.close().await;
+        frontend.close().await;
     };
-    let exit = finish(end, any_failed, &pool.supervisor, output, close, ending).await;
-    pool.finish(exit)
+    let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;
+    resources.finish(exit)
+}
+
+fn start_frontend(
+    settings: &BuildSettings,
+    resources: &PoolResources,
+    supervisor: &Supervisor,
+    display: &Display,
+) -> Result<Frontend, Failure> {
+    let logs = match &settings.log_folder {
+        Some(path) => {
+            refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
+            LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All)
+        }
+        None => LogFolder::in_cache(resources.cache.path()),
+    };
+    let mut frontend = settings.frontend.clone();
+    frontend.environments = resources.environments(&settings.pool, supervisor, display.environment_observer())?;
+    frontend.logs = Some(logs);
+    Frontend::new(supervisor.clone(), frontend, display.build_observer()).map_err(Failure::pool)
 }

@@ -1,4 +1,4 @@
-//! What differs between fresh and warm, and what differs anyway.
+//! Compares the passes in fresh processes with those in warm ones.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,26 +8,26 @@ use hookpool_supervisor::StartMethod;
 use super::pass::{Findings, HOOKS, Pass};
 use super::project::Project;
 
-/// A thing that one hook gave in two ways.
+/// A result, output or file of one hook that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub hook: &'static str,
-    /// `result`, `stdout`, or a file.
+    /// `result`, `stdout`, `stderr`, or the name of a file.
     pub what: String,
     pub fresh: String,
     pub warm: String,
-    /// It differs from fresh process to fresh process too.
+    /// It also differs between two fresh processes.
     pub unstable: bool,
 }
 
-/// What is to be said of a project.
+/// The differences of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
     pub project: Project,
     pub differences: Vec<Difference>,
-    /// Hooks that succeeded, of all that were run.
+    /// How many hooks succeeded.
     pub succeeded: usize,
-    /// Hooks that no template ran: for those there was nothing to compare.
+    /// Hooks whose worker was not forked from a template, so that nothing was compared.
     pub spawned: Vec<&'static str>,
 }
 
@@ -37,7 +37,7 @@ impl Comparison {
     }
 }
 
-/// Compares what all passes found of a project.
+/// Compares all passes of a project.
 pub fn compare(project: &Project, fresh: &[Pass; 2], warm: &[Pass; 2]) -> Comparison {
     let mut comparison =
         Comparison { project: project.clone(), differences: Vec::new(), succeeded: 0, spawned: Vec::new() };
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_differs_is_told() {
+    fn the_first_line_that_differs_is_shown() {
         let differences = differences("build", &findings("1"), &findings("1"), &findings("2"));
         let expected = Difference {
             hook: "build",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_the_same_is_told_apart() {
+    fn what_always_differs_is_marked_unstable() {
         let differences = differences("build", &findings("1"), &findings("3"), &findings("2"));
         assert!(differences.iter().all(|difference| difference.unstable) && differences.len() == 1);
     }

@@ -1,4 +1,4 @@
-//! `hookpool check`: fresh against warm, does this backend behave the same?
+//! `hookpool check`: does a backend behave the same in fresh and in warm processes?
 
 mod compare;
 mod pass;
@@ -16,53 +16,53 @@ use self::compare::{Comparison, compare};
 use self::pass::{Pass, run_pass};
 use self::project::{Project, decoys};
 use self::report::{Shadowed, print};
-use crate::arguments::check::CheckArguments;
-use crate::cache::Folder;
-use crate::commands::event_loop;
+use crate::arguments::CheckArguments;
+use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
+use crate::folders::Folder;
 use crate::observer;
-use crate::pool::{self, Premises};
+use crate::pool::PoolResources;
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
 
-/// Compares, and tells every difference.
+/// Compares the hooks and prints every difference.
 pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
     let settings = PoolSettings::resolve(arguments.pool)?;
     if settings.isolation != Isolation::Hook || settings.start_method != StartMethod::Forkserver {
-        let message = "--isolation and --start-method cannot be chosen: check compares what they are by default";
+        let message = "--isolation and --start-method cannot be chosen: check compares their defaults";
         return Err(Failure::usage(message));
     }
-    event_loop::run(run(settings, arguments.sources))
+    lifecycle::run(run(settings, arguments.sources))
 }
 
 async fn run(settings: PoolSettings, sources: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure::pool(format!("cannot listen to signals: {error}")))?;
-    let premises = tokio::select! {
-        premises = Premises::prepare(&settings, "check") => premises?,
+    let mut signals = Signals::listen()?;
+    let resources = tokio::select! {
+        resources = PoolResources::prepare(&settings, "check") => resources?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let work = Folder::temporary(&hookpool_supervisor::temporary_folder())?;
-    let bench = Bench { settings, premises: &premises, work: work.path() };
+    let check = Check { settings, resources: &resources, work: work.path() };
     let outcome = tokio::select! {
-        outcome = bench.compare(&sources) => outcome,
-        // What runs is dropped, and its processes end with it.
+        outcome = check.compare(&sources) => outcome,
+        // Dropping the comparison ends its processes.
         signal = signals.end() => Ok(Exit::Interrupted(signal)),
     };
-    premises.finish(outcome)
+    resources.finish(outcome)
 }
 
-/// What all runs have in common.
-struct Bench<'a> {
+struct Check<'a> {
     settings: PoolSettings,
-    premises: &'a Premises,
+    resources: &'a PoolResources,
+    /// A temporary folder.
     work: &'a Path,
 }
 
-impl Bench<'_> {
+impl Check<'_> {
     async fn compare(&self, sources: &[PathBuf]) -> Result<Exit, Failure> {
         let found = sources.iter().map(|source| Project::find(source, self.work));
         let mut projects = found.collect::<Result<Vec<_>, _>>()?;
-        // Held to the end: what is in use is not removed.
+        // Kept to the end: an environment in use is not removed.
         let (frontend, environments) = self.prepare(&mut projects).await?;
         let decoys = decoys(&projects, self.work)?;
         let fresh = self.fresh(&projects).await?;
@@ -74,13 +74,12 @@ impl Bench<'_> {
         Ok(if any_difference { Exit::RequestFailed } else { Exit::Success })
     }
 
-    /// Gives each project its build environment.
+    /// Finds or makes the build environment of each project.
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
-        let supervisor = self.premises.start(self.builder(self.settings.clone())).await?;
-        let environments = pool::environments(&self.settings, self.premises, &supervisor, observer::log_environment)?;
+        let supervisor = self.resources.start(self.builder(self.settings.clone())).await?;
         let mut settings = FrontendSettings::default();
-        settings.environments = environments;
-        settings.logs = Some(LogFolder::in_cache(self.premises.cache.path()));
+        settings.environments = self.resources.environments(&self.settings, &supervisor, observer::log_environment)?;
+        settings.logs = Some(LogFolder::in_cache(self.resources.cache.path()));
         let frontend = Frontend::new(supervisor.clone(), settings, |_| {}).map_err(Failure::pool)?;
         let mut held = Vec::new();
         for project in projects {
@@ -94,14 +93,14 @@ impl Bench<'_> {
         Ok((frontend, held))
     }
 
-    /// Each hook in a new worker, of a new interpreter.
+    /// Runs each hook in a new worker with a new interpreter.
     async fn fresh(&self, projects: &[Project]) -> Result<[Pass; 2], Failure> {
         let mut settings = self.settings.clone();
         settings.start_method = StartMethod::Spawn;
         settings.limits.max_requests = Some(NonZeroU32::MIN);
-        let supervisor = self.premises.start(self.builder(settings)).await?;
-        // What hooks leave in a tree, the next find there: a first pass makes
-        // that the same for all that are compared.
+        let supervisor = self.resources.start(self.builder(settings)).await?;
+        // Hooks leave files in the tree that later hooks find. A first pass makes these
+        // the same for all passes that are compared.
         run_pass(&supervisor, projects.iter(), self.work).await?;
         let first = run_pass(&supervisor, projects.iter(), self.work).await?;
         let second = run_pass(&supervisor, projects.iter(), self.work).await?;
@@ -109,7 +108,8 @@ impl Bench<'_> {
         Ok([first, second])
     }
 
-    /// Forked from templates, after other projects, in both orders.
+    /// Runs the hooks in workers that are forked from templates, after those of other
+    /// projects, in both orders.
     async fn warm(&self, projects: &[Project], decoys: &[Project]) -> Result<([Pass; 2], Vec<Shadowed>), Failure> {
         let shadowed = Arc::new(Mutex::new(Vec::new()));
         let seen = shadowed.clone();
@@ -118,7 +118,7 @@ impl Bench<'_> {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(shadow);
             }
         });
-        let supervisor = self.premises.start(builder).await?;
+        let supervisor = self.resources.start(builder).await?;
         self.teach(&supervisor, projects, decoys).await?;
         let first = run_pass(&supervisor, decoys.iter().chain(projects), self.work).await?;
         let second = run_pass(&supervisor, projects.iter().chain(decoys).rev(), self.work).await?;
@@ -129,10 +129,10 @@ impl Bench<'_> {
         Ok(([first, second], shadowed))
     }
 
-    /// Lets the templates learn whatever these projects can teach them.
+    /// Lets the templates learn the modules that the hooks of these projects import.
     async fn teach(&self, supervisor: &Supervisor, projects: &[Project], decoys: &[Project]) -> Result<(), Failure> {
-        /// What hooks import is told after their answers: by the end of the
-        /// second pass that of the first is known.
+        /// Hooks report their imports after they have answered: at the end of the
+        /// second pass those of the first are known.
         const PASSES: usize = 2;
         for _ in 0..PASSES {
             run_pass(supervisor, decoys.iter().chain(projects), self.work).await?;
@@ -143,6 +143,6 @@ impl Bench<'_> {
 
     fn builder(&self, settings: PoolSettings) -> hookpool_supervisor::Builder {
         let seed = std::env::var_os("PYTHONHASHSEED").filter(|seed| seed != "random").unwrap_or_else(|| "0".into());
-        self.premises.builder(settings).variable("PYTHONHASHSEED", seed)
+        self.resources.builder(settings).variable("PYTHONHASHSEED", seed)
     }
 }

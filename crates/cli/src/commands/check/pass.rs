@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::{Hook, HookRequest, Response, StartMethod, Supervisor};
 
+use walkdir::WalkDir;
+
 use super::project::Project;
 use crate::exit::Failure;
 
-/// The hooks that are compared: those that are cheap, and asked for by
-/// resolvers.
+/// The hooks that are compared: the cheap ones, which resolvers ask for.
 pub const HOOKS: [Hook; 5] = [
     Hook::GetRequiresForBuildWheel,
     Hook::GetRequiresForBuildSdist,
@@ -19,12 +20,12 @@ pub const HOOKS: [Hook; 5] = [
     Hook::PrepareMetadataForBuildEditable,
 ];
 
-/// What a hook gave.
+/// What one hook returned and wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
-    /// What it returned, or how it failed.
+    /// The returned value, or the error.
     pub result: Result<String, String>,
-    /// What it wrote to the folder that it was given.
+    /// The files that it wrote to its metadata directory.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     pub stdout: String,
     pub stderr: String,
@@ -52,7 +53,7 @@ pub async fn run_pass(
 
 async fn run_hook(supervisor: &Supervisor, project: &Project, hook: Hook, work: &Path) -> Result<Findings, Failure> {
     let cannot = |error: std::io::Error| Failure::pool(format!("cannot make a folder in {}: {error}", work.display()));
-    // Always by the same name: some hooks print it.
+    // The name is always the same, since some hooks print it.
     let out = work.join("metadata");
     fs::create_dir(&out).map_err(cannot)?;
     let mut request = HookRequest::new(&project.tree, hook);
@@ -77,19 +78,11 @@ fn findings(response: &Response, files: BTreeMap<PathBuf, Vec<u8>>) -> Findings 
 }
 
 fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in next.read_dir().into_iter().flatten().flatten() {
-            let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(path),
-                _ => {
-                    let name = path.strip_prefix(folder).unwrap_or(&path).to_owned();
-                    files.insert(name, fs::read(&path).unwrap_or_default());
-                }
-            }
-        }
-    }
-    files
+    let entries = WalkDir::new(folder).into_iter().flatten().filter(|entry| !entry.file_type().is_dir());
+    entries
+        .map(|entry| {
+            let name = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+            (name.to_owned(), fs::read(entry.path()).unwrap_or_default())
+        })
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! What is checked, and what is built beside it.
+//! The projects that are checked, and the decoys that run before them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,19 +16,19 @@ pub struct Project {
     /// As the user named it.
     pub name: String,
     pub tree: PathBuf,
-    /// The interpreter of its build environment; `None`: that of the pool.
+    /// The interpreter of its build environment; `None`: the one of the pool.
     pub python: Option<PathBuf>,
 }
 
 impl Project {
-    /// The tree that a source is; an archive is unpacked in `folder`.
+    /// Finds the source tree of a source; unpacks an archive into `folder`.
     pub fn find(source: &Path, folder: &Path) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("source {}: {error}", source.display()));
         let tree = match Source::find(source).map_err(|error| Failure::usage(error.to_string()))? {
             Source::Tree(tree) => fs::canonicalize(tree).map_err(|error| wrong(&error))?,
             Source::SourceArchive(archive) => {
                 let into = tempfile::Builder::new().prefix("source-").tempdir_in(folder);
-                // It goes with the folder.
+                // Removed with the folder.
                 let into = into.map_err(|error| wrong(&error))?.keep();
                 let unpacked = unpack(&archive, &into, &UnpackLimits::default(), &AtomicBool::new(false));
                 unpacked.map_err(|error| Failure::usage(error.to_string()))?
@@ -42,19 +42,19 @@ impl Project {
         Ok(Self { name: source.display().to_string(), tree, python: None })
     }
 
-    /// The backend that it names, if that comes from the environment.
+    /// The backend that it names; `None` if the backend is part of the tree.
     fn backend(&self) -> Option<String> {
         let build_system = BuildSystem::read(&self.tree).ok()?;
         let backend = build_system.backend.unwrap_or_else(|| Self::LEGACY.into());
         build_system.backend_path.is_empty().then_some(backend)
     }
 
-    /// The backend of trees that name none (PEP 517).
+    /// The backend of a tree that names none (PEP 517).
     const LEGACY: &str = "setuptools.build_meta:__legacy__";
 }
 
-/// A small project for each template, to be built in it before
-/// the ones that are checked. Whether it can be built does not matter.
+/// A small project for each template, whose hooks run before those of the projects
+/// that are checked. Whether they succeed does not matter.
 pub fn decoys(projects: &[Project], folder: &Path) -> Result<Vec<Project>, Failure> {
     let templates: BTreeSet<(String, Option<PathBuf>)> =
         projects.iter().filter_map(|project| Some((project.backend()?, project.python.clone()))).collect();

@@ -1,4 +1,4 @@
-//! What was found, for the person who asked.
+//! Prints the differences.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use hookpool_supervisor::Event;
 
 use super::compare::{Comparison, Difference};
 use super::pass::HOOKS;
-use crate::logging::printable;
+use crate::format::printable;
 
-/// A preloaded module that a hook would have found elsewhere.
+/// A preloaded module where the hook would have imported another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shadowed {
     tree: PathBuf,
@@ -27,7 +27,7 @@ impl Shadowed {
     }
 }
 
-/// Prints everything; answers whether anything differs.
+/// Prints everything, and returns whether anything differs.
 pub fn print(comparisons: &[Comparison], shadowed: &[Shadowed]) -> bool {
     let mut text = String::new();
     let mut any_difference = false;
@@ -36,7 +36,7 @@ pub fn print(comparisons: &[Comparison], shadowed: &[Shadowed]) -> bool {
         any_difference |= comparison.has_failed() || !of_tree.is_empty();
         text.push_str(&describe(comparison, &of_tree));
     }
-    // Where nobody reads it, the exit code has to do.
+    // If standard output is closed, the exit code still tells.
     let _ = std::io::stdout().write_all(text.as_bytes());
     any_difference
 }

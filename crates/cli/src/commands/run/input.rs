@@ -6,27 +6,19 @@ use hookd_protocol::LineDecoder;
 
 use crate::streams::input::Input;
 
-/// The longest line that is read.
-pub const LONGEST_LINE: usize = 64 * 1024 * 1024;
+/// The longest line that is accepted, in bytes.
+pub const MAX_LINE: usize = 64 * 1024 * 1024;
 
 /// A line of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InputLine {
     /// Counted from 1.
     pub number: u64,
-    pub content: LineContent,
+    /// The line without its newline; `None`: it is longer than [`MAX_LINE`].
+    pub bytes: Option<Vec<u8>>,
 }
 
-/// What a line consists of.
-#[derive(Debug, PartialEq, Eq)]
-pub enum LineContent {
-    /// Its bytes, without the newline.
-    Bytes(Vec<u8>),
-    /// More than [`LONGEST_LINE`]; the rest of it is skipped.
-    TooLong,
-}
-
-/// The lines of the input, one after the other.
+/// Reads the lines of the input.
 #[derive(Debug)]
 pub struct InputLines {
     input: Input,
@@ -34,15 +26,15 @@ pub struct InputLines {
 }
 
 impl InputLines {
-    /// Starts to read standard input.
+    /// Starts reading standard input.
     pub fn start() -> io::Result<Self> {
-        Ok(Self { input: Input::start()?, lines: Lines::new(LONGEST_LINE) })
+        Ok(Self { input: Input::start()?, lines: Lines::new(MAX_LINE) })
     }
 
     /// The next line; `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Option<InputLine>> {
         loop {
-            // Input that never ends must not keep the event loop from all else.
+            // Endless input must not starve the other tasks.
             tokio::task::coop::consume_budget().await;
             if let Some(line) = self.lines.next() {
                 return Ok(Some(line));
@@ -56,12 +48,12 @@ impl InputLines {
     }
 }
 
-/// Counts the lines in pieces of text.
+/// Splits pieces of text into numbered lines.
 #[derive(Debug)]
 struct Lines {
     decoder: LineDecoder,
     count: u64,
-    /// All of the text is there.
+    /// The end of the text has been pushed.
     is_over: bool,
 }
 
@@ -70,7 +62,7 @@ impl Lines {
         Self { decoder: LineDecoder::with_limit(longest), count: 0, is_over: false }
     }
 
-    /// Takes a piece; an empty one is the end.
+    /// Adds a piece of the text; an empty one is the end.
     fn push(&mut self, piece: &[u8]) {
         self.decoder.push(piece);
         self.is_over = piece.is_empty();
@@ -80,29 +72,22 @@ impl Lines {
         }
     }
 
-    /// The next line that is complete.
+    /// The next complete line.
     fn next(&mut self) -> Option<InputLine> {
-        let content = match self.decoder.next_line() {
-            Ok(line) => LineContent::Bytes(line?),
-            Err(_) => LineContent::TooLong,
+        let mut bytes = match self.decoder.next_line() {
+            Ok(line) => Some(line?),
+            Err(_) => None,
         };
         self.count += 1;
-        let content = if self.count == 1 { content.without_mark() } else { content };
-        Some(InputLine { number: self.count, content })
-    }
-}
-
-impl LineContent {
-    /// Without the byte order mark that some programs begin UTF-8 with.
-    fn without_mark(self) -> Self {
-        const MARK: &[u8] = "\u{feff}".as_bytes();
-        match self {
-            Self::Bytes(bytes) => match bytes.strip_prefix(MARK) {
-                Some(rest) => Self::Bytes(rest.to_vec()),
-                None => Self::Bytes(bytes),
-            },
-            Self::TooLong => Self::TooLong,
+        // Some programs write a byte order mark before UTF-8.
+        const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+        if let Some(line) = &mut bytes
+            && self.count == 1
+            && line.starts_with(BYTE_ORDER_MARK)
+        {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
+        Some(InputLine { number: self.count, bytes })
     }
 }
 
@@ -110,7 +95,7 @@ impl LineContent {
 mod tests {
     use super::*;
 
-    /// However it is cut into pieces.
+    /// The lines must not depend on how the input is cut into pieces.
     fn lines(input: &[u8], longest: usize) -> Vec<(u64, Option<String>)> {
         let found = lines_of(input.chunks(4), longest);
         assert_eq!(lines_of(input.chunks(1), longest), found);
@@ -124,11 +109,7 @@ mod tests {
         for piece in pieces.chain([&b""[..]]) {
             lines.push(piece);
             while let Some(line) = lines.next() {
-                let text = match line.content {
-                    LineContent::Bytes(bytes) => Some(String::from_utf8(bytes).unwrap()),
-                    LineContent::TooLong => None,
-                };
-                found.push((line.number, text));
+                found.push((line.number, line.bytes.map(|bytes| String::from_utf8(bytes).unwrap())));
             }
         }
         assert!(lines.is_over);
@@ -144,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped_at_the_start_alone() {
+    fn a_byte_order_mark_is_skipped_only_at_the_start() {
         let mark = "\u{feff}";
         let input = format!("{mark}a\n{mark}b");
         assert_eq!(lines(input.as_bytes(), 100), [(1, Some("a".into())), (2, Some(format!("{mark}b")))]);

@@ -31,40 +31,43 @@ fn a_request_belongs_to_the_worker_that_accepted_it_last() {
 }
 
 #[test]
-fn a_request_that_no_worker_got_is_recorded_too() {
+fn a_request_that_no_worker_accepted_is_recorded() {
     let mut recorder = Recorder::default();
     recorder.request_queued((0, 7), second(2));
     finish(&mut recorder, (0, 7), 5);
     assert_eq!((recorder.hooks[0].accepted, recorder.hooks[0].worker), (None, None));
-    // An answer to nothing that was asked is none.
+    // A response without a request is ignored.
     finish(&mut recorder, (0, 7), 6);
     assert_eq!(recorder.hooks.len(), 1);
 }
 
 #[test]
-fn the_line_of_a_worker_that_is_gone_is_the_next_ones() {
+fn the_next_worker_gets_the_line_of_one_that_ended() {
     let mut recorder = Recorder::default();
     start_worker(&mut recorder, (0, 1), 0);
     start_worker(&mut recorder, (0, 2), 0);
     recorder.worker_ended((0, 1), Some("crashed".into()), second(1));
     start_worker(&mut recorder, (0, 3), 2);
-    let lines: Vec<usize> = recorder.workers.iter().map(|worker| worker.slot).collect();
+    let lines: Vec<usize> = recorder.workers.records.iter().map(|worker| worker.slot).collect();
     assert_eq!(lines, [0, 1, 0]);
-    assert_eq!((recorder.workers[0].end, recorder.workers[0].reason.as_deref()), (Some(second(1)), Some("crashed")));
+    assert_eq!(
+        (recorder.workers.records[0].end, recorder.workers.records[0].reason.as_deref()),
+        (Some(second(1)), Some("crashed"))
+    );
 }
 
 #[test]
 fn a_planned_end_keeps_its_reason() {
     let mut recorder = Recorder::default();
     start_worker(&mut recorder, (0, 1), 0);
-    recorder.change_worker((0, 1), |worker| worker.reason = Some("idle timeout".into()));
+    recorder.workers.change((0, 1), |worker| worker.reason = Some("idle timeout".into()));
     recorder.worker_ended((0, 1), crash(&ExitReason::ExitCode(0), true), second(1));
-    assert_eq!(recorder.workers[0].reason.as_deref(), Some("idle timeout"));
+    assert_eq!(recorder.workers.records[0].reason.as_deref(), Some("idle timeout"));
     assert_eq!(crash(&ExitReason::Signal("SIGKILL".into()), false).unwrap(), "crashed: it died of SIGKILL");
 }
 
 #[test]
-fn the_numbers_of_two_supervisors_do_not_meet() {
+fn workers_of_two_supervisors_may_have_the_same_number() {
     let mut recorder = Recorder::default();
     for supervisor in [1, 2] {
         start_worker(&mut recorder, (supervisor, 1), 0);
@@ -78,8 +81,8 @@ fn the_numbers_of_two_supervisors_do_not_meet() {
 }
 
 #[test]
-fn a_long_run_is_cut() {
-    let mut recorder = Recorder::with_most(3);
+fn recording_stops_at_the_limit() {
+    let mut recorder = Recorder::with_limit(3);
     for request in 0..5 {
         recorder.observe(0, &Event::Recycling, second(request));
         recorder.interval(Interval { lane: "l".into(), name: "n".into(), start: second(0), end: second(request) });
@@ -91,12 +94,15 @@ fn a_long_run_is_cut() {
 fn templates_learn() {
     let mut recorder = Recorder::default();
     recorder.template_starting((0, 1), Some("flit_core.buildapi".into()), second(0));
-    for _ in 0..Recorder::MOST_LEARNED + 5 {
-        recorder.change_template((0, 1), |template| template.ready = Some(second(1)));
+    for _ in 0..Recorder::MAX_LEARNED + 5 {
+        recorder.templates.change((0, 1), |template| template.ready = Some(second(1)));
     }
     recorder.template_ended((0, 1), Some(&"killed".to_owned()), second(3));
     recorder.template_starting((0, 2), None, second(4));
-    assert_eq!(recorder.templates[1].slot, 0);
-    assert_eq!((recorder.templates[0].ready, recorder.templates[0].end), (Some(second(1)), Some(second(3))));
-    assert_eq!(recorder.templates[0].reason.as_deref(), Some("killed"));
+    assert_eq!(recorder.templates.records[1].slot, 0);
+    assert_eq!(
+        (recorder.templates.records[0].ready, recorder.templates.records[0].end),
+        (Some(second(1)), Some(second(3)))
+    );
+    assert_eq!(recorder.templates.records[0].reason.as_deref(), Some("killed"));
 }

@@ -1,19 +1,18 @@
-//! A failure, for a person: which hook, what happened, its last words, where
-//! the rest is, and what might help.
+//! A failure as text: the hook, the error, its last output, its log and a hint.
 
 use hookpool_frontend::{HookRun, Report};
 use hookpool_supervisor::{ErrorKind, HookError};
 
 use super::super::jobs::Job;
-use super::carriage::last_state;
+use super::live::visible_part;
 use super::text::name;
 use crate::flags::with_flags;
-use crate::logging::printable;
+use crate::format::printable;
 
-/// How many of the last lines of output are shown.
+/// How many of the last lines of each stream are shown.
 const LAST_LINES: usize = 20;
 
-/// The lines that tell of it; `shows_all` adds Python's traceback.
+/// The lines for a failure; `shows_all` adds Python's traceback.
 pub fn lines(job: &Job, report: &Report, error: &HookError, shows_all: bool) -> Vec<String> {
     if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) {
         return Vec::new();
@@ -26,7 +25,7 @@ pub fn lines(job: &Job, report: &Report, error: &HookError, shows_all: bool) -> 
         lines.extend(traceback.trim_end().lines().map(|line| format!("    {}", printable(line))));
     }
     if let Some(run) = run {
-        lines.extend(last_words(run));
+        lines.extend(last_output(run));
     }
     let log = run.and_then(|run| run.log.as_ref());
     lines.extend(log.map(|path| format!("  full log: {}", printable(&path.display().to_string()))));
@@ -34,13 +33,13 @@ pub fn lines(job: &Job, report: &Report, error: &HookError, shows_all: bool) -> 
     lines
 }
 
-/// The hook that was the failure, if one was: it was the last to run.
+/// The hook that failed, if the failure came from a hook. It was the last to run.
 pub fn failed_hook(report: &Report) -> Option<&HookRun> {
     let error = report.outcome.as_ref().err()?;
     report.hooks.last().filter(|run| run.error == Some(error.kind))
 }
 
-fn last_words(run: &HookRun) -> Vec<String> {
+fn last_output(run: &HookRun) -> Vec<String> {
     let streams = [("standard output", &run.stdout), ("standard error", &run.stderr)];
     let mut lines = Vec::new();
     for (title, output) in streams {
@@ -55,7 +54,7 @@ fn last_words(run: &HookRun) -> Vec<String> {
             "  {title}{}:",
             if is_part { format!(", last {} lines", last.len()) } else { String::new() }
         ));
-        lines.extend(last.iter().map(|line| format!("    {}", printable(last_state(line)))));
+        lines.extend(last.iter().map(|line| format!("    {}", printable(visible_part(line)))));
     }
     lines
 }

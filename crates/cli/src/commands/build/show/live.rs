@@ -1,4 +1,4 @@
-//! What running hooks write, line by line, each with the name of its source.
+//! The output of running hooks, line by line, each with the name of its source.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,17 +7,16 @@ use std::path::Path;
 
 use hookpool_supervisor::{CapturedOutput, Links, RequestId, open_regular_file};
 
-use super::carriage;
-use crate::logging::printable;
+use crate::format::printable;
 
-/// The output of all hooks that run.
+/// The output of all running hooks.
 #[derive(Default)]
 pub struct LiveOutput {
-    hooks: BTreeMap<RequestId, Hook>,
+    hooks: BTreeMap<RequestId, HookOutput>,
 }
 
 /// Standard output and standard error of a hook.
-struct Hook {
+struct HookOutput {
     streams: [Stream; 2],
     is_paused: bool,
 }
@@ -25,42 +24,42 @@ struct Hook {
 /// One stream of a hook.
 struct Stream {
     name: String,
-    /// None where the hook has put something else in its place, or has ended
-    /// before it was opened.
+    /// `None`: the hook had replaced the file, or had ended before it was opened.
     file: Option<File>,
-    /// How many bytes were read.
+    /// The number of bytes that were read.
     read: u64,
-    /// The start of a line whose end was not written yet.
+    /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
 }
 
-/// A line that is longer is shown in pieces.
-const LONGEST: usize = 4096;
-/// What is read of one stream at once. The rest is read the next time, so that
-/// a hook that floods its output does not keep the others from being shown.
-const AT_ONCE: u64 = 64 * 1024;
+/// A longer line is shown in pieces.
+const MAX_PIECE: usize = 4096;
+
+/// The most that is read of one stream at a time, so that a hook that floods its
+/// output does not delay the output of the others.
+const MAX_READ: u64 = 64 * 1024;
 
 impl LiveOutput {
-    /// A hook runs, and writes to these files.
+    /// Follows the two files that a running hook writes to.
     pub fn begin(&mut self, request: RequestId, name: String, stdout: &Path, stderr: &Path) {
         let streams = [Stream::open(name.clone(), stdout), Stream::open(name, stderr)];
-        self.hooks.insert(request, Hook { streams, is_paused: false });
+        self.hooks.insert(request, HookOutput { streams, is_paused: false });
     }
 
-    /// The lines since the last time.
+    /// The new lines of all running hooks.
     pub fn read(&mut self) -> Vec<String> {
         let running = self.hooks.values_mut().filter(|hook| !hook.is_paused);
         running.flat_map(|hook| &mut hook.streams).flat_map(Stream::read).collect()
     }
 
-    /// A hook has ended: its files may be another's at any time.
+    /// Stops reading the files of a hook that has ended: another hook may get them.
     pub fn pause(&mut self, request: RequestId) {
         if let Some(hook) = self.hooks.get_mut(&request) {
             hook.is_paused = true;
         }
     }
 
-    /// The last lines of a hook that has ended, and has written this.
+    /// The last lines of a hook that has ended, given its captured output.
     pub fn end(&mut self, request: RequestId, written: [CapturedOutput; 2]) -> Vec<String> {
         let streams = self.hooks.remove(&request).map(|hook| hook.streams).into_iter().flatten();
         streams.zip(written).flat_map(|(stream, written)| stream.end(&written)).collect()
@@ -69,21 +68,21 @@ impl LiveOutput {
 
 impl Stream {
     fn open(name: String, path: &Path) -> Self {
-        // The hook may have put a named pipe or a link in its place.
+        // The hook may have replaced the file by a named pipe or a link.
         Self { name, file: open_regular_file(path, Links::Refuse).ok(), read: 0, rest: Vec::new() }
     }
 
     fn read(&mut self) -> Vec<String> {
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.file {
-            // What cannot be read is in the log all the same.
-            let _ = file.take(AT_ONCE).read_to_end(&mut bytes);
+            // The log has the output even if reading fails here.
+            let _ = file.take(MAX_READ).read_to_end(&mut bytes);
         }
         self.read += bytes.len() as u64;
         self.lines(&bytes)
     }
 
-    /// What was not read yet: of what the hook wrote, as far as it is kept.
+    /// The lines that were not read yet, as far as the captured output has them.
     fn end(mut self, written: &CapturedOutput) -> Vec<String> {
         let tail = &written.tail;
         let length = match &self.file {
@@ -103,18 +102,18 @@ impl Stream {
         lines
     }
 
-    /// The lines that end in these bytes.
+    /// The lines that end within these bytes.
     fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
         let end = all.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         self.rest = all.split_off(end);
         let whole = all.split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1]);
-        let mut lines: Vec<_> = whole.flat_map(|line| self.pieces(&line[carriage::begin(line)..])).collect();
-        // Whatever comes, what was drawn over is not seen again.
-        self.rest.drain(..carriage::begin(&self.rest));
-        while self.rest.len() >= LONGEST {
-            let more = self.rest.split_off(LONGEST);
+        let mut lines: Vec<_> = whole.flat_map(|line| self.pieces(&line[visible_from(line)..])).collect();
+        // Overwritten text stays invisible, whatever follows.
+        self.rest.drain(..visible_from(&self.rest));
+        while self.rest.len() >= MAX_PIECE {
+            let more = self.rest.split_off(MAX_PIECE);
             let piece = std::mem::replace(&mut self.rest, more);
             lines.push(self.line(&piece));
         }
@@ -122,9 +121,9 @@ impl Stream {
     }
 
     fn pieces(&self, line: &[u8]) -> Vec<String> {
-        // An empty line is one too.
-        let (first, rest) = line.split_at(line.len().min(LONGEST));
-        std::iter::once(first).chain(rest.chunks(LONGEST)).map(|piece| self.line(piece)).collect()
+        // An empty line has one piece.
+        let (first, rest) = line.split_at(line.len().min(MAX_PIECE));
+        std::iter::once(first).chain(rest.chunks(MAX_PIECE)).map(|piece| self.line(piece)).collect()
     }
 
     fn last_line(&mut self) -> Option<String> {
@@ -137,13 +136,26 @@ impl Stream {
     }
 }
 
+/// The visible part of a line that was overwritten with carriage returns, as
+/// progress displays do: the text after the last one. Carriage returns at the end
+/// do not count.
+pub fn visible_part(line: &str) -> &str {
+    line[visible_from(line.as_bytes())..].trim_end_matches('\r')
+}
+
+/// Where that part begins.
+fn visible_from(line: &[u8]) -> usize {
+    let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
+    line[..end].iter().rposition(|byte| *byte == b'\r').map_or(0, |last| last + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
 
     #[test]
-    fn lines_are_shown_when_they_are_whole() {
+    fn a_line_is_shown_when_it_is_complete() {
         let mut written = tempfile::NamedTempFile::new().unwrap();
         let mut stream = Stream::open("x".into(), written.path());
         written.write_all(b"one\ntw").unwrap();
@@ -151,7 +163,7 @@ mod tests {
         written.write_all(b"o\r\n\x1b[2J").unwrap();
         assert_eq!(stream.read(), ["x | two"]);
         assert_eq!(stream.last_line().as_deref(), Some("x | \\u{1b}[2J"));
-        written.write_all(&vec![b'a'; LONGEST + 1]).unwrap();
+        written.write_all(&vec![b'a'; MAX_PIECE + 1]).unwrap();
         let lines = stream.read();
         assert_eq!((lines.len(), stream.rest.len()), (1, 1));
         written.write_all(b"\n\n").unwrap();
@@ -159,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_over_is_not_shown() {
+    fn overwritten_text_is_not_shown() {
         let mut written = tempfile::NamedTempFile::new().unwrap();
         let mut stream = Stream::open("x".into(), written.path());
         for percent in 0..10_000 {
@@ -172,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_read_before_the_end_is_in_the_response() {
+    fn the_captured_output_has_what_was_not_read() {
         let more = "x | [... more, which is in the log ...]";
         let written = |tail: &str, truncated| CapturedOutput { tail: tail.into(), truncated };
         let file = |content: &str| {
@@ -199,7 +211,23 @@ mod tests {
         for (stream, written, expected) in cases {
             assert_eq!(stream.end(&written), expected);
         }
-        // Another hook's by now: nothing of it is shown.
+        // The file belongs to another hook now.
         assert!(opened(0).end(&written("", false)).is_empty());
+    }
+
+    #[test]
+    fn only_the_text_after_the_last_carriage_return_is_visible() {
+        for (line, expected) in [
+            ("plain", "plain"),
+            ("ended as on Windows\r", "ended as on Windows"),
+            (" 1%\r50%\r100%", "100%"),
+            (" 1%\r50%\r100%\r\r", "100%"),
+            ("100%\r    \r", "    "),
+            ("é\ré", "é"),
+            ("\r\r", ""),
+            ("", ""),
+        ] {
+            assert_eq!(visible_part(line), expected, "{line:?}");
+        }
     }
 }

@@ -1,9 +1,8 @@
-//! What is shown of a run: results, failures, progress.
+//! Shows results, failures and progress.
 //!
-//! A thread of its own keeps what is shown and draws it: it reads what hooks
-//! write, and a terminal may be slow.
+//! A thread of its own keeps the state of the display and draws it: it reads the
+//! output of hooks, and the terminal may be slow.
 
-mod carriage;
 mod failure;
 mod json;
 mod live;
@@ -13,85 +12,54 @@ mod text;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use hookpool_frontend::{BuildEvent, EnvironmentEvent, JobId, Report, Step};
-use hookpool_supervisor::{CapturedOutput, Event, RequestId};
+use hookpool_frontend::{BuildEvent, EnvironmentEvent, JobId, Report};
+use hookpool_supervisor::{Event, RequestId};
 use tokio::sync::oneshot;
 
 use self::live::LiveOutput;
-use self::progress::{Phase, Progress};
+use self::progress::{HookState, Progress};
 use self::summary::Summary;
 use super::jobs::Job;
 use crate::arguments::build::OutputFormat;
 
+/// How often the display is redrawn and the output of hooks is read.
+const REFRESH: Duration = Duration::from_millis(100);
+
 /// How much is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Verbosity {
-    /// What hooks write, while they write it.
+    /// Show the output of hooks while they run.
     pub shows_output: bool,
-    /// Failures only.
+    /// Show failures only.
     pub is_quiet: bool,
 }
 
-/// The way to what is shown. Nothing here waits for the thread but
-/// [`Display::finish`].
+/// The display. Only [`Display::finish`] waits for its thread.
 pub struct Display {
     format: OutputFormat,
     verbosity: Verbosity,
     owns_the_terminal: bool,
-    /// Without a bound, as none of it may be lost: there are no more than a few
-    /// for each hook.
-    updates: Sender<Update>,
+    thread: DisplayThread,
 }
 
-/// What there is to show.
-enum Update {
-    Step {
-        job: JobId,
-        step: Step,
-    },
-    Submitted {
-        job: JobId,
-        request: RequestId,
-    },
-    Moves {
-        request: RequestId,
-        phase: Phase,
-    },
-    OutputBegins {
-        request: RequestId,
-        stdout: PathBuf,
-        stderr: PathBuf,
-    },
-    /// Its files are somebody else's from now on.
-    HookEnded {
-        request: RequestId,
-    },
-    Output {
-        request: RequestId,
-        stdout: CapturedOutput,
-        stderr: CapturedOutput,
-    },
-    EnvironmentMade,
-    Note(String),
-    SourceDone {
-        job: JobId,
-        report: Box<Report>,
-        took: Duration,
-        lines: Vec<String>,
-    },
-    Finish {
-        interrupted: bool,
-        done: oneshot::Sender<()>,
-    },
-}
+/// A change of the state of the display, made by the thread.
+type Change = Box<dyn FnOnce(&mut Shown) + Send>;
 
-/// How often the display is drawn anew, and what hooks have written is read.
-const REFRESH: Duration = Duration::from_millis(100);
+/// Sends changes to the thread. The channel is unbounded, since no change may be lost;
+/// each hook causes only a few.
+#[derive(Clone)]
+struct DisplayThread(Sender<Change>);
+
+impl DisplayThread {
+    fn change(&self, change: impl FnOnce(&mut Shown) + Send + 'static) {
+        // After the end of the thread nothing is shown.
+        let _ = self.0.send(Box::new(change));
+    }
+}
 
 impl Display {
     /// Starts the thread.
@@ -105,65 +73,88 @@ impl Display {
             live: LiveOutput::default(),
             requests: HashMap::new(),
             names,
-            is_quiet: verbosity.is_quiet,
         };
-        let (updates, received) = channel();
-        std::thread::Builder::new().name("display".into()).spawn(move || shown.keep(&received))?;
-        Ok(Self { format, verbosity, owns_the_terminal, updates })
+        let (changes, received) = channel();
+        std::thread::Builder::new().name("display".into()).spawn(move || shown.run(&received))?;
+        Ok(Self { format, verbosity, owns_the_terminal, thread: DisplayThread(changes) })
     }
 
-    /// For the frontend.
+    /// The observer for the frontend.
     pub fn build_observer(&self) -> impl Fn(&BuildEvent) + Send + Sync + 'static {
-        let (updates, shows_output) = (self.updates.clone(), self.verbosity.shows_output);
-        move |event| {
-            let update = match event {
-                BuildEvent::Step { job, step } => Update::Step { job: *job, step: *step },
-                BuildEvent::HookSubmitted { job, request, .. } => Update::Submitted { job: *job, request: *request },
-                BuildEvent::HookAnswered { request, stdout, stderr } if shows_output => {
-                    Update::Output { request: *request, stdout: stdout.clone(), stderr: stderr.clone() }
-                }
-                _ => return,
-            };
-            tell(&updates, update);
+        let (thread, shows_output) = (self.thread.clone(), self.verbosity.shows_output);
+        move |event| match event {
+            BuildEvent::Step { job, step } => {
+                let (job, step) = (*job, *step);
+                thread.change(move |shown| shown.progress.step(job, step));
+            }
+            BuildEvent::HookSubmitted { job, request, .. } => {
+                let (job, request) = (*job, *request);
+                thread.change(move |shown| {
+                    shown.requests.insert(request, job);
+                });
+            }
+            BuildEvent::HookAnswered { request, stdout, stderr } if shows_output => {
+                let (request, written) = (*request, [stdout.clone(), stderr.clone()]);
+                thread.change(move |shown| shown.progress.print(&shown.live.end(request, written)));
+            }
+            _ => {}
         }
     }
 
-    /// For the supervisor.
+    /// The observer for the supervisor.
     pub fn observer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
-        let (updates, shows_output) = (self.updates.clone(), self.verbosity.shows_output);
+        let (thread, shows_output) = (self.thread.clone(), self.verbosity.shows_output);
         move |event| {
-            let moves = |request: &RequestId, phase| Update::Moves { request: *request, phase };
-            let update = match event {
-                Event::RequestPreparing { request } => moves(request, Phase::Preparing),
-                Event::RequestPrepared { request } => moves(request, Phase::Queued),
-                Event::RequestAccepted { request, .. } => moves(request, Phase::Running),
-                Event::OutputCaptured { request, stdout, stderr } if shows_output => {
-                    Update::OutputBegins { request: *request, stdout: stdout.clone(), stderr: stderr.clone() }
-                }
-                Event::RequestFinished { request, .. } => Update::HookEnded { request: *request },
-                Event::TreeLocked { tree } => {
-                    Update::Note(format!("another process works in {}: waiting", text::name(tree)))
-                }
-                _ => return,
+            let hook_is = |request: &RequestId, state| {
+                let request = *request;
+                thread.change(move |shown| {
+                    if let Some(job) = shown.requests.get(&request) {
+                        shown.progress.hook_is(*job, state);
+                    }
+                });
             };
-            tell(&updates, update);
+            match event {
+                Event::RequestPreparing { request } => hook_is(request, HookState::Preparing),
+                Event::RequestPrepared { request } => hook_is(request, HookState::Queued),
+                Event::RequestAccepted { request, .. } => hook_is(request, HookState::Running),
+                Event::OutputCaptured { request, stdout, stderr } if shows_output => {
+                    let (request, stdout, stderr) = (*request, stdout.clone(), stderr.clone());
+                    thread.change(move |shown| {
+                        if let Some(job) = shown.requests.get(&request) {
+                            shown.live.begin(request, shown.names[job.0].clone(), &stdout, &stderr);
+                        }
+                    });
+                }
+                Event::RequestFinished { request, .. } => {
+                    let request = *request;
+                    thread.change(move |shown| {
+                        shown.live.pause(request);
+                        shown.requests.remove(&request);
+                    });
+                }
+                Event::TreeLocked { tree } => {
+                    let line = format!("another process works in {}: waiting", text::name(tree));
+                    thread.change(move |shown| shown.progress.note(&line));
+                }
+                _ => {}
+            }
         }
     }
 
-    /// For the environments.
+    /// The observer for the build environments.
     pub fn environment_observer(&self) -> impl Fn(&EnvironmentEvent) + Send + Sync + 'static {
-        let updates = self.updates.clone();
+        let thread = self.thread.clone();
         move |event| {
             if matches!(event, EnvironmentEvent::Made { .. }) {
-                tell(&updates, Update::EnvironmentMade);
+                thread.change(|shown| shown.summary.environment_made());
             }
             if let Some(line) = text::environment_event(event) {
-                tell(&updates, Update::Note(line));
+                thread.change(move |shown| shown.progress.note(&line));
             }
         }
     }
 
-    /// A source is done: what is to be written to standard output for it.
+    /// Shows the result of a source. Returns what is to be written to standard output.
     pub fn done(&self, job: &Job, report: Report, took: Duration) -> Option<Vec<u8>> {
         let mut lines = Vec::new();
         if !self.verbosity.is_quiet {
@@ -179,100 +170,58 @@ impl Display {
         if self.owns_the_terminal {
             lines.extend(String::from_utf8_lossy(&bytes).lines().map(Into::into));
         }
-        tell(&self.updates, Update::SourceDone { job: job.id, report: Box::new(report), took, lines });
+        let job = job.id;
+        self.thread.change(move |shown| {
+            shown.summary.add(&shown.names[job.0], &report);
+            shown.progress.done(job, &report, took);
+            shown.progress.print(&lines);
+        });
         (!self.owns_the_terminal && !bytes.is_empty()).then_some(bytes)
     }
 
-    /// Nothing more comes. Waits until all is drawn. Cancel-safe.
+    /// Shows the summary, and waits until all is drawn. Cancel-safe.
     pub async fn finish(&self, interrupted: bool) {
-        let (done, is_done) = oneshot::channel();
-        tell(&self.updates, Update::Finish { interrupted, done });
-        let _ = is_done.await;
+        let (drawn, is_drawn) = oneshot::channel();
+        let is_quiet = self.verbosity.is_quiet;
+        self.thread.change(move |shown| {
+            shown.progress.finish();
+            if !is_quiet {
+                shown.progress.print(&shown.summary.lines(interrupted));
+            }
+            let _ = drawn.send(());
+        });
+        let _ = is_drawn.await;
     }
 }
 
-/// After the end there is nobody who listens.
-fn tell(updates: &Sender<Update>, update: Update) {
-    let _ = updates.send(update);
-}
-
-/// What is shown.
+/// The state of the display.
 struct Shown {
     progress: Progress,
     summary: Summary,
     live: LiveOutput,
-    /// Whose hook a request is.
+    /// The source of each hook.
     requests: HashMap<RequestId, JobId>,
     names: Arc<Vec<String>>,
-    is_quiet: bool,
 }
 
 impl Shown {
-    /// The life of the thread: until the end is told, or nobody is left who
-    /// could tell.
-    fn keep(mut self, updates: &Receiver<Update>) {
+    /// The body of the thread; ends when the display is dropped.
+    fn run(mut self, changes: &Receiver<Change>) {
         let mut drawn = Instant::now();
         loop {
-            match updates.recv_timeout(REFRESH.saturating_sub(drawn.elapsed())) {
-                Ok(update) => self.update(update),
+            match changes.recv_timeout(REFRESH.saturating_sub(drawn.elapsed())) {
+                Ok(change) => change(&mut self),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // All of them before a file is read: it may be another hook's since.
-            updates.try_iter().for_each(|update| self.update(update));
+            // The file of a hook may already belong to the next one, so all changes come
+            // before any file is read.
+            changes.try_iter().for_each(|change| change(&mut self));
             if drawn.elapsed() >= REFRESH {
                 self.progress.print(&self.live.read());
                 self.progress.tick();
                 drawn = Instant::now();
             }
         }
-    }
-
-    fn update(&mut self, update: Update) {
-        match update {
-            Update::Step { job, step } => self.progress.step(job, step),
-            Update::Submitted { job, request } => {
-                self.requests.insert(request, job);
-            }
-            Update::Moves { request, phase } => {
-                if let Some(job) = self.requests.get(&request) {
-                    self.progress.moves(*job, phase);
-                }
-            }
-            Update::OutputBegins { request, stdout, stderr } => {
-                if let Some(job) = self.requests.get(&request) {
-                    self.live.begin(request, self.names[job.0].clone(), &stdout, &stderr);
-                }
-            }
-            Update::HookEnded { request } => {
-                self.live.pause(request);
-                self.requests.remove(&request);
-            }
-            Update::Output { request, stdout, stderr } => {
-                self.progress.print(&self.live.end(request, [stdout, stderr]))
-            }
-            Update::EnvironmentMade => self.summary.environment_made(),
-            Update::Note(line) => self.progress.note(&line),
-            Update::SourceDone { job, report, took, lines } => {
-                self.summary.add(&self.names[job.0], &report);
-                self.progress.ended(job, &report, took);
-                self.progress.print(&lines);
-            }
-            Update::Finish { interrupted, done } => {
-                self.progress.finish();
-                if !self.is_quiet {
-                    self.progress.print(&self.summary.lines(interrupted));
-                }
-                let _ = done.send(());
-            }
-        }
-    }
-}
-
-/// What is being done, in words.
-fn step(step: Step) -> &'static str {
-    match step {
-        Step::Unpacking => "unpacking",
-        Step::Hook(hook) => hook.name(),
     }
 }

@@ -1,4 +1,4 @@
-//! How far the run is: a display on a terminal, plain lines elsewhere.
+//! The progress of the run: bars on a terminal, plain lines elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr, stdout};
@@ -11,33 +11,33 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::console;
 
-/// What is shown of how far the run is.
+/// The progress of the run.
 pub struct Progress {
     names: Arc<Vec<String>>,
     is_quiet: bool,
-    /// `None`: standard error is no terminal, or nothing is to be shown.
+    /// `None`: standard error is not a terminal, or only failures are shown.
     bars: Option<Bars>,
-    /// The sources that were begun and are not done.
-    open: BTreeMap<JobId, Open>,
+    /// The sources that are being built.
+    open: BTreeMap<JobId, OpenSource>,
     done: usize,
 }
 
-/// Where the hook of a source is.
+/// What the hook of a source does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum HookState {
     Queued,
-    /// Its build environment is being made.
+    /// Waits for its build environment.
     Preparing,
     Running,
 }
 
-/// A source on its way.
-struct Open {
+/// A source that is being built.
+struct OpenSource {
     step: Step,
-    phase: Phase,
+    hook: HookState,
     since: Instant,
-    /// When it was last said that it still runs.
-    said: Instant,
+    /// When the last reminder was printed.
+    reminded: Instant,
 }
 
 struct Bars {
@@ -46,10 +46,10 @@ struct Bars {
     sources: BTreeMap<JobId, ProgressBar>,
 }
 
-/// Sources that have a line of their own on the screen.
-const MOST_LINES: usize = 10;
+/// The most sources with a line of their own on the screen.
+const MAX_LINES: usize = 10;
 
-/// How often it is said that something still runs, where there is no display.
+/// How often a line says that a source is still being built, if there are no bars.
 const REMINDER: Duration = Duration::from_secs(60);
 
 impl Progress {
@@ -59,17 +59,17 @@ impl Progress {
         Self { names, is_quiet, bars, open: BTreeMap::new(), done: 0 }
     }
 
-    /// A source goes on to its next step.
+    /// A source begins its next step.
     pub fn step(&mut self, job: JobId, step: Step) {
-        let phase = if matches!(step, Step::Hook(_)) { Phase::Queued } else { Phase::Running };
-        self.open.insert(job, Open::new(step, phase, Instant::now()));
+        let hook = if matches!(step, Step::Hook(_)) { HookState::Queued } else { HookState::Running };
+        self.open.insert(job, OpenSource::new(step, hook, Instant::now()));
         self.show(job);
     }
 
-    /// The hook of a source goes on.
-    pub fn moves(&mut self, job: JobId, phase: Phase) {
+    /// The hook of a source is in this state now.
+    pub fn hook_is(&mut self, job: JobId, state: HookState) {
         if let Some(open) = self.open.get_mut(&job) {
-            *open = Open::new(open.step, phase, Instant::now());
+            *open = OpenSource::new(open.step, state, Instant::now());
             self.show(job);
         }
     }
@@ -81,7 +81,7 @@ impl Progress {
     }
 
     /// A source is done.
-    pub fn ended(&mut self, job: JobId, report: &Report, took: Duration) {
+    pub fn done(&mut self, job: JobId, report: &Report, took: Duration) {
         self.open.remove(&job);
         self.done += 1;
         match &mut self.bars {
@@ -101,7 +101,7 @@ impl Progress {
         }
     }
 
-    /// Something worth a line, unless only failures are wanted.
+    /// Prints a line, unless only failures are shown.
     pub fn note(&self, line: &str) {
         if !self.is_quiet {
             console::print(&[line.to_owned()]);
@@ -144,31 +144,37 @@ impl Progress {
     }
 }
 
-/// How long a source was worked on: without the time in which its hooks waited
-/// for their turn.
+/// How long a source was worked on, without the time that its hooks were queued.
 fn worked(report: &Report, took: Duration) -> Duration {
     took.saturating_sub(report.hooks.iter().filter_map(|run| run.timing.queued).sum())
 }
 
-impl Open {
-    fn new(step: Step, phase: Phase, now: Instant) -> Self {
-        Self { step, phase, since: now, said: now }
+fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Unpacking => "unpacking",
+        Step::Hook(hook) => hook.name(),
+    }
+}
+
+impl OpenSource {
+    fn new(step: Step, hook: HookState, now: Instant) -> Self {
+        Self { step, hook, since: now, reminded: now }
     }
 
-    /// That it still runs, if it is time to say so.
+    /// The reminder that the step still runs, when it is due.
     fn reminder(&mut self, now: Instant) -> Option<String> {
-        if self.phase == Phase::Queued || now - self.said < REMINDER {
+        if self.hook == HookState::Queued || now - self.reminded < REMINDER {
             return None;
         }
-        self.said = now;
+        self.reminded = now;
         Some(format!("{} has taken {} s so far", self.words(), (now - self.since).as_secs()))
     }
 
     fn words(&self) -> String {
-        match self.phase {
-            Phase::Queued => format!("{} (queued)", super::step(self.step)),
-            Phase::Preparing => "build environment".to_owned(),
-            Phase::Running => super::step(self.step).to_owned(),
+        match self.hook {
+            HookState::Queued => format!("{} (queued)", step_name(self.step)),
+            HookState::Preparing => "build environment".to_owned(),
+            HookState::Running => step_name(self.step).to_owned(),
         }
     }
 }
@@ -184,7 +190,7 @@ impl Bars {
     }
 
     fn show(&mut self, job: JobId, name: &str, words: String) {
-        if !self.sources.contains_key(&job) && self.sources.len() < MOST_LINES {
+        if !self.sources.contains_key(&job) && self.sources.len() < MAX_LINES {
             let style = ProgressStyle::with_template("  {prefix}: {msg} {elapsed}").expect("the template is right");
             let bar = self.all.insert_before(&self.total, ProgressBar::new_spinner());
             bar.set_style(style);
@@ -230,12 +236,12 @@ mod tests {
     use hookpool_supervisor::Hook;
 
     #[test]
-    fn what_takes_long_is_told_once_a_minute() {
+    fn a_long_step_is_reported_once_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut open = Open::new(Step::Hook(Hook::BuildWheel), Phase::Queued, start);
-        assert_eq!(open.reminder(at(500)), None, "who waits for a turn takes no time");
-        open = Open::new(open.step, Phase::Running, at(500));
+        let mut open = OpenSource::new(Step::Hook(Hook::BuildWheel), HookState::Queued, start);
+        assert_eq!(open.reminder(at(500)), None, "waiting in the queue does not count");
+        open = OpenSource::new(open.step, HookState::Running, at(500));
         let told: Vec<_> = (500..700).step_by(5).filter_map(|seconds| open.reminder(at(seconds))).collect();
         let expected = [60, 120, 180].map(|seconds| format!("build_wheel has taken {seconds} s so far"));
         assert_eq!(told, expected);

@@ -1,17 +1,17 @@
-//! How a run went: the sources that failed, and a line with the counts.
+//! The end of a run: the sources that failed, and a line with the counts.
 
 use std::time::Instant;
 
 use hookpool_frontend::{Origin, Product, Report};
 use hookpool_supervisor::ErrorKind;
 
-/// Counts what is told at the end.
+/// Counts the results.
 pub struct Summary {
     sources: usize,
     wants_metadata: bool,
     succeeded: usize,
     without_hooks: usize,
-    /// What they are called, and how they failed.
+    /// The names of the sources that failed, and their errors.
     failed: Vec<(String, ErrorKind)>,
     environments_made: usize,
     started: Instant,
@@ -30,7 +30,7 @@ impl Summary {
         }
     }
 
-    /// A source is done.
+    /// Adds the result of a source.
     pub fn add(&mut self, name: &str, report: &Report) {
         match &report.outcome {
             Ok(product) => {
@@ -43,7 +43,7 @@ impl Summary {
         }
     }
 
-    /// A source may need two, and one that fails may have made some.
+    /// Counts an environment. A source may need two, and make some before it fails.
     pub fn environment_made(&mut self) {
         self.environments_made += 1;
     }
@@ -68,7 +68,7 @@ impl Summary {
         let word = if interrupted { "interrupted: " } else { "" };
         let seconds = self.started.elapsed().as_secs_f64();
         let mut lines = Vec::new();
-        // The only one has just been told of.
+        // A single failure has just been shown.
         if self.sources > 1 {
             lines.extend(self.failed.iter().map(|(name, kind)| format!("failed: {name}: {kind}")));
         }
@@ -87,7 +87,7 @@ mod tests {
     use hookpool_supervisor::HookError;
 
     #[test]
-    fn sources_that_failed_are_listed_where_there_are_several() {
+    fn failed_sources_are_listed_if_there_are_several_sources() {
         let failed = || Report::failed(HookError::new(ErrorKind::HookCrashed, "m"));
         let mut several = Summary::new(3, false);
         several.add("a", &failed());

@@ -1,4 +1,4 @@
-//! Results as lines for people.
+//! Results as text.
 
 use std::path::Path;
 
@@ -7,26 +7,23 @@ use hookpool_frontend::{
 };
 
 use super::super::jobs::Job;
-use crate::logging::printable;
+use crate::format::printable;
 use crate::observer::pip_in_place_of_uv;
 
-/// How messages call a source: as it was named, in quotes where it would not be
-/// seen otherwise where the name begins and ends.
+/// The name of a source in messages, in quotes if it has spaces.
 pub fn name(source: &Path) -> String {
-    // Somebody may have named an address.
+    // The user may have passed an address with a password.
     let name = printable(&redact(&source.display().to_string()));
     if name.contains(char::is_whitespace) { format!("\"{name}\"") } else { name }
 }
 
-/// How a file that was built is called: as seen from the working directory, if
-/// it is in there.
+/// The name of an output file, relative to the working directory if it is in there.
 fn file_name(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     name(here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path))
 }
 
-/// What is written to standard output for a source that is done: nothing where
-/// it failed, which is told elsewhere.
+/// The lines for standard output about a source; none if it failed.
 pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
     let names = job.names.iter().map(|source| name(source)).collect::<Vec<_>>().join(", ");
     let mut text = match &report.outcome {
@@ -84,12 +81,12 @@ fn note(file: &OutputFile) -> &'static str {
     }
 }
 
-/// What may not be as it was meant.
+/// The line for a warning.
 pub fn warning(job: &Job, warning: &BuildWarning) -> String {
     format!("warning: {}: {}", name(job.name()), printable(&warning.to_string()))
 }
 
-/// What of the environments is worth a line.
+/// The line for an event of the build environments, if it is shown.
 pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
     let list = |names: &[String]| if names.is_empty() { "nothing".into() } else { printable(&names.join(", ")) };
     match event {

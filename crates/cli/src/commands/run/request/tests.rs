@@ -1,4 +1,4 @@
-//! Lines that are requests, and lines that are not.
+//! Valid and invalid lines.
 
 use super::*;
 use serde_json::json;
@@ -22,7 +22,7 @@ fn message(line: &str) -> String {
     }
 }
 
-/// A request with these fields more.
+/// A request with additional fields.
 fn with(fields: &str) -> String {
     format!(r#"{{"id": 1, "tree": "t", "hook": "build_wheel", {fields}}}"#)
 }
@@ -34,7 +34,7 @@ fn every_field_arrives() {
             "config_settings": {"z": ["1", "2"], "a": true}, "backend": "b:o", "backend_path": [".", "x"],
             "requires": ["flit"], "python": "py", "priority": -3, "timeout": "250ms", "env": {"A": "1", "B": ""}} "#,
     );
-    assert_eq!(id.written().get(), "7");
+    assert_eq!(id.as_json().get(), "7");
     assert_eq!((request.tree, request.hook), (PathBuf::from("a b/é"), Hook::BuildWheel));
     assert_eq!((request.wheel_directory, request.sdist_directory), (Some("out".into()), None));
     assert_eq!(request.metadata_directory, Some("m".into()));
@@ -71,7 +71,7 @@ fn null_is_absent() {
 fn ids_are_kept_as_they_are_written() {
     for id in ["1e2", "7.0", "-0", "123456789012345678901234567890", r#""""#, r#""\u0041""#, r#""é""#] {
         let (parsed, _) = request(&format!(r#"{{"id": {id}, "tree": "t", "hook": "build_sdist"}}"#));
-        assert_eq!(parsed.written().get(), id);
+        assert_eq!(parsed.as_json().get(), id);
     }
 }
 
@@ -99,7 +99,7 @@ fn blank_lines_ask_for_nothing() {
 fn an_unknown_hook_keeps_the_id() {
     match parse(r#"{"id": "x", "tree": "t", "hook": "build-wheel"}"#) {
         Ok(Some(RequestLine::UnknownHook { id, tree, error })) => {
-            assert_eq!((id.written().get(), tree.as_str()), (r#""x""#, "t"));
+            assert_eq!((id.as_json().get(), tree.as_str()), (r#""x""#, "t"));
             assert!(error.to_string().contains("\"build-wheel\", expected one of build_wheel"));
         }
         other => panic!("{other:?}"),
@@ -107,7 +107,7 @@ fn an_unknown_hook_keeps_the_id() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_field_the_value_and_what_was_expected() {
     let table = [
         ("x".into(), "expected a JSON object, got x"),
         (r#"[1, "t", "build_wheel"]"#.into(), "expected a JSON object, got [1"),
@@ -140,12 +140,15 @@ fn what_is_wrong_is_named() {
         (with(r#""priority": 1.5"#), "priority: expected a whole number of 32 bits, got 1.5"),
         (with(r#""priority": 2147483648"#), "priority: expected a whole number of 32 bits, got 2147483648"),
         (with(r#""timeout": 10"#), "timeout: expected a duration such as \"10s\", got 10"),
-        (with(r#""timeout": "10""#), "timeout: \"10\": expected a whole number above zero with ms, s, m or h"),
-        (with(r#""timeout": "0""#), "timeout: \"0\": expected a whole number above zero"),
+        (
+            with(r#""timeout": "10""#),
+            "timeout: \"10\": expected a duration such as 250ms, 10s or 1h30m (time unit needed",
+        ),
+        (with(r#""timeout": "0""#), "timeout: \"0\": expected a duration above zero"),
         (with(r#""env": {"A": 1}"#), "env: expected an object of strings, got {\"A\": 1}"),
-        (with(r#""env": {"A=": ""}"#), "env: \"A=\" is no name of a variable"),
-        (with(r#""env": {"": ""}"#), "env: \"\" is no name of a variable"),
-        (with(r#""env": {"A": "\u0000"}"#), "env: A: the value \"\\0\" has a NUL in it"),
+        (with(r#""env": {"A=": ""}"#), "env: \"A=\" is not the name of a variable"),
+        (with(r#""env": {"": ""}"#), "env: \"\" is not the name of a variable"),
+        (with(r#""env": {"A": "\u0000"}"#), "env: A: the value \"\\0\" contains a NUL"),
         (with(r#""env": {"A": "1", "A": "2"}"#), "twice the name \"A\""),
         (r#"{"cancel": {}}"#.into(), "cancel: expected a string or a number, got {}"),
         (r#"{"cancel": 1, "id": 1}"#.into(), "cancel: expected no other field beside it"),

@@ -1,5 +1,5 @@
-//! A response as a line of the output. The order of the fields, and that each
-//! is always there, are promised.
+//! Writes a response as a line of the output. Callers may rely on the order of the
+//! fields, and on each being present.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::id::Id;
+use super::request::Id;
 use crate::flags::with_flags;
-use crate::milliseconds::Milliseconds;
+use crate::format::TimingFields;
 
-/// A response. `None` is null: not known.
+/// A response. `None` is written as null and means unknown.
 #[derive(Debug, Serialize)]
 pub struct ResponseLine<'a> {
     id: Option<&'a RawValue>,
@@ -23,7 +23,7 @@ pub struct ResponseLine<'a> {
     tree: Option<Cow<'a, str>>,
     hook: Option<&'a str>,
     worker: Option<WorkerInfo>,
-    timing: Milliseconds,
+    timing: TimingFields,
     stdout: String,
     stderr: String,
     stdout_truncated: bool,
@@ -31,7 +31,7 @@ pub struct ResponseLine<'a> {
 }
 
 impl<'a> ResponseLine<'a> {
-    /// The pool's answer to the request of this id.
+    /// The response of the pool to the request with this id.
     pub fn answered(id: &'a Id, response: Response) -> Self {
         let (stdout, stderr) = (response.stdout.text(), response.stderr.text());
         let (result, error) = match response.outcome {
@@ -39,7 +39,7 @@ impl<'a> ResponseLine<'a> {
             Err(error) => (None, Some(with_flags(error))),
         };
         Self {
-            id: Some(id.written()),
+            id: Some(id.as_json()),
             ok: error.is_none(),
             result,
             error,
@@ -55,12 +55,12 @@ impl<'a> ResponseLine<'a> {
         }
     }
 
-    /// The answer to a request that never came to the pool.
+    /// The response to a request that the pool did not admit.
     pub fn refused(id: &'a Id, tree: &'a str, hook: &'a str, error: HookError) -> Self {
-        Self { id: Some(id.written()), tree: Some(tree.into()), hook: Some(hook), ..Self::failed(error) }
+        Self { id: Some(id.as_json()), tree: Some(tree.into()), hook: Some(hook), ..Self::failed(error) }
     }
 
-    /// The answer to a line that is no request.
+    /// The response to a line that is not a request.
     pub fn invalid(line: u64, error: HookError) -> Self {
         Self { line: Some(line), ..Self::failed(error) }
     }
@@ -75,7 +75,7 @@ impl<'a> ResponseLine<'a> {
             tree: None,
             hook: None,
             worker: None,
-            timing: Milliseconds::default(),
+            timing: TimingFields::default(),
             stdout: String::new(),
             stderr: String::new(),
             stdout_truncated: false,
@@ -91,17 +91,16 @@ impl<'a> ResponseLine<'a> {
     }
 }
 
-/// What is wrong with a line.
+/// The error for a line that is not a request.
 pub fn invalid_request(message: impl ToString) -> HookError {
     HookError::new(ErrorKind::InvalidRequest, message.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request_line::RequestLine;
+    use super::super::request::RequestLine;
     use super::*;
-    use hookpool_supervisor::{ExitReason, Timing};
-    use std::time::Duration;
+    use hookpool_supervisor::ExitReason;
 
     fn text(line: &ResponseLine<'_>) -> String {
         String::from_utf8(line.to_bytes()).unwrap()
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_refused_keeps_its_names() {
+    fn a_refused_request_keeps_its_names() {
         let Ok(Some(RequestLine::Cancel(id))) = RequestLine::parse(br#"{"cancel": 1e2}"#) else { panic!("no id") };
         let error = HookError::new(ErrorKind::Interrupted, "m").with_hint("h").with_exit(ExitReason::ExitCode(7));
         let expected = concat!(
@@ -130,18 +129,6 @@ mod tests {
         );
         let line = text(&ResponseLine::refused(&id, "t\n", "build_wheel", error));
         assert!(line.starts_with(expected), "{line}");
-    }
-
-    #[test]
-    fn times_have_three_decimals_at_most() {
-        let timing = Timing {
-            queued: Some(Duration::from_nanos(100_999)),
-            prepare: Some(Duration::ZERO),
-            start: None,
-            hook: Some(Duration::from_micros(9_812_345)),
-        };
-        let json = serde_json::to_string(&Milliseconds::from(timing)).unwrap();
-        assert_eq!(json, r#"{"queued_ms":0.1,"prepare_ms":0.0,"start_ms":null,"hook_ms":9812.345}"#);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The value of one field of a line, with messages that name the field, the
-//! value and what was expected.
+//! Reads the value of one field of a request. Errors name the field, the value and
+//! what was expected.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,13 +10,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Why a line is no request. The text names the field, the value and what was
-/// expected.
+/// Why a line is not a request.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidLine(pub String);
 
-/// A field that must be there.
+/// A field that must be present.
 pub fn required<'line>(
     field: &'static str,
     value: Option<&'line RawValue>,
@@ -34,20 +33,20 @@ pub fn optional<T: DeserializeOwned>(
     value.map(|value| typed(field, value, expected)).transpose()
 }
 
-/// A value of the type that is expected.
+/// A value of type `T`.
 pub fn typed<T: DeserializeOwned>(field: &'static str, value: &RawValue, expected: &str) -> Result<T, InvalidLine> {
     serde_json::from_str(value.get()).map_err(|error| {
-        let mut wrong = wrong(field, value.get(), expected);
-        // Type errors repeat what is said already.
+        let mut unexpected = unexpected(field, value.get(), expected);
+        // An error about the type would only repeat the message.
         if !error.is_data() || error.to_string().starts_with(Unique::<Value>::TWICE) {
-            wrong.0 = format!("{} ({})", wrong.0, described(&error));
+            unexpected.0 = format!("{} ({})", unexpected.0, described(&error));
         }
-        wrong
+        unexpected
     })
 }
 
-/// An object whose names occur once each. [`serde_json::Map`] would keep the last one of
-/// each without a word.
+/// An object whose names are unique. [`serde_json::Map`] would silently keep the last
+/// value of a repeated name.
 pub struct Unique<V>(pub Vec<(String, V)>);
 
 impl<V> Unique<V> {
@@ -82,17 +81,17 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
     }
 }
 
-/// A value that is not what was expected.
-pub fn wrong(field: &str, value: &str, expected: &str) -> InvalidLine {
+/// The error for a value that is not what was expected.
+pub fn unexpected(field: &str, value: &str, expected: &str) -> InvalidLine {
     InvalidLine(format!("{field}: expected {expected}, got {}", shortened(value)))
 }
 
-/// The parser's words, with the column and without its line, which is 1.
+/// The parser's message without the line, which is always 1.
 pub fn described(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }
 
-/// A value as a message can bear it.
+/// The start of a value, short enough for a message.
 pub fn shortened(value: &str) -> String {
     const LONGEST: usize = 100;
     match value.char_indices().nth(LONGEST) {

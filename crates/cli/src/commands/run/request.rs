@@ -1,4 +1,4 @@
-//! A line of the input as a request, or as what is wrong with it.
+//! Parses a line of the input: a request, its cancellation, or an error.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,30 +6,69 @@ use std::path::PathBuf;
 
 use hookpool_supervisor::{Hook, HookRequest, Timeout, UnknownHook};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use super::field::{InvalidLine, Unique, described, optional, required, shortened, typed, wrong};
-use super::id::Id;
+use super::fields::{InvalidLine, Unique, described, optional, required, shortened, typed, unexpected};
 use crate::arguments::duration;
 
 /// What a line asks for.
 #[derive(Debug)]
 pub enum RequestLine {
-    /// A hook is to be run.
+    /// Run a hook.
     Hook {
         id: Id,
         request: Box<HookRequest>,
-        /// In place of what the tree itself requires for its build.
+        /// Replaces the build requirements of the tree.
         requires: Option<Vec<String>>,
     },
-    /// The line is a request in every respect but that there is no such hook.
+    /// A valid request, except that no hook has this name.
     UnknownHook { id: Id, tree: String, error: UnknownHook },
-    /// The requests of this id are to be cancelled.
+    /// Cancel the requests with this id.
     Cancel(Id),
 }
 
-/// The fields as they are written. `null` is the same as absent.
+/// The id that the caller gave to a request. It keeps the JSON text, since a number
+/// may be too large or too precise for any Rust type.
+#[derive(Clone, Debug)]
+pub struct Id {
+    json: Box<RawValue>,
+    key: IdKey,
+}
+
+/// Two ids are the same if they are equal strings, or numbers with the same text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum IdKey {
+    String(String),
+    Number(String),
+}
+
+impl Id {
+    /// The JSON text of the id.
+    pub fn as_json(&self) -> &RawValue {
+        &self.json
+    }
+
+    /// Reads an id from the value of `field`.
+    fn parse(field: &'static str, value: Option<&RawValue>) -> Result<Self, InvalidLine> {
+        let expected = "a string or a number";
+        let value = required(field, value, expected)?;
+        let key = match value.get().as_bytes().first() {
+            Some(b'"') => IdKey::String(typed(field, value, expected)?),
+            Some(b'-' | b'0'..=b'9') => IdKey::Number(value.get().to_owned()),
+            _ => return Err(unexpected(field, value.get(), expected)),
+        };
+        Ok(Self { json: value.to_owned(), key })
+    }
+}
+
+impl PartialEq for Id {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+/// The fields of a line, not parsed yet. `null` is the same as absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'line> {
@@ -66,14 +105,14 @@ struct Fields<'line> {
 }
 
 impl RequestLine {
-    /// Reads a line; `None` for a blank one.
+    /// Parses a line; `None` for a blank one.
     pub fn parse(line: &[u8]) -> Result<Option<Self>, InvalidLine> {
         if line.trim_ascii().is_empty() {
             return Ok(None);
         }
         let line = std::str::from_utf8(line)
             .map_err(|error| InvalidLine(format!("the line is not UTF-8 from byte {} on", error.valid_up_to() + 1)))?;
-        // Derived code would take a list of the fields' values too.
+        // The derived code would also accept an array of the values.
         if !line.trim_start().starts_with('{') {
             return Err(InvalidLine(format!("expected a JSON object, got {}", shortened(line.trim()))));
         }
@@ -91,14 +130,14 @@ impl Fields<'_> {
         let tree: String = typed("tree", required("tree", self.tree, "a path")?, "a path")?;
         let hook = required("hook", self.hook, "the name of a hook")?;
         let hook: String = typed("hook", hook, "the name of a hook")?;
-        // Everything else is looked at first: only a line that is well-formed
-        // is answered under its id.
-        let rest = self.rest()?;
+        // The other fields come first: only a well-formed line is answered with its id.
+        let mut request = self.request(&tree)?;
         match hook.parse::<Hook>() {
             Ok(hook) => {
                 self.check_arguments(hook)?;
+                request.hook = hook;
                 let requires = optional("requires", self.requires, "a list of strings")?;
-                Ok(RequestLine::Hook { id, request: Box::new(rest.request(tree, hook)), requires })
+                Ok(RequestLine::Hook { id, request: Box::new(request), requires })
             }
             Err(error) => Ok(RequestLine::UnknownHook { id, tree, error }),
         }
@@ -117,30 +156,31 @@ impl Fields<'_> {
         Ok(RequestLine::Cancel(id))
     }
 
-    fn rest(&self) -> Result<Rest, InvalidLine> {
+    /// The request without its hook, which may be unknown: another one stands in.
+    fn request(&self, tree: &str) -> Result<HookRequest, InvalidLine> {
         if let Some(requires) = self.requires {
             typed::<Vec<String>>("requires", requires, "a list of strings")?;
         }
-        Ok(Rest {
-            backend: self.backend()?,
-            backend_path: self.backend_path()?,
-            wheel_directory: optional("wheel_directory", self.wheel_directory, "a path")?,
-            sdist_directory: optional("sdist_directory", self.sdist_directory, "a path")?,
-            metadata_directory: optional("metadata_directory", self.metadata_directory, "a path")?,
-            config_settings: optional::<Unique<Value>>("config_settings", self.config_settings, "an object")?
-                .map(|settings| settings.0.into_iter().collect()),
-            python: optional("python", self.python, "a path")?,
-            env: environment(self.env)?,
-            priority: optional("priority", self.priority, "a whole number of 32 bits")?.unwrap_or(0),
-            timeout: timeout(self.timeout)?,
-        })
+        let mut request = HookRequest::new(tree, Hook::BuildWheel);
+        request.backend = self.backend()?;
+        request.backend_path = self.backend_path()?;
+        request.wheel_directory = optional("wheel_directory", self.wheel_directory, "a path")?;
+        request.sdist_directory = optional("sdist_directory", self.sdist_directory, "a path")?;
+        request.metadata_directory = optional("metadata_directory", self.metadata_directory, "a path")?;
+        request.config_settings = optional::<Unique<Value>>("config_settings", self.config_settings, "an object")?
+            .map(|settings| settings.0.into_iter().collect());
+        request.python = optional("python", self.python, "a path")?;
+        request.env = environment(self.env)?;
+        request.priority = optional("priority", self.priority, "a whole number of 32 bits")?.unwrap_or(0);
+        request.timeout = timeout(self.timeout)?;
+        Ok(request)
     }
 
     fn backend(&self) -> Result<Option<String>, InvalidLine> {
         let expected = "a string, `module` or `module:object`";
         let backend: Option<String> = optional("backend", self.backend, expected)?;
         match (self.backend, &backend) {
-            (Some(written), Some(name)) if name.is_empty() => Err(wrong("backend", written.get(), expected)),
+            (Some(written), Some(name)) if name.is_empty() => Err(unexpected("backend", written.get(), expected)),
             _ => Ok(backend),
         }
     }
@@ -151,13 +191,14 @@ impl Fields<'_> {
         let is_empty = |folder: &PathBuf| folder.as_os_str().is_empty();
         match (self.backend_path, &folders) {
             (Some(written), Some(paths)) if paths.iter().any(is_empty) => {
-                Err(wrong("backend_path", written.get(), expected))
+                Err(unexpected("backend_path", written.get(), expected))
             }
             _ => Ok(folders),
         }
     }
 
-    /// PEP 517 names the arguments; another hook's would be lost in silence.
+    /// PEP 517 names the arguments. Without this check an argument of another hook
+    /// would be silently ignored.
     fn check_arguments(&self, hook: Hook) -> Result<(), InvalidLine> {
         let given = [
             ("wheel_directory", self.wheel_directory),
@@ -173,37 +214,6 @@ impl Fields<'_> {
     }
 }
 
-/// The fields that are not required.
-struct Rest {
-    backend: Option<String>,
-    backend_path: Option<Vec<PathBuf>>,
-    wheel_directory: Option<PathBuf>,
-    sdist_directory: Option<PathBuf>,
-    metadata_directory: Option<PathBuf>,
-    config_settings: Option<Map<String, Value>>,
-    python: Option<PathBuf>,
-    env: BTreeMap<OsString, OsString>,
-    priority: i32,
-    timeout: Option<Timeout>,
-}
-
-impl Rest {
-    fn request(self, tree: String, hook: Hook) -> HookRequest {
-        let mut request = HookRequest::new(tree, hook);
-        request.backend = self.backend;
-        request.backend_path = self.backend_path;
-        request.wheel_directory = self.wheel_directory;
-        request.sdist_directory = self.sdist_directory;
-        request.metadata_directory = self.metadata_directory;
-        request.config_settings = self.config_settings;
-        request.python = self.python;
-        request.env = self.env;
-        request.priority = self.priority;
-        request.timeout = self.timeout;
-        request
-    }
-}
-
 fn timeout(value: Option<&RawValue>) -> Result<Option<Timeout>, InvalidLine> {
     let Some(value) = value else { return Ok(None) };
     let text: String = typed("timeout", value, "a duration such as \"10s\"")?;
@@ -212,16 +222,18 @@ fn timeout(value: Option<&RawValue>) -> Result<Option<Timeout>, InvalidLine> {
         .map_err(|expected| InvalidLine(format!("timeout: {}: {expected}", shortened(value.get()))))
 }
 
-/// The variables, as the system can carry them (environ(7)).
+/// Variables that the system accepts (environ(7)).
 fn environment(value: Option<&RawValue>) -> Result<BTreeMap<OsString, OsString>, InvalidLine> {
     let variables =
         optional::<Unique<String>>("env", value, "an object of strings")?.map_or_else(Vec::new, |map| map.0);
     let check = |(name, value): (String, String)| {
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(InvalidLine(format!("env: {name:?} is no name of a variable, expected one without = and NUL")));
+            return Err(InvalidLine(format!(
+                "env: {name:?} is not the name of a variable, expected one without = and NUL"
+            )));
         }
         if value.contains('\0') {
-            return Err(InvalidLine(format!("env: {name}: the value {value:?} has a NUL in it, expected none")));
+            return Err(InvalidLine(format!("env: {name}: the value {value:?} contains a NUL, expected none")));
         }
         Ok((name.into(), value.into()))
     };
