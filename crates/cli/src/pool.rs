@@ -1,6 +1,7 @@
 //! The pool of a command: its folders, jobserver, report, supervisor and build
 //! environments, made from the settings.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hookpool_frontend::jobserver::{Decision, Jobserver};
@@ -97,7 +98,7 @@ impl PoolResources {
         settings: &PoolSettings,
         supervisor: &Supervisor,
         observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
-    ) -> Result<Option<Environments>, Failure> {
+    ) -> Result<Option<Arc<Environments>>, Failure> {
         let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
         let mut environments = EnvironmentSettings::new(self.cache.path());
         environments.installer = installer.installer;

@@ -1,31 +1,61 @@
-//! Asking for environments.
+//! The way to an environment: from requirements to an environment that this
+//! process uses.
+//!
+//! 1. Decide what is wanted, and its key ([`Wanted`]).
+//! 2. Look whether this process has found that before, or is just looking for it
+//!    ([`Memory`]).
+//! 3. Look on the disk ([`Store`]), under the lock of the key.
+//! 4. Make the environment ([`assemble`]), and take it into the store.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use hookpool_supervisor::{
-    BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, MakeEnvironment, RequestEnvironment,
-    Supervisor, unblock,
+    BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, KnownInterpreter, LockFile, MakeEnvironment,
+    RequestEnvironment, ReturnedSlot, Supervisor, unblock,
 };
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::error::EnvironmentError;
-use super::event::EnvironmentEvent;
-use super::finding::Shared;
-use super::handle::Environment;
+use super::assembly::assemble;
+use super::error::{EnvironmentError, EnvironmentEvent};
+use super::handle::{Environment, InUse};
+use super::installer::{Installation, believes_any_age};
+use super::memory::{Entry, Found, Memory, Outcome};
+use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
-use super::shelf::changed;
+use super::store::{Observer, Store, nanoseconds, now};
+use super::wanted::Wanted;
 
-/// Makes build environments, and finds those that were made. Cheap to clone;
-/// all clones are the same.
-#[derive(Clone)]
+/// For how long it is believed what requirements were resolved to.
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Makes build environments, and finds those that were made.
 pub struct Environments {
-    shared: Arc<Shared>,
+    supervisor: Supervisor,
+    settings: EnvironmentSettings,
+    observer: Observer,
+    store: Arc<Store>,
+    /// Locked for a look-up only.
+    memory: Mutex<Memory>,
+    /// By the prefixes of interpreters. Locked for a look-up only.
+    installations: Mutex<HashMap<PathBuf, Arc<OnceCell<Arc<Installation>>>>>,
+    /// For those who bring no job slot.
+    own_slots: Semaphore,
+    /// In nanoseconds since 1970.
+    started_at: u64,
+    removed_leftovers: OnceCell<()>,
+    told_of_pip: AtomicBool,
 }
 
 impl Environments {
     /// Environments in the cache folder of `settings`, made by programs that
-    /// `supervisor` runs. Makes the folders, and starts nothing. `observer` is
-    /// told what happens; it must not block.
+    /// `supervisor` runs. Makes the folders, and starts nothing. `observer` must
+    /// not block.
     ///
     /// # Errors
     /// [`EnvironmentError::Folder`].
@@ -33,93 +63,108 @@ impl Environments {
         supervisor: Supervisor,
         settings: EnvironmentSettings,
         observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
-    ) -> Result<Self, EnvironmentError> {
-        let shared = Shared::new(supervisor, settings, Arc::new(observer))?;
-        Ok(Self { shared: Arc::new(shared) })
+    ) -> Result<Arc<Self>, EnvironmentError> {
+        let observer: Observer = Arc::new(observer);
+        let store = Arc::new(Store::new(&settings.cache_folder, observer.clone()));
+        store.make_folders()?;
+        Ok(Arc::new(Self {
+            supervisor,
+            observer,
+            store,
+            memory: Mutex::default(),
+            installations: Mutex::default(),
+            own_slots: Semaphore::new(settings.jobs.get()),
+            started_at: now(),
+            removed_leftovers: OnceCell::new(),
+            told_of_pip: AtomicBool::new(false),
+            settings,
+        }))
     }
 
-    /// The environment of an interpreter, the supervisor's own where none is
-    /// named, that has what `requires` lists, what that depends on, and nothing
-    /// else. Requests name what they need by themselves
+    /// The environment of an interpreter that has what `requires` lists, the
+    /// dependencies of that, and nothing else. Without `python` it is the
+    /// supervisor's interpreter. Requests of hooks say themselves what they need
     /// ([`Environments::for_requests`]).
     ///
-    /// Cancel-safe: when the last that waits for a list is dropped, its
-    /// installer is killed.
+    /// Cancel-safe: when nobody waits for an environment any more, its installer
+    /// is killed.
     ///
     /// # Errors
     /// [`EnvironmentError`]. The next call tries again.
-    pub async fn get(&self, python: Option<&Path>, requires: &[String]) -> Result<Environment, EnvironmentError> {
+    pub async fn get(
+        self: &Arc<Self>,
+        python: Option<&Path>,
+        requires: &[String],
+    ) -> Result<Environment, EnvironmentError> {
         let (python, requires) = (python.map(Path::to_owned), requires.to_vec());
         let requirements = EnvironmentRequirements { python, requires, additional: Vec::new() };
-        self.shared.provide(&requirements, None).await
+        self.provide(&requirements, None).await
     }
 
-    /// The environment that has what `additional` lists beside what this one
-    /// was asked for with: the same one, where that is so already.
+    /// The environment that has `additional` beside the requirements of
+    /// `environment`; that environment itself, if it satisfies them.
     ///
     /// # Errors
     /// [`EnvironmentError`].
     pub async fn enrich(
-        &self,
+        self: &Arc<Self>,
         environment: &Environment,
         additional: &[String],
     ) -> Result<Environment, EnvironmentError> {
-        let python = Some(environment.interpreter.executable.clone());
-        let (requires, additional) = (environment.requires.to_vec(), additional.to_vec());
-        self.shared.provide(&EnvironmentRequirements { python, requires, additional }, None).await
+        let python = Some(environment.wanted.interpreter.executable.clone());
+        let (requires, additional) = (environment.wanted.requires.clone(), additional.to_vec());
+        self.provide(&EnvironmentRequirements { python, requires, additional }, None).await
     }
 
-    /// For requests that run in environments of these: in place of the tree's
-    /// own `requires`, if any are given, and with what its hooks asked for in
-    /// addition.
+    /// Has a hook run in one of these environments: with `requires`, or those of
+    /// the tree's `build-system.requires`, and with `additional`.
     #[must_use]
-    pub fn for_requests(&self, requires: Option<Vec<String>>, additional: Vec<String>) -> RequestEnvironment {
-        RequestEnvironment { provider: self.shared.clone(), requires, additional }
+    pub fn for_requests(
+        self: &Arc<Self>,
+        requires: Option<Vec<String>>,
+        additional: Vec<String>,
+    ) -> RequestEnvironment {
+        RequestEnvironment { provider: self.clone(), requires, additional }
     }
 
-    /// Looks whether the environment is as it was made; what differs is told,
-    /// as by [`Environment::inspect_seal`]. Where anything does, the
-    /// environment is discarded: the next [`Environments::get`] makes another.
+    /// Inspects the seal of an environment, as [`Environment::inspect_seal`]. If
+    /// it is broken, the environment is discarded, and the next
+    /// [`Environments::get`] makes another one.
     ///
     /// # Errors
     /// [`EnvironmentError::System`].
     pub async fn check_seal(&self, environment: &Environment) -> Result<Vec<PathBuf>, EnvironmentError> {
-        let (shelf, held) = (self.shared.shelf.clone(), environment.held.clone());
-        unblock(move || {
-            let differences = held.differences()?;
-            if let Some(reason) = changed(&differences) {
-                shelf.discard(&held, reason)?;
-            }
-            Ok(differences)
-        })
-        .await
+        let (store, in_use) = (self.store.clone(), environment.in_use.clone());
+        unblock(move || store.check_seal(&in_use)).await
     }
 
-    /// Forgets what was asked for, and removes what nobody uses and nobody can
-    /// use any more: environments of this process alone, and discarded ones.
-    /// For the end, when the supervisor was drained.
+    /// Lets go of all environments, and removes those that nobody can use any
+    /// more: private and discarded ones. To be called at the end, after
+    /// [`Supervisor::drain`].
     pub async fn close(&self) {
-        let let_go = self.shared.answers().clear();
-        let shelf = self.shared.shelf.clone();
+        let forgotten = self.memory().clear();
+        let store = self.store.clone();
         let clean = move || {
-            drop(let_go);
-            shelf.remove_leftovers()
+            drop(forgotten);
+            store.remove_leftovers()
         };
-        // What cannot be removed is left to the next run.
+        // The next run removes what cannot be removed now.
         let _ = unblock(clean).await;
     }
 }
 
-impl std::fmt::Debug for Environments {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Environments").field("settings", &self.shared.settings).finish_non_exhaustive()
+impl fmt::Debug for Environments {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Environments").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-impl BuildEnvironments for Shared {
+impl BuildEnvironments for Environments {
     fn find(&self, requirements: &EnvironmentRequirements) -> Option<Arc<dyn BuildEnvironment>> {
-        let environment = self.at_hand(requirements)?;
-        Some(Arc::new(environment))
+        let (environment, found) = self.memory().find(requirements)?;
+        let is_usable =
+            self.is_believed(&found) && environment.wanted.is_current() && self.store.is_usable(&found.in_use);
+        is_usable.then(|| Arc::new(environment) as Arc<dyn BuildEnvironment>)
     }
 
     fn make(self: Arc<Self>, requirements: Arc<EnvironmentRequirements>, slot: JobSlot) -> MakeEnvironment {
@@ -130,8 +175,312 @@ impl BuildEnvironments for Shared {
     }
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+/// The steps.
+impl Environments {
+    /// The environment that satisfies requirements. Without a slot, one of our own
+    /// is taken if the environment has to be made.
+    async fn provide(
+        self: &Arc<Self>,
+        requirements: &EnvironmentRequirements,
+        slot: Option<JobSlot>,
+    ) -> Result<Environment, EnvironmentError> {
+        let slot = MakerSlot::new(slot);
+        let python = requirements.python.as_deref();
+        let mut environment = self.provide_list(python, &requirements.requires, &slot).await?;
+        if !requirements.additional.is_empty() {
+            let additional = RequirementList::parse(&requirements.additional, &environment.wanted.interpreter)?;
+            if !additional.is_satisfied_by(environment.installed()) {
+                let all: Vec<String> = requirements.requires.iter().chain(&requirements.additional).cloned().collect();
+                environment = self.provide_list(python, &all, &slot).await?;
+            }
+        }
+        self.memory().add(requirements, &environment);
+        Ok(environment)
+    }
+
+    async fn provide_list(
+        self: &Arc<Self>,
+        python: Option<&Path>,
+        requires: &[String],
+        slot: &MakerSlot,
+    ) -> Result<Environment, EnvironmentError> {
+        let wanted = self.decide(python, requires.to_vec()).await?;
+        let in_use = self.find_or_make(wanted.clone(), slot).await?;
+        Ok(Environment { in_use, wanted })
+    }
+
+    /// Decides what is wanted.
+    async fn decide(&self, python: Option<&Path>, requires: Vec<String>) -> Result<Arc<Wanted>, EnvironmentError> {
+        let interpreter = self.supervisor.interpreter(python).await.map_err(EnvironmentError::Interpreter)?;
+        let requirements = RequirementList::parse(&requires, &interpreter)?;
+        let installation = self.installation(&interpreter).await?;
+        unblock(move || Wanted::new(interpreter, requires, requirements, installation).map(Arc::new)).await
+    }
+
+    /// What installs for an interpreter. It is found once and then remembered.
+    async fn installation(&self, interpreter: &Arc<KnownInterpreter>) -> Result<Arc<Installation>, EnvironmentError> {
+        let cell = {
+            /// Of more, all are forgotten: a long run may see ever new interpreters.
+            const REMEMBERED: usize = 32;
+            let mut installations = self.installations.lock().unwrap_or_else(PoisonError::into_inner);
+            if installations.len() >= REMEMBERED && !installations.contains_key(&interpreter.prefix) {
+                installations.clear();
+            }
+            installations.entry(interpreter.prefix.clone()).or_default().clone()
+        };
+        let find = || {
+            let (settings, interpreter) = (self.settings.clone(), interpreter.clone());
+            unblock(move || Installation::find(&settings, &interpreter).map(Arc::new))
+        };
+        cell.get_or_try_init(find).await.cloned()
+    }
+
+    /// Finds or makes an environment once for all in this process who want it. All
+    /// of them get a failure too, but it is not remembered.
+    async fn find_or_make(self: &Arc<Self>, wanted: Arc<Wanted>, slot: &MakerSlot) -> Outcome {
+        let remembered = match self.memory().get(&wanted.key) {
+            Some(Entry::Found(found)) => Some(found.in_use.clone()),
+            _ => None,
+        };
+        if let Some(in_use) = remembered {
+            let store = self.store.clone();
+            unblock(move || store.is_usable(&in_use)).await;
+        }
+        let pending = {
+            let mut memory = self.memory();
+            let pending = match memory.get(&wanted.key) {
+                Some(Entry::Found(found)) if self.is_believed(found) => return Ok(found.in_use.clone()),
+                Some(Entry::Pending(future)) => future.upgrade(),
+                Some(Entry::Found(_)) | None => None,
+            };
+            match pending {
+                Some(pending) => {
+                    slot.give_back();
+                    pending
+                }
+                None => {
+                    let key = wanted.key.clone();
+                    let pending = self.clone().find_or_make_for_all(wanted, slot.clone()).boxed().shared();
+                    if let Some(weak) = pending.downgrade() {
+                        memory.set_pending(key, weak);
+                    }
+                    pending
+                }
+            }
+        };
+        pending.await
+    }
+
+    async fn find_or_make_for_all(self: Arc<Self>, wanted: Arc<Wanted>, slot: MakerSlot) -> Outcome {
+        let outcome = self.find_or_make_on_disk(&wanted, &slot).await;
+        let forgotten = self.memory().set_outcome(wanted.key.clone(), &outcome);
+        // Releasing locks may look at the disk.
+        unblock(move || drop(forgotten)).await;
+        outcome
+    }
+
+    /// Finds an environment on the disk, or makes it while other processes wait.
+    async fn find_or_make_on_disk(&self, wanted: &Wanted, slot: &MakerSlot) -> Outcome {
+        let store = self.store.clone();
+        // They may have been removed since the start.
+        unblock(move || store.make_folders()).await?;
+        if wanted.requirements.has_urls() {
+            // What is at an address may be something else tomorrow.
+            let (made, after) = self.make(wanted, slot).await?;
+            self.observe_made(wanted, &made, after);
+            return Ok(Arc::new(made));
+        }
+        let not_before = self.believed_since();
+        if let Some(in_use) = self.find_on_disk(wanted, not_before).await? {
+            return Ok(self.reuse(wanted, in_use).await);
+        }
+        let _lock = self.lock_key(wanted, slot).await?;
+        // Another process may have made it before the lock was free.
+        if let Some(in_use) = self.find_on_disk(wanted, not_before).await? {
+            return Ok(self.reuse(wanted, in_use).await);
+        }
+        match self.make(wanted, slot).await {
+            Ok((made, after)) => self.add_to_store(wanted, made, after).await,
+            Err(error @ EnvironmentError::Installer { .. }) => match self.find_on_disk(wanted, 0).await? {
+                Some(in_use) => Ok(self.reuse_stale(wanted, in_use, &error).await),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find_on_disk(&self, wanted: &Wanted, not_before: u64) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        let (store, key) = (self.store.clone(), wanted.key.clone());
+        let executable = wanted.interpreter.executable.clone();
+        unblock(move || store.find(&key, not_before, &executable)).await
+    }
+
+    /// Keeps other processes from making the same.
+    async fn lock_key(&self, wanted: &Wanted, slot: &MakerSlot) -> Result<LockFile, EnvironmentError> {
+        /// The pauses between attempts grow from the first to the last.
+        const FIRST_PAUSE: Duration = Duration::from_millis(5);
+        const LAST_PAUSE: Duration = Duration::from_millis(250);
+        let path = self.store.answer_lock(&wanted.key);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let attempt = path.clone();
+            let locked = unblock(move || LockFile::try_exclusive(&attempt)).await;
+            if let Some(lock) = locked.map_err(EnvironmentError::system("lock", &path))? {
+                return Ok(lock);
+            }
+            if pause == FIRST_PAUSE {
+                self.observe(EnvironmentEvent::Awaited { requirements: wanted.requirements.redacted() });
+                slot.give_back();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
+            }
+            pause = (2 * pause).min(LAST_PAUSE);
+        }
+    }
+
+    async fn make(&self, wanted: &Wanted, slot: &MakerSlot) -> Result<(InUse, Duration), EnvironmentError> {
+        self.remove_leftovers().await;
+        let slot = tokio::select! {
+            slot = slot.take(&self.own_slots) => slot,
+            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
+        };
+        let started = Instant::now();
+        let installation = &wanted.installation;
+        if let Some(told_by) = &installation.pip_because_of
+            && !self.told_of_pip.swap(true, Ordering::Relaxed)
+        {
+            self.observe(EnvironmentEvent::PipInPlaceOfUv { told_by: told_by.clone() });
+        }
+        let (requirements, installer) = (wanted.requirements.redacted(), installation.installer.kind());
+        self.observe(EnvironmentEvent::Making { requirements, installer });
+        let made = assemble(&self.supervisor, &self.settings, &self.store, wanted).await?;
+        drop(slot);
+        Ok((made, started.elapsed()))
+    }
+
+    async fn add_to_store(&self, wanted: &Wanted, made: InUse, after: Duration) -> Outcome {
+        let (store, key, name) = (self.store.clone(), wanted.key.clone(), made.name.clone());
+        let in_use = unblock(move || store.add(made, &key)).await?;
+        if in_use.name == name {
+            self.observe_made(wanted, &in_use, after);
+        } else {
+            self.introduce(wanted, &in_use).await;
+            let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
+            self.observe(EnvironmentEvent::Matched { folder, requirements, after });
+        }
+        Ok(in_use)
+    }
+
+    async fn reuse(&self, wanted: &Wanted, in_use: Arc<InUse>) -> Arc<InUse> {
+        self.introduce(wanted, &in_use).await;
+        let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
+        self.observe(EnvironmentEvent::Reused { folder, requirements });
+        in_use
+    }
+
+    async fn reuse_stale(&self, wanted: &Wanted, in_use: Arc<InUse>, error: &EnvironmentError) -> Arc<InUse> {
+        self.introduce(wanted, &in_use).await;
+        let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
+        self.observe(EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason: error.to_string() });
+        in_use
+    }
+}
+
+/// What the steps need.
+impl Environments {
+    /// Whether a remembered environment may be used again. Whoever inspected its
+    /// seal may have discarded it.
+    fn is_believed(&self, found: &Found) -> bool {
+        !found.in_use.is_discarded() && (found.at.elapsed() < BELIEVED || believes_any_age(&self.settings))
+    }
+
+    /// The time of the oldest resolution on the disk that is believed, in
+    /// nanoseconds since 1970.
+    fn believed_since(&self) -> u64 {
+        let a_day_ago = now().saturating_sub(nanoseconds(BELIEVED));
+        if self.settings.refresh {
+            a_day_ago.max(self.started_at)
+        } else if believes_any_age(&self.settings) {
+            0
+        } else {
+            a_day_ago
+        }
+    }
+
+    /// Gives the supervisor what the environment's interpreter said about itself
+    /// when the environment was made, which saves a process.
+    async fn introduce(&self, wanted: &Wanted, in_use: &InUse) {
+        let Some(mut interpreter) = in_use.manifest.interpreter.clone() else { return };
+        // Markers also describe the system, which may have another kernel now.
+        interpreter.markers.clone_from(&wanted.interpreter.markers);
+        let made_at = UNIX_EPOCH + Duration::from_nanos(in_use.manifest.made_at);
+        let (supervisor, python) = (self.supervisor.clone(), in_use.python.clone());
+        unblock(move || supervisor.introduce(&python, interpreter, made_at)).await;
+    }
+
+    /// Once, before the first environment is made.
+    async fn remove_leftovers(&self) {
+        let remove = async || {
+            let store = self.store.clone();
+            let count = unblock(move || store.remove_leftovers()).await;
+            if count > 0 {
+                self.observe(EnvironmentEvent::LeftoversRemoved { count });
+            }
+        };
+        self.removed_leftovers.get_or_init(remove).await;
+    }
+
+    fn observe_made(&self, wanted: &Wanted, in_use: &InUse, after: Duration) {
+        let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
+        self.observe(EnvironmentEvent::Made { folder, requirements, after });
+    }
+
+    fn observe(&self, event: EnvironmentEvent) {
+        (self.observer)(&event);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The job slot of whoever wants an environment. It is given back while somebody
+/// else is waited for. The future that makes the environment shares it with the
+/// caller, who may need it for a second environment. Locked for a moment only.
+#[derive(Clone)]
+struct MakerSlot(Arc<Mutex<SlotState>>);
+
+enum SlotState {
+    Held(JobSlot),
+    GivenBack(ReturnedSlot),
+    /// The caller has brought none, or it was used.
+    None,
+}
+
+impl MakerSlot {
+    fn new(slot: Option<JobSlot>) -> Self {
+        Self(Arc::new(Mutex::new(slot.map_or(SlotState::None, SlotState::Held))))
+    }
+
+    fn give_back(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = match std::mem::replace(&mut *state, SlotState::None) {
+            SlotState::Held(held) => SlotState::GivenBack(held.give_back()),
+            other => other,
+        };
+    }
+
+    /// The slot to work in. Waits for it if it was given back, and for one of
+    /// `own` if there is none.
+    async fn take<'a>(&self, own: &'a Semaphore) -> (Option<JobSlot>, Option<SemaphorePermit<'a>>) {
+        let state = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), SlotState::None);
+        match state {
+            SlotState::Held(held) => (Some(held), None),
+            SlotState::GivenBack(returned) => (Some(returned.take().await), None),
+            // The semaphore is never closed.
+            SlotState::None => (None, own.acquire().await.ok()),
+        }
     }
 }

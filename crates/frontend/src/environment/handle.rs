@@ -1,96 +1,97 @@
 //! An environment that is in use.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookpool_supervisor::{BuildEnvironment, KnownInterpreter, LockFile, kept, unblock};
+use hookpool_supervisor::{BuildEnvironment, LockFile, kept, unblock};
 
 use super::contents::{Distribution, site_packages};
 use super::error::EnvironmentError;
-use super::installer::python_of;
-use super::manifest::Manifest;
+use super::python_of;
 use super::seal::Look;
+use super::store::Manifest;
+use super::wanted::Wanted;
 use crate::files::write_json;
 
-/// A build environment. Nobody removes it while a clone of this is held, by any
-/// process.
-#[derive(Clone, Debug)]
+/// A build environment. No process removes it while a clone of this exists.
+#[derive(Clone)]
 pub struct Environment {
-    pub(super) held: Arc<Held>,
-    /// The one that it was made from.
-    pub(super) interpreter: Arc<KnownInterpreter>,
-    pub(super) requires: Arc<[String]>,
+    pub(super) in_use: Arc<InUse>,
+    pub(super) wanted: Arc<Wanted>,
 }
 
 impl Environment {
     /// Its interpreter.
     #[must_use]
     pub fn python(&self) -> &Path {
-        &self.held.python
+        &self.in_use.python
     }
 
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.held.manifest.folder
+        &self.in_use.manifest.folder
     }
 
     /// The same for the same distributions and interpreter.
     #[must_use]
     pub fn content_id(&self) -> &str {
-        &self.held.manifest.content_id
+        &self.in_use.manifest.content_id
     }
 
-    /// What is installed, in order of the names.
+    /// The installed distributions, sorted by name.
     #[must_use]
     pub fn installed(&self) -> &[Distribution] {
-        &self.held.manifest.installed
+        &self.in_use.manifest.installed
     }
 
-    /// The list that it was asked for with.
-    #[must_use]
-    pub fn requires(&self) -> &[String] {
-        &self.requires
-    }
-
-    /// Whether it was made by this process.
+    /// Whether this process made it.
     #[must_use]
     pub fn was_made(&self) -> bool {
-        self.held.made_here
+        self.in_use.made_here
     }
 
-    /// What differs from how it was made, as paths within its folder; nothing
-    /// where its seal holds.
+    /// The files that were changed, added or removed since it was made, as paths
+    /// within its folder; empty if its seal is unbroken.
     ///
     /// # Errors
     /// [`EnvironmentError::System`].
     pub async fn inspect_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
-        let held = self.held.clone();
-        unblock(move || held.differences()).await
+        let in_use = self.in_use.clone();
+        unblock(move || in_use.differences()).await
+    }
+}
+
+/// Without the requirements and the installer's settings, which may hold
+/// credentials.
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Environment").field("folder", &self.folder()).finish_non_exhaustive()
     }
 }
 
 impl BuildEnvironment for Environment {
     fn python(&self) -> &Path {
-        &self.held.python
+        &self.in_use.python
     }
 }
 
-/// What all clones, and all lists that lead to the same environment, have in
-/// common.
-#[derive(Debug)]
-pub(super) struct Held {
+/// An environment on the disk that this process uses. All requirements that lead
+/// to it share this.
+pub(super) struct InUse {
     pub name: String,
     pub python: PathBuf,
     pub manifest: Manifest,
-    pub lock: LockFile,
+    /// Shared with other processes that use it; keeps all from removing it.
+    lock: LockFile,
     pub made_here: bool,
-    /// It must not be used for anything new.
+    /// Whether nothing new may use it.
     discarded: AtomicBool,
 }
 
-impl Held {
+impl InUse {
     pub fn new(name: String, manifest: Manifest, lock: LockFile, made_here: bool) -> Self {
         lock.touch();
         let python = python_of(&manifest.folder);
@@ -101,19 +102,19 @@ impl Held {
         self.discarded.load(Ordering::Acquire)
     }
 
-    /// Whether it was not discarded before.
+    /// False if it was discarded before.
     pub fn discard(&self) -> bool {
         !self.discarded.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether it was not removed: a look at what no hook can do without. Blocks.
-    pub fn is_there(&self) -> bool {
+    /// Whether what every hook needs still exists. Blocks.
+    pub fn exists(&self) -> bool {
         let folder = &self.manifest.folder;
         let has_packages = || site_packages(folder).is_ok_and(|folders| !folders.is_empty());
         self.python.exists() && folder.join("pyvenv.cfg").exists() && has_packages()
     }
 
-    /// Blocks, as looking at files does.
+    /// The files that were changed, added or removed. Blocks.
     pub fn differences(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
         Ok(self.look()?.differences)
     }
@@ -123,9 +124,9 @@ impl Held {
         self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))
     }
 
-    /// What differs. Bytecode that does is removed. Where it is the times of
-    /// files alone, the new ones are written to the manifest, so that the files
-    /// are not read again. Blocks.
+    /// As [`differences`](Self::differences); removes bytecode that differs. If
+    /// only times differ, writes the new ones to the manifest, so that the files
+    /// are not read again.
     pub fn restore(&mut self, manifest: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         let look = self.look()?;
         for path in &look.bytecode {
@@ -143,7 +144,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for InUse {
     fn drop(&mut self) {
         self.lock.touch();
     }

@@ -1,47 +1,57 @@
 //! Build environments: from `build-system.requires` to an interpreter that has
-//! just that.
+//! exactly that.
 //!
-//! What a list of requirements resolves to is not asked beforehand: it is
-//! installed, and what came out decides. An environment with the same
-//! distributions that is there already is used in its place; so different lists
-//! share environments, and those stay few and warm.
+//! An environment goes through these states:
 //!
-//! An environment is at its place from the beginning, under a random name,
-//! since its scripts know where it is. It is complete once it has a manifest,
-//! which is the last to be written, by a rename; who dies before leaves
-//! something that nobody uses, and that the next run removes. Everything is
-//! locked between processes (`flock`), so that the locks end with their
-//! processes too.
+//! | state | type | owned by | locks |
+//! |---|---|---|---|
+//! | wanted | `Wanted` | those who want it | |
+//! | being found or made | a future in `Memory`, a `Draft` | those in this process who wait for it | exclusive: its key, between processes; its name, while it is made |
+//! | in use | `InUse` | the [`Environment`]s that this process hands out, and `Memory` | shared: its name |
+//! | kept on the disk | `Manifest` and `Resolution`, in `Store` | nobody, until it is removed | |
 //!
-//! Hooks can write to the environment that they run in. A seal tells, and one
-//! that is broken has its environment made anew.
+//! `environments` has the steps from one state to the next, in their order.
+//!
+//! Requirements are not resolved first: they are installed, and the result decides.
+//! If there is an environment with the same distributions, it is used instead. So
+//! different lists of requirements share environments, and those stay few and warm.
+//!
+//! An environment is made in its final place, under a random name, because its
+//! scripts contain its path. It is complete when it has a manifest, which is written
+//! last, by a rename. If the process dies before, nobody uses what it has left, and
+//! the next run removes it. All locks are `flock(2)` and end with their processes.
+//!
+//! Hooks can write to the environment that they run in. Its seal tells, and an
+//! environment with a broken seal is not used again.
 
-mod answers;
+mod assembly;
 mod contents;
 mod environments;
 mod error;
-mod event;
-mod finding;
 mod handle;
-mod identity;
 mod installer;
-mod making;
-mod manifest;
+mod memory;
 mod pruning;
 mod redact;
 mod requirement;
 mod seal;
 mod settings;
-mod shelf;
 mod store;
+mod wanted;
+
+use std::path::{Path, PathBuf};
 
 pub use contents::Distribution;
 pub use environments::Environments;
-pub use error::EnvironmentError;
-pub use event::EnvironmentEvent;
+pub use error::{EnvironmentError, EnvironmentEvent};
 pub use handle::Environment;
 pub use installer::InstallerKind;
 pub use pruning::{Pruned, prune};
 pub use redact::redact;
 pub(crate) use requirement::check_requirement;
 pub use settings::{EnvironmentSettings, IndexOptions, InstallerChoice};
+
+/// The interpreter of an environment.
+fn python_of(environment: &Path) -> PathBuf {
+    environment.join("bin/python")
+}

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hookpool_supervisor::{
@@ -10,8 +11,7 @@ use hookpool_supervisor::{
 };
 use walkdir::WalkDir;
 
-use super::manifest::Answer;
-use super::store::{Store, names_in};
+use super::store::{Resolution, Store, names_in};
 use crate::durations::Durations;
 use crate::files::read_json;
 use crate::frontend::LogFolder;
@@ -61,7 +61,7 @@ pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, Folder
     private_folder(cache_folder)?;
     let unused_since = SystemTime::now().checked_sub(unused_for).unwrap_or(UNIX_EPOCH);
     let failed = |source| FolderError::System { path: cache_folder.to_owned(), source };
-    let pruning = Pruning { store: Store::at(cache_folder), unused_since };
+    let pruning = Pruning { store: Store::new(cache_folder, Arc::new(|_| {})), unused_since };
     let mut pruned = Pruned::default();
     pruning.environments(&mut pruned).map_err(failed)?;
     pruned.answers = pruning.answers().map_err(failed)?;
@@ -132,7 +132,7 @@ impl Pruning {
             let _lock = if lock.is_file() { Some(LockFile::exclusive(&lock)?) } else { None };
             for content in names_in(&self.store.contents()) {
                 let path = self.store.content(&content);
-                if !self.store.named(&content).is_some_and(|name| is_there(&name)) {
+                if !self.store.name_of_content(&content).is_some_and(|name| is_there(&name)) {
                     kept::remove(&path)?;
                 }
             }
@@ -142,9 +142,10 @@ impl Pruning {
             let lock = self.store.answer_lock(&key);
             let Some(_lock) = LockFile::try_exclusive(&lock)? else { continue };
             let path = self.store.answer(&key);
-            let answer = read_json::<Answer>(&path);
-            let leads_somewhere =
-                answer.is_some_and(|answer| is_there(&answer.name) || self.store.content(&answer.content_id).is_file());
+            let resolution = read_json::<Resolution>(&path);
+            let leads_somewhere = resolution.is_some_and(|resolution| {
+                is_there(&resolution.name) || self.store.content(&resolution.content_id).is_file()
+            });
             if !leads_somewhere {
                 removed += Removed { count: usize::from(path.is_file()), bytes: size(&path) };
                 kept::remove(&path)?;

@@ -43,8 +43,8 @@ impl RequirementList {
         &self.texts
     }
 
-    /// As people may see them.
-    pub fn shown(&self) -> Vec<String> {
+    /// Without credentials, for people.
+    pub fn redacted(&self) -> Vec<String> {
         self.texts.iter().map(|text| redact(text).into_owned()).collect()
     }
 

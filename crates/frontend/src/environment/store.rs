@@ -1,53 +1,90 @@
-//! Where environments lie in the cache folder.
+//! The environments on the disk: what is kept of them, and what this process uses
+//! of that. Everything here blocks, as files do.
 //!
 //! ```text
 //! environments/1/
-//!   made/NAME/          an environment; it cannot be moved, its scripts know where it is
-//!   made/NAME.lock      held by its maker, shared by its users; its time is that of the last use
-//!   made/NAME.json      the manifest: written last, so that what has one is complete
+//!   made/NAME/          an environment; it cannot be moved, its scripts contain its path
+//!   made/NAME.lock      exclusive while it is made, shared while it is used; its time is the last use
+//!   made/NAME.json      the manifest: written last, so that an environment with one is complete
 //!   contents/ID         the name of an environment with this content
-//!   contents.lock       held while a content gets its name
-//!   answers/KEY.json    what a list of requirements resolved to, and when
-//!   answers/KEY.lock    held by who asks for that list
+//!   contents.lock       held while contents get their names
+//!   answers/KEY.json    the environment that a key was resolved to, and when
+//!   answers/KEY.lock    held while a key is resolved
 //! ```
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::{FolderError, LockFile, kept};
+use hookpool_supervisor::{FolderError, Interpreter, LockFile, kept};
+use serde::{Deserialize, Serialize};
 
-use super::manifest::Manifest;
-use crate::files::read_json;
+use super::contents::Distribution;
+use super::error::{EnvironmentError, EnvironmentEvent};
+use super::handle::InUse;
+use super::installer::InstallerKind;
+use super::seal::Seal;
+use crate::files::{read_json, write_json};
 
-/// Counts the forms of what is kept here.
+/// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
 
-#[derive(Clone, Debug)]
-pub(super) struct Store {
-    root: PathBuf,
+/// What is kept of a complete environment.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The folder that it was made in. In a cache folder that was moved, scripts
+    /// lead to the old place.
+    pub folder: PathBuf,
+    pub content_id: String,
+    pub installed: Vec<Distribution>,
+    pub installer: InstallerKind,
+    /// Nanoseconds since 1970.
+    pub made_at: u64,
+    /// Whether only the process that made it may use it.
+    pub private: bool,
+    pub seal: Seal,
+    /// What its interpreter says about itself; `None` if it gave no answer in time.
+    pub interpreter: Option<Interpreter>,
 }
 
+/// The environment that a key was resolved to.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Resolution {
+    pub name: String,
+    /// Another environment with this content does as well.
+    pub content_id: String,
+    /// When the installer was asked, in nanoseconds since 1970.
+    pub asked_at: u64,
+}
+
+/// Called with each event.
+pub(super) type Observer = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;
+
+pub(super) struct Store {
+    root: PathBuf,
+    observer: Observer,
+    /// The environments that this process uses, by name: each is locked and its
+    /// seal inspected once.
+    in_use: Mutex<HashMap<String, Weak<InUse>>>,
+}
+
+/// Where things are.
 impl Store {
-    /// Makes the folders.
-    pub fn open(cache_folder: &Path) -> Result<Self, FolderError> {
-        let store = Self::at(cache_folder);
-        store.make_folders()?;
-        Ok(store)
+    /// The store in a cache folder, which need not exist.
+    pub fn new(cache_folder: &Path, observer: Observer) -> Self {
+        Self { root: cache_folder.join("environments").join(FORMAT), observer, in_use: Mutex::default() }
     }
 
-    /// Makes the folders that are not there.
+    /// Makes the folders that are missing.
     pub fn make_folders(&self) -> Result<(), FolderError> {
         let parents = [self.root.parent().unwrap_or(&self.root), &self.root].map(Path::to_owned);
         parents.iter().chain(&[self.made(), self.contents(), self.answers()]).try_for_each(|path| kept::folder(path))
     }
 
-    /// The folders, whether they are there or not.
-    pub fn at(cache_folder: &Path) -> Self {
-        Self { root: cache_folder.join("environments").join(FORMAT) }
-    }
-
-    pub fn made(&self) -> PathBuf {
+    fn made(&self) -> PathBuf {
         self.root.join("made")
     }
 
@@ -75,11 +112,6 @@ impl Store {
         self.contents().join(content_id)
     }
 
-    /// The name of the environment with this content, as it was noted.
-    pub fn named(&self, content_id: &str) -> Option<String> {
-        String::from_utf8(kept::read(&self.content(content_id)).ok()?).ok()
-    }
-
     pub fn contents_lock(&self) -> PathBuf {
         self.root.join("contents.lock")
     }
@@ -92,38 +124,208 @@ impl Store {
         self.answers().join(format!("{key}.lock"))
     }
 
-    /// Of everything that lies in the folder of environments.
+    /// The names of all environments, complete or not.
     pub fn names(&self) -> Vec<String> {
         names_in(&self.made())
     }
 
-    /// Removes all that belongs to an environment. To be called by who holds
-    /// its lock alone, or knows that nobody else has heard of it. The manifest
-    /// first: what is cut off here is a leftover. The lock last.
+    /// The name of the environment that was noted for a content.
+    pub fn name_of_content(&self, content_id: &str) -> Option<String> {
+        String::from_utf8(kept::read(&self.content(content_id)).ok()?).ok()
+    }
+}
+
+/// From the disk into use, and back.
+impl Store {
+    /// The environment that a key was resolved to, if the installer was asked at
+    /// `not_before` (nanoseconds since 1970) or later, and the environment is
+    /// unchanged and belongs to this interpreter.
+    pub fn find(&self, key: &str, not_before: u64, executable: &Path) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        let Some(resolution) = read_json::<Resolution>(&self.answer(key)) else { return Ok(None) };
+        if resolution.asked_at < not_before {
+            return Ok(None);
+        }
+        let found = match self.open(&resolution.name)? {
+            Some(in_use) => Some(in_use),
+            None => self.open_content(&resolution.content_id)?,
+        };
+        match found {
+            Some(in_use) => self.unless_replaced(in_use, executable),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens an environment for use, if it is complete and unchanged.
+    fn open(&self, name: &str) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        if !is_name(name) {
+            return Ok(None);
+        }
+        if let Some(in_use) = self.in_use().get(name).and_then(Weak::upgrade) {
+            return Ok((!in_use.is_discarded()).then_some(in_use));
+        }
+        let lock_path = self.environment_lock(name);
+        let lock = LockFile::try_shared(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+        let Some(lock) = lock else { return Ok(None) };
+        let Some(manifest) = read_json::<Manifest>(&self.manifest(name)) else { return Ok(None) };
+        if manifest.private {
+            return Ok(None);
+        }
+        let moved = manifest.folder != self.environment(name);
+        let mut in_use = InUse::new(name.to_owned(), manifest, lock, false);
+        let reason = if moved {
+            Some("its folder was moved".to_owned())
+        } else {
+            broken_seal(&in_use.restore(&self.manifest(name))?)
+        };
+        let in_use = Arc::new(in_use);
+        if let Some(reason) = reason {
+            self.discard(&in_use, reason)?;
+            return Ok(None);
+        }
+        Ok(Some(self.remember(in_use)))
+    }
+
+    fn open_content(&self, content_id: &str) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        if !is_name(content_id) {
+            return Ok(None);
+        }
+        match self.name_of_content(content_id) {
+            Some(name) => self.open(&name),
+            None => Ok(None),
+        }
+    }
+
+    /// An environment links to its interpreter by a path, which may lead to
+    /// another interpreter by now.
+    fn unless_replaced(&self, in_use: Arc<InUse>, executable: &Path) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        let leads_to = |path: &Path| path.canonicalize().ok();
+        if leads_to(&in_use.python) == leads_to(executable) {
+            return Ok(Some(in_use));
+        }
+        self.discard(&in_use, "its interpreter was replaced".to_owned())?;
+        Ok(None)
+    }
+
+    /// If two threads have opened the same environment at once, the first counts.
+    fn remember(&self, opened: Arc<InUse>) -> Arc<InUse> {
+        let mut in_use = self.in_use();
+        if let Some(first) = in_use.get(&opened.name).and_then(Weak::upgrade) {
+            return first;
+        }
+        in_use.retain(|_, other| other.strong_count() > 0);
+        in_use.insert(opened.name.clone(), Arc::downgrade(&opened));
+        opened
+    }
+
+    /// Takes in an environment that was made for a key: or, if there is one with
+    /// the same content, removes the new one and returns that.
+    pub fn add(&self, made: InUse, key: &str) -> Result<Arc<InUse>, EnvironmentError> {
+        let made = Arc::new(made);
+        let content_id = made.manifest.content_id.clone();
+        let lock_path = self.contents_lock();
+        // Held for milliseconds.
+        let _lock = LockFile::exclusive(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
+        let existing = match self.open_content(&content_id)? {
+            Some(existing) => self.unless_replaced(existing, &made.python)?,
+            None => None,
+        };
+        let in_use = match existing {
+            Some(existing) => {
+                self.remove(&made.name).map_err(EnvironmentError::system("remove", &made.manifest.folder))?;
+                existing
+            }
+            None => {
+                let path = self.content(&content_id);
+                kept::write(&path, made.name.as_bytes()).map_err(EnvironmentError::system("write", &path))?;
+                self.remember(made)
+            }
+        };
+        let resolution = Resolution { name: in_use.name.clone(), content_id, asked_at: now() };
+        let path = self.answer(key);
+        write_json(&path, &resolution).map_err(EnvironmentError::system("write", &path))?;
+        Ok(in_use)
+    }
+
+    /// Keeps all processes from opening an environment again. Its folder is
+    /// removed when nobody uses it.
+    pub fn discard(&self, in_use: &InUse, reason: String) -> Result<(), EnvironmentError> {
+        if !in_use.discard() {
+            return Ok(());
+        }
+        let manifest = self.manifest(&in_use.name);
+        kept::remove(&manifest).map_err(EnvironmentError::system("remove", &manifest))?;
+        (self.observer)(&EnvironmentEvent::Discarded { folder: in_use.manifest.folder.clone(), reason });
+        Ok(())
+    }
+
+    /// Whether an environment in use may be used again. Discards it if somebody
+    /// has removed it.
+    pub fn is_usable(&self, in_use: &InUse) -> bool {
+        if !in_use.is_discarded() && !in_use.exists() {
+            // What is left of it is a leftover, which is removed later.
+            let _ = self.discard(in_use, "it was removed".to_owned());
+        }
+        !in_use.is_discarded()
+    }
+
+    /// Inspects the seal: the files that differ. Discards an environment whose
+    /// seal is broken.
+    pub fn check_seal(&self, in_use: &InUse) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let differences = in_use.differences()?;
+        if let Some(reason) = broken_seal(&differences) {
+            self.discard(in_use, reason)?;
+        }
+        Ok(differences)
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, HashMap<String, Weak<InUse>>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What nobody uses any more.
+impl Store {
+    /// Removes an environment. To be called with its exclusive lock, or if nobody
+    /// else knows its name. The manifest goes first: if this is interrupted, what
+    /// stays is a leftover. The lock goes last.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         kept::remove(&self.manifest(name))?;
         kept::remove(&self.environment(name))?;
         kept::remove(&self.environment_lock(name))
     }
 
-    /// Whether it is not complete, or of use to one process alone.
+    /// Whether an environment is incomplete, or private to one process.
     pub fn is_leftover(&self, name: &str) -> bool {
         read_json::<Manifest>(&self.manifest(name)).is_none_or(|manifest| manifest.private)
     }
 
-    /// Removes an environment that is not complete, or was private, and that
-    /// nobody uses or makes: its process has died. Says whether it did.
-    pub fn remove_leftover(&self, name: &str) -> bool {
+    /// Removes the leftovers of processes that have died. Returns their number.
+    pub fn remove_leftovers(&self) -> usize {
+        self.names().iter().filter(|name| self.remove_leftover(name)).count()
+    }
+
+    fn remove_leftover(&self, name: &str) -> bool {
         if !self.is_leftover(name) {
             return false;
         }
         let Ok(Some(_lock)) = LockFile::try_exclusive(&self.environment_lock(name)) else { return false };
-        // It may have been completed before its maker let go of it.
+        // It may have been completed before its maker released the lock.
         self.is_leftover(name) && self.remove(name).is_ok()
     }
 }
 
-/// The names of which the folder has files, without their endings.
+/// Why an environment with these changed files is discarded.
+fn broken_seal(differences: &[PathBuf]) -> Option<String> {
+    let first = differences.first()?;
+    let others = match differences.len() - 1 {
+        0 => String::new(),
+        1 => " and another file".to_owned(),
+        others => format!(" and {others} other files"),
+    };
+    Some(format!("its seal is broken: {}{others} changed since it was made", first.display()))
+}
+
+/// The names of the files in a folder, without their endings.
 pub(super) fn names_in(folder: &Path) -> Vec<String> {
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
     let name = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
@@ -134,15 +336,24 @@ pub(super) fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A name that nobody else has.
+/// A new name for an environment. Should another process choose the same, the
+/// lock file tells.
 pub(super) fn random_name() -> String {
-    // Seeded by the system; whoever makes the lock file finds out about the
-    // other one, if there is one against all odds.
+    // Seeded by the system.
     let half = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}", half() ^ half().rotate_left(32))
 }
 
-/// Whether it can be a name of ours: a file from elsewhere leads nowhere.
-pub(super) fn is_name(name: &str) -> bool {
+/// Whether a text may be a name of ours, and not a path from a damaged file.
+fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn now() -> u64 {
+    nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -41,7 +41,7 @@ pub use spelling::NearMiss;
 pub struct FrontendSettings {
     /// The build environments that hooks run in. `None`, the default: hooks run
     /// in the supervisor's interpreter, without build isolation.
-    pub environments: Option<Environments>,
+    pub environments: Option<Arc<Environments>>,
     /// The `config_settings` that hooks get (PEP 517). Default: none.
     pub config_settings: Option<Map<String, Value>>,
     /// Whether the metadata of an archive may come from its `PKG-INFO`, where

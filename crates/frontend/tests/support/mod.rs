@@ -200,7 +200,7 @@ pub fn program(place: &Place, installer: InstallerChoice, requires: &[&str]) -> 
 /// One run of a program that uses the library.
 pub struct Run {
     pub supervisor: Supervisor,
-    pub environments: Environments,
+    pub environments: Arc<Environments>,
     pub events: Events,
     _folder: TempDir,
 }

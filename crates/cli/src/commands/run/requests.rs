@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -30,7 +31,7 @@ const MAX_OPEN_BYTES: usize = MAX_LINE;
 pub struct OpenRequests {
     supervisor: Supervisor,
     /// `None`: hooks run in the environment of the interpreter.
-    environments: Option<Environments>,
+    environments: Option<Arc<Environments>>,
     queue_size: usize,
     input: InputLines,
     /// How reading the input ended.
@@ -49,7 +50,7 @@ pub struct OpenRequests {
 impl OpenRequests {
     pub fn new(
         supervisor: Supervisor,
-        environments: Option<Environments>,
+        environments: Option<Arc<Environments>>,
         queue_size: usize,
         input: InputLines,
         ending: watch::Receiver<Ending>,

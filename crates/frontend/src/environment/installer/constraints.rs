@@ -5,33 +5,32 @@ use std::sync::Arc;
 
 use super::configuration::Configuration;
 use super::hashes::{Hashes, take_out};
-use super::installation::write_private;
 use super::requirements_file::{is_address, quoted};
-use super::told::Told;
-use super::{Installer, InstallerKind};
+use super::setting::InstallerSetting;
+use super::{Installer, InstallerKind, write_private};
 use crate::environment::error::EnvironmentError;
 use crate::environment::redact::redact;
 use crate::environment::settings::EnvironmentSettings;
 
-/// In the folder of temporary files.
+/// A file in the folder for temporary files.
 const NAME: &str = "build-constraints.txt";
 
-/// All that constrains build requirements, whichever installer it was told to:
-/// files of the settings, variables and files of configuration of both, and
-/// what uv's files list themselves.
-#[derive(Clone, Debug, Default)]
+/// The constraints on build requirements, whichever installer was told of them: from
+/// our settings, and from the variables and configuration files of both installers.
+#[derive(Default)]
 pub(super) struct Constraints {
-    /// In the form of pip's; those that were named otherwise than by the
-    /// settings may be addresses, or not be there.
+    /// Files in pip's format. Those that our settings name exist; others may be
+    /// missing, or be addresses.
     files: Vec<PathBuf>,
-    /// Constraints themselves.
+    /// Constraints that uv's configuration lists itself.
     listed: Vec<String>,
-    /// All that is in them, files that they include too.
+    /// The contents of all of them, with the files that they include.
     texts: Vec<String>,
-    /// Those of the files that cannot be read here.
+    /// The files that cannot be read here.
     unread: Vec<PathBuf>,
-    /// The same without credentials, and what else belongs to the question.
-    content: Vec<String>,
+    /// What belongs to the key of an environment: all of this, redacted, and the
+    /// constraints at run time, if the installer obeys them.
+    key: Vec<String>,
 }
 
 impl Constraints {
@@ -53,23 +52,23 @@ impl Constraints {
         found.listed.extend(listed.map(|told| told.value.clone()));
         (found.texts, found.unread) = contents(&found.files);
         found.texts.extend(found.listed.iter().cloned());
-        found.content = question(&found.texts, &found.unread);
+        found.key = key_of(&found.texts, &found.unread);
         if installer.obeys_run_time_constraints() {
             let files: Vec<PathBuf> = of_pip.iter().flat_map(|told| files_of(told, "constraint")).collect();
             let (texts, unread) = contents(&files);
-            found.content.extend(question(&texts, &unread));
+            found.key.extend(key_of(&texts, &unread));
         }
         Ok(found)
     }
 
-    /// What belongs to the question of an environment.
-    pub fn question(&self) -> &[String] {
-        &self.content
+    /// What belongs to the key of an environment.
+    pub fn key(&self) -> &[String] {
+        &self.key
     }
 
-    /// Files of which none includes another, and the hashes in them, without which
-    /// pip is to have the files; nothing where there are no hashes. uv takes no
-    /// notice of those in files that are included.
+    /// If the constraints have hashes, the files for an installer, and the hashes. The
+    /// files include no others, because uv ignores the hashes in included files. For
+    /// pip, the files have no hashes.
     pub fn with_hashes(
         &self,
         temporary: &Path,
@@ -86,19 +85,19 @@ impl Constraints {
             InstallerKind::Pip => without,
             InstallerKind::Uv => all,
         };
-        // What the installer cannot read either, it tells in its own words.
+        // If the installer cannot read a file either, it reports that.
         Ok(Some((put(temporary, text, &self.unread)?, hashes)))
     }
 
-    /// Files for an installer; what is in none yet is written to one in a folder
-    /// of temporary files.
+    /// The files for an installer. Constraints that are in no file are written to one
+    /// in the folder for temporary files.
     pub fn files(&self, temporary: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         put(temporary, self.listed.join("\n"), &self.files)
     }
 }
 
-/// Files of these constraints and of those that are in `files`. Addresses among
-/// these are included, and not told as arguments: they may hold credentials.
+/// A new file with these constraints, and `files`. The new file includes those that are
+/// addresses: as arguments, everybody could read the credentials in them.
 fn put(temporary: &Path, mut text: String, files: &[PathBuf]) -> Result<Vec<PathBuf>, EnvironmentError> {
     let address = |file: &PathBuf| file.to_str().filter(|name| is_address(name)).map(quoted);
     for address in files.iter().filter_map(address) {
@@ -113,30 +112,30 @@ fn put(temporary: &Path, mut text: String, files: &[PathBuf]) -> Result<Vec<Path
     Ok(files)
 }
 
-/// Without credentials.
-fn question(texts: &[String], unread: &[PathBuf]) -> Vec<String> {
+/// The texts and the names of files, redacted.
+fn key_of(texts: &[String], unread: &[PathBuf]) -> Vec<String> {
     let names = unread.iter().map(|file| redact(&file.to_string_lossy()).into_owned());
     texts.iter().map(|text| redact(text).into_owned()).chain(names).collect()
 }
 
-/// The files that a setting of this name has; spaces separate them, as both
-/// installers have it.
-fn files_of<'a>(told: &'a Told, name: &str) -> impl Iterator<Item = PathBuf> + use<'a> {
+/// The files that a setting names, if it has this name; both installers separate them
+/// by spaces.
+fn files_of<'a>(told: &'a InstallerSetting, name: &str) -> impl Iterator<Item = PathBuf> + use<'a> {
     let value = if told.name == name { told.value.as_str() } else { "" };
     let file = |file: &str| if file.contains("://") { file.into() } else { told.folder.join(file) };
     value.split_whitespace().map(file)
 }
 
-/// What is in the files, and in those that they name; and the files that cannot be
-/// read.
+/// The contents of the files, and of those that they include; and the files that
+/// cannot be read.
 fn contents(files: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
     let mut queue: Vec<PathBuf> = files.to_vec();
     let (mut contents, mut unread) = (Vec::new(), Vec::new());
     let mut next = 0;
     while let Some(file) = queue.get(next).cloned() {
         next += 1;
-        // Of a pipe it might be waited for. What cannot be read, the installer
-        // tells in its own words.
+        // Reading a pipe might block. If the installer cannot read a file either, it
+        // reports that.
         let content = file.is_file().then(|| std::fs::read(&file).ok()).flatten();
         let Some(content) = content else {
             unread.push(file);
@@ -154,7 +153,7 @@ fn contents(files: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
     (contents, unread)
 }
 
-/// The files that one of pip's form includes.
+/// The files that a file in pip's format includes.
 fn files_named_in(text: &str) -> Vec<&str> {
     const OPTIONS: [&str; 4] = ["--constraint", "--requirement", "-c", "-r"];
     let named = |line: &'_ str| -> Option<usize> {

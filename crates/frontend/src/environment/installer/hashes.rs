@@ -1,6 +1,6 @@
-//! Constraints with hashes (`name==1 --hash=sha256:...`), for pip: it takes them
-//! only where all that is installed has one. So pip gets the constraints without
-//! them, and what it says that it has installed is compared.
+//! Constraints with hashes (`name==1 --hash=sha256:...`), for pip. It accepts hashes
+//! only if everything that is installed has one. So pip gets the constraints without
+//! hashes, and those in its report are compared afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -8,15 +8,16 @@ use std::str::FromStr;
 use pep508_rs::PackageName;
 use serde::Deserialize;
 
-/// The hashes that a distribution may have, `sha256:...`, by its name.
+/// The allowed hashes, such as `sha256:...`, by the distribution's name.
 pub(super) type Hashes = BTreeMap<String, BTreeSet<String>>;
 
-/// Takes the hashes out of constraints; what is left of these, and the hashes.
+/// Takes the hashes out of constraints. Returns the constraints without them, and the
+/// hashes.
 pub(super) fn take_out(text: &str) -> (String, Hashes) {
     let (mut left, mut hashes) = (String::new(), Hashes::new());
     for line in text.replace("\\\n", " ").lines() {
         let is_hash = |word: &&str| word.starts_with("--hash");
-        // `--hash=sha256:...`, or two words of that.
+        // `--hash=sha256:...`, or the same in two words.
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some(first) = words.iter().position(is_hash) else {
             left.push_str(line);
@@ -36,7 +37,7 @@ pub(super) fn take_out(text: &str) -> (String, Hashes) {
     (left, hashes)
 }
 
-/// What pip reports of an installation.
+/// pip's report of an installation.
 #[derive(Debug, Deserialize)]
 struct Report {
     install: Vec<Installed>,
@@ -60,13 +61,13 @@ struct DownloadInfo {
 
 #[derive(Debug, Default, Deserialize)]
 struct ArchiveInfo {
-    /// `sha256=...`, in older ones.
+    /// `sha256=...`, in older reports.
     hash: Option<String>,
     #[serde(default)]
     hashes: BTreeMap<String, String>,
 }
 
-/// What has a hash and was installed with another one, in words.
+/// A message for each distribution that was installed with a hash that is not allowed.
 pub(super) fn mismatches(report: &str, hashes: &Hashes) -> Result<Vec<String>, serde_json::Error> {
     let report: Report = serde_json::from_str(report)?;
     let told = |installed: Installed| {

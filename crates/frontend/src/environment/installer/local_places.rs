@@ -1,6 +1,5 @@
-//! Folders of this machine where distributions are looked for, and pages that
-//! link to some. What is there now can be looked at, and so need not be believed
-//! to be what it was.
+//! Local folders in which installers look for distributions, and local pages with
+//! links. Their contents are part of the key of an environment.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -10,25 +9,25 @@ use std::str::FromStr;
 use pep508_rs::PackageName;
 use url::Url;
 
-use super::told::Told;
+use super::setting::InstallerSetting;
 use crate::environment::contents::digest;
 
-/// Places on this machine.
-#[derive(Clone, Debug, Default)]
+/// Folders and pages.
+#[derive(Default)]
 pub(super) struct LocalPlaces(Vec<PathBuf>);
 
-/// How files end that installers look for.
+/// The endings of the files that installers look for.
 const ENDINGS: [&str; 9] = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".htm", ".html"];
 
 impl LocalPlaces {
-    /// Those that an installer is told of.
-    pub fn of<'a>(told: impl Iterator<Item = &'a Told>) -> Self {
+    /// The places that an installer is told of.
+    pub fn of<'a>(told: impl Iterator<Item = &'a InstallerSetting>) -> Self {
         Self(told.filter(|told| told.says_where()).flat_map(places).collect())
     }
 
-    /// A digest of what is there: names, sizes and times; nothing where there are
-    /// no such places. Blocks, as looking at files does.
-    pub fn look(&self) -> Option<String> {
+    /// A digest of the names, sizes and times of the files there now; `None` if there
+    /// are no such places. Blocks, as looking at files does.
+    pub fn digest(&self) -> Option<String> {
         if self.0.is_empty() {
             return None;
         }
@@ -38,16 +37,15 @@ impl LocalPlaces {
         Some(digest(found.iter().map(String::as_str)))
     }
 
-    /// The names of the distributions that are there. Blocks, as looking at files
-    /// does.
+    /// The names of the distributions there. Blocks, as looking at files does.
     pub fn names(&self) -> BTreeSet<String> {
         let entries = self.0.iter().filter_map(|place| place.read_dir().ok()).flatten().flatten();
         entries.filter_map(|entry| distribution_name(entry.file_name().to_str()?)).collect()
     }
 }
 
-/// The name of the distribution that a file is called after, normalised. A wheel
-/// has none with a hyphen; a source distribution may.
+/// The name of the distribution in the name of a file, normalised. In the name of a
+/// wheel it contains no hyphen; in that of a source distribution it may.
 fn distribution_name(file: &str) -> Option<String> {
     let name = match file.strip_suffix(".whl") {
         Some(wheel) => wheel.split('-').next(),
@@ -59,15 +57,15 @@ fn distribution_name(file: &str) -> Option<String> {
     PackageName::from_str(name.filter(|name| !name.is_empty())?).ok().map(|name| name.to_string())
 }
 
-/// All that a value may mean: installers take it apart by spaces and commas, and
-/// a path may have either.
-fn places(told: &Told) -> impl Iterator<Item = PathBuf> + '_ {
+/// All places that a value may mean: installers split it at spaces and commas, and a
+/// path may contain either.
+fn places(told: &InstallerSetting) -> impl Iterator<Item = PathBuf> + '_ {
     let parts = told.value.split(|letter: char| letter.is_whitespace() || letter == ',');
     std::iter::once(told.value.as_str()).chain(parts).filter_map(|part| path_of(part, &told.folder))
 }
 
 fn path_of(place: &str, folder: &Path) -> Option<PathBuf> {
-    // uv takes the name of an index before its address.
+    // uv accepts `NAME=` before the address of an index.
     let address = place.split_once('=').map_or(place, |(_, address)| address);
     if let Ok(url) = Url::parse(address) {
         return url.to_file_path().ok();
@@ -98,8 +96,13 @@ fn file(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(name: &str, value: &str) -> Told {
-        Told { name: name.into(), value: value.into(), folder: "/here".into(), ..Told::default() }
+    fn told(name: &str, value: &str) -> InstallerSetting {
+        InstallerSetting {
+            name: name.into(),
+            value: value.into(),
+            folder: "/here".into(),
+            ..InstallerSetting::default()
+        }
     }
 
     #[test]
@@ -138,9 +141,9 @@ mod tests {
         let place = folder.path().to_str().unwrap();
         let places = LocalPlaces::of([told("find-links", place)].iter());
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let mut seen = vec![places.look()];
+        let mut seen = vec![places.digest()];
         let mut is_new = |what: &str, expected: bool| {
-            let now = places.look();
+            let now = places.digest();
             assert_eq!(seen.last() != Some(&now), expected, "{what}");
             seen.push(now);
         };
@@ -152,6 +155,6 @@ mod tests {
         is_new("it was built again", true);
         std::fs::remove_file(folder.path().join("a-1-py3-none-any.whl")).unwrap();
         is_new("it went", true);
-        assert_eq!(LocalPlaces::default().look(), None);
+        assert_eq!(LocalPlaces::default().digest(), None);
     }
 }

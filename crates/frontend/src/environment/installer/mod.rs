@@ -1,38 +1,40 @@
-//! The programs that install: found, started, and their failures told.
+//! The programs that install, uv and pip: which one is used, what it is told, and
+//! what of that belongs to the key of an environment.
 
-mod choice;
 mod configuration;
 mod constraints;
-mod deciding;
 mod hashes;
-mod installation;
+mod key;
 mod local_places;
-mod own_pip;
-mod pip;
-mod refusal;
+pub(super) mod pip;
 mod requirements_file;
-mod site;
-mod told;
-mod uv;
-mod uv_file;
+mod setting;
+pub(super) mod uv;
 mod variables;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
 
-use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor, unblock};
+use hookpool_supervisor::Interpreter;
 use serde::{Deserialize, Serialize};
 
 use self::configuration::Configuration;
-pub(super) use self::installation::{Installation, believes_any_age};
-use self::own_pip::OwnPip;
-use self::site::SiteConfiguration;
+use self::constraints::Constraints;
+use self::hashes::Hashes;
+use self::key::is_read_by_builds;
+use self::local_places::LocalPlaces;
+pub(super) use self::pip::PipConfiguration;
+use self::pip::UserPip;
+pub(super) use self::requirements_file::without_places;
+use self::setting::{InstallerSetting, of_index_options};
+pub(super) use self::variables::remove_variables;
+use super::contents::digest;
 use super::error::EnvironmentError;
 use super::redact::redact;
 use super::settings::{EnvironmentSettings, InstallerChoice};
-use crate::run_folder::RunFolder;
 
 /// A program that installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,27 +55,26 @@ impl fmt::Display for InstallerKind {
     }
 }
 
-/// The installer of a run.
-#[derive(Clone, Debug)]
+/// The installer for an interpreter.
 pub(super) enum Installer {
-    /// This program.
+    /// The program uv.
     Uv(PathBuf),
-    /// The one that is installed beside the interpreter, where that is new
-    /// enough, or else the one that comes with Python.
-    Pip(Option<OwnPip>),
+    /// The pip that is installed for the interpreter, or, if that is missing or too
+    /// old, the one that comes with Python.
+    Pip(Option<UserPip>),
 }
 
 impl Installer {
-    /// The installer that the settings ask for, and where it is pip because of
-    /// that, the variable or file by which only pip was told where to look.
+    /// The installer for these settings. If it is pip because only pip was told
+    /// where to look, also the variable or file that told it.
     fn find(
         settings: &EnvironmentSettings,
         interpreter: &Interpreter,
         configuration: &Configuration,
     ) -> Result<(Self, Option<String>), EnvironmentError> {
-        let pip = || Self::Pip(OwnPip::find(interpreter));
+        let pip = || Self::Pip(UserPip::find(interpreter));
         let was_told = settings.index.index_url.is_some() || settings.index.no_index;
-        let only_pip = || if was_told { None } else { choice::only_pip_was_told(configuration) };
+        let only_pip = || if was_told { None } else { only_pip_was_told(configuration) };
         match (settings.installer, uv::find()) {
             (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok((pip(), None)),
             (InstallerChoice::Uv, Some(program)) => Ok((Self::Uv(program), None)),
@@ -94,8 +95,8 @@ impl Installer {
         }
     }
 
-    /// Whether it takes what constrains a project's requirements at run time to
-    /// constrain builds, too.
+    /// Whether it applies the constraints of a project's run-time requirements to
+    /// builds, too.
     fn obeys_run_time_constraints(&self) -> bool {
         match self {
             Self::Uv(_) => false,
@@ -103,176 +104,154 @@ impl Installer {
         }
     }
 
-    /// What of it belongs to the question of an environment.
-    fn question(&self) -> Vec<String> {
+    /// What of it belongs to the key of an environment.
+    fn key(&self) -> [String; 2] {
         let version = match self {
-            // To ask it takes a process. No two versions are of one size, while
-            // its time is another wherever it was installed anew.
+            // Asking for the version takes a process. No two versions have the same
+            // size; the time differs wherever the same version is installed.
             Self::Uv(program) => program.metadata().map(|metadata| metadata.len().to_string()).unwrap_or_default(),
             Self::Pip(Some(own)) => own.version.clone(),
-            // That of the interpreter, which belongs to the question.
+            // The version of the interpreter, which is in the key, decides.
             Self::Pip(None) => String::new(),
         };
-        vec![self.kind().to_string(), version]
+        [self.kind().to_string(), version]
     }
 }
 
-/// An environment that is being made: where, from what, and how.
-pub(super) struct Making<'a> {
-    pub supervisor: &'a Supervisor,
-    pub settings: &'a EnvironmentSettings,
-    pub installation: &'a Arc<Installation>,
-    pub interpreter: &'a Interpreter,
-    pub folder: &'a Path,
-    /// Requirements as installers get them, and as people may see them.
-    pub requirements: &'a [String],
-    pub shown: &'a [String],
+/// The variable or the file that tells pip where distributions are, if uv was not
+/// told. uv does not read pip's configuration: it would ask the public index for
+/// what only a private one has, which is slow at best, and at worst installs what a
+/// stranger has published under the same name.
+fn only_pip_was_told(configuration: &Configuration) -> Option<&str> {
+    let uv_was_told = configuration.of(InstallerKind::Uv).iter().any(InstallerSetting::says_where);
+    let told = configuration.of(InstallerKind::Pip).iter().find(|setting| setting.says_where())?;
+    (!uv_was_told).then_some(&told.origin)
 }
 
-/// What the interpreter runs to make a virtual environment. `venv` itself, as
-/// uv's own has files beside what is installed. Says where a wheel of pip is.
-const MAKE: &str = r#"
-import glob, json, os, sys, sysconfig, venv
-venv.EnvBuilder(symlinks=True, with_pip=False).create(sys.argv[1])
-folders = [sysconfig.get_config_var("WHEEL_PKG_DIR")]
-try:
-    import ensurepip
-    folders.insert(0, os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"))
-except ImportError:
-    pass
-wheels = [wheel for folder in folders if folder for wheel in glob.glob(os.path.join(glob.escape(folder), "pip-*.whl"))]
-sys.stdout.write("\nhookpool-environment " + json.dumps(wheels[:1]) + "\n")
-"#;
-const MARK: &str = "hookpool-environment ";
+/// The installer for an interpreter, and what it was told when it was found.
+pub(super) struct Installation {
+    pub installer: Installer,
+    /// The variable or file because of which pip is used and not uv.
+    pub pip_because_of: Option<String>,
+    configuration: Configuration,
+    constraints: Constraints,
+    /// A digest of all that [`key`] lists.
+    settings_digest: String,
+    local_places: LocalPlaces,
+}
 
-impl Making<'_> {
-    /// Makes the environment and installs into it.
-    pub async fn run(&self) -> Result<(), EnvironmentError> {
-        let wheel = self.make().await?;
-        if self.requirements.is_empty() {
-            return Ok(());
-        }
-        let site = SiteConfiguration::lend(self).await?;
-        self.install(wheel).await?;
-        // Who fails removes all of the environment.
-        site.take_back().await
+/// The files that are written for an installer.
+pub(super) struct InstallerFiles {
+    /// The requirements, and the places to look in that may hold credentials.
+    pub requirements: PathBuf,
+    /// A cache folder for uv, if its own cannot be used.
+    pub uv_cache: Option<PathBuf>,
+    /// A configuration for uv in place of the user's.
+    pub configuration: Option<PathBuf>,
+    pub constraints: Vec<PathBuf>,
+    /// The hashes to compare after pip has installed.
+    pub hashes: Option<Hashes>,
+    /// The names of the distributions in local places.
+    pub local_names: BTreeSet<String>,
+}
+
+impl Installation {
+    /// Finds the installer that the settings ask for, and reads what it is told.
+    /// Blocks, as looking at files does.
+    pub fn find(settings: &EnvironmentSettings, interpreter: &Interpreter) -> Result<Self, EnvironmentError> {
+        let configuration = Configuration::read(&interpreter.prefix);
+        let (installer, pip_because_of) = Installer::find(settings, interpreter, &configuration)?;
+        let constraints = Constraints::find(settings, &configuration, &installer)?;
+        let folder = std::env::current_dir().unwrap_or_default();
+        let given = of_index_options(&settings.index, &folder);
+        let told = || given.iter().chain(configuration.of(installer.kind()));
+        let mut texts = installer.key().to_vec();
+        texts.push("settings".into());
+        texts.extend(told().flat_map(InstallerSetting::key));
+        texts.push("constraints".into());
+        texts.extend_from_slice(constraints.key());
+        texts.push("variables".into());
+        texts.extend(build_variables());
+        let settings_digest = digest(texts.iter().map(String::as_str));
+        let local_places = LocalPlaces::of(told());
+        Ok(Self { installer, pip_because_of, configuration, constraints, settings_digest, local_places })
     }
 
-    async fn install(&self, wheel: Option<PathBuf>) -> Result<(), EnvironmentError> {
-        // It may be killed, and leave there what it has unpacked.
-        let temporary = unblock(|| RunFolder::temporary("installers")).await;
-        let temporary = temporary
-            .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
-        let temporary = Arc::new(temporary);
-        let files = {
-            let (installation, temporary) = (self.installation.clone(), temporary.clone());
-            let lines = requirements_file::lines(self.requirements, &self.settings.index.find_links);
-            unblock(move || installation.write_files(temporary.path(), &lines)).await?
-        };
-        let installer = &self.installation.installer;
-        let mut command = match installer {
-            Installer::Uv(program) => uv::install(self, program, &files),
-            Installer::Pip(own) => pip::install(self, own.as_ref(), wheel.as_deref(), &files, temporary.path())?,
-        };
-        command.env("TMPDIR", temporary.path());
-        let output = self.run_program(command, temporary.clone()).await?;
-        let is_success = output.is_success();
-        let requirements_file = files.requirements.display().to_string();
-        let (refusals, mismatches) = unblock(move || {
-            let mismatches =
-                files.hashes.filter(|_| is_success).map(|hashes| pip::mismatches(temporary.path(), &hashes));
-            (pip::refusals(temporary.path()), mismatches.unwrap_or_default())
-        })
-        .await;
-        if is_success && mismatches.is_empty() {
-            return Ok(());
-        }
-        if is_success {
-            return Err(EnvironmentError::OtherHashes { mismatches });
-        }
-        let words = std::iter::once(words(&output)).chain(refusals).collect::<Vec<_>>().join("\n");
-        let words = requirements_file::without_places(&words, &requirements_file);
-        Err(EnvironmentError::Installer {
-            installer: installer.kind(),
-            requirements: self.shown.to_vec(),
-            words,
-            offline: is_offline(self.settings),
-        })
+    /// What belongs to the key of every environment that it installs: what the
+    /// installer is told, and what is in local places now. Blocks, as looking at
+    /// files does.
+    pub fn key(&self) -> String {
+        let found = self.local_places.digest();
+        std::iter::once(self.settings_digest.clone()).chain(found).collect::<Vec<_>>().join(" ")
     }
 
-    /// Makes the virtual environment; the wheel of pip that comes with Python.
-    async fn make(&self) -> Result<Option<PathBuf>, EnvironmentError> {
-        let mut command = Command::new(&self.interpreter.executable);
-        command.args(["-I", "-c", MAKE]).arg(self.folder);
-        variables::clean(&mut command);
-        let output = self.run_program(command, ()).await?;
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        let answer = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK));
-        match answer.and_then(|answer| serde_json::from_str::<Vec<PathBuf>>(answer).ok()) {
-            Some(wheels) if output.is_success() => Ok(wheels.into_iter().next()),
-            _ => Err(self.not_made(words(&output))),
-        }
-    }
-
-    async fn run_program(
+    /// Writes the files for the installer into a folder for temporary ones. Blocks.
+    pub fn write_files(
         &self,
-        command: Command,
-        kept: impl Send + 'static,
-    ) -> Result<ProgramOutput, EnvironmentError> {
-        let limit = self.settings.installer_timeout;
-        self.supervisor.run_program(command, limit, kept).await.map_err(|error| match error {
-            ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
-                program,
-                requirements: self.shown.to_vec(),
-                limit: limit.get(),
-                words: last_words(&output).unwrap_or_else(|| "it said nothing".into()),
-            },
-            ProgramError::Interrupted => EnvironmentError::Interrupted,
-            ProgramError::NotStarted { program, source } => {
-                EnvironmentError::NotStarted { program, source: Arc::new(source) }
+        temporary: &Path,
+        requirements: &[String],
+        find_links: &[String],
+    ) -> Result<InstallerFiles, EnvironmentError> {
+        let file = temporary.join(requirements_file::NAME);
+        write_private(&file, &requirements_file::lines(requirements, find_links))?;
+        let configuration = match (&self.installer, self.configuration.uv_file()) {
+            (Installer::Uv(_), Some(text)) => {
+                let file = temporary.join("uv.toml");
+                write_private(&file, text)?;
+                Some(file)
             }
-            error => self.not_made(error.to_string()),
-        })
+            _ => None,
+        };
+        let local_names = self.local_places.names();
+        let uv_cache = (!self.uv_cache_is_usable()).then(|| temporary.join("uv-cache"));
+        let (constraints, hashes) = match self.constraints.with_hashes(temporary, self.installer.kind())? {
+            // uv compares them itself.
+            Some((files, hashes)) => (files, matches!(self.installer, Installer::Pip(_)).then_some(hashes)),
+            None => (self.constraints.files(temporary)?, None),
+        };
+        Ok(InstallerFiles { requirements: file, uv_cache, configuration, constraints, hashes, local_names })
     }
 
-    fn not_made(&self, words: String) -> EnvironmentError {
-        EnvironmentError::NotMade { python: self.interpreter.executable.clone(), words }
+    /// Whether uv can use its cache: it fails if the home folder is read-only. Makes
+    /// the cache folder if that is possible.
+    fn uv_cache_is_usable(&self) -> bool {
+        let told = self.configuration.of(InstallerKind::Uv);
+        if told.iter().any(|setting| matches!(setting.name.as_str(), "cache-dir" | "no-cache")) {
+            return true;
+        }
+        uv::default_cache()
+            .is_none_or(|folder| std::fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder)).is_ok())
     }
 
-    /// The interpreter of the new environment.
-    fn python(&self) -> PathBuf {
-        python_of(self.folder)
+    /// Whether the user gave pip a setting.
+    fn pip_was_told(&self, name: &str) -> bool {
+        self.configuration.of(InstallerKind::Pip).iter().any(|setting| setting.name == name)
     }
-}
-
-/// The interpreter of an environment.
-pub(super) fn python_of(environment: &Path) -> PathBuf {
-    environment.join("bin/python")
 }
 
 /// Whether the network is not to be used.
-fn is_offline(settings: &EnvironmentSettings) -> bool {
+pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
     settings.offline || variables::says_yes("UV_OFFLINE")
 }
 
-/// The reason that a program gives for its failure.
-fn words(output: &ProgramOutput) -> String {
-    match (last_words(output), &output.exit) {
-        (None, exit) => format!("it {exit} without a word"),
-        // What it said before is no reason for that.
-        (Some(last), exit @ ExitReason::Signal(_)) => format!("it {exit}: {last}"),
-        (Some(last), _) => last,
-    }
+/// Whether resolutions of any age are believed, because no index can be asked.
+pub(super) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
+    is_offline(settings) || settings.index.no_index || variables::says_yes("PIP_NO_INDEX")
 }
 
-/// The end of what a program said; of standard output where standard error is
-/// empty.
-fn last_words(output: &ProgramOutput) -> Option<String> {
-    const LINES: usize = 40;
-    let said = |stream: &[u8]| String::from_utf8_lossy(stream).trim().to_owned();
-    let stderr = said(&output.stderr);
-    let said = if stderr.is_empty() { said(&output.stdout) } else { stderr };
-    let lines: Vec<&str> = said.lines().collect();
-    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    (!last.is_empty()).then(|| redact(&last).into_owned())
+/// The variables that builds of requirements read, sorted.
+fn build_variables() -> Vec<String> {
+    let mut variables: Vec<String> = std::env::vars_os()
+        .filter(|(name, _)| name.to_str().is_some_and(is_read_by_builds))
+        .map(|(name, value)| format!("{}={}", name.display(), redact(&value.to_string_lossy())))
+        .collect();
+    variables.sort_unstable();
+    variables
+}
+
+/// Writes a file that may contain credentials.
+fn write_private(file: &Path, text: &str) -> Result<(), EnvironmentError> {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(EnvironmentError::system("write", file))
 }

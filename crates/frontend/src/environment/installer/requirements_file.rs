@@ -1,45 +1,44 @@
-//! What installers read from a file of pip's form: what may hold credentials.
-//! Everybody on the machine can read the arguments of a process.
+//! The file of requirements for an installer. It also has what may contain credentials:
+//! everybody on the machine can read the arguments of a process.
 
 use url::Url;
 
-/// The name of such a file.
+/// The name of the file.
 pub(super) const NAME: &str = "requirements.txt";
 
-/// Whether a place is an address. Credentials may stand anywhere in one: before
-/// the host, in the path, in the query.
+/// Whether a place is an address. It may contain credentials anywhere: before the host,
+/// in the path, in the query.
 pub(super) fn is_address(place: &str) -> bool {
     place.contains("://")
 }
 
-/// The lines of a file with requirements, and with those of the places that are
-/// addresses.
+/// The lines of the file: the places that are addresses, and the requirements.
 pub(super) fn lines(requirements: &[String], places: &[String]) -> String {
     let places = places.iter().filter(|place| is_address(place));
     let places = places.map(|place| format!("--find-links {}\n", quoted(place)));
     places.chain(requirements.iter().map(|requirement| format!("{requirement}\n"))).collect()
 }
 
-/// An address without what has a meaning in such files: variables (`${NAME}`),
-/// quotes, continued lines, comments.
+/// An address, quoted for such files, in which variables (`${NAME}`), quotes,
+/// continued lines and comments have a meaning.
 pub(super) fn quoted(address: &str) -> String {
     let mut text = address.to_owned();
     if let Ok(mut url) = Url::parse(address) {
-        // No server is told of it.
+        // Servers do not see it.
         url.set_fragment(None);
         text = url.into();
     }
     text.replace('$', "%24").replace('\'', "%27").replace('\\', "%5C")
 }
 
-/// A program's words without the places in that file, which is gone when they are
-/// read. `file` is its path as the program was given it.
-pub(super) fn without_places(words: &str, file: &str) -> String {
+/// The output of a program without references to the file, which is gone when somebody
+/// reads them. `file` is its path as it was given to the program.
+pub(in crate::environment) fn without_places(words: &str, file: &str) -> String {
     let own = without(words, &format!(" (from -r {file} (line "), "))");
     without(&own, &format!("->-r {file} (line "), ")").replace(file, NAME)
 }
 
-/// Without what stands between such a start and end, and these.
+/// Removes everything from each `start` to the next `end`.
 fn without(words: &str, start: &str, end: &str) -> String {
     let mut parts = words.split(start);
     let mut text = parts.next().unwrap_or_default().to_owned();

@@ -1,15 +1,15 @@
-//! Which variables of the user reach an installer.
+//! Variables of the user: those that do not reach an installer, and their values.
 
 use std::process::Command;
 
-/// They would lead what is installed elsewhere, leave something out, hide what
-/// is said, or have the bytecode written otherwise.
+/// Variables that are removed for an installer: they would install to another place,
+/// leave something out, hide messages, or change how bytecode is written.
 pub(super) const REMOVED: [&str; 51] = [
     "CONDA_DEFAULT_ENV",
     "CONDA_PREFIX",
     "PIP_ABI",
     "PIP_BREAK_SYSTEM_PACKAGES",
-    // pip sets it for the builds that it starts; one of an outer pip is not ours.
+    // pip sets it for the builds that it starts; it would be that of an outer pip.
     "PIP_BUILD_TRACKER",
     "PIP_DRY_RUN",
     "PIP_EDITABLE",
@@ -38,11 +38,11 @@ pub(super) const REMOVED: [&str; 51] = [
     "PYTHONPYCACHEPREFIX",
     "PYTHONSTARTUP",
     "PYTHONUSERBASE",
-    // It has Python write bytecode that is checked by content at each import.
+    // It makes Python write bytecode that is checked by content at each import.
     "SOURCE_DATE_EPOCH",
     "UV_BREAK_SYSTEM_PACKAGES",
     "UV_COMPILE_BYTECODE",
-    // What a project needs when it runs is constrained by these.
+    // They constrain the run-time requirements of a project.
     "UV_CONSTRAINT",
     "UV_EXCLUDE",
     "UV_OVERRIDE",
@@ -61,19 +61,19 @@ pub(super) const REMOVED: [&str; 51] = [
     "VIRTUAL_ENV",
 ];
 
-/// Gives `command` the variables of this process but for those.
-pub(super) fn clean(command: &mut Command) {
+/// Removes [`REMOVED`] from the variables that `command` inherits.
+pub(in crate::environment) fn remove_variables(command: &mut Command) {
     for name in REMOVED {
         command.env_remove(name);
     }
 }
 
-/// Whether a variable says yes.
+/// Whether a variable is set to a yes.
 pub(super) fn says_yes(name: &str) -> bool {
     std::env::var(name).is_ok_and(|value| is_yes(&value))
 }
 
-/// Whether a value is one of the words for it.
+/// Whether a value is a yes or a no, as both installers understand it.
 pub(super) fn is_yes_or_no(value: &str) -> bool {
     is_yes(value) || matches!(value.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off" | "f" | "n")
 }

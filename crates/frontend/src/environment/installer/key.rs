@@ -1,24 +1,24 @@
-//! What belongs to the question of an environment, beside its list of
-//! requirements and its interpreter.
+//! What belongs to the key of an environment, beside its requirements and its
+//! interpreter.
 //!
-//! | part | belongs to it |
+//! | part | belongs to the key |
 //! |---|---|
-//! | settings of the installer that runs, from its variables (`PIP_*`, `UV_*`) and its files | all but those that cannot change what is installed ([`SETTINGS_THAT_DO_NOT`]): a setting that is newer than this list counts |
-//! | constraints that hold for build environments | what is in them, wherever they are named |
+//! | settings of the installer that runs, from its variables (`PIP_*`, `UV_*`) and its files | all but those that cannot change what is installed ([`SETTINGS_THAT_DO_NOT`]): unknown settings do |
+//! | constraints that apply to build environments | their contents, wherever they are named |
 //! | distributions in folders of this machine | names, sizes and times ([`LocalPlaces`](super::local_places::LocalPlaces)) |
-//! | variables that builds of requirements read | those that are known to ([`BUILD_VARIABLES`], [`BUILD_FAMILIES`]) |
-//! | all other variables (`PATH`, `HOME`, what a CI system numbers its jobs by) | no: they differ from one job to the next, and no answer would ever be found again |
-//! | what does not reach the installer ([`REMOVED`](super::variables::REMOVED)) | no |
-//! | credentials | whether there are any; not which, for tokens are new in each job |
+//! | variables that builds of requirements read | the known ones ([`BUILD_VARIABLES`], [`BUILD_FAMILIES`]) |
+//! | all other variables (`PATH`, `HOME`, the job numbers of CI systems) | no: they differ from one job to the next, and no environment would ever be found again |
+//! | variables that do not reach the installer ([`REMOVED`](super::variables::REMOVED)) | no |
+//! | credentials | whether there are any, but not which: tokens are new in each job |
 //!
-//! A setting too many costs time. One too few gives a wrong environment.
+//! A setting too many costs time, a setting too few gives a wrong environment.
 
 use super::InstallerKind;
 use super::variables::REMOVED;
 
-/// Settings of pip and uv, called as in their files, by which the same is
-/// installed: how the network is reached, what is shown, where caches are.
-/// `offline` leads to answers that were given with a network.
+/// Settings of pip and uv, by their names in files, that do not change what is
+/// installed: how the network is reached, what is shown, where caches are. With
+/// `offline`, environments are found that were made with a network.
 const SETTINGS_THAT_DO_NOT: [&str; 50] = [
     "allow-insecure-host",
     "cache-dir",
@@ -72,8 +72,8 @@ const SETTINGS_THAT_DO_NOT: [&str; 50] = [
     "verbose",
 ];
 
-/// Settings of constraints: what is in the files of those that hold for build
-/// environments is a part of its own ([`Constraints`](super::constraints::Constraints)).
+/// Settings of constraints. The contents of the files that they name are a part of
+/// their own ([`Constraints`](super::constraints::Constraints)).
 const CONSTRAINTS: [&str; 6] = [
     "build-constraint",
     "build-constraint-dependencies",
@@ -83,16 +83,16 @@ const CONSTRAINTS: [&str; 6] = [
     "override-dependencies",
 ];
 
-/// Families of such settings.
+/// Prefixes of settings that do not change what is installed.
 const FAMILIES_THAT_DO_NOT: [&str; 9] =
     ["concurrent-", "http-", "https-", "internal--", "publish-", "python-cache-", "python-install-", "show-", "tool-"];
 
-/// Settings that are credentials, `UV_INDEX_NAME_PASSWORD` for example.
+/// Endings of settings that are credentials, for example `UV_INDEX_NAME_PASSWORD`.
 const CREDENTIALS: [&str; 3] = ["-username", "-password", "-token"];
 
 /// Variables that builds read.
 const BUILD_VARIABLES: [&str; 52] = [
-    // The platform that is built for.
+    // The target platform.
     "_PYTHON_HOST_PLATFORM",
     "_PYTHON_PROJECT_BASE",
     "_PYTHON_SYSCONFIGDATA_NAME",
@@ -102,7 +102,7 @@ const BUILD_VARIABLES: [&str; 52] = [
     "IPHONEOS_DEPLOYMENT_TARGET",
     "MACOSX_DEPLOYMENT_TARGET",
     "SDKROOT",
-    // Compilers and linkers, and what they are told.
+    // Compilers and linkers, and their options.
     "AR",
     "ARFLAGS",
     "AS",
@@ -141,7 +141,7 @@ const BUILD_VARIABLES: [&str; 52] = [
     "RUSTC_WRAPPER",
     "RUSTFLAGS",
     "RUSTUP_TOOLCHAIN",
-    // What single projects and build backends are told.
+    // Single projects and build backends.
     "AUDITWHEEL_PLAT",
     "CIBUILDWHEEL",
     "CUDA_HOME",
@@ -150,7 +150,7 @@ const BUILD_VARIABLES: [&str; 52] = [
     "PBR_VERSION",
 ];
 
-/// Families of variables that builds read.
+/// Prefixes of variables that builds read.
 const BUILD_FAMILIES: [&str; 16] = [
     "CARGO_BUILD_",
     "CARGO_FEATURE_",
@@ -170,11 +170,11 @@ const BUILD_FAMILIES: [&str; 16] = [
     "VCS_VERSIONING_",
 ];
 
-/// Of these families, what says how fast a build goes or what is shown of it.
+/// Exceptions from these prefixes: how fast a build goes, and what it shows.
 const BUILD_VARIABLES_THAT_DO_NOT: [&str; 4] =
     ["CARGO_BUILD_JOBS", "CARGO_TARGET_DIR", "CMAKE_BUILD_PARALLEL_LEVEL", "CMAKE_COLOR_DIAGNOSTICS"];
 
-/// Whether a setting, called as in the installer's files, can change what is
+/// Whether a setting, by its name in the installer's files, may change what is
 /// installed.
 pub(super) fn setting_decides(name: &str) -> bool {
     let is_credential = CREDENTIALS.iter().any(|end| name.ends_with(end));
@@ -182,8 +182,8 @@ pub(super) fn setting_decides(name: &str) -> bool {
     !is_credential && !is_of_family && !SETTINGS_THAT_DO_NOT.contains(&name) && !CONSTRAINTS.contains(&name)
 }
 
-/// How an installer calls the setting that a variable is for; `None` for the
-/// variables of others.
+/// The name in the installer's files of the setting that a variable is for; `None`
+/// if the variable is for something else.
 pub(super) fn setting_of(installer: InstallerKind, variable: &str) -> Option<String> {
     let prefix = match installer {
         InstallerKind::Pip => "PIP_",
@@ -204,7 +204,7 @@ pub(super) fn is_read_by_builds(variable: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Whether a variable belongs to the question.
+    /// Whether a variable belongs to the key.
     fn decides(installer: InstallerKind, variable: &str) -> bool {
         match setting_of(installer, variable) {
             Some(setting) => setting_decides(&setting) && !REMOVED.contains(&variable),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_belong_to_the_question() {
+    fn variables_that_belong_to_the_key() {
         use InstallerKind::{Pip, Uv};
         for (variable, by_pip, by_uv) in [
             ("_PYTHON_HOST_PLATFORM", true, true),
@@ -232,7 +232,7 @@ mod tests {
             ("UV_DEFAULT_INDEX", false, true),
             ("UV_EXCLUDE_NEWER", false, true),
             ("UV_NO_BUILD", false, true),
-            // How it is installed, not what.
+            // They change how something is installed, not what.
             ("PIP_TIMEOUT", false, false),
             ("PIP_CACHE_DIR", false, false),
             ("UV_CACHE_DIR", false, false),
@@ -242,18 +242,18 @@ mod tests {
             ("UV_PUBLISH_TOKEN", false, false),
             ("CMAKE_BUILD_PARALLEL_LEVEL", false, false),
             ("CARGO_BUILD_JOBS", false, false),
-            // What is in the files counts, where they hold at all.
+            // The contents of the files belong to it, if the constraints apply.
             ("PIP_CONSTRAINT", false, false),
             ("UV_BUILD_CONSTRAINT", false, false),
             ("UV_OVERRIDE", false, false),
             // Credentials.
             ("UV_INDEX_INTERNAL_PASSWORD", false, false),
             ("UV_INDEX_INTERNAL_USERNAME", false, false),
-            // It does not reach the installer.
+            // They do not reach the installer.
             ("PIP_TARGET", false, false),
             ("UV_PYTHON", false, false),
             ("SOURCE_DATE_EPOCH", false, false),
-            // Another in each job.
+            // They differ in each job.
             ("PATH", false, false),
             ("HOME", false, false),
             ("PWD", false, false),

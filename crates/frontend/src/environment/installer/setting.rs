@@ -1,23 +1,22 @@
-//! What an installer was told, by variables and files: taken apart, without
-//! reading any.
+//! Single settings of installers, parsed from the texts of variables and files.
 
 use std::path::{Path, PathBuf};
 
-use super::deciding::setting_decides;
-use super::variables;
+use super::key::setting_decides;
+use super::variables::is_yes_or_no;
 use crate::environment::redact::redact;
 use crate::environment::settings::IndexOptions;
 
-/// A setting that an installer was given.
+/// A setting that an installer is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    /// As it is called in files, `find-links` for example; within tables with
-    /// the names of those, `index.url`.
+pub(super) struct InstallerSetting {
+    /// Its name in files, for example `find-links`; in tables with their names before
+    /// it, for example `index.url`.
     pub name: String,
     pub value: String,
-    /// The folder that relative places in it are in.
+    /// The folder that relative places are relative to.
     pub folder: PathBuf,
-    /// The variable or the file that says it.
+    /// The variable or the file that it comes from.
     pub origin: String,
 }
 
@@ -34,22 +33,21 @@ const PLACES: [&str; 9] = [
     "url",
 ];
 
-impl Told {
-    /// Its name without those of the tables that it is in.
+impl InstallerSetting {
+    /// Its name without those of tables.
     pub fn short_name(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or(&self.name)
     }
 
-    /// Whether it says where distributions are.
+    /// Whether it tells where to look for distributions.
     pub fn says_where(&self) -> bool {
         const NAMES: [&str; 6] = ["default-index", "extra-index-url", "find-links", "index", "index-url", "no-index"];
         let is_index = self.name.starts_with("index.");
         !self.value.is_empty() && (is_index || NAMES.contains(&self.short_name()))
     }
 
-    /// What of it belongs to the question of an environment; nothing where it
-    /// does not.
-    pub fn question(&self) -> Vec<String> {
+    /// What of it belongs to the key of an environment; empty if nothing does.
+    pub fn key(&self) -> Vec<String> {
         let table = self.name.split('.').next().unwrap_or(&self.name);
         if !setting_decides(table) || !setting_decides(self.short_name()) {
             return Vec::new();
@@ -61,7 +59,7 @@ impl Told {
         texts
     }
 
-    /// Whether it may mean something else in another folder.
+    /// Whether its meaning may depend on the folder.
     fn is_relative(&self) -> bool {
         if PLACES.contains(&self.short_name()) {
             !is_the_same_everywhere(&self.value)
@@ -71,11 +69,11 @@ impl Told {
     }
 }
 
-/// Whether a value certainly means the same in any folder: a number, a yes or
-/// no, or nothing but absolute paths and addresses, however an installer may
-/// take it apart.
+/// Whether a value certainly means the same in any folder: it is a number, a yes or
+/// no, or consists of absolute paths and addresses only, however an installer
+/// splits it.
 fn is_the_same_everywhere(value: &str) -> bool {
-    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) || variables::is_yes_or_no(value);
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) || is_yes_or_no(value);
     let is_address = |part: &str| {
         let scheme = part.split_once("://").map(|(scheme, _)| scheme);
         scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
@@ -84,15 +82,15 @@ fn is_the_same_everywhere(value: &str) -> bool {
     is_plain || (!value.contains('$') && parts.all(|part| part.starts_with('/') || is_address(part)))
 }
 
-/// What our own settings say of where distributions are.
-pub(super) fn in_index_options(index: &IndexOptions, folder: &Path) -> Vec<Told> {
-    let told = |name: &str, value: &str| Told {
+/// Our own settings, as those of an installer.
+pub(super) fn of_index_options(index: &IndexOptions, folder: &Path) -> Vec<InstallerSetting> {
+    let told = |name: &str, value: &str| InstallerSetting {
         name: name.into(),
         value: value.into(),
         folder: folder.to_owned(),
-        ..Told::default()
+        ..InstallerSetting::default()
     };
-    let mut all: Vec<Told> = index.index_url.iter().map(|url| told("index-url", url)).collect();
+    let mut all: Vec<InstallerSetting> = index.index_url.iter().map(|url| told("index-url", url)).collect();
     all.extend(index.extra_index_urls.iter().map(|url| told("extra-index-url", url)));
     all.extend(index.find_links.iter().map(|place| told("find-links", place)));
     if index.no_index {
@@ -101,13 +99,14 @@ pub(super) fn in_index_options(index: &IndexOptions, folder: &Path) -> Vec<Told>
     all
 }
 
-/// The settings that hold for `pip install` in a file of pip's, an INI file:
-/// lines that begin with a space continue the value before, and names may have
-/// underscores.
-pub(super) fn in_pip_file(text: &str, folder: &Path, file: &Path) -> Vec<Told> {
-    let mut told: Vec<Told> = Vec::new();
+/// The settings for `pip install` in a configuration file of pip, as Python's
+/// `configparser` reads it: indented lines continue the value before, and names may
+/// have underscores. Rust's INI parsers do not keep continued lines apart, which
+/// matters to lists of places.
+pub(super) fn in_pip_file(text: &str, folder: &Path, file: &Path) -> Vec<InstallerSetting> {
+    let mut told: Vec<InstallerSetting> = Vec::new();
     let mut holds = false;
-    // A value that is continued is one of a section that holds.
+    // Whether an indented line would continue a value of a section that holds.
     let mut is_open = false;
     for line in text.lines() {
         let content = line.trim();
@@ -128,15 +127,15 @@ pub(super) fn in_pip_file(text: &str, folder: &Path, file: &Path) -> Vec<Told> {
         {
             let name = name.trim().to_ascii_lowercase().replace('_', "-");
             let (value, origin) = (value.trim().to_owned(), file.display().to_string());
-            told.push(Told { name, value, folder: folder.to_owned(), origin });
+            told.push(InstallerSetting { name, value, folder: folder.to_owned(), origin });
             is_open = true;
         }
     }
     told
 }
 
-/// The settings in a table of uv's: each text, number, and yes or no in it.
-pub(super) fn in_uv_table(table: &toml::Table, folder: &Path) -> Vec<Told> {
+/// The settings in a table of uv: each text, number and boolean in it.
+pub(super) fn in_uv_table(table: &toml::Table, folder: &Path) -> Vec<InstallerSetting> {
     let mut told = Vec::new();
     for (name, value) in table {
         add(name, value, folder, &mut told);
@@ -144,7 +143,7 @@ pub(super) fn in_uv_table(table: &toml::Table, folder: &Path) -> Vec<Told> {
     told
 }
 
-fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<Told>) {
+fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<InstallerSetting>) {
     match value {
         toml::Value::Array(values) => values.iter().for_each(|value| add(name, value, folder, told)),
         toml::Value::Table(table) => {
@@ -154,7 +153,12 @@ fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<Told>) {
         }
         value => {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            told.push(Told { name: name.to_owned(), value, folder: folder.to_owned(), ..Told::default() });
+            told.push(InstallerSetting {
+                name: name.to_owned(),
+                value,
+                folder: folder.to_owned(),
+                ..InstallerSetting::default()
+            });
         }
     }
 }
@@ -165,8 +169,9 @@ mod tests {
 
     #[test]
     fn settings_that_say_where() {
-        let says =
-            |name: &str, value: &str| Told { name: name.into(), value: value.into(), ..Told::default() }.says_where();
+        let says = |name: &str, value: &str| {
+            InstallerSetting { name: name.into(), value: value.into(), ..InstallerSetting::default() }.says_where()
+        };
         for name in ["index-url", "extra-index-url", "find-links", "index.url", "pip.index-url", "no-index"] {
             assert!(says(name, "x"), "{name}");
         }
@@ -177,8 +182,9 @@ mod tests {
 
     #[test]
     fn what_a_folder_may_decide_on_is_seen() {
-        let is_relative =
-            |name: &str, value: &str| Told { name: name.into(), value: value.into(), ..Told::default() }.is_relative();
+        let is_relative = |name: &str, value: &str| {
+            InstallerSetting { name: name.into(), value: value.into(), ..InstallerSetting::default() }.is_relative()
+        };
         for value in [
             "wheels",
             ".",
@@ -225,14 +231,14 @@ mod tests {
             ("no-binary", ":all:"),
         ];
         assert_eq!(found, expected);
-        let questions: Vec<Vec<String>> = told.iter().map(Told::question).collect();
+        let keys: Vec<Vec<String>> = told.iter().map(InstallerSetting::key).collect();
         let expected = [
             &["index-url", "https://***@example.org/simple"][..],
             &["find-links", "/wheels\nmore", "/here"],
             &[],
             &["no-binary", ":all:"],
         ];
-        assert_eq!(questions, expected);
+        assert_eq!(keys, expected);
     }
 
     #[test]
@@ -240,7 +246,7 @@ mod tests {
         let text = "find-links = ['/a', 'b']\nprerelease = 'allow'\ncache-dir = '/c'\n\
                     [[index]]\nname = 'own'\nurl = 'https://example.org'\n[pip]\nno-binary = ['x']\n";
         let told = in_uv_table(&text.parse().unwrap(), Path::new("/here"));
-        let questions: Vec<Vec<String>> = told.iter().map(Told::question).collect();
+        let keys: Vec<Vec<String>> = told.iter().map(InstallerSetting::key).collect();
         let mut expected: Vec<Vec<String>> = [
             &["find-links", "/a"][..],
             &["find-links", "b", "/here"],
@@ -256,6 +262,6 @@ mod tests {
             list.sort();
             list
         };
-        assert_eq!(sort(questions), sort(std::mem::take(&mut expected)));
+        assert_eq!(sort(keys), sort(std::mem::take(&mut expected)));
     }
 }
