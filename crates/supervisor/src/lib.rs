@@ -122,4 +122,4 @@ pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::{Ticket, UnreadResponse};
 pub use tree::{BuildSystem, is_within_hook};
 pub use unblock::unblock;
-pub use worker::output::WholeOutput;
+pub use worker::output::CaptureFiles;

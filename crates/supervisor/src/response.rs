@@ -133,3 +133,20 @@ pub struct Response {
     /// What the hook wrote to standard error.
     pub stderr: CapturedOutput,
 }
+
+impl Response {
+    /// The response to a request that no worker has seen.
+    pub(crate) fn failed(id: RequestId, tree: PathBuf, hook: Hook, error: HookError) -> Self {
+        Self {
+            id,
+            tree,
+            hook,
+            outcome: Err(error),
+            environment: None,
+            worker: None,
+            timing: Timing::default(),
+            stdout: CapturedOutput::default(),
+            stderr: CapturedOutput::default(),
+        }
+    }
+}

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use hookd_protocol::Hook;
 use nix::sys::signal::Signal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
 use crate::builder::Builder;
-use crate::dispatch::message::{Command, Delivery, Submission};
+use crate::dispatch::message::{Command, Submission};
 use crate::environment::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
-use crate::error::{ErrorKind, HookError};
+use crate::error::ErrorKind;
 use crate::limits::Timeout;
 use crate::programs::{ProgramError, ProgramOutput, Programs};
 use crate::request::{HookRequest, RequestId};
-use crate::response::{CapturedOutput, Response, Timing};
+use crate::response::Response;
 use crate::template::Templates;
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, UnreadResponse};
 use crate::tree::tree_path;
 use crate::worker::output::CaptureFiles;
 
@@ -146,9 +145,9 @@ impl Supervisor {
         match tree_path(&request.tree) {
             Ok(path) => (ticket, Some(Box::new(Submission { id, request, path, reply }))),
             Err(error) => {
-                let response = refused(id, request.tree, request.hook, error);
-                // The ticket is right here.
-                let _ = reply.send(Delivery { response, files: CaptureFiles::default() });
+                let response = Response::failed(id, request.tree, request.hook, error);
+                // The receiver is in the ticket above.
+                let _ = reply.send(UnreadResponse { response, files: CaptureFiles::default() });
                 (ticket, None)
             }
         }
@@ -280,19 +279,5 @@ impl Supervisor {
     async fn command(&self, command: Command) {
         // A dispatcher that is gone has nothing left to be told.
         let _ = self.shared.commands.send(command).await;
-    }
-}
-
-fn refused(id: RequestId, tree: PathBuf, hook: Hook, error: HookError) -> Response {
-    Response {
-        id,
-        tree,
-        hook,
-        outcome: Err(error),
-        environment: None,
-        worker: None,
-        timing: Timing::default(),
-        stdout: CapturedOutput::default(),
-        stderr: CapturedOutput::default(),
     }
 }

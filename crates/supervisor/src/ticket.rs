@@ -5,12 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::dispatch::message::Delivery;
 use crate::error::{ErrorKind, HookError};
 use crate::request::RequestId;
-use crate::response::{CapturedOutput, Response, Timing};
+use crate::response::Response;
 use crate::unblock::unblock;
-use crate::worker::output::{CaptureFiles, WholeOutput};
+use crate::worker::output::CaptureFiles;
 
 /// A request that was admitted, to be awaited for its [`Response`].
 ///
@@ -25,7 +24,7 @@ pub struct Ticket {
     /// Who is asked, and what for: the answer of last resort needs them.
     pub(crate) tree: std::path::PathBuf,
     pub(crate) hook: hookd_protocol::Hook,
-    pub(crate) reply: oneshot::Receiver<Delivery>,
+    pub(crate) reply: oneshot::Receiver<UnreadResponse>,
     /// Unbounded, yet never more than there are tickets: each sends once.
     pub(crate) cancellations: mpsc::UnboundedSender<RequestId>,
     pub(crate) settled: bool,
@@ -36,13 +35,14 @@ pub struct Ticket {
 /// many, and does not want to have the output of all in memory.
 #[derive(Debug)]
 pub struct UnreadResponse {
-    delivery: Delivery,
+    pub(crate) response: Response,
+    pub(crate) files: CaptureFiles,
 }
 
 impl UnreadResponse {
     /// Reads what the hook wrote, on a thread.
     pub async fn read(self) -> Response {
-        let Delivery { mut response, files } = self.delivery;
+        let Self { mut response, files } = self;
         if files.is_empty() {
             return response;
         }
@@ -56,14 +56,14 @@ impl UnreadResponse {
     }
 
     /// The same, and all of it besides, while it is still on the disk.
-    pub async fn with_output(self) -> (Response, WholeOutput) {
-        let Delivery { mut response, files } = self.delivery;
+    pub async fn with_output(self) -> (Response, CaptureFiles) {
+        let Self { mut response, files } = self;
         if files.is_empty() {
-            return (response, WholeOutput { files });
+            return (response, files);
         }
         let ((stdout, stderr), files) = unblock(move || (files.read(), files)).await;
         (response.stdout, response.stderr) = (stdout, stderr);
-        (response, WholeOutput { files })
+        (response, files)
     }
 }
 
@@ -86,31 +86,20 @@ impl Ticket {
 
     /// The response, and everything that the hook wrote, still on the disk. The
     /// request is no longer cancelled by dropping the future once it resolved.
-    pub async fn with_output(mut self) -> (Response, WholeOutput) {
+    pub async fn with_output(mut self) -> (Response, CaptureFiles) {
         std::future::poll_fn(|context| self.poll_unread(context)).await.with_output().await
     }
 
     /// Polls for the response alone, which leaves what the hook wrote on the
     /// disk.
     pub fn poll_unread(&mut self, context: &mut Context<'_>) -> Poll<UnreadResponse> {
-        let delivery = ready!(Pin::new(&mut self.reply).poll(context));
+        let response = ready!(Pin::new(&mut self.reply).poll(context));
         self.settled = true;
-        let last_resort = || Delivery { response: self.last_resort(), files: CaptureFiles::default() };
-        Poll::Ready(UnreadResponse { delivery: delivery.unwrap_or_else(|_| last_resort()) })
-    }
-
-    fn last_resort(&self) -> Response {
-        Response {
-            id: self.id,
-            tree: self.tree.clone(),
-            hook: self.hook,
-            outcome: Err(HookError::new(ErrorKind::Interrupted, "the supervisor has ended")),
-            environment: None,
-            worker: None,
-            timing: Timing::default(),
-            stdout: CapturedOutput::default(),
-            stderr: CapturedOutput::default(),
-        }
+        Poll::Ready(response.unwrap_or_else(|_| {
+            let error = HookError::new(ErrorKind::Interrupted, "the supervisor has ended");
+            let response = Response::failed(self.id, std::mem::take(&mut self.tree), self.hook, error);
+            UnreadResponse { response, files: CaptureFiles::default() }
+        }))
     }
 }
 

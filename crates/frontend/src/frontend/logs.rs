@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hookpool_supervisor::{ErrorKind, HookError, Response, WholeOutput, kept, unblock};
+use hookpool_supervisor::{CaptureFiles, ErrorKind, HookError, Response, kept, unblock};
 
 use crate::output::no_folder;
 
@@ -51,7 +51,7 @@ impl LogFolder {
 
     /// Writes the log of a hook, if it is to be kept; answers with its path. A
     /// log that cannot be written is no reason to lose the hook's result.
-    pub(crate) async fn keep(&self, name: &Path, response: &Response, output: WholeOutput) -> Option<PathBuf> {
+    pub(crate) async fn keep(&self, name: &Path, response: &Response, output: CaptureFiles) -> Option<PathBuf> {
         let error = response.outcome.as_ref().err();
         let failed = error.is_some_and(|error| error.kind != ErrorKind::UnsupportedHook);
         if self.keep == KeptLogs::Failures && !failed {
@@ -105,7 +105,7 @@ fn label(name: &Path) -> String {
     last.into_iter().take(LONGEST).map(|byte| if allowed(byte) { char::from(byte) } else { '_' }).collect()
 }
 
-fn write(folder: &Path, name: &str, head: &str, output: &WholeOutput, foot: &str) -> io::Result<PathBuf> {
+fn write(folder: &Path, name: &str, head: &str, output: &CaptureFiles, foot: &str) -> io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(no_folder)?;
     let (path, file) = create(folder, name)?;
     let mut file = BufWriter::new(file);

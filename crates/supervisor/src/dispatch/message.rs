@@ -9,10 +9,9 @@ use super::slots::JobSlot;
 use crate::build_environment::{MadeEnvironment, WantedEnvironment};
 use crate::event::{Event, WorkerId};
 use crate::request::{HookRequest, RequestId};
-use crate::response::Response;
+use crate::ticket::UnreadResponse;
 use crate::tree::TreePath;
 use crate::worker::message::Acknowledgement;
-use crate::worker::output::CaptureFiles;
 use crate::worker::{WorkerCommand, WorkerPlan};
 
 /// What a caller wants of the dispatcher.
@@ -36,15 +35,7 @@ pub(crate) struct Submission {
     pub id: RequestId,
     pub request: HookRequest,
     pub path: TreePath,
-    pub reply: oneshot::Sender<Delivery>,
-}
-
-/// A response on its way out. The captured output is still in its files, and
-/// read when the caller takes the response.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    pub response: Response,
-    pub files: CaptureFiles,
+    pub reply: oneshot::Sender<UnreadResponse>,
 }
 
 /// What the scheduler wants done.
@@ -90,8 +81,8 @@ pub(crate) enum Action {
         command: WorkerCommand,
     },
     Answer {
-        reply: oneshot::Sender<Delivery>,
-        delivery: Box<Delivery>,
+        reply: oneshot::Sender<UnreadResponse>,
+        response: Box<UnreadResponse>,
     },
     Observe(Event),
 }

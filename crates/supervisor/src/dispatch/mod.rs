@@ -248,9 +248,9 @@ impl Dispatcher {
                 Action::GiveUpEnvironment { wanted } => self.gate.give_up_environment(&wanted),
                 Action::Start { worker, plan } => self.start(worker, plan),
                 Action::Tell { worker, command } => self.tell(worker, command),
-                Action::Answer { reply, delivery } => {
+                Action::Answer { reply, response } => {
                     // A caller that dropped its ticket wants no answer.
-                    let _ = reply.send(*delivery);
+                    let _ = reply.send(*response);
                 }
                 Action::Observe(event) => self.observe(&event),
             }

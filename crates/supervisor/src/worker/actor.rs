@@ -27,7 +27,6 @@ use super::message::{Acknowledgement, Ending, Finished, Lease, WorkerCommand, Wo
 use super::output::{CaptureFiles, EmptyCaptures};
 use super::pipes::{Input, Output};
 use super::process::WorkerProcess;
-use super::running::Answer;
 use super::start::StartedWorker;
 use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
@@ -58,9 +57,9 @@ pub(super) struct Actor {
     /// An answer that waits until it is known what its hook has left in the
     /// worker. Whoever has the answer may change files, which would be taken
     /// for what the hook has seen.
-    held: Option<Answer>,
-    /// One whose captured output is being looked at.
-    captured: Option<Answer>,
+    held: Option<Box<Finished>>,
+    /// An answer whose capture files are being taken from the worker.
+    captured: Option<Box<Finished>>,
     /// For the next hook.
     empty_captures: EmptyCaptures,
     /// What the worker's words led to and was not carried out yet.
@@ -217,7 +216,7 @@ impl Actor {
             }
             Happening::Looked(Looked::Captured(files, empty_captures)) => {
                 self.empty_captures = empty_captures;
-                self.finish_answer(files);
+                self.report_finished(files);
                 Vec::new()
             }
             Happening::Tick => self.machine.tick(now),
@@ -301,7 +300,7 @@ impl Actor {
             Ok(()) => Vec::new(),
             Err(unfinished) => {
                 let line = unfinished.to_string();
-                vec![Effect::Observe(Event::WorkerLog { worker: self.reporter.worker, line })]
+                vec![Effect::observe(Event::WorkerLog { worker: self.reporter.worker, line })]
             }
         };
         effects.extend(self.machine.output_ended(now));
@@ -320,32 +319,23 @@ impl Actor {
                 self.watch_memory = self.context.limits.hook_memory_limit.is_some();
                 return;
             }
-            Effect::Answered(answer) if self.keeps_imports() => {
-                self.held = Some(*answer);
+            Effect::Finished(finished) if self.keeps_imports() => {
+                self.held = Some(finished);
                 return;
             }
-            Effect::Answered(answer) => return self.answer(*answer),
-            Effect::Finished(finished) => WorkerEvent::Finished(finished),
+            Effect::Finished(finished) => return self.take_output(finished),
             Effect::Ready => WorkerEvent::Ready {
                 pid: self.process.id(),
                 start_method: self.process.start_method(),
                 after: self.started_at.elapsed(),
                 freshness: Some(self.freshness.clone()),
             },
-            Effect::Accepted(request) => {
-                // With isolation `none` no hook process is told of.
-                self.watch_memory = self.context.limits.hook_memory_limit.is_some()
-                    && self.context.settings.isolation == Isolation::None;
-                WorkerEvent::Accepted { request }
-            }
-            Effect::Idle if self.held.is_some() => {
-                // Its hook came to no end of which imports could be told.
-                self.effects.push_front(Effect::Idle);
+            Effect::Report(WorkerEvent::Idle) if self.held.is_some() => {
+                // The worker has reported no imports of this hook.
+                self.effects.push_front(Effect::Report(WorkerEvent::Idle));
                 return self.let_go();
             }
-            Effect::Idle => WorkerEvent::Idle,
-            Effect::Lingers => WorkerEvent::Lingers,
-            Effect::Observe(event) => WorkerEvent::Observed(event),
+            Effect::Report(event) => event,
             Effect::Gone(_) => unreachable!("the loop ends with it"),
         };
         self.reporter.report(event).await;
@@ -358,25 +348,25 @@ impl Actor {
     }
 
     fn let_go(&mut self) {
-        if let Some(answer) = self.held.take() {
-            self.answer(answer);
+        if let Some(finished) = self.held.take() {
+            self.take_output(finished);
         }
     }
 
-    /// Gives an answer, once what the hook wrote is where it can be read.
-    fn answer(&mut self, answer: Answer) {
+    /// Gives an answer, once its capture files are taken from the worker.
+    fn take_output(&mut self, mut finished: Box<Finished>) {
         self.watch_memory = false;
-        let (stdout, stderr, silent) = (answer.stdout.clone(), answer.stderr.clone(), answer.silent);
-        self.captured = Some(answer);
-        if silent || (stdout.is_none() && stderr.is_none()) {
-            self.empty_captures.replace(stdout.into_iter().chain(stderr).collect());
-            return self.finish_answer(CaptureFiles::default());
+        let files = std::mem::take(&mut finished.files);
+        self.captured = Some(finished);
+        if files.is_empty() {
+            files.leave(&mut self.empty_captures);
+            return self.report_finished(CaptureFiles::default());
         }
         let (keep_whole, pool) = (self.context.settings.keep_output, self.context.pool.clone());
         let place = self.context.settings.capture_folder.clone();
         let mut empty = std::mem::take(&mut self.empty_captures);
         let look = async move {
-            let work = move |_: &_| (CaptureFiles::of(stdout, stderr, keep_whole, &mut empty), empty);
+            let work = move |_: &_| (files.take(keep_whole, &mut empty), empty);
             // Where the disk does not answer, the result is worth more than the output.
             let (files, empty) = pool.run(&[&place], work).await.unwrap_or_default();
             Looked::Captured(files, empty)
@@ -384,16 +374,11 @@ impl Actor {
         self.looking = Some(look.boxed());
     }
 
-    fn finish_answer(&mut self, files: CaptureFiles) {
-        let Some(answer) = self.captured.take() else { return };
-        let finished = Finished {
-            request: answer.request,
-            outcome: answer.outcome,
-            start: answer.accepted_at.map(|at| at.saturating_duration_since(answer.leased_at)),
-            hook: answer.accepted_at.map(|at| answer.finished_at.saturating_duration_since(at)),
-            files,
-        };
-        self.effects.push_front(Effect::Finished(Box::new(finished)));
+    fn report_finished(&mut self, files: CaptureFiles) {
+        if let Some(mut finished) = self.captured.take() {
+            finished.files = files;
+            self.effects.push_front(Effect::Report(WorkerEvent::Finished(finished)));
+        }
     }
 
     async fn finish(mut self, ending: Ending) {
@@ -426,7 +411,7 @@ impl Actor {
                     // The hook has run: its answer must be given all the same.
                     Ok(None) | Err(_) => {
                         self.looking = None;
-                        self.finish_answer(CaptureFiles::default());
+                        self.report_finished(CaptureFiles::default());
                     }
                 }
             } else if let Some(effect) = self.effects.pop_front() {

@@ -20,7 +20,7 @@ impl LogTail {
         self.text.drain(..excess);
         let text = String::from_utf8_lossy(bytes);
         let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.map(|line| Effect::Observe(Event::WorkerLog { worker, line: line.to_owned() })).collect()
+        lines.map(|line| Effect::observe(Event::WorkerLog { worker, line: line.to_owned() })).collect()
     }
 
     /// A line on the protocol's pipe before the worker was ready.

@@ -11,12 +11,17 @@ use std::path::{Path, PathBuf};
 use crate::regular_file::{Links, open_regular_file};
 use crate::response::CapturedOutput;
 
-/// The capture files of a hook that has ended and has written something;
-/// deleted when this is dropped.
+/// The files with everything that a hook wrote, deleted when this is dropped.
+///
+/// Given with [`Ticket::with_output`](crate::Ticket::with_output). They are
+/// whole if [`Builder::keep_output`](crate::Builder::keep_output) asked for it,
+/// else cut to their ends.
 #[derive(Debug, Default)]
-pub(crate) struct CaptureFiles {
-    stdout: Option<CaptureFile>,
-    stderr: Option<CaptureFile>,
+pub struct CaptureFiles {
+    pub(crate) stdout: Option<CaptureFile>,
+    pub(crate) stderr: Option<CaptureFile>,
+    /// The worker says that both are empty.
+    pub(crate) are_empty: bool,
 }
 
 /// The files that a worker's last hook has left empty: they stay where they
@@ -25,23 +30,23 @@ pub(crate) struct CaptureFiles {
 pub(crate) struct EmptyCaptures(Vec<PathBuf>);
 
 #[derive(Debug)]
-struct CaptureFile {
+pub(crate) struct CaptureFile {
     path: PathBuf,
     /// Whether the start of the output was cut off already.
     cut: bool,
 }
 
 impl CaptureFiles {
-    /// The files of a hook that has just ended, each cut to the end that is
-    /// kept; with `keep_whole` they are not cut. Those without output stay in
-    /// `empty`, in place of others. Blocks.
-    pub fn of(stdout: Option<PathBuf>, stderr: Option<PathBuf>, keep_whole: bool, empty: &mut EmptyCaptures) -> Self {
+    /// Takes the files of a hook that has just ended away from its worker, and,
+    /// unless `keep_whole`, cuts each to the end that is kept. Files without
+    /// output stay with the worker, in `empty`, in place of others. Blocks.
+    pub(crate) fn take(mut self, keep_whole: bool, empty: &mut EmptyCaptures) -> Self {
         let mut left = Vec::new();
-        let mut take = |path: Option<PathBuf>| {
-            let path = path?;
+        let mut take = |file: Option<CaptureFile>| {
+            let path = file?.into_path();
             match CaptureFile::take(&path) {
                 Some(file) => {
-                    // It is ours now, and was to be deleted before.
+                    // The worker may have used a file of `empty` again.
                     empty.0.retain(|before| *before != path);
                     Some(if keep_whole { file } else { file.cut() })
                 }
@@ -51,34 +56,55 @@ impl CaptureFiles {
                 }
             }
         };
-        let files = Self { stdout: take(stdout), stderr: take(stderr) };
+        let files = Self { stdout: take(self.stdout.take()), stderr: take(self.stderr.take()), are_empty: false };
         empty.replace(left);
         files
     }
 
+    /// Leaves files that are empty to the worker.
+    pub(crate) fn leave(mut self, empty: &mut EmptyCaptures) {
+        let files = self.stdout.take().into_iter().chain(self.stderr.take());
+        empty.replace(files.map(CaptureFile::into_path).collect());
+    }
+
     /// Deletes them. Blocks.
-    pub fn delete(mut self) {
+    pub(crate) fn delete(mut self) {
         for file in self.stdout.iter_mut().chain(&mut self.stderr) {
             let _ = std::fs::remove_file(std::mem::take(&mut file.path));
         }
     }
 
     /// Whether there is nothing to read.
-    pub fn is_empty(&self) -> bool {
-        self.stdout.is_none() && self.stderr.is_none()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.are_empty || (self.stdout.is_none() && self.stderr.is_none())
     }
 
-    /// Standard output and standard error. Files that are not there, because
-    /// the hook was not accepted or deleted them, are empty output.
-    pub fn read(&self) -> (CapturedOutput, CapturedOutput) {
+    /// The ends of standard output and of standard error. A file that is
+    /// missing, which the hook may have deleted, is empty output.
+    pub(crate) fn read(&self) -> (CapturedOutput, CapturedOutput) {
         let read = |file: &Option<CaptureFile>| file.as_ref().map(CaptureFile::read).unwrap_or_default();
         (read(&self.stdout), read(&self.stderr))
     }
 }
 
+impl From<PathBuf> for CaptureFile {
+    /// A file that is still the worker's.
+    fn from(path: PathBuf) -> Self {
+        Self { path, cut: false }
+    }
+}
+
 impl CaptureFile {
-    /// Takes a file away from the worker, under another name if that can be;
-    /// none where there is no output, or no file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn into_path(mut self) -> PathBuf {
+        std::mem::take(&mut self.path)
+    }
+
+    /// Takes a file away from the worker, under another name where the system
+    /// allows it. `None` where there is no output, or no file.
     fn take(path: &Path) -> Option<Self> {
         if length(path) == 0 {
             return None;
@@ -180,22 +206,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Everything that a hook wrote, as long as this lives. Given with
-/// [`Ticket::with_output`](crate::Ticket::with_output), whole if
-/// [`Builder::keep_output`](crate::Builder::keep_output) asked for it, else
-/// its ends.
-#[derive(Debug, Default)]
-pub struct WholeOutput {
-    pub(crate) files: CaptureFiles,
-}
-
-impl WholeOutput {
+impl CaptureFiles {
     /// Writes what the hook wrote to standard output. Reads from the disk.
     ///
     /// # Errors
     /// Those of reading and writing.
     pub fn write_stdout(&self, to: &mut impl Write) -> io::Result<()> {
-        copy(self.files.stdout.as_ref(), to)
+        copy(self.stdout.as_ref(), to)
     }
 
     /// Writes what the hook wrote to standard error. Reads from the disk.
@@ -203,7 +220,7 @@ impl WholeOutput {
     /// # Errors
     /// Those of reading and writing.
     pub fn write_stderr(&self, to: &mut impl Write) -> io::Result<()> {
-        copy(self.files.stderr.as_ref(), to)
+        copy(self.stderr.as_ref(), to)
     }
 }
 
@@ -247,6 +264,16 @@ fn read_end(path: &Path) -> io::Result<CapturedOutput> {
 mod tests {
     use super::*;
 
+    fn taken(
+        stdout: Option<PathBuf>,
+        stderr: Option<PathBuf>,
+        keep_whole: bool,
+        empty: &mut EmptyCaptures,
+    ) -> CaptureFiles {
+        let files = CaptureFiles { stdout: stdout.map(Into::into), stderr: stderr.map(Into::into), are_empty: false };
+        files.take(keep_whole, empty)
+    }
+
     #[test]
     fn keeps_the_end_and_deletes_the_files() {
         let folder = tempfile::tempdir().unwrap();
@@ -256,7 +283,7 @@ mod tests {
         text.push(b'!');
         std::fs::write(&stdout, &text).unwrap();
         std::fs::write(&stderr, b"\xff short").unwrap();
-        let files = CaptureFiles::of(Some(stdout.clone()), Some(stderr), false, &mut EmptyCaptures::default());
+        let files = taken(Some(stdout.clone()), Some(stderr), false, &mut EmptyCaptures::default());
         assert!(!stdout.exists());
         let (stdout, stderr) = files.read();
         assert!(stdout.truncated && !stderr.truncated);
@@ -273,14 +300,13 @@ mod tests {
         let path = folder.path().join("out");
         let text = vec![b'a'; CapturedOutput::LIMIT + 10];
         std::fs::write(&path, &text).unwrap();
-        let files = CaptureFiles::of(Some(path), None, true, &mut EmptyCaptures::default());
+        let files = taken(Some(path), None, true, &mut EmptyCaptures::default());
         assert!(files.read().0.truncated);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let output = WholeOutput { files };
-        output.write_stdout(&mut stdout).unwrap();
-        output.write_stderr(&mut stderr).unwrap();
+        files.write_stdout(&mut stdout).unwrap();
+        files.write_stderr(&mut stderr).unwrap();
         assert!(stdout == text && stderr.is_empty());
-        drop(output);
+        drop(files);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -291,7 +317,7 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
         let mut empty = EmptyCaptures::default();
-        let files = CaptureFiles::of(Some(pipe), Some(link), false, &mut empty);
+        let files = taken(Some(pipe), Some(link), false, &mut empty);
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
         drop((files, empty));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -306,9 +332,8 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let mut empty = EmptyCaptures::default();
-        let mut end = |stdout: &Path, stderr: &Path| {
-            CaptureFiles::of(Some(stdout.to_owned()), Some(stderr.to_owned()), false, &mut empty)
-        };
+        let mut end =
+            |stdout: &Path, stderr: &Path| taken(Some(stdout.to_owned()), Some(stderr.to_owned()), false, &mut empty);
         let there = || paths.each_ref().map(|path| path.exists());
         end(first, second);
         assert_eq!(there(), [true, true, true]);
@@ -318,7 +343,7 @@ mod tests {
         assert_eq!(files.read().0.text(), "output");
         assert_eq!(there(), [false, false, true], "the first is not wanted, the second is ours");
         // Of a hook that was not accepted.
-        CaptureFiles::of(None, None, false, &mut empty);
+        taken(None, None, false, &mut empty);
         assert_eq!(there(), [false; 3]);
         drop((files, empty));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -330,7 +355,7 @@ mod tests {
         let path = folder.path().join("out");
         std::fs::write(&path, "output").unwrap();
         std::fs::create_dir(folder.path().join("out.kept")).unwrap();
-        let files = CaptureFiles::of(Some(path.clone()), None, false, &mut EmptyCaptures::default());
+        let files = taken(Some(path.clone()), None, false, &mut EmptyCaptures::default());
         assert_eq!(files.read().0.text(), "output");
         drop(files);
         assert!(!path.exists());
@@ -338,7 +363,7 @@ mod tests {
 
     #[test]
     fn files_that_are_gone_are_empty_output() {
-        let files = CaptureFiles::of(Some("/no/such/file".into()), None, false, &mut EmptyCaptures::default());
+        let files = taken(Some("/no/such/file".into()), None, false, &mut EmptyCaptures::default());
         assert_eq!(files.read(), (CapturedOutput::default(), CapturedOutput::default()));
     }
 }

@@ -1,12 +1,12 @@
-//! The request that a worker has: what is known of it so far.
-
-use std::path::PathBuf;
+//! The request that a worker runs, until it has its answer.
 
 use hookd_protocol::Failure;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::machine::ending::Cause;
+use super::message::Finished;
+use super::output::CaptureFiles;
 use crate::error::{ErrorKind, ExitReason, HookError};
 use crate::limits::Timeout;
 use crate::process::Termination;
@@ -17,31 +17,15 @@ use crate::request::RequestId;
 pub(crate) struct Running {
     pub request: RequestId,
     pub timeout: Option<Timeout>,
-    pub leased_at: Instant,
     pub accepted_at: Option<Instant>,
     pub deadline: Option<Instant>,
-    pub stdout: Option<PathBuf>,
-    pub stderr: Option<PathBuf>,
-    /// The worker says that both files are empty.
-    pub silent: bool,
+    /// The files that the hook writes to, once the worker has named them.
+    pub files: CaptureFiles,
     /// The hook is being ended, and why.
     pub ending: Option<(Cause, Termination)>,
     /// An `ERROR` was read; a `TRACEBACK` may follow.
     pub failure: Option<Failure>,
-}
-
-/// A request that has its answer; the captured output is still in its files.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub request: RequestId,
-    pub outcome: Result<Value, HookError>,
-    pub leased_at: Instant,
-    pub accepted_at: Option<Instant>,
-    pub finished_at: Instant,
-    pub stdout: Option<PathBuf>,
-    pub stderr: Option<PathBuf>,
-    /// Both files are empty.
-    pub silent: bool,
+    leased_at: Instant,
 }
 
 impl Running {
@@ -52,17 +36,14 @@ impl Running {
             leased_at: now,
             accepted_at: None,
             deadline: None,
-            stdout: None,
-            stderr: None,
-            silent: false,
+            files: CaptureFiles::default(),
             ending: None,
             failure: None,
         }
     }
 
     /// The worker accepted the request: the deadline runs from here.
-    pub fn accept(&mut self, stdout: PathBuf, now: Instant) {
-        self.stdout = Some(stdout);
+    pub fn accept(&mut self, now: Instant) {
         self.accepted_at = Some(now);
         self.deadline = self.timeout.map(|timeout| now + timeout.get());
     }
@@ -75,37 +56,33 @@ impl Running {
         }
     }
 
-    /// The answer is this, unless the hook was ended against its will.
+    /// The answer, which is an error where the hook was being ended.
     ///
-    /// A result that came in time to be read after an interruption is kept:
-    /// the hook has run, and throwing its result away would help nobody.
-    pub fn answer(self, outcome: Result<Value, HookError>, now: Instant) -> Answer {
-        let cause = self.ending.map(|(cause, _)| cause);
-        let outcome = match (cause, outcome) {
+    /// A result that is read after an interruption is kept: the hook has run to
+    /// its end, and may have changed files.
+    pub fn answer(self, outcome: Result<Value, HookError>, now: Instant) -> Finished {
+        let outcome = match (self.ending, outcome) {
             (None, outcome) => outcome,
-            (Some(Cause::Interrupted(_)), Ok(value)) => Ok(value),
-            (Some(cause), _) => Err(cause.error()),
+            (Some((Cause::Interrupted(_), _)), Ok(value)) => Ok(value),
+            (Some((cause, _)), _) => Err(cause.error()),
         };
-        Answer {
+        Finished {
             request: self.request,
             outcome,
-            leased_at: self.leased_at,
-            accepted_at: self.accepted_at,
-            finished_at: now,
-            stdout: self.stdout,
-            stderr: self.stderr,
-            silent: self.silent,
+            start: self.accepted_at.map(|at| at.saturating_duration_since(self.leased_at)),
+            hook: self.accepted_at.map(|at| now.saturating_duration_since(at)),
+            files: self.files,
         }
     }
 
-    /// The worker answered with an `ERROR`.
-    pub fn answer_failure(mut self, traceback: Option<String>, now: Instant) -> Answer {
+    /// The answer after an `ERROR`.
+    pub fn answer_failure(mut self, traceback: Option<String>, now: Instant) -> Finished {
         let failure = self.failure.take().expect("only called once an ERROR was read");
         self.answer(Err(hook_error(failure, traceback)), now)
     }
 }
 
-/// What the worker said of a failed hook, as the caller gets it.
+/// The worker's words about a failed hook, as the caller gets them.
 fn hook_error(failure: Failure, traceback: Option<String>) -> HookError {
     let kind = ErrorKind::from(failure.kind);
     let exit = match (failure.signal, failure.exit_code) {

@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::preparation::Preparations;
-use super::message::{Action, Delivery};
+use super::message::Action;
 use super::restart::RestartTracker;
 use super::slots::{JobSlot, JobSlots};
 use super::trees::{QueuePlace, Trees};
@@ -50,6 +50,7 @@ use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, StartMethod, Timing, WorkerInfo};
+use crate::ticket::UnreadResponse;
 use crate::tree::{Prepared, Tree, TreePath};
 use crate::worker::WorkerKey;
 use crate::worker::message::Finished;
@@ -110,7 +111,7 @@ struct RequestRecord {
     cancelled: bool,
     /// How often a worker died before it accepted it.
     attempts: u32,
-    reply: oneshot::Sender<Delivery>,
+    reply: oneshot::Sender<UnreadResponse>,
 }
 
 /// The restarts of one pool.
@@ -243,8 +244,8 @@ impl Scheduler {
             stdout: CapturedOutput::default(),
             stderr: CapturedOutput::default(),
         };
-        let delivery = Delivery { response, files: finished.files };
-        self.actions.push(Action::Answer { reply: record.reply, delivery: Box::new(delivery) });
+        let response = Box::new(UnreadResponse { response, files: finished.files });
+        self.actions.push(Action::Answer { reply: record.reply, response });
     }
 
     fn worker_info(&self, worker: WorkerId) -> Option<WorkerInfo> {

@@ -8,7 +8,7 @@ use hookd_protocol::Action;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::{Effect, Effects, Health, Machine, Phase, answered};
+use super::{Effect, Effects, Health, Machine, Phase, finished};
 use crate::error::{ErrorKind, ExitReason, HookError, Setting};
 use crate::event::Event;
 use crate::limits::Timeout;
@@ -70,7 +70,7 @@ impl Machine {
             && running.ending.is_none()
         {
             let (request, worker) = (running.request, self.id);
-            effects.push(Effect::Observe(Event::MemoryLimitExceeded { request, worker, bytes }));
+            effects.push(Effect::observe(Event::MemoryLimitExceeded { request, worker, bytes }));
             effects.extend(self.end_hook(Cause::Memory { bytes, limit }, now));
         }
         effects
@@ -110,7 +110,7 @@ impl Machine {
         }
         let (request, worker) = (running.request, self.id);
         let after = running.timeout.map_or(Duration::ZERO, Timeout::get);
-        let mut effects = vec![Effect::Observe(Event::DeadlineExceeded { request, worker })];
+        let mut effects = vec![Effect::observe(Event::DeadlineExceeded { request, worker })];
         effects.extend(self.end_hook(Cause::Deadline { after }, now));
         effects
     }
@@ -174,7 +174,7 @@ impl Machine {
     fn answer_lost(&self, running: Running, now: Instant) -> Option<Effect> {
         let accepted = running.accepted_at.is_some();
         if running.failure.is_some() {
-            return Some(answered(running.answer_failure(None, now)));
+            return Some(finished(running.answer_failure(None, now)));
         }
         let error = match &self.ending {
             Some(Ending::Violated(reason)) => HookError::new(ErrorKind::ProtocolViolation, reason.clone()),
@@ -186,7 +186,7 @@ impl Machine {
             Some(exit) => error.with_exit(exit.clone()),
             None => error,
         };
-        Some(answered(running.answer(Err(error), now)))
+        Some(finished(running.answer(Err(error), now)))
     }
 
     /// The process was waited for, and its output was read to the end.

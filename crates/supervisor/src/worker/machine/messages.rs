@@ -5,10 +5,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::time::Health;
-use super::{Effect, Effects, Machine, Phase, answered};
+use super::{Effect, Effects, Machine, Phase, finished};
 use crate::error::{ExitReason, HookError};
 use crate::event::Event;
-use crate::worker::message::Ending;
+use crate::response::Isolation;
+use crate::worker::message::{Ending, WorkerEvent};
 
 impl Machine {
     pub fn message(&mut self, message: Message, now: Instant) -> Effects {
@@ -16,18 +17,24 @@ impl Machine {
             Message::Ready => self.ready(now),
             Message::Stdout(path) => match &mut self.phase {
                 Phase::Running(running) if running.accepted_at.is_none() => {
-                    running.accept(path, now);
-                    vec![Effect::Accepted(running.request)]
+                    running.files.stdout = Some(path.into());
+                    running.accept(now);
+                    let mut effects = vec![Effect::Report(WorkerEvent::Accepted { request: running.request })];
+                    // No `HOOK` comes when the hook runs in the worker itself.
+                    if self.isolation == Isolation::None {
+                        effects.push(Effect::HookStarted);
+                    }
+                    effects
                 }
                 _ => self.unexpected("STDOUT", now),
             },
             Message::Stderr(path) => match &mut self.phase {
                 Phase::Running(running) => {
                     let request = running.request;
-                    let stdout = running.stdout.clone();
-                    running.stderr = Some(path.clone());
-                    let tell = |stdout| Effect::Observe(Event::OutputCaptured { request, stdout, stderr: path });
-                    stdout.map(tell).into_iter().collect()
+                    running.files.stderr = Some(path.clone().into());
+                    let stdout = running.files.stdout.as_ref().map(|file| file.path().to_owned());
+                    let event = |stdout| Event::OutputCaptured { request, stdout, stderr: path };
+                    stdout.map(|stdout| Effect::observe(event(stdout))).into_iter().collect()
                 }
                 _ => self.unexpected("STDERR", now),
             },
@@ -37,7 +44,7 @@ impl Machine {
             },
             Message::Silent => match &mut self.phase {
                 Phase::Running(running) => {
-                    running.silent = true;
+                    running.files.are_empty = true;
                     Effects::new()
                 }
                 _ => self.unexpected("SILENT", now),
@@ -53,14 +60,14 @@ impl Machine {
             Message::Traceback(text) => self.traceback(text, now),
             Message::Fatal(failure) => self.fatal(&failure),
             Message::Pong(token) => self.pong(&token, now),
-            Message::Debug(text) => vec![Effect::Observe(Event::WorkerLog { worker: self.id, line: text })],
+            Message::Debug(text) => vec![Effect::observe(Event::WorkerLog { worker: self.id, line: text })],
             Message::Keeping(_) => {
                 self.keeper = true;
                 Effects::new()
             }
             Message::Shutdown if self.keeper && matches!(self.phase, Phase::Stopping { .. }) => {
                 self.phase = Phase::Lingering;
-                vec![Effect::Lingers]
+                vec![Effect::Report(WorkerEvent::Lingers)]
             }
             Message::Imported(modules) => vec![Effect::Imported(modules)],
             Message::Shadowed(modules) => vec![Effect::Shadowed(modules)],
@@ -71,7 +78,7 @@ impl Machine {
     /// The worker wrote something that is no message, or none that can come now.
     pub fn violation(&mut self, reason: &str, now: Instant) -> Effects {
         let reason = format!("the worker violated the protocol: {reason}");
-        let mut effects = vec![Effect::Observe(Event::ProtocolViolated { worker: self.id, reason: reason.clone() })];
+        let mut effects = vec![Effect::observe(Event::ProtocolViolated { worker: self.id, reason: reason.clone() })];
         effects.extend(self.terminate(Ending::Violated(reason), now));
         effects
     }
@@ -108,10 +115,10 @@ impl Machine {
                 self.was_ready = true;
                 effects.push(Effect::Ready);
             }
-            Phase::Finishing { .. } => effects.push(Effect::Idle),
+            Phase::Finishing { .. } => effects.push(Effect::Report(WorkerEvent::Idle)),
             Phase::Running(running) if running.failure.is_some() => {
-                effects.push(answered(running.answer_failure(None, now)));
-                effects.push(Effect::Idle);
+                effects.push(finished(running.answer_failure(None, now)));
+                effects.push(Effect::Report(WorkerEvent::Idle));
             }
             other => {
                 self.phase = other;
@@ -123,7 +130,7 @@ impl Machine {
         }
         if let Some(ending) = self.ending.clone() {
             // It was signalled, too late for its hook: it will die of that.
-            effects.retain(|effect| !matches!(effect, Effect::Idle));
+            effects.retain(|effect| !matches!(effect, Effect::Report(WorkerEvent::Idle)));
             effects.extend(self.terminate(ending, now));
             return effects;
         }
@@ -135,7 +142,7 @@ impl Machine {
         let give_up_at = now + self.limits.health_timeout.get();
         match std::mem::replace(&mut self.phase, Phase::Finishing { give_up_at }) {
             Phase::Running(running) if running.failure.is_none() && running.accepted_at.is_some() => {
-                vec![answered(running.answer(outcome, now))]
+                vec![finished(running.answer(outcome, now))]
             }
             other => {
                 self.phase = other;
@@ -148,12 +155,12 @@ impl Machine {
         let give_up_at = now + self.limits.health_timeout.get();
         match std::mem::replace(&mut self.phase, Phase::Finishing { give_up_at }) {
             Phase::Running(running) if running.failure.is_some() => {
-                vec![answered(running.answer_failure(Some(text), now))]
+                vec![finished(running.answer_failure(Some(text), now))]
             }
             // Of a FATAL, for instance: for the log.
             other => {
                 self.phase = other;
-                vec![Effect::Observe(Event::WorkerLog { worker: self.id, line: text })]
+                vec![Effect::observe(Event::WorkerLog { worker: self.id, line: text })]
             }
         }
     }
@@ -166,7 +173,7 @@ impl Machine {
             Ending::StartFailed { reason: reason.clone(), lasting: false }
         };
         self.ending.get_or_insert(ending);
-        vec![Effect::Observe(Event::WorkerLog { worker: self.id, line: reason })]
+        vec![Effect::observe(Event::WorkerLog { worker: self.id, line: reason })]
     }
 
     fn unexpected(&mut self, kind: &str, now: Instant) -> Effects {

@@ -18,13 +18,12 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use self::time::Health;
-use super::message::{Ending, Finished};
-use super::running::{Answer, Running};
+use super::message::{Ending, Finished, WorkerEvent};
+use super::running::Running;
 use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
 use crate::process::Termination;
-use crate::request::RequestId;
 use crate::response::Isolation;
 
 /// What is to be done.
@@ -41,27 +40,25 @@ pub(crate) enum Effect {
     SignalGroup(Signal),
     /// The worker became ready.
     Ready,
-    /// The request was accepted.
-    Accepted(RequestId),
-    /// A process runs the request's hook.
+    /// A hook runs, in a process of its own or in the worker: its memory counts
+    /// from now on.
     HookStarted,
     /// The hook imported these modules.
     Imported(Vec<ImportedModule>),
     /// The hook would have imported these from elsewhere.
     Shadowed(Vec<ShadowedModule>),
-    /// The request has its answer.
-    Answered(Box<Answer>),
-    /// The answer can be given: what the hook wrote was taken care of. Only the
-    /// actor says so.
+    /// The request has its answer. Its capture files are still the worker's.
     Finished(Box<Finished>),
-    /// The worker can take another request.
-    Idle,
-    /// The worker stays as a keeper.
-    Lingers,
+    /// Tell the dispatcher.
+    Report(WorkerEvent),
     /// The worker is gone.
     Gone(Ending),
-    /// Something that only observers need.
-    Observe(Event),
+}
+
+impl Effect {
+    pub fn observe(event: Event) -> Self {
+        Self::Report(WorkerEvent::Observed(event))
+    }
 }
 
 /// Where a worker is in its life.
@@ -139,6 +136,6 @@ impl Machine {
     }
 }
 
-fn answered(answer: Answer) -> Effect {
-    Effect::Answered(Box::new(answer))
+fn finished(finished: Finished) -> Effect {
+    Effect::Finished(Box::new(finished))
 }

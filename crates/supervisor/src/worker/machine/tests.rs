@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::error::{ErrorKind, HookError};
 use crate::limits::Timeout;
+use crate::request::RequestId;
 use crate::tree::Prepared;
 use crate::worker::message::Lease;
 
@@ -50,7 +51,11 @@ impl Bench {
 
     fn running(isolation: Isolation) -> Self {
         let mut bench = Self::leased(isolation);
-        assert_eq!(bench.say(Message::Stdout("/o".into())), ["accepted"]);
+        let accepted = bench.say(Message::Stdout("/o".into()));
+        match isolation {
+            Isolation::Hook => assert_eq!(accepted, ["accepted"]),
+            Isolation::None => assert_eq!(accepted, ["accepted", "started"]),
+        }
         assert!(bench.say(Message::Stderr("/e".into())).is_empty());
         bench
     }
@@ -97,22 +102,21 @@ fn name(effect: &Effect) -> Option<String> {
         Effect::SignalWorker(signal) => format!("worker {signal}"),
         Effect::SignalGroup(signal) => format!("group {signal}"),
         Effect::Ready => "ready".into(),
-        Effect::Accepted(_) => "accepted".into(),
         Effect::HookStarted => "started".into(),
         Effect::Imported(_) => "imported".into(),
         Effect::Shadowed(_) => "shadowed".into(),
-        Effect::Finished(_) => unreachable!("only the actor says so"),
-        Effect::Answered(answer) => match &answer.outcome {
+        Effect::Finished(answer) => match &answer.outcome {
             Ok(_) => "answer ok".into(),
             Err(HookError { kind, .. }) => format!("answer {kind}"),
         },
-        Effect::Idle => "idle".into(),
-        Effect::Lingers => "lingers".into(),
+        Effect::Report(WorkerEvent::Accepted { .. }) => "accepted".into(),
+        Effect::Report(WorkerEvent::Idle) => "idle".into(),
+        Effect::Report(WorkerEvent::Lingers) => "lingers".into(),
         Effect::Gone(Ending::Planned) => "gone planned".into(),
         Effect::Gone(Ending::Crashed(_)) => "gone crashed".into(),
         Effect::Gone(Ending::Violated(_)) => "gone violated".into(),
         Effect::Gone(Ending::StartFailed { .. }) => "gone start failed".into(),
-        Effect::Observe(_) => return None,
+        Effect::Report(_) => return None,
     })
 }
 
@@ -297,7 +301,7 @@ fn an_error_waits_for_its_traceback() {
     let mut bench = Bench::running(Isolation::Hook);
     assert!(bench.say(Message::Error(Failure::new(HookErrorKind::HookRuntimeError, "no"))).is_empty());
     let effects = bench.machine.message(Message::Traceback("lines".into()), bench.now);
-    let [Effect::Answered(answer)] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Finished(answer)] = &effects[..] else { panic!("{effects:?}") };
     let error = answer.outcome.as_ref().unwrap_err();
     assert_eq!((error.kind, error.traceback.as_deref()), (ErrorKind::HookRuntimeError, Some("lines")));
     assert_eq!(bench.say(Message::Ready), ["idle"]);
@@ -311,8 +315,8 @@ fn an_answer_says_whether_the_hook_was_silent() {
             assert!(bench.say(message).is_empty());
         }
         let effects = bench.machine.message(Message::Ok(json!(null)), bench.now);
-        let [Effect::Answered(answer)] = &effects[..] else { panic!("{effects:?}") };
-        assert_eq!(answer.silent, silent);
+        let [Effect::Finished(answer)] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(answer.files.are_empty, silent);
     }
 }
 
@@ -344,6 +348,6 @@ fn memory_over_the_limit_kills_the_hook_and_says_so() {
     failure.signal = Some("SIGKILL".into());
     bench.say(Message::Error(failure));
     let effects = bench.machine.message(Message::Ready, bench.now);
-    let [Effect::Answered(answer), Effect::Idle] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Finished(answer), Effect::Report(WorkerEvent::Idle)] = &effects[..] else { panic!("{effects:?}") };
     assert!(answer.outcome.as_ref().unwrap_err().message.contains("1073741824 bytes"));
 }

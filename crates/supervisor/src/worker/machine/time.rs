@@ -97,7 +97,7 @@ impl Machine {
                     self.health = Health::DueAt { token, at: now + self.limits.health_timeout.get() };
                     return Effects::new();
                 }
-                let mut effects = vec![Effect::Observe(Event::HealthCheckFailed { worker: self.id })];
+                let mut effects = vec![Effect::observe(Event::HealthCheckFailed { worker: self.id })];
                 let after = self.limits.health_timeout.get();
                 effects.extend(self.terminate(Ending::Crashed(format!("no sign of life within {after:?}")), now));
                 effects

@@ -24,7 +24,7 @@ struct Bench {
     scheduler: Scheduler,
     now: Instant,
     next_request: u64,
-    replies: HashMap<u64, oneshot::Receiver<Delivery>>,
+    replies: HashMap<u64, oneshot::Receiver<UnreadResponse>>,
     /// What was done, in words.
     log: Vec<String>,
     /// Trees that another process has.
@@ -112,8 +112,8 @@ impl Bench {
                 WorkerCommand::Suspend(_) => format!("suspend {worker}"),
                 WorkerCommand::Resume => format!("resume {worker}"),
             }),
-            Action::Answer { reply, delivery } => {
-                let _ = reply.send(*delivery);
+            Action::Answer { reply, response } => {
+                let _ = reply.send(*response);
             }
             Action::AwaitLock { path } => self.log.push(format!("await lock of {}", number(&path))),
             Action::GiveUpLock { path } => self.log.push(format!("give up lock of {}", number(&path))),

@@ -77,7 +77,7 @@ struct Walk {
     scheduler: Scheduler,
     now: Instant,
     next_request: u64,
-    replies: HashMap<RequestId, oneshot::Receiver<Delivery>>,
+    replies: HashMap<RequestId, oneshot::Receiver<UnreadResponse>>,
     answered: HashSet<RequestId>,
     accepted: HashSet<RequestId>,
     visits: Vec<Visit>,
@@ -357,9 +357,9 @@ impl Walk {
                     actor.commands.push_back(command);
                 }
             }
-            Action::Answer { reply, delivery } => {
-                let id = delivery.response.id;
-                if reply.send(*delivery).is_ok() {
+            Action::Answer { reply, response } => {
+                let id = response.response.id;
+                if reply.send(*response).is_ok() {
                     assert!(self.answered.insert(id), "{id} is answered twice");
                     self.replies.remove(&id);
                 }
