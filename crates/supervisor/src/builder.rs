@@ -12,14 +12,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::blocking::{BlockingPool, Progress};
 use crate::dispatch::{Dispatcher, Inboxes};
-use crate::environment::{InterpreterError, Interpreters};
 use crate::event::{Event, Observer};
 use crate::folder::temporary_folder;
 use crate::folder::{FolderError, private_folder};
+use crate::hookd::{UnpackError, WorkerProgram};
+use crate::interpreter::{InterpreterError, Interpreters};
 use crate::limits::Limits;
 use crate::process::open_files::{Capacity, OpenFilesLimit};
 use crate::process::{ChildSettings, Spawner, children};
-use crate::program::{UnpackError, WorkerProgram};
 use crate::programs::Programs;
 use crate::response::{Isolation, StartMethod};
 use crate::supervisor::{Shared, Supervisor};

@@ -3,8 +3,11 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use hookd_protocol::{Hook, HookErrorKind};
+use nix::sys::signal::Signal;
 use serde::Serialize;
 
 /// The kind of a failure. Stable: programs may match on the names, which are
@@ -108,6 +111,25 @@ pub enum ExitReason {
     /// It ended, and there was nobody left who could tell how: it was forked
     /// from a template that is gone.
     Unknown,
+}
+
+impl From<ExitStatus> for ExitReason {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::ExitCode(code),
+            (None, Some(number)) => Self::of_signal(number),
+            (None, None) => Self::Unknown,
+        }
+    }
+}
+
+impl ExitReason {
+    /// `SIGSEGV` for 11. Real-time signals have no name.
+    pub(crate) fn of_signal(number: i32) -> Self {
+        Self::Signal(
+            Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned()),
+        )
+    }
 }
 
 impl fmt::Display for ExitReason {
@@ -280,6 +302,14 @@ mod tests {
         for mandatory in [Hook::BuildWheel, Hook::BuildSdist] {
             assert!(hint(mandatory).contains("asks every build backend"));
         }
+    }
+
+    #[test]
+    fn exit_reasons_of_wait_statuses() {
+        let reason = |status| ExitReason::from(ExitStatus::from_raw(status));
+        assert_eq!(reason(0x300), ExitReason::ExitCode(3));
+        assert_eq!(reason(11), ExitReason::Signal("SIGSEGV".into()));
+        assert_eq!(reason(64), ExitReason::Signal("signal 64".into()));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 
 use crate::builder::Builder;
 use crate::dispatch::message::{Command, Submission};
-use crate::environment::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::error::ErrorKind;
+use crate::interpreter::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::limits::Timeout;
 use crate::programs::{ProgramError, ProgramOutput, Programs};
 use crate::request::{HookRequest, RequestId};

@@ -5,7 +5,6 @@ pub(crate) mod answer;
 pub(crate) mod children;
 pub mod open_files;
 pub(crate) mod spawner;
-pub(crate) mod status;
 mod termination;
 
 pub(crate) use spawner::{ChildSettings, Spawner};

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{Kept, Pause, Phase, ProgramError, ProgramOutput};
 use crate::limits::Timeout;
-use crate::process::{Spawner, Stage, Termination, status};
+use crate::process::{Spawner, Stage, Termination};
 
 /// How much of each stream is kept, in bytes.
 const KEPT: usize = 1 << 20;
@@ -114,7 +114,7 @@ impl Run {
         self.spawner.sweep().await;
         let (stdout, stderr) = (finished(stdout).await, finished(stderr).await);
         let status = status.map_err(|source| ProgramError::NotStarted { program: program.to_owned(), source })?;
-        let output = ProgramOutput { exit: status::exit_reason(status), stdout, stderr };
+        let output = ProgramOutput { exit: status.into(), stdout, stderr };
         match end {
             End::ByItself => Ok(output),
             End::Interrupted => Err(ProgramError::Interrupted),

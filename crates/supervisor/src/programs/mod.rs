@@ -15,9 +15,9 @@ use nix::sys::signal::Signal;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::error::ExitReason;
+use crate::hookd::WorkerProgram;
 use crate::limits::Timeout;
 use crate::process::Spawner;
-use crate::program::WorkerProgram;
 use crate::unblock::unblock;
 use crate::worker::message::Acknowledgement;
 

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::Template;
 use super::learned::{Batch, LearnedModules, UnsavedList, VerifiedFile};
 use super::message::TemplateCommand;
-use crate::environment::KnownInterpreter;
 use crate::event::TemplateId;
+use crate::interpreter::KnownInterpreter;
 use crate::tree::TreeImports;
 
 /// What templates are told apart by.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hookd_protocol::ImportedModule;
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{Interpreter, Stamp, Watched};
+use crate::interpreter::{Interpreter, Stamp, Watched};
 use crate::kept;
 use crate::regular_file::{Links, open_regular_file, read_all};
 

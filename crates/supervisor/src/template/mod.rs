@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use self::message::TemplateCommand;
-use crate::environment::Freshness;
 use crate::event::TemplateId;
+use crate::interpreter::Freshness;
 
 pub(crate) use book::TemplateKey;
 pub(crate) use message::Pace;

@@ -19,7 +19,6 @@ use tokio::sync::oneshot;
 use super::Template;
 use super::message::TemplateCommand;
 use crate::error::ExitReason;
-use crate::process::status;
 
 #[derive(Debug)]
 pub(crate) struct ForkedProcess {
@@ -77,7 +76,7 @@ impl ForkedProcess {
                 Phase::Acknowledged(answer) => {
                     let status = answer.await.ok().flatten().map(ExitStatus::from_raw);
                     self.phase = Phase::Reaped;
-                    return status.map_or_else(|| self.reap_orphan(), status::exit_reason);
+                    return status.map_or_else(|| self.reap_orphan(), ExitReason::from);
                 }
                 Phase::Reaped => return std::future::pending().await,
             }
@@ -91,7 +90,7 @@ impl ForkedProcess {
         match waitid(by_pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => ExitReason::ExitCode(code),
-                (None, Some(number)) => ExitReason::Signal(status::signal_name(number)),
+                (None, Some(number)) => ExitReason::of_signal(number),
                 (None, None) => ExitReason::Unknown,
             },
             _ => ExitReason::Unknown,

@@ -21,10 +21,10 @@ use super::process::ForkedProcess;
 use super::socket::{TemplateSocket, WorkerDescriptors};
 use super::wire::Order;
 use crate::blocking::BlockingPool;
-use crate::environment::{Interpreter, KnownInterpreter};
 use crate::event::Event;
+use crate::hookd::WorkerProgram;
+use crate::interpreter::{Interpreter, KnownInterpreter};
 use crate::process::Spawner;
-use crate::program::WorkerProgram;
 use crate::tree::TreeImports;
 
 /// What all templates of a supervisor have in common.

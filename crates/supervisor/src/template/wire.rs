@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::learned::VerifiedFile;
-use crate::environment::{Stamp, Watched};
+use crate::interpreter::{Stamp, Watched};
 
 /// What a template is told. One packet each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::BuildBackend;
-use crate::environment::{is_folder, is_package, module_of_file};
+use crate::interpreter::{is_folder, is_package, module_of_file};
 use crate::response::StartMethod;
 
 /// What decides which template a tree's workers are forked from.

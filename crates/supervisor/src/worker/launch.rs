@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::environment::Interpreter;
-use crate::program::WorkerProgram;
+use crate::hookd::WorkerProgram;
+use crate::interpreter::Interpreter;
 use crate::response::{Isolation, StartMethod};
 use crate::template::TemplateKey;
 

@@ -5,7 +5,6 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 
 use crate::error::ExitReason;
-use crate::process::status;
 use crate::response::StartMethod;
 use crate::template::ForkedProcess;
 
@@ -63,7 +62,7 @@ impl WorkerProcess {
             return std::future::pending().await;
         }
         let exit = match &mut self.kind {
-            Kind::Spawned(child) => child.wait().await.map_or(ExitReason::Unknown, status::exit_reason),
+            Kind::Spawned(child) => child.wait().await.map_or(ExitReason::Unknown, ExitReason::from),
             Kind::Forked(process) => process.wait().await,
         };
         self.waited_for = true;

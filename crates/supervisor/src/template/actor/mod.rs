@@ -24,8 +24,8 @@ use super::process::ForkedProcess;
 use super::socket::{Packet, Received, TemplateSocket};
 use super::templates::{Templates, learned_orders};
 use super::wire::Order;
+use crate::error::ExitReason;
 use crate::event::Event;
-use crate::process::status;
 use crate::worker::Output;
 
 /// What a template's task is given.
@@ -317,7 +317,7 @@ impl Actor {
         }
         let template = self.life.template.clone();
         template.ended.store(true, Ordering::Release);
-        let how = exit.map_or_else(String::new, |exit| format!(": the template {}", status::exit_reason(exit)));
+        let how = exit.map_or_else(String::new, |exit| format!(": the template {}", ExitReason::from(exit)));
         let reason = format!("{reason}{how}");
         if self.retired {
             self.notify(Event::TemplateExited { template: template.id }).await;

@@ -8,8 +8,8 @@ use super::super::process::ForkedProcess;
 use super::super::socket::Packet;
 use super::super::wire::{Imported, LoadedModule, Order, Refused, Report, Started, watched_folders};
 use super::Actor;
-use crate::environment::Watched;
 use crate::event::Event;
+use crate::interpreter::Watched;
 
 impl Actor {
     pub(super) async fn report(&mut self, report: Report) {

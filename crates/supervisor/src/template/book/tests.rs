@@ -1,7 +1,7 @@
 //! Which template for whom, without processes.
 
 use super::*;
-use crate::environment::Freshness;
+use crate::interpreter::Freshness;
 use crate::tree::imports::Offered;
 use tokio::sync::mpsc;
 

@@ -11,8 +11,9 @@ use tokio::sync::OnceCell;
 
 use super::{Freshness, Interpreter};
 use crate::blocking::{BlockingPool, Unresponsive};
+use crate::error::ExitReason;
+use crate::process::Spawner;
 use crate::process::answer::{Answer, NoAnswer, answer};
-use crate::process::{Spawner, status};
 
 /// Why an interpreter cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -347,7 +348,7 @@ fn no_answer(python: &Path, exit: ExitStatus, stderr: &str) -> InterpreterError 
     let last = stderr.trim().lines().last().unwrap_or_default();
     let words = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
     let was_killed = exit.code().is_none();
-    let exit = status::exit_reason(exit).to_string();
+    let exit = ExitReason::from(exit).to_string();
     InterpreterError::NoAnswer { path: python.to_owned(), exit, was_killed, words }
 }
 

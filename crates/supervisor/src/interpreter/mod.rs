@@ -1,4 +1,16 @@
-//! What is known of an interpreter, and the environment that it runs in.
+//! Python interpreters: found, asked about themselves, and compared with what
+//! they were when they answered.
+
+mod freshness;
+mod offered;
+mod probe;
+mod stamp;
+
+pub(crate) use freshness::Freshness;
+pub(crate) use offered::{is_folder, is_package, module_of_file};
+pub(crate) use probe::Interpreters;
+pub use probe::{InterpreterError, KnownInterpreter};
+pub(crate) use stamp::{Stamp, Watched};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,12 +19,12 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// An interpreter that answered.
+/// What a Python interpreter says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Interpreter {
-    /// What it calls itself (`sys.executable`): absolute, symbolic links not
-    /// resolved, since that would lose a virtual environment.
+    /// `sys.executable`: absolute, symbolic links not resolved, since that would
+    /// lose a virtual environment.
     pub executable: PathBuf,
     /// Major, minor and micro version.
     pub version: (u32, u32, u32),
@@ -23,25 +35,24 @@ pub struct Interpreter {
     pub free_threaded: bool,
     /// `sys.prefix`.
     pub prefix: PathBuf,
-    /// `sys.base_prefix`; another than `prefix` in a virtual environment.
+    /// `sys.base_prefix`; differs from `prefix` in a virtual environment.
     pub base_prefix: PathBuf,
-    /// Where the environment's programs are.
+    /// The folder of the environment's programs.
     pub scripts: PathBuf,
     /// The values of environment markers (PEP 508) by their names.
     #[serde(default)]
     pub markers: BTreeMap<String, String>,
-    /// The folders of the standard library and of the environment's own
-    /// packages. Modules from elsewhere (`PYTHONPATH`, what a `.pth` file adds)
-    /// are never preloaded unasked.
+    /// The folders of the standard library and of the environment's packages.
+    /// Modules from elsewhere (`PYTHONPATH`, `.pth` files) are not preloaded.
     #[serde(default)]
     pub(crate) module_folders: Vec<PathBuf>,
-    /// The folders of packages, whose `.pth` and `.start` files are read at start (`site`).
+    /// The folders whose `.pth` and `.start` files are read at start (`site`).
     #[serde(default)]
     pub site_folders: Vec<PathBuf>,
-    /// Where modules are looked for (`sys.path`).
+    /// `sys.path`.
     #[serde(default)]
     pub(crate) path: Vec<PathBuf>,
-    /// Files that are imported at every start, of `sitecustomize` and the like.
+    /// Files that are imported at every start, such as `sitecustomize`.
     #[serde(default)]
     pub(crate) startup_files: Vec<PathBuf>,
 }
@@ -50,7 +61,7 @@ impl Interpreter {
     /// The oldest version that hookd runs on.
     pub const OLDEST: (u32, u32) = (3, 7);
 
-    /// Whether it belongs to a virtual environment.
+    /// Whether it is the interpreter of a virtual environment.
     #[must_use]
     pub fn is_virtual(&self) -> bool {
         self.prefix != self.base_prefix
@@ -74,8 +85,7 @@ impl Interpreter {
 
     fn path(&self, inherited: Option<OsString>) -> OsString {
         let mut path = self.scripts.clone().into_os_string();
-        // An empty PATH means the working directory; nobody wants that to grow
-        // out of an unset one.
+        // An empty entry would mean the working directory.
         if let Some(inherited) = inherited.filter(|path| !path.is_empty()) {
             path.push(":");
             path.push(inherited);
