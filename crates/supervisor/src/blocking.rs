@@ -68,10 +68,10 @@ impl Progress {
 /// [`MOST_SLOW`]: BlockingPool::MOST_SLOW
 #[derive(Clone)]
 pub(crate) struct BlockingPool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
 }
 
-struct Shared {
+struct PoolState {
     limit: Duration,
     /// One for each thread that quick work may take.
     permits: Arc<Semaphore>,
@@ -123,7 +123,7 @@ struct JobState {
 /// A piece of work that has a thread, until both its thread and its caller are
 /// done with it.
 struct Piece {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     progress: Progress,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -164,7 +164,7 @@ impl BlockingPool {
 
     /// `limit` is how long a piece of work may take.
     pub fn new(limit: Duration) -> Self {
-        let shared = Shared {
+        let shared = PoolState {
             limit,
             permits: Arc::new(Semaphore::new(Self::THREADS)),
             jobs: Arc::default(),
@@ -348,7 +348,7 @@ impl Jobs {
     }
 }
 
-impl Drop for Shared {
+impl Drop for PoolState {
     fn drop(&mut self) {
         self.jobs.state().is_closed = true;
         self.jobs.told.notify_all();
@@ -395,7 +395,7 @@ impl Drop for Piece {
     }
 }
 
-impl Shared {
+impl PoolState {
     fn slow(&self) -> MutexGuard<'_, Vec<Slow>> {
         self.slow.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -455,6 +455,15 @@ fn mount_points(table: &[u8]) -> Vec<PathBuf> {
 fn mount_of(place: &Path, points: &[PathBuf]) -> PathBuf {
     let holds = |point: &&PathBuf| place.starts_with(point);
     points.iter().filter(holds).max_by_key(|point| point.components().count()).cloned().unwrap_or_default()
+}
+
+/// Runs `work` on one of the runtime's threads for blocking work. It goes on if
+/// this is dropped. A panic of the work is passed on.
+pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 #[cfg(test)]

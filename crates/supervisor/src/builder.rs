@@ -22,9 +22,9 @@ use crate::process::open_files::{Capacity, OpenFilesLimit};
 use crate::process::{ChildSettings, Spawner, children};
 use crate::programs::Programs;
 use crate::response::{Isolation, StartMethod};
-use crate::supervisor::{Shared, Supervisor};
+use crate::supervisor::{Services, Supervisor};
 use crate::template::{TemplateSettings, Templates};
-use crate::worker::launch::LaunchSettings;
+use crate::worker::LaunchSettings;
 use crate::worker::{WorkerContext, WorkerReport};
 
 /// Why a supervisor could not start.
@@ -389,7 +389,7 @@ impl Builder {
         let locks = self.cache_folder.join("locks");
         let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, notices, finished);
         tokio::spawn(dispatcher.run());
-        let shared = Shared {
+        let shared = Services {
             commands,
             cancellations,
             places: Arc::new(Semaphore::new(queue_size)),
@@ -402,6 +402,6 @@ impl Builder {
             default_python,
             startup_timeout,
         };
-        Supervisor { shared: Arc::new(shared) }
+        Supervisor { services: Arc::new(shared) }
     }
 }

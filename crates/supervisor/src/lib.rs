@@ -90,13 +90,14 @@ mod programs;
 mod regular_file;
 mod request;
 mod response;
+mod shutdown;
 mod supervisor;
 mod template;
 mod ticket;
 mod tree;
-mod unblock;
 mod worker;
 
+pub use blocking::unblock;
 pub use build_environment::{
     BuildEnvironment, BuildEnvironments, EnvironmentOutcome, EnvironmentRequirements, MakeEnvironment,
     RequestEnvironment,
@@ -121,5 +122,4 @@ pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, Wor
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::{Ticket, UnreadResponse};
 pub use tree::{BuildSystem, is_within_hook};
-pub use unblock::unblock;
-pub use worker::output::CaptureFiles;
+pub use worker::CaptureFiles;

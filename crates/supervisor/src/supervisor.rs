@@ -19,7 +19,7 @@ use crate::response::Response;
 use crate::template::Templates;
 use crate::ticket::{Ticket, UnreadResponse};
 use crate::tree::tree_path;
-use crate::worker::output::CaptureFiles;
+use crate::worker::capture_files::CaptureFiles;
 
 /// Why a request was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,11 +64,11 @@ pub enum EndSignal {
 /// the workers end.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) services: Arc<Services>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Services {
     pub commands: async_channel::Sender<Command>,
     pub cancellations: mpsc::UnboundedSender<RequestId>,
     /// One place for each request that may be unanswered.
@@ -98,10 +98,10 @@ impl Supervisor {
     /// # Errors
     /// [`SubmitError::Closed`].
     pub async fn submit(&self, request: HookRequest) -> Result<Ticket, SubmitError> {
-        let place = self.shared.places.clone().acquire_owned().await.map_err(|_| SubmitError::Closed)?;
+        let place = self.services.places.clone().acquire_owned().await.map_err(|_| SubmitError::Closed)?;
         let (ticket, submission) = self.prepare(request, place);
         if let Some(submission) = submission {
-            self.shared.commands.send(Command::Submit(submission)).await.map_err(|_| SubmitError::Closed)?;
+            self.services.commands.send(Command::Submit(submission)).await.map_err(|_| SubmitError::Closed)?;
         }
         Ok(ticket)
     }
@@ -111,14 +111,14 @@ impl Supervisor {
     /// # Errors
     /// [`SubmitError::QueueFull`] and [`SubmitError::Closed`].
     pub fn try_submit(&self, request: HookRequest) -> Result<Ticket, SubmitError> {
-        let limit = self.shared.queue_size;
-        let place = self.shared.places.clone().try_acquire_owned().map_err(|error| match error {
+        let limit = self.services.queue_size;
+        let place = self.services.places.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => SubmitError::QueueFull { limit },
             TryAcquireError::Closed => SubmitError::Closed,
         })?;
         let (ticket, submission) = self.prepare(request, place);
         if let Some(submission) = submission {
-            self.shared.commands.try_send(Command::Submit(submission)).map_err(|error| match error {
+            self.services.commands.try_send(Command::Submit(submission)).map_err(|error| match error {
                 // Tickets that were dropped leave their places before the
                 // dispatcher has seen their requests.
                 async_channel::TrySendError::Full(_) => SubmitError::QueueFull { limit },
@@ -131,14 +131,14 @@ impl Supervisor {
     /// The ticket of a request, and what the dispatcher gets; nothing where the
     /// answer is clear already.
     fn prepare(&self, request: HookRequest, place: OwnedSemaphorePermit) -> (Ticket, Option<Box<Submission>>) {
-        let id = RequestId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
+        let id = RequestId(self.services.next_id.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket {
             id,
             tree: request.tree.clone(),
             hook: request.hook,
             reply: answer,
-            cancellations: self.shared.cancellations.clone(),
+            cancellations: self.services.cancellations.clone(),
             settled: false,
             _place: place,
         };
@@ -160,9 +160,9 @@ impl Supervisor {
     /// # Errors
     /// [`InterpreterError`].
     pub async fn interpreter(&self, python: Option<&Path>) -> Result<Arc<KnownInterpreter>, Arc<InterpreterError>> {
-        let python = python.unwrap_or(&self.shared.default_python);
-        let (spawner, timeout) = (&self.shared.programs.spawner, self.shared.startup_timeout);
-        self.shared.interpreters.get(spawner, python, timeout).await
+        let python = python.unwrap_or(&self.services.default_python);
+        let (spawner, timeout) = (&self.services.programs.spawner, self.services.startup_timeout);
+        self.services.interpreters.get(spawner, python, timeout).await
     }
 
     /// Believes what an interpreter has answered to [`Supervisor::interpreter`]
@@ -171,7 +171,7 @@ impl Supervisor {
     /// changed since, the interpreter is asked all the same, as it is once that
     /// changes. Blocks, as looking at files does.
     pub fn introduce(&self, python: &Path, answer: Interpreter, asked_at: SystemTime) {
-        self.shared.interpreters.introduce(python, answer, asked_at);
+        self.services.interpreters.introduce(python, answer, asked_at);
     }
 
     /// Runs a program to its end, with nothing to read and what it writes
@@ -198,20 +198,20 @@ impl Supervisor {
         limit: Option<Timeout>,
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, ProgramError> {
-        self.shared.programs.run(command, limit, Box::new(kept)).await
+        self.services.programs.run(command, limit, Box::new(kept)).await
     }
 
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is
     /// called: for whoever waits for something else on the supervisor's behalf.
     pub async fn interrupted(&self) {
-        self.shared.programs.interrupted().await;
+        self.services.programs.interrupted().await;
     }
 
     /// Waits until the templates have imported what hooks imported so far, so
     /// that the next hooks find it ready. No hook needs that; comparisons and
     /// measurements do.
     pub async fn settled(&self) {
-        self.shared.templates.settled().await;
+        self.services.templates.settled().await;
     }
 
     /// Replaces every worker; no request is lost. What SIGHUP asks for.
@@ -224,7 +224,7 @@ impl Supervisor {
     pub async fn suspend(&self) {
         const PATIENCE: Duration = Duration::from_secs(1);
         let (told, mut all_told) = mpsc::channel(1);
-        self.shared.programs.suspend(told.clone());
+        self.services.programs.suspend(told.clone());
         self.command(Command::Suspend { told }).await;
         // Nothing is ever sent: the channel ends when all clones are dropped. A
         // worker that does not read does not keep the others from stopping.
@@ -233,7 +233,7 @@ impl Supervisor {
 
     /// Goes on after [`Supervisor::suspend`].
     pub async fn resume(&self) {
-        self.shared.programs.resume();
+        self.services.programs.resume();
         self.command(Command::Resume).await;
     }
 
@@ -242,27 +242,27 @@ impl Supervisor {
     /// [`ErrorKind::Interrupted`], and kills after the grace period what has
     /// not ended.
     pub async fn interrupt(&self, signal: EndSignal) {
-        self.shared.places.close();
+        self.services.places.close();
         let signal = match signal {
             EndSignal::Interrupt => Signal::SIGINT,
             EndSignal::Terminate => Signal::SIGTERM,
         };
-        self.shared.programs.interrupt(signal);
+        self.services.programs.interrupt(signal);
         self.command(Command::Interrupt(signal)).await;
     }
 
     /// Ends everything now.
     pub async fn terminate(&self) {
-        self.shared.places.close();
-        self.shared.programs.terminate();
+        self.services.places.close();
+        self.services.programs.terminate();
         self.command(Command::Terminate).await;
     }
 
     /// Admits nothing more, and waits until everything is answered and no
     /// process of the supervisor is left.
     pub async fn drain(&self) {
-        self.shared.places.close();
-        self.shared.programs.drain();
+        self.services.places.close();
+        self.services.programs.drain();
         self.command(Command::Drain).await;
         self.finished().await;
     }
@@ -270,14 +270,14 @@ impl Supervisor {
     /// Waits until the supervisor has ended, for whatever reason, and the
     /// programs that it ran.
     pub async fn finished(&self) {
-        let mut finished = self.shared.finished.clone();
+        let mut finished = self.services.finished.clone();
         // The sender is dropped by a dispatcher that has ended.
         let _ = finished.wait_for(|finished| *finished).await;
-        self.shared.programs.finished().await;
+        self.services.programs.finished().await;
     }
 
     async fn command(&self, command: Command) {
         // A dispatcher that is gone has nothing left to be told.
-        let _ = self.shared.commands.send(command).await;
+        let _ = self.services.commands.send(command).await;
     }
 }

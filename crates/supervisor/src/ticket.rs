@@ -5,11 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::blocking::unblock;
 use crate::error::{ErrorKind, HookError};
 use crate::request::RequestId;
 use crate::response::Response;
-use crate::unblock::unblock;
-use crate::worker::output::CaptureFiles;
+use crate::worker::capture_files::CaptureFiles;
 
 /// A request that was admitted, to be awaited for its [`Response`].
 ///

@@ -11,7 +11,6 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::scheduler::Visited;
 use super::slots::JobSlot;
 use crate::blocking::BlockingPool;
 use crate::build_environment::{EnvironmentOutcome, MadeEnvironment, WantedEnvironment};
@@ -27,7 +26,7 @@ use crate::worker::WorkerFreshness;
 /// What came of a visit or a wait.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Visited(RequestId, TreePath, Visited),
+    Visited { request: RequestId, path: TreePath, found: Found, is_locked: bool },
     LockAwaited(TreePath, Result<(), HookError>),
     Prepared(WantedEnvironment, EnvironmentOutcome),
 }
@@ -151,15 +150,8 @@ impl Gate {
                 if let Some(lock) = lock {
                     self.locks.insert(path.clone(), lock);
                 }
-                let locked = self.locks.contains_key(&path);
-                let visited = match found {
-                    Found::Ready(ready) => Visited::Ready(ready),
-                    Found::NoEnvironment(requirements) => Visited::NoEnvironment(Arc::new(requirements)),
-                    Found::Busy { ours } => Visited::Busy { ours },
-                    Found::Elsewhere => Visited::Elsewhere,
-                    Found::Failed(error) => Visited::Failed { error, locked },
-                };
-                Arrival::Visited(request, path, visited)
+                let is_locked = self.locks.contains_key(&path);
+                Arrival::Visited { request, path, found, is_locked }
             }
             Done::LockAwaited(path, outcome) => {
                 // Where it was given up and is waited for again, by two tasks,

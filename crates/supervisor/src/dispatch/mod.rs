@@ -62,7 +62,7 @@ struct Worker {
     freshness: Option<Arc<WorkerFreshness>>,
 }
 
-enum Happening {
+enum Incoming {
     Command(Option<Command>),
     Cancellation(RequestId),
     Report(WorkerReport),
@@ -101,8 +101,8 @@ impl Dispatcher {
     /// Runs until everything is answered and every process gone.
     pub async fn run(mut self) {
         while !self.scheduler.is_finished() {
-            let happening = self.next().await;
-            self.decide(happening).await;
+            let incoming = self.next().await;
+            self.decide(incoming).await;
             self.carry_out();
         }
         self.end_templates().await;
@@ -128,7 +128,7 @@ impl Dispatcher {
 
     /// Waits for whatever comes first. All futures here are cancel-safe:
     /// channels, join sets and sleeps take nothing when they lose the race.
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> Incoming {
         let next_at = self.scheduler.next_at();
         let timer = async {
             match next_at {
@@ -143,23 +143,23 @@ impl Dispatcher {
         // starves: what comes first is bounded by the requests that are open.
         tokio::select! {
             biased;
-            command = commands.recv(), if hears => Happening::Command(command.ok()),
+            command = commands.recv(), if hears => Incoming::Command(command.ok()),
             report = self.inboxes.reports.recv() => {
-                Happening::Report(report.expect("the context holds a sender"))
+                Incoming::Report(report.expect("the context holds a sender"))
             }
-            Ok(event) = self.inboxes.notices.recv() => Happening::Notice(event),
-            Some(request) = self.inboxes.cancellations.recv() => Happening::Cancellation(request),
-            arrival = self.gate.next() => Happening::Arrival(arrival),
-            () = self.scheduler.slot_freed() => Happening::SlotFreed,
-            () = timer => Happening::Tick,
+            Ok(event) = self.inboxes.notices.recv() => Incoming::Notice(event),
+            Some(request) = self.inboxes.cancellations.recv() => Incoming::Cancellation(request),
+            arrival = self.gate.next() => Incoming::Arrival(arrival),
+            () = self.scheduler.slot_freed() => Incoming::SlotFreed,
+            () = timer => Incoming::Tick,
         }
     }
 
-    async fn decide(&mut self, happening: Happening) {
+    async fn decide(&mut self, incoming: Incoming) {
         let now = Instant::now();
-        match happening {
-            Happening::Command(command) => self.obey(command, now),
-            Happening::Cancellation(request) => {
+        match incoming {
+            Incoming::Command(command) => self.obey(command, now),
+            Incoming::Cancellation(request) => {
                 // The request may have come between the look at the one channel
                 // and the look at the other.
                 while let Ok(command) = self.inboxes.commands.try_recv() {
@@ -167,11 +167,11 @@ impl Dispatcher {
                 }
                 self.scheduler.cancel(request, now);
             }
-            Happening::Report(report) => self.worker_reported(report, now).await,
-            Happening::Notice(event) => self.observe(&event),
-            Happening::Arrival(arrival) => self.arrived(arrival, now),
-            Happening::SlotFreed => self.scheduler.fill(),
-            Happening::Tick => self.scheduler.tick(now),
+            Incoming::Report(report) => self.worker_reported(report, now).await,
+            Incoming::Notice(event) => self.observe(&event),
+            Incoming::Arrival(arrival) => self.arrived(arrival, now),
+            Incoming::SlotFreed => self.scheduler.fill(),
+            Incoming::Tick => self.scheduler.tick(now),
         }
     }
 
@@ -227,7 +227,9 @@ impl Dispatcher {
 
     fn arrived(&mut self, arrival: Arrival, now: Instant) {
         match arrival {
-            Arrival::Visited(request, path, visited) => self.scheduler.visited(request, &path, visited, now),
+            Arrival::Visited { request, path, found, is_locked } => {
+                self.scheduler.visited(request, &path, found, is_locked, now);
+            }
             Arrival::LockAwaited(path, outcome) => self.scheduler.lock_awaited(&path, outcome, now),
             Arrival::Prepared(wanted, outcome) => self.scheduler.prepared(&wanted, outcome, now),
         }

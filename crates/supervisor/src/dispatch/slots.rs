@@ -1,61 +1,61 @@
-//! The places for what may run at once ([`Limits::jobs`](crate::Limits::jobs)).
+//! The job slots of a supervisor ([`Limits::jobs`](crate::Limits::jobs)).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// All places of a supervisor.
+/// All job slots of a supervisor.
 #[derive(Debug)]
 pub(crate) struct JobSlots {
     #[cfg(test)]
     limit: usize,
-    shared: Arc<Shared>,
+    pool: Arc<SlotPool>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    /// Who waits for it has had a place before, and is served before the
+struct SlotPool {
+    /// Holders of a returned slot wait here. They are served before the
     /// scheduler, which does not wait.
-    places: Arc<Semaphore>,
-    /// Told when a place is given back by somebody else than the scheduler.
+    free: Arc<Semaphore>,
+    /// Notified when a slot is returned by anybody but the scheduler.
     freed: Notify,
 }
 
-/// A place for something that runs: given back when it is dropped.
+/// The right to run one hook or installer, until it is dropped.
 #[derive(Debug)]
 pub struct JobSlot {
-    shared: Arc<Shared>,
-    place: Option<OwnedSemaphorePermit>,
-    /// Whether the scheduler has to be told.
+    pool: Arc<SlotPool>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// Whether the scheduler must be notified of its return.
     is_lent: bool,
 }
 
-/// A place that was given back for a while.
+/// A job slot that was returned for a while.
 #[derive(Debug)]
 pub struct ReturnedSlot {
-    shared: Arc<Shared>,
+    pool: Arc<SlotPool>,
 }
 
 impl JobSlots {
     pub fn new(limit: NonZeroUsize) -> Self {
         let limit = limit.get().min(Semaphore::MAX_PERMITS);
-        let shared = Shared { places: Arc::new(Semaphore::new(limit)), freed: Notify::new() };
+        let pool = SlotPool { free: Arc::new(Semaphore::new(limit)), freed: Notify::new() };
         Self {
             #[cfg(test)]
             limit,
-            shared: Arc::new(shared),
+            pool: Arc::new(pool),
         }
     }
 
-    /// Takes a place, if there is one. For the scheduler.
+    /// Takes a slot for the scheduler, if one is free.
     pub fn take(&self) -> Option<JobSlot> {
-        let place = self.shared.places.clone().try_acquire_owned().ok()?;
-        Some(JobSlot { shared: self.shared.clone(), place: Some(place), is_lent: false })
+        let permit = self.pool.free.clone().try_acquire_owned().ok()?;
+        Some(JobSlot { pool: self.pool.clone(), permit: Some(permit), is_lent: false })
     }
 
     pub fn free(&self) -> usize {
-        self.shared.places.available_permits()
+        self.pool.free.available_permits()
     }
 
     #[cfg(test)]
@@ -63,40 +63,40 @@ impl JobSlots {
         self.limit - self.free()
     }
 
-    /// Waits until a place that was lent is given back. Cancel-safe.
+    /// Waits until a lent slot is returned. Cancel-safe.
     pub async fn freed(&self) {
-        self.shared.freed.notified().await;
+        self.pool.freed.notified().await;
     }
 }
 
 impl JobSlot {
-    /// The place in the hands of somebody who may give it back at any time.
+    /// The slot for a holder who may return it at any time.
     pub(crate) fn lent(mut self) -> Self {
         self.is_lent = true;
         self
     }
 
-    /// Gives the place back while nothing runs, for others to run meanwhile.
+    /// Returns the slot while nothing runs, so that something else can.
     #[must_use]
     pub fn give_back(self) -> ReturnedSlot {
-        ReturnedSlot { shared: self.shared.clone() }
+        ReturnedSlot { pool: self.pool.clone() }
     }
 }
 
 impl ReturnedSlot {
-    /// Waits for a place, before all that is only about to begin. Cancel-safe,
-    /// but for its turn.
+    /// Waits for a slot, ahead of all requests that have had none yet. A wait
+    /// that is dropped loses its turn, and nothing else.
     pub async fn take(self) -> JobSlot {
-        let place = self.shared.places.clone().acquire_owned().await.expect("it is never closed");
-        JobSlot { shared: self.shared, place: Some(place), is_lent: true }
+        let permit = self.pool.free.clone().acquire_owned().await.expect("the semaphore is never closed");
+        JobSlot { pool: self.pool, permit: Some(permit), is_lent: true }
     }
 }
 
 impl Drop for JobSlot {
     fn drop(&mut self) {
-        drop(self.place.take());
+        drop(self.permit.take());
         if self.is_lent {
-            self.shared.freed.notify_one();
+            self.pool.freed.notify_one();
         }
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_place_gives_itself_back() {
+    async fn a_slot_returns_itself() {
         let slots = JobSlots::new(NonZeroUsize::new(2).unwrap());
         let (first, second) = (slots.take().unwrap(), slots.take().unwrap().lent());
         assert!(slots.take().is_none());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_had_a_place_is_served_first() {
+    async fn whoever_had_a_slot_is_served_first() {
         let slots = JobSlots::new(NonZeroUsize::MIN);
         let returned = slots.take().unwrap().lent().give_back();
         slots.freed().await;

@@ -14,9 +14,10 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Kept, Pause, Phase, ProgramError, ProgramOutput};
+use super::{Kept, Pause, ProgramError, ProgramOutput};
 use crate::limits::Timeout;
 use crate::process::{Spawner, Stage, Termination};
+use crate::shutdown::Shutdown;
 
 /// How much of each stream is kept, in bytes.
 const KEPT: usize = 1 << 20;
@@ -25,10 +26,10 @@ const KEPT: usize = 1 << 20;
 /// a killed guard may hold the other end.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) struct Run {
+pub(super) struct GuardedProgram {
     pub spawner: Spawner,
     pub grace_period: Option<Timeout>,
-    pub phase: watch::Receiver<Phase>,
+    pub shutdown: watch::Receiver<Shutdown>,
     pub pauses: broadcast::Receiver<Pause>,
     /// Closed when the caller is gone.
     pub reply: oneshot::Sender<Result<ProgramOutput, ProgramError>>,
@@ -80,7 +81,7 @@ enum End {
 }
 
 /// What the loop of a program has found.
-enum Found {
+enum GuardEvent {
     Ended(io::Result<ExitStatus>),
     Interrupted(Signal),
     /// Nobody wants the program any more, or everything is being ended.
@@ -90,7 +91,7 @@ enum Found {
     NextStage,
 }
 
-impl Run {
+impl GuardedProgram {
     pub async fn finish(mut self, guarded: Command, program: PathBuf) {
         let outcome = match self.spawner.spawn(guarded).await {
             Ok(child) => self.supervise(child, &program).await,
@@ -129,30 +130,30 @@ impl Run {
         let mut input = child.stdin.take();
         let (mut end, mut termination) = (End::ByItself, None::<Termination>);
         loop {
-            let found = self.next(child, termination.as_ref()).await;
+            let event = self.next(child, termination.as_ref()).await;
             let now = Instant::now();
-            let stage = match found {
-                Found::Ended(status) => return (status, end),
-                Found::Interrupted(signal) => {
+            let stage = match event {
+                GuardEvent::Ended(status) => return (status, end),
+                GuardEvent::Interrupted(signal) => {
                     end = End::Interrupted;
                     Some(termination.insert(Termination::of_guard(Some(signal), self.grace_period, now)).stage())
                 }
-                Found::Unwanted => {
+                GuardEvent::Unwanted => {
                     end = End::Interrupted;
                     match &mut termination {
                         Some(termination) => termination.hurry(now),
                         None => Some(termination.insert(Termination::of_guard(None, None, now)).stage()),
                     }
                 }
-                Found::TimedOut(limit) => {
+                GuardEvent::TimedOut(limit) => {
                     end = End::TimedOut(limit);
                     Some(termination.insert(Termination::of_guard(None, None, now)).stage())
                 }
-                Found::Paused(pause) => {
+                GuardEvent::Paused(pause) => {
                     self.pause(child.id(), &pause);
                     None
                 }
-                Found::NextStage => termination.as_mut().and_then(|termination| termination.advance(now)),
+                GuardEvent::NextStage => termination.as_mut().and_then(|termination| termination.advance(now)),
             };
             match stage {
                 Some(Stage::Signal(signal)) => {
@@ -172,18 +173,18 @@ impl Run {
 
     /// Waits for whatever comes first. All futures here are cancel-safe;
     /// `Child::wait` returns a status again that it has returned before.
-    async fn next(&mut self, child: &mut Child, termination: Option<&Termination>) -> Found {
+    async fn next(&mut self, child: &mut Child, termination: Option<&Termination>) -> GuardEvent {
         let is_being_asked = termination.is_some_and(|termination| matches!(termination.stage(), Stage::Signal(_)));
         let can_be_hurried = termination.is_none() || is_being_asked;
-        let is_news = |phase: &Phase| match phase {
-            Phase::Open | Phase::Draining => false,
-            Phase::Interrupted(_) => termination.is_none(),
-            Phase::Terminated => true,
+        let is_news = |shutdown: &Shutdown| match shutdown {
+            Shutdown::NotBegun | Shutdown::Draining => false,
+            Shutdown::Interrupted(_) => termination.is_none(),
+            Shutdown::Terminated => true,
         };
-        let phase = async {
-            match self.phase.wait_for(is_news).await.map(|phase| *phase) {
-                Ok(Phase::Interrupted(signal)) => Found::Interrupted(signal),
-                Ok(_) => Found::Unwanted,
+        let shutdown = async {
+            match self.shutdown.wait_for(is_news).await.map(|shutdown| *shutdown) {
+                Ok(Shutdown::Interrupted(signal)) => GuardEvent::Interrupted(signal),
+                Ok(_) => GuardEvent::Unwanted,
                 // The supervisor is gone; the pauses say so too.
                 Err(_) => std::future::pending().await,
             }
@@ -196,12 +197,12 @@ impl Run {
         };
         tokio::select! {
             biased;
-            status = child.wait() => Found::Ended(status),
-            found = phase, if can_be_hurried => found,
-            () = self.reply.closed(), if can_be_hurried => Found::Unwanted,
-            () = next_stage => Found::NextStage,
-            pause = next_pause(&mut self.pauses), if can_be_hurried => pause.map_or(Found::Unwanted, Found::Paused),
-            limit = self.clock.over(), if termination.is_none() => Found::TimedOut(limit),
+            status = child.wait() => GuardEvent::Ended(status),
+            event = shutdown, if can_be_hurried => event,
+            () = self.reply.closed(), if can_be_hurried => GuardEvent::Unwanted,
+            () = next_stage => GuardEvent::NextStage,
+            pause = next_pause(&mut self.pauses), if can_be_hurried => pause.map_or(GuardEvent::Unwanted, GuardEvent::Paused),
+            limit = self.clock.over(), if termination.is_none() => GuardEvent::TimedOut(limit),
         }
     }
 

@@ -14,11 +14,12 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::blocking::unblock;
 use crate::error::ExitReason;
 use crate::hookd::WorkerProgram;
 use crate::limits::Timeout;
 use crate::process::Spawner;
-use crate::unblock::unblock;
+use crate::shutdown::Shutdown;
 use crate::worker::message::Acknowledgement;
 
 /// What a program that has ended leaves.
@@ -68,18 +69,6 @@ pub enum ProgramError {
     Interrupted,
 }
 
-/// What becomes of the programs that run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// No other may be started.
-    Draining,
-    /// They get this signal and the grace period.
-    Interrupted(Signal),
-    /// They are killed.
-    Terminated,
-}
-
 /// What all programs are told while they run.
 #[derive(Clone, Debug)]
 enum Pause {
@@ -100,7 +89,7 @@ pub(crate) struct Programs {
     /// The interpreter, and hookd.
     pub guard: (PathBuf, WorkerProgram),
     pub grace_period: Option<Timeout>,
-    phase: watch::Sender<Phase>,
+    shutdown: watch::Sender<Shutdown>,
     pauses: broadcast::Sender<Pause>,
     /// Each program's task holds a receiver: it ends when all are dropped.
     running: watch::Sender<()>,
@@ -115,7 +104,7 @@ impl Programs {
             spawner,
             guard,
             grace_period,
-            phase: watch::Sender::new(Phase::Open),
+            shutdown: watch::Sender::new(Shutdown::NotBegun),
             pauses: broadcast::Sender::new(Self::PAUSES),
             running: watch::Sender::new(()),
         }
@@ -129,9 +118,9 @@ impl Programs {
         limit: Option<Timeout>,
         kept: Kept,
     ) -> Result<ProgramOutput, ProgramError> {
-        let phase = self.phase.subscribe();
+        let shutdown = self.shutdown.subscribe();
         let is_running = self.running.subscribe();
-        if *phase.borrow() != Phase::Open {
+        if *shutdown.borrow() != Shutdown::NotBegun {
             return Err(ProgramError::Interrupted);
         }
         let (reply, answer) = oneshot::channel();
@@ -143,7 +132,7 @@ impl Programs {
             // Where it cannot be mended, the guard's end tells why.
             let _ = unblock(move || hookd.mend()).await;
             let clock = guarded::Clock::new(limit);
-            let run = guarded::Run { spawner, grace_period, phase, pauses, reply, kept, clock };
+            let run = guarded::GuardedProgram { spawner, grace_period, shutdown, pauses, reply, kept, clock };
             run.finish(guarded, program).await;
             drop(is_running);
         });
@@ -172,7 +161,7 @@ impl Programs {
 
     /// Starts no others; those that run are waited for.
     pub fn drain(&self) {
-        self.enter(Phase::Draining);
+        self.advance(Shutdown::Draining);
     }
 
     /// Has all of them stopped. Those that were told drop `told`.
@@ -190,33 +179,21 @@ impl Programs {
     }
 
     pub fn interrupt(&self, signal: Signal) {
-        self.enter(Phase::Interrupted(signal));
+        self.advance(Shutdown::Interrupted(signal));
     }
 
     pub fn terminate(&self) {
-        self.enter(Phase::Terminated);
+        self.advance(Shutdown::Terminated);
     }
 
-    /// An end goes on as it began, unless it is hurried.
-    fn enter(&self, next: Phase) {
-        self.phase.send_if_modified(|phase| {
-            let goes_on = match (*phase, next) {
-                (Phase::Open, _) | (_, Phase::Terminated) => true,
-                (Phase::Draining, next) => next != Phase::Draining,
-                (Phase::Interrupted(_) | Phase::Terminated, _) => false,
-            };
-            if goes_on {
-                *phase = next;
-            }
-            goes_on
-        });
+    fn advance(&self, next: Shutdown) {
+        self.shutdown.send_if_modified(|shutdown| shutdown.advance(next));
     }
 
     /// Waits until they were told to end.
     pub async fn interrupted(&self) {
-        let ends = |phase: &Phase| matches!(phase, Phase::Interrupted(_) | Phase::Terminated);
         // The sender is right here.
-        let _ = self.phase.subscribe().wait_for(ends).await;
+        let _ = self.shutdown.subscribe().wait_for(|shutdown| shutdown.ends_hooks()).await;
     }
 
     /// Waits until none runs.

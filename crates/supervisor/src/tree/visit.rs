@@ -62,7 +62,7 @@ pub(crate) enum Found {
     /// A hook may run.
     Ready(Ready),
     /// It needs an environment that is not there.
-    NoEnvironment(EnvironmentRequirements),
+    NoEnvironment(Arc<EnvironmentRequirements>),
     /// Somebody else works in the tree: another process, or the queue of that
     /// other path of ours.
     Busy { ours: Option<TreePath> },
@@ -135,7 +135,7 @@ impl VisitPlan {
                 let made = self.made.as_ref().filter(|made| *made.requirements == requirements);
                 match made.map(|made| made.environment.clone()).or_else(|| wanted.provider.find(&requirements)) {
                     Some(environment) => Some(environment),
-                    None => return Ok(Found::NoEnvironment(requirements)),
+                    None => return Ok(Found::NoEnvironment(Arc::new(requirements))),
                 }
             }
         };

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use hookd_protocol::ImportedModule;
 
-use super::launch::LaunchSettings;
 use super::process::WorkerProcess;
+use super::start::LaunchSettings;
 use crate::blocking::{BlockingPool, Unresponsive};
 use crate::event::StopReason;
 use crate::interpreter::{Freshness, KnownInterpreter, Stamp, Watched};

@@ -13,7 +13,7 @@ use crate::request::RequestId;
 use crate::response::StartMethod;
 use crate::tree::Prepared;
 use crate::worker::WorkerFreshness;
-use crate::worker::output::CaptureFiles;
+use crate::worker::capture_files::CaptureFiles;
 
 /// A request given to a worker.
 #[derive(Debug)]

@@ -114,3 +114,39 @@ impl<R: AsFd> Output<R> {
         rest
     }
 }
+
+/// The end of what a worker writes beside the protocol, such as the messages of
+/// an interpreter that cannot start.
+#[derive(Default)]
+pub(super) struct LogTail {
+    text: Vec<u8>,
+}
+
+impl LogTail {
+    const LIMIT: usize = 4 * 1024;
+
+    /// Adds bytes, and returns their lines.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.text.extend_from_slice(bytes);
+        let excess = self.text.len().saturating_sub(Self::LIMIT);
+        self.text.drain(..excess);
+        let text = String::from_utf8_lossy(bytes);
+        text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Adds a line that came on the protocol's pipe before the worker was ready.
+    pub fn push_noise(&mut self, line: &[u8]) -> Vec<String> {
+        if line.is_empty() || line.starts_with(b"EXPECT ") || line.starts_with(b"DEBUG ") {
+            return Vec::new();
+        }
+        self.push(&[line, b"\n"].concat())
+    }
+
+    /// The reason of an end, with the worker's last words where there are any.
+    pub fn explain(&self, reason: String) -> String {
+        match String::from_utf8_lossy(&self.text).trim() {
+            "" => reason,
+            log => format!("{reason}; its last words: {log}"),
+        }
+    }
+}

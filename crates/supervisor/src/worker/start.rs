@@ -1,22 +1,108 @@
-//! The start of a worker: its interpreter, its process, its pipes.
+//! The start of a worker: its command, its interpreter, its process, its pipes.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tokio::net::unix::pipe;
 
 use super::freshness::WorkerFreshness;
-use super::launch::{self, WorkerKey};
-use super::life::WorkerContext;
 use super::message::Ending;
 use super::process::WorkerProcess;
+use super::task::WorkerContext;
 use crate::folder::private_folder;
-use crate::interpreter::KnownInterpreter;
-use crate::response::StartMethod;
+use crate::hookd::WorkerProgram;
+use crate::interpreter::{Interpreter, KnownInterpreter};
+use crate::response::{Isolation, StartMethod};
 use crate::template::{ForkRequest, Forking, TemplateKey, WorkerDescriptors};
 use crate::tree::{Tree, TreeImports};
+
+/// What distinguishes the workers of one tree: two requests with the same key
+/// can share a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WorkerKey {
+    /// As it was asked for; not looked at yet.
+    pub python: PathBuf,
+    /// Variables that the request adds to the environment.
+    pub env: Arc<BTreeMap<OsString, OsString>>,
+    /// The module of the backend, once the tree was visited; none for in-tree
+    /// backends.
+    pub backend: Option<String>,
+}
+
+/// What all workers of a supervisor have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct LaunchSettings {
+    pub program: WorkerProgram,
+    pub start_method: StartMethod,
+    /// Whether what was imported is compared with what is on the disk.
+    pub check_freshness: bool,
+    pub isolation: Isolation,
+    pub capture_folder: PathBuf,
+    /// Variables that all workers get.
+    pub variables: Arc<BTreeMap<OsString, OsString>>,
+    /// Whether hooks tell which preloaded modules they would have found
+    /// elsewhere.
+    pub report_shadowed: bool,
+    pub kill_detached: bool,
+    /// Whether the whole output of a hook waits for its caller.
+    pub keep_output: bool,
+    /// Whether `PYTHONPATH` reaches the workers.
+    pub keep_python_path: bool,
+}
+
+/// The arguments of a worker of `tree`.
+fn arguments(settings: &LaunchSettings, tree: &Path) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["--json".into(), "--control".into(), "--isolation".into()];
+    arguments.push(
+        match settings.isolation {
+            Isolation::Hook => "hook",
+            Isolation::None => "none",
+        }
+        .into(),
+    );
+    if settings.reports_imports() {
+        arguments.push("--report-imports".into());
+    }
+    if settings.report_shadowed {
+        arguments.push("--report-shadowed".into());
+    }
+    arguments.extend(["--capture-dir".into(), settings.capture_folder.clone().into_os_string()]);
+    arguments.push("--reuse-captures".into());
+    if settings.kill_detached {
+        arguments.push("--kill-detached".into());
+    }
+    // `--` is not needed: the tree is absolute.
+    arguments.push(tree.into());
+    arguments
+}
+
+impl LaunchSettings {
+    /// Whether somebody wants to know what hooks import: templates, to import
+    /// it before, and whoever watches a worker that keeps it.
+    fn reports_imports(&self) -> bool {
+        let keeps_imports = self.isolation == Isolation::None && self.check_freshness;
+        self.start_method == StartMethod::Forkserver || keeps_imports
+    }
+}
+
+/// The command of a worker of `tree`.
+fn command(settings: &LaunchSettings, interpreter: &Interpreter, key: &WorkerKey, tree: &Path) -> Command {
+    let mut command = Command::new(&interpreter.executable);
+    command.arg(settings.program.path()).args(arguments(settings, tree)).current_dir(tree);
+    interpreter.set_environment(&mut command, settings.keep_python_path);
+    command.envs(settings.variables.iter()).envs(key.env.iter());
+    command
+}
+
+/// The key of the template that a worker is forked from.
+fn template_key(interpreter: &Interpreter, key: &WorkerKey) -> TemplateKey {
+    TemplateKey { executable: interpreter.executable.clone(), env: key.env.clone(), backend: key.backend.clone() }
+}
 
 /// Which worker is to be started.
 #[derive(Clone, Debug)]
@@ -74,14 +160,14 @@ async fn fork(
     if context.settings.start_method != StartMethod::Forkserver {
         return Ok(None);
     }
-    let arguments = launch::arguments(&context.settings, &plan.tree.path);
+    let arguments = arguments(&context.settings, &plan.tree.path);
     let as_text = |argument: &std::ffi::OsString| argument.to_str().map(str::to_owned);
     // The orders for templates are JSON, which has no word for other bytes.
     let Some(arguments) = arguments.iter().map(as_text).collect::<Option<Vec<String>>>() else { return Ok(None) };
     let (their_input, input) = pipe()?;
     let (output, their_output) = pipe()?;
     let (log, their_log) = pipe()?;
-    let key = launch::template_key(&interpreter.interpreter, &plan.key);
+    let key = template_key(&interpreter.interpreter, &plan.key);
     let request = ForkRequest {
         key: key.clone(),
         interpreter,
@@ -113,8 +199,8 @@ async fn spawn(
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
 ) -> io::Result<StartedWorker> {
-    let key = launch::template_key(&interpreter.interpreter, &plan.key);
-    let mut command = launch::command(&context.settings, &interpreter.interpreter, &plan.key, &plan.tree.path);
+    let key = template_key(&interpreter.interpreter, &plan.key);
+    let mut command = command(&context.settings, &interpreter.interpreter, &plan.key, &plan.tree.path);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = context.settings.program.clone();
     let place = program.path().to_owned();

@@ -6,30 +6,13 @@ use tokio::time::Instant;
 
 use super::super::message::{Action, Submission};
 use super::super::trees::{LockState, QueuePlace, TreeState};
-use super::{Phase, RequestRecord, RequestState, Scheduler};
-use crate::build_environment::EnvironmentRequirements;
+use super::{RequestRecord, RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
 use crate::request::RequestId;
-use crate::tree::{Ready, TreePath, replaced};
+use crate::shutdown::Shutdown;
+use crate::tree::{Found, Ready, TreePath, replaced};
 use crate::worker::WorkerCommand;
-
-/// What a visit to a tree found, as far as the scheduler cares.
-#[derive(Debug)]
-pub(crate) enum Visited {
-    /// The tree is locked, the request read.
-    Ready(Ready),
-    /// The tree is locked, and the request's environment is not there.
-    NoEnvironment(Arc<EnvironmentRequirements>),
-    /// Somebody else works in the tree: another process, or this one by that
-    /// other path.
-    Busy { ours: Option<TreePath> },
-    /// The request's path leads to another folder than that of the queue that
-    /// it is in.
-    Elsewhere,
-    /// The request cannot run. `locked` tells whether the tree is.
-    Failed { error: HookError, locked: bool },
-}
 
 impl Scheduler {
     /// A request is admitted.
@@ -63,7 +46,7 @@ impl Scheduler {
         let (tree, hook) = (record.details.tree.clone(), record.details.hook);
         self.observe(Event::RequestQueued { request: id, tree, hook });
         self.requests.insert(id, record);
-        if self.phase == Phase::Open {
+        if self.shutdown == Shutdown::NotBegun {
             self.trees.enqueue(&path, place);
         } else {
             self.fail(id, closed(), now);
@@ -73,7 +56,7 @@ impl Scheduler {
 
     /// Starts as many requests as there are free job slots.
     pub fn fill(&mut self) {
-        if self.suspended || matches!(self.phase, Phase::Ending(_)) {
+        if self.suspended || self.shutdown.ends_hooks() {
             return;
         }
         while let Some(slot) = self.slots.take() {
@@ -87,6 +70,28 @@ impl Scheduler {
             record.slot = Some(slot);
             self.visit(request);
         }
+    }
+
+    /// Takes the next request from its queue.
+    ///
+    /// With more trees than workers, strict round-robin would have each worker
+    /// evicted before the next request of its tree: two hooks of a thousand
+    /// trees, asked for at once, would start two thousand workers. So where a
+    /// tree could only be served at the cost of another's worker, one that has
+    /// an idle worker is served before it. Not twice in a row: nobody waits for
+    /// more than twice as many as in strict turns.
+    fn next_request(&mut self) -> Option<RequestId> {
+        let first = self.trees.first()?;
+        let may_wait = !self.passed_over && self.needs_eviction(first);
+        let warm = if may_wait { self.trees.first_equal(self.workers.trees_with_idle()) } else { None };
+        let next = warm.unwrap_or(first).clone();
+        self.passed_over = warm.is_some();
+        self.trees.pop(&next)
+    }
+
+    /// Whether a request of this tree gets a worker only where another ends.
+    fn needs_eviction(&self, path: &TreePath) -> bool {
+        self.workers.live() >= self.limits.max_workers.get() && self.workers.idle_in(path).is_none()
     }
 
     /// Has a request's tree looked at, and the worker that it may get.
@@ -110,36 +115,32 @@ impl Scheduler {
 
     /// A visit has ended. The tree is given beside the request, which may have
     /// been answered meanwhile.
-    pub fn visited(&mut self, request: RequestId, path: &TreePath, visited: Visited, now: Instant) {
-        let lock = match &visited {
-            Visited::Ready(_)
-            | Visited::NoEnvironment(_)
-            | Visited::Elsewhere
-            | Visited::Failed { locked: true, .. } => LockState::Held,
-            Visited::Busy { ours: Some(main) } if main != path => LockState::Free,
-            Visited::Busy { .. } => LockState::Waiting,
-            Visited::Failed { locked: false, .. } => LockState::Free,
+    pub fn visited(&mut self, request: RequestId, path: &TreePath, found: Found, is_locked: bool, now: Instant) {
+        let lock = match &found {
+            Found::Busy { ours } if ours.as_ref().is_none_or(|main| main == path) => LockState::Waiting,
+            _ if is_locked => LockState::Held,
+            _ => LockState::Free,
         };
         self.trees.change(path, |state| state.lock = lock);
-        let wanted = self.requests.contains_key(&request) && !matches!(self.phase, Phase::Ending(_));
-        match visited {
+        let wanted = self.requests.contains_key(&request) && !self.shutdown.ends_hooks();
+        match found {
             // It began before an earlier one of its tree was found to wait for
             // its environment.
-            Visited::Ready(_) if wanted && self.is_ahead_of_its_turn(request, path) => {
+            Found::Ready(_) if wanted && self.is_ahead_of_its_turn(request, path) => {
                 self.put_back(request);
                 self.leave_tree(path);
             }
-            Visited::Ready(ready) if wanted => self.found(request, ready, now),
-            Visited::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
+            Found::Ready(ready) if wanted => self.found(request, ready, now),
+            Found::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
 
-            Visited::Busy { ours: Some(main) } if main != *path => self.merge(request, path, &main),
-            Visited::Busy { .. } => self.await_lock(request, path),
-            Visited::Elsewhere if wanted => self.separate(request, now),
-            Visited::Failed { error, .. } if wanted => {
+            Found::Busy { ours: Some(main) } if main != *path => self.merge(request, path, &main),
+            Found::Busy { .. } => self.await_lock(request, path),
+            Found::Elsewhere if wanted => self.separate(request, now),
+            Found::Failed(error) if wanted => {
                 self.fail(request, error, now);
                 self.leave_tree(path);
             }
-            Visited::Ready(_) | Visited::NoEnvironment(_) | Visited::Elsewhere | Visited::Failed { .. } => {
+            Found::Ready(_) | Found::NoEnvironment(_) | Found::Elsewhere | Found::Failed(_) => {
                 self.leave_tree(path);
             }
         }
@@ -230,7 +231,7 @@ impl Scheduler {
     pub fn lock_awaited(&mut self, path: &TreePath, outcome: Result<(), HookError>, now: Instant) {
         let first = self.trees.get(path).and_then(TreeState::first);
         match outcome {
-            Ok(()) if first.is_some() && !matches!(self.phase, Phase::Ending(_)) => {
+            Ok(()) if first.is_some() && !self.shutdown.ends_hooks() => {
                 self.trees.change(path, |state| state.lock = LockState::Held);
             }
             Ok(()) => {
@@ -316,7 +317,7 @@ impl Scheduler {
         if self.trees.get(path).is_some_and(TreeState::has_queued) {
             return;
         }
-        if !matches!(self.phase, Phase::Ending(_)) {
+        if !self.shutdown.ends_hooks() {
             self.give_up_preparing(path);
         }
         let Some(state) = self.trees.get(path).filter(|state| state.active == 0) else { return };

@@ -4,10 +4,11 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::super::workers::Occupation;
-use super::{Phase, RequestState, Scheduler};
+use super::{RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError};
 use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
+use crate::shutdown::Shutdown;
 use crate::worker::WorkerCommand;
 use crate::worker::message::Acknowledgement;
 
@@ -44,8 +45,7 @@ impl Scheduler {
 
     /// Admits nothing more; ends when all is answered.
     pub fn drain(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Draining;
+        if self.shutdown.advance(Shutdown::Draining) {
             self.observe(Event::Draining);
         }
         self.stop_all_when_drained();
@@ -53,7 +53,7 @@ impl Scheduler {
 
     /// Ends the workers once there is nothing left for them to do.
     pub(super) fn stop_all_when_drained(&mut self) {
-        if self.phase == Phase::Open || !self.requests.is_empty() {
+        if self.shutdown == Shutdown::NotBegun || !self.requests.is_empty() {
             return;
         }
         for worker in self.idle_workers() {
@@ -70,10 +70,9 @@ impl Scheduler {
 
     /// Ends everything with this signal: hooks get it and the grace period.
     pub fn interrupt(&mut self, signal: Signal, now: Instant) {
-        if matches!(self.phase, Phase::Ending(_)) {
+        if !self.shutdown.advance(Shutdown::Interrupted(signal)) {
             return;
         }
-        self.phase = Phase::Ending(Some(signal));
         self.suspended = false;
         self.observe(Event::Interrupted { signal: signal.as_str().to_owned() });
         self.fail_unleased(&format!("the supervisor was ended by {signal}"), now);
@@ -85,9 +84,7 @@ impl Scheduler {
 
     /// Ends everything now.
     pub fn terminate(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Ending(_)) {
-            self.phase = Phase::Ending(None);
-        }
+        self.shutdown.advance(Shutdown::Terminated);
         self.suspended = false;
         self.fail_unleased("the supervisor was ended", now);
         for worker in self.workers.ids() {

@@ -20,21 +20,16 @@ mod admission;
 mod ending;
 mod lease;
 mod preparation;
-mod timers;
-mod turn;
 mod worker_events;
 
 #[cfg(test)]
 mod tests;
-
-pub(crate) use admission::Visited;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -50,11 +45,12 @@ use crate::event::{Event, WorkerId};
 use crate::limits::Limits;
 use crate::request::{HookRequest, RequestId};
 use crate::response::{CapturedOutput, Response, StartMethod, Timing, WorkerInfo};
+use crate::shutdown::Shutdown;
 use crate::ticket::UnreadResponse;
 use crate::tree::{Prepared, Tree, TreePath};
 use crate::worker::WorkerKey;
+use crate::worker::capture_files::CaptureFiles;
 use crate::worker::message::Finished;
-use crate::worker::output::CaptureFiles;
 
 /// Where a request is.
 #[derive(Debug)]
@@ -122,21 +118,11 @@ struct Pool {
     generation: u64,
 }
 
-/// How far the supervisor's own life has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// Nothing is admitted; what was admitted is answered.
-    Draining,
-    /// Everything is being ended.
-    Ending(Option<Signal>),
-}
-
 pub(crate) struct Scheduler {
     limits: Limits,
     default_python: PathBuf,
     start_method: StartMethod,
-    phase: Phase,
+    shutdown: Shutdown,
     suspended: bool,
     requests: HashMap<RequestId, RequestRecord>,
     trees: Trees,
@@ -168,7 +154,7 @@ impl Scheduler {
             limits,
             default_python,
             start_method,
-            phase: Phase::Open,
+            shutdown: Shutdown::NotBegun,
             suspended: false,
             requests: HashMap::new(),
             trees,
@@ -192,12 +178,15 @@ impl Scheduler {
 
     /// Whether everything is answered, and every worker and installer gone.
     pub fn is_finished(&self) -> bool {
-        self.phase != Phase::Open && self.requests.is_empty() && self.workers.is_empty() && self.preparations.is_empty()
+        self.shutdown != Shutdown::NotBegun
+            && self.requests.is_empty()
+            && self.workers.is_empty()
+            && self.preparations.is_empty()
     }
 
     /// Whether new requests are refused.
     pub fn is_closed(&self) -> bool {
-        self.phase != Phase::Open
+        self.shutdown != Shutdown::NotBegun
     }
 
     /// Waits until somebody has given back a job slot that was lent; then

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::message::Action;
-use super::{Phase, RequestState, Scheduler};
+use super::{RequestState, Scheduler};
 use crate::build_environment::{EnvironmentOutcome, EnvironmentRequirements, MadeEnvironment, WantedEnvironment};
 use crate::error::HookError;
 use crate::event::Event;
@@ -134,7 +134,7 @@ impl Scheduler {
     /// A visit has found what the next request of a tree wants. What it does
     /// not, and nobody else, is made no further.
     pub(super) fn give_up_forsaken(&mut self, path: &TreePath) {
-        if self.preparations.running.is_empty() || matches!(self.phase, Phase::Ending(_)) {
+        if self.preparations.running.is_empty() || self.shutdown.ends_hooks() {
             return;
         }
         for waiting in self.preparations.running.values_mut() {

@@ -5,11 +5,12 @@ use tokio::time::Instant;
 use super::super::restart::{Permission, Verdict};
 use super::super::workers::{Occupation, PoolKey, WorkerRecord};
 use super::lease::quarantined;
-use super::{Phase, RequestState, Scheduler};
+use super::{RequestState, Scheduler};
 use crate::error::{ErrorKind, ExitReason, HookError};
 use crate::event::{Event, StopReason, WorkerId};
 use crate::request::RequestId;
 use crate::response::StartMethod;
+use crate::shutdown::Shutdown;
 use crate::tree::TreePath;
 use crate::worker::message::Finished;
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
@@ -105,7 +106,7 @@ impl Scheduler {
     }
 
     pub(super) fn reason_to_stop(&self, record: &WorkerRecord, now: Instant) -> Option<StopReason> {
-        if self.phase != Phase::Open && self.requests.is_empty() {
+        if self.shutdown != Shutdown::NotBegun && self.requests.is_empty() {
             return Some(StopReason::Shutdown);
         }
         if record.stale {
@@ -125,7 +126,7 @@ impl Scheduler {
             self.observe(Event::WorkerLingers { worker, pid });
         }
         self.workers.occupy(worker, Occupation::Lingering);
-        if self.phase != Phase::Open && self.requests.is_empty() {
+        if self.shutdown != Shutdown::NotBegun && self.requests.is_empty() {
             self.tell(worker, WorkerCommand::Terminate);
         } else if self.workers.lingering() > self.limits.max_workers.get()
             && let Some(oldest) = self.workers.oldest_lingering()
@@ -191,7 +192,7 @@ impl Scheduler {
             Ending::Crashed(reason) => (ErrorKind::WorkerCrashed, reason.clone(), record.attempts < Self::MAX_ATTEMPTS),
             Ending::StartFailed { reason, lasting } => (ErrorKind::WorkerStartFailed, reason.clone(), !lasting),
         };
-        if !again || matches!(self.phase, Phase::Ending(_)) {
+        if !again || self.shutdown.ends_hooks() {
             let mut error = HookError::new(kind, reason);
             error.exit = exit;
             return self.fail(request, error, now);

@@ -5,10 +5,10 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::ending::Cause;
+use super::running::Running;
 use super::{Effect, Effects, Health, Machine, Phase};
 use crate::request::RequestId;
 use crate::worker::message::{Ending, Lease};
-use crate::worker::running::Running;
 
 impl Machine {
     pub fn lease(&mut self, lease: Lease, now: Instant) -> Effects {

@@ -8,6 +8,7 @@ use hookd_protocol::Action;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
+use super::running::Running;
 use super::{Effect, Effects, Health, Machine, Phase, finished};
 use crate::error::{ErrorKind, ExitReason, HookError, Setting};
 use crate::event::Event;
@@ -15,7 +16,6 @@ use crate::limits::Timeout;
 use crate::process::{Stage, Termination};
 use crate::response::Isolation;
 use crate::worker::message::Ending;
-use crate::worker::running::Running;
 
 /// Why a hook is ended before it has a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

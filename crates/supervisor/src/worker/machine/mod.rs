@@ -4,8 +4,9 @@
 //! and never touches a process, so its whole table can be tested without one.
 
 mod commands;
-pub(super) mod ending;
+mod ending;
 mod messages;
+mod running;
 mod time;
 
 #[cfg(test)]
@@ -17,9 +18,9 @@ use hookd_protocol::{ImportedModule, ShadowedModule};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
+use self::running::Running;
 use self::time::Health;
 use super::message::{Ending, Finished, WorkerEvent};
-use super::running::Running;
 use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
 use crate::limits::Limits;

@@ -7,6 +7,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use hookd_protocol::Hook;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::*;
@@ -16,7 +17,7 @@ use crate::dispatch::message::Submission;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{CheckedWorker, Ready, TreeId};
+use crate::tree::{CheckedWorker, Found, Ready, TreeId};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// A scheduler whose visits succeed at once, and whose workers do as told.
@@ -97,8 +98,9 @@ impl Bench {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Visit { request, details, path, worker, .. } => {
-                let visited = self.look(&details, &path, worker);
-                self.scheduler.visited(request, &path, visited, self.now);
+                let found = self.look(&details, &path, worker);
+                let is_locked = !matches!(found, Found::Busy { .. });
+                self.scheduler.visited(request, &path, found, is_locked, self.now);
             }
             Action::Start { worker, plan } => {
                 self.log.push(format!("start {worker} in {}", number(&plan.tree.path)));
@@ -131,24 +133,24 @@ impl Bench {
         }
     }
 
-    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Visited {
+    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Found {
         let inode = number(path);
         if self.busy.contains(&inode) {
-            return Visited::Busy { ours: None };
+            return Found::Busy { ours: None };
         }
         let environment = details.environment.as_ref().map(|environment| {
             let requires = environment.requires.clone().unwrap();
             EnvironmentRequirements { python: None, requires, additional: Vec::new() }
         });
         let environment = match environment {
-            Some(requirements) if !self.has_environments => return Visited::NoEnvironment(Arc::new(requirements)),
+            Some(requirements) if !self.has_environments => return Found::NoEnvironment(Arc::new(requirements)),
             Some(_) => Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>),
             None => None,
         };
         let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
         let stale = |worker: WorkerId| self.stale.contains(&worker.0).then_some(StopReason::EnvironmentChanged);
         let worker = worker.map(|worker| CheckedWorker { worker, stale: stale(worker) });
-        Visited::Ready(Ready { tree, prepared: Prepared::default(), environment, worker })
+        Found::Ready(Ready { tree, prepared: Prepared::default(), environment, worker })
     }
 
     /// A request that needs an environment with this.

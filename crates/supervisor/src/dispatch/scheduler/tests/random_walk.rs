@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use hookd_protocol::Hook;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::super::*;
@@ -18,7 +19,7 @@ use crate::dispatch::workers::Occupation;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{CheckedWorker, Ready, TreeId};
+use crate::tree::{CheckedWorker, Found, Ready, TreeId};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// xorshift64*: the same walk for the same seed, everywhere.
@@ -200,22 +201,23 @@ impl Walk {
             self.visits.swap_remove(self.random.below(self.visits.len()));
         let locked = self.locks.contains(&path);
         let error = HookError::new(ErrorKind::InvalidPyproject, "for the walk");
-        let visited = if !locked && self.fault() {
+        let found = if !locked && self.fault() {
             // By another of our paths, now and then.
             let held = self.locks.iter().filter(|held| **held != path).min().cloned();
-            Visited::Busy { ours: held.filter(|_| self.random.one_in(2)) }
+            Found::Busy { ours: held.filter(|_| self.random.one_in(2)) }
         } else if locked && (named != path || self.actors.values().any(|actor| actor.path == path)) && self.fault() {
-            Visited::Elsewhere
+            Found::Elsewhere
         } else if !locked && self.fault() {
-            Visited::Failed { error, locked: false }
+            Found::Failed(error)
         } else {
             self.locks.insert(path.clone());
-            if self.fault() { Visited::Failed { error, locked: true } } else { self.look(&details, &path, worker) }
+            if self.fault() { Found::Failed(error) } else { self.look(&details, &path, worker) }
         };
-        self.scheduler.visited(request, &path, visited, self.now);
+        let is_locked = self.locks.contains(&path);
+        self.scheduler.visited(request, &path, found, is_locked, self.now);
     }
 
-    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Visited {
+    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Found {
         let mut environment = None;
         if let Some(RequestEnvironment { provider, requires, .. }) = &details.environment {
             let requires = requires.clone().unwrap();
@@ -226,14 +228,14 @@ impl Walk {
                 self.made.remove(&wanted);
             }
             if !self.made.contains(&wanted) {
-                return Visited::NoEnvironment(requirements);
+                return Found::NoEnvironment(requirements);
             }
             environment = Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>);
         }
         let tree = Tree { id: TreeId { device: 1, inode: 1 }, path: path.to_path_buf() };
         let stale = self.fault().then_some(StopReason::EnvironmentChanged);
         let worker = worker.map(|worker| CheckedWorker { worker, stale });
-        Visited::Ready(Ready { tree: Arc::new(tree), prepared: Prepared::default(), environment, worker })
+        Found::Ready(Ready { tree: Arc::new(tree), prepared: Prepared::default(), environment, worker })
     }
 
     fn end_preparation(&mut self) {
@@ -444,7 +446,7 @@ impl Walk {
             *sweeps.entry(record.path.clone()).or_default() += usize::from(is_sweeping);
         }
         // Keepers that are being ended count again; at the end there are many.
-        let ending = scheduler.phase != Phase::Open && scheduler.requests.is_empty();
+        let ending = scheduler.shutdown != Shutdown::NotBegun && scheduler.requests.is_empty();
         assert!(ending || workers.live() <= limits.max_workers.get(), "more workers than allowed");
         assert!(workers.lingering() <= limits.max_workers.get(), "more keepers than allowed");
         if needy > 0 && !scheduler.suspended {
@@ -465,7 +467,7 @@ impl Walk {
             assert_eq!(lock == LockState::Waiting, self.lock_waits.contains(&path), "the wait for tree {tree}");
             let needed =
                 found > 0 || scheduler.trees.get(&path).is_some_and(crate::dispatch::trees::TreeState::has_queued);
-            let ending = matches!(scheduler.phase, Phase::Ending(_));
+            let ending = scheduler.shutdown.ends_hooks();
             assert!(ending || lock != LockState::Held || needed, "nobody needs the lock of tree {tree}");
             let hooks = self.actors.values().filter(|actor| actor.path == path && actor.may_run_hooks()).count();
             assert!(hooks <= limits.workers_per_tree.get(), "{hooks} hooks in tree {tree}");

@@ -7,10 +7,9 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::actor::Actor;
-use super::launch::LaunchSettings;
+use super::event_loop::EventLoop;
 use super::message::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
-use super::start::{WorkerPlan, start};
+use super::start::{LaunchSettings, WorkerPlan, start};
 use crate::blocking::BlockingPool;
 use crate::event::WorkerId;
 use crate::interpreter::Interpreters;
@@ -64,11 +63,11 @@ async fn live(
     };
     match started {
         Ok(worker) => {
-            let mut actor = Actor::new(context, reporter, id, worker, plan.tree.path.clone(), started_at);
+            let mut event_loop = EventLoop::new(context, reporter, id, worker, plan.tree.path.clone(), started_at);
             if suspended {
-                actor.begin_suspended();
+                event_loop.begin_suspended();
             }
-            actor.run(commands).await;
+            event_loop.run(commands).await;
         }
         Err(ending) => reporter.report(WorkerEvent::Gone { pid: None, exit: None, ending }).await,
     }

@@ -4,13 +4,13 @@ use hookd_protocol::Failure;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::machine::ending::Cause;
-use super::message::Finished;
-use super::output::CaptureFiles;
+use super::ending::Cause;
 use crate::error::{ErrorKind, ExitReason, HookError};
 use crate::limits::Timeout;
 use crate::process::Termination;
 use crate::request::RequestId;
+use crate::worker::capture_files::CaptureFiles;
+use crate::worker::message::Finished;
 
 /// A request between its lease and its answer.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! A worker that has a process: one loop that only selects; the [`Machine`]
-//! decides, and [`Actor::apply`] carries it out. It ends when the process has
+//! decides, and [`EventLoop::apply`] carries it out. It ends when the process has
 //! been waited for.
 //!
 //! What the worker says is carried out in order. Where that takes a look at the
@@ -18,22 +18,21 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::capture_files::{CaptureFiles, EmptyCaptures};
 use super::freshness::WorkerFreshness;
-use super::life::{Reporter, WorkerContext};
-use super::log_tail::LogTail;
 use super::machine::{Effect, Machine};
 use super::memory;
 use super::message::{Acknowledgement, Ending, Finished, Lease, WorkerCommand, WorkerEvent};
-use super::output::{CaptureFiles, EmptyCaptures};
-use super::pipes::{Input, Output};
+use super::pipes::{Input, LogTail, Output};
 use super::process::WorkerProcess;
 use super::start::StartedWorker;
+use super::task::{Reporter, WorkerContext};
 use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
 use crate::response::{Isolation, StartMethod};
 
 /// A worker that has a process.
-pub(super) struct Actor {
+pub(super) struct EventLoop {
     context: WorkerContext,
     reporter: Reporter,
     machine: Machine,
@@ -77,7 +76,7 @@ enum Looked {
 }
 
 /// What an iteration of the loop found.
-enum Happening {
+enum LoopEvent {
     Command(Option<WorkerCommand>),
     Output(Vec<u8>),
     Log(Vec<u8>),
@@ -88,7 +87,7 @@ enum Happening {
     Wrote,
 }
 
-impl Actor {
+impl EventLoop {
     const MEMORY_INTERVAL: Duration = Duration::from_millis(200);
     /// How long an answer waits for the captured output of a worker that is
     /// gone.
@@ -138,8 +137,8 @@ impl Actor {
         let mut sampling = tokio::time::interval(Self::MEMORY_INTERVAL);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let happening = self.next(&mut commands, &mut sampling).await;
-            for effect in self.decide(happening, Instant::now()) {
+            let event = self.next(&mut commands, &mut sampling).await;
+            for effect in self.decide(event, Instant::now()) {
                 if let Effect::Gone(ending) = effect {
                     return self.finish(ending).await;
                 }
@@ -165,7 +164,7 @@ impl Actor {
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<WorkerCommand>,
         sampling: &mut tokio::time::Interval,
-    ) -> Happening {
+    ) -> LoopEvent {
         let next_at = self.machine.next_at();
         let (pid, with_worker) = (self.process.id(), self.context.settings.isolation == Isolation::None);
         let timer = async {
@@ -175,52 +174,55 @@ impl Actor {
             }
         };
         tokio::select! {
-            command = commands.recv(), if !self.commands_ended => Happening::Command(command),
-            Some(looked) = look(&mut self.looking) => Happening::Looked(looked),
-            bytes = self.output.next(), if self.looking.is_none() => Happening::Output(bytes.to_vec()),
-            bytes = self.log.next() => Happening::Log(bytes.to_vec()),
-            exit = self.process.wait() => Happening::Exited(exit),
-            () = self.input.make_progress() => Happening::Wrote,
-            _ = sampling.tick(), if self.watch_memory => Happening::Memory(memory_used(pid, with_worker).await),
-            () = timer => Happening::Tick,
+            command = commands.recv(), if !self.commands_ended => LoopEvent::Command(command),
+            Some(looked) = look(&mut self.looking) => LoopEvent::Looked(looked),
+            bytes = self.output.next(), if self.looking.is_none() => LoopEvent::Output(bytes.to_vec()),
+            bytes = self.log.next() => LoopEvent::Log(bytes.to_vec()),
+            exit = self.process.wait() => LoopEvent::Exited(exit),
+            () = self.input.make_progress() => LoopEvent::Wrote,
+            _ = sampling.tick(), if self.watch_memory => LoopEvent::Memory(memory_used(pid, with_worker).await),
+            () = timer => LoopEvent::Tick,
         }
     }
 
     /// What is to be done at once. What follows from the worker's words waits
     /// its turn.
-    fn decide(&mut self, happening: Happening, now: Instant) -> Vec<Effect> {
-        match happening {
-            Happening::Command(Some(command)) => self.obey(command, now),
+    fn decide(&mut self, event: LoopEvent, now: Instant) -> Vec<Effect> {
+        match event {
+            LoopEvent::Command(Some(command)) => self.obey(command, now),
             // The dispatcher is gone: nobody will ask for anything again.
-            Happening::Command(None) => {
+            LoopEvent::Command(None) => {
                 self.commands_ended = true;
                 self.machine.terminate(Ending::Planned, now)
             }
-            Happening::Output(bytes) => {
+            LoopEvent::Output(bytes) => {
                 let effects = if bytes.is_empty() { self.output_ended(now) } else { self.read(&bytes, now) };
                 self.effects.extend(effects);
                 Vec::new()
             }
-            Happening::Log(bytes) => self.log_tail.push(&bytes, self.reporter.worker),
-            Happening::Exited(exit) => {
+            LoopEvent::Log(bytes) => {
+                let lines = self.log_tail.push(&bytes);
+                self.logged(lines)
+            }
+            LoopEvent::Exited(exit) => {
                 self.exit = Some(exit.clone());
                 self.machine.exited(exit, now)
             }
-            Happening::Memory(bytes) => match self.context.limits.hook_memory_limit {
+            LoopEvent::Memory(bytes) => match self.context.limits.hook_memory_limit {
                 Some(limit) if bytes > limit.get() => self.machine.memory_exceeded(bytes, now),
                 _ => Vec::new(),
             },
-            Happening::Looked(Looked::Imported) => {
+            LoopEvent::Looked(Looked::Imported) => {
                 self.let_go();
                 Vec::new()
             }
-            Happening::Looked(Looked::Captured(files, empty_captures)) => {
+            LoopEvent::Looked(Looked::Captured(files, empty_captures)) => {
                 self.empty_captures = empty_captures;
                 self.report_finished(files);
                 Vec::new()
             }
-            Happening::Tick => self.machine.tick(now),
-            Happening::Wrote => Vec::new(),
+            LoopEvent::Tick => self.machine.tick(now),
+            LoopEvent::Wrote => Vec::new(),
         }
     }
 
@@ -287,7 +289,8 @@ impl Actor {
     fn read_line(&mut self, line: &[u8], now: Instant) -> Vec<Effect> {
         let parsed = Message::parse(line);
         if self.machine.tolerates_noise() && !matches!(parsed, Ok(Message::Ready | Message::Fatal(_))) {
-            return self.log_tail.noise(line, self.reporter.worker);
+            let lines = self.log_tail.push_noise(line);
+            return self.logged(lines);
         }
         match parsed {
             Ok(message) => self.machine.message(message, now),
@@ -300,11 +303,16 @@ impl Actor {
             Ok(()) => Vec::new(),
             Err(unfinished) => {
                 let line = unfinished.to_string();
-                vec![Effect::observe(Event::WorkerLog { worker: self.reporter.worker, line })]
+                self.logged(vec![line])
             }
         };
         effects.extend(self.machine.output_ended(now));
         effects
+    }
+
+    fn logged(&self, lines: Vec<String>) -> Vec<Effect> {
+        let worker = self.reporter.worker;
+        lines.into_iter().map(|line| Effect::observe(Event::WorkerLog { worker, line })).collect()
     }
 
     async fn apply(&mut self, effect: Effect) {
@@ -382,7 +390,8 @@ impl Actor {
     }
 
     async fn finish(mut self, ending: Ending) {
-        for effect in self.log_tail.push(&self.log.rest(), self.reporter.worker) {
+        let lines = self.log_tail.push(&self.log.rest());
+        for effect in self.logged(lines) {
             self.apply(effect).await;
         }
         self.last_words().await;
@@ -406,7 +415,7 @@ impl Actor {
             if self.looking.is_some() {
                 match tokio::time::timeout(Self::LAST_LOOK, look(&mut self.looking)).await {
                     Ok(Some(looked)) => {
-                        self.decide(Happening::Looked(looked), Instant::now());
+                        self.decide(LoopEvent::Looked(looked), Instant::now());
                     }
                     // The hook has run: its answer must be given all the same.
                     Ok(None) | Err(_) => {
