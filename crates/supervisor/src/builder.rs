@@ -348,7 +348,7 @@ impl Builder {
         /// What was killed once is asked again: where memory is short, somebody
         /// has to die, and need not be the same.
         const ATTEMPTS: usize = 3;
-        let timeout = self.limits.startup_timeout.get();
+        let timeout = self.limits.startup_timeout;
         let mut answer = interpreters.get(spawner, &self.python, timeout).await;
         for _ in 1..ATTEMPTS {
             let was_killed =
@@ -385,7 +385,7 @@ impl Builder {
         let templates = context.templates.clone();
         let interpreters = context.interpreters.clone();
         let default_python = self.python.clone();
-        let startup_timeout = self.limits.startup_timeout.get();
+        let startup_timeout = self.limits.startup_timeout;
         let locks = self.cache_folder.join("locks");
         let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, notices, finished);
         tokio::spawn(dispatcher.run());

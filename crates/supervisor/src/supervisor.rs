@@ -80,7 +80,7 @@ pub(crate) struct Services {
     pub programs: Programs,
     pub interpreters: Interpreters,
     pub default_python: PathBuf,
-    pub startup_timeout: Duration,
+    pub startup_timeout: Timeout,
 }
 
 impl Supervisor {

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use hookpool_supervisor::answer_of;
+use hookpool_supervisor::{Timeout, run_unguarded};
 
 /// The names that hooks call it by. The second counts where there is no first:
 /// whoever puts a new make on `PATH` often leaves an old one behind it, under
@@ -13,7 +12,7 @@ use hookpool_supervisor::answer_of;
 const NAMES: [&str; 2] = ["make", "gmake"];
 
 /// How long `make --version` may take; it takes a millisecond or two.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Timeout = Timeout::from_secs(2);
 
 /// Why the hooks cannot have a jobserver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,8 +88,8 @@ async fn first_line(make: &Path) -> Result<String, String> {
     let mut command = Command::new(make);
     // What it inherits could make it fail, or speak another language.
     command.arg("--version").env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("GNUMAKEFLAGS");
-    let answer = answer_of(command, PATIENCE).await.map_err(|error| error.to_string())?;
-    Ok(answer.stdout.lines().next().unwrap_or_default().trim_end().to_owned())
+    let output = run_unguarded(command, PATIENCE).await.map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim_end().to_owned())
 }
 
 #[cfg(test)]

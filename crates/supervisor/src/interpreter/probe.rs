@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +12,9 @@ use tokio::sync::OnceCell;
 use super::{Freshness, Interpreter};
 use crate::blocking::{BlockingPool, Unresponsive};
 use crate::error::ExitReason;
+use crate::limits::Timeout;
 use crate::process::Spawner;
-use crate::process::answer::{Answer, NoAnswer, answer};
+use crate::programs::{ProgramError, ProgramOutput, run_unguarded_by};
 
 /// Why an interpreter cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -218,7 +219,7 @@ impl Interpreters {
     /// The interpreter that `python`, a path or a name on PATH, stands for. It
     /// is asked again when its environment has changed. A failure is the answer
     /// for all who waited for it, and not remembered.
-    pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Asked {
+    pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Timeout) -> Asked {
         /// In an environment that changes all the time the last answer is as
         /// good as the next.
         const ATTEMPTS: usize = 3;
@@ -241,7 +242,7 @@ impl Interpreters {
         changed.map_err(|error| Arc::new(unresponsive(python, &error)))
     }
 
-    async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Duration) -> Asked {
+    async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Timeout) -> Asked {
         let cell = self.cell(python);
         let ask = async || probe(spawner, &self.pool, python, timeout).await.map_err(Arc::new);
         let answer = cell.get_or_init(ask).await;
@@ -311,7 +312,7 @@ async fn probe(
     spawner: &Spawner,
     pool: &BlockingPool,
     python: &Path,
-    timeout: Duration,
+    timeout: Timeout,
 ) -> Result<Arc<KnownInterpreter>, InterpreterError> {
     let asked_at = SystemTime::now();
     let wanted = python.to_owned();
@@ -321,11 +322,13 @@ async fn probe(
     let mut command = Command::new(&path);
     // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
     command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
-    let Answer { exit, stdout, stderr } = answer(spawner, command, timeout).await.map_err(|error| match error {
-        NoAnswer::NotStarted(source) => InterpreterError::NotStarted { path: python.to_owned(), source },
-        NoAnswer::TimedOut(timeout) => InterpreterError::TimedOut { path: python.to_owned(), timeout },
+    let output = run_unguarded_by(spawner, command, timeout).await.map_err(|error| match error {
+        ProgramError::NotStarted { source, .. } => InterpreterError::NotStarted { path: python.to_owned(), source },
+        ProgramError::TimedOut { .. } | ProgramError::Interrupted => {
+            InterpreterError::TimedOut { path: python.to_owned(), timeout: timeout.get() }
+        }
     })?;
-    let interpreter = parse(&stdout).ok_or_else(|| no_answer(python, exit, &stderr))?;
+    let interpreter = parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| no_answer(python, &output))?;
     let (major, minor, _) = interpreter.version;
     if (major, minor) < Interpreter::OLDEST {
         return Err(InterpreterError::TooOld { path: python.to_owned(), version: interpreter.version });
@@ -344,12 +347,12 @@ fn parse(stdout: &str) -> Option<Interpreter> {
     interpreter.executable.is_absolute().then_some(interpreter)
 }
 
-fn no_answer(python: &Path, exit: ExitStatus, stderr: &str) -> InterpreterError {
+fn no_answer(python: &Path, output: &ProgramOutput) -> InterpreterError {
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.trim().lines().last().unwrap_or_default();
     let words = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
-    let was_killed = exit.code().is_none();
-    let exit = ExitReason::from(exit).to_string();
-    InterpreterError::NoAnswer { path: python.to_owned(), exit, was_killed, words }
+    let was_killed = !matches!(output.exit, ExitReason::ExitCode(_));
+    InterpreterError::NoAnswer { path: python.to_owned(), exit: output.exit.to_string(), was_killed, words }
 }
 
 /// Finds a program, by its path or on `PATH`. Symbolic links are not resolved.
@@ -373,7 +376,7 @@ mod tests {
 
     async fn get(python: &Path) -> Asked {
         let spawner = Spawner::start(ChildSettings::default()).unwrap();
-        interpreters().get(&spawner, python, Duration::from_secs(20)).await
+        interpreters().get(&spawner, python, Timeout::from_secs(20)).await
     }
 
     fn script(text: &str) -> tempfile::TempPath {
@@ -407,7 +410,7 @@ mod tests {
         introduced.implementation = "introduced".into();
         introduced.site_folders = vec![folder.path().to_owned()];
         let implementation = async || {
-            let known = interpreters.get(&spawner, python, Duration::from_secs(20)).await.unwrap();
+            let known = interpreters.get(&spawner, python, Timeout::from_secs(20)).await.unwrap();
             known.interpreter.implementation.clone()
         };
         interpreters.introduce(python, introduced.clone(), SystemTime::now());

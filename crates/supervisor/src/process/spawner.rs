@@ -142,7 +142,7 @@ impl Drop for Unclaimed {
 
 /// The session of a process that was started here, and not waited for, so that
 /// the pid, which is the session's too, is its own. Killed when this is dropped.
-pub(super) struct Session(Option<Pid>);
+pub(crate) struct Session(Option<Pid>);
 
 impl Session {
     pub fn of(child: &Child) -> Self {

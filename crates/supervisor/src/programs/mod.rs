@@ -6,6 +6,10 @@
 //! holds open.
 
 mod guarded;
+mod unguarded;
+
+pub use unguarded::run_unguarded;
+pub(crate) use unguarded::run_unguarded_by;
 
 use std::io;
 use std::path::PathBuf;
@@ -28,9 +32,9 @@ use crate::worker::message::Acknowledgement;
 pub struct ProgramOutput {
     /// How it ended.
     pub exit: ExitReason,
-    /// What it wrote to standard output: the last MiB.
+    /// The last MiB that it wrote to standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error: the last MiB.
+    /// The last MiB that it wrote to standard error.
     pub stderr: Vec<u8>,
 }
 
@@ -46,7 +50,7 @@ impl ProgramOutput {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProgramError {
-    /// The system could not start the program that guards it.
+    /// The system could not start it, or its guard.
     #[error("{program} cannot be started: {source}")]
     NotStarted {
         /// The program.

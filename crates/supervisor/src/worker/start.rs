@@ -126,7 +126,7 @@ pub(crate) struct StartedWorker {
 ///
 /// May be dropped at any time: what was begun of the start is killed then.
 pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<StartedWorker, Ending> {
-    let timeout = context.limits.startup_timeout.get();
+    let timeout = context.limits.startup_timeout;
     let interpreter = context
         .interpreters
         .get(&context.spawner, &plan.key.python, timeout)
