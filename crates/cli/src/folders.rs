@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use hookpool_frontend::{LogFolder, RunFolder};
-use hookpool_supervisor::{FolderError, private_folder, temporary_folder};
+use hookpool_supervisor::files::{FolderError, private_folder, temporary_folder};
 use tempfile::TempDir;
 
 use crate::exit::Failure;

@@ -11,7 +11,8 @@ use hookpool_frontend::{
     ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, OutputFolder, Source, WhenRequired,
     jobserver,
 };
-use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook, refuse_foreign_links};
+use hookpool_supervisor::files::refuse_foreign_links;
+use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
 use serde_json::{Map, Value};
 
 use crate::arguments::build::{

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::kept;
+use hookpool_supervisor::files::kept;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_json};

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use hookpool_supervisor::{Hook, Links, read_regular_file};
+use hookpool_supervisor::Hook;
+use hookpool_supervisor::files::{Links, read_regular_file};
 
 use crate::files::{digest_of_file, has_same_content, hexadecimal};
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};

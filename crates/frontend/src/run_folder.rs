@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{private_folder, temporary_folder, unblock};
+use hookpool_supervisor::files::{private_folder, temporary_folder, unblock};
 use tempfile::TempDir;
 
 /// A folder of this run, 0700, until it is dropped.

@@ -29,10 +29,10 @@ pub trait BuildEnvironment: Any + fmt::Debug + Send + Sync {
 }
 
 /// What comes of making one.
-pub type EnvironmentOutcome = Result<Arc<dyn BuildEnvironment>, HookError>;
+pub(crate) type EnvironmentOutcome = Result<Arc<dyn BuildEnvironment>, HookError>;
 
 /// A future of an environment that is being made.
-pub type MakeEnvironment = Pin<Box<dyn Future<Output = EnvironmentOutcome> + Send>>;
+pub type MakeEnvironment = Pin<Box<dyn Future<Output = Result<Arc<dyn BuildEnvironment>, HookError>> + Send>>;
 
 /// Who makes build environments.
 ///

@@ -10,9 +10,9 @@ use std::time::SystemTime;
 use nix::libc;
 use sha2::{Digest, Sha256};
 
-use crate::folder::FolderError;
-use crate::kept;
-use crate::regular_file::{Links, read_regular_file};
+use crate::files::FolderError;
+use crate::files::kept;
+use crate::files::{Links, read_regular_file};
 
 include!(concat!(env!("OUT_DIR"), "/hookd_files.rs"));
 

@@ -79,15 +79,13 @@ mod cache;
 mod dispatch;
 mod error;
 mod event;
-mod folder;
+pub mod files;
 mod hookd;
 mod interpreter;
-pub mod kept;
 mod limits;
 mod lock;
 mod process;
 mod programs;
-mod regular_file;
 mod request;
 mod response;
 mod shutdown;
@@ -97,25 +95,20 @@ mod ticket;
 mod tree;
 mod worker;
 
-pub use blocking::unblock;
 pub use build_environment::{
-    BuildEnvironment, BuildEnvironments, EnvironmentOutcome, EnvironmentRequirements, MakeEnvironment,
-    RequestEnvironment,
+    BuildEnvironment, BuildEnvironments, EnvironmentRequirements, MakeEnvironment, RequestEnvironment,
 };
 pub use builder::{Builder, StartError};
 pub use cache::{Removed, prune_learned_modules, prune_worker_programs};
 pub use dispatch::{JobSlot, ReturnedSlot};
-pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead, is_refusal};
+pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead};
 pub use event::{Event, Observer, StopReason, TemplateId, WorkerId};
-pub use folder::{FolderError, private_folder, refuse_foreign_links, temporary_folder};
 pub use hookd::{UnpackError, WorkerProgram};
 pub use hookd_protocol::{Hook, UnknownHook};
 pub use interpreter::{Interpreter, InterpreterError, KnownInterpreter};
 pub use limits::{InvalidQueueSize, InvalidTimeout, Limits, QueueSize, Timeout};
-pub use lock::LockFile;
 pub use process::open_files::{OpenFilesLimit, raise_open_files_limit};
 pub use programs::{ProgramError, ProgramOutput, run_unguarded};
-pub use regular_file::{Links, open_regular_file, read_regular_file};
 pub use request::{HookRequest, RequestId};
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};

@@ -4,7 +4,8 @@
 use std::io;
 use std::time::Duration;
 
-use hookpool_supervisor::{EndSignal, Supervisor, unblock};
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{EndSignal, Supervisor};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::refuse_foreign_links;
+use hookpool_supervisor::files::refuse_foreign_links;
 use tempfile::NamedTempFile;
 
 use crate::folders::innermost;

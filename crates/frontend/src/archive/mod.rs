@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 pub use error::{ArchiveError, ArchiveProblem};
 pub use limits::UnpackLimits;
 
-use hookpool_supervisor::{Links, open_regular_file};
+use hookpool_supervisor::files::{Links, open_regular_file};
 
 use crate::source::has_suffix;
 use fault::Fault;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use hookpool_supervisor::{ExitReason, Interpreter, LockFile, ProgramError, ProgramOutput, Supervisor, unblock};
+use hookpool_supervisor::files::{LockFile, unblock};
+use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
 
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;

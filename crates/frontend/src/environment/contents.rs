@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use hookpool_supervisor::{Links, read_regular_file};
+use hookpool_supervisor::files::{Links, read_regular_file};
 use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
+use hookpool_supervisor::files::{LockFile, unblock};
 use hookpool_supervisor::{
-    BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, KnownInterpreter, LockFile, MakeEnvironment,
-    RequestEnvironment, ReturnedSlot, Supervisor, unblock,
+    BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, KnownInterpreter, MakeEnvironment,
+    RequestEnvironment, ReturnedSlot, Supervisor,
 };
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookpool_supervisor::{ErrorKind, FolderError, HookError, InterpreterError, Setting, is_refusal};
+use hookpool_supervisor::files::{FolderError, is_refusal};
+use hookpool_supervisor::{ErrorKind, HookError, InterpreterError, Setting};
 
 use super::installer::InstallerKind;
 

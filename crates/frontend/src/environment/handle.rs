@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookpool_supervisor::{BuildEnvironment, LockFile, kept, unblock};
+use hookpool_supervisor::BuildEnvironment;
+use hookpool_supervisor::files::{LockFile, kept, unblock};
 
 use super::contents::{Distribution, site_packages};
 use super::error::EnvironmentError;

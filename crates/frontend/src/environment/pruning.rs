@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::{
-    FolderError, LockFile, Removed, kept, private_folder, prune_learned_modules, prune_worker_programs,
-};
+use hookpool_supervisor::files::{FolderError, LockFile, kept, private_folder};
+use hookpool_supervisor::{Removed, prune_learned_modules, prune_worker_programs};
 use walkdir::WalkDir;
 
 use super::store::{Resolution, Store, names_in};

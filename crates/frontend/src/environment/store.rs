@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::{FolderError, Interpreter, LockFile, kept};
+use hookpool_supervisor::Interpreter;
+use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::{Deserialize, Serialize};
 
 use super::contents::Distribution;

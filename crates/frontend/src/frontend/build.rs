@@ -14,7 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting, unblock};
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
 
 use super::Frontend;
 use super::claim::Claim;

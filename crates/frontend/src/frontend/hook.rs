@@ -4,7 +4,8 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response, unblock};
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response};
 use serde_json::Value;
 
 use super::build::Build;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hookpool_supervisor::{CaptureFiles, ErrorKind, HookError, Response, kept, unblock};
+use hookpool_supervisor::files::{kept, unblock};
+use hookpool_supervisor::{CaptureFiles, ErrorKind, HookError, Response};
 
 use crate::output::no_folder;
 

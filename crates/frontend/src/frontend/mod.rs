@@ -17,7 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor, unblock};
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
 use serde_json::{Map, Value};
 
 use self::build::Build;

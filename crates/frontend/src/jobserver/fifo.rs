@@ -96,7 +96,7 @@ impl Fifo {
 /// Where the fifo can be: `MAKEFLAGS` is split at blanks, and make expands what
 /// looks like its variables. No client agrees with another on how to escape.
 fn place(parent: &Path) -> PathBuf {
-    let temporary = hookpool_supervisor::temporary_folder();
+    let temporary = hookpool_supervisor::files::temporary_folder();
     [parent, &temporary].into_iter().find(|path| is_plain(path.as_os_str())).unwrap_or(Path::new("/tmp")).to_owned()
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{Links, read_regular_file};
+use hookpool_supervisor::files::{Links, read_regular_file};
 
 use super::{CoreMetadata, Described, MetadataError};
 use crate::extensions::{self, Extension, MalformedExtensions};

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{Links, open_regular_file};
+use hookpool_supervisor::files::{Links, open_regular_file};
 use zip::ZipArchive;
 use zip::result::ZipError;
 

@@ -11,7 +11,7 @@ use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{Mode, fstatat};
 
 use super::offered::{OfferedModule, offered_modules};
-use crate::regular_file::{Links, read_regular_file};
+use crate::files::{Links, read_regular_file};
 
 /// What a file's metadata tell of its content. Not the time of its inode's
 /// change: hard links change that, and installers make hard links.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::kept;
+use crate::files::kept;
 
 /// The lock of a file in the cache folder, until it is dropped.
 ///

@@ -15,7 +15,7 @@ use nix::libc;
 
 use super::file::was_free;
 use crate::error::{ErrorKind, HookError};
-use crate::kept;
+use crate::files::kept;
 use crate::tree::{Tree, TreeId, TreePath, invalid};
 
 /// The right to run hooks in a tree, until it is dropped.

@@ -339,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn a_tree_that_is_gone_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let fallback = crate::folder::temporary_folder().join("unused");
+        let fallback = crate::files::temporary_folder().join("unused");
         let path = tree_path(folder.path()).unwrap();
         let holder = lock(&path, &fallback);
         let waiter = tokio::spawn(waits(fallback).wait(path));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use hookd_protocol::ImportedModule;
 use serde::{Deserialize, Serialize};
 
+use crate::files::kept;
+use crate::files::{Links, open_regular_file, read_all};
 use crate::interpreter::{Interpreter, Stamp, Watched};
-use crate::kept;
-use crate::regular_file::{Links, open_regular_file, read_all};
 
 /// The list of one template key, in the order in which hooks imported them.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{ErrorKind, HookError};
-use crate::regular_file::{Links, read_regular_file};
+use crate::files::{Links, read_regular_file};
 use crate::request::HookRequest;
 
 /// The `[build-system]` table of a source tree.

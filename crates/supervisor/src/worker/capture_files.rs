@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::regular_file::{Links, open_regular_file};
+use crate::files::{Links, open_regular_file};
 use crate::response::CapturedOutput;
 
 /// The files with everything that a hook wrote, deleted when this is dropped.

@@ -14,7 +14,7 @@ use super::freshness::WorkerFreshness;
 use super::message::Ending;
 use super::process::WorkerProcess;
 use super::task::WorkerContext;
-use crate::folder::private_folder;
+use crate::files::private_folder;
 use crate::hookd::WorkerProgram;
 use crate::interpreter::{Interpreter, KnownInterpreter};
 use crate::response::{Isolation, StartMethod};

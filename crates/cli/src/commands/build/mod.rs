@@ -6,7 +6,8 @@ mod show;
 mod sources;
 
 use hookpool_frontend::{Durations, Frontend, KeptLogs, LogFolder};
-use hookpool_supervisor::{Supervisor, refuse_foreign_links, unblock};
+use hookpool_supervisor::Supervisor;
+use hookpool_supervisor::files::{refuse_foreign_links, unblock};
 
 use self::jobs::Job;
 use self::show::{Display, Verbosity};

@@ -41,7 +41,7 @@ async fn run(settings: PoolSettings, sources: Vec<PathBuf>) -> Result<Exit, Fail
         resources = PoolResources::prepare(&settings, "check") => resources?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let work = Folder::temporary(&hookpool_supervisor::temporary_folder())?;
+    let work = Folder::temporary(&hookpool_supervisor::files::temporary_folder())?;
     let check = Check { settings, resources: &resources, work: work.path() };
     let outcome = tokio::select! {
         outcome = check.compare(&sources) => outcome,

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hookpool_supervisor::{Interpreter, kept, unblock};
+use hookpool_supervisor::Interpreter;
+use hookpool_supervisor::files::{kept, unblock};
 
 use super::hashes::{self, Hashes};
 use super::requirements_file::is_address;

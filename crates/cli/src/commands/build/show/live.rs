@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use hookpool_supervisor::{CapturedOutput, Links, RequestId, open_regular_file};
+use hookpool_supervisor::files::{Links, open_regular_file};
+use hookpool_supervisor::{CapturedOutput, RequestId};
 
 use crate::format::printable;
 

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use nix::libc;
 
-use crate::folder::{FolderError, private_folder};
-use crate::regular_file::{Links, read_regular_file};
+use crate::files::{FolderError, private_folder};
+use crate::files::{Links, read_regular_file};
 
 /// More than any file has that is kept as one piece.
 const LARGEST: u64 = 64 << 20;
