@@ -1,4 +1,4 @@
-//! How a supervisor is made.
+//! The settings of a supervisor, and its start.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -40,10 +40,10 @@ pub enum StartError {
     /// A folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// A file system does not answer.
+    /// A file system does not respond.
     #[error("{reason}")]
     Unresponsive {
-        /// Which one, and for how long.
+        /// Which file system, and for how long.
         reason: String,
     },
     /// The thread that starts processes could not be started.
@@ -107,21 +107,21 @@ impl Builder {
         }
     }
 
-    /// What is allowed. Default: [`Limits::default`].
+    /// The limits. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// What separates one hook from the next. Default: [`Isolation::Hook`].
+    /// How hooks are isolated from each other. Default: [`Isolation::Hook`].
     #[must_use]
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self
     }
 
-    /// How workers come to life. Default: [`StartMethod::Forkserver`] on Linux,
+    /// How workers are started. Default: [`StartMethod::Forkserver`] on Linux,
     /// [`StartMethod::Spawn`] elsewhere.
     #[must_use]
     pub fn start_method(mut self, start_method: StartMethod) -> Self {
@@ -129,10 +129,10 @@ impl Builder {
         self
     }
 
-    /// Whether, before every hook, what the worker holds of its environment is
-    /// compared with what is on the disk, and replaced if that has changed.
-    /// Without it, changes are seen after [`Supervisor::recycle`] only.
-    /// Default: yes.
+    /// Whether the files that a worker has imported from its environment are
+    /// compared with the disk before every hook, and the worker is replaced if
+    /// they have changed. Otherwise changes are seen only after
+    /// [`Supervisor::recycle`]. Default: yes.
     #[must_use]
     pub fn check_freshness(mut self, check: bool) -> Self {
         self.check_freshness = check;
@@ -147,16 +147,16 @@ impl Builder {
         self
     }
 
-    /// Where the worker's program is unpacked, and locks are that cannot be on
-    /// the trees themselves. Made if missing, 0700. Default: a folder of this
-    /// user in the system's temporary folder.
+    /// The folder for the unpacked hookd, and for the locks of trees that cannot
+    /// be locked themselves. Made with mode 0700 if missing. Default: a folder
+    /// of this user in the system's temporary folder.
     #[must_use]
     pub fn cache_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache_folder = folder.into();
         self
     }
 
-    /// Where hooks' output lies while they run. Made if missing, 0700.
+    /// The folder for the output of hooks. Made with mode 0700 if missing.
     /// Default: a folder in the system's temporary folder.
     #[must_use]
     pub fn capture_folder(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -164,41 +164,43 @@ impl Builder {
         self
     }
 
-    /// Another hookd than the embedded one.
+    /// The hookd to use in place of the embedded one.
     #[must_use]
     pub fn worker_program(mut self, program: WorkerProgram) -> Self {
         self.program = Some(program);
         self
     }
 
-    /// Whether what a hook detached into a session of its own is killed when
-    /// the hook ends, instead of when the supervisor does. Default: no.
+    /// Whether processes that a hook has moved to sessions of their own are
+    /// killed when the hook ends, and not only when the supervisor does.
+    /// Default: no.
     #[must_use]
     pub fn kill_detached(mut self, kill: bool) -> Self {
         self.kill_detached = kill;
         self
     }
 
-    /// Whether everything that a hook writes waits on the disk until its caller
-    /// takes the response, for [`Ticket::with_output`](crate::Ticket::with_output),
-    /// instead of the ends alone. Default: no.
+    /// Whether the whole output of a hook is kept on the disk until the caller
+    /// takes the response with
+    /// [`Ticket::with_output`](crate::Ticket::with_output), and not only its end.
+    /// Default: no.
     #[must_use]
     pub fn keep_output(mut self, keep: bool) -> Self {
         self.keep_output = keep;
         self
     }
 
-    /// A variable that all workers find in their environment, beside what this
-    /// process has in its own. May be called repeatedly.
+    /// Adds an environment variable for all workers, which inherit those of this
+    /// process. May be called repeatedly.
     #[must_use]
     pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// Whether each hook looks which preloaded modules its own `sys.path` would
-    /// have led elsewhere for, and observers are told
-    /// ([`Event::PreloadShadowed`]). It costs some milliseconds a hook.
+    /// Whether each hook checks which preloaded modules it would have found
+    /// elsewhere on its own `sys.path`. Observers get
+    /// [`Event::PreloadShadowed`]. The check takes some milliseconds per hook.
     /// Default: no.
     #[must_use]
     pub fn report_shadowed(mut self, report: bool) -> Self {
@@ -206,26 +208,26 @@ impl Builder {
         self
     }
 
-    /// Whether `PYTHONPATH` reaches the hooks, as it should where they run in
-    /// the user's own environment. Default: no.
+    /// Whether hooks inherit `PYTHONPATH`, as they should where they run in the
+    /// user's own environment. Default: no.
     #[must_use]
     pub fn keep_python_path(mut self, keep: bool) -> Self {
         self.keep_python_path = keep;
         self
     }
 
-    /// Makes this process a child subreaper (prctl(2)): what a killed worker
-    /// leaves behind is adopted and killed. That concerns the whole process:
-    /// every child that the supervisor did not start itself and that came after
-    /// it, is killed when a worker dies. So it is for programs that start no
-    /// other processes. Linux only; default: no.
+    /// Makes this process a child subreaper (prctl(2)), so that it adopts and
+    /// kills the processes that a killed worker leaves behind. This concerns the
+    /// whole process: when a worker dies, every child is killed that came after
+    /// the supervisor and was not started by it. So this is for programs that
+    /// start no other processes. Linux only. Default: no.
     #[must_use]
     pub fn child_subreaper(mut self, adopt: bool) -> Self {
         self.children.subreaper = adopt;
         self
     }
 
-    /// The limit of open files that workers and hooks get, where this process
+    /// The limit of open files for workers and hooks, where this process has
     /// raised its own (see
     /// [`raise_open_files_limit`](crate::raise_open_files_limit)).
     #[must_use]
@@ -234,7 +236,7 @@ impl Builder {
         self
     }
 
-    /// Somebody who is told everything that happens. May be called repeatedly.
+    /// Adds an observer of all events. May be called repeatedly.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Box::new(observer));
@@ -242,11 +244,11 @@ impl Builder {
     }
 
     /// Starts the supervisor on the current tokio runtime, which needs I/O and
-    /// time. No worker is started before there is a request for it; the
-    /// interpreter is asked who it is.
+    /// time. Runs the interpreter once to query it. No worker is started before
+    /// there is a request for it.
     ///
     /// # Errors
-    /// [`StartError`]: no such interpreter, no such folder.
+    /// [`StartError`]: the interpreter or a folder cannot be used.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -291,7 +293,7 @@ impl Builder {
         Ok(self.launch(context, programs, report_inbox, (notices, notice_inbox)))
     }
 
-    /// Makes the folders, and puts the worker's program into one of them.
+    /// Makes the folders, and unpacks hookd into one of them.
     async fn prepare_folders(&self, pool: &BlockingPool) -> Result<WorkerProgram, StartError> {
         let (cache, capture, program) = (self.cache_folder.clone(), self.capture_folder.clone(), self.program.clone());
         let prepare = move |progress: &Progress| {
@@ -325,13 +327,12 @@ impl Builder {
         }
     }
 
-    /// Lowers the limits to what can work: each worker needs descriptors, and
-    /// each running hook a worker.
+    /// Lowers the limits to the number of descriptors: each worker needs some,
+    /// and each running hook needs a worker.
     fn cap_workers(&mut self) {
         let limits = &mut self.limits;
         limits.jobs = limits.jobs.min(limits.max_workers);
-        // Where the limit cannot be read, the system will say so at the start
-        // of a worker.
+        // Where the limit cannot be read, the start of a worker will fail.
         let (jobs, templates) = (limits.jobs.get(), limits.max_templates.get());
         let Ok(capacity) = Capacity::of_this_process(jobs, templates) else { return };
         limits.max_templates = NonZeroUsize::new(capacity.templates).unwrap_or(NonZeroUsize::MIN);
@@ -345,8 +346,8 @@ impl Builder {
     }
 
     async fn check_interpreter(&self, spawner: &Spawner, interpreters: &Interpreters) -> Result<PathBuf, StartError> {
-        /// What was killed once is asked again: where memory is short, somebody
-        /// has to die, and need not be the same.
+        /// An interpreter that was killed is queried again: where memory is
+        /// short, the system may pick another process the next time.
         const ATTEMPTS: usize = 3;
         let timeout = self.limits.startup_timeout;
         let mut answer = interpreters.get(spawner, &self.python, timeout).await;
@@ -376,7 +377,7 @@ impl Builder {
         (notices, notice_inbox): (async_channel::Sender<Event>, async_channel::Receiver<Event>),
     ) -> Supervisor {
         let queue_size = self.limits.queue_size.get();
-        // Room for the requests, and for what else callers say.
+        // Room for the requests, and for other commands.
         let (commands, command_inbox) = async_channel::bounded(queue_size + 16);
         let (cancellations, cancellation_inbox) = mpsc::unbounded_channel();
         let (finished, is_finished) = watch::channel(false);

@@ -1,5 +1,5 @@
 //! Supervises pools of hookd workers that run Python build hooks (PEP 517 and
-//! 660): for programs that need the metadata or the wheels of many source
+//! 660). It is for programs that need the metadata or the wheels of many source
 //! trees, such as resolvers.
 //!
 //! ```no_run
@@ -18,59 +18,58 @@
 //! # }
 //! ```
 //!
-//! The example `resolver` in the crate's `examples` asks many trees at once.
+//! The example `resolver` in the crate's `examples` runs a hook in many trees at
+//! once.
 //!
 //! # Theory of operation
 //!
-//! A [`Supervisor`] is a cheap handle of one *dispatcher*, a task that decides
-//! everything. [`Supervisor::submit`] admits a [`HookRequest`] and gives a
-//! [`Ticket`], a future that always resolves, once, with a [`Response`].
+//! A [`Supervisor`] is a cheap handle to one *dispatcher*, the task that makes
+//! all decisions. [`Supervisor::submit`] admits a [`HookRequest`] and returns a
+//! [`Ticket`], which is awaited for exactly one [`Response`].
 //!
 //! Each source tree has a *queue*: higher priorities first, then the order of
 //! submission. Trees take turns, so that none starves the others. When it is a
 //! tree's turn and a job slot is free, the tree is *visited*: its lock is taken
-//! (other processes may work in it too; waiting for them holds no slot), its
-//! `pyproject.toml` is read. A request that wants a build environment of its
-//! own has it *prepared*, if it is not there: once for all who wait for it, by
-//! whoever implements [`BuildEnvironments`]. Then a *worker* is leased: a
-//! Python process of that tree, idle from an earlier request, or started now,
-//! in the place of the least recently used one if there are
-//! [`Limits::max_workers`].
+//! and its `pyproject.toml` is read. (Waiting for a lock that another process
+//! holds takes no slot.) A build environment that the request wants and that is
+//! missing is made by an implementation of [`BuildEnvironments`], once for all
+//! requests that wait for it. Then the request *leases* a worker, a Python
+//! process of that tree. The worker is idle, or is started for the request; if
+//! there are [`Limits::max_workers`], the least recently used one makes room.
 //!
-//! The worker speaks the protocol of [`hookd_protocol`] and, with
-//! [`Isolation::Hook`], forks a process for each hook, as PEP 517 asks for.
-//! What the hook writes goes to files, whose ends the response carries.
+//! The worker speaks the protocol of [`hookd_protocol`]. With
+//! [`Isolation::Hook`] it forks a process for each hook, as PEP 517 requires.
+//! The hook's output goes to files; the response has the end of each.
 //!
-//! Beside hooks, [`Supervisor::run_program`] runs other programs, such as
-//! installers, so that nothing of them outlives the supervisor either.
+//! [`Supervisor::run_program`] runs other programs, such as installers, which do
+//! not outlive the supervisor either.
 //!
 //! # What is promised
 //!
-//! - A request is answered exactly once. It is tried again only if its worker
-//!   died before *accepting* it; a hook that may have started is never run
-//!   twice.
-//! - At most [`Limits::workers_per_tree`] hooks run in a tree at once, those of
-//!   other processes that use this library included.
-//! - A hook that dies, hangs, floods its output or kills its worker costs its
-//!   own request, and nothing else. A tree whose workers keep failing is
-//!   *quarantined* for a while; the others go on.
+//! - A request is answered exactly once. It is retried only if its worker died
+//!   before *accepting* it: a hook that may have started is never run twice.
+//! - At most [`Limits::workers_per_tree`] hooks run in a tree at once, including
+//!   those of other processes that use this library.
+//! - A hook that crashes, hangs, floods its output or kills its worker fails its
+//!   own request only. A tree whose workers keep failing is *quarantined* for a
+//!   while; the others go on.
 //! - Nothing outlives the supervisor. Workers end at the end of their input,
-//!   even when this process is killed with SIGKILL, and take what their hooks
-//!   started along.
+//!   even when this process is killed with SIGKILL, and kill the processes that
+//!   their hooks started.
 //! - Everything is bounded: requests by [`Limits::queue_size`], captured output
 //!   that waits for its caller, workers, and every wait for a process to end.
 //!
 //! # Security
 //!
-//! Build hooks run arbitrary code as the user of this process. Nobody else gets
-//! in: folders are 0700, and folders that others could write to are refused.
+//! Build hooks run arbitrary code as the user of this process. Other users have
+//! no access: folders are 0700, and folders that others can write to are
+//! refused.
 //!
 //! # Runtime
 //!
-//! Needs a tokio runtime with I/O and time, of either flavour, and Unix; the
-//! adoption of orphans and the memory limit need Linux. Never call
-//! `waitpid(-1)` in a process that uses this library: it would take away the
-//! workers' exits.
+//! Needs Unix, and a tokio runtime of either flavour with I/O and time. Adopting
+//! orphans and limiting memory need Linux. Never call `waitpid(-1)` in a process
+//! that uses this library: it would reap the workers.
 
 mod blocking;
 mod build_environment;

@@ -3,26 +3,25 @@
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
-/// A length of time after which something is given up: more than zero, at most
-/// [`Timeout::MAX`].
+/// A time limit: more than zero, at most [`Timeout::MAX`].
 ///
 /// "No limit" is `Option::<Timeout>::None`, never a zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timeout(Duration);
 
-/// A duration that is no [`Timeout`].
+/// A duration that is not valid as a [`Timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no timeout: expected more than zero and at most {max} days", max = Timeout::MAX.as_secs() / 86_400)]
 pub struct InvalidTimeout(pub Duration);
 
 impl Timeout {
-    /// The longest timeout, a year: points in time stay representable.
+    /// The longest timeout, a year, so that points in time are representable.
     pub const MAX: Duration = Duration::from_secs(365 * 86_400);
 
     /// Checks that `duration` is more than zero and at most [`Timeout::MAX`].
     ///
     /// # Errors
-    /// [`InvalidTimeout`] with the duration otherwise.
+    /// [`InvalidTimeout`].
     pub const fn new(duration: Duration) -> Result<Self, InvalidTimeout> {
         if duration.is_zero() || duration.as_nanos() > Self::MAX.as_nanos() {
             return Err(InvalidTimeout(duration));
@@ -33,8 +32,8 @@ impl Timeout {
     /// A timeout of whole seconds, for constants.
     ///
     /// # Panics
-    /// When `seconds` is zero or more than [`Timeout::MAX`]; in a constant that
-    /// is an error of the compiler.
+    /// When `seconds` is zero or more than [`Timeout::MAX`]. In a constant this
+    /// is a compile-time error.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         match Self::new(Duration::from_secs(seconds)) {
@@ -43,7 +42,7 @@ impl Timeout {
         }
     }
 
-    /// The time itself.
+    /// The duration.
     #[must_use]
     pub const fn get(self) -> Duration {
         self.0
@@ -58,23 +57,24 @@ impl TryFrom<Duration> for Timeout {
     }
 }
 
-/// How many requests may be unanswered at once: from 1 to [`QueueSize::MAX`].
+/// The number of requests that may be unanswered at once, from 1 to
+/// [`QueueSize::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueSize(NonZeroUsize);
 
-/// A number that is no [`QueueSize`].
+/// A number that is not valid as a [`QueueSize`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is no queue size: expected 1 to {max}", max = QueueSize::MAX)]
 pub struct InvalidQueueSize(pub usize);
 
 impl QueueSize {
-    /// The largest queue: its messages are allocated ahead.
+    /// The largest queue. The dispatcher's channel has room for all of it.
     pub const MAX: usize = 1_000_000;
 
     /// Checks that `requests` is from 1 to [`QueueSize::MAX`].
     ///
     /// # Errors
-    /// [`InvalidQueueSize`] with the number otherwise.
+    /// [`InvalidQueueSize`].
     pub const fn new(requests: usize) -> Result<Self, InvalidQueueSize> {
         match NonZeroUsize::new(requests) {
             Some(size) if requests <= Self::MAX => Ok(Self(size)),
@@ -82,7 +82,7 @@ impl QueueSize {
         }
     }
 
-    /// The number itself.
+    /// The number.
     #[must_use]
     pub const fn get(self) -> usize {
         self.0.get()
@@ -99,57 +99,60 @@ impl Default for QueueSize {
     }
 }
 
-/// What a supervisor allows: how much at once, how long, how often.
+/// The limits of a supervisor: numbers, sizes and times.
 ///
-/// Every field has a type that holds valid values only, so that a `Limits` is
-/// right by construction. [`Limits::default`] fits the machine.
+/// The type of each field holds valid values only. [`Limits::default`] depends
+/// on the number of processors.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Hooks that run at once.
+    /// The number of hooks that run at once.
     pub jobs: NonZeroUsize,
-    /// Live workers over all trees. Fewer than `jobs` bounds the hooks too.
+    /// The number of live workers of all trees. If it is less than `jobs`, it
+    /// limits the hooks too.
     pub max_workers: NonZeroUsize,
-    /// Workers, and so hooks at once, of one tree. More than one is for
-    /// backends that are known to bear it: setuptools and pdm-backend do not.
+    /// The number of workers of one tree, and so of hooks at once in it. More
+    /// than one is for backends that support it; setuptools and pdm-backend do
+    /// not.
     pub workers_per_tree: NonZeroUsize,
-    /// Templates that fork; beyond it the least recently used is ended.
+    /// The number of templates that fork. When another is needed, the least
+    /// recently used one is ended.
     pub max_templates: NonZeroUsize,
-    /// Requests that are not answered yet.
+    /// The number of requests without an answer.
     pub queue_size: QueueSize,
-    /// After how long without a request a worker is recycled.
+    /// A worker without a request is ended after this time.
     pub idle_timeout: Option<Timeout>,
-    /// After how many requests a worker is recycled, with 10 % jitter so that
-    /// workers that started together are not replaced together.
+    /// A worker is replaced after this number of requests, less up to 10 % of
+    /// jitter, so that workers that started together are not replaced together.
     pub max_requests: Option<NonZeroU32>,
-    /// After how long a worker is recycled, at the end of its hook.
+    /// A worker of this age is replaced at the end of its hook.
     pub max_lifetime: Option<Timeout>,
-    /// Bytes that a hook and its descendants may use, as the sum of their
-    /// proportional set sizes (`smaps_rollup` in proc(5)). Linux only.
+    /// The memory that a hook and its descendants may use, in bytes: the sum of
+    /// their proportional set sizes (`smaps_rollup` in proc(5)). Linux only.
     pub hook_memory_limit: Option<NonZeroU64>,
-    /// How long a hook may run, counted from its acceptance by the worker.
+    /// How long a hook may run after the worker has accepted it.
     pub hook_timeout: Option<Timeout>,
-    /// How long a worker may take until it is ready, and a look at files of a
-    /// source tree or an environment until it is done.
+    /// How long the start of a worker may take, and each piece of work on the
+    /// files of a source tree or an environment.
     pub startup_timeout: Timeout,
-    /// How long another process may keep a tree locked while a request waits for
-    /// it.
+    /// How long a request waits for a tree that another process has locked.
     pub lock_timeout: Option<Timeout>,
     /// How long a hook may take to end after the first signal; `None` means
     /// SIGKILL at once.
     pub grace_period: Option<Timeout>,
-    /// How often an idle worker is asked for a sign of life.
+    /// The interval between the health checks of a worker.
     pub health_interval: Option<Timeout>,
-    /// How long the answer may take.
+    /// How long a worker may take to answer a health check.
     pub health_timeout: Timeout,
-    /// How many workers of one pool may fail within `restart_window` before
-    /// the pool is quarantined (restart intensity).
+    /// The number of workers of one pool that may fail within `restart_window`
+    /// before the pool is quarantined.
     pub max_restarts: u32,
-    /// The time in which `max_restarts` counts, and the length of a quarantine.
+    /// The period in which failures are counted, and the length of a
+    /// quarantine.
     pub restart_window: Timeout,
 }
 
 impl Limits {
-    /// The default limits for this number of hooks at once.
+    /// The default limits for this number of jobs.
     #[must_use]
     pub fn for_jobs(jobs: NonZeroUsize) -> Self {
         const FOUR: NonZeroUsize = NonZeroUsize::new(4).unwrap();
@@ -177,8 +180,8 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// One hook at once for each processor that this process may use (control
-    /// groups and affinity included).
+    /// One job for each processor that control groups and affinity allow this
+    /// process to use.
     fn default() -> Self {
         Self::for_jobs(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }

@@ -1,4 +1,4 @@
-//! What a caller asks for.
+//! Requests, as callers make them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use crate::limits::Timeout;
 pub struct RequestId(pub(crate) u64);
 
 impl RequestId {
-    /// The number itself, counted from 1.
+    /// The number, counted from 1.
     #[must_use]
     pub fn number(self) -> u64 {
         self.0
@@ -30,7 +30,7 @@ impl std::fmt::Display for RequestId {
 
 /// One hook to run in one source tree.
 ///
-/// Made by [`HookRequest::new`]; the fields that remain are then set as needed.
+/// [`HookRequest::new`] sets the mandatory fields.
 #[derive(Clone, Debug)]
 pub struct HookRequest {
     /// The source tree; a relative path is relative to the working directory
@@ -51,12 +51,12 @@ pub struct HookRequest {
     pub metadata_directory: Option<PathBuf>,
     /// The hook's `config_settings`.
     pub config_settings: Option<Map<String, Value>>,
-    /// The interpreter, in place of the supervisor's own.
+    /// The interpreter, in place of [`Builder::interpreter`](crate::Builder::interpreter).
     pub python: Option<PathBuf>,
-    /// The build environment; `None` is that of the interpreter as it is.
+    /// The build environment. `None`: the interpreter's own environment.
     pub environment: Option<RequestEnvironment>,
-    /// Environment variables to add for this request. Such a request runs in a
-    /// worker of its own, because modules read them at import.
+    /// Environment variables for this request. It runs in a worker that has
+    /// them from its start, because modules may read them when imported.
     pub env: BTreeMap<OsString, OsString>,
     /// Higher goes first, within a tree and between trees.
     pub priority: i32,

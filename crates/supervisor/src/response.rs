@@ -1,4 +1,4 @@
-//! What a caller gets.
+//! Responses, as callers get them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,22 +12,20 @@ use crate::build_environment::BuildEnvironment;
 use crate::error::HookError;
 use crate::request::RequestId;
 
-/// How workers come to life.
-///
-/// The words are those of Python's `multiprocessing`.
+/// How workers are started, in the terms of Python's `multiprocessing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// A worker is forked from a template, a process that has imported the
-    /// backend already. Linux only.
+    /// A worker is forked from a template, a process that has already imported
+    /// the backend. Linux only.
     Forkserver,
-    /// A worker is a plain child process of the supervisor.
+    /// A worker is a new interpreter, a child of the supervisor.
     Spawn,
 }
 
 impl StartMethod {
-    /// The word for it in flags, responses and logs.
+    /// Its name in flags, responses and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,22 +42,22 @@ impl Default for StartMethod {
     }
 }
 
-/// What separates one hook from the next.
+/// How hooks are isolated from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
-    /// A process for each hook, as PEP 517 asks for.
+    /// Each hook runs in a process of its own, as PEP 517 requires.
     #[default]
     Hook,
-    /// Hooks run in the worker itself and see what earlier hooks of the tree
-    /// left in it: faster, and wrong with backends that keep global state.
+    /// Hooks run in the worker itself, with the state that earlier hooks of the
+    /// tree left in it. Faster, and wrong for backends that keep global state.
     None,
 }
 
 /// The worker that ran a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerInfo {
-    /// Its process.
+    /// The id of its process.
     pub pid: u32,
     /// Its number among the workers of its pool, from 1.
     pub generation: u64,
@@ -67,37 +65,36 @@ pub struct WorkerInfo {
     pub start_method: StartMethod,
 }
 
-/// Where the time of a request went. `None`: the request did not get there.
+/// How long a request spent in each phase. `None`: it did not reach the phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// From submission to the lease of a worker, without the time in which the
-    /// environment was prepared.
+    /// From submission to the lease of a worker, without `prepare`.
     pub queued: Option<Duration>,
-    /// How long the request, in front of its queue, waited for its build
-    /// environment; nothing where it was there. `None`: it runs in none.
+    /// How long the request, at the front of its queue, waited for its build
+    /// environment. `None`: it wants none.
     pub prepare: Option<Duration>,
-    /// From the lease to the worker's acceptance: the start of the worker, if
-    /// it had to be started, included.
+    /// From the lease to the worker's acceptance, with the start of the worker
+    /// if it was not running.
     pub start: Option<Duration>,
     /// From acceptance to the result.
     pub hook: Option<Duration>,
 }
 
-/// What a hook wrote to one of its output streams.
+/// The end of what a hook wrote to one of its output streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CapturedOutput {
-    /// The end of the output, at most [`CapturedOutput::LIMIT`] bytes.
+    /// The last bytes, at most [`CapturedOutput::LIMIT`].
     pub tail: Vec<u8>,
-    /// Whether there was more before it.
+    /// Whether the output began before them.
     pub truncated: bool,
 }
 
 impl CapturedOutput {
-    /// How many bytes of each stream are kept.
+    /// The number of bytes that are kept of each stream.
     pub const LIMIT: usize = 64 * 1024;
 
-    /// The output as text. Bytes that are not UTF-8 are replaced; a character
-    /// that was cut in two is left out.
+    /// The output as text. Bytes that are not UTF-8 are replaced, and a character
+    /// that was cut in two is dropped.
     #[must_use]
     pub fn text(&self) -> String {
         let tail = if self.truncated {
@@ -110,7 +107,7 @@ impl CapturedOutput {
     }
 }
 
-/// The answer to a request: exactly one for each.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The number that [`Ticket::id`](crate::Ticket::id) named.
@@ -119,14 +116,13 @@ pub struct Response {
     pub tree: PathBuf,
     /// The hook.
     pub hook: Hook,
-    /// What the hook returned, or why it did not.
+    /// The hook's result, or why there is none.
     pub outcome: Result<Value, HookError>,
-    /// The build environment that it ran in, or was to run in, if one was asked
-    /// for and found.
+    /// The build environment, if the request wanted one and it was found.
     pub environment: Option<Arc<dyn BuildEnvironment>>,
-    /// The worker that ran it, if one was leased.
+    /// The worker that was leased, if one was.
     pub worker: Option<WorkerInfo>,
-    /// Where the time went.
+    /// How long each phase took.
     pub timing: Timing,
     /// What the hook wrote to standard output.
     pub stdout: CapturedOutput,

@@ -1,4 +1,4 @@
-//! The handle of a supervisor.
+//! The handle of a supervisor, which is the API of this library.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::worker::capture_files::CaptureFiles;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// As many requests as [`Limits::queue_size`](crate::Limits::queue_size)
-    /// allows are unanswered.
+    /// [`Limits::queue_size`](crate::Limits::queue_size) requests are
+    /// unanswered.
     #[error("{limit} requests are unanswered, which is the limit")]
     QueueFull {
         /// The limit.
@@ -38,7 +38,7 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// The kind of error that a response would have.
+    /// The corresponding kind of an error in a response.
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {
@@ -57,11 +57,11 @@ pub enum EndSignal {
     Terminate,
 }
 
-/// Runs hooks through pools of workers. Cheap to clone; all clones are the same
-/// supervisor.
+/// Runs hooks in pools of workers. Cheap to clone; all clones are handles of the
+/// same supervisor.
 ///
-/// When the last one is dropped, what was admitted is still answered, then
-/// the workers end.
+/// When the last clone is dropped, the admitted requests are still answered;
+/// then the workers end.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     pub(crate) services: Arc<Services>,
@@ -71,7 +71,7 @@ pub struct Supervisor {
 pub(crate) struct Services {
     pub commands: async_channel::Sender<Command>,
     pub cancellations: mpsc::UnboundedSender<RequestId>,
-    /// One place for each request that may be unanswered.
+    /// One permit for each request that may be unanswered.
     pub places: Arc<Semaphore>,
     pub queue_size: usize,
     pub next_id: AtomicU64,
@@ -84,16 +84,14 @@ pub(crate) struct Services {
 }
 
 impl Supervisor {
-    /// A supervisor to be.
+    /// The settings of a new supervisor.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }
 
-    /// Admits a request; waits while the queue is full.
-    ///
-    /// A tree that does not exist is no error here: the ticket resolves with
-    /// it.
+    /// Admits a request; waits while the queue is full. A tree that does not
+    /// exist is an error in the response, not here.
     ///
     /// # Errors
     /// [`SubmitError::Closed`].
@@ -106,7 +104,7 @@ impl Supervisor {
         Ok(ticket)
     }
 
-    /// Admits a request if the queue has a place.
+    /// Admits a request unless the queue is full.
     ///
     /// # Errors
     /// [`SubmitError::QueueFull`] and [`SubmitError::Closed`].
@@ -119,8 +117,8 @@ impl Supervisor {
         let (ticket, submission) = self.prepare(request, place);
         if let Some(submission) = submission {
             self.services.commands.try_send(Command::Submit(submission)).map_err(|error| match error {
-                // Tickets that were dropped leave their places before the
-                // dispatcher has seen their requests.
+                // A dropped ticket frees its place before the dispatcher has
+                // received its request.
                 async_channel::TrySendError::Full(_) => SubmitError::QueueFull { limit },
                 async_channel::TrySendError::Closed(_) => SubmitError::Closed,
             })?;
@@ -128,8 +126,8 @@ impl Supervisor {
         Ok(ticket)
     }
 
-    /// The ticket of a request, and what the dispatcher gets; nothing where the
-    /// answer is clear already.
+    /// The ticket of a request, and the message to the dispatcher. There is no
+    /// message if the request has already failed.
     fn prepare(&self, request: HookRequest, place: OwnedSemaphorePermit) -> (Ticket, Option<Box<Submission>>) {
         let id = RequestId(self.services.next_id.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
@@ -153,9 +151,9 @@ impl Supervisor {
         }
     }
 
-    /// Asks an interpreter, a path or a name on PATH, who it is; without one,
-    /// the interpreter of requests that name none. The answer is remembered
-    /// until the interpreter's environment changes.
+    /// Queries an interpreter, by its path or its name on PATH. `None` is the
+    /// interpreter of [`Builder::interpreter`]. The answer is cached until the
+    /// interpreter's environment changes.
     ///
     /// # Errors
     /// [`InterpreterError`].
@@ -165,33 +163,32 @@ impl Supervisor {
         self.services.interpreters.get(spawner, python, timeout).await
     }
 
-    /// Believes what an interpreter has answered to [`Supervisor::interpreter`]
-    /// in an earlier process, so that it need not be asked again. `asked_at` is
-    /// a time after the answer: where something that the answer depends on was
-    /// changed since, the interpreter is asked all the same, as it is once that
-    /// changes. Blocks, as looking at files does.
+    /// Caches the answer that an interpreter has given to
+    /// [`Supervisor::interpreter`] in an earlier process, at `asked_at` or
+    /// before. If a file that the answer depends on has changed since, it is not
+    /// used. Blocks on files.
     pub fn introduce(&self, python: &Path, answer: Interpreter, asked_at: SystemTime) {
         self.services.interpreters.introduce(python, answer, asked_at);
     }
 
-    /// Runs a program to its end, with nothing to read and what it writes
-    /// returned. Its settings of the standard streams are not looked at.
+    /// Runs a program to its end, without input, and returns its output. The
+    /// command's own settings of the standard streams are ignored.
     ///
-    /// What it starts ends with it. When the future is dropped, or the
-    /// supervisor ends, or this process dies, the program is killed with all
+    /// The processes that it starts end with it. When the future is dropped, or
+    /// the supervisor ends, or this process dies, the program is killed with all
     /// its descendants. [`Supervisor::interrupt`] sends it the signal and gives
     /// it the grace period; [`Supervisor::drain`] waits for it. A program that
-    /// does not exist exits with code 127 and says so.
+    /// does not exist has exit code 127 and a message on standard error.
     ///
-    /// It may run for as long as `limit` says, not counting the time for which
-    /// [`Supervisor::suspend`] has it stopped; then it is killed.
+    /// It is killed after `limit`, not counting the time for which
+    /// [`Supervisor::suspend`] has stopped it.
     ///
-    /// `kept` is what it needs, such as a folder for its temporary files: it is
-    /// dropped, on a thread of the runtime's for blocking work, when nothing of
-    /// the program is left; before this returns, if it is still waited for.
+    /// `kept` is a value that it needs, such as a temporary folder. It is
+    /// dropped, on one of the runtime's threads for blocking work, when no
+    /// process of the program is left, and before this returns.
     ///
     /// # Errors
-    /// [`ProgramError`]: it could not be started, was ended by us, or took too long.
+    /// [`ProgramError`]: it could not be started, was ended, or took too long.
     pub async fn run_program(
         &self,
         command: std::process::Command,
@@ -202,45 +199,44 @@ impl Supervisor {
     }
 
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is
-    /// called: for whoever waits for something else on the supervisor's behalf.
+    /// called.
     pub async fn interrupted(&self) {
         self.services.programs.interrupted().await;
     }
 
-    /// Waits until the templates have imported what hooks imported so far, so
-    /// that the next hooks find it ready. No hook needs that; comparisons and
-    /// measurements do.
+    /// Waits until the templates have preloaded the modules that hooks have
+    /// imported so far. Comparisons and measurements need this; hooks do not.
     pub async fn settled(&self) {
         self.services.templates.settled().await;
     }
 
-    /// Replaces every worker; no request is lost. What SIGHUP asks for.
+    /// Replaces every worker, as the program does at SIGHUP. No request is lost.
     pub async fn recycle(&self) {
         self.command(Command::Recycle).await;
     }
 
-    /// Stops the processes of all running hooks and programs (SIGSTOP) and
-    /// starts no others; returns once all have been told. Deadlines do not run.
+    /// Stops the processes of all running hooks and programs (SIGSTOP), and
+    /// starts no others. Returns when the signals are sent. Deadlines do not
+    /// run meanwhile.
     pub async fn suspend(&self) {
         const PATIENCE: Duration = Duration::from_secs(1);
         let (told, mut all_told) = mpsc::channel(1);
         self.services.programs.suspend(told.clone());
         self.command(Command::Suspend { told }).await;
-        // Nothing is ever sent: the channel ends when all clones are dropped. A
-        // worker that does not read does not keep the others from stopping.
+        // Nothing is sent: the channel ends when all clones of the sender are
+        // dropped. The timeout is for a worker that does not read.
         let _ = tokio::time::timeout(PATIENCE, all_told.recv()).await;
     }
 
-    /// Goes on after [`Supervisor::suspend`].
+    /// Continues after [`Supervisor::suspend`].
     pub async fn resume(&self) {
         self.services.programs.resume();
         self.command(Command::Resume).await;
     }
 
-    /// Ends everything in good order: admits nothing more, sends `signal` to
-    /// the running hooks, answers all requests with
-    /// [`ErrorKind::Interrupted`], and kills after the grace period what has
-    /// not ended.
+    /// Ends the supervisor: admits no more requests, sends `signal` to running
+    /// hooks and programs, kills those that have not ended after the grace
+    /// period, and answers all requests with [`ErrorKind::Interrupted`].
     pub async fn interrupt(&self, signal: EndSignal) {
         self.services.places.close();
         let signal = match signal {
@@ -251,15 +247,15 @@ impl Supervisor {
         self.command(Command::Interrupt(signal)).await;
     }
 
-    /// Ends everything now.
+    /// Ends the supervisor, and kills what runs.
     pub async fn terminate(&self) {
         self.services.places.close();
         self.services.programs.terminate();
         self.command(Command::Terminate).await;
     }
 
-    /// Admits nothing more, and waits until everything is answered and no
-    /// process of the supervisor is left.
+    /// Admits no more requests, and waits until all are answered and no process
+    /// of the supervisor is left.
     pub async fn drain(&self) {
         self.services.places.close();
         self.services.programs.drain();
@@ -267,17 +263,17 @@ impl Supervisor {
         self.finished().await;
     }
 
-    /// Waits until the supervisor has ended, for whatever reason, and the
-    /// programs that it ran.
+    /// Waits until the supervisor and its programs have ended, for whatever
+    /// reason.
     pub async fn finished(&self) {
         let mut finished = self.services.finished.clone();
-        // The sender is dropped by a dispatcher that has ended.
+        // An error means that the dispatcher has ended.
         let _ = finished.wait_for(|finished| *finished).await;
         self.services.programs.finished().await;
     }
 
     async fn command(&self, command: Command) {
-        // A dispatcher that is gone has nothing left to be told.
+        // An error means that the dispatcher has ended.
         let _ = self.services.commands.send(command).await;
     }
 }

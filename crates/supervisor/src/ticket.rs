@@ -1,4 +1,4 @@
-//! The caller's end of a request.
+//! Tickets: how callers wait for responses.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,28 +11,28 @@ use crate::request::RequestId;
 use crate::response::Response;
 use crate::worker::capture_files::CaptureFiles;
 
-/// A request that was admitted, to be awaited for its [`Response`].
+/// An admitted request, to be awaited for its [`Response`].
 ///
-/// It always resolves, whatever happens to workers, and once only. Dropping it
-/// cancels the request: one that waits is forgotten, one that runs is killed.
+/// It resolves whatever happens to workers. Dropping it cancels the request: a
+/// hook that runs is ended.
 ///
 /// A request counts as unanswered, for
 /// [`Limits::queue_size`](crate::Limits::queue_size), until its ticket is gone.
 #[derive(Debug)]
 pub struct Ticket {
     pub(crate) id: RequestId,
-    /// Who is asked, and what for: the answer of last resort needs them.
+    /// With `hook`, for the answer where the dispatcher gives none.
     pub(crate) tree: std::path::PathBuf,
     pub(crate) hook: hookd_protocol::Hook,
     pub(crate) reply: oneshot::Receiver<UnreadResponse>,
-    /// Unbounded, yet never more than there are tickets: each sends once.
+    /// Unbounded, but each ticket sends once, and the tickets are bounded.
     pub(crate) cancellations: mpsc::UnboundedSender<RequestId>,
     pub(crate) settled: bool,
     pub(crate) _place: OwnedSemaphorePermit,
 }
 
-/// A response whose captured output is still on the disk: for whoever waits for
-/// many, and does not want to have the output of all in memory.
+/// A response whose captured output is still on the disk, for callers that wait
+/// for many and do not want to have all output in memory.
 #[derive(Debug)]
 pub struct UnreadResponse {
     pub(crate) response: Response,
@@ -40,7 +40,7 @@ pub struct UnreadResponse {
 }
 
 impl UnreadResponse {
-    /// Reads what the hook wrote, on a thread.
+    /// Reads the end of the output, on a thread.
     pub async fn read(self) -> Response {
         let Self { mut response, files } = self;
         if files.is_empty() {
@@ -55,7 +55,7 @@ impl UnreadResponse {
         response
     }
 
-    /// The same, and all of it besides, while it is still on the disk.
+    /// The same, together with the files of the output.
     pub async fn with_output(self) -> (Response, CaptureFiles) {
         let Self { mut response, files } = self;
         if files.is_empty() {
@@ -68,30 +68,28 @@ impl UnreadResponse {
 }
 
 impl Ticket {
-    /// The number of the request, in events too.
+    /// The number of the request, which events have too.
     #[must_use]
     pub fn id(&self) -> RequestId {
         self.id
     }
 
-    /// Cancels the request and keeps the ticket, which resolves with
-    /// [`ErrorKind::Cancelled`], or with the result if that was faster.
+    /// Cancels the request. The ticket resolves with [`ErrorKind::Cancelled`], or
+    /// with the result if that came first.
     pub fn cancel(&mut self) {
         if !self.settled {
             self.settled = true;
-            // A dispatcher that is gone has answered everything.
+            // A dispatcher that has ended has answered all requests.
             let _ = self.cancellations.send(self.id);
         }
     }
 
-    /// The response, and everything that the hook wrote, still on the disk. The
-    /// request is no longer cancelled by dropping the future once it resolved.
+    /// The response, and the files of the hook's output.
     pub async fn with_output(mut self) -> (Response, CaptureFiles) {
         std::future::poll_fn(|context| self.poll_unread(context)).await.with_output().await
     }
 
-    /// Polls for the response alone, which leaves what the hook wrote on the
-    /// disk.
+    /// Polls for the response, and leaves the hook's output on the disk.
     pub fn poll_unread(&mut self, context: &mut Context<'_>) -> Poll<UnreadResponse> {
         let response = ready!(Pin::new(&mut self.reply).poll(context));
         self.settled = true;
