@@ -1,8 +1,8 @@
-//! Work that looks at files, on a few threads, each piece with a time limit.
+//! File access on a few threads, each piece of work with a time limit.
 //!
-//! A network mount that does not answer stops whoever looks at it, for as long
-//! as it likes. So the event loop never looks; and of the threads that do, a
-//! mount takes no more than a few along.
+//! A system call on a network mount that does not respond may block for ever. So
+//! the event loop never accesses files, and a mount can block a few threads
+//! only.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -18,13 +18,13 @@ use tokio::time::Instant;
 
 use crate::error::{ErrorKind, HookError};
 
-/// Why there is no result.
+/// Why work has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Unresponsive {
-    /// The file system of this path has not answered in time.
+    /// The file system of this path has not responded in time.
     #[error("{path}: its file system has not answered for {:.1} s", after.as_secs_f64())]
     FileSystem { path: PathBuf, after: Duration },
-    /// There is no thread to look at this path.
+    /// No thread could be started for work on this path.
     #[error("{path} cannot be looked at: no thread could be started: {reason}")]
     NoThread { path: PathBuf, reason: String },
 }
@@ -43,25 +43,24 @@ impl From<Unresponsive> for HookError {
     }
 }
 
-/// Which of its places a piece of work has come to; that one is blamed for what
-/// takes too long.
+/// The place that a piece of work has reached, which is blamed if it takes too
+/// long.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(AtomicUsize);
 
 impl Progress {
-    /// The work looks at the place with this number from now on.
+    /// The work accesses the place of this index from now on.
     pub fn enter(&self, place: usize) {
         self.0.store(place, Ordering::Relaxed);
     }
 }
 
-/// The way to the threads. Cheap to clone.
+/// A pool of threads for file access. Cheap to clone.
 ///
-/// There are [`THREADS`] for work that is quick, as all of it is on a disk that
-/// answers, and in addition [`SLOW_PER_MOUNT`] for each mount that does not
-/// answer, [`MOST_SLOW`] together.
-/// Every request passes here, so a thread is woken with as little ado as can
-/// be: a pool that is made for long work takes twice the time for it.
+/// It has [`THREADS`] for quick work, as all work is where the disk responds, and
+/// up to [`SLOW_PER_MOUNT`] more for each mount that does not respond,
+/// [`MOST_SLOW`] together. tokio's own pool takes twice the time to wake a
+/// thread, which matters because every request comes through here.
 ///
 /// [`THREADS`]: BlockingPool::THREADS
 /// [`SLOW_PER_MOUNT`]: BlockingPool::SLOW_PER_MOUNT
@@ -73,25 +72,25 @@ pub(crate) struct BlockingPool {
 
 struct PoolState {
     limit: Duration,
-    /// One for each thread that quick work may take.
+    /// One permit for each thread of quick work.
     permits: Arc<Semaphore>,
     jobs: Arc<Jobs>,
-    /// Locked for a look-up only.
+    /// The mutex is held for a look-up only.
     slow: Mutex<Vec<Slow>>,
-    /// Which mounts were asked for a sign of life. Locked for a look-up only.
+    /// The mounts that were probed. The mutex is held for a look-up only.
     probes: Mutex<HashMap<PathBuf, Probe>>,
-    /// Told when there is less slow work, or a mount has answered.
+    /// Notified when slow work has ended or a mount has responded.
     changed: Notify,
 }
 
-/// A question to a mount, which anything that answers answers at once.
+/// A system call that every mount that works responds to at once.
 #[derive(Clone, Copy, Debug)]
 enum Probe {
     Asked,
     Answered(Instant),
 }
 
-/// Work that takes long, or will never end.
+/// Work that takes long, perhaps for ever.
 #[derive(Debug)]
 struct Slow {
     piece: usize,
@@ -103,8 +102,8 @@ struct Slow {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What the threads share. Told after it is unlocked: whoever is woken need not
-/// wait once more.
+/// The state of the threads. They are notified after it is unlocked, so that
+/// they do not wait a second time.
 #[derive(Default)]
 struct Jobs {
     state: Mutex<JobState>,
@@ -114,21 +113,22 @@ struct Jobs {
 #[derive(Default)]
 struct JobState {
     waiting: VecDeque<Job>,
-    /// Threads that wait for a job.
+    /// The number of threads that wait for a job.
     idle: usize,
-    /// The pool is gone.
+    /// The pool was dropped.
     is_closed: bool,
 }
 
-/// A piece of work that has a thread, until both its thread and its caller are
-/// done with it.
+/// A piece of work that a thread runs. Dropped when both the thread and the
+/// caller have finished with it.
 struct Piece {
     shared: Arc<PoolState>,
     progress: Progress,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-/// Sees to it that work whose caller is gone keeps no thread from quick work.
+/// Counts work whose caller is dropped as slow, so that it takes no permit from
+/// quick work.
 struct Watched<'a> {
     piece: Option<Arc<Piece>>,
     places: &'a [&'a Path],
@@ -155,14 +155,14 @@ impl BlockingPool {
     const THREADS: usize = 4;
     const SLOW_PER_MOUNT: usize = 8;
     const MOST_SLOW: usize = 64;
-    /// For how long a mount that has answered is taken to be one that answers.
+    /// How long the response of a mount counts.
     const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-    /// Enough for the parsers that run there.
+    /// In bytes; enough for the parsers that run on these threads.
     const STACK: usize = 1 << 20;
-    /// Work that takes longer does not keep quick work from a thread.
+    /// Work that takes longer returns its permit.
     const SLOW: Duration = Duration::from_millis(100);
 
-    /// `limit` is how long a piece of work may take.
+    /// `limit` is the time limit of a piece of work.
     pub fn new(limit: Duration) -> Self {
         let shared = PoolState {
             limit,
@@ -175,14 +175,14 @@ impl BlockingPool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Runs `work` on a thread. It looks at `places`, and tells which when; the
-    /// first is the one that it begins with.
+    /// Runs `work` on a thread. It accesses `places`, beginning with the first,
+    /// and reports its progress.
     ///
-    /// When this is dropped, work that was begun goes on.
+    /// If the future is dropped, work that has begun goes on.
     ///
     /// # Errors
     /// [`Unresponsive`], after the time limit, or at once where earlier work at
-    /// one of the places has exceeded it and has not ended yet.
+    /// one of the places has exceeded it and still runs.
     pub async fn run<T: Send + 'static>(
         &self,
         places: &[&Path],
@@ -256,7 +256,7 @@ impl BlockingPool {
         thread.spawn(move || jobs.work(job)).map(drop)
     }
 
-    /// Waits while mounts of the places keep as many threads as they may.
+    /// Waits while the mounts of the places block as many threads as they may.
     async fn admit(&self, places: &[&Path], mut over: Pin<&mut impl Future<Output = ()>>) -> Result<(), Unresponsive> {
         loop {
             let changed = self.shared.changed.notified();
@@ -283,9 +283,9 @@ impl BlockingPool {
         }
     }
 
-    /// Whether no more work may begin at a mount. Work is blamed on the mount
-    /// that the name of its place lies under, which a link may lead out of: a
-    /// mount that answers is not crowded.
+    /// Whether no more work may begin at a mount. The mount is that of the path
+    /// of the place, and a link may lead to another one; so a mount that
+    /// responds is never crowded.
     fn is_crowded(&self, mount: &Path) -> bool {
         let (all, of_mount) = {
             let slow = self.shared.slow();
@@ -294,8 +294,8 @@ impl BlockingPool {
         all >= Self::MOST_SLOW || (of_mount >= Self::SLOW_PER_MOUNT && !self.answers(mount))
     }
 
-    /// Whether a mount has answered of late. Where that is not known it is
-    /// asked, by one thread at a time.
+    /// Whether a mount has responded recently. If that is not known it is
+    /// probed, by one thread at a time.
     fn answers(&self, mount: &Path) -> bool {
         let mut probes = self.shared.probes();
         match probes.get(mount) {
@@ -307,8 +307,8 @@ impl BlockingPool {
         drop(probes);
         let (of_thread, shared) = (mount.to_owned(), self.shared.clone());
         let ask = move || {
-            // Asks the server of a network mount, whose attributes may be cached.
-            // That it says no is an answer.
+            // Unlike stat(2), statfs(2) is not answered from a cache of a network
+            // mount. An error is a response too.
             let _ = nix::sys::statfs::statfs(&of_thread);
             shared.probes().insert(of_thread, Probe::Answered(Instant::now()));
             shared.changed.notify_waiters();
@@ -321,8 +321,8 @@ impl BlockingPool {
 }
 
 impl Jobs {
-    /// The life of a thread: until as many others wait as quick work needs, or
-    /// the pool is gone.
+    /// Runs jobs on this thread, until enough other threads are idle, or the
+    /// pool is dropped.
     fn work(&self, first: Job) {
         first();
         let mut state = self.state();
@@ -356,7 +356,7 @@ impl Drop for PoolState {
 }
 
 impl Piece {
-    /// Its thread does not count among those for quick work any more.
+    /// Returns its permit: its thread is no longer one for quick work.
     async fn note_slow(self: &Arc<Self>, places: &[&Path]) {
         let at = self.progress.0.load(Ordering::Relaxed);
         let place = places.get(at).or(places.first()).map_or(Path::new("/"), |place| place);
@@ -377,7 +377,7 @@ impl Piece {
         self.shared.slow().iter_mut().filter(|slow| slow.piece == number).for_each(|slow| slow.is_overdue = true);
     }
 
-    /// Its own as long as it lives.
+    /// Unique among the pieces that exist.
     fn number(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
     }
@@ -405,8 +405,8 @@ impl PoolState {
     }
 }
 
-/// Waits for so long. While this process is stopped, by Ctrl-Z, hardly any of it
-/// passes.
+/// Sleeps in short parts, so that a stop of this process (Ctrl-Z) shortens the
+/// sleep by one part at most.
 async fn running_time(limit: Duration) {
     const PARTS: u32 = 20;
     for _ in 0..PARTS {
@@ -414,8 +414,8 @@ async fn running_time(limit: Duration) {
     }
 }
 
-/// The mount points under which these paths lie, as far as their names tell: to
-/// look at the paths themselves might take for ever.
+/// The mount points of these paths, by their names alone: a system call on the
+/// paths themselves might block for ever.
 async fn mounts_of(places: &[&Path]) -> Vec<PathBuf> {
     let places: Vec<PathBuf> = places.iter().map(|place| (*place).to_owned()).collect();
     let look = move || {
@@ -426,8 +426,8 @@ async fn mounts_of(places: &[&Path]) -> Vec<PathBuf> {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
-/// The fifth field of each line of `/proc/PID/mountinfo` (proc(5)), in which
-/// blanks are written as `\040`, and the like.
+/// The fifth field of each line of `/proc/PID/mountinfo` (proc(5)), with octal
+/// escapes such as `\040` for a blank.
 fn mount_points(table: &[u8]) -> Vec<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     let point = |line: &[u8]| {
@@ -457,8 +457,8 @@ fn mount_of(place: &Path, points: &[PathBuf]) -> PathBuf {
     points.iter().filter(holds).max_by_key(|point| point.components().count()).cloned().unwrap_or_default()
 }
 
-/// Runs `work` on one of the runtime's threads for blocking work. It goes on if
-/// this is dropped. A panic of the work is passed on.
+/// Runs `work` on one of the runtime's threads for blocking work. If the future
+/// is dropped, the work goes on. A panic of the work is propagated.
 pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
@@ -471,7 +471,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Work that has not ended before its sender is dropped.
+    /// Work that ends when its sender is dropped.
     fn hanging() -> (mpsc::Sender<()>, impl FnOnce(&Progress) + Send + 'static) {
         let (sender, receiver) = mpsc::channel::<()>();
         (sender, move |progress: &Progress| {
@@ -490,13 +490,13 @@ mod tests {
             tokio::spawn(async move { pool.run(&[tree, library], work).await })
         });
         let all: Vec<_> = all.collect();
-        // More than there are threads: they are made up for.
+        // They block more threads than the pool has for quick work.
         assert_eq!(pool.run(&[Path::new("/other")], |_| 7).await.unwrap(), 7);
         for hung in all {
             let error = hung.await.unwrap().unwrap_err();
             assert_eq!(error.path(), library);
         }
-        // Known to hang, so that nobody waits for it again.
+        // This place is known to hang, and fails at once.
         let before = Instant::now();
         let error = pool.run(&[library], |_| ()).await.unwrap_err();
         assert!(before.elapsed() < Duration::from_millis(300), "{error}");
@@ -511,7 +511,7 @@ mod tests {
     async fn a_mount_that_answers_is_not_blamed_for_what_hangs_elsewhere() {
         let pool = BlockingPool::new(Duration::from_secs(10));
         let folder = tempfile::tempdir().unwrap();
-        // Links into a mount that hangs, for all that is known of them.
+        // These could be links into a mount that hangs.
         let links: Vec<PathBuf> =
             (0..2 * BlockingPool::SLOW_PER_MOUNT).map(|number| folder.path().join(number.to_string())).collect();
         let (senders, hangs): (Vec<_>, Vec<_>) = links.iter().map(|_| hanging()).unzip();

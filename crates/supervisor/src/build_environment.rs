@@ -1,4 +1,4 @@
-//! Build environments, as requests ask for them and somebody else makes them.
+//! Build environments: what requests want, and the trait of those who make them.
 
 use std::any::Any;
 use std::fmt;
@@ -10,57 +10,56 @@ use std::sync::Arc;
 use crate::dispatch::JobSlot;
 use crate::error::HookError;
 
-/// What a request's build environment has to have.
+/// What a build environment must contain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnvironmentRequirements {
-    /// The interpreter that it is made from; `None` is the supervisor's own.
+    /// The interpreter that it is based on. `None`: that of
+    /// [`Builder::interpreter`](crate::Builder::interpreter).
     pub python: Option<PathBuf>,
-    /// What the tree requires for its build (`build-system.requires`, PEP 518).
+    /// The tree's build requirements (`build-system.requires`, PEP 518).
     pub requires: Vec<String>,
-    /// What its hooks asked for in addition (`get_requires_for_...`, PEP 517).
+    /// The requirements that its hooks returned (`get_requires_for_...`, PEP
+    /// 517).
     pub additional: Vec<String>,
 }
 
-/// A build environment. Its maker keeps it as it is for as long as this is
-/// held.
+/// A build environment. It is not changed or removed while this exists.
 pub trait BuildEnvironment: Any + fmt::Debug + Send + Sync {
     /// Its interpreter.
     fn python(&self) -> &Path;
 }
 
-/// What comes of making one.
+/// The result of making an environment.
 pub(crate) type EnvironmentOutcome = Result<Arc<dyn BuildEnvironment>, HookError>;
 
-/// A future of an environment that is being made.
+/// The future of an environment that is being made.
 pub type MakeEnvironment = Pin<Box<dyn Future<Output = Result<Arc<dyn BuildEnvironment>, HookError>> + Send>>;
 
-/// Who makes build environments.
+/// Finds and makes build environments.
 ///
-/// The supervisor asks when it is a request's turn: first [`find`], and where
-/// that finds nothing [`make`], once for all requests that wait for the same.
+/// When it is a request's turn, the supervisor calls [`find`] and, if there is
+/// no environment, [`make`], once for all requests that wait for the same one.
 ///
 /// [`find`]: BuildEnvironments::find
 /// [`make`]: BuildEnvironments::make
 pub trait BuildEnvironments: fmt::Debug + Send + Sync {
-    /// An environment that is there and can be used now, as far as this process
-    /// knows. May look at files, which blocks: it is called on a thread for
-    /// that. Waits for nothing else.
+    /// Returns an environment that exists and that this process can use now.
+    /// Called on a thread where it may block on files, and on nothing else.
     fn find(&self, requirements: &EnvironmentRequirements) -> Option<Arc<dyn BuildEnvironment>>;
 
-    /// Makes one, or finds it where that takes longer. What it does for it
-    /// counts as one of the hooks that may run at once
-    /// ([`Limits::jobs`](crate::Limits::jobs)) until `slot` is dropped: while it
-    /// only waits for somebody else, it should give it back
+    /// Makes an environment, or finds one that takes longer to find. It holds
+    /// one of the job slots ([`Limits::jobs`](crate::Limits::jobs)) until `slot`
+    /// is dropped. While it waits for another process it should return the slot
     /// ([`JobSlot::give_back`]).
     ///
-    /// The future is dropped when nobody wants the environment any more.
+    /// The future is dropped when no request needs the environment any more.
     fn make(self: Arc<Self>, requirements: Arc<EnvironmentRequirements>, slot: JobSlot) -> MakeEnvironment;
 }
 
-/// Which build environment a request runs in.
+/// The build environment that a request wants.
 #[derive(Clone, Debug)]
 pub struct RequestEnvironment {
-    /// Who makes it: the same for all requests that are to share environments.
+    /// Makes it. Requests with the same provider share environments.
     pub provider: Arc<dyn BuildEnvironments>,
     /// In place of the tree's own `build-system.requires`.
     pub requires: Option<Vec<String>>,
@@ -68,7 +67,7 @@ pub struct RequestEnvironment {
     pub additional: Vec<String>,
 }
 
-/// An environment that may have to be made: the same for all requests that can
+/// An environment that may have to be made. Equal for all requests that can
 /// share it.
 #[derive(Clone, Debug)]
 pub(crate) struct WantedEnvironment {
@@ -76,9 +75,9 @@ pub(crate) struct WantedEnvironment {
     pub requirements: Arc<EnvironmentRequirements>,
 }
 
-/// An environment that was made, for the next visits of those who waited for
-/// it. They need not find it again: whoever finds may be stricter than whoever
-/// makes, and then they would wait for ever.
+/// An environment that was made, for the next visits of the requests that waited
+/// for it. They do not call `find` again, which may be stricter than `make`:
+/// then they would never run.
 #[derive(Clone, Debug)]
 pub(crate) struct MadeEnvironment {
     pub requirements: Arc<EnvironmentRequirements>,
@@ -86,7 +85,7 @@ pub(crate) struct MadeEnvironment {
 }
 
 impl WantedEnvironment {
-    /// The address of who makes it: it lives as long as this does.
+    /// The address of the provider, which lives as long as this does.
     fn provider_address(&self) -> usize {
         Arc::as_ptr(&self.provider).cast::<()>() as usize
     }
@@ -111,7 +110,7 @@ impl Hash for WantedEnvironment {
 pub(crate) mod tests {
     use super::*;
 
-    /// One that is never looked at.
+    /// An environment whose interpreter is never used.
     #[derive(Debug)]
     pub(crate) struct Environment;
 
@@ -134,7 +133,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The maker for tests in which somebody else makes them.
+    /// A provider for tests that make the environments themselves.
     pub(crate) fn environments() -> Arc<dyn BuildEnvironments> {
         static SHARED: std::sync::OnceLock<Arc<dyn BuildEnvironments>> = std::sync::OnceLock::new();
         SHARED.get_or_init(|| Arc::new(Environments)).clone()

@@ -1,4 +1,4 @@
-//! Clearing the cache folder of what supervisors keep there.
+//! Removing unused files from the cache folder.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -11,9 +11,9 @@ use crate::lock::was_free;
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// How many of them.
+    /// The number of entries.
     pub count: usize,
-    /// The room that they took.
+    /// The disk space that they took.
     pub bytes: u64,
 }
 
@@ -24,11 +24,11 @@ impl std::ops::AddAssign for Removed {
     }
 }
 
-/// Removes the unpacked worker programs that no supervisor has started from
-/// since `unused_since`, and that none uses.
+/// Removes the unpacked versions of hookd that no supervisor uses, and that none
+/// has used since `unused_since`.
 ///
 /// # Errors
-/// What the system says; some may have been removed.
+/// A file cannot be read or removed. Others may have been removed before.
 pub fn prune_worker_programs(cache_folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
     let mut removed = Removed::default();
     for (path, metadata) in entries(&cache_folder.join("hookd"))? {
@@ -46,12 +46,12 @@ pub fn prune_worker_programs(cache_folder: &Path, unused_since: SystemTime) -> i
     Ok(removed)
 }
 
-/// Removes the lists of modules to import ahead that no supervisor has read
-/// since `unused_since`: those of environments that are gone are among them.
-/// One that is in use is only missed at the next start.
+/// Removes the lists of learned modules that no supervisor has read since
+/// `unused_since`, among them those of environments that were removed. A list in
+/// use is read at the start only, so removing it does no harm.
 ///
 /// # Errors
-/// What the system says; some may have been removed.
+/// A file cannot be read or removed. Others may have been removed before.
 pub fn prune_learned_modules(cache_folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
     let mut removed = Removed::default();
     for (path, metadata) in entries(&cache_folder.join("learned"))? {
@@ -74,7 +74,7 @@ fn entries(folder: &Path) -> io::Result<Vec<(std::path::PathBuf, Metadata)>> {
     for entry in entries {
         let entry = entry?;
         match entry.metadata() {
-            // Somebody else was faster.
+            // Another process has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             metadata => found.push((entry.path(), metadata?)),
         }

@@ -1,5 +1,4 @@
-//! Why a request failed: a stable set of kinds, worded for the person who reads
-//! the message.
+//! Why requests fail.
 
 use std::fmt;
 use std::io;
@@ -10,8 +9,7 @@ use hookd_protocol::{Hook, HookErrorKind};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-/// The kind of a failure. Stable: programs may match on the names, which are
-/// those of the variants.
+/// The kind of a failure. The names are stable, and those of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -21,21 +19,21 @@ pub enum ErrorKind {
     MissingBackendAttribute,
     /// The backend's import path is not `module` or `module:object`.
     MalformedBackendName,
-    /// The backend raised while it was imported.
+    /// The backend raised an exception while it was imported.
     BackendImportError,
     /// There is no hook of this name.
     InvalidHookName,
     /// The worker was sent an action that it does not know.
     InvalidAction,
-    /// The backend does not have this hook (PEP 517 makes six of eight optional).
+    /// The backend does not have this hook. PEP 517 makes six of eight optional.
     UnsupportedHook,
-    /// An argument of the hook cannot be carried or has the wrong form.
+    /// An argument of the hook has the wrong form, or cannot be sent.
     MalformedHookArgument,
-    /// The hook raised, or returned something that is not its result.
+    /// The hook raised an exception, or returned a value of the wrong type.
     HookRuntimeError,
-    /// The hook process died before it had a result.
+    /// The hook's process ended without a result.
     HookCrashed,
-    /// The worker died while the hook may have been running.
+    /// The worker died, and the hook may have been running.
     WorkerCrashed,
     /// No worker could be started.
     WorkerStartFailed,
@@ -49,21 +47,20 @@ pub enum ErrorKind {
     Cancelled,
     /// Too many requests are unanswered.
     QueueFull,
-    /// The pool's workers failed too often; it rests for a while.
+    /// The workers of the tree failed too often; no more are started for a while.
     Quarantined,
     /// The request itself is not well-formed.
     InvalidRequest,
-    /// The request comes from within a hook of the very tree that it is for, and
-    /// would wait for itself.
+    /// The request comes from a hook of its own tree, and would wait for itself.
     HookRecursion,
-    /// The source tree does not exist, or is not a folder, or is another now.
+    /// The source tree does not exist, is not a folder, or was replaced.
     InvalidSource,
-    /// The system refused what was needed: descriptors, memory, room on a disk,
-    /// a lock, a permission, an answer in time. Nothing is wrong with the
-    /// request, and it is worth another try.
+    /// The system refused a resource: descriptors, memory, disk space, a lock, a
+    /// permission, or a response in time. The request itself is not wrong, and
+    /// may succeed later.
     SystemRefused,
-    /// A file that was built cannot have its name: another source of the run has
-    /// made one of that name, or something else is there.
+    /// The name of a file that was built is taken: by a file of another source of
+    /// the run, or by something that is not a file.
     OutputConflict,
     /// `pyproject.toml` cannot be read, or its `[build-system]` is not valid.
     InvalidPyproject,
@@ -71,9 +68,9 @@ pub enum ErrorKind {
     EnvironmentFailed,
     /// A required extension of the metadata is not supported.
     RequiredExtension,
-    /// What was built has another name or version than the source says.
+    /// The name or version of what was built differs from that of the source.
     InconsistentMetadata,
-    /// The interpreter's version is none that the project supports.
+    /// The project does not support the interpreter's version.
     UnsupportedPython,
 }
 
@@ -106,10 +103,9 @@ impl From<HookErrorKind> for ErrorKind {
 pub enum ExitReason {
     /// It exited with this code.
     ExitCode(i32),
-    /// It died of the signal of this name, `SIGSEGV` for example.
+    /// The signal of this name ended it, `SIGSEGV` for example.
     Signal(String),
-    /// It ended, and there was nobody left who could tell how: it was forked
-    /// from a template that is gone.
+    /// Unknown, because its template, which was its parent, has ended too.
     Unknown,
 }
 
@@ -142,20 +138,20 @@ impl fmt::Display for ExitReason {
     }
 }
 
-/// Whether an error says something about the system, and not about the file that
-/// it met: whether the same may do better another time, or with other rights.
+/// Whether an error is about the system and not about the file: whether the same
+/// may succeed at another time, or with other permissions.
 #[must_use]
 pub fn is_refusal(error: &io::Error) -> bool {
     use nix::libc::{EISDIR, ELOOP, ENAMETOOLONG, ENODEV, ENOENT, ENOTDIR, ENXIO};
     match error.raw_os_error() {
         Some(number) => ![EISDIR, ELOOP, ENAMETOOLONG, ENODEV, ENOENT, ENOTDIR, ENXIO].contains(&number),
-        // A library's own error, such as one of a name with a NUL in it.
+        // An error of std itself, such as a NUL in a name.
         None => false,
     }
 }
 
-/// A setting that could make a difference to a failure. Whoever shows the hint
-/// knows what it is called there: a flag, a field, a method.
+/// A setting that a hint is about. Whoever shows the hint adds its name there,
+/// such as that of a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Setting {
@@ -171,38 +167,38 @@ pub enum Setting {
     CacheFolder,
     /// [`Builder::interpreter`](crate::Builder::interpreter).
     Interpreter,
-    /// Folders of wheels, in place of an index.
+    /// Folders with wheels, in place of an index.
     FindLinks,
-    /// Doing without the network.
+    /// Whether the network is used.
     Offline,
-    /// How long another process may keep a tree locked.
+    /// [`Limits::lock_timeout`](crate::Limits::lock_timeout).
     LockTimeout,
-    /// Constraints for what is installed into build environments.
+    /// Constraints for build environments.
     BuildConstraint,
     /// Whether hooks run in build environments of their own.
     BuildIsolation,
     /// How long an installer may run.
     InstallerTimeout,
-    /// Which extensions of the metadata are supported, and what becomes of
-    /// wheels that require another.
+    /// Which extensions of the metadata are supported, and what is done with
+    /// wheels that require others.
     RequiredExtension {
         /// The extension that is not supported.
         extension: String,
         /// The distribution that requires it.
         distribution: String,
-        /// Whether a source could be built in place of the wheel.
+        /// Whether a source can be built in place of the wheel.
         source: SourceInstead,
     },
 }
 
-/// Whether a source can take the place of a wheel.
+/// Whether a source can be built in place of a wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceInstead {
-    /// It is no wheel.
+    /// No: the metadata is not from a wheel.
     Impossible,
-    /// It is not wanted.
+    /// No: the user does not want that.
     NotWanted,
-    /// It is wanted, and was not named.
+    /// Yes, but the user has named no source.
     NotNamed,
 }
 
@@ -210,20 +206,20 @@ pub enum SourceInstead {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{kind}: {message}")]
 pub struct HookError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: ErrorKind,
     /// What happened, for a person.
     pub message: String,
     /// The name of the Python exception, if one was raised.
     pub exception: Option<String>,
-    /// Whether the exception is the backend's `UnsupportedOperation`, with
-    /// which `build_sdist` says "build the wheel directly" (PEP 517).
+    /// Whether the exception is the backend's `UnsupportedOperation`, by which
+    /// `build_sdist` says that it cannot build one (PEP 517).
     pub unsupported_operation: bool,
     /// Python's traceback.
     pub traceback: Option<String>,
-    /// How the process ended, if one did.
+    /// How the process ended, if that is the failure.
     pub exit: Option<ExitReason>,
-    /// What might help. Never part of the message.
+    /// What might help; not part of the message.
     pub hint: Option<String>,
     /// The setting that the hint is about.
     #[serde(skip)]
@@ -231,7 +227,7 @@ pub struct HookError {
 }
 
 impl HookError {
-    /// A failure of this kind with this message and nothing else.
+    /// A failure with this kind and message.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
@@ -246,14 +242,14 @@ impl HookError {
         }
     }
 
-    /// A failure at a file: of this kind where the file is not what it should
-    /// be, and [`ErrorKind::SystemRefused`] where [`is_refusal`] says so.
+    /// A failure at a file: [`ErrorKind::SystemRefused`] if the error
+    /// [is a refusal](is_refusal), otherwise of this kind.
     #[must_use]
     pub fn at_file(kind: ErrorKind, error: &io::Error, message: impl Into<String>) -> Self {
         Self::new(if is_refusal(error) { ErrorKind::SystemRefused } else { kind }, message)
     }
 
-    /// The failure of this hook, with what might help a person.
+    /// The failure of this hook, with a hint where there is one.
     pub(crate) fn of_hook(mut self, hook: Hook) -> Self {
         let hint = match self.kind {
             ErrorKind::MissingBackendModule => {

@@ -1,4 +1,4 @@
-//! What happens in a supervisor, as values that observers see.
+//! The events of a supervisor, for observers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::error::{ErrorKind, ExitReason};
 use crate::request::RequestId;
 use crate::response::{StartMethod, Timing};
 
-/// The number of a worker, unique within its supervisor; never reused, unlike
-/// a pid.
+/// The number of a worker, unique within its supervisor and, unlike a pid, never
+/// reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub(crate) u64);
 
@@ -46,7 +46,7 @@ impl std::fmt::Display for TemplateId {
     }
 }
 
-/// Why a worker that did nothing wrong is ended.
+/// Why a worker is ended that has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// It was idle for [`Limits::idle_timeout`](crate::Limits::idle_timeout).
@@ -59,11 +59,11 @@ pub enum StopReason {
     RecycleRequested,
     /// Another tree needed its place.
     Evicted,
-    /// Something that it, its template or its interpreter imported or read has
-    /// changed on the disk.
+    /// A file that it, its template or its interpreter has imported or read has
+    /// changed.
     EnvironmentChanged,
-    /// Its template holds more learned modules by now, or another one is right
-    /// for its tree.
+    /// Its template has preloaded more modules since, or its tree needs another
+    /// template.
     TemplateChanged,
     /// The supervisor ends.
     Shutdown,
@@ -86,28 +86,29 @@ impl StopReason {
     }
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 pub enum Event {
     /// A request was admitted.
     RequestQueued { request: RequestId, tree: PathBuf, hook: Hook },
-    /// The build environment of a request is not there: it is being made, and
-    /// the request waits for it in front of its queue.
+    /// The build environment of a request is being made. The request waits for
+    /// it at the front of its queue.
     RequestPreparing { request: RequestId },
-    /// The wait for its environment is over.
+    /// The request does not wait for its environment any more.
     RequestPrepared { request: RequestId },
     /// A tree's lock is held by another process; its requests wait.
     TreeLocked { tree: PathBuf },
-    /// It still is, after some seconds; by whom, as far as the system tells.
+    /// It has been held for some seconds. `holder` describes the other process,
+    /// where the system tells.
     TreeStillLocked { tree: PathBuf, holder: Option<String> },
-    /// A worker accepted a request: from here on it is never retried.
+    /// A worker has accepted a request, which is not retried any more.
     RequestAccepted { request: RequestId, worker: WorkerId },
-    /// What the hook of this request writes can be read from these files, until
-    /// its response is taken. The hook may put anything in their places.
+    /// The output of a request's hook can be read from these files until its
+    /// response is taken. The hook could replace them by other files.
     OutputCaptured { request: RequestId, stdout: PathBuf, stderr: PathBuf },
-    /// The worker died before it accepted the request, which waits again.
+    /// The worker died before it accepted the request, which is queued again.
     RequestRetried { request: RequestId, reason: String },
     /// A request was answered.
     RequestFinished { request: RequestId, tree: PathBuf, hook: Hook, error: Option<ErrorKind>, timing: Timing },
@@ -117,76 +118,76 @@ pub enum Event {
     WorkerReady { worker: WorkerId, pid: u32, start_method: StartMethod, after: Duration },
     /// A worker could not be started.
     WorkerStartFailed { worker: WorkerId, tree: PathBuf, reason: String },
-    /// A worker is being ended as planned.
+    /// A worker that has not failed is being ended.
     WorkerStopping { worker: WorkerId, reason: StopReason },
-    /// A worker's process is gone. `planned` tells an end from a crash.
+    /// A worker's process has ended. If not `planned`, it crashed.
     WorkerExited { worker: WorkerId, pid: u32, exit: ExitReason, planned: bool },
-    /// A worker that was stopped stays as the keeper of processes that its
-    /// hooks detached; it ends with the supervisor.
+    /// A worker that was told to stop stays, as the parent of processes that its
+    /// hooks detached. It ends with the supervisor.
     WorkerLingers { worker: WorkerId, pid: u32 },
-    /// An idle worker did not answer a health check and is killed.
+    /// A worker did not answer a health check, and is killed.
     HealthCheckFailed { worker: WorkerId },
-    /// A worker wrote something that is no message and is killed.
+    /// A worker violated the protocol, and is killed.
     ProtocolViolated { worker: WorkerId, reason: String },
-    /// A hook exceeded its deadline and is being ended.
+    /// A hook exceeded its deadline, and is being ended.
     DeadlineExceeded { request: RequestId, worker: WorkerId },
-    /// A hook exceeded its memory limit and is killed.
+    /// A hook exceeded its memory limit, and is killed.
     MemoryLimitExceeded { request: RequestId, worker: WorkerId, bytes: u64 },
-    /// A worker's own words: a `DEBUG` message, or a line of its log.
+    /// A `DEBUG` message of a worker, or a line of its log.
     WorkerLog { worker: WorkerId, line: String },
-    /// A pool's workers failed; the next is started after this time.
+    /// A worker of a pool failed. The next is started after this delay.
     PoolBackoff { tree: PathBuf, delay: Duration, failures: usize },
-    /// A pool's workers failed too often: its requests fail for this time.
+    /// The workers of a pool failed too often. Its requests fail for this time.
     PoolQuarantined { tree: PathBuf, cool_down: Duration, reason: String },
     /// A process that a dead worker left behind was killed.
     OrphanKilled { pid: u32 },
     /// A template is being started.
     TemplateStarting { template: TemplateId, interpreter: PathBuf, backend: Option<String> },
-    /// A template has imported its backend, and this many modules in all.
+    /// A template has imported its backend, and has `modules` loaded.
     TemplateReady { template: TemplateId, pid: u32, modules: usize, after: Duration },
-    /// A template has imported what was learned so far; it holds this many
-    /// modules.
+    /// A template has preloaded all learned modules, and has `modules` loaded.
     TemplateLearned { template: TemplateId, modules: usize },
-    /// A module is not preloaded: it cannot be, or that would change what hooks
+    /// A module is not preloaded: its import failed, or would change what hooks
     /// see.
     PreloadRefused { template: TemplateId, module: String, reason: String },
-    /// A hook's own `sys.path` would have led elsewhere for a module that was
-    /// preloaded (see [`Builder::report_shadowed`](crate::Builder::report_shadowed)).
+    /// A hook would have found a preloaded module elsewhere on its own `sys.path`
+    /// (see [`Builder::report_shadowed`](crate::Builder::report_shadowed)).
     PreloadShadowed { tree: PathBuf, module: String, loaded: String, found: String },
-    /// A file or folder that a template has imported has changed: it is
-    /// replaced.
+    /// A file or folder that a template has imported has changed. The template
+    /// is replaced.
     TemplateStale { template: TemplateId, changed: PathBuf },
-    /// A template ended without having been told to, or had to be killed.
+    /// A template ended unexpectedly, or was killed because it did not respond.
     TemplateFailed { template: TemplateId, reason: String },
-    /// There is no template any more for these workers: they are spawned.
+    /// Templates for these workers have failed too often. The workers are
+    /// spawned.
     TemplateFallback { interpreter: PathBuf, backend: Option<String>, reason: String },
-    /// A template that was to end has ended.
+    /// A template ended as it was told to.
     TemplateExited { template: TemplateId },
-    /// A template's own words.
+    /// A line of a template's log.
     TemplateLog { template: TemplateId, line: String },
-    /// The interpreter for all who name none is a free-threaded build, which
-    /// hookpool is not tested with.
+    /// The supervisor's interpreter is a free-threaded build, which hookpool is
+    /// not tested with.
     FreeThreaded { python: PathBuf },
-    /// The limit of open files allows no more workers than this.
+    /// The limit of open files allows this number of workers only.
     WorkersCapped { max_workers: usize, open_files: u64 },
-    /// Processes that outlive their worker cannot be found, and so not be ended.
+    /// Processes that outlive their worker cannot be found, and are not ended.
     OrphansUnknown { reason: String },
-    /// All workers are being recycled.
+    /// All workers are being replaced.
     Recycling,
-    /// Nothing is admitted any more; what was admitted is answered.
+    /// No more requests are admitted; those that were are answered.
     Draining,
     /// Running hooks are being ended by this signal.
     Interrupted { signal: String },
-    /// All hooks are stopped; deadlines do not run.
+    /// All hooks are stopped. Deadlines do not run.
     Suspended,
-    /// The hooks go on.
+    /// The hooks continue.
     Resumed,
 }
 
-/// Somebody who wants to know what happens. Called from the dispatcher's task,
-/// in order: it must not block.
+/// Receives the events of a supervisor, in order. Called from the dispatcher's
+/// task: it must not block.
 pub trait Observer: Send + Sync {
-    /// Something happened.
+    /// Receives an event.
     fn observe(&self, event: &Event);
 }
 

@@ -1,4 +1,5 @@
-//! The worker's program: hookd, embedded, and unpacked where Python finds it.
+//! hookd, the worker's program: embedded here, and unpacked to where Python can
+//! run it.
 
 use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,18 +17,18 @@ use crate::files::{Links, read_regular_file};
 
 include!(concat!(env!("OUT_DIR"), "/hookd_files.rs"));
 
-/// Where hookd lies: what Python is to run.
+/// The location of hookd, for Python to run.
 #[derive(Clone, Debug)]
 pub struct WorkerProgram {
     path: PathBuf,
-    /// Where it was unpacked by us.
+    /// `None` if it is not the embedded one.
     unpacked: Option<Arc<Unpacked>>,
 }
 
 #[derive(Debug)]
 struct Unpacked {
     cache_folder: PathBuf,
-    /// Keeps other processes from removing it. Locked while it is looked at.
+    /// The shared lock by which other processes do not remove it.
     in_use: Mutex<Option<File>>,
 }
 
@@ -39,14 +40,14 @@ impl PartialEq for WorkerProgram {
 
 impl Eq for WorkerProgram {}
 
-/// Why hookd could not be unpacked.
+/// Why hookd cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
     /// The folder for it cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// Writing failed.
+    /// It cannot be written.
     #[error("cannot unpack hookd to {path}: {source}")]
     Write {
         /// The folder.
@@ -57,16 +58,15 @@ pub enum UnpackError {
 }
 
 impl WorkerProgram {
-    /// Uses the hookd of this path, the project's own `python/hookd` for
-    /// example.
+    /// The hookd at this path, `python/hookd` of a checkout for example.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), unpacked: None }
     }
 
-    /// Unpacks the embedded hookd below `cache_folder`, in a folder named by
-    /// its digest, so that its bytecode is kept from run to run. What is there
-    /// already is compared, and made anew if it is not the same.
+    /// Unpacks the embedded hookd below `cache_folder`, in a folder that is named
+    /// by its digest, so that its bytecode is kept between runs. Files that are
+    /// there already are compared, and replaced if they differ.
     ///
     /// # Errors
     /// [`UnpackError`], which names the folder.
@@ -76,8 +76,8 @@ impl WorkerProgram {
         Ok(Self { path, unpacked: Some(Arc::new(unpacked)) })
     }
 
-    /// Unpacks it again, if it was removed or damaged since: to be called before
-    /// it is run. Blocks.
+    /// Unpacks it again if it was removed or damaged. Call this before it is run.
+    /// Blocks.
     pub(crate) fn mend(&self) -> Result<(), UnpackError> {
         let Some(unpacked) = &self.unpacked else { return Ok(()) };
         let mut in_use = unpacked.in_use.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +87,7 @@ impl WorkerProgram {
         Ok(())
     }
 
-    /// What Python is to run: a file, or a folder with a `__main__.py`.
+    /// The path for Python to run: a file, or a folder with a `__main__.py`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -100,13 +100,13 @@ fn unpack(cache_folder: &Path) -> Result<(PathBuf, Option<File>), UnpackError> {
     kept::folder(&parent)?;
     let home = parent.join(digest());
     let folder = home.join("hookd");
-    // Not the folder, of whose `__main__` Python keeps bytecode, where
-    // nobody could help it if that is damaged.
+    // Not the folder: Python would keep bytecode of its `__main__`, and would
+    // not recover from damage to that.
     let path = folder.join("__main__.py");
     let write = |source| UnpackError::Write { path: home.clone(), source };
     for _ in 0..ATTEMPTS {
         let in_use = use_folder(&home).map_err(write)?;
-        // Locked before it is looked at: now nobody removes it.
+        // It was locked before this check, so nobody removes it after.
         if is_complete(&folder) {
             return Ok((path, in_use));
         }
@@ -127,15 +127,14 @@ fn digest() -> String {
     hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Locks the folder, if it is there, with all others who use it, and notes the
-/// time.
+/// Takes a shared lock of the folder, if it exists, and records the time.
 fn use_folder(home: &Path) -> io::Result<Option<File>> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    // What cannot be opened as a folder is not complete.
+    // Anything else than a folder is replaced later, as it is not complete.
     let Ok(folder) = OpenOptions::new().read(true).custom_flags(flags).open(home) else { return Ok(None) };
-    // Only cleaning up looks at the time.
+    // The time only decides when it is pruned.
     let _ = folder.set_modified(SystemTime::now());
-    // Whoever has it alone removes it, which does not take long.
+    // Whoever holds the lock exclusively is removing the folder, which is quick.
     match folder.lock_shared() {
         Ok(()) => Ok(Some(folder)),
         Err(error) if has_no_locks(&error) => Ok(None),
@@ -155,8 +154,8 @@ fn is_complete(path: &Path) -> bool {
     HOOKD_FILES.iter().all(|(name, content)| is_whole(name, content)) && has_readable_bytecode(path)
 }
 
-/// Whether Python, which reads whatever there is of bytecode, can come to its
-/// end. hookd finds out by itself whether it is whole.
+/// Whether Python can read the bytecode to its end, as it does without a check.
+/// hookd itself checks the content.
 fn has_readable_bytecode(path: &Path) -> bool {
     const LARGEST: u64 = 1 << 20;
     let folder = path.join("__pycache__");
@@ -170,13 +169,13 @@ fn has_readable_bytecode(path: &Path) -> bool {
     }
 }
 
-/// Another process may have replaced it just now.
+/// Another process may be replacing it.
 fn is_missing(error: io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Writes to a folder of its own and renames it, so that nobody ever sees half
-/// of it; whoever else did the same at the same time wrote the same.
+/// Writes a new folder and renames it, so that it is complete under its name.
+/// Processes that do this at the same time write the same.
 fn write_files(parent: &Path, home: &Path) -> io::Result<()> {
     let draft = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
     let package = draft.path().join("hookd");
@@ -187,13 +186,13 @@ fn write_files(parent: &Path, home: &Path) -> io::Result<()> {
     }
     match std::fs::rename(draft.path(), home) {
         Ok(()) => {
-            // It is not there any more under this name.
+            // It was renamed, so there is nothing to remove.
             let _ = draft.keep();
             Ok(())
         }
         Err(_) if is_complete(&home.join("hookd")) => Ok(()),
-        // Something incomplete is in the way: damaged, or cut off by a crash
-        // of the machine.
+        // The folder there is incomplete, because of damage or of a crash of the
+        // machine.
         Err(_) => {
             kept::put_aside(home)?;
             std::fs::rename(draft.path(), home)?;
