@@ -1,6 +1,6 @@
-//! The way into trees: visits, locks, and the environments that requests wait
-//! for. Everything here waits for disks and for other processes, so that the
-//! dispatcher does not.
+//! Everything that a request waits for before it gets a worker: the visit of its
+//! tree, the tree's lock, its environment. Tasks wait here for disks and for
+//! other processes, so that the dispatcher does not.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::response::StartMethod;
 use crate::tree::{Found, TreePath, Visit, VisitPlan, Within};
 use crate::worker::WorkerFreshness;
 
-/// What came of a visit or a wait.
+/// The result of a visit or a wait.
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Visited { request: RequestId, path: TreePath, found: Found, is_locked: bool },
@@ -39,13 +39,13 @@ pub(crate) struct Gate {
     own_locks: OwnLocks,
     within: Arc<Within>,
     locks: HashMap<TreePath, TreeLock>,
-    /// Locks that are being let go of. Whoever wants one of them again waits for
+    /// Locks that are being released. A visit that needs one of them waits for
     /// the end of its channel.
     unlocking: HashMap<TreePath, oneshot::Receiver<()>>,
     tasks: JoinSet<Done>,
     waiting: HashMap<TreePath, AbortHandle>,
     preparing: HashMap<WantedEnvironment, AbortHandle>,
-    /// By when environments must be made, once the end has begun.
+    /// The time by which environments must be made, once the shutdown has begun.
     ends_at: watch::Sender<Option<Instant>>,
 }
 
@@ -86,7 +86,7 @@ impl Gate {
         }
     }
 
-    /// Visits a tree by the path that the request has for it.
+    /// Visits a tree by its path in the request.
     pub fn visit(
         &mut self,
         request: RequestId,
@@ -113,7 +113,7 @@ impl Gate {
         self.tasks.spawn(async move {
             let of_thread = plan.clone();
             let visit = move |progress: &_| {
-                // Nothing is ever sent: the channel ends when the lock is free.
+                // Nothing is sent: the channel ends when the lock is free.
                 let _ = unlocked.map(oneshot::Receiver::blocking_recv);
                 of_thread.visit(progress)
             };
@@ -123,10 +123,8 @@ impl Gate {
         });
     }
 
-    /// Waits for the next visit, lock or environment; pends while there is none
-    /// to come.
-    ///
-    /// Cancel-safe, as [`JoinSet::join_next`] is.
+    /// Waits for the next result; pends while no task runs. Cancel-safe, as
+    /// [`JoinSet::join_next`] is.
     pub async fn next(&mut self) -> Arrival {
         loop {
             match self.tasks.join_next().await {
@@ -135,7 +133,7 @@ impl Gate {
                         return arrival;
                     }
                 }
-                // It was given up.
+                // It was aborted.
                 Some(Err(error)) if error.is_cancelled() => {}
                 Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
                 None => return std::future::pending().await,
@@ -143,7 +141,7 @@ impl Gate {
         }
     }
 
-    /// Nothing where somebody has given up what is done now.
+    /// The result of a task. `None` if it was given up.
     fn arrive(&mut self, done: Done) -> Option<Arrival> {
         Some(match done {
             Done::Visited(request, path, Visit { lock, found }) => {
@@ -154,8 +152,8 @@ impl Gate {
                 Arrival::Visited { request, path, found, is_locked }
             }
             Done::LockAwaited(path, outcome) => {
-                // Where it was given up and is waited for again, by two tasks,
-                // the second would wait for the first.
+                // If a wait was given up and begun again, there are two tasks: the
+                // other would now wait for this lock.
                 self.waiting.remove(&path)?.abort();
                 let outcome = outcome.map(|lock| {
                     self.locks.insert(path.clone(), lock);
@@ -177,14 +175,14 @@ impl Gate {
         self.waiting.insert(path, task);
     }
 
-    /// Nobody waits for that lock any more.
+    /// Ends the wait for a lock.
     pub fn give_up_lock(&mut self, path: &TreePath) {
         if let Some(task) = self.waiting.remove(path) {
             task.abort();
         }
     }
 
-    /// Lets other processes into a tree.
+    /// Releases the lock of a tree.
     pub fn unlock(&mut self, path: &TreePath) {
         let Some(lock) = self.locks.remove(path).filter(|lock| lock.is_slow_to_drop) else { return };
         let (sender, unlocked) = oneshot::channel::<()>();
@@ -203,7 +201,7 @@ impl Gate {
         let of_task = wanted.clone();
         let task = self.tasks.spawn(async move {
             let cut_off = async {
-                // The sender lives longer than its tasks.
+                // The sender outlives the tasks.
                 let ends_at = ends_at.wait_for(Option::is_some).await.map(|ends_at| *ends_at);
                 match ends_at {
                     Ok(Some(at)) => tokio::time::sleep_until(at).await,
@@ -222,14 +220,15 @@ impl Gate {
         self.preparing.insert(wanted, task);
     }
 
-    /// Nobody wants that environment any more.
+    /// Ends the making of an environment.
     pub fn give_up_environment(&mut self, wanted: &WantedEnvironment) {
         if let Some(task) = self.preparing.remove(wanted) {
             task.abort();
         }
     }
 
-    /// What is being made has until then; sooner if it was said before.
+    /// Limits the time for environments that are being made. A later time does
+    /// not replace an earlier one.
     pub fn end_by(&mut self, at: Instant) {
         self.ends_at.send_modify(|ends_at| *ends_at = Some(ends_at.map_or(at, |before| before.min(at))));
     }

@@ -1,4 +1,4 @@
-//! What the dispatcher is told by callers, and what the scheduler tells it to do.
+//! The messages from callers to the dispatcher, and the scheduler's actions.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::tree::TreePath;
 use crate::worker::message::Acknowledgement;
 use crate::worker::{WorkerCommand, WorkerPlan};
 
-/// What a caller wants of the dispatcher.
+/// A command of a caller.
 #[derive(Debug)]
 pub(crate) enum Command {
     Submit(Box<Submission>),
     Recycle,
-    /// All clones are dropped once every worker has been told.
+    /// Every worker drops its clone once it was told.
     Suspend {
         told: Acknowledgement,
     },
@@ -38,11 +38,11 @@ pub(crate) struct Submission {
     pub reply: oneshot::Sender<UnreadResponse>,
 }
 
-/// What the scheduler wants done.
+/// An action that the scheduler has decided on.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Take the tree's lock, read what it says of its build, and look whether
-    /// this worker is up to date. The request has its own path for the tree.
+    /// Visit a tree by the path `named` of the request, and compare this worker
+    /// with the disk.
     Visit {
         request: RequestId,
         details: Arc<HookRequest>,
@@ -51,15 +51,15 @@ pub(crate) enum Action {
         made: Option<MadeEnvironment>,
         worker: Option<WorkerId>,
     },
-    /// Wait for the lock that a visit found taken.
+    /// Wait for the lock of a tree that a visit found busy.
     AwaitLock {
         path: TreePath,
     },
-    /// Nobody waits for that lock any more.
+    /// End the wait for a lock.
     GiveUpLock {
         path: TreePath,
     },
-    /// Nobody needs the tree's lock.
+    /// Release the lock of a tree.
     Unlock {
         path: TreePath,
     },
@@ -68,7 +68,7 @@ pub(crate) enum Action {
         wanted: WantedEnvironment,
         slot: JobSlot,
     },
-    /// Nobody wants that environment any more.
+    /// End the making of an environment.
     GiveUpEnvironment {
         wanted: WantedEnvironment,
     },

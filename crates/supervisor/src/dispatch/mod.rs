@@ -1,7 +1,8 @@
-//! The one task that decides: fed by callers, workers, visits and time.
+//! The task that makes all decisions of a supervisor.
 //!
-//! Its loop only selects; the [`scheduler`] decides; [`Dispatcher::carry_out`]
-//! acts. It never waits for a worker or a caller, so that both may wait for it.
+//! Its loop only receives events of callers, workers, visits and timers. The
+//! [`scheduler`] decides, and [`Dispatcher::carry_out`] acts. It never waits for
+//! a worker or a caller, so that they can wait for it.
 
 mod gate;
 pub(crate) mod message;
@@ -32,14 +33,14 @@ use crate::worker::{
     self, Ending, WorkerCommand, WorkerContext, WorkerEvent, WorkerFreshness, WorkerPlan, WorkerReport,
 };
 
-/// The channels that a dispatcher reads.
+/// The channels that a dispatcher receives from.
 pub(crate) struct Inboxes {
     pub commands: async_channel::Receiver<Command>,
-    /// Requests whose tickets were dropped or cancelled: no more than there are
-    /// places for requests.
+    /// Requests whose tickets were dropped or cancelled, bounded by the number of
+    /// tickets.
     pub cancellations: mpsc::UnboundedReceiver<RequestId>,
     pub reports: async_channel::Receiver<WorkerReport>,
-    /// What templates tell observers.
+    /// Events for observers, from templates and lock waits.
     pub notices: async_channel::Receiver<Event>,
 }
 
@@ -53,12 +54,12 @@ pub(crate) struct Dispatcher {
     finished: watch::Sender<bool>,
 }
 
-/// The dispatcher's end of a worker.
+/// What the dispatcher has of a worker.
 struct Worker {
-    /// Unbounded: a lease, a cancellation, an end, and a suspension for each
-    /// time that the user stops the program. None of them may be lost.
+    /// Unbounded, since no command may be lost: a lease, a cancellation, an end,
+    /// and a suspension for each time that the user stops the program.
     commands: mpsc::UnboundedSender<WorkerCommand>,
-    /// From READY on.
+    /// `None` before the worker is ready.
     freshness: Option<Arc<WorkerFreshness>>,
 }
 
@@ -73,8 +74,7 @@ enum Incoming {
 }
 
 impl Dispatcher {
-    /// How long installers may take to be killed and reaped after their grace
-    /// period.
+    /// How long it may take to kill and reap installers after the grace period.
     const KILL_TIME: Duration = Duration::from_secs(8);
 
     pub fn new(
@@ -98,7 +98,7 @@ impl Dispatcher {
         }
     }
 
-    /// Runs until everything is answered and every process gone.
+    /// Runs until all requests are answered and all processes have ended.
     pub async fn run(mut self) {
         while !self.scheduler.is_finished() {
             let incoming = self.next().await;
@@ -110,7 +110,8 @@ impl Dispatcher {
         self.finished.send_replace(true);
     }
 
-    /// Their workers are gone. What they say meanwhile is still heard.
+    /// Ends the templates, whose workers have ended, and passes on their events
+    /// meanwhile.
     async fn end_templates(&self) {
         let templates = self.context.templates.clone();
         let end = templates.end();
@@ -126,8 +127,8 @@ impl Dispatcher {
         }
     }
 
-    /// Waits for whatever comes first. All futures here are cancel-safe:
-    /// channels, join sets and sleeps take nothing when they lose the race.
+    /// Waits for the first event. All futures here are cancel-safe: channels, join
+    /// sets and sleeps.
     async fn next(&mut self) -> Incoming {
         let next_at = self.scheduler.next_at();
         let timer = async {
@@ -137,13 +138,14 @@ impl Dispatcher {
             }
         };
         let commands = &self.inboxes.commands;
-        // Without handles nothing more is said, once all was heard.
-        let hears = !(self.scheduler.is_closed() && commands.is_closed() && commands.is_empty());
-        // In this order: a cancellation must not overtake its request. Nobody
-        // starves: what comes first is bounded by the requests that are open.
+        // Without handles of the supervisor there will be no more commands.
+        let has_commands = !(self.scheduler.is_closed() && commands.is_closed() && commands.is_empty());
+        // In this order, so that a cancellation does not overtake its request.
+        // The later channels do not starve: what the earlier ones receive is
+        // bounded by the number of unanswered requests.
         tokio::select! {
             biased;
-            command = commands.recv(), if hears => Incoming::Command(command.ok()),
+            command = commands.recv(), if has_commands => Incoming::Command(command.ok()),
             report = self.inboxes.reports.recv() => {
                 Incoming::Report(report.expect("the context holds a sender"))
             }
@@ -160,8 +162,7 @@ impl Dispatcher {
         match incoming {
             Incoming::Command(command) => self.obey(command, now),
             Incoming::Cancellation(request) => {
-                // The request may have come between the look at the one channel
-                // and the look at the other.
+                // Its request may have come after `commands` was polled.
                 while let Ok(command) = self.inboxes.commands.try_recv() {
                     self.obey(Some(command), now);
                 }
@@ -191,7 +192,7 @@ impl Dispatcher {
                 self.context.templates.set_pace(Pace::Normal);
                 self.scheduler.resume(now);
             }
-            // Without a handle nobody can ask for anything more.
+            // `None`: the last handle was dropped.
             Some(Command::Drain) | None => self.scheduler.drain(),
             Some(Command::Interrupt(signal)) => {
                 self.context.templates.set_pace(Pace::Hurried);
@@ -215,8 +216,8 @@ impl Dispatcher {
         }
         if let WorkerEvent::Gone { exit, ending, .. } = &report.event {
             self.workers.remove(&report.worker);
-            // Before its tree's next hook starts. A worker that ended as it was
-            // told has killed what it started.
+            // Before the next hook of its tree starts. A worker that ended as
+            // planned has killed its processes itself.
             let in_order = *ending == Ending::Planned && *exit == Some(ExitReason::ExitCode(0));
             if exit.is_some() && !in_order {
                 self.sweep().await;
@@ -251,7 +252,7 @@ impl Dispatcher {
                 Action::Start { worker, plan } => self.start(worker, plan),
                 Action::Tell { worker, command } => self.tell(worker, command),
                 Action::Answer { reply, response } => {
-                    // A caller that dropped its ticket wants no answer.
+                    // An error means that the ticket was dropped.
                     let _ = reply.send(*response);
                 }
                 Action::Observe(event) => self.observe(&event),
@@ -267,7 +268,7 @@ impl Dispatcher {
 
     fn tell(&self, worker: WorkerId, command: WorkerCommand) {
         if let Some(worker) = self.workers.get(&worker) {
-            // One that has ended needs no word.
+            // An error means that it has ended.
             let _ = worker.commands.send(command);
         }
     }
@@ -278,7 +279,7 @@ impl Dispatcher {
         }
     }
 
-    /// Kills what dead workers left behind.
+    /// Kills the processes that dead workers left behind.
     async fn sweep(&mut self) {
         for pid in self.context.spawner.sweep().await {
             self.observe(&Event::OrphanKilled { pid });
@@ -286,8 +287,7 @@ impl Dispatcher {
     }
 }
 
-/// A number from 0 to 1 that differs from call to call; good enough to spread
-/// restarts, and for nothing else.
+/// A random number from 0 to 1, good enough to spread restarts.
 fn random_fraction() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(0_u8) >> 32;

@@ -1,9 +1,9 @@
 //! Restart intensity: how often the workers of a pool may fail, how long the
-//! pool waits before the next start, and when it rests.
+//! pool waits before the next start, and when it is quarantined.
 //!
-//! As in OTP's supervisors: more than `max_restarts` failures within
-//! `restart_window` are too many. A hook process that dies is no failure of
-//! its worker and never comes here.
+//! As in OTP's supervisors, more than `max_restarts` failures within
+//! `restart_window` are too many. A hook process that crashes is not a failure
+//! of its worker.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,13 +20,13 @@ pub(crate) enum Permission {
     Wait {
         until: Instant,
     },
-    /// Not at all for now, and this is why.
+    /// The pool is quarantined, for this reason.
     Denied {
         reason: String,
     },
 }
 
-/// What a failure led to.
+/// The consequence of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Backoff { delay: Duration, failures: usize },
@@ -50,7 +50,7 @@ enum State {
         until: Instant,
         reason: String,
     },
-    /// The quarantine is over; one start is tried.
+    /// The quarantine is over, and one start is tried.
     Trial,
 }
 
@@ -58,7 +58,7 @@ impl RestartTracker {
     const FIRST_DELAY: Duration = Duration::from_millis(50);
     const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-    /// May a worker start?
+    /// Whether a worker may start.
     pub fn permission(&mut self, now: Instant) -> Permission {
         match &self.state {
             State::Backoff { until } if *until > now => Permission::Wait { until: *until },
@@ -94,14 +94,14 @@ impl RestartTracker {
         Verdict::Backoff { delay, failures: count }
     }
 
-    /// A worker answered a request: a trial has succeeded.
+    /// A worker has answered a request: a trial has succeeded.
     pub fn succeeded(&mut self) {
         if matches!(self.state, State::Trial | State::Backoff { .. }) {
             self.state = State::Healthy;
         }
     }
 
-    /// Whether forgetting this would change anything.
+    /// Whether a new tracker would decide the same.
     pub fn is_clean(&self, window: Duration, now: Instant) -> bool {
         match &self.state {
             State::Healthy | State::Backoff { .. } => self.failures.iter().all(|failure| now - *failure > window),

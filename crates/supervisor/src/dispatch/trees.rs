@@ -1,4 +1,5 @@
-//! The trees that have requests: their queues, and whose turn it is.
+//! The trees that have requests: their queues, and the order in which they are
+//! served.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::request::RequestId;
 use crate::tree::TreePath;
 
-/// Higher priorities first, then the order of submission. A request that is
-/// tried again keeps its place.
+/// The place of a request in its queue: higher priorities first, then the order
+/// of submission. A request that is retried keeps its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct QueuePlace {
     priority: Reverse<i32>,
@@ -20,14 +21,14 @@ impl QueuePlace {
     }
 }
 
-/// Who may run hooks in a tree.
+/// The state of a tree's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockState {
     /// This process does not hold the lock.
     Free,
-    /// A visit is about to take it; a second visit would meet the first.
+    /// A visit is taking it. A second visit at once would find it busy.
     Taking,
-    /// Somebody else holds it, and it is waited for.
+    /// Another process holds it, and this one waits.
     Waiting,
     Held,
 }
@@ -37,12 +38,13 @@ pub(crate) struct TreeState {
     pub lock: LockState,
     /// Its first request waits for its environment.
     pub is_preparing: bool,
-    /// Requests on their way from a visit to the end of their worker's sweep.
+    /// The number of requests between their visit and the end of their worker's
+    /// cleanup.
     pub active: usize,
-    /// Those of them that are answered.
+    /// The number of these that are answered.
     pub sweeping: usize,
     queue: BTreeMap<QueuePlace, RequestId>,
-    /// When the tree was last served; whoever waits longest is next. Its own.
+    /// When the tree was last served; the lowest number is next. Unique.
     turn: u64,
     /// The turn before that.
     last_turn: u64,
@@ -56,9 +58,9 @@ type RotationPlace = (Reverse<i32>, u64);
 pub(crate) struct Trees {
     trees: HashMap<TreePath, TreeState>,
     rotation: BTreeMap<RotationPlace, TreePath>,
-    /// Where trees will stand whose worker has answered and is not ready yet.
+    /// The future places of trees whose worker has answered, and is not ready yet.
     soon: BTreeSet<RotationPlace>,
-    /// Paths of folders that have a queue by another path.
+    /// Paths that share the queue of another path to the same folder.
     aliases: HashMap<TreePath, TreePath>,
     next_turn: u64,
     workers_per_tree: usize,
@@ -80,7 +82,7 @@ impl Trees {
         self.trees.get(path)
     }
 
-    /// The path of the queue for a path.
+    /// The path of the queue that a path belongs to.
     pub fn queue_of(&mut self, named: &TreePath) -> TreePath {
         match self.aliases.get(named) {
             Some(main) if self.trees.contains_key(main) => main.clone(),
@@ -92,8 +94,8 @@ impl Trees {
         }
     }
 
-    /// Puts the queue of one path into that of another. Answers with the
-    /// requests that were moved.
+    /// Moves the queue of one path to that of another. Returns the requests that
+    /// were moved.
     pub fn merge(&mut self, path: &TreePath, main: &TreePath) -> Vec<RequestId> {
         self.aliases.retain(|_, main| self.trees.contains_key(main));
         self.aliases.values_mut().filter(|target| *target == path).for_each(|target| target.clone_from(main));
@@ -104,7 +106,7 @@ impl Trees {
         moved.into_values().collect()
     }
 
-    /// A path leads to another folder than the queue that it shares.
+    /// Gives a path its own queue again, since it leads to another folder.
     pub fn separate(&mut self, path: &TreePath) {
         self.aliases.remove(path);
     }
@@ -129,7 +131,7 @@ impl Trees {
         });
     }
 
-    /// Takes a request out of its tree's queue; whether it was there.
+    /// Removes a request from its queue. Returns whether it was there.
     pub fn dequeue(&mut self, path: &TreePath, place: QueuePlace) -> bool {
         self.change(path, |state| state.queue.remove(&place).is_some()).unwrap_or(false)
     }
@@ -139,16 +141,16 @@ impl Trees {
         self.rotation.first_key_value().map(|(_, path)| path)
     }
 
-    /// How many trees will be served before the one whose turn it is, because
-    /// their requests have a higher priority: in a moment, when their workers
-    /// are ready.
+    /// The number of trees that have a request of a higher priority than the tree
+    /// whose turn it is, and that can be served as soon as their worker, which
+    /// has answered, is ready.
     pub fn soon_before_first(&self) -> usize {
         let Some(((first, _), _)) = self.rotation.first_key_value() else { return 0 };
         self.soon.iter().take_while(|(priority, _)| priority < first).count()
     }
 
-    /// Of these trees, the first in the order that can be served and whose
-    /// priority is no lower than that of the tree whose turn it is.
+    /// The first of these trees that can be served and whose priority is not lower
+    /// than that of the tree whose turn it is.
     pub fn first_equal<'a>(&self, paths: impl Iterator<Item = &'a TreePath>) -> Option<&'a TreePath> {
         let ((highest, _), _) = self.rotation.first_key_value()?;
         let places = paths.filter_map(|path| match standing(self.trees.get(path)?, self.workers_per_tree)? {
@@ -158,7 +160,8 @@ impl Trees {
         places.filter(|((priority, _), _)| priority == highest).min_by_key(|(place, _)| *place).map(|(_, path)| path)
     }
 
-    /// The next request of a tree that can be served. It counts as active.
+    /// Takes the next request of a tree that can be served, and counts it as
+    /// active.
     pub fn pop(&mut self, path: &TreePath) -> Option<RequestId> {
         self.next_turn += 1;
         let turn = self.next_turn;
@@ -170,8 +173,8 @@ impl Trees {
         })?
     }
 
-    /// Puts a request back to its place. What it waits for is no work of its
-    /// tree, which keeps the turn that it had.
+    /// Puts a request back to its place. Its tree was not served, and keeps its
+    /// previous turn.
     pub fn put_back(&mut self, path: &TreePath, place: QueuePlace) {
         self.change(path, |state| {
             state.queue.insert(place, place.request);
@@ -179,8 +182,8 @@ impl Trees {
         });
     }
 
-    /// Changes a tree's state; keeps the rotation right, and forgets a tree
-    /// that has nothing left.
+    /// Changes a tree's state and updates the rotation. A tree without requests
+    /// is forgotten.
     pub fn change<T>(&mut self, path: &TreePath, change: impl FnOnce(&mut TreeState) -> T) -> Option<T> {
         let state = self.trees.get_mut(path)?;
         match standing(state, self.workers_per_tree) {
@@ -214,7 +217,7 @@ impl TreeState {
         !self.queue.is_empty()
     }
 
-    /// Whether a request is queued whose turn comes before this one's.
+    /// Whether a request is queued whose place is before this one.
     pub fn has_earlier(&self, place: QueuePlace) -> bool {
         self.queue.keys().next().is_some_and(|first| *first < place)
     }
@@ -228,15 +231,15 @@ impl TreeState {
     }
 }
 
-/// Where a tree stands in the rotation.
+/// The place of a tree in the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Now(RotationPlace),
-    /// As soon as a worker that has answered is ready.
+    /// Its place as soon as a worker that has answered is ready.
     Soon(RotationPlace),
 }
 
-/// Nowhere, while the tree cannot be served.
+/// `None` while the tree cannot be served.
 fn standing(state: &TreeState, workers_per_tree: usize) -> Option<Standing> {
     let (first, _) = state.queue.first_key_value()?;
     let is_open = matches!(state.lock, LockState::Free | LockState::Held) && !state.is_preparing;
@@ -310,11 +313,11 @@ mod tests {
         trees.enqueue(&urgent, place(5, 2));
         trees.enqueue(&other, place(0, 3));
         assert!(pop(&mut trees).is_some());
-        // Its hook runs: nobody knows for how long.
+        // Its hook runs, for an unknown time.
         assert_eq!(trees.soon_before_first(), 0);
         trees.change(&urgent, |state| state.sweeping = 1);
         assert_eq!((trees.first(), trees.soon_before_first()), (Some(&other), 1));
-        // No higher, and nobody waits.
+        // The priority is not higher, so no tree waits for it.
         trees.enqueue(&other, place(5, 4));
         assert_eq!(trees.soon_before_first(), 0);
         trees.change(&urgent, |state| (state.active, state.sweeping) = (0, 0));

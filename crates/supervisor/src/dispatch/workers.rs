@@ -1,4 +1,4 @@
-//! The workers that live, and which of them are idle.
+//! The live workers, and which of them are idle.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use crate::response::StartMethod;
 use crate::tree::{Tree, TreePath};
 use crate::worker::WorkerKey;
 
-/// The workers of one tree that can stand in for each other.
+/// What the workers of a pool have in common: any of them can run a request of
+/// the pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
-    /// By its path too: a worker enters its tree by the path that it was started
-    /// with, and a folder may be renamed, or its inode be another folder's.
+    /// With its path, as a worker uses the path that it was started with. The
+    /// folder may be renamed, and its inode reused.
     pub tree: Arc<Tree>,
     pub worker: WorkerKey,
 }
@@ -23,7 +24,7 @@ pub(crate) struct PoolKey {
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occupation {
-    /// Becomes ready, for this request if it still wants it.
+    /// It is being started, for this request if that still needs it.
     Starting {
         request: Option<RequestId>,
     },
@@ -35,27 +36,27 @@ pub(crate) enum Occupation {
         request: RequestId,
         accepted: bool,
     },
-    /// Its request is answered; it sweeps up.
+    /// Its request is answered, and it cleans up.
     Sweeping,
     Stopping,
-    /// It only keeps what its hooks detached.
+    /// It stays as the parent of processes that its hooks detached.
     Lingering,
 }
 
 #[derive(Debug)]
 pub(crate) struct WorkerRecord {
     pub pool: PoolKey,
-    /// The path by which its last request named the tree: its queue.
+    /// The path of the queue of its last request.
     pub path: TreePath,
     pub generation: u64,
-    /// Changed by [`Workers::occupy`] alone, which keeps count.
+    /// Changed by [`Workers::occupy`] only, which updates the counts.
     occupation: Occupation,
     pub pid: Option<u32>,
-    /// How it is started, and from READY on how it was.
+    /// The supervisor's, and from READY on how it was in fact started.
     pub start_method: StartMethod,
     pub started_at: Instant,
     pub served: u32,
-    /// After how many requests it is recycled; its own number, with jitter.
+    /// The number of requests after which it is replaced, with jitter.
     pub max_served: Option<u32>,
     /// It is to be replaced when its hook has ended.
     pub stale: bool,
@@ -118,7 +119,7 @@ impl Workers {
         self.records.get_mut(&id)
     }
 
-    /// Gives a worker something else to do; answers with what it did before.
+    /// Changes what a worker does. Returns what it did before.
     pub fn occupy(&mut self, id: WorkerId, occupation: Occupation) -> Option<Occupation> {
         let record = self.records.get_mut(&id)?;
         let before = std::mem::replace(&mut record.occupation, occupation);
@@ -138,7 +139,7 @@ impl Workers {
         }
     }
 
-    /// Forgets a worker; its record says what it was doing.
+    /// Removes a worker, and returns its record.
     pub fn remove(&mut self, id: WorkerId) -> Option<WorkerRecord> {
         let record = self.records.remove(&id)?;
         match record.occupation {
@@ -151,7 +152,7 @@ impl Workers {
         Some(record)
     }
 
-    /// Workers that count against the limit.
+    /// The number of workers that count for the limit.
     pub fn live(&self) -> usize {
         self.records.len() - self.lingering
     }
@@ -164,12 +165,12 @@ impl Workers {
         self.lingering
     }
 
-    /// The keeper that was the first to become one.
+    /// The worker that has lingered longest.
     pub fn oldest_lingering(&self) -> Option<WorkerId> {
         self.ids_where(|record| record.occupation == Occupation::Lingering).into_iter().min()
     }
 
-    /// How many of the live workers are about to leave.
+    /// The number of live workers that are about to end.
     pub fn stopping(&self) -> usize {
         self.records.values().filter(|record| record.occupation == Occupation::Stopping).count()
     }
@@ -178,7 +179,8 @@ impl Workers {
         self.idle.values().next().copied()
     }
 
-    /// The most recently used idle worker of a pool: its memory is the warmest.
+    /// The most recently used idle worker of a pool, whose memory is most likely
+    /// to be cached.
     pub fn idle_of(&self, pool: &PoolKey) -> Option<WorkerId> {
         let idle = self.idle.values().rev();
         idle.copied().find(|id| self.records.get(id).is_some_and(|record| record.pool == *pool))

@@ -1,4 +1,4 @@
-//! Requests on their way in: queued, visited, cancelled.
+//! Requests before they get a worker: queued, visited, cancelled.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Scheduler {
         let Submission { id, request, path: named, reply } = submission;
         let path = self.trees.queue_of(&named);
         if reply.is_closed() {
-            // Its ticket was dropped before it came here.
+            // Its ticket was dropped.
             return;
         }
         let record = RequestRecord {
@@ -60,8 +60,8 @@ impl Scheduler {
             return;
         }
         while let Some(slot) = self.slots.take() {
-            // What runs cannot be interrupted for a higher priority: it is worth
-            // the moment that those workers take.
+            // Running hooks are not preempted, so a request of a lower priority
+            // does not take the slot just before one of a higher priority needs it.
             if self.slots.free() < self.trees.soon_before_first() {
                 return;
             }
@@ -74,12 +74,12 @@ impl Scheduler {
 
     /// Takes the next request from its queue.
     ///
-    /// With more trees than workers, strict round-robin would have each worker
-    /// evicted before the next request of its tree: two hooks of a thousand
-    /// trees, asked for at once, would start two thousand workers. So where a
-    /// tree could only be served at the cost of another's worker, one that has
-    /// an idle worker is served before it. Not twice in a row: nobody waits for
-    /// more than twice as many as in strict turns.
+    /// With more trees than workers, strict round-robin would evict each worker
+    /// before the next request of its tree: two hooks in each of a thousand trees
+    /// would start two thousand workers. So if the tree whose turn it is can only
+    /// be served by evicting a worker, a tree with an idle worker is served
+    /// first. This does not happen twice in a row, so no tree waits for more than
+    /// twice as many requests as in strict turns.
     fn next_request(&mut self) -> Option<RequestId> {
         let first = self.trees.first()?;
         let may_wait = !self.passed_over && self.needs_eviction(first);
@@ -89,19 +89,19 @@ impl Scheduler {
         self.trees.pop(&next)
     }
 
-    /// Whether a request of this tree gets a worker only where another ends.
+    /// Whether a request of this tree needs a worker to be evicted.
     fn needs_eviction(&self, path: &TreePath) -> bool {
         self.workers.live() >= self.limits.max_workers.get() && self.workers.idle_in(path).is_none()
     }
 
-    /// Has a request's tree looked at, and the worker that it may get.
+    /// Has a request's tree visited, and the worker checked that it may get.
     pub(super) fn visit(&mut self, request: RequestId) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.state = RequestState::Visiting;
         let (details, path, named) = (record.details.clone(), record.path.clone(), record.named.clone());
         let made = record.made.take();
         let worker = match &record.tree {
-            // It was visited before, and the pool that it needs is known.
+            // It was visited before, so its pool is known.
             Some(_) => self.pool_of(request).and_then(|pool| self.workers.idle_of(&pool)),
             None => self.workers.idle_in(&path),
         };
@@ -113,8 +113,8 @@ impl Scheduler {
         self.actions.push(Action::Visit { request, details, path, named, made, worker });
     }
 
-    /// A visit has ended. The tree is given beside the request, which may have
-    /// been answered meanwhile.
+    /// A visit has ended. The request may have been answered meanwhile, so the
+    /// tree is a parameter too.
     pub fn visited(&mut self, request: RequestId, path: &TreePath, found: Found, is_locked: bool, now: Instant) {
         let lock = match &found {
             Found::Busy { ours } if ours.as_ref().is_none_or(|main| main == path) => LockState::Waiting,
@@ -149,7 +149,7 @@ impl Scheduler {
         self.stop_all_when_drained();
     }
 
-    /// Only now is it known which workers can run the request.
+    /// A visit has found all that a request needs, so that its pool is known.
     fn found(&mut self, request: RequestId, ready: Ready, now: Instant) {
         let Ready { tree, prepared, environment, worker } = ready;
         let Some(record) = self.requests.get_mut(&request) else { return };
@@ -162,8 +162,8 @@ impl Scheduler {
         self.assign(request, prepared, worker, now);
     }
 
-    /// This path leads to the folder that another queue of ours works in: from
-    /// now on they are one queue.
+    /// A path leads to the same folder as that of another queue. They become one
+    /// queue.
     fn merge(&mut self, request: RequestId, path: &TreePath, main: &TreePath) {
         self.put_back(request);
         self.leave_tree(path);
@@ -174,8 +174,9 @@ impl Scheduler {
         }
     }
 
-    /// The request's path leads elsewhere by now, if it shares the queue of
-    /// another path; else its tree was replaced under hooks that run there.
+    /// A request's path leads to another folder than its queue. If the request
+    /// shares the queue of another path, it is moved to its own; otherwise its
+    /// tree was replaced while hooks run there.
     fn separate(&mut self, request: RequestId, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         let path = record.path.clone();
@@ -190,7 +191,7 @@ impl Scheduler {
     }
 
     fn await_lock(&mut self, request: RequestId, path: &TreePath) {
-        // Waiting holds no job slot, and the request its place in the queue.
+        // The request keeps its place in the queue, and returns its job slot.
         self.put_back(request);
         self.leave_tree(path);
         self.observe(Event::TreeLocked { tree: path.to_path_buf() });
@@ -204,22 +205,23 @@ impl Scheduler {
         place.zip(state).is_some_and(|(place, state)| state.has_earlier(place))
     }
 
-    /// The request has its place in the queue again, and its tree the turn that
-    /// it had.
+    /// Puts a request back to its place in the queue, and gives its tree its
+    /// previous turn.
     pub(super) fn put_back(&mut self, request: RequestId) {
         if let Some((path, place)) = self.queued_again(request) {
             self.trees.put_back(&path, place);
         }
     }
 
-    /// Puts a request back to its old place in its tree's queue.
+    /// Puts a request back to its place in the queue.
     pub(super) fn requeue(&mut self, request: RequestId) {
         if let Some((path, place)) = self.queued_again(request) {
             self.trees.enqueue(&path, place);
         }
     }
 
-    /// The request waits as at first, without a job slot: where its place is.
+    /// Makes a request queued again, without a job slot. Returns its queue and
+    /// its place.
     fn queued_again(&mut self, request: RequestId) -> Option<(TreePath, QueuePlace)> {
         let record = self.requests.get_mut(&request)?;
         record.state = RequestState::Queued;
@@ -247,7 +249,8 @@ impl Scheduler {
             }
         }
         self.fill();
-        // All job slots are taken: others may work there until it is its turn.
+        // If all job slots are taken, other processes can use the tree until its
+        // turn comes.
         self.unlock_unused(path);
         self.stop_all_when_drained();
     }
@@ -266,7 +269,7 @@ impl Scheduler {
         }
     }
 
-    /// The caller does not want the request any more.
+    /// The caller has cancelled a request.
     pub fn cancel(&mut self, request: RequestId, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.cancelled = true;
@@ -284,7 +287,7 @@ impl Scheduler {
                 self.wait_no_longer(request, &path);
                 self.give_up_unwanted(&path);
             }
-            // The visit goes on and finds nobody.
+            // The visit goes on, and its result is ignored.
             RequestState::Visiting => self.fail(request, error, now),
             RequestState::NeedsWorker { .. } => {
                 self.needs_worker.retain(|other| *other != request);
@@ -311,8 +314,8 @@ impl Scheduler {
         self.stop_all_when_drained();
     }
 
-    /// Where no request is left for a tree, nothing is to be waited for there,
-    /// and its lock not to be held.
+    /// If a tree has no more requests, releases its lock and ends all waits for
+    /// it.
     pub(super) fn give_up_unwanted(&mut self, path: &TreePath) {
         if self.trees.get(path).is_some_and(TreeState::has_queued) {
             return;
@@ -331,12 +334,12 @@ impl Scheduler {
     }
 }
 
-/// The answer to requests that nobody wants any more.
+/// The answer to cancelled requests.
 pub(super) fn cancelled() -> HookError {
     HookError::new(ErrorKind::Cancelled, "the request was cancelled")
 }
 
-/// The answer to requests that came too late.
+/// The answer to requests that come after the shutdown has begun.
 pub(super) fn closed() -> HookError {
     HookError::new(ErrorKind::Interrupted, "the supervisor is ending and admits nothing more")
 }

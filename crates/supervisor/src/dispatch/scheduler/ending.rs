@@ -1,4 +1,4 @@
-//! Everything at once: recycling, stopping, going on, and the end.
+//! Commands for all workers: recycle, suspend, resume, and the shutdown.
 
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use crate::worker::WorkerCommand;
 use crate::worker::message::Acknowledgement;
 
 impl Scheduler {
-    /// Replaces every worker: the idle ones now, the others after their hook.
+    /// Replaces every worker: idle ones now, others after their hook.
     pub fn recycle(&mut self) {
         self.observe(Event::Recycling);
         for record in self.workers.records_mut() {
@@ -43,7 +43,7 @@ impl Scheduler {
         self.fill();
     }
 
-    /// Admits nothing more; ends when all is answered.
+    /// Admits no more requests, and ends when all are answered.
     pub fn drain(&mut self) {
         if self.shutdown.advance(Shutdown::Draining) {
             self.observe(Event::Draining);
@@ -51,7 +51,7 @@ impl Scheduler {
         self.stop_all_when_drained();
     }
 
-    /// Ends the workers once there is nothing left for them to do.
+    /// Ends the workers when no requests are left and none will come.
     pub(super) fn stop_all_when_drained(&mut self) {
         if self.shutdown == Shutdown::NotBegun || !self.requests.is_empty() {
             return;
@@ -68,7 +68,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends everything with this signal: hooks get it and the grace period.
+    /// Ends everything. Hooks get this signal and the grace period.
     pub fn interrupt(&mut self, signal: Signal, now: Instant) {
         if !self.shutdown.advance(Shutdown::Interrupted(signal)) {
             return;
@@ -82,7 +82,7 @@ impl Scheduler {
         self.stop_all_when_drained();
     }
 
-    /// Ends everything now.
+    /// Ends everything, and kills the hooks.
     pub fn terminate(&mut self, now: Instant) {
         self.shutdown.advance(Shutdown::Terminated);
         self.suspended = false;
@@ -92,7 +92,7 @@ impl Scheduler {
         }
     }
 
-    /// Answers every request that no worker has.
+    /// Answers every request that is not leased.
     fn fail_unleased(&mut self, message: &str, now: Instant) {
         let unleased = |state: &RequestState| !matches!(state, RequestState::Leased { .. });
         let mut requests: Vec<RequestId> =
@@ -111,8 +111,8 @@ impl Scheduler {
                     self.leave_tree(&path);
                 }
                 RequestState::NeedsWorker { .. } => self.leave_tree(&path),
-                // A visit gives back what it holds when it ends. Installers get
-                // the signal too, and end by themselves.
+                // The end of a visit releases what it holds. Installers get the
+                // signal too, and end by themselves.
                 RequestState::Queued
                 | RequestState::Visiting
                 | RequestState::Preparing { .. }

@@ -1,4 +1,5 @@
-//! A worker for each request: an idle one, a new one, or the place of another.
+//! Workers for requests: idle ones, new ones, and those that make room. Here are
+//! also the timers of workers and of parked requests.
 
 use tokio::time::Instant;
 
@@ -13,8 +14,8 @@ use crate::tree::{CheckedWorker, Prepared};
 use crate::worker::{Lease, WorkerCommand, WorkerPlan};
 
 impl Scheduler {
-    /// A visited request gets a worker, or waits for one, or fails. An idle one
-    /// must have been `checked` by the visit.
+    /// Gives a visited request a worker, or makes it wait for one, or fails it. An
+    /// idle worker must have been `checked` by the visit.
     pub(super) fn assign(
         &mut self,
         request: RequestId,
@@ -25,7 +26,7 @@ impl Scheduler {
         let Some(pool) = self.pool_of(request) else { return };
         let Some(path) = self.requests.get(&request).map(|record| record.path.clone()) else { return };
         if self.suspended {
-            // It waits with its visit behind it.
+            // It is not visited again.
             self.set_state(request, RequestState::NeedsWorker { prepared });
             return self.needs_worker.push_back(request);
         }
@@ -36,7 +37,7 @@ impl Scheduler {
         }
         if let Some(worker) = self.workers.idle_of(&pool) {
             if checked.is_none_or(|checked| checked.worker != worker) {
-                // Another look, at this one.
+                // Another worker was checked.
                 return self.visit(request);
             }
             self.mark_assigned(request, now);
@@ -62,8 +63,8 @@ impl Scheduler {
         }
     }
 
-    /// Evicts the least recently used workers until there will be room for all
-    /// who wait. Busy workers are not touched: they become idle by themselves.
+    /// Evicts the least recently used idle workers until there will be room for
+    /// all requests that need a worker.
     fn make_room(&mut self) {
         let mut coming = self.workers.stopping();
         while coming < self.needs_worker.len() {
@@ -73,7 +74,7 @@ impl Scheduler {
         }
     }
 
-    /// Looks again for workers for those who wait for one.
+    /// Tries again to give workers to the requests that need one.
     pub(super) fn serve_waiting(&mut self, now: Instant) {
         if self.suspended {
             return;
@@ -81,7 +82,7 @@ impl Scheduler {
         for _ in 0..self.needs_worker.len() {
             let Some(request) = self.needs_worker.pop_front() else { break };
             let Some(record) = self.requests.get_mut(&request) else { continue };
-            // `assign` puts it back where there still is no room.
+            // `assign` puts it back if there is still no room.
             if let RequestState::NeedsWorker { prepared } = std::mem::replace(&mut record.state, RequestState::Visiting)
             {
                 self.assign(request, prepared, None, now);
@@ -108,7 +109,7 @@ impl Scheduler {
         self.observe(Event::WorkerStarting { worker, tree: path, generation, start_method: self.start_method });
     }
 
-    /// Writes a request to an idle worker.
+    /// Gives a request to an idle worker.
     pub(super) fn lease(&mut self, worker: WorkerId, request: RequestId, prepared: Prepared, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.state = RequestState::Leased { worker };
@@ -122,14 +123,14 @@ impl Scheduler {
         self.tell(worker, WorkerCommand::Lease(Lease { request, prepared, timeout }));
     }
 
-    /// Ends an idle worker as planned.
+    /// Stops an idle worker.
     pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason) {
         self.workers.occupy(worker, Occupation::Stopping);
         self.observe(Event::WorkerStopping { worker, reason });
         self.tell(worker, WorkerCommand::Stop);
     }
 
-    /// The request that a worker is being started for does not need it.
+    /// A worker that is being started is not needed by its request any more.
     pub(super) fn abandon_start(&mut self, worker: WorkerId) {
         self.workers.occupy(worker, Occupation::Starting { request: None });
     }
@@ -150,7 +151,7 @@ impl Scheduler {
         }
     }
 
-    /// The request waits until its pool may start a worker again.
+    /// Makes a request wait until its pool may start a worker again.
     pub(super) fn park(&mut self, request: RequestId, until: Instant) {
         if let Some(record) = self.requests.get_mut(&request) {
             record.state = RequestState::Parked { until };
@@ -165,7 +166,7 @@ impl Scheduler {
         }
     }
 
-    /// When [`Scheduler::tick`] is to be called, if nothing happens before.
+    /// When to call [`Scheduler::tick`], if no event comes before.
     pub fn next_at(&self) -> Option<Instant> {
         let parked = self.parked.first().map(|(until, _)| *until);
         let idle = self.workers.idle().filter_map(|(_, record)| self.expires_at(record)).min();
@@ -207,8 +208,8 @@ pub(super) fn quarantined(reason: &str) -> HookError {
         .with_setting(Setting::RestartWindow)
 }
 
-/// The limit, up to a tenth less: workers that started together shall not be
-/// replaced together.
+/// The limit, reduced by up to a tenth, so that workers that started together
+/// are not replaced together.
 fn with_jitter(limit: u32, jitter: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a tenth of a u32")]
     let less = (f64::from(limit) * 0.1 * jitter.clamp(0.0, 1.0)) as u32;

@@ -1,11 +1,11 @@
-//! Who runs what, when: all decisions of the dispatcher, without I/O.
+//! All decisions of the dispatcher, without I/O.
 //!
-//! The scheduler is told what happened and what time it is; what it wants done
-//! it leaves in [`Scheduler::take_actions`].
+//! The scheduler is told events and the time, and returns actions from
+//! [`Scheduler::take_actions`].
 //!
-//! A request passes through these states. It holds a job slot from the visit to
-//! the answer, and its tree from the visit to the end of the worker's sweep; it
-//! holds neither where it is queued, parked or preparing:
+//! A request passes through these states. From the visit to the answer it holds
+//! a job slot, and from the visit to the end of the worker's cleanup it counts as
+//! active in its tree, except while it is queued, parked or preparing:
 //!
 //! ```text
 //! Queued -> Visiting -> (NeedsWorker) -> (Starting) -> Leased -> answered
@@ -52,16 +52,16 @@ use crate::worker::WorkerKey;
 use crate::worker::capture_files::CaptureFiles;
 use crate::worker::message::Finished;
 
-/// Where a request is.
+/// The state of a request.
 #[derive(Debug)]
 enum RequestState {
     Queued,
     Visiting,
-    /// It is the first in its tree's queue, and waits for its environment.
+    /// It waits for its environment, at the front of its queue.
     Preparing {
         since: Instant,
     },
-    /// There is no worker for it, and no room for another.
+    /// It waits for a worker: none is idle, and there is no room for another.
     NeedsWorker {
         prepared: Prepared,
     },
@@ -79,13 +79,14 @@ enum RequestState {
     },
 }
 
-/// A request that is not answered.
+/// An unanswered request.
 #[derive(Debug)]
 struct RequestRecord {
     details: Arc<HookRequest>,
-    /// The path of its tree's queue.
+    /// The path of its queue.
     path: TreePath,
-    /// The path that it has for its tree: another where two lead to one folder.
+    /// Its own path of the tree, which differs from `path` where two paths lead
+    /// to one folder.
     named: TreePath,
     /// As the last visit found it.
     tree: Option<Arc<Tree>>,
@@ -94,7 +95,7 @@ struct RequestRecord {
     state: RequestState,
     slot: Option<JobSlot>,
     environment: Option<Arc<dyn BuildEnvironment>>,
-    /// What it has waited for, until the visit that takes it.
+    /// The environment that it has waited for, until the next visit takes it.
     made: Option<MadeEnvironment>,
     submitted_at: Instant,
     /// How long it has waited for its environment.
@@ -103,9 +104,9 @@ struct RequestRecord {
     assigned_at: Option<Instant>,
     /// When it was written to the worker.
     leased_at: Option<Instant>,
-    /// Its caller does not want it any more.
+    /// Its caller has cancelled it.
     cancelled: bool,
-    /// How often a worker died before it accepted it.
+    /// The number of workers that died before they accepted it.
     attempts: u32,
     reply: oneshot::Sender<UnreadResponse>,
 }
@@ -114,7 +115,7 @@ struct RequestRecord {
 #[derive(Debug, Default)]
 struct Pool {
     restarts: RestartTracker,
-    /// How many workers it has had.
+    /// The number of workers that it has had.
     generation: u64,
 }
 
@@ -129,22 +130,22 @@ pub(crate) struct Scheduler {
     workers: Workers,
     preparations: Preparations,
     pools: HashMap<PoolKey, Pool>,
-    /// How many pools there may be before the clean ones are forgotten.
+    /// The number of pools at which those without failures are forgotten.
     pools_purged_at: usize,
     parked: BTreeSet<(Instant, RequestId)>,
     needs_worker: VecDeque<RequestId>,
     slots: JobSlots,
-    /// The tree whose turn it was has let another go first.
+    /// The last request was not of the tree whose turn it was.
     passed_over: bool,
     actions: Vec<Action>,
-    /// A number from 0 to 1; in tests always the same.
+    /// Returns a number from 0 to 1; constant in tests.
     jitter: fn() -> f64,
 }
 
 impl Scheduler {
-    /// How many pools are remembered without a look at them.
+    /// The number of pools below which none is forgotten.
     const POOLS_KEPT: usize = 4096;
-    /// How often a request is given to a worker that dies before accepting it.
+    /// The number of workers that may die before they accept a request.
     const MAX_ATTEMPTS: u32 = 3;
 
     pub fn new(limits: Limits, default_python: PathBuf, start_method: StartMethod, jitter: fn() -> f64) -> Self {
@@ -171,12 +172,13 @@ impl Scheduler {
         }
     }
 
-    /// What is to be done since the last call, in order.
+    /// The actions since the last call, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Whether everything is answered, and every worker and installer gone.
+    /// Whether all requests are answered, and all workers and installers have
+    /// ended.
     pub fn is_finished(&self) -> bool {
         self.shutdown != Shutdown::NotBegun
             && self.requests.is_empty()
@@ -189,8 +191,7 @@ impl Scheduler {
         self.shutdown != Shutdown::NotBegun
     }
 
-    /// Waits until somebody has given back a job slot that was lent; then
-    /// [`Scheduler::fill`] is to be called.
+    /// Waits until a lent job slot is returned. Then call [`Scheduler::fill`].
     pub async fn slot_freed(&self) {
         self.slots.freed().await;
     }
@@ -199,15 +200,15 @@ impl Scheduler {
         self.actions.push(Action::Observe(event));
     }
 
-    /// Answers a request that no worker has.
+    /// Answers a request with an error that no worker reports.
     fn fail(&mut self, request: RequestId, error: HookError, now: Instant) {
         let finished =
             Finished { request, outcome: Err(error), start: None, hook: None, files: CaptureFiles::default() };
         self.answer(finished, None, now);
     }
 
-    /// Answers a request, and gives back its job slot; the one place where that
-    /// is done.
+    /// Answers a request, and returns its job slot. The only place where that is
+    /// done.
     fn answer(&mut self, finished: Finished, worker: Option<WorkerInfo>, now: Instant) {
         let Some(record) = self.requests.remove(&finished.request) else { return };
         if self.requests.is_empty() {
@@ -253,8 +254,8 @@ impl Scheduler {
         Some(PoolKey { tree: record.tree.clone()?, worker: record.key.clone() })
     }
 
-    /// A request has left its tree. The lock goes with the last one, so that
-    /// other processes get their turn between two hooks.
+    /// A request is no longer active in its tree. The last one releases the lock,
+    /// so that other processes get their turn between two hooks.
     fn leave_tree(&mut self, path: &TreePath) {
         use super::trees::LockState;
         let unlock = self.trees.change(path, |state| {

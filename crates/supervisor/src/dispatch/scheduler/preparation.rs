@@ -1,4 +1,4 @@
-//! Environments that requests wait for: each is made once for all of them.
+//! Build environments that requests wait for. Each is made once for all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::event::Event;
 use crate::request::RequestId;
 use crate::tree::TreePath;
 
-/// What is being made, and what could not be.
+/// The environments that are being made, and those that could not be made.
 #[derive(Debug, Default)]
 pub(super) struct Preparations {
-    /// The trees that wait for it, and the requests that were found to need it.
+    /// For each, the trees that wait for it and the requests that need it.
     running: HashMap<WantedEnvironment, Waiting>,
-    /// The last failures, and when they came: the answer for all who had asked
-    /// by then.
+    /// The last failures and their times: the answer to all requests that were
+    /// submitted before.
     failed: HashMap<WantedEnvironment, (Instant, HookError)>,
 }
 
@@ -30,16 +30,16 @@ impl Preparations {
         self.running.is_empty()
     }
 
-    /// Nobody is left who had asked before.
+    /// No request is left that was submitted before a failure.
     pub fn forget_failures(&mut self) {
         self.failed.clear();
     }
 }
 
 impl Scheduler {
-    /// A visit has found that the request's environment is not there. While it
-    /// is made, the request has its place in the queue, its tree waits, and
-    /// other processes may work in it.
+    /// A visit has found that the request's environment is missing. While it is
+    /// made, the request keeps its place in the queue, no other request of the
+    /// tree is served, and other processes may use the tree.
     pub(super) fn prepare(&mut self, request: RequestId, requirements: Arc<EnvironmentRequirements>, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
         let Some(environment) = &record.details.environment else { return };
@@ -53,7 +53,7 @@ impl Scheduler {
             return self.leave_tree(&path);
         }
         if self.suspended {
-            // It is found out again when all go on.
+            // The next visit finds that again.
             self.put_back(request);
             return self.leave_tree(&path);
         }
@@ -74,7 +74,7 @@ impl Scheduler {
         }
     }
 
-    /// An environment is there, or will not be.
+    /// An environment was made, or could not be made.
     pub fn prepared(&mut self, wanted: &WantedEnvironment, outcome: EnvironmentOutcome, now: Instant) {
         let Some(waiting) = self.preparations.running.remove(wanted) else { return };
         if let Err(error) = &outcome {
@@ -102,15 +102,16 @@ impl Scheduler {
         self.stop_all_when_drained();
     }
 
-    /// Requests that had asked by now get the same answer when it is their turn.
+    /// Requests that were submitted before get the same answer when it is their
+    /// turn.
     fn remember_failure(&mut self, wanted: &WantedEnvironment, error: &HookError, now: Instant) {
         let oldest = self.requests.values().map(|record| record.submitted_at).min();
         self.preparations.failed.retain(|_, (failed_at, _)| oldest.is_some_and(|oldest| oldest <= *failed_at));
         self.preparations.failed.insert(wanted.clone(), (now, error.clone()));
     }
 
-    /// No request is left for a tree, and so for the environments that were
-    /// wanted there.
+    /// A tree has no more requests, and so does not need its environments any
+    /// more.
     pub(super) fn give_up_preparing(&mut self, path: &TreePath) {
         self.preparations.running.values_mut().for_each(|waiting| {
             waiting.remove(path);
@@ -119,9 +120,9 @@ impl Scheduler {
         self.give_up_unwanted_environments();
     }
 
-    /// A request that waits for its environment was cancelled. The next of its
-    /// tree, which it held up, may want the same: what is being made is given
-    /// up only when that is known.
+    /// A request that waits for its environment was cancelled. The next request
+    /// of its tree may need the same environment, so the making is ended only
+    /// when that is known.
     pub(super) fn wait_no_longer(&mut self, request: RequestId, path: &TreePath) {
         for waiting in self.preparations.running.values_mut() {
             if let Some(requests) = waiting.get_mut(path) {
@@ -131,8 +132,8 @@ impl Scheduler {
         self.note_whether_preparing(path);
     }
 
-    /// A visit has found what the next request of a tree wants. What it does
-    /// not, and nobody else, is made no further.
+    /// A visit has found which environment the next request of a tree needs.
+    /// Environments that no request needs are not made any further.
     pub(super) fn give_up_forsaken(&mut self, path: &TreePath) {
         if self.preparations.running.is_empty() || self.shutdown.ends_hooks() {
             return;

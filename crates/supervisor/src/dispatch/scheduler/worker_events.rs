@@ -1,4 +1,4 @@
-//! What workers report.
+//! Reports of workers.
 
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::worker::message::Finished;
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 impl Scheduler {
-    /// A worker says something.
+    /// A worker has reported an event.
     pub fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
         let worker = report.worker;
         match report.event {
@@ -69,7 +69,8 @@ impl Scheduler {
         self.workers.occupy(worker, Occupation::Sweeping);
         self.trees.change(&path, |state| state.sweeping += 1);
         let info = self.worker_info(worker);
-        // The job slot is free; the tree not before the worker has swept up.
+        // This returns the job slot. The tree stays active until the worker has
+        // cleaned up.
         self.answer(finished, info, now);
     }
 
@@ -79,7 +80,7 @@ impl Scheduler {
             return;
         }
         let (pool, path) = (record.pool.clone(), record.path.clone());
-        // It answered and lives: only now has a trial succeeded.
+        // It has answered and is alive, which is the success of a trial start.
         if let Some(books) = self.pools.get_mut(&pool) {
             books.restarts.succeeded();
         }
@@ -92,12 +93,12 @@ impl Scheduler {
         self.leave_tree(path);
     }
 
-    /// A worker without a request: it stays, or is replaced.
+    /// A worker has no request: it becomes idle, or is stopped.
     fn rest(&mut self, worker: WorkerId, now: Instant) {
         let Some(record) = self.workers.get(worker) else { return };
         match self.reason_to_stop(record, now) {
             Some(reason) => {
-                // It was idle for no time at all.
+                // Only idle workers are stopped.
                 self.workers.make_idle(worker, now);
                 self.stop(worker, reason);
             }
@@ -119,8 +120,8 @@ impl Scheduler {
         self.limits.max_lifetime.is_some_and(too_old).then_some(StopReason::MaxLifetime)
     }
 
-    /// A worker that was stopped stays as a keeper. It costs nothing but its
-    /// memory, but that has a limit too.
+    /// A worker that was stopped stays, as the parent of processes that its hooks
+    /// detached. It uses memory, so the number of such workers is limited.
     fn worker_lingers(&mut self, worker: WorkerId) {
         if let Some(pid) = self.workers.get(worker).and_then(|record| record.pid) {
             self.observe(Event::WorkerLingers { worker, pid });
@@ -154,8 +155,8 @@ impl Scheduler {
             Ending::StartFailed { reason, lasting } => {
                 let tree = record.pool.tree.path.clone();
                 self.observe(Event::WorkerStartFailed { worker, tree, reason: reason.clone() });
-                // A start that can never succeed costs too little for each
-                // request to need a backoff.
+                // A start that cannot succeed fails at once: delaying the next
+                // attempt would save nothing.
                 if !lasting {
                     self.pool_failed(&record.pool, reason, now);
                 }
@@ -167,7 +168,7 @@ impl Scheduler {
                 self.leave_tree(&record.path);
             }
             Occupation::Leased { request, .. } => {
-                // An accepted request was answered by its worker's own report.
+                // An accepted request was answered by a report before.
                 self.lost(request, &record.pool, &ending, exit, now);
                 self.leave_tree(&record.path);
             }
@@ -201,8 +202,8 @@ impl Scheduler {
         self.observe(Event::RequestRetried { request, reason: reason.clone() });
         match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
             Permission::Denied { reason } => self.fail(request, quarantined(&reason), now),
-            // Starts that take longer to fail than the window in which
-            // failures add up are never too many: each request has its limit.
+            // Starts that take longer than `restart_window` to fail never cause a
+            // quarantine, so each request has a limit of its own.
             _ if attempts > self.limits.max_restarts.max(Self::MAX_ATTEMPTS) => {
                 self.fail(request, HookError::new(kind, reason), now);
             }
@@ -224,7 +225,7 @@ impl Scheduler {
         }
     }
 
-    /// The pool rests: those who wait for it hear so at once.
+    /// A pool is quarantined: the requests that wait for it fail.
     fn fail_parked(&mut self, pool: &PoolKey, reason: &str, now: Instant) {
         let mut parked: Vec<RequestId> = self.parked.iter().map(|(_, request)| *request).collect();
         parked.retain(|request| self.pool_of(*request).as_ref() == Some(pool));
@@ -234,8 +235,8 @@ impl Scheduler {
         }
     }
 
-    /// Forgets the pools that would be made anew just as they are, each time
-    /// their number has doubled.
+    /// Forgets the pools without failures, each time the number of pools has
+    /// doubled.
     fn forget_clean_pools(&mut self, now: Instant) {
         if self.pools.len() < self.pools_purged_at {
             return;
