@@ -89,7 +89,7 @@ def test_f57_a_signal_while_a_lock_is_waited_for(
     pool = setting.start("-v")
     with locked(tree):
         pool.send(call(tree, "", 1), call(tree, "", 2))
-        pool.wait_said("another process works in the tree")
+        pool.wait_said("waiting: another process uses the tree")
         pool.signal(how)
         rest = pool.rest()
         assert pool.wait(10) == 128 + how
@@ -125,7 +125,7 @@ def test_f59_many_requests_of_a_tree_that_another_process_has(
     with locked(tree):
         pool.send(*(echo(tree, n, str(n)) for n in range(4000)))
         has_read_all(pool)
-        pool.wait_said("another process works in the tree")
+        pool.wait_said("waiting: another process uses the tree")
         assert threads(pool.pid) <= MOST_THREADS
         assert processes.open_files(pool.pid) <= MOST_DESCRIPTORS
     found = pool.responses(4000, timeout=60)

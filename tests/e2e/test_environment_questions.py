@@ -191,5 +191,5 @@ def test_what_was_made_and_thrown_away_is_not_counted(
     tree = make_project(tmp_path / "again", requires=["tool-one>=1"])
     again = build(setting, "metadata", tree, *flags, "--cache-dir", questions.cache)
     assert "installed tool-one>=1 in" in again.stderr
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert "environment made" not in again.stderr

@@ -55,7 +55,7 @@ def test_a_tree_that_another_process_has_is_told_of(
         line = process.stderr.readline()
         os.close(held)
         assert process.wait(60) == 0
-        assert line == f"another process works in {tree}: waiting\n"
+        assert line == f"waiting: another process uses {tree}\n"
         assert "another process" not in process.stderr.read()
 
 

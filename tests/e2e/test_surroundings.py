@@ -80,7 +80,7 @@ def test_f86_a_proc_that_does_not_tell_of_us(
         command = in_namespace("--mount")
         command += ["sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
     pool = start_in(setting, command, tmp_path / "log")
-    pool.wait_said("cannot be found, and may stay")
+    pool.wait_said("cannot find the processes that hooks leave behind")
     leaves = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     for number in range(3):
         assert pool.ask(call(tree, leaves, number))["ok"]

@@ -59,7 +59,7 @@ pub fn log_environment(event: &EnvironmentEvent) {
         }
         EnvironmentEvent::Matched { folder, requirements, after } => {
             let (list, after_ms) = (requirements.join(", "), milliseconds(*after));
-            info!(folder = %show(folder), after_ms, "the build environment with {list} is there already");
+            info!(folder = %show(folder), after_ms, "a build environment with the same packages as {list} exists already");
         }
         EnvironmentEvent::Reused { folder, requirements } => {
             debug!(folder = %show(folder), "build environment with {}", requirements.join(", "));
@@ -68,14 +68,14 @@ pub fn log_environment(event: &EnvironmentEvent) {
             warn!(folder = %show(folder), "build environment is not used again: {reason}");
         }
         EnvironmentEvent::Awaited { requirements } => {
-            info!("another process makes a build environment with {}", requirements.join(", "));
+            info!("waiting: another process makes a build environment with {}", requirements.join(", "));
         }
         EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason } => {
             let list = requirements.join(", ");
-            warn!(folder = %show(folder), "a build environment of an earlier day is used for {list}: {reason}");
+            warn!(folder = %show(folder), "an older build environment is used for {list}: {reason}");
         }
         EnvironmentEvent::LeftoversRemoved { count } => {
-            info!(count, "build environments that earlier runs did not complete were removed");
+            info!(count, "removed incomplete build environments of earlier runs");
         }
         _ => {}
     }
@@ -84,8 +84,8 @@ pub fn log_environment(event: &EnvironmentEvent) {
 /// The message that pip was chosen although uv is faster.
 pub fn pip_in_place_of_uv(told_by: &str) -> String {
     format!(
-        "pip makes the build environments, and not uv, which would be faster: {told_by} says where distributions are, \
-         which uv does not read (tell uv too, or pass --installer)"
+        "pip makes the build environments although uv is faster: {told_by} configures the package index, and uv does \
+         not read it (configure uv too, or pass --installer)"
     )
 }
 
@@ -95,12 +95,12 @@ fn log_request(event: &Event) {
             trace!(%request, tree = %show(tree), %hook, "request queued");
         }
         Event::RequestPreparing { request } => trace!(%request, "request waits for its build environment"),
-        Event::RequestPrepared { request } => trace!(%request, "the wait for the build environment is over"),
+        Event::RequestPrepared { request } => trace!(%request, "request has its build environment"),
         Event::RequestAccepted { request, worker } => trace!(%request, %worker, "request accepted"),
         Event::OutputCaptured { request, stdout, stderr } => {
             trace!(%request, stdout = %show(stdout), stderr = %show(stderr), "output is captured");
         }
-        Event::RequestRetried { request, reason } => info!(%request, "request waits again: {reason}"),
+        Event::RequestRetried { request, reason } => info!(%request, "request is queued again: {reason}"),
         Event::RequestFinished { request, tree, hook, error, timing } => {
             let error = error.map(tracing::field::display);
             let hook_ms = timing.hook.map(milliseconds);
@@ -132,10 +132,14 @@ fn log_worker(event: &Event) {
             warn!(%worker, pid, "worker crashed: it {exit}");
         }
         Event::WorkerLingers { worker, pid } => {
-            debug!(%worker, pid, "worker stays to keep what its hooks detached");
+            debug!(%worker, pid, "worker stays alive for the processes that its hooks detached");
         }
-        Event::HealthCheckFailed { worker } => warn!(%worker, "worker gave no sign of life and is killed"),
-        Event::ProtocolViolated { worker, reason } => warn!(%worker, "worker wrote no message, it is killed: {reason}"),
+        Event::HealthCheckFailed { worker } => {
+            warn!(%worker, "worker did not respond to the health check and is killed")
+        }
+        Event::ProtocolViolated { worker, reason } => {
+            warn!(%worker, "worker violated the protocol and is killed: {reason}")
+        }
         Event::WorkerLog { worker, line } => debug!(%worker, "worker says: {line}"),
         _ => {}
     }
@@ -162,7 +166,7 @@ fn log_template(event: &Event) {
         Event::TemplateFailed { template, reason } => warn!(%template, "template failed: {reason}"),
         Event::TemplateFallback { interpreter, backend, reason } => {
             let interpreter = show(interpreter);
-            warn!(%interpreter, backend, "workers are spawned from now on, as templates fail: {reason}");
+            warn!(%interpreter, backend, "templates fail, workers are spawned from now on: {reason}");
         }
         Event::TemplateExited { template } => debug!(%template, "template exited"),
         Event::TemplateLog { template, line } => debug!(%template, "template says: {line}"),
@@ -174,9 +178,9 @@ fn log_pool(event: &Event) {
     match event {
         Event::TreeStillLocked { tree, holder } => {
             let holder = holder.as_deref().unwrap_or("another process");
-            warn!(tree = %show(tree), "{holder} works in the tree, and has for some time: still waiting");
+            warn!(tree = %show(tree), "still waiting: {holder} uses the tree");
         }
-        Event::TreeLocked { tree } => info!(tree = %show(tree), "another process works in the tree: waiting"),
+        Event::TreeLocked { tree } => info!(tree = %show(tree), "waiting: another process uses the tree"),
         Event::PoolBackoff { tree, delay, failures } => {
             let delay_ms = milliseconds(*delay);
             info!(tree = %show(tree), delay_ms, failures, "workers failed: the next one is started later");
@@ -197,11 +201,11 @@ fn log_pool(event: &Event) {
             );
         }
         Event::OrphansUnknown { reason } => {
-            warn!("processes that hooks leave behind cannot be found, and may stay: {reason}");
+            warn!("cannot find the processes that hooks leave behind, some may stay: {reason}");
         }
         Event::Recycling => info!("replacing all workers"),
         Event::Draining => info!("answering what is left"),
-        Event::Interrupted { signal } => info!(%signal, "ending the hooks that run"),
+        Event::Interrupted { signal } => info!(%signal, "ending the running hooks"),
         Event::Suspended => info!("all hooks are stopped"),
         Event::Resumed => info!("all hooks go on"),
         // The enum is non-exhaustive.

@@ -66,7 +66,7 @@ fn variables_stand_in_for_flags() {
     assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "1"), ("HOOKPOOL_JOBS", "2")], &[]), (Some(0), String::new()));
     let (code, message) = run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "1"), ("HOOKPOOL_JOBS", "many")], &[]);
     assert!(code == Some(2) && message.contains("'many'") && message.contains("--jobs"), "{message}");
-    // Flags go first, and what is empty is not there.
+    // A flag overrides its variable, and an empty variable is unset.
     let empty = [("HOOKPOOL_JOBS", "many"), ("HOOKPOOL_GRACE_PERIOD", ""), ("HOOKPOOL_KILL_DETACHED", "")];
     assert_eq!(run(&empty, &["--no-build-isolation", "-j1"]), (Some(0), String::new()));
     assert_eq!(run(&[("HOOKPOOL_NO_BUILD_ISOLATION", "maybe")], &[]).0, Some(2));

@@ -1,4 +1,4 @@
-//! `hookpool run` on a small source tree: what is asked for and answered.
+//! `hookpool run` on a small source tree: requests and responses.
 
 mod common;
 
@@ -96,7 +96,7 @@ fn an_answer_does_not_wait_for_more_input() {
 fn f15_requests_are_cancelled_by_their_id() {
     let scene = Scene::new();
     let mut run = scene.run(&[]);
-    // One runs, one waits for it, a third has another id.
+    // One runs, one waits for it, and the third has a different id.
     run.write([request("7", WAITING), request("7", WAITING), request("\"7\"", WAITING)].concat());
     let hook = scene.wait_for_start();
     run.write("{\"cancel\": 8}\n{\"cancel\": 7}\n");
@@ -120,7 +120,7 @@ fn a_full_queue_stops_the_reading() {
     run.write(request("1", WAITING) + "nonsense\n");
     scene.wait_for_start();
     scene.let_go();
-    // The second line is looked at once the first is answered.
+    // The second line is read when the first is answered.
     assert_eq!(run.response()["id"], 1);
     assert_eq!(kind(&run.response()), "InvalidRequest");
     assert_eq!(run.end().1.code(), Some(1));
@@ -152,7 +152,7 @@ fn f36_a_reader_that_goes_away_ends_everything() {
 }
 
 #[test]
-fn input_that_cannot_be_read_is_said() {
+fn an_input_that_cannot_be_read_is_an_error() {
     let scene = Scene::new();
     let folder = std::fs::File::open(scene.path("tree")).unwrap();
     let output = scene.command(&RUN).stdin(folder).output().unwrap();
@@ -161,7 +161,7 @@ fn input_that_cannot_be_read_is_said() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_said() {
+fn an_output_that_cannot_be_written_is_an_error() {
     let scene = Scene::new();
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let lines = std::fs::File::create_new(scene.path("lines")).map(|_| scene.path("lines")).unwrap();
@@ -204,7 +204,7 @@ fn variables_of_a_request_reach_its_hook() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_told_and_leaves_nothing() {
+fn a_limit_of_file_sizes_is_an_error_and_leaves_nothing() {
     let scene = Scene::new();
     for arguments in ["run --no-build-isolation", "hookd -- --help"] {
         let like = scene.command(&[]);

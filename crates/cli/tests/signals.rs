@@ -18,7 +18,7 @@ fn the_first_signal_ends_in_good_order() {
         for _ in 0..2 {
             assert_eq!(kind(&run.response()), "Interrupted");
         }
-        // The input is still open: nobody waits for it.
+        // The program ends although the input is still open.
         assert_eq!(run.child.wait().unwrap().code(), Some(code));
         assert!(is_gone(hook));
         scene.assert_clean();
@@ -33,7 +33,7 @@ fn f18_the_second_signal_kills_at_once() {
     run.write(deaf);
     let hook = scene.wait_for_start();
     run.signal(Signal::SIGINT);
-    run.wait_for_log("ending the hooks that run");
+    run.wait_for_log("ending the running hooks");
     run.signal(Signal::SIGINT);
     assert_eq!(kind(&run.response()), "Interrupted");
     assert_eq!(run.child.wait().unwrap().code(), Some(130));
@@ -46,7 +46,7 @@ fn f35_a_reader_who_stalls_cannot_keep_a_signal_waiting() {
     let scene = Scene::new();
     let mut run = scene.run(&[]);
     let mut stdin = run.stdin.take().unwrap();
-    // More answers than the pipe and all that is before it can hold.
+    // More responses than the pipe and the buffers before it can hold.
     let input = request("1", WAITING) + &"nonsense\n".repeat(20_000);
     let writer = std::thread::spawn(move || drop(std::io::Write::write_all(&mut stdin, input.as_bytes())));
     let hook = scene.wait_for_start();
@@ -75,7 +75,7 @@ fn f44_hanging_up_replaces_the_workers_and_loses_nothing() {
 #[test]
 fn what_is_ignored_at_the_start_stays_so() {
     let scene = Scene::new();
-    // The shell's way of nohup(1).
+    // What nohup(1) does.
     let mut command = std::process::Command::new("sh");
     let like = scene.command(&[]);
     command.args(["-c", "trap '' HUP; exec \"$0\" run --no-build-isolation"]).arg(like.get_program());
@@ -103,12 +103,12 @@ fn f19_stopping_stops_the_hooks_until_it_is_continued() {
     run.signal(Signal::SIGTSTP);
     let stopped = waitpid(run.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
     assert_eq!(stopped, WaitStatus::Stopped(run.pid(), Signal::SIGSTOP));
-    // The worker was told, and does it by itself.
+    // The worker stops the hook and resumes it.
     wait_until_stopped(hook);
     run.signal(Signal::SIGCONT);
     scene.let_go();
     assert_eq!(run.response()["result"][0], "gone");
-    // Without a stop before it, it changes nothing.
+    // A second SIGCONT changes nothing.
     run.signal(Signal::SIGCONT);
     assert_eq!(run.end().1.code(), Some(0));
     scene.assert_clean();
@@ -118,7 +118,7 @@ fn f19_stopping_stops_the_hooks_until_it_is_continued() {
 fn a_signal_while_the_interpreter_is_asked_ends_at_once() {
     let scene = Scene::new();
     let python = scene.path("python");
-    // It is asked in another folder than the scene's.
+    // hookpool asks the interpreter from a different working directory.
     let tree = scene.path("tree").display().to_string();
     let script = format!("#!/bin/sh\ncd '{tree}' && printf %s $$ >started && exec cat go\n");
     std::fs::write(&python, script).unwrap();

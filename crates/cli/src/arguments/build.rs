@@ -1,4 +1,4 @@
-//! The arguments of the commands that build: metadata, wheel, sdist, editable.
+//! The arguments of the build commands: metadata, wheel, sdist, editable.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,20 +11,20 @@ use super::values::{config_setting, folder, source_for};
 
 /// Gets the core metadata of sources
 ///
-/// From a source distribution's own PKG-INFO where the specification allows it,
-/// which takes no hook; else from the hook prepare_metadata_for_build_wheel, or
-/// from the wheel where the build backend lacks that hook.
+/// Without a hook from the PKG-INFO of a source distribution, if the specification
+/// allows it; else from the hook prepare_metadata_for_build_wheel, or from the wheel if
+/// the build backend lacks that hook.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment, after_long_help = AFTER_HELP)]
 pub struct MetadataArguments {
     #[command(flatten)]
     pub build: BuildArguments,
 
-    /// Run hooks even where PKG-INFO would do.
+    /// Run hooks even if PKG-INFO is sufficient.
     #[arg(long)]
     pub no_static: bool,
 
-    /// Keep the wheels that had to be built for their metadata, in this folder.
+    /// Keep the wheels that are built for their metadata in this folder.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub keep_wheels: Option<PathBuf>,
 
@@ -32,33 +32,31 @@ pub struct MetadataArguments {
     pub extensions: ExtensionArguments,
 }
 
-/// What becomes of metadata that declare extensions.
+/// How metadata that declare extensions are handled.
 #[derive(Debug, Args)]
 pub struct ExtensionArguments {
-    /// An extension of metadata that is understood by whatever installs what
-    /// is asked for; `NAME.*` stands for all whose names begin with `NAME.`.
-    /// May be given more than once.
+    /// A metadata extension that your installer supports; `NAME.*` stands for all
+    /// extensions whose names begin with `NAME.`. May be given more than once.
     #[arg(long, value_name = "NAME", value_parser = ExtensionPattern::from_str)]
     pub supports_extension: Vec<ExtensionPattern>,
 
-    /// What becomes of a wheel that requires an extension which is not
-    /// supported.
+    /// What to do with a wheel that requires an unsupported extension.
     #[arg(long, value_enum, value_name = "ACTION", default_value_t)]
     pub on_required_extension: OnRequiredExtension,
 
-    /// The source of a distribution, a source tree or source distribution, for
+    /// The source of a distribution, a source tree or a source distribution, for
     /// `--on-required-extension source`. May be given more than once.
     #[arg(long, value_name = "NAME=TREE", value_parser = source_for)]
     pub source_for: Vec<(String, PathBuf)>,
 }
 
-/// What becomes of a wheel that requires an extension which is not supported.
+/// What to do with a wheel that requires an unsupported extension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OnRequiredExtension {
-    /// An error.
+    /// Fail.
     #[default]
     Fail,
-    /// Its metadata are those of its source, if `--source-for` names one.
+    /// Use the metadata of its source, if `--source-for` names one.
     Source,
 }
 
@@ -71,16 +69,16 @@ pub struct WheelArguments {
     #[command(flatten)]
     pub output: OutputArguments,
 
-    /// Make a source distribution of each source tree first, and build the
-    /// wheel from that: what is missing in it is missing in the wheel, too.
+    /// Make a source distribution of each source tree first, and build the wheel from
+    /// that. This shows which files the source distribution lacks.
     #[arg(long)]
     pub via_sdist: bool,
 }
 
 /// Builds source distributions
 ///
-/// A build backend that cannot make one of the tree as it is says so
-/// (UnsupportedOperation in PEP 517); that is an answer, no failure.
+/// A build backend may report that it cannot make one of a tree (UnsupportedOperation in
+/// PEP 517); that is a result, not a failure.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment, after_long_help = AFTER_HELP)]
 pub struct SdistArguments {
@@ -100,49 +98,47 @@ pub struct EditableArguments {
     pub output: EditableOutputArguments,
 }
 
-const AFTER_HELP: &str = "Sources are built at the same time, in no particular order: none waits for another.
+const AFTER_HELP: &str = "Sources are built concurrently, in no particular order.
 
 Exit codes: 0 everything succeeded, 1 some source failed, 2 wrong usage, 3 the pool itself
 could not work, 128+N ended by signal N.";
 
-/// What the commands that build have in common.
+/// The arguments that all build commands have.
 #[derive(Debug, Args)]
 pub struct BuildArguments {
-    /// Source trees, and source distributions (.tar.gz, .zip); for metadata
-    /// wheels, too. `-` reads paths from standard input, one a line.
+    /// Source trees and source distributions (.tar.gz, .zip); for metadata also wheels.
+    /// `-` reads paths from standard input, one per line.
     #[arg(value_name = "SOURCE", required_unless_present = "from")]
     pub sources: Vec<PathBuf>,
 
-    /// Read paths of sources from a file, one a line; `-` is standard input.
-    /// Lines that are empty or begin with `#` are skipped.
+    /// Read paths of sources from a file, one per line; `-` is standard input. Empty
+    /// lines and lines that begin with `#` are skipped.
     #[arg(long, value_name = "FILE")]
     pub from: Vec<PathBuf>,
 
-    /// A setting for the build backend. A key that is given more than once
-    /// has a list of values.
+    /// A setting for the build backend. The value of a repeated key is a list.
     #[arg(short = 'C', long = "config-setting", value_name = "KEY=VALUE", value_parser = config_setting)]
     pub config_settings: Vec<(String, String)>,
 
-    /// Fail for projects that do not support the version of the interpreter
-    /// (Requires-Python). Otherwise they are built with a warning.
+    /// Fail if a project does not support the version of the interpreter
+    /// (Requires-Python). Without this flag it is built with a warning.
     #[arg(long)]
     pub check_requires_python: bool,
 
-    /// The form of the results on standard output.
+    /// The format of the results on standard output.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: OutputFormat,
 
-    /// Keep everything that hooks write, in this folder, a file for each hook
-    /// [default: the output of failed hooks only, in `logs` in the cache
-    /// folder].
+    /// Keep the output of all hooks in this folder, one file per hook [default: the
+    /// output of failed hooks only, in `logs` in the cache folder].
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub log_dir: Option<PathBuf>,
 
-    /// Go on with the other sources when one fails. The default.
+    /// Continue with the other sources when one fails. The default.
     #[arg(long, action = ArgAction::SetTrue, overrides_with = "fail_fast")]
     pub keep_going: bool,
 
-    /// End what runs, and begin nothing more, when a source fails.
+    /// When a source fails, end the running hooks and start no others.
     #[arg(long)]
     pub fail_fast: bool,
 
@@ -150,7 +146,7 @@ pub struct BuildArguments {
     pub pool: PoolArguments,
 }
 
-/// Where files go.
+/// The output folder.
 #[derive(Debug, Args)]
 pub struct OutputArguments {
     /// The folder for what is built; made if it is missing.
@@ -158,7 +154,8 @@ pub struct OutputArguments {
     pub output_dir: PathBuf,
 }
 
-/// Where editable wheels go: not to where others are, as both have one name.
+/// The output folder of editable wheels. It differs from that of other wheels, since
+/// both kinds have the same name.
 #[derive(Debug, Args)]
 pub struct EditableOutputArguments {
     /// The folder for what is built; made if it is missing.
@@ -166,12 +163,12 @@ pub struct EditableOutputArguments {
     pub output_dir: PathBuf,
 }
 
-/// How results are written.
+/// The format of the results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// Lines for people.
+    /// Text.
     #[default]
     Text,
-    /// A JSON object for each source, a line each, as they complete.
+    /// JSON Lines: an object for each source, as it completes.
     Json,
 }

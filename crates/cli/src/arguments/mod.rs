@@ -21,15 +21,14 @@ pub use self::values::duration;
 /// Runs Python build hooks through supervised pools of workers.
 ///
 /// Python packages are built by hooks (PEP 517 and PEP 660), functions such as
-/// `build_wheel` in a build backend. hookpool keeps a pool of workers for the
-/// source trees that it is asked about, runs many hooks at once, each in a
-/// process of its own, and answers every request, whatever happens to the
-/// hooks.
+/// `build_wheel` in a build backend. hookpool keeps a pool of workers for source
+/// trees, runs many hooks at the same time, each in a process of its own, and answers
+/// every request, whatever happens to the hooks.
 #[derive(Debug, Parser)]
 #[command(
     name = "hookpool",
     version,
-    after_help = "Example: what is needed to build the wheel of a source tree?
+    after_help = "Example: what does it take to build the wheel of a source tree?
 
   echo '{\"id\": 1, \"tree\": \"path/to/source\", \"hook\": \"get_requires_for_build_wheel\"}' |
     hookpool run --no-build-isolation --python path/to/environment/bin/python
@@ -44,7 +43,7 @@ pub struct Arguments {
     pub command: CommandArguments,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
     Run(Box<RunArguments>),
@@ -62,27 +61,26 @@ pub enum CommandArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log messages")]
 pub struct LogArguments {
-    /// The form of log messages.
+    /// The format of log messages.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, global = true, env = "HOOKPOOL_LOG_FORMAT")]
     pub log_format: LogFormat,
 
-    /// Log more: once for what the pool does, twice for each worker, three
-    /// times for each request.
+    /// Log more: once for the pool, twice for each worker, three times for each request.
     #[arg(short, long, action = clap::ArgAction::Count, global = true, env = "HOOKPOOL_VERBOSE")]
     pub verbose: u8,
 
-    /// Log errors only; takes back one --verbose.
+    /// Log errors only; cancels one --verbose.
     #[arg(short, long, global = true, env = "HOOKPOOL_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
 }
 
-/// How log messages are written.
+/// The format of log messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Text.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// JSON Lines.
     Json,
 }
 
@@ -97,38 +95,37 @@ pub struct InterpreterArguments {
 /// The cache folder.
 #[derive(Debug, Args)]
 pub struct CacheArguments {
-    /// The folder for what is kept from run to run. It must belong to you and
-    /// must not be writable by others; otherwise a private temporary folder
-    /// takes its place [default: `hookpool` in your cache folder].
+    /// The folder for what is kept between runs. It must belong to you and must not be
+    /// writable by others; otherwise a private temporary folder is used [default:
+    /// `hookpool` in your cache folder].
     #[arg(long, value_name = "DIR", env = "HOOKPOOL_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
 }
 
-/// Runs the hooks that are asked for on standard input, a JSON object a line
+/// Runs hooks: requests on standard input, responses on standard output, as JSON Lines
 ///
-/// A request names a source tree and a hook, and has an id of your choice:
+/// A request names a source tree and a hook, and has an id that you choose:
 ///
 ///   {"id": 1, "tree": "src/flask", "hook": "build_wheel", "wheel_directory": "out"}
 ///
-/// The responses are JSON objects on standard output, a line each, in the order
-/// in which the hooks end: "ok", "result" or "error", and the hook's output.
-/// {"cancel": 1} cancels the requests of that id. At end of input everything is
-/// answered, then the program ends.
+/// The responses come in the order in which the hooks end, with "ok", "result" or
+/// "error", and the output of the hook. {"cancel": 1} cancels the requests with that id.
+/// At the end of the input the program answers all requests and exits.
 ///
-/// Hooks are programs of the source tree and of its build backend: they run as
-/// you and can do whatever you can. Run those that you trust.
+/// Hooks are code of the source tree and of its build backend. They run as your user and
+/// can do whatever you can. Run those that you trust.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
-    after_long_help = "Signals: SIGINT and SIGTERM end the hooks that run and answer all requests, a second one
-kills at once; SIGHUP replaces all workers and loses no request; SIGTSTP stops the hooks
-too, and their time limits, until SIGCONT.
+    after_long_help = "Signals: SIGINT and SIGTERM end the running hooks and answer all requests, a second one kills
+at once; SIGHUP replaces all workers without losing a request; SIGTSTP also stops the hooks
+and their time limits, until SIGCONT.
 
 Durations are written like 250ms, 10s or 1h30m, sizes like 512M or 1.5G (powers of 1024). A
 flag overrides its environment variable; an empty variable counts as unset.
 
 Exit codes: 0 every request succeeded, 1 some failed, 2 wrong usage, 3 the pool itself could
-not work, 128+N ended by signal N (141: nobody reads standard output any more)."
+not work, 128+N ended by signal N (141: standard output was closed)."
 )]
 pub struct RunArguments {
     #[command(flatten)]
@@ -137,15 +134,13 @@ pub struct RunArguments {
 
 /// Compares hooks in fresh processes with hooks in warm ones
 ///
-/// Runs the hooks that give requirements and metadata of each source tree: first
-/// each in a new interpreter, twice, then in processes forked from a template that
-/// other projects have used before, twice. Tells every difference in results,
-/// files or output, and every preloaded module that a hook would have found
-/// elsewhere by its own sys.path. Run it before you trust hookpool with a build
-/// backend of your own.
+/// Runs the hooks for requirements and metadata of each source tree: twice in new
+/// interpreters, then twice in processes that are forked from a template which other
+/// projects have used before. Prints every difference in results, files or output, and
+/// every preloaded module where the sys.path of the hook leads to another one. Run it
+/// before you trust hookpool with a build backend of your own.
 ///
-/// Hooks write into their source trees, as they do in every build. Archives are unpacked
-/// first.
+/// Hooks write into their source trees, as in every build. Archives are unpacked first.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -155,7 +150,7 @@ Exit codes: 0 no difference, 1 some difference, 2 wrong usage, 3 the pool itself
 work, 128+N ended by signal N."
 )]
 pub struct CheckArguments {
-    /// Source trees, and source distributions (.tar.gz, .zip).
+    /// Source trees and source distributions (.tar.gz, .zip).
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<PathBuf>,
 
@@ -165,9 +160,9 @@ pub struct CheckArguments {
 
 /// Runs the bare worker on standard input and output.
 ///
-/// This is hookd, the program that the pool runs for each source tree, for
-/// whoever wants to speak its protocol. The first argument that is no option
-/// of hookpool's goes to hookd, with all that follow.
+/// This is hookd, the program that the pool runs for each source tree, for those who
+/// speak its protocol themselves. The first argument that is not an option of hookpool,
+/// and all that follow, go to hookd.
 #[derive(Debug, Args)]
 #[command(after_help = "The worker's own help: hookpool hookd -- --help")]
 pub struct HookdArguments {
@@ -176,38 +171,38 @@ pub struct HookdArguments {
     #[command(flatten)]
     pub cache: CacheArguments,
 
-    /// Arguments of hookd: its options, then the source tree (by default the
-    /// current folder).
+    /// The arguments of hookd: its options, then the source tree [default: the current
+    /// folder].
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }
 
-/// Shows and clears the folder of what is kept from run to run.
+/// Shows and clears the folder for what is kept between runs.
 ///
-/// That is build environments, the unpacked worker, and lists of modules to
-/// import ahead. Nothing in it is needed: what is missing is made again.
+/// It has build environments, the unpacked worker, and lists of modules to preload.
+/// Everything in it is made again when it is missing.
 #[derive(Debug, Args)]
 pub struct CacheCommandArguments {
     #[command(subcommand)]
     pub command: CacheCommand,
 }
 
-/// What can be done with it.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Prints the folder's path.
+    /// Prints the path of the folder.
     Dir(CacheArguments),
-    /// Removes what was not used for long, and what was never completed. What
-    /// is in use stays.
+    /// Removes what was not used for a long time, and what is incomplete. Keeps what is
+    /// in use.
     Prune(PruneArguments),
     /// Removes everything that is not in use.
     Clean(CacheArguments),
 }
 
-/// What is not used for long.
+/// The arguments of `hookpool cache prune`.
 #[derive(Debug, Args)]
 pub struct PruneArguments {
-    /// For how long it was not used.
+    /// Remove what was not used for this long.
     #[arg(long, value_name = "DURATION", value_parser = age, default_value = "30d", env = "HOOKPOOL_OLDER_THAN")]
     pub older_than: Duration,
 
@@ -224,16 +219,15 @@ pub struct CompletionsArguments {
 }
 
 impl Arguments {
-    /// Reads the command line, and leaves the program when that asks for help
-    /// or is wrong.
+    /// Reads the command line; exits if it asks for help or is wrong.
     pub fn from_environment() -> Self {
         let matches = command().get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 }
 
-/// The whole command line, with variables that are set and empty treated as
-/// unset: that is how they are taken back in a shell or a service file.
+/// The whole command line. An empty variable counts as unset: shells and service files
+/// cannot always unset one.
 pub fn command() -> Command {
     without_empty_variables(Arguments::command())
 }

@@ -13,8 +13,8 @@ use super::{CacheArguments, InterpreterArguments};
 
 /// The pool.
 ///
-/// Durations are written `250ms`, `10s`, `5m`, `1h`; sizes `512M`, `2G`, in
-/// powers of 1024.
+/// Durations are written like `250ms`, `10s` or `1h30m`; sizes like `512M` or `1.5G`
+/// (powers of 1024).
 #[derive(Debug, Args)]
 pub struct PoolArguments {
     #[command(flatten)]
@@ -35,19 +35,18 @@ pub struct PoolArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How much at once")]
 pub struct CapacityArguments {
-    /// Hooks that run at once [default: the processors that this process may
-    /// use].
+    /// The most hooks that run at the same time [default: the number of processors
+    /// that this process may use].
     #[arg(short, long, value_name = "N", value_parser = count, env = "HOOKPOOL_JOBS")]
     pub jobs: Option<NonZeroUsize>,
 
-    /// Workers that live at once, over all source trees. The idle worker of
-    /// the tree that was least recently used makes room [default: 4 times
-    /// --jobs].
+    /// The most workers of all source trees together. At the limit, the idle worker
+    /// of the least recently used tree is ended [default: 4 times --jobs].
     #[arg(long, value_name = "N", value_parser = count, env = "HOOKPOOL_MAX_WORKERS")]
     pub max_workers: Option<NonZeroUsize>,
 
-    /// Workers, and so hooks at once, of one source tree. More than one is for
-    /// backends that are known to bear it: setuptools and pdm-backend do not.
+    /// The most workers, and so concurrent hooks, of one source tree. Use more than one
+    /// only with backends that support it: setuptools and pdm-backend do not.
     #[arg(
         long,
         value_name = "N",
@@ -57,14 +56,12 @@ pub struct CapacityArguments {
     )]
     pub workers_per_tree: NonZeroUsize,
 
-    /// Whether the compilers and the like that hooks start share the
-    /// processors: make, ninja and cargo then start as many jobs as --jobs
-    /// leaves room for, all hooks together.
+    /// Whether hooks get a jobserver, with which the make, ninja and cargo of all hooks
+    /// together start at most --jobs jobs.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, env = "HOOKPOOL_JOBSERVER")]
     pub jobserver: JobserverName,
 
-    /// Requests that may be unanswered at once. Beyond it standard input is
-    /// not read.
+    /// The most open requests. At the limit, standard input is not read.
     #[arg(long, value_name = "N", value_parser = queue_size, default_value = "4096", env = "HOOKPOOL_QUEUE_SIZE")]
     pub queue_size: QueueSize,
 }
@@ -72,22 +69,22 @@ pub struct CapacityArguments {
 /// When hooks get a jobserver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum JobserverName {
-    /// Unless the make on PATH cannot use it: GNU make older than 4.4 would
-    /// stop with an error.
+    /// Unless the make on PATH cannot use it: GNU make before 4.4 would stop with an
+    /// error.
     #[default]
     Auto,
-    /// Always; where the make on PATH cannot use it, that is an error.
+    /// Always; fail if the make on PATH cannot use it.
     On,
     /// Never.
     Off,
 }
 
-/// What hooks may do.
+/// The limits of hooks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Hooks")]
 pub struct HookArguments {
-    /// How long a hook may run, the import of its backend included, waiting
-    /// excluded; 0 means without limit. A request's own `timeout` goes first.
+    /// How long a hook may run, including the import of its backend but not the time in
+    /// the queue; 0 means no limit. The `timeout` of a request overrides it.
     #[arg(
         long,
         value_name = "DURATION",
@@ -97,8 +94,8 @@ pub struct HookArguments {
     )]
     pub hook_timeout: Duration,
 
-    /// How long a hook may take to end after SIGTERM; 0 means that it is killed
-    /// at once.
+    /// How long a hook may take to end after SIGTERM before it is killed; 0 kills it at
+    /// once.
     #[arg(
         long,
         value_name = "DURATION",
@@ -108,30 +105,29 @@ pub struct HookArguments {
     )]
     pub grace_period: Duration,
 
-    /// The memory that a hook and its descendants may use together, looked at
-    /// every 200ms, so that a short peak may pass; 0 means without limit. Linux
-    /// only.
+    /// The memory that a hook and its descendants may use together; 0 means no limit. It
+    /// is checked every 200ms, so a short peak may pass. Linux only.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0", env = "HOOKPOOL_HOOK_MEMORY_LIMIT")]
     pub hook_memory_limit: u64,
 
-    /// Kill what a hook detached into a session of its own when the hook ends,
-    /// instead of when hookpool ends.
+    /// Kill processes that a hook has moved to a session of their own when the hook
+    /// ends, not when hookpool ends.
     #[arg(long, env = "HOOKPOOL_KILL_DETACHED", value_parser = BoolishValueParser::new())]
     pub kill_detached: bool,
 
-    /// What separates one hook from the next.
+    /// How hooks are isolated from each other.
     #[arg(long, value_enum, value_name = "ISOLATION", default_value_t, env = "HOOKPOOL_ISOLATION")]
     pub isolation: IsolationName,
 }
 
-/// What separates one hook from the next.
+/// How hooks are isolated from each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum IsolationName {
     /// Each hook runs in a process of its own.
     #[default]
     Hook,
-    /// Hooks run in the worker itself and see what earlier ones left: wrong
-    /// with backends that keep global state, such as setuptools.
+    /// Hooks run in the worker itself and see the state that earlier hooks left. Gives
+    /// wrong results with backends that keep global state, such as setuptools.
     None,
 }
 
@@ -143,18 +139,17 @@ pub struct WorkerArguments {
     #[arg(long, value_enum, value_name = "METHOD", default_value_t, env = "HOOKPOOL_START_METHOD")]
     pub start_method: StartMethodName,
 
-    /// Templates that are kept ready; beyond it the least recently used is
-    /// ended.
+    /// The most templates. At the limit, the least recently used one is ended.
     #[arg(long, value_name = "N", value_parser = count, default_value = "16", env = "HOOKPOOL_MAX_TEMPLATES")]
     pub max_templates: NonZeroUsize,
 
-    /// Do not look, before each hook, whether the backend or its environment
-    /// has changed. Changes are seen after SIGHUP only.
+    /// Do not check before each hook whether the backend or its environment has changed.
+    /// Changes take effect after SIGHUP only.
     #[arg(long, env = "HOOKPOOL_NO_FRESHNESS_CHECK", value_parser = BoolishValueParser::new())]
     pub no_freshness_check: bool,
 
-    /// How long a worker may take until it is ready, and a file system to
-    /// answer; at least 100ms.
+    /// How long a worker may take to become ready, and a file system to respond; at
+    /// least 100ms.
     #[arg(
         long,
         value_name = "DURATION",
@@ -164,8 +159,8 @@ pub struct WorkerArguments {
     )]
     pub startup_timeout: Timeout,
 
-    /// How long another process may keep a source tree locked before a request
-    /// that waits for it fails; 0 means for ever.
+    /// How long a request waits for a source tree that another process has locked; 0
+    /// means forever.
     #[arg(
         long,
         value_name = "DURATION",
@@ -175,16 +170,15 @@ pub struct WorkerArguments {
     )]
     pub lock_timeout: Duration,
 
-    /// After how long without a request a worker is ended.
+    /// How long a worker may be idle before it is ended.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s", env = "HOOKPOOL_IDLE_TIMEOUT")]
     pub idle_timeout: Timeout,
 
-    /// After how many requests, up to 10 % fewer, a worker is replaced; 0
-    /// means never.
+    /// After how many requests a worker is replaced, up to 10 % earlier; 0 means never.
     #[arg(long, value_name = "N", value_parser = count_or_zero, default_value = "0", env = "HOOKPOOL_MAX_REQUESTS")]
     pub max_requests: u32,
 
-    /// After how long a worker is replaced, once its hook has ended; 0 means
+    /// The age at which a worker is replaced, as soon as its hook has ended; 0 means
     /// never.
     #[arg(
         long,
@@ -195,7 +189,7 @@ pub struct WorkerArguments {
     )]
     pub max_lifetime: Duration,
 
-    /// How often an idle worker is asked for a sign of life.
+    /// How often the health of an idle worker is checked.
     #[arg(
         long,
         value_name = "DURATION",
@@ -205,8 +199,8 @@ pub struct WorkerArguments {
     )]
     pub health_interval: Timeout,
 
-    /// How long that sign may take, at least 100ms; a worker without one is
-    /// killed and replaced.
+    /// How long a worker may take to respond to the check, at least 100ms; one that does
+    /// not is killed and replaced.
     #[arg(
         long,
         value_name = "DURATION",
@@ -216,13 +210,12 @@ pub struct WorkerArguments {
     )]
     pub health_timeout: Timeout,
 
-    /// How many workers of a source tree may fail within --restart-window.
-    /// Beyond it the tree's requests fail at once, for as long as the window
-    /// is.
+    /// How many workers of a source tree may fail within --restart-window. After that,
+    /// requests for the tree fail immediately for as long as the window.
     #[arg(long, value_name = "N", value_parser = count_or_zero, default_value = "5", env = "HOOKPOOL_MAX_RESTARTS")]
     pub max_restarts: u32,
 
-    /// The time in which --max-restarts counts.
+    /// The period in which --max-restarts applies.
     #[arg(
         long,
         value_name = "DURATION",
@@ -233,11 +226,11 @@ pub struct WorkerArguments {
     pub restart_window: Timeout,
 }
 
-/// How workers come to life.
+/// How workers are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StartMethodName {
-    /// A worker is forked from a template, a process that has imported the
-    /// backend already; where that is not safe, it is spawned.
+    /// A worker is forked from a template, a process that has already imported the
+    /// backend; it is spawned if forking is not safe.
     #[cfg_attr(target_os = "linux", default)]
     Forkserver,
     /// A worker is a new interpreter.
@@ -249,12 +242,11 @@ pub enum StartMethodName {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Build environments")]
 pub struct InstallerArguments {
-    /// What makes build environments.
+    /// The program that makes build environments.
     #[arg(long, value_enum, value_name = "INSTALLER", default_value_t, env = "HOOKPOOL_INSTALLER")]
     pub installer: InstallerName,
 
-    /// How long an installer may take for a build environment; 0 means as long as
-    /// it wants.
+    /// How long an installer may take to make a build environment; 0 means no limit.
     #[arg(
         long,
         value_name = "DURATION",
@@ -264,41 +256,41 @@ pub struct InstallerArguments {
     )]
     pub installer_timeout: Duration,
 
-    /// Ask the package index anew what requirements resolve to. Otherwise the
-    /// last answer is believed for 24 hours.
+    /// Resolve requirements with the package index again. Otherwise the last result is
+    /// used for 24 hours.
     #[arg(long, env = "HOOKPOOL_REFRESH", value_parser = BoolishValueParser::new())]
     pub refresh: bool,
 
-    /// Use no network: environments that were made before, however long ago,
-    /// and what the installer has in its own cache.
+    /// Use no network, only existing environments, however old, and the installer's own
+    /// cache.
     #[arg(long, env = "HOOKPOOL_OFFLINE", value_parser = BoolishValueParser::new())]
     pub offline: bool,
 
-    /// Constraints for what is installed into build environments, in the form
-    /// of pip's constraints files. May be given more than once.
+    /// A constraints file, in pip's format, for the packages in build environments. May
+    /// be given more than once.
     #[arg(long, value_name = "FILE", env = "HOOKPOOL_BUILD_CONSTRAINT")]
     pub build_constraint: Vec<PathBuf>,
 
-    /// The package index. The installer's own variables and configuration
-    /// files are obeyed, too.
+    /// The package index. The installer's own variables and configuration files apply as
+    /// well.
     #[arg(long, value_name = "URL", env = "HOOKPOOL_INDEX_URL")]
     pub index_url: Option<String>,
 
-    /// A folder or page with distributions, beside the index. May be given
-    /// more than once.
+    /// A folder or page with distributions, in addition to the index. May be given more
+    /// than once.
     #[arg(long, value_name = "PATH_OR_URL", env = "HOOKPOOL_FIND_LINKS")]
     pub find_links: Vec<String>,
 
-    /// Ask no package index; look in --find-links only.
+    /// Use no package index, only --find-links.
     #[arg(long, env = "HOOKPOOL_NO_INDEX", value_parser = BoolishValueParser::new())]
     pub no_index: bool,
 }
 
-/// What makes build environments.
+/// The program that makes build environments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum InstallerName {
-    /// uv where it is found, unless only pip was told (by `pip.conf` or
-    /// variables) where distributions are; else pip.
+    /// uv if it is installed, unless only pip is configured (by `pip.conf` or variables)
+    /// for a package index; else pip.
     #[default]
     Auto,
     /// uv.
@@ -307,35 +299,33 @@ pub enum InstallerName {
     Pip,
 }
 
-/// Where hooks run.
+/// The interpreter and the folders.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Interpreter and folders")]
 pub struct EnvironmentArguments {
     #[command(flatten)]
     pub interpreter: InterpreterArguments,
 
-    /// Run hooks in the environment of --python as it is, instead of one made
-    /// from the source tree's `build-system.requires`: the backends must be
-    /// installed there.
+    /// Run hooks in the environment of --python, which must have the backends, and not
+    /// in one made from the `build-system.requires` of the source tree.
     #[arg(long, env = "HOOKPOOL_NO_BUILD_ISOLATION", value_parser = BoolishValueParser::new())]
     pub no_build_isolation: bool,
 
     #[command(flatten)]
     pub cache: CacheArguments,
 
-    /// Where hooks' output lies while they run, in a private folder that is
-    /// removed at the end [default: the system's temporary folder].
+    /// The folder for the output of running hooks, which is kept in a private folder in
+    /// it and removed at the end [default: the system's temporary folder].
     #[arg(long, value_name = "DIR", value_parser = folder(), env = "HOOKPOOL_CAPTURE_DIR")]
     pub capture_dir: Option<PathBuf>,
 }
 
-/// What is told of the run.
+/// The report on the run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Report")]
 pub struct ReportArguments {
-    /// Write a page that shows where the time went: what each worker did when,
-    /// how many hooks ran at once, and what each hook cost. An HTML file that
-    /// needs no others, written at the end.
+    /// At the end, write an HTML page that shows where the time went: what each worker
+    /// did when, how many hooks ran at the same time, and what each hook cost.
     #[arg(long, value_name = "FILE", value_parser = file(), env = "HOOKPOOL_TIMINGS")]
     pub timings: Option<PathBuf>,
 }

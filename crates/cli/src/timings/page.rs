@@ -12,9 +12,8 @@ use crate::format::milliseconds;
 const PAGE: &str = include_str!("report/page.html");
 const STYLE: &str = include_str!("report/style.css");
 /// Each uses those before it.
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("report/records.js"),
-    include_str!("report/words.js"),
     include_str!("report/lines.js"),
     include_str!("report/view.js"),
     include_str!("report/load.js"),

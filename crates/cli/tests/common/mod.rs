@@ -1,4 +1,4 @@
-//! A source tree with a backend of its own, and hookpool run on it.
+//! A source tree with its own backend, and hookpool processes that use it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::disallowed_methods, reason = "the children of a test are its own")]
 
@@ -41,7 +41,7 @@ def get_requires_for_build_sdist(config_settings=None):
 /// The request whose hook waits for [`Scene::let_go`].
 pub const WAITING: &str = "get_requires_for_build_sdist";
 
-/// A tree, and folders for everything that hookpool keeps.
+/// A tree, and the folders that hookpool uses.
 pub struct Scene {
     folder: tempfile::TempDir,
 }
@@ -65,8 +65,8 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// hookpool with these arguments, undisturbed by the variables of whoever
-    /// runs the tests.
+    /// A command with these arguments, without the variables of the caller that could
+    /// affect it.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hookpool"));
         for (name, _) in std::env::vars_os() {
@@ -82,20 +82,20 @@ impl Scene {
         command
     }
 
-    /// The output of hookpool with these arguments and this input.
+    /// Runs hookpool with these arguments and this input.
     pub fn output(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.as_ref().to_vec();
-        // It may end without having read everything.
+        // Writing fails if hookpool ends before it has read everything.
         let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
         output
     }
 
-    /// `hookpool run`, with these arguments more, to talk to.
+    /// Starts `hookpool run` with these arguments.
     pub fn run(&self, arguments: &[&str]) -> Running {
         let arguments = [&["run", "--no-build-isolation"], arguments].concat();
         let mut command = self.command(&arguments);
@@ -108,7 +108,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the waiting hook runs, and answers with its pid.
+    /// Waits until the waiting hook runs, and returns its pid.
     pub fn wait_for_start(&self) -> Pid {
         let text = fs::read_to_string(self.path("tree/started")).unwrap();
         Pid::from_raw(text.parse().unwrap())
@@ -119,29 +119,29 @@ impl Scene {
         fs::write(self.path("tree/go"), "gone").unwrap();
     }
 
-    /// Nothing temporary may be left behind.
+    /// Asserts that no temporary file is left.
     pub fn assert_clean(&self) {
         let left: Vec<_> = fs::read_dir(self.path("temporary")).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [] as [&Path; 0]);
     }
 }
 
-/// A request for a hook of the scene's tree.
+/// A request for a hook of the tree.
 pub fn request(id: &str, hook: &str) -> String {
     format!("{{\"id\": {id}, \"tree\": \"tree\", \"hook\": \"{hook}\"}}\n")
 }
 
-/// Whether this process has gone; one that only waits for its parent has.
+/// Whether the process has ended; a zombie has.
 pub fn is_gone(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| state(&stat) == "Z")
 }
 
-/// Waits until this process, of which we are not told, is stopped.
+/// Waits until the process is stopped. It is not a child, so this polls.
 pub fn wait_until_stopped(pid: Pid) {
     wait_until(|| state(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap()) == "T");
 }
 
-/// Waits until this process, of which we are not told, has gone.
+/// Waits until the process has ended. It is not a child, so this polls.
 pub fn wait_until_gone(pid: Pid) {
     wait_until(|| is_gone(pid));
 }
@@ -149,12 +149,12 @@ pub fn wait_until_gone(pid: Pid) {
 fn wait_until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain");
+        assert!(Instant::now() < deadline, "the condition is not met");
         std::thread::yield_now();
     }
 }
 
-/// The letter of proc(5).
+/// The state letter of proc(5).
 fn state(stat: &str) -> &str {
     stat.rsplit(") ").next().unwrap().split(' ').next().unwrap()
 }
@@ -173,7 +173,7 @@ pub fn kind(response: &Value) -> &str {
     response["error"]["kind"].as_str().unwrap_or_default()
 }
 
-/// A `hookpool run`.
+/// A running `hookpool run`.
 pub struct Running {
     pub child: Child,
     pub stdin: Option<ChildStdin>,
@@ -201,7 +201,7 @@ impl Running {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     }
 
-    /// Waits for a log message with these words.
+    /// Waits for a log message that contains `words`.
     pub fn wait_for_log(&mut self, words: &str) {
         let mut line = String::new();
         while !line.contains(words) {
@@ -210,8 +210,8 @@ impl Running {
         }
     }
 
-    /// Closes the input and waits for the end: the rest of the responses, and
-    /// the exit status.
+    /// Closes the input, waits for the end, and returns the remaining responses and the
+    /// exit status.
     pub fn end(mut self) -> (Vec<Value>, ExitStatus) {
         drop(self.stdin.take());
         let mut rest = Vec::new();

@@ -34,9 +34,7 @@ impl Project {
                 unpacked.map_err(|error| Failure::usage(error.to_string()))?
             }
             Source::Wheel(_) => {
-                return Err(wrong(
-                    &"no hook makes a wheel's metadata: expected a source tree or a source distribution",
-                ));
+                return Err(wrong(&"expected a source tree or a source distribution, not a wheel"));
             }
         };
         Ok(Self { name: source.display().to_string(), tree, python: None })
@@ -72,8 +70,8 @@ fn write_decoy(tree: &Path, backend: &str) -> std::io::Result<()> {
     let backend = toml::Value::from(backend);
     let pyproject = format!(
         "[build-system]\nrequires = []\nbuild-backend = {backend}\n\n\
-         [project]\nname = \"hookpool-decoy\"\nversion = \"9.9.9\"\ndescription = \"Built before the project in question\"\n"
+         [project]\nname = \"hookpool-decoy\"\nversion = \"9.9.9\"\ndescription = \"A decoy of hookpool check\"\n"
     );
     fs::write(tree.join("pyproject.toml"), pyproject)?;
-    fs::write(tree.join("hookpool_decoy.py"), "\"\"\"Built before the project in question.\"\"\"\n")
+    fs::write(tree.join("hookpool_decoy.py"), "\"\"\"A decoy of hookpool check.\"\"\"\n")
 }

@@ -151,7 +151,7 @@ impl Fields<'_> {
         let others = [own_id, tree, hook, config_settings, backend, backend_path, requires, python];
         let is_alone = directories.iter().chain(&others).chain(&[priority, timeout, env]).all(Option::is_none);
         if !is_alone {
-            return Err(InvalidLine("cancel: expected no other field beside it".into()));
+            return Err(InvalidLine("cancel: expected no other field".into()));
         }
         Ok(RequestLine::Cancel(id))
     }

@@ -20,7 +20,7 @@ function drawLines() {
   drawAxis(area);
   context.textAlign = "right";
   context.fillStyle = palette.quiet;
-  // Of lines that are thinner than their labels, some are labelled.
+  // If lines are thinner than their labels, only some get a label.
   const every = Math.ceil(14 / LINE);
   lines.forEach((line, place) => {
     if (place % every === 0) context.fillText(line.label, GUTTER - 8, place * LINE + LINE / 2, GUTTER - 12);
@@ -84,7 +84,7 @@ function zoomBy(factor) {
   zoom(centre - half, centre + half);
 }
 
-// The bar at a place, or the nearest within some pixels; else the life behind it.
+// The bar at a position, or the nearest one within some pixels; else the life behind it.
 function find(x, y) {
   const plot = $("lines").clientWidth - GUTTER - 8;
   const place = Math.floor(y / LINE);

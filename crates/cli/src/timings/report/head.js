@@ -1,14 +1,14 @@
-// The head of the page; at last everything is drawn.
+// The head of the page; then draws everything.
 
 function fillHead() {
   $("title").textContent = data.command;
   document.title = `${data.command}: timings`;
   $("subtitle").textContent = `${new Date(data.started).toLocaleString()}, ${time(data.duration)}, --jobs ${number(data.jobs)}`;
   $("footer").textContent = `Made by ${data.program}. Times are from the start of the run. "Waited" is the time until a worker was `
-    + "there to be asked, \"start\" that until it had accepted, its own start included, \"hook time\" the hook itself. "
-    + (data.cpu.length ? "The use of processors is that of the whole machine." : "");
+    + "assigned, \"start\" the time until it accepted the request, including its own start, \"hook time\" the time of the hook. "
+    + (data.cpu.length ? "The load of the processors is that of the whole machine." : "");
   if (data.cut) {
-    $("cut").textContent = `This run was long: only its first ${number(hooks.length)} of ${number(data.total)} hooks are here, up to ${time(data.duration)}.`;
+    $("cut").textContent = `The run is not shown completely: only the first ${number(hooks.length)} of ${number(data.total)} hooks, up to ${time(data.duration)}.`;
     $("cut").hidden = false;
   }
   const failed = hooks.filter((hook) => hook.error !== null).length;
@@ -19,10 +19,10 @@ function fillHead() {
     ["duration", time(data.duration)],
     ["hooks", number(hooks.length)],
     ["failed", number(failed), failed ? "bad" : ""],
-    ["hook time, all together", time(busy)],
-    ["hooks at once, on average", (busy / Math.max(data.duration, 1)).toFixed(2)],
+    ["total hook time", time(busy)],
+    ["average concurrent hooks", (busy / Math.max(data.duration, 1)).toFixed(2)],
     ["workers started", number(workers.length)],
-    ["time of their starts", time(starts)],
+    ["total start time", time(starts)],
   ];
   if (cpu[1] > 0) facts.push(["processors in use", `${Math.round((cpu[0] / cpu[1]) * 100)} %`]);
   for (const [term, value, className] of facts) {

@@ -1,6 +1,6 @@
-// Which bar is on which line.
+// Puts the bars on lines.
 
-// A line has bars that do not overlap, in the order of time, and lives behind them.
+// The bars of a line do not overlap and are in order of time; lives are drawn behind them.
 const lines = [];
 
 function lineOf(map, key, label) {
@@ -11,7 +11,7 @@ function lineOf(map, key, label) {
   return map.get(key);
 }
 
-// Intervals of the same lane may overlap: each goes to the first line that is free.
+// Intervals of a lane may overlap: each goes to the first free line.
 function addIntervals() {
   const lanes = new Map();
   for (const of of [...intervals].sort((a, b) => a.start - b.start)) {

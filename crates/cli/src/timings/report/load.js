@@ -1,6 +1,6 @@
 // The charts over time.
 
-// A step function from the moments at which something begins and ends.
+// A step function from the times at which things begin and end.
 function steps(spans) {
   const changes = [];
   for (const [from, to] of spans) changes.push([from, 1], [to, -1]);
@@ -29,7 +29,7 @@ const strips = [
 if (data.cpu.length) {
   strips.push({
     label: data.cpus ? `${data.cpus} processors` : "processors", color: "cpu", most: 100, unit: (value) => `${Math.round(value)} %`,
-    // A sample tells of the time before it.
+    // A sample covers the time before it.
     points: data.cpu.map(([at, busy], place) => [place ? data.cpu[place - 1][0] : 0, busy * 100]),
   });
 }
@@ -37,7 +37,7 @@ for (const strip of strips) {
   strip.most ??= strip.points.reduce((most, point) => Math.max(most, point[1]), 1);
 }
 
-// The greatest value in each column of pixels.
+// The maximum in each column of pixels.
 function columnsOf(points, plot) {
   const tops = new Float64Array(Math.ceil(plot));
   for (let place = 0; place < points.length; place++) {

@@ -21,7 +21,7 @@ function sorted() {
   const matches = (hook) => `${hook.tree}\n${hook.hook}\n${hook.error ?? "ok"}`.toLowerCase().includes(words);
   const compare = (a, b) => {
     const [left, right] = [value(a), value(b)];
-    // What is not known comes last, whichever the direction.
+    // Unknown values come last in both directions.
     if (left === null || right === null) return (left === null) - (right === null) || a.index - b.index;
     const order = typeof left === "string" ? (left < right ? -1 : left > right ? 1 : 0) : left - right;
     return sign * order || a.index - b.index;

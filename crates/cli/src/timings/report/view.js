@@ -1,9 +1,9 @@
-// What part of the time is visible, and what all charts have in common.
+// The visible part of the time, and what all charts share.
 
 const view = { from: 0, to: Math.max(data.duration, 1), selected: null, drag: null };
 const GUTTER = 108;
 const AXIS = 22;
-// Canvases have a greatest height; beyond it lines get thinner.
+// The height of a canvas is limited; many lines get thinner.
 const LINE = Math.max(3, Math.min(18, Math.floor(9000 / Math.max(lines.length, 1))));
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 

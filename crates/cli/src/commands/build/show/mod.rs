@@ -133,7 +133,7 @@ impl Display {
                     });
                 }
                 Event::TreeLocked { tree } => {
-                    let line = format!("another process works in {}: waiting", text::name(tree));
+                    let line = format!("waiting: another process uses {}", text::name(tree));
                     thread.change(move |shown| shown.progress.note(&line));
                 }
                 _ => {}

@@ -45,7 +45,9 @@ pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
     if let Some(environment) = report.environment.as_ref().filter(|environment| !environment.modified.is_empty()) {
         let first = name(&environment.modified[0]);
         let count = environment.modified.len();
-        text.push_str(&format!("    its build environment was changed ({first}; {count} in all) and is made anew\n"));
+        text.push_str(&format!(
+            "    its build environment was changed ({first}; {count} in all) and will be made again\n"
+        ));
     }
     if let Some(environment) = report.environment.as_ref().filter(|environment| environment.needed) {
         text.push_str(&format!(
@@ -95,12 +97,12 @@ pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
         }
         EnvironmentEvent::PipInPlaceOfUv { told_by } => Some(printable(&pip_in_place_of_uv(told_by))),
         EnvironmentEvent::Matched { requirements, after, .. } => Some(format!(
-            "installed {} in {:.1} s: a build environment with the same is there already",
+            "installed {} in {:.1} s: a build environment with the same packages exists already",
             list(requirements),
             after.as_secs_f64()
         )),
         EnvironmentEvent::Awaited { requirements } => {
-            Some(format!("another process makes a build environment with {}: waiting", list(requirements)))
+            Some(format!("waiting: another process makes a build environment with {}", list(requirements)))
         }
         _ => None,
     }

@@ -151,8 +151,8 @@ fn errors_name_the_field_the_value_and_what_was_expected() {
         (with(r#""env": {"A": "\u0000"}"#), "env: A: the value \"\\0\" contains a NUL"),
         (with(r#""env": {"A": "1", "A": "2"}"#), "twice the name \"A\""),
         (r#"{"cancel": {}}"#.into(), "cancel: expected a string or a number, got {}"),
-        (r#"{"cancel": 1, "id": 1}"#.into(), "cancel: expected no other field beside it"),
-        (r#"{"cancel": 1, "env": {}}"#.into(), "cancel: expected no other field beside it"),
+        (r#"{"cancel": 1, "id": 1}"#.into(), "cancel: expected no other field"),
+        (r#"{"cancel": 1, "env": {}}"#.into(), "cancel: expected no other field"),
     ];
     for (line, expected) in table {
         assert!(message(&line).contains(expected), "{line}\n{}\n{expected}", message(&line));
