@@ -1,8 +1,8 @@
-"""Sends damaged requests to real workers. Each must stay in step, or end in one of the known ways.
+"""Sends damaged requests to real workers. Each must stay in step, or end in a known way.
 
     python bench/fuzz_hookd.py --seconds 600 --seed 1
 
-Exit code 0 if nothing was found. What was found is printed as the bytes that were sent.
+Exit code 0 if nothing was found. A finding is printed as the bytes that were sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Beside the soak, which has the same needs.
+# Shared with the soak.
 sys.path.insert(0, str(Path(__file__).resolve().parent / "soak"))
 
 import family  # noqa: E402
@@ -29,7 +29,7 @@ import family  # noqa: E402
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 20.0
 ROUNDS_OF_A_WORKER = 60
-# The end of every list and of every request that a damaged one may have begun.
+# Ends every list and every request that a damaged request may have begun.
 RESYNC = b"\n" * 8
 MESSAGE = re.compile(rb"[A-Z][A-Z_]*( .*)?")
 SETTINGS = b'{"a": ["b", "c"], "d": "\\ud800 \xc3\xa9"}'
@@ -80,11 +80,11 @@ VARIANTS = [
 
 
 class Finding(Exception):
-    """What must not be."""
+    """A fault of the worker."""
 
 
 def damaged(generator: random.Random) -> bytes:
-    """One to four requests with some bytes that are not as they were."""
+    """One to four requests with some changed bytes."""
     data = bytearray(b"".join(generator.choices(REQUESTS, k=generator.randint(1, 4))))
     for _ in range(generator.choice([0, 1, 1, 2, 4, 16])):
         place = generator.randrange(len(data) + 1)
@@ -108,7 +108,7 @@ def damaged(generator: random.Random) -> bytes:
 
 
 class Worker:
-    """A hookd that is told nonsense."""
+    """A hookd that gets damaged requests."""
 
     def __init__(self, folder: Path, variant: list[str], env: dict[str, str]) -> None:
         self.sent: list[bytes] = []
@@ -125,7 +125,7 @@ class Worker:
         self._unread = b""
 
     def survives(self, data: bytes) -> bool:
-        """Send this, and look whether the worker still understands; false if it has ended."""
+        """Send this, and check that the worker still works; returns false if it has ended."""
         self.sent.append(data)
         token = uuid.uuid4().hex
         settings = json.dumps({"token": token}).encode()
@@ -134,7 +134,7 @@ class Worker:
         return not ended
 
     def _talk(self, data: bytes, token: bytes) -> bool:
-        """Write and read until a result with this token; whether the worker ended instead."""
+        """Write and read until a result with this token; returns whether the worker ended first."""
         end = time.monotonic() + PATIENCE
         view = memoryview(data)
         while time.monotonic() < end:
@@ -164,7 +164,7 @@ class Worker:
             raise Finding(f"{line[:500]!r}")
 
     def end(self) -> None:
-        """It ends by itself, and has said nothing of a fault of its own."""
+        """Check that the worker ends by itself, without a traceback of its own."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         try:
@@ -179,7 +179,7 @@ class Worker:
             raise Finding(f"a fault of its own: {said[-2000:]}")
 
     def kill(self) -> None:
-        """After a finding."""
+        """Kill the worker after a finding."""
         self._process.kill()
         self._process.wait()
 
@@ -187,7 +187,7 @@ class Worker:
 def fuzz_one(
     generator: random.Random, folder: Path, env: dict[str, str], done: Counter[str]
 ) -> None:
-    """One worker from its start to its end."""
+    """Run a worker from its start to its end."""
     variant = generator.choice(VARIANTS)
     worker = Worker(folder, variant, env)
     try:
@@ -195,7 +195,7 @@ def fuzz_one(
             data = damaged(generator)
             done["inputs"] += 1
             if not worker.survives(data):
-                # `shutdown` is nowhere among what is sent, nor the letters for it in one piece.
+                # No request has `shutdown` or all its letters in sequence.
                 raise Finding("it has ended before its input has")
         worker.end()
     except Finding as finding:

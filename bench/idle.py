@@ -1,4 +1,4 @@
-"""What a pool with nothing to do costs: processor time, wake-ups, memory."""
+"""The cost of an idle pool: processor time, wake-ups, memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PINGED = "1s"
 
 @dataclass
 class Group:
-    """Processes that are looked at together: a supervisor and its workers, or an interpreter."""
+    """Processes that are measured together: a supervisor and its workers, or an interpreter."""
 
     name: str
     first: int
@@ -47,17 +47,17 @@ def group_of(name: str, pool: Pool) -> Group:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time, in the clock's ticks of mostly 10 ms."""
+    """User and system time, in clock ticks of usually 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wake_ups(group: Group) -> dict[str, int]:
-    """How often each thread was given a processor: sees what is too short for a tick."""
+    """The number of times that each thread was scheduled, even for less than a tick."""
     counts = {}
     for pid in group.pids:
         for status in Path(f"/proc/{pid}/task").glob("*/status"):
-            # A thread may end between the listing and the reading.
+            # A thread may end before its file is read.
             with suppress(FileNotFoundError, ProcessLookupError):
                 switches = re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())
                 counts[status.parent.name] = sum(map(int, switches))
@@ -65,14 +65,14 @@ def wake_ups(group: Group) -> dict[str, int]:
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Proportional set size, and what nobody else has; in MiB."""
+    """The proportional set size and the private memory, in MiB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     sizes = {name: int(size) / 1024 for name, size in re.findall(r"(\w+):\s+(\d+) kB", text)}
     return sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
 
 
 def watch(groups: list[Group], seconds: float) -> list[list[str]]:
-    """All at the same time, which is as side by side as it gets."""
+    """Measures all contestants at the same time."""
 
     def look() -> list[tuple[float, dict[str, int]]]:
         return [(sum(map(cpu_seconds, group.pids)), wake_ups(group)) for group in groups]
@@ -82,7 +82,7 @@ def watch(groups: list[Group], seconds: float) -> list[list[str]]:
     after = look()
     rows = []
     for group, (cpu_was, woken_was), (cpu, woken) in zip(groups, before, after, strict=True):
-        # Of a thread that has ended nothing can be read any more.
+        # The counters of a thread are lost when it ends.
         lasting = woken.keys() & woken_was.keys()
         woken_since = sum(woken[thread] - woken_was[thread] for thread in lasting)
         ended, begun = len(woken_was.keys() - lasting), len(woken.keys() - lasting)
@@ -107,9 +107,14 @@ def print_memory(groups: list[Group]) -> None:
 
 def main() -> None:
     flags = parser(__doc__, rounds=3)
-    flags.add_argument("--workers", type=int, default=8, help="of a pool (default: %(default)s)")
     flags.add_argument(
-        "--seconds", type=float, default=10, help="watched in all (default: %(default)s)"
+        "--workers", type=int, default=8, help="workers per pool (default: %(default)s)"
+    )
+    flags.add_argument(
+        "--seconds",
+        type=float,
+        default=10,
+        help="duration of the measurement (default: %(default)s)",
     )
     arguments = flags.parse_args()
     print(machine(), "", sep="\n")
@@ -124,7 +129,7 @@ def main() -> None:
         python = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment())
         stack.enter_context(python)
         groups.append(Group("python that reads", python.pid, []))
-        # What the last hooks left to be done is none of idling.
+        # Work that the last hooks have left does not count.
         time.sleep(2)
         for number in range(arguments.rounds):
             seconds = arguments.seconds / arguments.rounds

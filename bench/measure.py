@@ -1,8 +1,8 @@
-"""Interleaved rounds, what is computed from them, and tables.
+"""Interleaved measurements, their statistics, and tables.
 
-One figure alone says more about the machine, and about who else uses it, than about the program.
-So everything is measured in turn, A B C A B C ..., and compared within each round: what slows the
-machine down for a while slows all of them.
+A single figure says more about the machine and its other users than about the program.
+So everything is measured in turn, A B C A B C ..., and compared within each round: whatever slows
+the machine down for a while slows all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Batch = Callable[[], list[float]]
 
 @dataclass
 class Samples:
-    """What was measured of one contestant, by round."""
+    """The measurements of a contestant, by round."""
 
     rounds: list[list[float]] = field(default_factory=list)
 
@@ -47,15 +47,15 @@ class Samples:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of all values do not exceed; one of them, not a mean."""
+    """The value that `percent` of all values do not exceed; one of the values, not a mean."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 def interleave(contestants: Mapping[str, Batch], rounds: int) -> dict[str, Samples]:
-    """Measure all contestants in each round, after one round that does not count.
+    """Measure all contestants in each round, after a warm-up round.
 
-    Every other round goes backwards: otherwise each would always suffer from the same predecessor.
+    Every other round goes backwards, so that a contestant does not always follow the same one.
     """
     samples = {name: Samples() for name in contestants}
     for batch in contestants.values():
@@ -63,7 +63,7 @@ def interleave(contestants: Mapping[str, Batch], rounds: int) -> dict[str, Sampl
     names = list(contestants)
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
-            # Of our own garbage, and not while the clock runs.
+            # Collect garbage now, not while the clock runs.
             gc.collect()
             gc.disable()
             try:
@@ -102,7 +102,7 @@ def compare(title: str, samples: Mapping[str, Samples], baseline: str) -> str:
 
 
 def goal(name: str, samples: Samples, at_most: float) -> str:
-    """Says whether the median keeps to the goal; both in seconds."""
+    """Print whether the median meets the goal; both in seconds."""
     by_round = samples.round_medians()
     kept = sum(median <= at_most for median in by_round)
     verdict = "met" if samples.median <= at_most else "MISSED"
@@ -113,7 +113,7 @@ def goal(name: str, samples: Samples, at_most: float) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits that mean something, without exponents."""
+    """Three significant digits, without an exponent."""
     value = seconds * 1000
     if value >= 100:
         return f"{value:.0f}"
@@ -121,7 +121,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns; the first is words, the others are figures."""
+    """Text in columns: the first has words, the others figures."""
     lines = [list(heads), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     text = []
@@ -133,7 +133,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """What a reader must know to place the figures, and nothing that names the machine."""
+    """The conditions of the measurement, without the name of the machine."""
     memory = re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     kernel = re.match(r"[\d.]+\d", platform.release())
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
@@ -148,7 +148,7 @@ def machine() -> str:
 
 
 def file_system(folder: str) -> str:
-    """The kind of file system that a folder is on."""
+    """The file system type of a folder."""
     command = ["df", "--output=fstype", folder]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
 

@@ -1,4 +1,4 @@
-"""The metadata of real source trees by hooks: uv against hookpool, build environments and all."""
+"""The metadata of real source trees by hooks: uv against hookpool, with build environments."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from typing import Any
 from measure import Samples, compare, file_system, machine
 from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser
 
-# The projects are those of the tests. One module there is named as one here, and would not be
-# found behind it.
+# Uses the projects of the tests. The folder is put last: one of its modules has the name of a
+# module here.
 sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
 import sdists
 
@@ -36,7 +36,7 @@ BUILD = "build_wheel"
 
 @dataclass
 class Contestant:
-    """A program over copies of the projects of its own."""
+    """A program with its own copies of the projects."""
 
     folder: Path
     sources: Mapping[str, Path]
@@ -51,17 +51,17 @@ class Contestant:
         }
 
     def prepare(self) -> None:
-        """What is done before the clock runs."""
+        """Prepare a run, before the clock runs."""
 
     def command(self, first: bool) -> list[str]:
         raise NotImplementedError
 
     def check(self, output: str, first: bool) -> None:
-        """Raises where the work was not done as it should."""
+        """Raise an error if the work was not done correctly."""
         raise NotImplementedError
 
     def run(self, first: bool = False) -> tuple[float, float | None]:
-        """The time of a run, and what it took of the processors if that is known, in seconds."""
+        """The time of a run, and its processor time if known, in seconds."""
         self.prepare()
         command, before, start = self.command(first), _used(), perf_counter()
         run = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
@@ -73,7 +73,7 @@ class Contestant:
 
 
 class Uv(Contestant):
-    """uv, whose cache holds everything that it downloads, and nothing that it builds."""
+    """uv, with a cache of everything that it downloads and nothing that it builds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,19 +91,19 @@ class Uv(Contestant):
     def command(self, first: bool) -> list[str]:
         command = [self.arguments.uv, "pip", "compile", "--no-deps", "--no-header", "--no-config"]
         command += ["--python", self.arguments.python, str(self._list)]
-        # With everything there, no time goes into asking whether there is something newer.
+        # Everything is cached, so no time goes into checks for newer versions.
         return command if first else [*command, "--offline"]
 
     def check(self, output: str, first: bool) -> None:
         listed = [line for line in output.splitlines() if " @ file://" in line]
         if len(listed) != len(self.trees):
             raise RuntimeError(f"it found {len(listed)} projects: {output}")
-        # One for each tree whose hooks have run.
+        # One line for each tree whose hooks have run.
         self.built.add(len(list(self._cache.glob("sdists-v*/**/metadata.msgpack"))))
 
 
 class Hookpool(Contestant):
-    """hookpool, in a new process each time, with its environments there."""
+    """hookpool, in a new process each time, with existing environments."""
 
     def command(self, first: bool) -> list[str]:
         command = [str(self.arguments.hookpool), "metadata", "--no-static", "--format", "json"]
@@ -123,7 +123,7 @@ class Hookpool(Contestant):
 
 
 class Staying(Contestant):
-    """hookpool in one process for all runs, as a resolver may have it, with all that is warm."""
+    """hookpool in one process for all runs, as a resolver would keep it, with warm templates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,14 +146,14 @@ class Staying(Contestant):
         return perf_counter() - start, None
 
     def _go_on(self, response: dict[str, Any], outs: Path) -> bool:
-        """Asks what comes next for a tree; whether nothing does."""
+        """Send the next request for a tree; returns whether it is done."""
         name, hook = response["id"], response["hook"]
         lacks_hook = not response["ok"] and response["error"]["kind"] == "UnsupportedHook"
         if not response["ok"] and not lacks_hook:
             raise RuntimeError(f"a hook failed: {response}")
         if hook == GET_REQUIRES:
             more = [] if lacks_hook else response["result"]
-            # Where all is there already, the same environment does.
+            # If everything is installed already, the environment stays the same.
             requires = {"requires": [*_requires(self.trees[name]), *more]} if more else {}
             self._ask(name, PREPARE, metadata_directory=str(outs / name), **requires)
         elif lacks_hook:
@@ -166,7 +166,7 @@ class Staying(Contestant):
 
 
 def _requires(tree: Path) -> list[str]:
-    """What the tree says that its build needs, or what that is where it says nothing: PEP 518."""
+    """The build requirements of the tree, or the defaults of PEP 518."""
     try:
         pyproject = tomllib.loads((tree / "pyproject.toml").read_text("utf-8"))
     except FileNotFoundError:
@@ -176,7 +176,7 @@ def _requires(tree: Path) -> list[str]:
 
 
 def _used() -> float:
-    """The processor time of all children that were waited for, and of theirs."""
+    """The processor time of all reaped children and their descendants."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -185,8 +185,8 @@ def measure(contestants: Mapping[str, Contestant], rounds: int) -> None:
     times = {name: Samples() for name in contestants}
     used = {name: Samples() for name in contestants}
     for contestant in contestants.values():
-        # It fills the caches, compiles what is compiled at first use, and leaves in each tree what
-        # builds leave there; and the second has what hooks import to learn from.
+        # The first run fills the caches, compiles bytecode, and leaves build files in each tree;
+        # from the second the templates learn the imports of hooks.
         contestant.run(first=True)
         contestant.run()
     for number in range(rounds):

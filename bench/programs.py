@@ -22,11 +22,11 @@ HOOK = GET_REQUIRES
 READ_SIZE = 1 << 16
 ISOLATIONS = ("none", "hook")
 MEMORY = Path("/dev/shm")
-"""A folder of files that are never on a disk."""
+"""A folder in memory."""
 
 
 def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
-    """The flags of every bench."""
+    """The flags that all benches have."""
     flags = argparse.ArgumentParser(description=description)
     flags.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
     flags.add_argument(
@@ -36,22 +36,22 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
         help="the program (default: the release build)",
     )
     flags.add_argument(
-        "--python", default=sys.executable, help="of the hooks (default: the one that runs this)"
+        "--python", default=sys.executable, help="interpreter of the hooks (default: this one)"
     )
     return flags
 
 
 def environment() -> dict[str, str]:
-    """Ours, with the trivial backend on PYTHONPATH: from outside the tree, as backends come."""
+    """Our variables, with the trivial backend on PYTHONPATH, that is, outside of the tree."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("HOOKPOOL_")}
-    # With these, interpreters start differently from a user's.
+    # These change how an interpreter starts.
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
         own.pop(name, None)
     return own | {"PYTHONPATH": str(HERE / "backends")}
 
 
 def make_trees(folder: Path, count: int) -> list[Path]:
-    """Source trees of the trivial backend."""
+    """Source trees with the trivial backend."""
     trees = [folder / f"tree-{number}" for number in range(count)]
     for tree in trees:
         tree.mkdir(parents=True)
@@ -61,7 +61,7 @@ def make_trees(folder: Path, count: int) -> list[Path]:
 
 
 class Program:
-    """A child process whose pipes are read and written without buffers in between."""
+    """A child process with unbuffered pipes."""
 
     def __init__(self, command: list[str], env: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -83,7 +83,7 @@ class Program:
         return data
 
     def receive_until(self, end: bytes) -> bytes:
-        """Read up to `end`, which must be the last that comes for now."""
+        """Read up to `end`, which must be the end of the output so far."""
         data = self.receive()
         while not data.endswith(end):
             data += self.receive()
@@ -104,7 +104,7 @@ class Program:
 
 
 class Cat(Program):
-    """A program that sends each line back: what two pipes and two changes of process cost."""
+    """A program that returns each line: the cost of two pipes and two context switches."""
 
     def __init__(self) -> None:
         super().__init__(["cat"], os.environ)
@@ -118,7 +118,7 @@ class Cat(Program):
 
 
 class Pool(Program):
-    """`hookpool run`, over source trees of its own."""
+    """`hookpool run`, with its own source trees."""
 
     def __init__(
         self,
@@ -140,16 +140,16 @@ class Pool(Program):
         super().__init__(command, environment())
 
     def line(self, number: int) -> bytes:
-        """A request; they go around the trees."""
+        """The next request; the trees take turns."""
         tree = str(self.trees[number % len(self.trees)])
         return json.dumps({"id": number, "tree": tree, "hook": HOOK}).encode() + b"\n"
 
     def warm_up(self) -> None:
-        """Have a worker for each tree, with the backend imported."""
+        """Start a worker for each tree, with the backend imported."""
         self._run(2 * len(self.trees), window=len(self.trees))
 
     def request(self, number: int) -> float:
-        """The time of one request, while no other is open."""
+        """The time of a single request."""
         line = self.line(number)
         start = perf_counter()
         self.send(line)
@@ -159,19 +159,19 @@ class Pool(Program):
         return seconds
 
     def time_requests(self, count: int) -> list[float]:
-        """One request at a time. The first few after a pause are not counted."""
+        """Measures one request at a time. The first few after a pause do not count."""
         for number in range(3):
             self.request(number)
         del self.responses[-3:]
         return [self.request(number) for number in range(count)]
 
     def time_pipelined(self, count: int) -> list[float]:
-        """The time per request while there are always more than the pool can run."""
+        """The time per request while there are always more open ones than job slots."""
         return [_time(lambda: self._run(count, window=4 * len(self.trees))) / count]
 
     def _run(self, count: int, window: int) -> None:
         lines = [self.line(number) for number in range(count)]
-        # With everything sent before anything is read, both ends could wait for the other.
+        # If everything were sent before anything is read, both ends could block.
         self.send(b"".join(lines[:window]))
         sent, answers = min(window, count), bytearray()
         answered = 0
@@ -193,7 +193,7 @@ class Pool(Program):
 
 
 class BareHookd(Program):
-    """A worker without a supervisor, started as one starts it."""
+    """A worker without a supervisor, started like a supervisor would."""
 
     def __init__(
         self,
@@ -214,9 +214,9 @@ class BareHookd(Program):
         self._request = f"run\n{BACKEND}\n\n{HOOK}\n\n".encode()
 
     def time_requests(self, count: int) -> list[float]:
-        """Each written as soon as the result of the one before is there."""
+        """Writes each request after the result of the previous one."""
         samples = [_time(self._run) for _ in range(count + 3)][3:]
-        # The caller's duty, and so no part of the worker's time.
+        # The caller's duty, which does not count as time of the worker.
         for capture in self._captures.iterdir():
             capture.unlink()
         return samples
@@ -231,7 +231,7 @@ class BareHookd(Program):
 
 
 class PyprojectHooks:
-    """pyproject_hooks, as front-ends use it: a new process for each hook."""
+    """pyproject_hooks, as frontends use it: a new process for each hook."""
 
     def __init__(self, arguments: argparse.Namespace, tree: Path) -> None:
         env = environment()

@@ -1,4 +1,4 @@
-"""What a hook request costs beside the hook: one at a time, and many at once."""
+"""The overhead of a request: one at a time, and many concurrently."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from time import perf_counter
 from measure import Batch, Samples, compare, file_system, goal, interleave, machine, table
 from programs import ISOLATIONS, MEMORY, BareHookd, Cat, Pool, PyprojectHooks, parser
 
-# So many that a round takes about as long for each.
+# Chosen so that a round takes about the same time for each.
 PER_ROUND = {"none": 200, "hook": 40}
 PER_ROUND_FRESH = 4
 PIPELINED = {"none": 800, "hook": 160}
 PIPELINED_FRESH = 16
 TREES = 8
 JOBS = 2
-# Creating and removing the two capture files of a hook may cost more than all the rest.
+# Creating and removing the two capture files of a hook may cost more than everything else.
 VARIANTS = [(isolation, captures) for isolation in ISOLATIONS for captures in ("disk", "memory")]
 GOALS = {"none": 0.0004, "hook": 0.005}
 
@@ -37,7 +37,7 @@ def one_at_a_time(arguments: Namespace, folder: Path, memory: Path) -> None:
             name = variant(isolation, captures)
             at = {"disk": folder, "memory": memory}[captures] / f"{isolation}-captures"
             at.mkdir()
-            # A folder each: the bare worker's caller removes everything in it.
+            # Separate folders: the caller of the bare worker removes everything in its folder.
             bare_at, pool_at = at / "bare", at / "pool"
             pool_at.mkdir()
             flags = ["--isolation", isolation, "--jobs", str(JOBS)]
@@ -65,7 +65,7 @@ def variant(isolation: str, captures: str) -> str:
 
 
 def print_shares(samples: Mapping[str, Samples], pools: Mapping[str, Pool]) -> None:
-    """Where a request's time goes, as the pool itself tells and as the bare worker shows."""
+    """Where the time of a request goes, from the responses of the pool and the bare worker."""
     rows = []
     for name, pool in pools.items():
         whole = samples[f"hookpool run, {name}"].median * 1000

@@ -1,4 +1,4 @@
-"""The metadata of real source distributions: pyproject_hooks against a cold and a warm hookpool."""
+"""Metadata of real source distributions: pyproject_hooks, a cold and a warm hookpool."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from typing import Any
 from measure import Samples, compare, file_system, interleave, machine, table
 from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser
 
-# The projects and the environment of their backends are those of the tests. One module there is
-# named as this one, and would not be found behind it.
+# Uses the projects and the environment of the tests. The folder is put last: one of its modules
+# has the name of this one.
 sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
 import environments
 import reference
@@ -36,7 +36,7 @@ JOBS = 2
 FRESH = "pyproject_hooks, 2 threads"
 FIRST = "hookpool run, first pass"
 SECOND = "hookpool run, second pass"
-# As shares of the time that pyproject_hooks needs.
+# Fractions of the time of pyproject_hooks.
 GOALS = {FIRST: 1.0, SECOND: 1 / 3}
 NO_CHECK = "--no-freshness-check"
 # Their backends: flit, hatchling and setuptools.
@@ -47,7 +47,7 @@ WARM_UP = 30
 
 @dataclass
 class Work:
-    """Copies of the projects for one contestant, and new folders for what their hooks write."""
+    """Copies of the projects for a contestant, and new folders for the output of hooks."""
 
     folder: Path
     trees: dict[str, Path]
@@ -64,7 +64,7 @@ class Work:
         return cls(folder, trees)
 
     def outs(self) -> dict[str, Path]:
-        """One folder for each project."""
+        """A folder for each project."""
         out = self.folder / "out" / str(next(self._outs))
         for name in self.trees:
             (out / name).mkdir(parents=True)
@@ -72,11 +72,11 @@ class Work:
 
 
 class SdistPool(Program):
-    """`hookpool run` over these projects."""
+    """`hookpool run` with these projects."""
 
     def __init__(self, arguments: Namespace, python: str, work: Work, *flags: str) -> None:
         self._work = work
-        # New for each program: nothing is known of the environment.
+        # New for each program, so nothing is known about the environment.
         self._folder = TemporaryDirectory(prefix="pool-", dir=work.folder)
         cache, captures = Path(self._folder.name, "cache"), Path(self._folder.name, "captures")
         for folder in (cache, captures):
@@ -109,14 +109,14 @@ class SdistPool(Program):
         return samples
 
     def _ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        # Few enough for a pipe to hold them all.
+        # A pipe can hold all of them.
         self.send(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
         answers = b""
         while answers.count(b"\n") < len(requests):
             answers += self.receive()
         responses = [json.loads(line) for line in answers.splitlines()]
         for response in responses:
-            # A backend need not have these hooks.
+            # These hooks are optional.
             if not response["ok"] and response["error"]["kind"] != "UnsupportedHook":
                 raise RuntimeError(f"a hook failed: {response}")
         return responses
@@ -128,7 +128,7 @@ class SdistPool(Program):
 
 @dataclass
 class Passes:
-    """Measures all contestants in turn."""
+    """Measure all contestants in turn."""
 
     arguments: Namespace
     python: str
@@ -140,7 +140,7 @@ class Passes:
         self.responses: dict[str, list[dict[str, Any]]] = {FIRST: [], SECOND: []}
 
     def run(self, rounds: int) -> None:
-        # Not counted: it writes bytecode, and what setuptools leaves in each tree.
+        # Does not count: writes bytecode and the build files of setuptools.
         self._fresh()
         self._both_passes()
         for number in range(rounds):
@@ -169,7 +169,7 @@ class Passes:
         return perf_counter() - start
 
     def _both_passes(self) -> dict[str, tuple[float, list[dict[str, Any]]]]:
-        """From the start of a program that knows nothing to its last response, and once more."""
+        """Measure a pass from a cold start, and a second pass."""
         found = {}
         outs = {name: self.pooled.outs() for name in (FIRST, SECOND)}
         with ExitStack() as stack:
@@ -194,7 +194,7 @@ def passes(arguments: Namespace, python: str, fresh: Work, pooled: Work) -> None
 
 
 def share_goal(name: str, samples: Samples, base: Samples, at_most: float) -> str:
-    """Says whether the median keeps to a share of the baseline's."""
+    """Print whether the median is at most a fraction of the baseline's."""
     ratio = samples.median / base.median
     rounds = list(zip(samples.round_medians(), base.round_medians(), strict=True))
     kept = sum(own <= at_most * other for own, other in rounds)
@@ -206,7 +206,7 @@ def share_goal(name: str, samples: Samples, base: Samples, at_most: float) -> st
 
 
 def shares(responses: Mapping[str, list[dict[str, Any]]], rounds: int) -> str:
-    """Where the time goes, as the responses tell: sums over all requests of a pass, on average."""
+    """Where the time goes, from the responses: averages of the sums over a pass."""
     rows = []
     for name, answered in responses.items():
         methods = Counter(response["worker"]["start_method"] for response in answered)
@@ -223,7 +223,7 @@ def shares(responses: Mapping[str, list[dict[str, Any]]], rounds: int) -> str:
 
 
 def freshness(arguments: Namespace, python: str, pooled: Work) -> None:
-    """What it costs to look whether imports are still fresh."""
+    """The cost of the freshness check."""
     command = [str(arguments.hookpool), "run", "--help"]
     if NO_CHECK not in subprocess.run(command, capture_output=True, text=True, check=True).stdout:
         print(f"freshness check: not measured, as the program has no {NO_CHECK}")
@@ -250,12 +250,14 @@ def freshness(arguments: Namespace, python: str, pooled: Work) -> None:
 
 def main() -> None:
     flags = parser(__doc__, rounds=5)
-    flags.add_argument("--start-method", help="of hookpool's workers (default: the program's)")
+    flags.add_argument(
+        "--start-method", help="start method of the workers (default: that of hookpool)"
+    )
     arguments = flags.parse_args()
-    # pyproject_hooks passes on what backends warn of; it is not about us.
+    # pyproject_hooks passes on warnings of backends, which are not about hookpool.
     warnings.simplefilter("ignore")
     own = environment()
-    # The backends have an environment of their own.
+    # The backends have their own environment.
     del own["PYTHONPATH"]
     os.environ.clear()
     os.environ.update(own)

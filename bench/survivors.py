@@ -1,8 +1,8 @@
-"""Kills the supervisor of a busy pool at random moments, again and again, and looks who survives.
+"""Kills supervisors of busy pools at random moments, and looks for surviving processes.
 
     python bench/survivors.py --kills 1000 --seed 1
 
-Exit code 0 if one second after each kill nothing is left of it.
+Exit code 0 if no process survives a kill for more than one second.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# Beside the soak, which has the same needs.
+# Shared with the soak.
 sys.path.insert(0, str(Path(__file__).resolve().parent / "soak"))
 
 import family  # noqa: E402
 
 PROMISED = 1.0
-"""Seconds after which nothing may be left."""
+"""Seconds after which no process may be left."""
 
-# From the start of the program to the kill. Until about 0.2 s it starts its first workers.
+# Time from the start of the program to the kill. The first workers start within about 0.2 s.
 LONGEST_RUN = 0.8
 FOR_EVER = "while True:\n    time.sleep(1000)\n"
 IGNORING = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -64,18 +64,18 @@ PROJECT = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = 
 
 
 def parse() -> argparse.Namespace:
-    """The flags."""
+    """Parse the flags."""
     flags = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     program = Path(__file__).resolve().parents[1] / "target" / "release" / "hookpool"
     flags.add_argument("--hookpool", type=Path, default=program)
     flags.add_argument("--kills", type=int, default=100)
-    flags.add_argument("--seconds", type=float, help="end earlier, after so long")
+    flags.add_argument("--seconds", type=float, help="end after this time")
     flags.add_argument("--seed", type=int, default=1)
     return flags.parse_args()
 
 
 def make_trees(folder: Path, count: int) -> list[Path]:
-    """Source trees whose hooks run what they are sent."""
+    """Source trees whose hooks run the code in the request."""
     trees = [folder / f"tree-{number}" for number in range(count)]
     for tree in trees:
         tree.mkdir(parents=True)
@@ -85,7 +85,7 @@ def make_trees(folder: Path, count: int) -> list[Path]:
 
 
 def request(number: int, tree: Path, act: str) -> bytes:
-    """A line that asks for a hook."""
+    """A request for a hook."""
     line: dict[str, Any] = {
         "id": number,
         "tree": str(tree),
@@ -98,7 +98,7 @@ def request(number: int, tree: Path, act: str) -> bytes:
 def run_and_kill(
     generator: random.Random, command: list[str], env: dict[str, str], trees: list[Path]
 ) -> list[int]:
-    """Start a pool, keep it busy for a while, and kill it. Who was there at that moment."""
+    """Start a pool, keep it busy for a while, and kill it. Returns its processes at that moment."""
     end = time.monotonic() + generator.uniform(0, LONGEST_RUN)
     process = subprocess.Popen(
         command,

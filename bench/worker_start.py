@@ -1,4 +1,4 @@
-"""What the start of a worker costs, beside that of a bare interpreter."""
+"""The time to start a worker, compared with a bare interpreter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PER_ROUND = 4
 
 
 class Folders:
-    """New folders: a tree that was seen before has a worker already."""
+    """New trees, since a known tree has a worker already."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -37,7 +37,7 @@ def interpreter(arguments: Namespace, *flags: str) -> list[float]:
 
 
 def bare_hookd(arguments: Namespace, folders: Folders, isolation: str) -> list[float]:
-    """To its READY. Making its folders is in it: some 0.1 ms."""
+    """The time to READY. Includes creating its folders: about 0.1 ms."""
     samples = []
     for _ in range(PER_ROUND):
         folder = folders.new()
@@ -51,10 +51,10 @@ def bare_hookd(arguments: Namespace, folders: Folders, isolation: str) -> list[f
 def first_requests(
     arguments: Namespace, folders: Folders, isolation: str, only_start: bool
 ) -> list[float]:
-    """The first requests of trees, one at a time, in a pool that has room for all of them."""
+    """The first requests of trees, one at a time, in a pool with room for all of them."""
     flags = ["--isolation", isolation, "--jobs", "1", "--max-workers", str(PER_ROUND + 1)]
     with Pool(arguments, folders.new(), PER_ROUND + 1, flags) as pool:
-        # The first finds out about the interpreter too.
+        # The first request also asks the interpreter for its version.
         pool.request(0)
         whole = [pool.request(number) for number in range(1, PER_ROUND + 1)]
         started = [response["timing"]["start_ms"] / 1000 for response in pool.responses[1:]]

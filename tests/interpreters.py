@@ -1,4 +1,4 @@
-"""The interpreters that tests can have."""
+"""The interpreters that are available to tests."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-# The versions that are promised.
+# The supported versions.
 PROMISED = [f"3.{minor}" for minor in range(7, 16)]
 
-# Those that `tests/run` makes, and where.
+# The interpreters that `tests/run` makes, and their folder.
 NEWEST = ["3.14", "3.15"]
 MADE = Path(__file__).resolve().parents[1] / "target" / "pythons"
 
 
 def interpreters() -> dict[str, Path]:
-    """By their versions: those that pyenv has, the newest of each minor version, and those that
-    were made for the tests. Without any, the one that runs the tests.
+    """The interpreters by version: the newest of each minor version in pyenv, and those that
+    were made for the tests; without any, the one that runs the tests.
     """
     found: dict[str, tuple[int, Path]] = {}
     for folder in _pyenv_versions():

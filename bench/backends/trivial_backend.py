@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def get_requires_for_build_wheel(config_settings: object = None) -> list[str]:
-    """Nothing is needed."""
+    """Return no requirements."""
     return []

@@ -1,10 +1,10 @@
-"""Builds small projects again and again, while things go wrong, and checks what comes after.
+"""Builds small projects repeatedly while faults happen, and checks the results.
 
     python bench/build_soak --iterations 500 --seed 1
 
-Each iteration disturbs a run, or damages the cache, and then runs a command without: that has to
-give the right wheels, metadata or source distributions, and to leave nothing behind. Exit code 0
-if all did.
+Each iteration disturbs a run or damages the cache, and then runs a command undisturbed, which must
+give the right wheels, metadata or source distributions and leave nothing behind. Exit code 0
+if all iterations did.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Beside the soak of single hooks, which has the same needs.
+# Shared with the soak of single hooks.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "soak"))
 
 import projects  # noqa: E402
@@ -29,26 +29,26 @@ from disturbances import Disturbances  # noqa: E402
 from runs import COMMANDS, Command, Place, Run  # noqa: E402
 
 TARGET = Path(__file__).resolve().parents[2] / "target"
-# Room for the environments of both installers.
+# Large enough for the environments of both installers.
 DISK = 256 << 20
 INSTALLERS = ("uv", "pip")
 
 
 def parse() -> argparse.Namespace:
-    """The flags."""
+    """Parse the flags."""
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     flags.add_argument("--hookpool", type=Path, default=TARGET / "release" / "hookpool")
     flags.add_argument("--iterations", type=int, default=500)
-    flags.add_argument("--seconds", type=float, help="end earlier, after so long")
+    flags.add_argument("--seconds", type=float, help="end after this time")
     flags.add_argument("--seed", type=int, default=1)
     flags.add_argument("--first", type=int, default=0, help="begin with this iteration")
-    flags.add_argument("--faults", help="only these, with `,` between them")
+    flags.add_argument("--faults", help="only these, separated by commas")
     flags.add_argument("--backends", type=Path, default=TARGET / "build-soak-wheels")
     return flags.parse_args()
 
 
 class Soak:
-    """The iterations."""
+    """Runs the iterations."""
 
     def __init__(self, arguments: argparse.Namespace, place: Place, disk: SmallDisk | None) -> None:
         self._arguments = arguments
@@ -61,7 +61,7 @@ class Soak:
         self.wrong: list[str] = []
 
     def _clean(self, command: Command, installer: str) -> list[str]:
-        """A run that has to give what the first one gave."""
+        """A run that must give the results of the first one."""
         shutil.rmtree(self._place.out, ignore_errors=True)
         run = Run(self._place, self._arguments.hookpool, command, installer)
         run.start()
@@ -76,7 +76,7 @@ class Soak:
         return wrong
 
     def prepare(self) -> None:
-        """Find out what is right. The other installer finds the same."""
+        """Record the right results, which must be the same with both installers."""
         first, other = INSTALLERS
         runs = [(command, first) for command in COMMANDS] + [(COMMANDS[0], other)]
         for command, installer in runs:
@@ -86,7 +86,7 @@ class Soak:
         assert all(len(results) == len(projects.TREES) for results in self._right.values())
 
     def iterate(self, number: int) -> None:
-        """One disturbance, and a clean run."""
+        """A disturbance, and a clean run."""
         chance = random.Random(f"{self._arguments.seed}-{number}")
         name, command = chance.choice(self._names), chance.choice(COMMANDS)
         installer = chance.choice(INSTALLERS)
@@ -108,7 +108,7 @@ class Soak:
         if wrong:
             self.wrong.append(what)
             print("WRONG:", what, *wrong, *said.splitlines()[-8:], sep="\n    ", flush=True)
-            # The next one begins with what is right.
+            # The next iteration begins with a working cache.
             shutil.rmtree(self._place.cache, ignore_errors=True)
             for path in self._place.tmp.iterdir():
                 shutil.rmtree(path, ignore_errors=True)

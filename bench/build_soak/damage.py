@@ -1,4 +1,4 @@
-"""What becomes of files of the cache."""
+"""Damages files of the cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOBODY = 65534
 
 
 def _kind(path: Path, cache: Path) -> str:
-    """What a file is for: there are thousands of modules, and few manifests."""
+    """The kind of a file, since there are thousands of modules and few manifests."""
     parts = path.relative_to(cache).parts
     if "site-packages" in parts:
         return "bytecode" if path.suffix == ".pyc" else "package"
@@ -31,7 +31,7 @@ def _remove(path: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A new file in its place: the old one may have other names, in the installer's own cache."""
+    """Replace the file: the old one may be hard-linked to the installer's own cache."""
     mode = path.stat().st_mode
     _remove(path)
     path.write_bytes(content)
@@ -80,7 +80,7 @@ OF_ROOT: dict[str, Act] = {
 
 
 def damage(cache: Path, chance: random.Random) -> str | None:
-    """Damage something. What was done to what; none where there is nothing."""
+    """Damage a file. Returns what was done, or None if there is no file."""
     kinds: dict[str, list[Path]] = {}
     for path in sorted(cache.rglob("*")):
         kinds.setdefault(_kind(path, cache), []).append(path)

@@ -1,4 +1,4 @@
-"""What goes wrong in a run, or before it."""
+"""Faults before or during a run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from disk import SmallDisk
 from family import Family
 from runs import Place, Run
 
-# From the start of a run to what happens to it. With environments to be made it takes seconds.
+# The time from the start of a run to the fault. A run that makes environments takes seconds.
 LONGEST_WAIT = 4.0
-# What is left of a full disk, in bytes.
+# The free space on a full disk, in bytes.
 ROOM = (0, 4 << 10, 100 << 10, 400 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20)
 ENDS = {0, 1}
 
 
 class Disturbances:
-    """One after the other, as a generator of random numbers says."""
+    """Chooses faults at random."""
 
     def __init__(self, place: Place, disk: SmallDisk | None) -> None:
         self._place = place
@@ -37,7 +37,7 @@ class Disturbances:
             self.all["disk full"] = self._fill_disk
 
     def _perhaps_forget(self, chance: random.Random) -> str:
-        """Whether environments have to be made."""
+        """Whether the run must make environments."""
         if chance.random() < 0.5:
             return "warm"
         shutil.rmtree(self._place.cache, ignore_errors=True)
@@ -53,7 +53,7 @@ class Disturbances:
             groups = (there.installers, there.guards, there.workers, there.hooks, there.templates)
             if groups := [list(group) for group in groups if group]:
                 killed += there.signal(chance.choice(chance.choice(groups)), signal.SIGKILL)
-        # The only interpreter to be asked may be the one that was killed.
+        # The interpreter that is asked for its version may have been killed.
         return f"{state}, {killed} killed", run.end(ENDS | {3})
 
     def _kill_supervisor(self, run: Run, chance: random.Random) -> tuple[str, list[str]]:
@@ -61,7 +61,7 @@ class Disturbances:
 
     def _interrupt(self, run: Run, chance: random.Random) -> tuple[str, list[str]]:
         number = chance.choice((signal.SIGINT, signal.SIGTERM))
-        # Before it listens to signals, they end it as any program.
+        # Before the program handles signals, they end it like any program.
         return self._signal(run, chance, number, 128 + number, -number)
 
     def _signal(
@@ -75,7 +75,7 @@ class Disturbances:
 
     def _damage(self, run: Run, chance: random.Random) -> tuple[str, list[str]]:
         done = [damage(self._place.cache, chance) for _ in range(chance.randint(1, 3))]
-        # The clean run shows what it makes of it.
+        # The clean run must cope with it.
         return "; ".join(filter(None, done)), []
 
     def _fill_disk(self, run: Run, chance: random.Random) -> tuple[str, list[str]]:
@@ -84,14 +84,14 @@ class Disturbances:
         self._disk.fill(room)
         try:
             run.start()
-            # Without room for what it needs itself it does not begin.
+            # Without space for its own files the program does not start.
             return f"{state}, {room >> 10} KiB left", run.end(ENDS | {3})
         finally:
             self._disk.clear()
 
 
 def _outlives(process: subprocess.Popen[str], seconds: float) -> bool:
-    """Let so much time pass, unless the process ends before."""
+    """Wait for this long, or until the process ends."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What is built: small projects, and wheels of the backends that they require."""
+"""The small projects that are built, and wheels of the backends that they require."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ SETUPTOOLS += 'packages = ["tools"]\n'
 Files = dict[str, str]
 
 TREES: dict[str, Files] = {
-    # Its backend is its own.
+    # Has an in-tree backend.
     "own": {
         "pyproject.toml": PROJECT.format(requires=[], backend="own") + 'backend-path = ["."]\n',
         "own.py": BACKEND.format(name="own") + PREPARE,
         "module.py": "VALUE = 1\n",
     },
-    # Its backend comes from a wheel, and makes metadata by way of wheels only.
+    # Has a backend from a wheel, which builds the wheel to get the metadata.
     "brought": {
         "pyproject.toml": PROJECT.format(requires=["brought-backend"], backend="brought_backend"),
         "module.py": "VALUE = 2\n",
@@ -73,13 +73,13 @@ TREES: dict[str, Files] = {
         "pyproject.toml": SETUPTOOLS,
         **{f"tools/{name}.py": f"VALUE = {name!r}\n" for name in ("__init__", "one", "two")},
     },
-    # Built from an archive.
+    # Is built from an archive.
     "flat-1.0": {"pyproject.toml": FLIT, "flat.py": '"""Flat."""\nVALUE = 3\n'},
 }
 
 
 def fetch_wheels(folder: Path) -> None:
-    """Have wheels of the real backends in this folder. Needs an index, if they are not there."""
+    """Download wheels of the real backends to this folder, if they are missing."""
     stamp, wanted = folder / "complete", BACKENDS.read_text()
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -89,7 +89,7 @@ def fetch_wheels(folder: Path) -> None:
 
 
 def make_wheels(folder: Path, backends: Path) -> None:
-    """All wheels that are required."""
+    """The names of all required wheels."""
     shutil.copytree(backends, folder)
     info = "brought_backend-1.0.dist-info"
     members = {
@@ -104,7 +104,7 @@ def make_wheels(folder: Path, backends: Path) -> None:
 
 
 def lay(folder: Path) -> list[Path]:
-    """The sources, made anew: what a build that was killed has left in them is its own affair."""
+    """Make fresh sources, without the files that a killed build has left in them."""
     shutil.rmtree(folder, ignore_errors=True)
     for tree, files in TREES.items():
         for name, text in files.items():
@@ -119,7 +119,7 @@ def lay(folder: Path) -> list[Path]:
 
 
 def contents(archive: Path) -> dict[str, bytes]:
-    """What is in a wheel or a source distribution."""
+    """The contents of a wheel or a source distribution."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return {name: wheel.read(name) for name in wheel.namelist()}

@@ -1,4 +1,4 @@
-"""Runs of the program, and what is right of them."""
+"""Runs of the program, and checks of their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import family
 import projects
 
-# A run takes seconds. What takes so long hangs.
+# A run takes seconds. One that takes this long hangs.
 PATIENCE = 90.0
 COMMANDS = (("wheel",), ("wheel", "--via-sdist"), ("metadata",), ("sdist",))
 Command = tuple[str, ...]
@@ -22,7 +22,7 @@ Command = tuple[str, ...]
 
 @dataclass
 class Place:
-    """The folders. What hookpool writes is on the disk that may be small."""
+    """The folders. The files of hookpool are on the disk that may be small."""
 
     folder: Path
 
@@ -35,27 +35,27 @@ class Place:
         self.wheels = self.folder / "wheels"
         self.stdout = self.folder / "stdout"
         self.stderr = self.folder / "stderr"
-        # The last one that was started.
+        # The last process that was started.
         self.process: subprocess.Popen[str] | None = None
 
     def stop(self) -> None:
-        """End what still runs, when something else has ended the soak."""
+        """End the running process when the soak ends early."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def environment(self, mark: str) -> dict[str, str]:
-        """Ours, with a mark by which all processes are found that come from here."""
+        """Our variables, with a mark that identifies all descendants."""
         unwanted = ("HOOKPOOL_", "PYTHON", "XDG_", "PIP_", "UV_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         own = {"SOAK_MARK": mark, "TMPDIR": str(self.tmp), "HOME": str(self.folder)}
-        # For equal files.
+        # For reproducible files.
         return kept | own | {"SOURCE_DATE_EPOCH": "1577836800"}
 
 
 @dataclass
 class Run:
-    """One, from its start to its end."""
+    """A run from its start to its end."""
 
     place: Place
     program: Path
@@ -64,7 +64,7 @@ class Run:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def start(self) -> subprocess.Popen[str]:
-        """Begin to build all sources."""
+        """Start building all sources."""
         place = self.place
         words: list[object] = [self.program, *self.command, *projects.lay(place.sources)]
         if self.command[0] != "metadata":
@@ -85,7 +85,7 @@ class Run:
         return self.process
 
     def end(self, codes: set[int]) -> list[str]:
-        """Wait for it. What was wrong with its end."""
+        """Wait for its end. Returns what was wrong with it."""
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -100,13 +100,13 @@ class Run:
         return [f"process {pid} is left: {line}" for pid, line in left.items()]
 
     def results(self) -> dict[str, Any]:
-        """What was right, by the name of the source: of metadata the text, of files the content."""
+        """The successful results by source: the text of metadata, the contents of files."""
         found: dict[str, Any] = {}
         for line in self.place.stdout.read_text().splitlines():
             try:
                 result = json.loads(line)
             except ValueError:
-                # Cut, where it was killed.
+                # A killed program leaves an incomplete line.
                 continue
             name = Path(result["source"]).name
             if name in found:
@@ -120,7 +120,7 @@ class Run:
         return projects.contents(Path(result["file"]["path"]))
 
     def leftovers(self) -> list[str]:
-        """What nobody needs any more after a run that ended well."""
+        """What should not exist after a successful run."""
         found = [*self.place.tmp.rglob("*"), *self.place.cache.rglob(".draft-*")]
         found += self.place.out.glob(".hookpool-*")
         return [f"{path} is left" for path in found]

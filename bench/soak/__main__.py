@@ -1,8 +1,8 @@
-"""Runs hooks by the thousand while things go wrong, and checks every answer.
+"""Runs thousands of hooks while faults happen, and checks every response.
 
     python bench/soak --requests 100000 --seed 1
 
-Exit code 0 if the account balances and nothing is left behind.
+Exit code 0 if every response is right and nothing is left.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from session import Soak, Stuck
 from world import World
 
 MOST_SHOWN = 10
-# For the end, after the last answer.
+# Time for the end, after the last response.
 PATIENCE = 30
 
 
 def parse() -> argparse.Namespace:
-    """The flags."""
+    """Parse the flags."""
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     program = Path(__file__).resolve().parents[2] / "target" / "release" / "hookpool"
     flags.add_argument("--hookpool", type=Path, default=program)
     flags.add_argument("--requests", type=int, default=2000)
-    flags.add_argument("--seconds", type=float, help="end earlier, after so long")
+    flags.add_argument("--seconds", type=float, help="end after this time")
     flags.add_argument("--trees", type=int, default=20)
     flags.add_argument("--seed", type=int, default=1)
     flags.add_argument("--start-method", choices=("forkserver", "spawn"), default="forkserver")
@@ -48,15 +48,15 @@ def parse() -> argparse.Namespace:
         "--rest",
         type=float,
         default=12,
-        help="so many seconds of idleness, early in the run and at its end; "
-        "what the supervisor then holds is compared, unless it is 0 or isolation is `none`",
+        help="seconds of idleness early in the run and at its end; the resources of the "
+        "supervisor are compared then, unless this is 0 or isolation is `none`",
     )
     flags.add_argument("--max-workers", type=int, default=12)
     return flags.parse_args()
 
 
 def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[str]:
-    """The program, with limits that are met in a run of minutes."""
+    """The command line, with limits that take effect within minutes."""
     flags = {
         "--python": world.python,
         "--jobs": arguments.jobs,
@@ -65,7 +65,7 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
         "--isolation": arguments.isolation,
         "--grace-period": "200ms",
         "--max-requests": 300,
-        # What is killed on purpose is no reason for a quarantine.
+        # Deliberate kills must not lead to a quarantine.
         "--max-restarts": 1_000_000,
         "--cache-dir": folder / "cache",
         "--capture-dir": folder / "disk" / "captures",
@@ -77,12 +77,12 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
 
 
 def growth(early: Usage, late: Usage, workers: int) -> list[str]:
-    """What the supervisor holds at the end and did not early in the run."""
+    """Resources that the supervisor has at the end and did not have early in the run."""
     held = {
-        # Likely what stays known of environments that were used once: its bounds (1,024 families
-        # of templates, 4,096 pools) are far away early in the run.
+        # Probably the records of environments that were used once: their bounds (1,024 families
+        # of templates, 4,096 pools) are not reached early in the run.
         "KiB of memory": (early.memory + early.memory // 4, late.memory),
-        # Each worker may have had an environment of its own, which is let go of when the next one
+        # Each worker may have had its own environment, which is released when the next one
         # is made.
         "descriptors": (early.descriptors + workers, late.descriptors),
         "threads": (early.threads, late.threads),
@@ -95,16 +95,16 @@ def growth(early: Usage, late: Usage, workers: int) -> list[str]:
 
 
 def environment(folder: Path, mark: str) -> dict[str, str]:
-    """Ours, with a mark by which all processes are found that come from here."""
+    """Our variables, with a mark that identifies all descendants."""
     unwanted = ("HOOKPOOL_", "PYTHON", "XDG_", "PIP_", "UV_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    # One heap for all threads: the holes of many add up for as long as a run lasts (mallopt(3)).
+    # One heap for all threads: the fragmentation of many heaps adds up in a long run (mallopt(3)).
     kept["MALLOC_ARENA_MAX"] = "1"
     return kept | {"SOAK_MARK": mark, "TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
 
 
 def leftovers(folder: Path, mark: str) -> list[str]:
-    """Processes and files that have no reason to be there."""
+    """Processes and files that should not exist."""
     found = [f"process {pid}: {line}" for pid, line in family.survivors(mark, 5).items()]
     for place in (folder / "tmp", folder / "disk" / "captures"):
         found += [f"file {path}" for path in place.rglob("*")]
@@ -128,7 +128,7 @@ def main() -> int:
         words = command(arguments, world, folder)
         client = Client(words, environment(folder, mark), folder / "stderr")
         generator = random.Random(arguments.seed)
-        # Workers of isolation `none` stay for what their hooks have started.
+        # Workers with isolation `none` stay for the processes of their hooks.
         rest = arguments.rest if arguments.isolation == "hook" else 0
         soak = Soak(generator, client, world, account, disk, rest)
         began = time.monotonic()

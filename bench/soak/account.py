@@ -1,4 +1,4 @@
-"""The account: what was asked, what may come of it, and what came."""
+"""The account of requests, of their possible outcomes, and of the responses."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from client import Response
 from world import Tree
 
 TAIL = 64 << 10
-# How long it may take until the end of a process is known, in seconds.
+# How long the pool may take to notice the end of a process, in seconds.
 NOTICED = 2.0
 FULL = ("No space left", "os error 28", "Errno 28")
 
 
 @dataclass
 class Asked:
-    """A request without an answer."""
+    """An open request."""
 
     number: int
     tree: Tree
     act: Act
     version: int
     timeout: bool
-    # Whether a cancellation was sent for it.
+    # Whether it was cancelled.
     cancelled: bool = False
     at: float = field(default_factory=monotonic)
-    # Faults that came while it was under way.
+    # Faults that happened while it was open.
     met: set[str] = field(default_factory=set)
 
     @property
@@ -38,12 +38,12 @@ class Asked:
 
 
 class Account:
-    """Balances if each request has one answer, and that fits."""
+    """Checks that each request gets exactly one response, which must fit."""
 
     def __init__(self, isolation: str) -> None:
         self._isolation = isolation
         self.open: dict[int, Asked] = {}
-        # Numbers of lines that are no requests.
+        # Numbers of lines that are not requests.
         self.malformed: set[int] = set()
         self.wrong: list[str] = []
         self.outcomes: Counter[str] = Counter()
@@ -51,59 +51,59 @@ class Account:
         self._killed_workers: set[int] = set()
         # Workers whose hooks were killed.
         self._bereaved_workers: set[int] = set()
-        # When the last process was killed that an environment may have needed.
+        # The time of the last kill of a process that an environment may have needed.
         self._starter_killed_at = float("-inf")
         self._succeeded: set[str] = set()
         self._answered: dict[str, str] = {}
         self._present: set[str] = set()
 
-    # What is done to the pool.
+    # Actions.
 
     def asked(self, asked: Asked) -> None:
-        """A request is about to be sent."""
+        """Note a request that will be sent."""
         asked.met |= self._present
         self.open[asked.number] = asked
 
     def fault(self, name: str) -> None:
-        """Something happens to all that are under way."""
+        """Note a fault that affects all open requests."""
         for asked in self.open.values():
             asked.met.add(name)
 
     def begins(self, name: str) -> None:
-        """Something happens to them, and to those that come."""
+        """Note a fault that affects the open requests and later ones."""
         self._present.add(name)
         self.fault(name)
 
     def ends(self, name: str) -> None:
-        """No more to those that come."""
+        """Note the end of such a fault."""
         self._present.discard(name)
 
     def worker_killed(self, pid: int) -> None:
-        """A worker is about to be killed."""
+        """Note a worker that will be killed."""
         self._killed_workers.add(pid)
-        # It may be an interpreter that was asked who it is.
+        # It may be an interpreter that was asked for its version.
         self._starter_killed_at = monotonic()
         self.fault("worker")
 
     def template_killed(self, pid: int) -> None:
-        """A template is about to be killed, or a worker of one that is gone: one not yet in its
-        tree looks like it.
+        """Note a process that will be killed: a template, or a worker whose template has ended and
+        that looks like one, since it is not yet in its tree.
         """
         self._killed_workers.add(pid)
 
     def hook_killed(self, worker: int) -> None:
-        """A hook of this worker is about to be killed."""
+        """Note a worker whose hook will be killed."""
         self._bereaved_workers.add(worker)
 
     def installer_killed(self) -> None:
-        """An installer, or what guards it, is about to be killed."""
+        """Note an installer or its guard that will be killed."""
         self._starter_killed_at = monotonic()
         self.fault("installer")
 
-    # What comes back.
+    # Responses.
 
     def answered(self, response: Response) -> None:
-        """Enter a response."""
+        """Note and check a response."""
         if response["id"] is None:
             self._answered_malformed(response)
             return
@@ -165,19 +165,19 @@ class Account:
             case "HookCrashed" if pid in self._bereaved_workers:
                 return True
             case "EnvironmentFailed" if "died of SIGKILL" in response["error"]["message"]:
-                # It is the answer for all who ask until it is known, which takes a moment.
+                # Until the pool notices the end, all requests get this error.
                 known = self._starter_killed_at + NOTICED
                 return bool(asked.met & {"installer", "worker"}) or asked.at < known
             case "WorkerCrashed":
                 return pid in self._killed_workers or (pid is None and "worker" in asked.met)
-        # The disk is full for the output of hooks, and for what the pool itself keeps there.
+        # The disk is full for the output of hooks and for the files of the pool.
         text = str(response["error"]) + response["stderr"]
         return "disk" in asked.met and any(words in text for words in FULL)
 
-    # The end.
+    # Totals.
 
     def close(self, trees: list[Tree]) -> None:
-        """Compare with how often hooks say that they were started."""
+        """Compare with the starts that the hooks have recorded."""
         self.wrong += [f"never answered: {asked}" for asked in self.open.values()]
         self.wrong += [f"line {line} was never answered" for line in self.malformed]
         runs = Counter(token for tree in trees for token in tree.runs())
@@ -191,7 +191,7 @@ class Account:
 
     @property
     def answers(self) -> int:
-        """How many requests have been answered."""
+        """The number of answered requests."""
         return len(self._answered)
 
 

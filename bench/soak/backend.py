@@ -1,4 +1,4 @@
-"""The build backend of the soak: hooks count themselves, and do what the request says."""
+"""The build backend of the soak: hooks record their start, and do what the request says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Act(StrEnum):
-    """What a hook does once it has counted itself."""
+    """What a hook does after it has recorded its start."""
 
     ANSWER = "answer"
     NAP = "nap"
@@ -23,7 +23,7 @@ class Act(StrEnum):
 
 FLOOD_BYTES = 3 << 20
 
-# One write of a line is not torn by others' (O_APPEND).
+# A single write of a line is atomic (O_APPEND).
 TEXT = """\
 import os, signal, subprocess, sys, time
 {imports}
@@ -64,18 +64,18 @@ def get_requires_for_build_wheel(config_settings=None):
 
 
 def in_tree(version: int) -> str:
-    """A backend of a tree's own."""
-    # Bytecode is told apart by the second of the source's time and its size.
+    """The code of an in-tree backend."""
+    # Python detects stale bytecode by the size and the time of the source, in seconds.
     imports = f"VERSION = {version}\n" + "#" * (version % 97)
     return TEXT.format(imports=imports, flood=FLOOD_BYTES, version="VERSION")
 
 
 def of_environment() -> str:
-    """One that is installed, and imports another module inside of its hooks."""
+    """The code of an installed backend, which imports another module in its hooks."""
     version = "__import__('soak_library').VERSION"
     return TEXT.format(imports="", flood=FLOOD_BYTES, version=version)
 
 
 def library(version: int) -> str:
-    """That module."""
+    """The code of that module."""
     return f"VERSION = {version}\n" + "#" * (version % 97) + "\n"

@@ -15,7 +15,7 @@ Response = dict[str, Any]
 
 
 class Client:
-    """The program, and a thread that reads what it answers."""
+    """The program, and a thread that reads its responses."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], stderr: Path) -> None:
         with stderr.open("wb") as log:
@@ -27,7 +27,7 @@ class Client:
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait until it runs: until then a SIGHUP would end it, as it ends any program."""
+        """Wait until it handles signals: before that, SIGHUP would end it."""
         self.send_text("{}")
         self.response(timeout)
 
@@ -38,18 +38,18 @@ class Client:
         self._responses.put(None)
 
     def send(self, line: dict[str, Any]) -> None:
-        """Write one line."""
+        """Write a request."""
         self.send_text(json.dumps(line))
 
     def send_text(self, text: str) -> None:
-        """Write one line that need not be a request."""
+        """Write a line that need not be a request."""
         assert self.process.stdin is not None
         self.lines += 1
         self.process.stdin.write(text.encode() + b"\n")
         self.process.stdin.flush()
 
     def response(self, timeout: float) -> Response | None:
-        """The next response; None at the end. Raises queue.Empty."""
+        """The next response; None at the end. Raises queue.Empty after the timeout."""
         return self._responses.get(timeout=timeout)
 
     def signal(self, number: signal.Signals) -> None:
@@ -57,6 +57,6 @@ class Client:
         self.process.send_signal(number)
 
     def close_input(self) -> None:
-        """No more requests."""
+        """End the input."""
         assert self.process.stdin is not None
         self.process.stdin.close()

@@ -1,4 +1,4 @@
-"""A disk that is full when it is told to be."""
+"""A disk that can be filled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = bytes(1 << 20)
 
 
 def small_disk(folder: Path, size: int = SIZE) -> SmallDisk | None:
-    """A disk for what is written; none where one may not mount."""
+    """A disk for the files of the program; None if mounting is not permitted."""
     try:
         return SmallDisk(folder, size)
     except OSError as error:
@@ -25,10 +25,10 @@ def small_disk(folder: Path, size: int = SIZE) -> SmallDisk | None:
 
 
 class SmallDisk:
-    """A tmpfs that nobody else sees, and that is gone with this process and its children."""
+    """A private tmpfs, which ends with this process and its children."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        """Raises OSError where one may not mount."""
+        """Mount it. Raises OSError if mounting is not permitted."""
         self._fill = folder / "fill"
         self.is_full = False
         self._folder = os.fsencode(folder)
@@ -39,9 +39,9 @@ class SmallDisk:
         _check(self._libc.mount(b"none", self._folder, b"tmpfs", 0, options))
 
     def close(self) -> None:
-        """Take it away."""
+        """Unmount it."""
         _check(self._libc.umount2(self._folder, MNT_DETACH))
-        # Detached, it is there until the last of the processes that used it is gone.
+        # After a lazy unmount it lives until the last process that uses it has ended.
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -53,19 +53,19 @@ class SmallDisk:
                 time.sleep(0.05)
 
     def fill(self, left: int = 0) -> None:
-        """From now on no more than so many bytes can be written."""
+        """Fill the disk up to this many bytes."""
         self.is_full = True
         with self._fill.open("wb", buffering=0) as file:
             try:
                 while True:
-                    # The last one is written in part, and the next fails.
+                    # The last write is partial, and the next one fails.
                     file.write(BLOCK)
             except OSError:
                 pass
             file.truncate(max(0, file.tell() - left))
 
     def clear(self) -> None:
-        """There is room again."""
+        """Empty the disk again."""
         self._fill.unlink(missing_ok=True)
         self.is_full = False
 

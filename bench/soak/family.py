@@ -1,4 +1,4 @@
-"""The processes of a pool, found by what /proc tells."""
+"""The processes of a pool, found in /proc."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _pids() -> list[int]:
 
 
 def marked(mark: str) -> dict[int, str]:
-    """The living processes whose environment has `mark`, each with its command line."""
+    """The running processes whose environment contains `mark`, each with its command line."""
     found = {}
     for pid in _pids():
         try:
@@ -44,7 +44,7 @@ def marked(mark: str) -> dict[int, str]:
 
 
 def survivors(mark: str, seconds: float) -> dict[int, str]:
-    """Those that still live after so many seconds at most."""
+    """The processes that are still alive after this many seconds."""
     end = time.monotonic() + seconds
     while (left := marked(mark)) and time.monotonic() < end:
         time.sleep(TICK)
@@ -53,7 +53,7 @@ def survivors(mark: str, seconds: float) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process holds. Memory is the resident set, in KiB."""
+    """The resources of a process. Memory is the resident set size, in KiB."""
 
     memory: int
     descriptors: int
@@ -61,7 +61,7 @@ class Usage:
 
     @classmethod
     def of(cls, pid: int) -> Usage:
-        """As it is now."""
+        """Measure the process."""
         text = Path(f"/proc/{pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in text.splitlines())
         descriptors = len(os.listdir(f"/proc/{pid}/fd"))
@@ -74,7 +74,7 @@ class Usage:
 
 
 def wait_state(pid: int, states: str, timeout: float = 10) -> None:
-    """Wait until the process is in one of these states; the kernel offers nothing to wait on."""
+    """Wait until the process is in one of these states. Polls: the kernel has no event for it."""
     end = time.monotonic() + timeout
     while (stat := _stat(pid)) is None or stat[1] not in states:
         if time.monotonic() > end:
@@ -92,7 +92,7 @@ def wait_childless(pid: int, timeout: float = 30) -> None:
 
 
 class Family:
-    """Who is whose child, at one moment."""
+    """The process tree of a pool at one moment."""
 
     def __init__(self, supervisor: int) -> None:
         self._children: dict[int, list[int]] = {}
@@ -101,12 +101,12 @@ class Family:
             if stat is not None and stat[0] != SENTINEL and stat[1] not in "ZX":
                 self._children.setdefault(stat[2], []).append(pid)
         self.templates = [pid for pid in self._below(supervisor) if _is_template(pid)]
-        # Each with its installer, or another program that is run, below it.
+        # Each has an installer or another auxiliary program as its child.
         self.guards = [pid for pid in self._below(supervisor) if _is_guard(pid)]
         above = (supervisor, *self.templates)
         others = {*self.templates, *self.guards}
         self.workers = [pid for parent in above for pid in self._below(parent) if pid not in others]
-        # With isolation `none` these are what hooks have started.
+        # With isolation `none` these are the processes that hooks have started.
         self.hooks = {pid: worker for worker in self.workers for pid in self._below(worker)}
         self.installers = [pid for guard in self.guards for pid in self._below(guard)]
 
@@ -114,7 +114,7 @@ class Family:
         return self._children.get(pid, [])
 
     def signal(self, pid: int, number: signal.Signals) -> bool:
-        """Signal a process of the family, and no other that got its number meanwhile."""
+        """Signal a process of the family, but not another one that has reused its pid."""
         with suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             try:
@@ -129,7 +129,7 @@ class Family:
 
 
 def _words(pid: int) -> list[bytes]:
-    """The command line; none of a process that is gone."""
+    """The command line; None if the process has ended."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return []
@@ -137,7 +137,7 @@ def _words(pid: int) -> list[bytes]:
 
 def _is_template(pid: int) -> bool:
     with suppress(OSError):
-        # Workers were forked with the same command line, but each went into its tree.
+        # Workers were forked with the same command line, but each has changed to its tree.
         return b"--template" in _words(pid) and os.readlink(f"/proc/{pid}/cwd") == "/"
     return False
 

@@ -1,4 +1,4 @@
-"""What happens to the pool."""
+"""Faults of the pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEADLY = (signal.SIGKILL, signal.SIGKILL, signal.SIGABRT)
 
 
 class Faults:
-    """Injects one after the other, as a generator of random numbers says."""
+    """Injects faults at random."""
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class Faults:
             self._kinds.append(("disk full", 3, self._fill_disk))
 
     def inject(self) -> None:
-        """One fault, which may find nothing to happen to."""
+        """Inject a fault, if there is anything that it can affect."""
         weights = [weight for _, weight, _ in self._kinds]
         ((name, _, act),) = self._random.choices(self._kinds, weights)
         self.counts[name] += act()
 
     def pass_by(self) -> None:
-        """What lasts is over."""
+        """End the faults that last."""
         if self._disk is not None and self._disk.is_full:
             self._disk.clear()
             self._account.ends("disk")

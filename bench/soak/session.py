@@ -1,4 +1,4 @@
-"""Requests at random, faults in between, and an account of both."""
+"""Sends random requests, injects faults, and keeps an account of both."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from faults import Faults
 from world import World
 
 HOOK = "get_requires_for_build_wheel"
-# Requests without an answer, at most.
+# The most open requests.
 WINDOW = 64
-# No answer for so long: what hangs until it is cancelled stands in the way, or the disk is full.
+# No response for this long: hooks that hang block the pool, or the disk is full.
 STALL = 0.2
-# No answer for so long: there will be none.
+# No response for this long: there will be none.
 GIVE_UP = 90.0
-# Requests from one fault to the next, and for how many the disk is full, on average.
+# The average number of requests between faults, and while the disk is full.
 BETWEEN_FAULTS = 20
-# What the supervisor holds after this part of the run is what it may hold at the end.
+# At the end, the supervisor may have the resources that it has after this part of the run.
 EARLY = 0.1
 DEADLINE = "150ms"
 
@@ -49,32 +49,32 @@ MALFORMED = ['{"id": 1, "tree":', "[]", '{"id": 1}', "\0", '{"cancel": 1, "id": 
 
 
 class Stuck(Exception):
-    """There is no answer."""
+    """There is no response."""
 
 
 @dataclass
 class Soak:
-    """One run."""
+    """A run of the soak."""
 
     random: random.Random
     client: Client
     world: World
     account: Account
     disk: SmallDisk | None
-    # How long idle threads are waited for before it is looked at what is held, in seconds.
+    # How long to wait for the end of idle threads before resources are measured, in seconds.
     rest: float
     faults: Faults = field(init=False)
-    # What the supervisor held early in the run, and at its end.
+    # The resources of the supervisor early in the run, and at its end.
     usages: list[Usage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         parts = (self.random, self.client, self.world, self.account, self.disk)
         self.faults = Faults(*parts)
-        # With the number of the request before which each is sent.
+        # Each with the number of the request that it is sent before.
         self._cancellations: deque[tuple[int, int]] = deque()
 
     def run(self, requests: int, seconds: float | None) -> None:
-        """Ask and be answered."""
+        """Send requests and receive responses."""
         began = monotonic()
         for number in range(requests):
             progress = number / requests
@@ -98,7 +98,7 @@ class Soak:
         self._measure()
 
     def _measure(self) -> None:
-        """What the supervisor holds: all is answered, and with a rest its workers are gone."""
+        """Measure the supervisor when all requests are answered and its workers have ended."""
         self._cancel_before(None)
         self.faults.pass_by()
         while self.account.open or self.account.malformed:
@@ -134,7 +134,7 @@ class Soak:
             self._cancellations.append((number + self.random.randrange(30), number))
 
     def _cancel_before(self, number: int | None) -> None:
-        """Send the cancellations whose time has come; all, if there is no number."""
+        """Send the cancellations that are due; without a number, all."""
         later: deque[tuple[int, int]] = deque()
         for when, cancelled in self._cancellations:
             if number is not None and when > number:
@@ -146,7 +146,7 @@ class Soak:
         self._cancellations = later
 
     def _take(self) -> None:
-        """Wait for one answer, and help where none can come."""
+        """Wait for a response, and unblock the pool if none can come."""
         waited = 0.0
         while waited < GIVE_UP:
             try:

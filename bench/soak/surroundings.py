@@ -1,4 +1,4 @@
-"""What the programs inherit."""
+"""Settings that the programs inherit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import signal
 
 
 def prepare() -> None:
-    """Leave no core files, and nothing ignored that is ignored in the background of a script."""
+    """Disable core files, and stop ignoring the signals that background jobs of a script ignore."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # By nohup(1) too.
+    # nohup(1) ignores it too.
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

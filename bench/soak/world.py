@@ -1,4 +1,4 @@
-"""What requests are about: source trees, what they need, and the version of each that is there."""
+"""The source trees, their requirements, and the current version of each."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PROJECT = '[build-system]\nrequires = [{requires}]\nbuild-backend = "{name}"\n'
 
 
 class Versioned:
-    """A file with a version in it, which is only ever replaced as a whole."""
+    """A file with a version, which is replaced atomically."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.version = 0
 
     def text(self) -> str:
-        """What is to be in it."""
+        """The content for the current version."""
         raise NotImplementedError
 
     def renew(self) -> None:
-        """The next version. When this returns, it is there."""
+        """Write the next version."""
         draft = self.path.with_suffix(".draft")
         self.version += 1
         draft.write_text(self.text())
@@ -45,7 +45,7 @@ class Requirement(Versioned):
     def __init__(self, path: Path, wheels: Path, group: int) -> None:
         super().__init__(path)
         self._wheels = wheels
-        # Trees of one group share their wheels.
+        # The trees of a group share their wheels.
         self._group = group
 
     def text(self) -> str:
@@ -56,7 +56,7 @@ class Requirement(Versioned):
 
 
 def write_wheel(path: Path, group: int, version: int) -> None:
-    """The backend of this version, packed, if it is not there yet."""
+    """Make the wheel of the backend in this version, if it is missing."""
     if path.exists():
         return
     number = f"{group}.{version}"
@@ -73,7 +73,7 @@ def write_wheel(path: Path, group: int, version: int) -> None:
 
 
 class Backend(Versioned):
-    """The backend of one tree."""
+    """The in-tree backend of a tree."""
 
     def text(self) -> str:
         return backend.in_tree(self.version)
@@ -81,22 +81,22 @@ class Backend(Versioned):
 
 @dataclass
 class Tree:
-    """A source tree. Its answers have the version of `source`."""
+    """A source tree. Its results have the version of `source`."""
 
     path: Path
     source: Versioned
     counts: Path
 
     def runs(self) -> list[str]:
-        """The tokens of all hooks that were started, as often as they were."""
+        """The tokens of all hook starts, with repetitions."""
         return self.counts.read_text().splitlines()
 
 
 class World:
-    """Trees, of which every second has a backend of its own.
+    """Trees, every second one with an in-tree backend.
 
-    The others have theirs in the environment that all share; with build isolation, where each
-    has the environment that it requires, from a wheel.
+    The backend of the others is in the environment that all share; with build isolation, where each
+    has its own environment, it comes from a wheel.
     """
 
     def __init__(self, folder: Path, trees: int, build_isolation: bool) -> None:
@@ -114,7 +114,7 @@ class World:
         self.trees = [self._tree(folder, number, build_isolation) for number in range(trees)]
 
     def sources(self, kind: type[Versioned]) -> list[Versioned]:
-        """Those of this kind, once each."""
+        """The sources of this kind, without duplicates."""
         found = {id(tree.source): tree.source for tree in self.trees}
         return [source for source in found.values() if isinstance(source, kind)]
 

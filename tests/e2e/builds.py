@@ -14,7 +14,7 @@ from typing import Any
 from conftest import Setting
 from pool import PROGRAM
 
-# Every field of a result, in its order, always there.
+# The fields of a result, in their order. Every result has all of them.
 FIELDS = [
     "source",
     "ok",
@@ -41,7 +41,7 @@ FIELDS = [
     "total_ms",
 ]
 
-# A backend whose hooks do what an environment variable of its settings says, and else their work.
+# A backend whose hooks run the code in a variable of its settings, or else do their work.
 BACKEND = """\
 import os, io, sys, tarfile, zipfile
 
@@ -137,7 +137,7 @@ def make_project(
 
 @dataclass
 class Built:
-    """What came of a run."""
+    """The outcome of a run."""
 
     code: int
     stdout: str
@@ -145,7 +145,7 @@ class Built:
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        """The lines of `--format json`, each checked to be complete."""
+        """The lines of `--format json`; each is checked for completeness."""
         found = [json.loads(line) for line in self.stdout.splitlines()]
         for result in found:
             assert list(result) == FIELDS

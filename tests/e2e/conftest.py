@@ -1,4 +1,4 @@
-"""Fixtures: private folders for each test, and the check that it left nothing behind."""
+"""Fixtures: private folders for each test, and a check that the test left nothing behind."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pool import PROGRAM, REPOSITORY, Pool
 
 INTERPRETERS = interpreters()
 
-# What whoever runs the tests has set: where distributions come from besides the index decides
-# which installer is taken, and what it finds.
+# Settings of the caller for other sources of distributions: they decide which installer hookpool
+# chooses, and what the installer finds.
 NOT_OURS = ("HOOKPOOL_", "PYTHON", "PYTEST_", "XDG_", "PIP_FIND_LINKS", "UV_FIND_LINKS")
 
-# Of tests about what a start method may change: processes, signals, deaths, state.
+# Marks tests that a start method may affect: processes, signals, deaths, state.
 BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
-# Of tests of what environments must not change: who runs when, what is bounded, how all ends.
+# Marks tests that build environments must not affect: scheduling, limits, the end of the program.
 BOTH_WAYS = pytest.mark.usefixtures("way")
 
 
@@ -36,7 +36,7 @@ BOTH_WAYS = pytest.mark.usefixtures("way")
 def _program() -> None:
     if not os.access(PROGRAM, os.X_OK):
         pytest.exit(f"{PROGRAM} is not there: cargo build -p hookpool", returncode=3)
-    # In the background of a script, and by nohup(1), they are ignored: so would the programs.
+    # Background jobs of a script and nohup(1) ignore these signals, and programs inherit that.
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -52,7 +52,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Setting:
-    """Where a test's programs live, and how they are started."""
+    """The folders of a test, and the way to start its programs."""
 
     root: Path
     cache: Path
@@ -60,9 +60,9 @@ class Setting:
     env: dict[str, str]
     # A killed supervisor cannot remove its capture folder.
     killed: bool = False
-    # What the flag is given, if it is.
+    # The value of the flag, if it is passed.
     start_method: str | None = None
-    # Whether hooks run in build environments, where a test does not say.
+    # Whether hooks run in build environments, unless the test chooses.
     build_isolation: bool = False
     pools: list[Pool] = field(default_factory=list)
 
@@ -101,14 +101,10 @@ class Setting:
 
 @pytest.fixture(autouse=True)
 def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
-    """The test's own TMPDIR, HOME and marker; afterwards nothing of it may be left."""
+    """A private TMPDIR, HOME and marker for the test; nothing of it may be left afterwards."""
     mark = f"E2E_MARK={uuid.uuid4().hex}"
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(NOT_OURS)
-    }
-    # The shortest of names: hooks make sockets in it, whose paths may have 107 bytes (unix(7)).
+    env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+    # A short name: hooks create sockets in the folder, whose paths may have 107 bytes (unix(7)).
     for name in ("t", "home", "runtime"):
         (tmp_path / name).mkdir(mode=0o700)
     env |= {
@@ -116,13 +112,13 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
         "HOME": str(tmp_path / "home"),
         "XDG_CACHE_HOME": str(shared_cache),
         "XDG_RUNTIME_DIR": str(tmp_path / "runtime"),
-        # Several times as fast as pip, which some tests ask for by its name.
+        # uv is several times as fast as pip; tests of pip choose it explicitly.
         "HOOKPOOL_INSTALLER": "uv",
         mark.partition("=")[0]: mark.partition("=")[2],
     }
-    # What a template imports ahead must not depend on the tests that ran before.
+    # The modules that a template preloads must not depend on earlier tests.
     shutil.rmtree(shared_cache / "hookpool" / "learned", ignore_errors=True)
-    # Another test's, whose program was killed.
+    # It belongs to another test, whose program was killed.
     halves_before = leaks.halves(shared_cache / "hookpool")
     setting = Setting(tmp_path, shared_cache, mark, env)
     yield setting
@@ -135,15 +131,15 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
         os.kill(pid, signal.SIGKILL)
     processes.wait_gone(left)
     assert not left, f"processes were left behind: {left}"
-    # A program that was killed cannot clear up behind itself.
+    # A killed program cannot clean up.
     if not setting.killed:
         assert not (files := leaks.files(setting.tmp)), f"files were left behind: {files}"
         halves = leaks.halves(shared_cache / "hookpool") - halves_before
         assert not halves, f"the cache folder has what is of no use: {halves}"
     locked = leaks.locks(shared_cache / "hookpool", tmp_path)
     assert not locked, f"locks are still held: {locked}"
-    # pip asks rustc for its version, and rustup notes that it was asked; uv looks for
-    # interpreters of its own.
+    # pip asks rustc for its version, and rustup records that; uv searches for
+    # its own interpreters.
     written = {
         path.name
         for name in ("home", "runtime")
@@ -163,7 +159,7 @@ def start(setting: Setting) -> Callable[..., Pool]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree whose hooks run the code they are sent."""
+    """A tree whose hooks run the code in the request."""
     return trees.make_tree(tmp_path / "tree")
 
 
@@ -191,7 +187,7 @@ def gates(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
 
 @pytest.fixture(params=["hook", "none"])
 def isolation(request: pytest.FixtureRequest) -> str:
-    """Both isolations."""
+    """Each isolation."""
     return str(request.param)
 
 
@@ -203,7 +199,7 @@ def _interpreter(version: str) -> str:
 
 @pytest.fixture(params=NEWEST)
 def newest(request: pytest.FixtureRequest) -> str:
-    """The newest Pythons, where they can be had."""
+    """The newest Pythons, if they are available."""
     return _interpreter(request.param)
 
 
@@ -215,19 +211,19 @@ def python(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["isolated", "plain"])
 def way(request: pytest.FixtureRequest, setting: Setting) -> bool:
-    """With build isolation, as is the default, and without, for all pools of the test."""
+    """With build isolation, the default, and without it, for all pools of the test."""
     setting.build_isolation = request.param == "isolated"
     return setting.build_isolation
 
 
 @pytest.fixture(params=["forkserver", "spawn"])
 def start_method(request: pytest.FixtureRequest, setting: Setting) -> str:
-    """Both start methods, for all pools of the test."""
+    """Each start method, for all pools of the test."""
     setting.start_method = str(request.param)
     return setting.start_method
 
 
 @pytest.fixture(scope="session")
 def target() -> Path:
-    """The folder of what is built and fetched once, and kept between runs."""
+    """The folder for what is built and downloaded once and kept between runs."""
     return REPOSITORY / "target"

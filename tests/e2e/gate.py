@@ -1,4 +1,4 @@
-"""A place in a hook where it says that it got there, and waits to be let on."""
+"""A point in a hook where it reports its arrival and waits for the test."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class Gate:
-    """Two named pipes: hooks write their pid to one, and read one byte each of the other.
+    """Two named pipes: each hook writes its pid to one and reads one byte from the other.
 
-    Both stay open here, so that no hook blocks before its time, and reading is
-    with a timeout. Any number of hooks may pass the same gate.
+    The test keeps both open, so that no hook blocks when it opens them, and reads
+    with a timeout. Any number of hooks may pass the gate.
     """
 
     def __init__(self, folder: Path, name: str = "gate") -> None:
@@ -26,7 +26,7 @@ class Gate:
 
     @property
     def arrive(self) -> str:
-        """Code of a hook that tells its pid, and goes on."""
+        """Code of a hook that reports its pid and continues."""
         return (
             "import os\n"
             f"with open({str(self.arrivals)!r}, 'wb', buffering=0) as arrivals:\n"
@@ -35,7 +35,7 @@ class Gate:
 
     @property
     def wait(self) -> str:
-        """Code of a hook that waits to be let on."""
+        """Code of a hook that waits for the test."""
         return (
             f"with open({str(self.releases)!r}, 'rb', buffering=0) as releases:\n"
             "    releases.read(1)\n"
@@ -43,7 +43,7 @@ class Gate:
 
     @property
     def code(self) -> str:
-        """Code of a hook that tells its pid and waits."""
+        """Code of a hook that reports its pid and waits for the test."""
         return self.arrive + self.wait
 
     def arrived(self, timeout: float = 20) -> int:
@@ -57,15 +57,15 @@ class Gate:
         return int(line)
 
     def nobody(self) -> bool:
-        """Whether no other hook has arrived by now."""
+        """Whether no further hook has arrived so far."""
         ready, _, _ = select.select([self._arrivals], [], [], 0)
         return not ready and not self._read
 
     def release(self, hooks: int = 1) -> None:
-        """Let so many hooks on, also those that come later."""
+        """Release this many hooks, including ones that arrive later."""
         os.write(self._releases, b"." * hooks)
 
     def close(self) -> None:
-        """Hooks that still wait read end of file."""
+        """Release all waiting hooks: they read the end of the file."""
         os.close(self._arrivals)
         os.close(self._releases)

@@ -1,4 +1,4 @@
-"""Files whose opening hangs, as on a network mount that does not answer: fanotify(7), for root."""
+"""Files whose opening blocks, as on an unresponsive network mount; by fanotify(7), as root."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class UnavailableError(Exception):
-    """The system does not let us."""
+    """The system does not allow it."""
 
 
 class HangingFiles:
-    """Whoever opens one of these files waits until this is closed, or dies waiting."""
+    """Blocks every process that opens one of these files, until this is closed."""
 
     def __init__(self, *paths: Path) -> None:
         flags = FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK
-        # Absent from a C library that is not Linux's.
+        # Only the C library of Linux has it.
         if not hasattr(_libc, "fanotify_init"):
             raise UnavailableError("there is no fanotify here")
         self._descriptor = _checked(_libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC))
@@ -39,7 +39,7 @@ class HangingFiles:
                 raise
 
     def close(self) -> None:
-        """Let everybody go on."""
+        """Release all waiting processes."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""The trees with Hatch build hooks, and what is built from them."""
+"""The trees with Hatch build hooks, and the archives built from them."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ PINNED = ["--build-constraint", str(CONSTRAINTS)]
 
 
 def tree(name: str, folder: Path) -> Path:
-    """A copy of a tree, to build and to change."""
+    """A copy of a tree that may be built and changed."""
     return Path(shutil.copytree(TREES / name, folder / name))
 
 
 def run(setting: Setting, *words: object, **options: Any) -> Built:
-    """Run a command with pinned environments, which has to succeed."""
+    """Run a command with pinned environments; it must succeed."""
     built = build(setting, *words, *PINNED, "--format", "json", **options)
     assert built.code == 0, built.stderr
     return built
 
 
 def made(setting: Setting, command: str, source: Path, **options: Any) -> Path:
-    """The file that a command builds of a tree."""
+    """The file that a command builds from a tree."""
     out = source.parent / "out"
     return Path(run(setting, command, source, "-o", out, **options).result["file"]["path"])
 
 
 def ask(pool: Pool, hook: str, source: Path, out: Path | None = None) -> Response:
-    """The response of a hook that succeeded; `out` is the folder for what it builds."""
+    """The response of a hook, which must succeed; `out` is its output folder."""
     request: dict[str, Any] = {"id": 1, "tree": str(source), "hook": hook}
     if out is not None:
         out.mkdir(exist_ok=True)
         folder = "sdist_directory" if hook == "build_sdist" else "wheel_directory"
         request[folder] = str(out)
-    # The first may have to make its environment.
+    # The first request may make its environment.
     response = pool.ask(request, timeout=100)
     assert response["ok"], (response["error"], response["stderr"])
     return response
@@ -64,16 +64,16 @@ class Wheel:
 
     @classmethod
     def read(cls, path: Path) -> Wheel:
-        """Read all of it, checked against its checksums."""
+        """Read all members, and check their checksums."""
         with zipfile.ZipFile(path) as archive:
             return cls({name: archive.read(name) for name in archive.namelist()})
 
     def text(self, name: str) -> str:
-        """A file of it."""
+        """The text of a file."""
         return self.files[name].decode()
 
     def info(self, name: str) -> str:
-        """A file of its `.dist-info` folder."""
+        """The text of a file in its `.dist-info` folder."""
         (full,) = [path for path in self.files if path.endswith(f".dist-info/{name}")]
         return self.text(full)
 
@@ -84,7 +84,7 @@ class Wheel:
 
 
 def sdist_files(path: Path) -> dict[str, bytes]:
-    """The files of a source distribution, without its folder."""
+    """The files of a source distribution, relative to its folder."""
     found = {}
     with tarfile.open(path) as archive:
         for member in archive.getmembers():
@@ -97,7 +97,7 @@ def sdist_files(path: Path) -> dict[str, bytes]:
 def edit(path: Path, old: str, new: str) -> None:
     """Change a file.
 
-    Texts of another length: bytecode is told to be stale by sizes and whole seconds.
+    The texts must differ in length: Python detects stale bytecode by sizes and whole seconds.
     """
     text = path.read_text()
     assert text.count(old) == 1

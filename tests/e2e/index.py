@@ -1,4 +1,4 @@
-"""A package index of a test's own, which may refuse to answer."""
+"""A private package index, which can refuse requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 
 class Index:
-    """Serves the wheels in a folder: all to everybody, or to who has the password alone."""
+    """Serves the wheels in a folder, to all clients or only to those with the password."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Index:
 
             def do_GET(self) -> None:
                 index.asked.append(self.path)
-                # Who asks waits for the answer.
+                # The client waits for the response.
                 meanwhile()
                 code, content = index.answer(self.path, self.headers.get("Authorization"))
                 self.send_response(code)
@@ -52,12 +52,12 @@ class Index:
         self._thread.start()
 
     def url(self, user: str = "") -> str:
-        """Its address, with a user (and password) where one is given."""
+        """Its address, with the user (and password) if one is passed."""
         before = f"{user}@" if user else ""
         return f"http://{before}127.0.0.1:{self._server.server_port}/simple/"
 
     def answer(self, path: str, authorization: str | None) -> tuple[int, bytes]:
-        """Code and content for a path."""
+        """The status code and the content for a path."""
         if self._refuses is not None:
             return self._refuses, b""
         if self._password is not None:
@@ -78,7 +78,7 @@ class Index:
         return (200, file.read_bytes()) if file.is_file() else (404, b"")
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

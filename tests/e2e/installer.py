@@ -1,4 +1,4 @@
-"""A program in the place of uv, which installs what it is told and can be held at a gate."""
+"""A replacement for uv that installs test packages and can wait at a gate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gate import Gate
 
-# Writes the half of a package, runs the code of the test, and writes the other half.
+# Writes half of a package, runs the code of the test, and writes the other half.
 PROGRAM = """\
 #!{python}
 import os, pathlib, sys
@@ -43,7 +43,7 @@ info.mkdir()
 
 
 class Installer:
-    """Found by `hookpool` through the variable UV."""
+    """The installer; `hookpool` finds it by the variable UV."""
 
     def __init__(
         self,
@@ -68,5 +68,5 @@ class Installer:
 
     @property
     def calls(self) -> int:
-        """How often it was started."""
+        """The number of times that it was started."""
         return len(self._calls.read_text().splitlines()) if self._calls.exists() else 0

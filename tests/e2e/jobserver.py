@@ -1,4 +1,4 @@
-"""What tests of the jobserver share: its fifo, jobs that wait, and hooks that are clients."""
+"""Shared by tests of the jobserver: its fifo, jobs that wait, and hooks that are clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gate import Gate
 from pool import Pool
 from trees import call
 
-# Clients find the fifo like this; `take` and `put` are what make does for each job.
+# How clients find the fifo; `take` and `put` are what make does for each job.
 CLIENT = """\
 import os
 path = os.environ["MAKEFLAGS"].partition("--jobserver-auth=fifo:")[2].split()[0]
@@ -33,43 +33,43 @@ def put(tokens):
 
 """
 
-# How many tokens are free: takes and returns them.
+# The number of free tokens: takes and returns them.
 COUNT = CLIENT + "free = take(1000)\nif free:\n    put(free)\nresult = [str(len(free))]\n"
 
 
 def wait_counted(pool: Pool, tree: Path, tokens: int, timeout: float = 10) -> None:
-    """Wait until a hook finds so many tokens: its own is taken when it runs already."""
+    """Wait until a hook finds this many tokens. Its own is taken when it already runs."""
     end = time.monotonic() + timeout
     while (found := pool.ask(call(tree, COUNT))["result"]) != [str(tokens)]:
         assert time.monotonic() < end, f"{found[0]} tokens are free, expected {tokens}"
 
 
 class Fifo:
-    """The fifo as a test sees it, without taking part."""
+    """The fifo, as seen by a test that takes no token."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def free(self) -> int:
-        """How many tokens lie in it."""
+        """The number of tokens in it."""
         size = fcntl.ioctl(self._descriptor, termios.FIONREAD, b"\0" * 4)
         return int(struct.unpack("i", size)[0])
 
     def wait_free(self, tokens: int, timeout: float = 10) -> None:
-        """Wait until so many tokens lie in it; the kernel offers nothing to wait on."""
+        """Wait until it has this many tokens. Polls, since the kernel has no event for it."""
         end = time.monotonic() + timeout
         while (free := self.free()) != tokens:
             assert time.monotonic() < end, f"{free} tokens are free, expected {tokens}"
             time.sleep(processes.TICK)
 
     def close(self) -> None:
-        """The fifo itself stays."""
+        """Close the descriptor; the fifo stays."""
         os.close(self._descriptor)
 
 
 class Jobs:
-    """A command for build files: each run of it is a job that passes a gate, and is counted."""
+    """A command for build files: each run is a job that passes a gate and is counted."""
 
     def __init__(self, folder: Path, gate: Gate) -> None:
         self._log = folder / "jobs.log"
@@ -85,11 +85,11 @@ class Jobs:
         self.script.chmod(0o755)
 
     def total(self) -> int:
-        """How many jobs were started."""
+        """The number of jobs that were started."""
         return self._log.read_text().count("+")
 
     def most_at_once(self) -> int:
-        """How many jobs ran at the same time, at most."""
+        """The largest number of concurrent jobs."""
         running = most = 0
         for sign in self._log.read_text():
             running += 1 if sign == "+" else -1
@@ -98,7 +98,7 @@ class Jobs:
 
 
 def write_makefile(tree: Path, jobs: Jobs, count: int) -> str:
-    """A build with make of so many jobs; the code of a hook that runs it."""
+    """A build with make and this many jobs; returns the code of a hook that runs it."""
     names = " ".join(f"job{number}" for number in range(count))
     (tree / "Makefile").write_text(f"all: {names}\n{names}:\n\t@{jobs.script}\n")
     return run("make")
@@ -112,7 +112,7 @@ def write_ninja(tree: Path, jobs: Jobs, count: int) -> str:
 
 
 def write_crates(tree: Path, jobs: Jobs, count: int) -> str:
-    """The same with cargo: crates that do not depend on each other."""
+    """The same with cargo and independent crates."""
     members = [f"job{number}" for number in range(count)]
     (tree / "Cargo.toml").write_text(f"[workspace]\nresolver = '2'\nmembers = {members}\n")
     for member in members:
@@ -121,7 +121,7 @@ def write_crates(tree: Path, jobs: Jobs, count: int) -> str:
         (tree / member / "Cargo.toml").write_text(manifest)
         (tree / member / "src" / "lib.rs").write_text("")
     wrapper = tree / "wrapper.sh"
-    # cargo also asks the compiler who it is.
+    # cargo also asks the compiler for its version.
     wrapper.write_text(
         f'#!/bin/sh\ncase " $* " in *" --crate-name job"*) {jobs.script} ;; esac\nexec "$@"\n'
     )

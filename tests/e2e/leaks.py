@@ -1,4 +1,4 @@
-"""What nobody needs any more and is there all the same: processes, files, locks, descriptors."""
+"""Finds leaks: processes, files, locks and descriptors that are no longer needed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 import processes
 
-# Of a pool that has nothing to do: its own, and those of each of its children. A worker has two
+# The descriptors of an idle pool: its own, and those for each child. A worker has two
 # pipes, a log and a pidfd, a template a socket, a log and a pidfd; each tree has a lock.
 OWN_DESCRIPTORS = 24
 DESCRIPTORS_OF_A_CHILD = 6
 
 
 def processes_of(mark: str, seconds: float) -> dict[int, str]:
-    """The processes with this mark that still live after so many seconds at most."""
+    """The processes with this mark that are still alive after this many seconds."""
     end = time.monotonic() + seconds
-    # An exiting process may be seen for a moment, and its pid is not known here.
+    # An exiting process may be visible for a moment, and its pid is not known here.
     while (left := processes.marked(mark)) and time.monotonic() < end:
         time.sleep(processes.TICK)
     return left
 
 
 def files(folder: Path) -> list[str]:
-    """Everything in a folder that is to be empty."""
+    """Everything in a folder that should be empty."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def locks(*folders: Path) -> list[str]:
-    """Files and folders in these that somebody has locked."""
+    """Locked files and folders in these folders."""
     held = set()
     for line in Path("/proc/locks").read_text().splitlines():
         # 1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF
@@ -37,7 +37,7 @@ def locks(*folders: Path) -> list[str]:
             held.add(int(place.rpartition(":")[2]))
     if not held:
         return []
-    # By the number of the inode alone: what the kernel calls the device may be another name of it.
+    # Compare inodes only: the kernel may report a different number for the device.
     found = []
     for folder in folders:
         for path in (folder, *folder.rglob("*")):
@@ -50,7 +50,7 @@ def locks(*folders: Path) -> list[str]:
 
 
 def halves(cache: Path) -> set[str]:
-    """Drafts of files, and locks of environments that are not there."""
+    """Drafts of files, and locks of environments that do not exist."""
     drafts = ("*/.draft-*", "environments/*/*/.draft-*")
     found = {str(path) for pattern in drafts for path in cache.glob(pattern)}
     for lock in (cache / "environments").glob("*/made/*.lock"):
@@ -60,9 +60,9 @@ def halves(cache: Path) -> set[str]:
 
 
 def descriptors(pid: int, seconds: float) -> list[str]:
-    """What a pool that has nothing to do has open, if that is more than it can need."""
+    """The open files of an idle pool, if there are more than it can need."""
     end = time.monotonic() + seconds
-    # What follows an answer may take a moment.
+    # Work after a response may take a moment.
     while _too_many(pid):
         if time.monotonic() > end:
             return processes.targets(pid)
@@ -75,7 +75,7 @@ def _too_many(pid: int) -> bool:
     try:
         count = processes.open_files(pid)
     except OSError:
-        # It is gone, or has become another user's.
+        # It has ended, or belongs to another user.
         return False
     return count > few and count > OWN_DESCRIPTORS + DESCRIPTORS_OF_A_CHILD * len(
         processes.descendants(pid)

@@ -1,4 +1,4 @@
-"""Environments whose packages a test makes, changes and removes."""
+"""Environments whose packages a test creates, changes and removes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-n
 
 
 class Environment:
-    """A virtual environment without pip; the pip that runs the tests installs into it."""
+    """A virtual environment without pip; the pip of the test environment installs into it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +33,7 @@ class Environment:
         self._pip("uninstall", "--yes", name)
 
     def write(self, files: Files) -> None:
-        """Write files where packages are, without a package manager."""
+        """Write files into the package folder, without a package manager."""
         write(self.site, files)
 
     def _pip(self, *arguments: str) -> None:
@@ -42,7 +42,7 @@ class Environment:
 
 
 def make_wheel(folder: Path, name: str, version: str, files: Files) -> Path:
-    """A wheel of these files."""
+    """A wheel with these files."""
     info = f"{name}-{version}.dist-info"
     members = dict(files)
     members[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"

@@ -26,7 +26,7 @@ PROGRAM = os.environ.get("HOOKPOOL", str(REPOSITORY / "target" / "debug" / "hook
 Request = dict[str, Any]
 Response = dict[str, Any]
 
-# Every field of a response, always there.
+# The fields of a response. Every response has all of them.
 FIELDS = {
     "id",
     "ok",
@@ -52,12 +52,12 @@ ERROR_FIELDS = {
     "hint",
 }
 
-# Small modules that nobody imports by the way, and that do nothing at import.
+# Small modules that nothing else imports, and that do nothing at import.
 MARKERS = itertools.cycle(["colorsys", "netrc", "sched", "stringprep", "tabnanny"])
 
 
 class Pool:
-    """One `hookpool run` with pipes on stdin and stdout; stderr goes to a file.
+    """A `hookpool run` with pipes on stdin and stdout; stderr goes to a file.
 
     A thread reads the responses, so that reading can have a timeout; with
     `reading=False` nothing is read until `start_reading`.
@@ -87,7 +87,7 @@ class Pool:
             )
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ended = False
-        # Lines written, and responses read.
+        # The lines that were written, and the responses that were read.
         self._sent = 0
         self._received = 0
         self._reader: threading.Thread | None = None
@@ -112,11 +112,11 @@ class Pool:
 
     @property
     def stderr(self) -> str:
-        """What the supervisor wrote to stderr so far."""
+        """The standard error of the supervisor so far."""
         return self._stderr.read_text(errors="replace")
 
     def start_reading(self) -> None:
-        """Read responses from now on."""
+        """Start reading responses."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -127,30 +127,30 @@ class Pool:
         self._lines.put(None)
 
     def send(self, *requests: dict[str, Any]) -> None:
-        """Write requests, one a line."""
+        """Write requests, one per line."""
         self.send_bytes(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
 
     def send_bytes(self, data: bytes) -> None:
-        """Write what need not be requests."""
+        """Write text that need not be requests."""
         assert self.process.stdin is not None
         self._sent += data.count(b"\n")
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
     def close_input(self) -> None:
-        """No more requests."""
+        """End the input."""
         assert self.process.stdin is not None
-        # Should it have ended first, the exit code says why.
+        # If it has ended before, the exit code says why.
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
     def close_output(self) -> None:
-        """No more responses are wanted; for a pool that is not read by a thread."""
+        """Close the output; only without a reading thread."""
         assert self.process.stdout is not None
         self.process.stdout.close()
 
     def response(self, timeout: float = 30) -> Response:
-        """The next response, checked for its shape."""
+        """The next response, with its fields checked."""
         found = self.response_or_end(timeout)
         assert found is not None, f"stdout ended; stderr:\n{self.stderr}"
         return found
@@ -173,34 +173,34 @@ class Pool:
         return found
 
     def wait_said(self, words: str, timeout: float = 20) -> None:
-        """Wait until standard error has these words."""
+        """Wait until standard error contains this text."""
         end = time.monotonic() + timeout
         while words not in self.stderr:
             assert time.monotonic() < end, f"{words!r} was not said: {self.stderr}"
             time.sleep(processes.TICK)
 
     def silent(self) -> bool:
-        """Whether no response is there by now."""
+        """Whether there is no response so far."""
         return self._lines.empty()
 
     def responses(self, count: int, timeout: float = 30) -> list[Response]:
-        """The next responses, in the order of completion."""
+        """The next responses, in order of completion."""
         return [self.response(timeout) for _ in range(count)]
 
     def ask(self, request: dict[str, Any], timeout: float = 30) -> Response:
-        """Send one request and wait for the next response, which must be its."""
+        """Send a request and wait for the next response, which must belong to it."""
         self.send(request)
         found = self.response(timeout)
         assert found["id"] == request["id"]
         return found
 
     def settle(self, tree: Path, code: str = "") -> dict[str, Any]:
-        """Run `code` in a hook of `tree` until nothing remains to be learned from it.
+        """Run `code` in a hook of `tree` until the template has learned all its imports.
 
-        The worker that is answered is that of the tree's next requests. A template learns when it
-        is idle, in the order in which hooks imported modules, and a worker that has less is
-        replaced. So a module that no other hook imports marks the end: a worker that had it from
-        its start had all that came before.
+        Returns the worker of the next requests of the tree. A template learns when it
+        is idle, in the order in which hooks imported modules, and an older worker is
+        replaced. So a module that no other hook imports marks the end: a worker that has it from
+        its start has all earlier ones.
         """
         worker: dict[str, Any] = self.ask(call(tree, code, "settle"))["worker"]
         assert worker["start_method"] == self._start_method
@@ -217,14 +217,14 @@ class Pool:
         return worker
 
     def rest(self, timeout: float = 30) -> list[Response]:
-        """All responses until the end of stdout."""
+        """All responses up to the end of stdout."""
         found = []
         while (response := self.response_or_end(timeout)) is not None:
             found.append(response)
         return found
 
     def finish(self, timeout: float = 30) -> tuple[list[Response], int]:
-        """End of input: the responses that are left, and the exit code."""
+        """End the input; returns the remaining responses and the exit code."""
         if self._sent == self._received:
             found = leaks.descriptors(self.pid, 5)
             assert not found, f"more descriptors than it can need: {found}"
@@ -233,7 +233,7 @@ class Pool:
         return rest, self.wait(timeout)
 
     def run(self, requests: Iterable[dict[str, Any]], timeout: float = 30) -> list[Response]:
-        """Send all, end the input, and return all responses in the order of the ids' first use."""
+        """Send all, end the input, and return the responses in the order of the requests."""
         requests = list(requests)
         self.send(*requests)
         rest, _ = self.finish(timeout)
@@ -241,16 +241,16 @@ class Pool:
         return sorted(rest, key=lambda response: order[json.dumps(response["id"])])
 
     def wait(self, timeout: float = 30) -> int:
-        """The exit code, of a shell's kind: 128+n for a signal that nobody caught."""
+        """The exit code as in a shell: 128+n for an uncaught signal n."""
         code = self.process.wait(timeout)
         return code if code >= 0 else 128 - code
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the supervisor alone."""
+        """Send a signal to the supervisor only."""
         self.process.send_signal(number)
 
     def stop(self) -> None:
-        """Whatever state it is in, end it, with its descendants."""
+        """Kill it and its descendants, in whatever state they are."""
         family = [] if self.process.poll() is not None else processes.descendants(self.pid)
         if self.process.poll() is None:
             self.process.kill()
@@ -267,7 +267,7 @@ class Pool:
 
 
 def check_shape(response: Response) -> None:
-    """Every field is there, and they agree with each other."""
+    """Check that all fields are present and consistent."""
     assert set(response) == FIELDS, response
     if response["ok"]:
         assert response["error"] is None
@@ -278,5 +278,5 @@ def check_shape(response: Response) -> None:
 
 
 def kind(response: Response) -> str | None:
-    """The kind of the error, None when it is ok."""
+    """The kind of the error; None for a result."""
     return None if response["ok"] else str(response["error"]["kind"])

@@ -1,4 +1,4 @@
-"""What the tests ask about processes: which live, whose they are, what they use."""
+"""Questions about processes: which are alive, their families, the resources they use."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ TICK = 0.01
 
 
 def outlast(limit: float) -> None:
-    """Let more time pass than a limit of so many seconds.
+    """Wait for longer than a limit of this many seconds.
 
-    That something does not happen when it is due is shown by time alone. Nothing is hoped for:
-    a loaded machine makes it longer, never shorter.
+    Only time can show that something does not happen when it is due. This is reliable:
+    a loaded machine makes the wait longer, never shorter.
     """
     time.sleep(limit * 1.05)
 
 
 def stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on; None when there is no such process."""
+    """The fields of /proc/PID/stat from the state on; None if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -30,18 +30,18 @@ def stat(pid: int) -> list[str] | None:
 
 
 def state(pid: int) -> str | None:
-    """The state's letter, such as S, T or Z."""
+    """The letter of the state, such as S, T or Z."""
     fields = stat(pid)
     return None if fields is None else fields[0]
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be reaped does not."""
+    """Whether the process runs; a zombie does not."""
     return state(pid) not in (None, "Z", "X")
 
 
 def parent(pid: int) -> int:
-    """The process whose child it is."""
+    """The parent of the process."""
     fields = stat(pid)
     assert fields is not None, f"process {pid} is gone"
     return int(fields[1])
@@ -55,12 +55,12 @@ def cpu_ticks(pid: int) -> int:
 
 
 def pids() -> list[int]:
-    """Every process there is."""
+    """All processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def parents() -> dict[int, int]:
-    """Every process there is, zombies included, with its parent."""
+    """All processes, zombies included, each with its parent."""
     found = {}
     for pid in pids():
         fields = stat(pid)
@@ -75,7 +75,7 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The children and theirs, zombies included."""
+    """All descendants, zombies included."""
     by_parent: dict[int, list[int]] = {}
     for child, parent in parents().items():
         by_parent.setdefault(parent, []).append(child)
@@ -89,7 +89,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def command(pid: int) -> list[str]:
-    """The command line; empty when there is no such process any more."""
+    """The command line; empty if the process has ended."""
     try:
         text = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -98,7 +98,7 @@ def command(pid: int) -> list[str]:
 
 
 def cwd(pid: int) -> str | None:
-    """The current folder; None when the process has ended."""
+    """The working directory; None if the process has ended."""
     try:
         return os.readlink(f"/proc/{pid}/cwd")
     except OSError:
@@ -107,7 +107,7 @@ def cwd(pid: int) -> str | None:
 
 def templates(pid: int) -> list[int]:
     """The templates of a supervisor."""
-    # Workers were forked with the same command line, but each went into its tree.
+    # Workers were forked with the same command line, but each has changed to its tree.
     return [
         child for child in children(pid) if "--template" in command(child) and cwd(child) == "/"
     ]
@@ -134,7 +134,7 @@ def wait_no_zombies(pid: int, timeout: float = 5) -> None:
 
 
 def marked(mark: str) -> dict[int, str]:
-    """The living processes whose environment has `mark`, each with its command line."""
+    """The running processes whose environment contains `mark`, each with its command line."""
     found = {}
     for pid in pids():
         try:
@@ -148,7 +148,7 @@ def marked(mark: str) -> dict[int, str]:
 
 
 def wait_gone(gone: Iterable[int], timeout: float = 10) -> None:
-    """Wait until none of the processes runs any more."""
+    """Wait until all processes have ended."""
     end = time.monotonic() + timeout
     for pid in gone:
         try:
@@ -163,7 +163,7 @@ def wait_gone(gone: Iterable[int], timeout: float = 10) -> None:
 
 
 def wait_state(pid: int, states: str, timeout: float = 10) -> None:
-    """Wait until the process is in one of these states; the kernel offers nothing to wait on."""
+    """Wait until the process is in one of these states. Polls: the kernel has no event for it."""
     end = time.monotonic() + timeout
     while (found := state(pid)) is None or found not in states:
         assert time.monotonic() < end, f"process {pid} is {found}, expected one of {states}"
@@ -191,12 +191,12 @@ def _status_field(pid: int, name: str) -> str:
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors the process has."""
+    """The number of descriptors of the process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def targets(pid: int) -> list[str]:
-    """What the descriptors of the process are open for."""
+    """The targets of the descriptors of the process."""
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
         try:

@@ -1,4 +1,4 @@
-"""Trees with requirements, and the build environments that they lead to."""
+"""Trees with requirements, and the build environments that they get."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from builds import build, make_project
 from conftest import Setting
 
-# The list of what an interpreter has that has a newer pip than Python brings along.
+# The requirements of an interpreter with a newer pip than the one of Python.
 NEWEST_PIP = Path(__file__).with_name("newest_pip.txt")
 
 
 class Questions:
-    """Builds of trees with requirements, in a cache folder of their own."""
+    """Builds trees with requirements, with a private cache folder."""
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         self._setting = setting
@@ -27,7 +27,7 @@ class Questions:
         *flags: object,
         **options: Any,
     ) -> dict[str, Any]:
-        """The environment that they lead to, as the result tells it."""
+        """The environment for these requirements, from the result."""
         result = self.result(requires, *flags, **options)
         assert result["ok"], result["error"]
         environment: dict[str, Any] = result["environment"]
@@ -42,13 +42,13 @@ class Questions:
 
 
 def file_of(environment: dict[str, Any], name: str) -> Path:
-    """The only file of that name in it."""
+    """The only file with this name in the environment."""
     (path,) = Path(environment["python"]).parent.parent.rglob(name)
     return path
 
 
 def versions(environment: dict[str, Any]) -> dict[str, str]:
-    """The versions of what is installed in it, by name."""
+    """The versions of the installed distributions, by name."""
     folder = Path(environment["python"]).parent.parent
     found = (path.stem.split("-") for path in folder.glob("lib/*/site-packages/*.dist-info"))
     return {name.replace("_", "-"): version for name, version in found}

@@ -1,6 +1,6 @@
-"""What pyproject_hooks gives: a fresh process for each hook, started by the tests' own tools.
+"""The results of pyproject_hooks, with a fresh process for each hook.
 
-Run as a program it does the hooks of one tree: `reference.py REQUESTS`, where
+As a program it runs the hooks of one tree: `reference.py REQUESTS`, where
 REQUESTS is a file of `[[tree, python, hook, directory], ...]`; the results go
 to stdout as JSON.
 """
@@ -44,7 +44,7 @@ def _quietly(
 
 
 def run(tree: Path, python: str, hook: str, directory: str | None) -> Any:
-    """The result of one hook; None when the backend has no such hook."""
+    """The result of a hook; None if the backend lacks it."""
     hooks = caller(tree, python)
     if hook == "get_requires_for_build_wheel":
         return hooks.get_requires_for_build_wheel()

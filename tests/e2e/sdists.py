@@ -1,8 +1,8 @@
-"""The pinned source distributions: fetched from the package index that pip uses, and unpacked.
+"""The pinned source distributions: downloaded from the package index of pip, and unpacked.
 
-`pip download` would run the metadata hooks of every one of them, which is what
-the tests are about to do. So the files are asked for by the index's simple API
-(PEP 503 and PEP 691), with pip's own settings, and checked against their hashes.
+`pip download` would run the metadata hooks of all of them, which is what
+the tests do. So this uses the simple API of the index
+(PEP 503 and PEP 691) with the settings of pip, and checks the hashes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from turns import alone
+from environments import locked
 
 LIST = Path(__file__).with_name("sdists.txt")
 DEFAULT_INDEX = "https://pypi.org/simple"
@@ -39,12 +39,12 @@ class Sdist:
 
     @property
     def folder(self) -> str:
-        """The name under which it is kept."""
+        """The file name in the folder."""
         return f"{self.name}-{self.version}"
 
 
 def listed(path: Path = LIST) -> list[Sdist]:
-    """The sdists of the list, in its order."""
+    """The source distributions in the list, in its order."""
     pattern = re.compile(r"([\w.-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
     lines = [line.strip() for line in path.read_text().splitlines()]
     found = []
@@ -59,9 +59,9 @@ def listed(path: Path = LIST) -> list[Sdist]:
 
 
 def fetch_all(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
-    """Every listed sdist's unpacked tree in `folder`, by project name; fetches what is missing."""
+    """The unpacked trees in `folder` by project name; downloads what is missing."""
     trees = {}
-    with alone(folder):
+    with locked(folder):
         for sdist in listed(listed_in):
             tree = folder / f"{sdist.folder}-{sdist.sha256[:12]}"
             if not tree.is_dir():
@@ -71,13 +71,13 @@ def fetch_all(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
 
 
 def fetch_archives(folder: Path, listed_in: Path = LIST) -> dict[str, Path]:
-    """Every listed sdist's archive, in the same way."""
-    with alone(folder):
+    """The archives by project name; downloads what is missing."""
+    with locked(folder):
         return {sdist.name: _archive(sdist, folder) for sdist in listed(listed_in)}
 
 
 def _archive(sdist: Sdist, folder: Path) -> Path:
-    """The archive of one sdist; it appears complete or not at all."""
+    """The archive of a source distribution; created atomically."""
     archive = folder / "archives" / sdist.sha256[:12] / f"{sdist.folder}.tar.gz"
     if archive.exists():
         return archive
@@ -94,7 +94,7 @@ def _archive(sdist: Sdist, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, tree: Path) -> None:
-    """The only folder in an archive, as `tree`: complete or not at all."""
+    """Unpack the only folder of an archive to `tree`, atomically."""
     with tempfile.TemporaryDirectory(dir=tree.parent) as name, tarfile.open(archive) as opened:
         scratch = Path(name)
         opened.extractall(scratch, filter="data")
@@ -103,7 +103,7 @@ def _unpack(archive: Path, tree: Path) -> None:
 
 
 class _Links(html.parser.HTMLParser):
-    """Collects the addresses of a PEP 503 page."""
+    """Collects the addresses on a PEP 503 page."""
 
     def __init__(self, base: str) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class _Links(html.parser.HTMLParser):
 
 
 def _url(sdist: Sdist) -> str:
-    """Where the index has the file with this name, version and hash."""
+    """The address of the file with this name, version and hash."""
     normalized = re.sub(r"[-_.]+", "-", sdist.name).lower()
     page = f"{_index().rstrip('/')}/{normalized}/"
     accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
@@ -142,7 +142,7 @@ def _index() -> str:
 
 
 def _pip_setting(name: str) -> str | None:
-    """A setting as pip sees it: its variable first, then its configuration files."""
+    """A setting of pip, from its variable or its configuration files."""
     value = os.environ.get(f"PIP_{name.replace('-', '_').upper()}")
     if value:
         return value
@@ -163,7 +163,7 @@ def _read(url: str, headers: dict[str, str] | None = None) -> bytes:
 
 
 def copy(tree: Path, to: Path) -> Path:
-    """A copy of `tree`, with the times of its files, which some builds record."""
+    """A copy of `tree` that keeps the times of the files, which some builds record."""
     shutil.copytree(tree, to, symlinks=True)
     return to
 

@@ -1,4 +1,4 @@
-"""Archives that are no proper source distributions, some of which would do harm."""
+"""Archives that are not valid source distributions; some are harmful."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import pytest
 from builds import arguments, build, make_project, names
 from conftest import Setting
 
-# What an archive unpacks to below this is no bomb, however small the archive.
+# An archive that unpacks to less than this is not a bomb, however small it is.
 FLOOR = 256 * 2**20
 
 
 def tar(folder: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
-    """A source distribution with these members after a good one."""
+    """A source distribution with a valid member and then these."""
     path = folder / "evil-1.0.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for info, content in [(tarfile.TarInfo("evil-1.0/setup.py"), b""), *members]:
@@ -46,17 +46,17 @@ def file(name: str, content: bytes = b"written") -> tuple[tarfile.TarInfo, bytes
 
 
 def upwards(folder: Path) -> Path:
-    """Leads to the folder above."""
+    """A path to the parent folder."""
     return tar(folder, file("evil-1.0/../../outside/victim"))
 
 
 def absolute(folder: Path) -> Path:
-    """Has a path from the root."""
+    """An absolute path."""
     return tar(folder, file(str(folder / "outside" / "victim")))
 
 
 def link_out(folder: Path) -> Path:
-    """A link to elsewhere, and a file through it."""
+    """A link out of the archive, and a file through it."""
     out = link("evil-1.0/victim", str(folder / "outside"))
     return tar(folder, out, file("evil-1.0/victim/new"))
 
@@ -67,7 +67,7 @@ def relative_link_out(folder: Path) -> Path:
 
 
 def hard_link_out(folder: Path) -> Path:
-    """A second name of a file elsewhere, and another content for it."""
+    """A hard link to a file outside, and new content for it."""
     target = str(folder / "outside" / "victim")
     hard = link("evil-1.0/victim", target, tarfile.LNKTYPE)
     return tar(folder, hard, file("evil-1.0/victim"))
@@ -79,7 +79,7 @@ def device(folder: Path) -> Path:
 
 
 def upwards_in_a_zip(folder: Path) -> Path:
-    """Leads to the folder above."""
+    """A path to the parent folder."""
     path = folder / "evil-1.0.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("evil-1.0/setup.py", "")
@@ -88,11 +88,11 @@ def upwards_in_a_zip(folder: Path) -> Path:
 
 
 def bomb(folder: Path) -> Path:
-    """A hundred times as large as any source code of its size."""
+    """A hundred times the size of any source code that compresses to this."""
     path = folder / "evil-1.0.tar.gz"
     info = tarfile.TarInfo("evil-1.0/victim")
     info.size = FLOOR + 2**20
-    # Members of gzip files may stand in a row, and these are all the same.
+    # A gzip file may have several members, and these are all the same.
     block = gzip.compress(bytes(2**20), compresslevel=9)
     with path.open("wb") as archive:
         archive.write(gzip.compress(info.tobuf()))
@@ -183,7 +183,7 @@ def test_f93_interrupted_while_the_sources_are_read(setting: Setting, tmp_path: 
     command = arguments("wheel", "--from", "-", "-o", out)
     with subprocess.Popen(command, env=setting.env, stdin=subprocess.PIPE) as run:
         end = time.monotonic() + 30
-        # The pipe is empty: it is being read.
+        # The pipe is empty, so it is being read.
         while not (out.is_dir() and processes.state(run.pid) == "S"):
             assert time.monotonic() < end, "it does not begin"
             time.sleep(processes.TICK)

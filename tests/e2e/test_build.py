@@ -1,4 +1,4 @@
-"""The commands metadata, wheel, sdist and editable: what they give, and what they say."""
+"""The commands metadata, wheel, sdist and editable: results and messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_source_that_took_longest_is_begun_first(setting: Setting, tmp_path:
     log = tmp_path / "log"
     name = "import os, time; name = os.path.basename(os.getcwd())\n"
     begun = f"{name}with open({str(log)!r}, 'a') as log: print(name, file=log)"
-    # What is measured, far from what the other takes.
+    # The measured time, which is far from that of the other.
     slow = f"{name}if name == 'slow': time.sleep(2)"
     settings = ["-C", f"get_requires={begun}", "-C", f"build_wheel={slow}"]
     for _ in range(2):
@@ -130,7 +130,7 @@ def test_a_source_distribution_and_a_wheel_from_it(setting: Setting, tmp_path: P
     assert sdist == out / "sample-1.0.tar.gz"
     wheel = build(setting, "wheel", sdist, "-o", out, "--format", "json").result
     assert Path(wheel["file"]["path"]).exists()
-    # And from a zip of the same tree.
+    # The same from a zip file of the tree.
     unpacked = unpack_to(sdist, tmp_path / "unpacked")
     shutil.make_archive(str(tmp_path / "sample-1.0"), "zip", unpacked.parent, unpacked.name)
     zipped = build(setting, "wheel", tmp_path / "sample-1.0.zip", "-o", tmp_path / "zip")
@@ -168,7 +168,7 @@ def test_editable_wheels(setting: Setting, tmp_path: Path) -> None:
     assert results[str(archive)]["error"]["kind"] == "InvalidSource"
 
 
-# An editable wheel differs from the one that is published.
+# An editable wheel differs from the published one.
 OTHER_EDITABLE = """
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
@@ -194,7 +194,7 @@ def test_editable_wheels_and_others_are_kept_apart(setting: Setting, tmp_path: P
         assert "of this name" in result["error"]["message"], result
         assert "another output folder" in result["error"]["hint"]
         assert (here / folder / name).read_bytes() == before
-    # Each replaces its own kind.
+    # Each wheel replaces one of its own kind.
     (tree / "module.py").write_text("VALUE = 2\n")
     for command in ("wheel", "editable"):
         assert "(replaced)" in build(setting, command, tree, cwd=here).stdout
@@ -230,7 +230,7 @@ def test_an_unpacked_source_distribution_that_was_patched(setting: Setting, tmp_
     pyproject, pkg_info = tree / "pyproject.toml", tree / "PKG-INFO"
     assert "Requires-Dist: six" in pkg_info.read_text()
     pyproject.write_text(pyproject.read_text().replace(', "six"', ""))
-    # No time tells that it was patched.
+    # The patch keeps the time of the file.
     os.utime(pkg_info, (time.time() + 1000, time.time() + 1000))
     packed = shutil.make_archive(str(tmp_path / "flitted-1.0"), "gztar", tree.parent, tree.name)
     repacked = Path(packed)
@@ -261,7 +261,7 @@ def test_an_archive_of_another_distribution(setting: Setting, tmp_path: Path) ->
         archive("other-1.0"),
         archive("snapshot", "Name: sample\nVersion: 2"),
     ]
-    # Metadata that are called static, but not those of the archive's name.
+    # Static metadata that do not match the name of the archive.
     sources.append(archive("sample-3", "Name: sample\nVersion: 2"))
     for command in (["wheel", "-o", out], ["sdist", "-o", out], ["metadata"]):
         built = build(setting, *command, *sources[:2], sources[3], "--format", "json")
@@ -275,7 +275,7 @@ def test_an_archive_of_another_distribution(setting: Setting, tmp_path: Path) ->
     refused = build(setting, "wheel", sources[2], "-o", out, "--format", "json").result
     assert "its PKG-INFO says that it is sample 2" in refused["error"]["message"]
     assert list(out.iterdir()) == []
-    # What was packed again under another name, as it is with pip and uv.
+    # An archive that was renamed or packed again; pip and uv accept it too.
     repacked = archive("sample-1.0", "Name: sample\nVersion: 2")
     wheel = build(setting, "wheel", repacked, "-o", out)
     assert wheel.code == 0
@@ -302,7 +302,7 @@ def test_a_project_without_a_name(setting: Setting, tmp_path: Path) -> None:
 
 
 def flit_sdist(setting: Setting, folder: Path, dependencies: list[str]) -> Path:
-    """A source distribution of flit's, whose metadata are static."""
+    """A source distribution by flit, with static metadata."""
     tree = folder / "flitted"
     tree.mkdir()
     (tree / "pyproject.toml").write_text(
@@ -338,7 +338,7 @@ def test_a_project_that_does_not_support_the_interpreter(
         assert result["error"]["kind"] == "UnsupportedPython"
         assert warning in result["error"]["message"]
         assert "--python" in result["error"]["hint"]
-        # Where it is known beforehand, nothing is run for it.
+        # If it is known in advance, no hook runs.
         assert (result["hooks"] == []) == (where != "METADATA")
     if where != "METADATA":
         code = "build_wheel=exec('match 1:')"
@@ -348,7 +348,7 @@ def test_a_project_that_does_not_support_the_interpreter(
 
 
 def project_for_python(folder: Path, where: str) -> Path:
-    """A project that says there that it is for Python 2."""
+    """A project whose PKG-INFO says that it is for Python 2."""
     tree = make_project(folder / "sample-1.0")
     if where == "pyproject.toml":
         table = "[project]\nname = 'sample'\nversion = '1.0'\nrequires-python = '<3'\n"
@@ -388,7 +388,7 @@ def test_copies_of_an_archive_are_one_source(setting: Setting, tmp_path: Path) -
     copy = tmp_path / "copy" / "Sample-1.0.zip"
     copy.parent.mkdir()
     shutil.copy(archive, copy)
-    # No two builds give the same wheel.
+    # Each build gives a different wheel.
     code = "import os; open('extra.txt', 'w').write(os.urandom(8).hex())"
     flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--format", "json"]
     built = build(setting, "wheel", archive, copy, *flags)
@@ -467,7 +467,7 @@ def test_output_is_shown_while_it_is_written(setting: Setting, tmp_path: Path, g
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any(line == f"{tree} | begun\n" for line in lines)
-        # The hook is still running: nobody has opened the gate.
+        # The hook still runs: the gate is closed.
         gate.release()
         assert process.wait(60) == 0
 
@@ -540,7 +540,7 @@ def test_what_get_requires_asks_for_is_installed(setting: Setting, tmp_path: Pat
     flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--format", "json"]
     result = build(setting, "wheel", tree, *flags).result
     assert result["ok"], result["error"]
-    # Already satisfied: nothing is made, and the environment is the first one.
+    # Already satisfied: the first environment is used, and none is made.
     simple = make_project(
         tmp_path / "simple", name="simple", requires=["iniconfig==2.0.0"], additional=["iniconfig"]
     )

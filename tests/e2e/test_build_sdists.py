@@ -1,4 +1,4 @@
-"""Real projects through `hookpool metadata` and `wheel`, in environments of their own."""
+"""Real projects with `hookpool metadata` and `wheel`, in their own build environments."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HERE = Path(__file__).parent
 PREPARE = "prepare_metadata_for_build_wheel"
 NATIVE = HERE / "native_sdists.txt"
 INSTALLERS = ["uv", "pip"]
-# One for each backend, and for each way of asking for setuptools.
+# One for each backend, and for each way of requiring setuptools.
 WHEELS = ["six", "chardet", "pluggy", "soupsieve", "platformdirs", "idna", "tomlkit", "fastapi"]
 WHEELS += ["poetry-core"]
-# Some iterate over sets, and what they write depends on it.
+# Some backends iterate over sets, whose order depends on the hash seed.
 SEED = {"PYTHONHASHSEED": "0"}
 FIELDS = {
     "name": "Name",
@@ -42,7 +42,7 @@ def archives(target: Path) -> dict[str, Path]:
 
 
 def by_archive(built: Built, archives: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """The results by project; all succeeded."""
+    """The results by project, which must all be successful."""
     assert built.code == 0, built.stderr
     names = {str(path): name for name, path in archives.items()}
     found = {names[result["source"]]: result for result in built.results}
@@ -51,7 +51,7 @@ def by_archive(built: Built, archives: dict[str, Path]) -> dict[str, dict[str, A
 
 
 def fields(metadata: str) -> dict[str, Any]:
-    """What resolvers ask for, from core metadata."""
+    """The core metadata that resolvers use."""
     message = email.message_from_string(metadata)
     return {
         field: (message.get_all(header) or []) if field in LISTS else message.get(header)
@@ -62,7 +62,7 @@ def fields(metadata: str) -> dict[str, Any]:
 def by_pyproject_hooks(
     results: dict[str, dict[str, Any]], target: Path, folder: Path, env: dict[str, str]
 ) -> dict[str, str]:
-    """The metadata that fresh processes give, in the very environments that the results name."""
+    """The metadata from fresh processes, in the environments that the results name."""
     trees = sdists.fetch_all(target / "test-sdists")
     requests: list[list[list[str]]] = [[], []]
     for number, (name, result) in enumerate(results.items()):
@@ -74,7 +74,7 @@ def by_pyproject_hooks(
     for number, half in enumerate(requests):
         path = folder / f"requests-{number}.json"
         path.write_text(json.dumps(half))
-        # Nothing of ours may change their environments.
+        # Our processes must not change the environments.
         unsealed = {**env, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, str(HERE / "reference.py"), str(path)]
         running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=unsealed))
@@ -98,7 +98,7 @@ def test_metadata_of_all_sdists_by_hooks(
         assert result["origin"] == "prepare_metadata", name
         assert result["metadata"] == expected[name], name
         assert {field: result[field] for field in FIELDS} == fields(expected[name]), name
-    # Nothing of ours, and nothing of theirs, has changed the environments.
+    # Neither our processes nor the hooks have changed the environments.
     again = build(setting, *wanted, "--offline", env=SEED)
     assert "build environment" not in again.stderr
     for name, result in by_archive(again, archives).items():
@@ -125,7 +125,7 @@ def test_wheels_are_those_of_build(
     assert len(list(out.iterdir())) == len(WHEELS)
 
 
-# What is run with each installed.
+# The code to run with each installed project.
 USES = {
     "markupsafe": "import markupsafe._speedups as m; assert m.__file__.endswith('.so')",
     "pybind11": "import pathlib, pybind11; assert pathlib.Path(pybind11.get_include()).is_dir()",
@@ -137,7 +137,7 @@ USES = {
 def test_projects_that_compile(setting: Setting, target: Path, tmp_path: Path) -> None:
     native = sdists.fetch_archives(target / "test-sdists", NATIVE)
     out = tmp_path / "out"
-    # What it does is not the question, nor how fast.
+    # The results and the speed of the compiled code do not matter.
     unoptimized = {"CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_LTO": "off"}
     env = {**rust_folders(), **unoptimized}
     built = build(setting, "wheel", *native.values(), "-o", out, env=env)
@@ -151,7 +151,7 @@ def test_projects_that_compile(setting: Setting, target: Path, tmp_path: Path) -
 
 
 def rust_folders() -> dict[str, str]:
-    """Where cargo and rustup have what they keep: by default in HOME, which is a test's own."""
+    """The folders of cargo and rustup: by default in HOME, which a test replaces."""
     home = Path.home()
     defaults = {"CARGO_HOME": home / ".cargo", "RUSTUP_HOME": home / ".rustup"}
     return {name: os.environ.get(name, str(folder)) for name, folder in defaults.items()}
@@ -180,7 +180,7 @@ def test_without_a_network(
     setting: Setting, archives: dict[str, Path], tmp_path: Path, installer: str
 ) -> None:
     def metadata(number: int, *flags: object) -> Built:
-        # Each has a cache folder of its own.
+        # Each has its own cache folder.
         own = ["--cache-dir", tmp_path / str(number), "--installer", installer, *flags]
         env = {"UV_CACHE_DIR": str(tmp_path / "uv"), "PIP_NO_CACHE_DIR": "1"}
         for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
@@ -201,7 +201,7 @@ def test_without_a_network(
     made = metadata(2, "--no-index", "--find-links", wheels_here).result
     assert made["ok"], made["error"]
     assert made["environment"]["made"]
-    # Nothing in the folder has changed, which is all that is looked at.
+    # Nothing in the folder has changed; nothing else is checked.
     again = metadata(2, "--no-index", "--find-links", wheels_here).result
     assert again["ok"], again["error"]
     assert not again["environment"]["made"]

@@ -1,4 +1,4 @@
-"""The cache folder heals itself: what is kept there is damaged, and made anew."""
+"""The cache folder repairs itself: damaged files are made again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from trees import call, make_tree
 
 
 def cut(path: Path) -> None:
-    """As a disk that was full leaves it."""
+    """Truncated, as on a full disk."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def in_place_of(path: Path, make: Callable[[Path], object]) -> None:
-    """Something else is there."""
+    """Replaced by something else."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -32,7 +32,7 @@ def in_place_of(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def full_folder(path: Path) -> None:
-    """A folder that is not removed as an empty one is."""
+    """Replaced by a folder that is not empty."""
     path.mkdir()
     (path / "file").touch()
 
@@ -45,13 +45,13 @@ REPLACEMENTS: dict[str, Callable[[Path], object]] = {
 FILE_DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": cut,
     "emptied": lambda path: os.truncate(path, 0),
-    # Only the room that it takes is not endless.
+    # A sparse file: its size is huge, but it takes little space.
     "very long": lambda path: os.truncate(path, 1 << 40),
     "a folder": partial(in_place_of, make=full_folder),
     "closed": lambda path: path.chmod(0),
     **{name: partial(in_place_of, make=make) for name, make in REPLACEMENTS.items()},
 }
-# Emptied bytecode is none to Python, as is that of another version.
+# Python ignores empty bytecode, like that of another version.
 BYTECODE_DAMAGES = {
     name: FILE_DAMAGES[name]
     for name in ("cut", "a folder", "very long", "a named pipe", "a link to an endless file")
@@ -90,7 +90,7 @@ FOLDERS = [
 
 @pytest.fixture
 def project(setting: Setting, tmp_path: Path) -> Path:
-    """A project, and a cache folder of the test's own that has all there can be."""
+    """A project, and a private cache folder with everything that it can have."""
     setting.env["HOOKPOOL_CACHE_DIR"] = str(tmp_path / "own-cache")
     project = make_project(tmp_path / "project", requires=["flit_core>=3.9"])
     builds_it(setting, project)
@@ -100,7 +100,7 @@ def project(setting: Setting, tmp_path: Path) -> Path:
 
 
 def builds_it(setting: Setting, project: Path, *flags: str) -> None:
-    """A run in the default way leads to the wheel."""
+    """A run with the default settings builds the wheel."""
     out = project.parent / "out"
     shutil.rmtree(out, ignore_errors=True)
     built = build(setting, "wheel", project, "-o", out, "--format", "json", *flags)
@@ -111,7 +111,7 @@ def builds_it(setting: Setting, project: Path, *flags: str) -> None:
 def damage_each(
     setting: Setting, project: Path, patterns: list[str], damage: Callable[[Path], object]
 ) -> None:
-    """One after the other is damaged, and each run mends it."""
+    """Damages one file after the other; each run must repair it."""
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
     for pattern in patterns:
         found = list(cache.glob(pattern))
@@ -131,7 +131,7 @@ def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> N
         for path in found:
             BYTECODE_DAMAGES[how](path)
         damaged = {path: path.lstat() for path in found}
-        # What the first one removes, the second one makes: the disk may be full until then.
+        # The first run removes the file and the second makes it: the disk may be full until then.
         builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
         builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
         mended = [path for path in found if path.is_file() and path.stat() != damaged[path]]
@@ -139,7 +139,7 @@ def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> N
 
 
 def environment(setting: Setting) -> Path:
-    """The folder of the environment that the project was built in."""
+    """The folder of the build environment of the project."""
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
     (found,) = (path for path in cache.glob("environments/1/made/*") if path.suffix == "")
     return found
@@ -161,7 +161,7 @@ def test_f96_a_hook_removes_its_environment(setting: Setting, project: Path) -> 
 
 @pytest.mark.parametrize("how", FOLDER_DAMAGES)
 def test_f96_an_environment_is_damaged(setting: Setting, project: Path, how: str) -> None:
-    # This looks no less at what is there.
+    # This checks the existing files as well.
     setting.env["HOOKPOOL_REFRESH"] = str(how == "removed").lower()
     for part in (".", "bin", "lib"):
         FOLDER_DAMAGES[how](environment(setting) / part)
@@ -192,10 +192,10 @@ def test_f97_what_a_program_that_stays_depends_on_is_removed(
     assert pool.ask(call(tree, "result = ['1']", 1))["result"] == ["1"]
     shutil.rmtree(cache / what, ignore_errors=True)
     other = make_tree(tmp_path / "other")
-    # The environment of both is one; the second has no worker.
+    # Both have the same environment; the second has no worker.
     for id_, path in enumerate((tree, other), 2):
         assert pool.ask(call(path, f"result = ['{id_}']", id_))["result"] == [str(id_)]
-    # Neither it nor the template has anything of what was removed.
+    # Neither it nor the template uses a removed file.
     shutil.rmtree(cache / what, ignore_errors=True)
     pool.signal(signal.SIGHUP)
     assert pool.ask(call(tree, "result = ['4']", 4))["result"] == ["4"]

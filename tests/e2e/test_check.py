@@ -1,4 +1,4 @@
-"""`hookpool check`: what it tells of backends that are the same, and of those that are not."""
+"""`hookpool check`, with backends that behave the same and with others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packages import Environment
 from pool import PROGRAM
 from trees import make_tree
 
-# What stands in a module is that of the environment: what a template preloads.
+# A module of the environment, which a template preloads.
 BACKEND = """\
 import os
 
@@ -32,7 +32,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 
 TOOL = "def version():\n    return '1'\n"
 
-# Whether the worker was forked from a template: its command line is the template's.
+# Whether the worker was forked from a template: it has the command line of one.
 IS_WARM = """\
 import os
 
@@ -45,7 +45,7 @@ def version():
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """An environment with a backend of its own."""
+    """An environment with a test backend."""
     environment = Environment(tmp_path / "environment")
     environment.write({"own_backend.py": BACKEND.format(requires="return []"), "own_tool.py": TOOL})
     return environment
@@ -61,7 +61,7 @@ def tree(folder: Path) -> Path:
 def check(
     setting: Setting, environment: Environment, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `hookpool check` to its end."""
+    """Run `hookpool check`."""
     command = [str(PROGRAM), "check", "--no-build-isolation", "--python", environment.python]
     return subprocess.run(
         [*command, *arguments],
@@ -78,7 +78,7 @@ def test_a_backend_that_is_the_same(
     setting: Setting, environment: Environment, tmp_path: Path
 ) -> None:
     sources = [tree(tmp_path / "one"), tree(tmp_path / "two")]
-    # An in-tree backend, whose hooks are compared as well.
+    # The hooks of an in-tree backend are compared as well.
     sources.append(make_tree(tmp_path / "in-tree", BACKEND.format(requires="return ['x']")))
     done = check(setting, environment, *map(str, sources))
     expected = [f"{source}: same (2 of 5 hooks give a result)" for source in sources]

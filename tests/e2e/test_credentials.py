@@ -1,4 +1,4 @@
-"""Credentials for installers, which nobody else gets to see."""
+"""Credentials for installers must not become visible to others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "very-secret-token"
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """What an index serves."""
+    """The wheels of the index."""
     folder = tmp_path / "wheels"
     for name, version in (("tool_one", "1.0"), ("tool_one", "2.0"), ("tool_two", "1.0")):
         make_wheel(folder, name, version, {f"{name}.py": ""})
@@ -27,12 +27,12 @@ def wheels(tmp_path: Path) -> Path:
 
 
 def arguments() -> str:
-    """Those of all processes that run now, as every user sees them."""
+    """The command lines of all running processes, as every user sees them."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:  # It has ended.
+        except OSError:  # The process has ended.
             continue
     return "\n".join(found)
 
@@ -57,7 +57,7 @@ def test_f99_credentials_in_all_kinds_of_addresses(
         flags = ["--installer", installer, "--no-index", "--format", "json", "-vvv"]
         flags += ["--cache-dir", str(told / "cache"), "--log-dir", str(told / "logs")]
         flags += ["--timings", str(told / "timings.html")]
-        # The environment goes with the run, as nobody knows when such an address has other content.
+        # The environment is removed after the run, since the content of such an address may change.
         look = "from importlib.metadata import version; assert version('tool-one') == '1.0'"
         built = build(setting, "metadata", tree, *flags, "-C", f"prepare={look}", env=env)
     assert built.result["ok"], built.result["error"]
@@ -88,7 +88,7 @@ def test_f99_credentials_in_what_cannot_be_installed(
     messages = [result["error"]["message"] for result in built.results]
     assert len(messages) == 3
     assert SECRET not in built.stderr + str(built.results)
-    # Nor is the file that the installer was given told of: it is gone by now.
+    # The log does not name the file for the installer either, which no longer exists.
     assert [message for message in messages if str(tmp_path) in message] == []
 
 

@@ -1,4 +1,4 @@
-"""Hooks that are given up: deadlines, cancellation, memory."""
+"""Deadlines, cancellation and memory limits of hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trees import call, make_tree
 
 pytestmark = BOTH_WAYS
 
-# A hook with a compiler: a child in the hook's group, which tells its pid through the gate too.
+# A hook with a child in its process group, like a compiler; the child passes the gate too.
 WITH_CHILD = """\
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {child!r}])
@@ -25,7 +25,7 @@ FOR_EVER = "import signal\nwhile True:\n    signal.pause()\n"
 
 
 def with_child(gate: Gate, before: str = "") -> str:
-    """Code of a hook that runs a child for ever; both arrive at the gate."""
+    """Code of a hook that runs a child forever; both arrive at the gate."""
     forever = before + gate.arrive + FOR_EVER
     return before + WITH_CHILD.format(child=forever) + gate.arrive + FOR_EVER
 
@@ -55,7 +55,7 @@ def test_the_deadline_does_not_count_waiting(setting: Setting, tree: Path, gate:
     pool = setting.start("--hook-timeout", "10s", jobs=1)
     pool.send(call(tree, gate.code, 1), call(tree, "", 2, timeout="500ms"))
     gate.arrived()
-    # The second's deadline must not run in the queue.
+    # The deadline of the second must not run in the queue.
     processes.outlast(0.5)
     gate.release()
     assert [kind(response) for response in pool.responses(2)] == [None, None]
@@ -110,7 +110,7 @@ def test_f15_cancel_while_starting(setting: Setting, tree: Path, tmp_path: Path)
     for _ in range(20):
         pool.send(request)
         pool.send_bytes(b'{"cancel": 1}\n')
-        # Wherever the cancellation met it, there is one answer.
+        # Whenever the cancellation came, there is exactly one response.
         assert kind(pool.response()) in {"Cancelled", None}
     assert pool.silent()
     other = make_tree(tmp_path / "other")

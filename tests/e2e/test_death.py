@@ -1,4 +1,4 @@
-"""Who sees whose death: supervisor, worker, hook, and what hooks leave behind."""
+"""Deaths of the supervisor, of workers and of hooks, and the processes that hooks leave behind."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from trees import call, make_tree
 
 pytestmark = BOTH_START_METHODS
 
-# Becomes a process in a session of its own, whose parent is gone. It has left the hook's session
-# when the first process ends, so that a hook that waits for that cannot end too early.
+# Becomes a daemon: a process in its own session whose parent has ended. It has left the session of
+# the hook before the first process ends, so a hook that waits for that cannot end too early.
 DAEMON = """\
 import os
 child = os.fork()
@@ -57,7 +57,7 @@ def test_f12_the_supervisor_is_killed(setting: Setting, tmp_path: Path, isolatio
     setting.killed = True
     pool.signal(signal.SIGKILL)
     pool.wait()
-    # A second is the promise, which bench/survivors.py measures; this machine may be busy.
+    # The promise is one second, which bench/survivors.py measures; this machine may be busy.
     processes.wait_gone(everyone, timeout=5)
     assert not processes.marked(setting.mark)
     gate.close()
@@ -77,7 +77,7 @@ def test_f12_idle_workers_go_too(setting: Setting, tmp_path: Path, isolation: st
 def test_f02_end_of_input_of_a_dead_supervisor_reaches_a_blocked_hook(
     setting: Setting, tree: Path, gate: Gate, isolation: str
 ) -> None:
-    # Blocked in C, holding the interpreter's lock: no other thread of Python can run.
+    # Blocked in C with the interpreter's lock held: no other Python thread can run.
     code = gate.arrive + "import ctypes\nctypes.PyDLL(None).pause()\n"
     pool = setting.start("--isolation", isolation)
     pool.send(call(tree, code))
@@ -132,11 +132,11 @@ def test_f14_other_trees_do_not_notice(setting: Setting, tree: Path, gate: Gate)
     pool.send(call(tree, gate.code, 3))
     doomed = gate.arrived()
     os.kill(worker, signal.SIGKILL)
-    # While the hooks of both trees still wait at the gate.
+    # The hooks of both trees still wait at the gate.
     response = pool.response()
     assert (response["id"], kind(response)) == (3, "WorkerCrashed")
     assert processes.alive(hook)
-    # It waits at the same gate.
+    # The daemon waits at the same gate.
     processes.wait_gone([doomed])
     gate.release()
     assert pool.response()["result"] == ["other"]
@@ -161,10 +161,10 @@ def test_f10_a_grandchild_that_holds_the_output(
         f"subprocess.Popen([sys.executable, '-c', {gate.arrive + FOR_EVER!r}])\n"
         "print('output', flush=True)\n"
     )
-    # It is there before the hook ends.
+    # The daemon exists before the hook ends.
     held = make_tree(tree.parent / "held")
     pool = setting.start("--isolation", isolation)
-    # Who holds the output does so for ever.
+    # The process that holds the output never ends.
     response = pool.ask(call(held, code, 1))
     assert response["ok"]
     assert response["stdout"] == "output\n"
@@ -194,7 +194,7 @@ def test_f11_a_daemon_lives_until_the_supervisor_ends(
     pool = setting.start("--isolation", isolation)
     assert pool.ask(call(tree, detach(gate), 1))["ok"]
     daemon = gate.arrived()
-    # Its own tree's next hook, another tree's hook that crashes, and a recycled worker.
+    # Another hook of the same tree, a crash in another tree, and a recycled worker.
     assert pool.ask(call(tree, "", 2))["ok"]
     assert kind(pool.ask(call(other, "import os\nos.abort()", 3)))
     assert pool.ask(call(other, "", 4))["ok"]
@@ -216,7 +216,7 @@ def test_f11_kill_detached(setting: Setting, tree: Path, gate: Gate) -> None:
 
 
 def test_f11_a_daemon_survives_its_worker(setting: Setting, tree: Path, gate: Gate) -> None:
-    """A compiler server is not killed because the worker of the tree that started it is."""
+    """A compiler server survives the kill of the worker whose tree started it."""
     pool = setting.start("--max-requests", "1")
     assert pool.ask(call(tree, detach(gate), 1))["ok"]
     daemon = gate.arrived()
@@ -256,7 +256,7 @@ def test_f06_a_hook_dies_of_a_signal(
     if isolation == "hook":
         assert kind(response) == "HookCrashed"
     else:
-        # The hook runs in the worker, so the worker it is that dies.
+        # The hook runs in the worker, so the worker dies.
         assert kind(response) == "WorkerCrashed"
     assert number.name in str(response["error"])
     after = pool.ask(call(tree, "result = ['on']", 2))

@@ -1,6 +1,6 @@
-"""What was seen to go wrong when environments were prepared in front of the scheduler.
+"""Regressions from the time when environments were made before scheduling.
 
-Each with build isolation, which is the default, and without; and by both start methods.
+Each test runs with and without build isolation, and with both start methods.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pool import Pool, kind
 from test_failures import become_nobody, folder_of_nobody
 from trees import ECHO_BACKEND, call, echo, make_tree
 
-# Threads and descriptors of a program that has something to do, whatever it is asked for.
+# Threads and descriptors of a busy program, however many requests it has.
 MOST_THREADS = 32
 MOST_DESCRIPTORS = 64
 
 
 @contextmanager
 def locked(tree: Path) -> Iterator[None]:
-    """The tree's lock is held, as by another process."""
+    """Hold the lock of the tree, like another process."""
     descriptor = os.open(tree, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -45,24 +45,24 @@ def locked(tree: Path) -> Iterator[None]:
 
 
 def threads(pid: int) -> int:
-    """How many threads the process has."""
+    """The number of threads of the process."""
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
 def start_with(setting: Setting, tmp_path: Path, installer: Installer, jobs: int = 2) -> Pool:
-    """A program that has no environments yet, and this installer."""
+    """A pool without environments that uses this installer."""
     cache = str(tmp_path / "own-cache")
     return setting.start("--cache-dir", cache, env=installer.env, build_isolation=True, jobs=jobs)
 
 
 def has_read_all(pool: Pool, id_: str = "read") -> None:
-    """Wait until all lines that were written have been taken."""
+    """Wait until the program has read all lines."""
     pool.send({"no": "request", "id": id_})
     assert kind(pool.response()) == "InvalidRequest"
 
 
 def wait_few(pid: int, most_threads: int, most_descriptors: int) -> None:
-    """Wait until the process has no more of both."""
+    """Wait until the process has no more threads and descriptors than this."""
     end = time.monotonic() + 10
     while threads(pid) > most_threads or processes.open_files(pid) > most_descriptors:
         found = (threads(pid), processes.open_files(pid))
@@ -106,7 +106,7 @@ def test_f58_several_workers_of_a_tree_begin_at_once(
 ) -> None:
     pool = setting.start("--workers-per-tree", "4", jobs=4)
     pool.send(*(call(tree, gate.code, number) for number in range(4)))
-    # Each waits until all are there.
+    # Each hook waits until all have arrived.
     hooks = {gate.arrived() for _ in range(4)}
     assert len(hooks) == 4
     gate.release(4)
@@ -164,7 +164,7 @@ def test_f61_cancelled_while_locks_are_waited_for(setting: Setting, tmp_path: Pa
             pool.send(*({"cancel": f"{turn}-{n}"} for n in range(200)))
             found = pool.responses(200)
             assert {kind(response) for response in found} == {"Cancelled"}
-        # What watches the locks stays: one descriptor, and the few threads for files.
+        # The watch on the locks stays, with one descriptor, and so do the few threads for files.
         wait_few(pool.pid, MOST_THREADS, before + 2)
     assert pool.finish()[1] == 1
 
@@ -187,7 +187,7 @@ def test_f62_nobody_else_is_blamed(setting: Setting, tree: Path) -> None:
 def test_f55_a_file_system_that_hangs_costs_its_trees_alone(
     setting: Setting, tmp_path: Path
 ) -> None:
-    """As a mount that does not answer, after it has answered quickly once."""
+    """Like a mount that responds quickly once, and then not at all."""
     hung = [make_tree(tmp_path / f"hung-{n}") for n in range(3)]
     good = make_tree(tmp_path / "good")
     pool = setting.start("--startup-timeout", "1500ms", jobs=2)
@@ -206,11 +206,11 @@ def test_f55_a_file_system_that_hangs_costs_its_trees_alone(
             assert refusal["kind"] == "SystemRefused"
             assert str(tree) in refusal["message"]
             assert "has not answered for" in refusal["message"]
-        # It is known by now: nobody waits for it once more, and no thread.
+        # It is known to be unresponsive now: no request and no thread waits for it again.
         pool.send(*(call(hung[0], "", n) for n in range(200)))
         assert {kind(response) for response in pool.responses(200)} == {"SystemRefused"}
         assert threads(pool.pid) <= MOST_THREADS
-    # It answers again.
+    # It responds again.
     end = time.monotonic() + 10
     while not pool.ask(call(hung[0], "", "after"))["ok"]:
         assert time.monotonic() < end
@@ -267,7 +267,7 @@ def test_f63_environments_are_let_go(setting: Setting, tmp_path: Path, tree: Pat
     for number in range(24):
         assert pool.ask(call(tree, "", number, requires=[f"tool-{number}==1.0"]))["ok"]
     assert held() <= 17
-    # One that was let go is found again, and not made anew.
+    # An environment that is no longer held is found again, not made again.
     assert pool.ask(call(tree, "", "again", requires=["tool-0==1.0"]))["ok"]
     assert installer.calls == 24
     assert pool.finish() == ([], 0)
@@ -284,7 +284,7 @@ def test_an_environment_is_made_under_the_jobs_and_once(
     needs = {"requires": ["sample-tool==1.0"]}
     pool.send(*(call(tree, "import sample_tool", tree.name, **needs) for tree in folders))
     gate.arrived()
-    # The others wait without a job slot: this one has the second.
+    # The others wait without a job slot, so this one gets the second.
     assert pool.ask(call(plain, "", "plain"))["ok"]
     gate.release()
     found = pool.responses(6)
@@ -305,7 +305,7 @@ def test_a_request_whose_environment_is_made_can_be_cancelled(
     program = gate.arrived()
     pool.send({"cancel": 1})
     assert kind(pool.response()) == "Cancelled"
-    # With nobody left to want it, it is not made any further; and the slot is free.
+    # When no request needs it any more, the installation is ended and the slot is free.
     processes.wait_gone([program])
     assert pool.ask(call(tree, "", 2))["ok"]
     assert pool.finish() == ([], 1)
@@ -342,7 +342,7 @@ def test_an_interpreter_whose_environment_has_changed(
 
 
 def test_a_configuration_file_that_is_a_pipe(setting: Setting, tmp_path: Path, tree: Path) -> None:
-    """Nobody will ever write to it."""
+    """A named pipe without a writer."""
     pipe = tmp_path / "pip.conf"
     os.mkfifo(pipe)
     pool = setting.start(build_isolation=True, env={"PIP_CONFIG_FILE": str(pipe)})
@@ -394,7 +394,7 @@ def test_an_installer_is_killed(setting: Setting, tmp_path: Path, tree: Path, ga
     response = pool.response()
     assert kind(response) == "EnvironmentFailed"
     assert "it died of SIGKILL" in response["error"]["message"]
-    # That is no reason for the next to fail.
+    # The next request must not fail for it.
     pool.send(call(tree, "import sample_tool", **needs))
     gate.arrived()
     gate.release()

@@ -1,4 +1,4 @@
-"""What constrains build environments, and what does not."""
+"""Which constraints apply to build environments, and which do not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
 
 @pytest.fixture
 def questions(setting: Setting, tmp_path: Path) -> Questions:
-    """Without any environment yet."""
+    """An empty cache folder."""
     return Questions(setting, tmp_path)
 
 
@@ -29,14 +29,14 @@ def wheels(tmp_path: Path) -> Path:
 
 
 def project(folder: Path, *lines: str) -> Path:
-    """A working folder with settings for uv."""
+    """A working directory with settings for uv."""
     folder.mkdir()
     (folder / "pyproject.toml").write_text("\n".join(["[tool.uv]", *lines, ""]))
     return folder
 
 
 def constraints(path: Path, text: str) -> Path:
-    """A file of constraints."""
+    """A constraints file."""
     path.write_text(text + "\n")
     return path
 
@@ -49,7 +49,7 @@ def test_f67_what_constrains_run_time_constrains_no_build_by_uv(
         tmp_path / "cwd",
         'constraint-dependencies = ["tool-one<2"]',
         'override-dependencies = ["tool-one==1.0"]',
-        # What is meant for all that is installed still holds.
+        # Constraints for all installations still apply.
         'find-links = ["../wheels"]',
         "no-index = true",
         "[tool.uv.pip]",
@@ -58,7 +58,7 @@ def test_f67_what_constrains_run_time_constrains_no_build_by_uv(
     env = {"UV_CONSTRAINT": file, "UV_OVERRIDE": file}
     environment = questions.ask(["tool-one"], "--installer", "uv", env=env, cwd=cwd)
     assert versions(environment) == {"tool-one": "2.0"}
-    # They do not belong to the question, either.
+    # They are not part of the key of the environment either.
     constraints(Path(file), "tool-one<1.5")
     assert not questions.ask(["tool-one"], "--installer", "uv", env=env, cwd=cwd)["made"]
 
@@ -97,7 +97,7 @@ def test_f67_build_constraints_hold_whatever_installs(
     for env in ({"PIP_BUILD_CONSTRAINT": outer}, {"UV_BUILD_CONSTRAINT": outer}):
         constraints(file, "tool-one<2")
         assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "1.0"}
-        # What is in the files belongs to the question.
+        # The content of the files is part of the key.
         constraints(file, "tool-one>1")
         assert versions(questions.ask(["tool-one"], *flags, env=env)) == {"tool-one": "2.0"}
     cwd = project(tmp_path / "cwd", 'build-constraint-dependencies = ["tool-one<2"]')
@@ -108,7 +108,7 @@ def test_f67_build_constraints_hold_whatever_installs(
 def test_build_constraints_with_hashes(
     questions: Questions, tmp_path: Path, wheels: Path, target: Path, installer: str
 ) -> None:
-    """Not all that is installed has one."""
+    """Not all installed distributions have a hash."""
     make_wheel(wheels, "tool_two", "1.0", {"tool_two.py": ""})
     right = hashlib.sha256((wheels / "tool_one-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     other = hashlib.sha256((wheels / "tool_one-2.0-py3-none-any.whl").read_bytes()).hexdigest()

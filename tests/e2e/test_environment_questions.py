@@ -1,4 +1,4 @@
-"""What belongs to the question of a build environment, and what does not."""
+"""What is part of the key of a build environment, and what is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trees import call, make_tree
 
 INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
 
-# A backend of a requirement that notes how it was told to compile.
+# The backend of a requirement; it records the compiler flags.
 FLAGGED = """\
 import os, zipfile
 
@@ -48,12 +48,12 @@ def make_sdist(folder: Path, name: str, backend: str) -> None:
 
 @pytest.fixture
 def questions(setting: Setting, tmp_path: Path) -> Questions:
-    """Without any environment yet."""
+    """An empty cache folder."""
     return Questions(setting, tmp_path)
 
 
 def machine(environment: dict[str, Any]) -> bytes:
-    """Of what machine its ninja is."""
+    """The machine that its ninja is built for."""
     return machine_of(Path(environment["python"]).with_name("ninja"))
 
 
@@ -69,10 +69,10 @@ def test_f65_the_platform_that_is_built_for(questions: Questions, installer: str
     own = questions.ask(["ninja==1.13.0"], *flags)
     assert own["made"]
     assert machine(own) == machine_of(Path("/bin/sh"))
-    # The way back is known, too.
+    # The environment of the first key is still known.
     again = questions.ask(["ninja==1.13.0"], *flags, "--offline")
     assert (again["made"], again["id"]) == (False, own["id"])
-    # uv takes no notice of the variable for what it installs.
+    # uv ignores the variable when it installs.
     if installer == "pip":
         assert machine(cross) != machine(own)
 
@@ -81,7 +81,7 @@ def test_f65_the_platform_that_is_built_for(questions: Questions, installer: str
 def test_f65_flags_of_compilers(questions: Questions, tmp_path: Path, installer: str) -> None:
     make_sdist(tmp_path / "wheels", "flagged", FLAGGED)
     flags = ["--installer", installer, "--no-index", "--find-links", tmp_path / "wheels"]
-    # What an installer keeps of its own builds is its own matter.
+    # The installer's own cache of builds does not matter.
     env = {"PIP_NO_CACHE_DIR": "1", "UV_NO_CACHE": "1"}
     found = []
     for value in ("-O1", "-O2", "-O1"):
@@ -109,7 +109,7 @@ def test_what_differs_from_job_to_job_does_not_count(
             "UV_EXTRA_INDEX_URL": f"http://user:{name}@127.0.0.1:9/simple",
         }
         assert questions.ask(["tool-one"], *flags, env=env)["made"] == (number == 0)
-    # Without a network, too, what was made with one is found.
+    # With --offline, an environment that was made with the network is found.
     env |= {"UV_OFFLINE": "1"}
     assert not questions.ask(["tool-one"], *flags, env=env)["made"]
 
@@ -164,7 +164,7 @@ def test_f68_distributions_in_a_folder_change_under_a_program_that_stays(
 def test_a_new_working_folder_asks_nothing_new(
     questions: Questions, tmp_path: Path, installer: str
 ) -> None:
-    """However pip and uv are configured, unless something in that is relative."""
+    """Whatever the configuration of pip and uv, unless it has a relative path."""
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
     (tmp_path / "pip.conf").write_text(

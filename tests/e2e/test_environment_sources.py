@@ -1,4 +1,4 @@
-"""Where build environments come from: the user's own pip, its configuration, its indexes."""
+"""The sources of build environments: the user's pip, its configuration, its indexes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from trees import call, make_tree
 
 @pytest.fixture
 def questions(setting: Setting, tmp_path: Path) -> Questions:
-    """Without any environment yet."""
+    """An empty cache folder."""
     return Questions(setting, tmp_path)
 
 
 @pytest.fixture
 def own_python(tmp_path: Path) -> Path:
-    """The interpreter of a virtual environment with a pip of its own."""
+    """The interpreter of a virtual environment with its own pip."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     return tmp_path / "venv" / "bin" / "python"
 
@@ -40,7 +40,7 @@ def configure(python: Path, *lines: str) -> None:
 def test_f66_the_configuration_of_a_virtual_environment(
     questions: Questions, own_python: Path, tmp_path: Path, installer: str
 ) -> None:
-    """A stranger's distribution of the same name lies in the public index."""
+    """The public index has another distribution with the same name."""
     public, private = tmp_path / "public", tmp_path / "private"
     make_wheel(public, "tool_one", "9.0", {"tool_one.py": "OWNER = 'stranger'\n"})
     make_wheel(private, "tool_one", "1.0", {"tool_one.py": "OWNER = 'we'\n"})
@@ -50,7 +50,7 @@ def test_f66_the_configuration_of_a_virtual_environment(
         flags = ["--installer", installer]
         environment = questions.ask(["tool-one"], *flags, env=env, python=own_python)
         assert file_of(environment, "tool_one.py").read_text() == "OWNER = 'we'\n"
-        # Another question, as another interpreter prefix is told something else.
+        # A different key, since the other interpreter prefix has a different configuration.
         env = {"PIP_INDEX_URL": stranger.url()}
         assert questions.ask(["tool-one"], "--installer", "pip", env=env)["made"]
     folder = Path(environment["python"]).parent.parent
@@ -76,7 +76,7 @@ def test_f66_a_keyring_beside_the_users_pip(
 
 
 def test_f66_a_newer_pip_is_the_one_that_is_used(questions: Questions, target: Path) -> None:
-    """Its setting `uploaded-prior-to` is none that older ones know."""
+    """Older ones do not have its setting `uploaded-prior-to`."""
     python = python_with(target / "newest-pip-venv", NEWEST_PIP)
     env = {"PIP_UPLOADED_PRIOR_TO": "2020-01-01T00:00:00Z"}
     environment = questions.ask(["wheel"], "--installer", "pip", env=env, python=python)
@@ -118,7 +118,7 @@ def test_that_pip_is_taken_in_place_of_uv_is_said_once(
     said = build(setting, "metadata", *trees, *flags, env=env).stderr
     assert said.count("pip makes the build environments, and not uv") == 1
     assert f"{told_by} says where distributions are" in said
-    # Nothing takes longer where nothing is made.
+    # If nothing is made, nothing takes longer.
     assert "not uv" not in build(setting, "metadata", *trees, *flags, env=env).stderr
     pool = setting.start("--cache-dir", str(tmp_path / "other"), build_isolation=True, env=env)
     tree = make_tree(tmp_path / "tree")
@@ -130,7 +130,7 @@ def test_that_pip_is_taken_in_place_of_uv_is_said_once(
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 def test_a_home_that_cannot_be_written_to(setting: Setting, tmp_path: Path, installer: str) -> None:
-    """A temporary folder takes its place for all, and logs of failures outlive it."""
+    """A temporary folder takes its place, and logs of failures outlive it."""
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
     good = make_project(tmp_path / "good", name="good", requires=["tool-one"])

@@ -1,4 +1,4 @@
-"""Build environments: never half of one, never one that a hook has changed; why there is none."""
+"""Build environments are complete and unchanged; errors say why one cannot be made."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from pool import PROGRAM, kind
 from trees import call, make_tree
 
 REQUIRES = ["sample-tool==1.0"]
-# What a hook says of the environment that it is in.
+# The result of a hook: its environment.
 LOOK = "import sample_tool; print(sample_tool.VALUE)"
 
 
 @pytest.fixture
 def own_cache(setting: Setting, tmp_path: Path) -> Path:
-    """A cache folder of the test's own, without any environment."""
+    """A private, empty cache folder."""
     folder = tmp_path / "own-cache"
     setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
     return folder
 
 
 def command(tree: Path, out: Path) -> list[str]:
-    """A build whose hook uses the environment."""
+    """A build whose hook reports its environment."""
     flags = ["-C", f"build_wheel={LOOK}", "--installer", "uv", "--format", "json"]
     return arguments("wheel", tree, "-o", out, *flags, "--log-dir", out.parent / "logs")
 
@@ -70,19 +70,19 @@ def test_f46_interrupted_while_an_environment_is_made(
         process.communicate(timeout=30)
     processes.wait_gone([half_way])
     assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
-    # The next one finds the half that was made, if anything, and makes its own.
+    # The next program may find an incomplete environment, and makes its own.
     gate.release()
     again = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=60)
     assert result_of(again.stdout)["environment"]["made"]
     assert installer.calls == 2
     assert half_made not in environments(own_cache)
     assert len(environments(own_cache)) == 1
-    # A killed program cannot clear up behind itself; the next one does.
+    # A killed program cannot clean up; the next one does.
     setting.killed = how == signal.SIGKILL
 
 
 def test_requirements_as_they_are_written(setting: Setting, tmp_path: Path) -> None:
-    # With a comma after the last version, as pip and uv take it.
+    # With a comma after the last version, which pip and uv accept.
     tree = make_project(tmp_path / "tree", requires=["flit_core>=3.9,"], additional=["idna (>=3,)"])
     built = build(setting, "metadata", tree, "--format", "json").result
     assert built["ok"], built["error"]
@@ -141,7 +141,7 @@ def wait_until_it_has_lock(pid: int, path: Path) -> None:
 def test_f46_who_makes_it_after_another_that_died_is_one_of_the_jobs(
     setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
 ) -> None:
-    """In the place of the other there may be no job slot any more: then it waits for one."""
+    """There may be no free job slot for the second installer: then it waits for one."""
     installer = Installer(tmp_path, gate)
     tree = make_tree(tmp_path / "tree")
     project = (tree / "pyproject.toml").read_text()
@@ -152,7 +152,7 @@ def test_f46_who_makes_it_after_another_that_died_is_one_of_the_jobs(
     half_way = gate.arrived()
     (lock,) = (own_cache / "environments").glob("*/answers/*.lock")
     second = setting.start("-vvv", env=installer.env, build_isolation=True, jobs=1)
-    # Has its environment, so that only the hook is left to do.
+    # It has its environment, so only the hook remains.
     assert second.ask(call(other, "", 0))["ok"]
     second.send(call(tree, LOOK, 1))
     second.wait_said("another process makes")
@@ -164,7 +164,7 @@ def test_f46_who_makes_it_after_another_that_died_is_one_of_the_jobs(
     wait_until_it_has_lock(second.pid, lock)
     gate.release()
     assert [second.response()["id"]] == [2]
-    # The installer of the second.
+    # The installer of the second request.
     gate.arrived()
     gate.release()
     response = second.response()
@@ -188,7 +188,7 @@ def test_f47_a_requirement_that_does_not_exist(
     assert results[str(good)]["ok"]
     error = results[str(bad)]["error"]
     assert error["kind"] == "EnvironmentFailed"
-    # pip's own words.
+    # The message of pip.
     assert "No matching distribution found for no-such-distribution==1" in error["message"]
     assert len(environments(own_cache)) == 1
 
@@ -196,7 +196,7 @@ def test_f47_a_requirement_that_does_not_exist(
 def test_f47_an_index_that_is_not_there(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        # Bound and not listening: whoever connects is refused.
+        # Bound but not listening: connections are refused.
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
         pool = setting.start(
             "--installer",
@@ -211,7 +211,7 @@ def test_f47_an_index_that_is_not_there(setting: Setting, tmp_path: Path, own_ca
     assert kind(response) == "EnvironmentFailed"
     assert "Connection refused" in response["error"]["message"]
     assert "sample-tool" in response["error"]["message"]
-    # The pool goes on.
+    # The pool continues.
     assert pool.ask(call(tree, "result = ['on']", 2))["result"] == ["on"]
     assert pool.finish() == ([], 1)
 
@@ -278,7 +278,7 @@ def test_f49_a_hook_writes_into_its_environment(
 
 
 def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
-    """Between runs: the next program does not use what a hook of the last one has changed."""
+    """The next program does not use an environment that a hook of the last one has changed."""
     installer = Installer(tmp_path)
     tree = make_tree(tmp_path / "tree")
     look = "import sample_tool\nresult = [sample_tool.VALUE, sample_tool.__file__]\n"
@@ -326,7 +326,7 @@ def test_an_interpreter_whose_name_leads_elsewhere_by_now(
 def test_f69_a_cache_folder_that_is_restored_with_whole_seconds(
     setting: Setting, tmp_path: Path, own_cache: Path, installer: str
 ) -> None:
-    """As archives of some forms have it: zip, old tar, layers of images."""
+    """As in zip files, old tar files and image layers."""
     tree = make_project(tmp_path / "tree", requires=["setuptools==80.9.0"])
     flags = ["--installer", installer, "--format", "json"]
     made = build(setting, "metadata", tree, *flags).result["environment"]
@@ -346,7 +346,7 @@ def test_f69_a_cache_folder_that_is_restored_with_whole_seconds(
         again = build(setting, "metadata", tree, *flags, "--offline").result
         assert again["ok"], again["error"]
         assert again["environment"] == {**made, "made": False}
-    # What was really changed is seen, though its size is the same.
+    # A real change is detected, even if the size is the same.
     (module,) = environments(own_cache)[0].glob("lib/*/site-packages/setuptools/version.py")
     module.write_text(module.read_text().swapcase())
     restore()

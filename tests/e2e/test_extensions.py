@@ -1,4 +1,4 @@
-"""Extensions of metadata: what a distribution requires of its installer is not passed over."""
+"""Extensions of metadata: a requirement on the installer must not be ignored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAGS = ["required_extension", "installer_must_handle"]
 
 REQUIRED = {"extensions": {"example.hooks": {"required_extension": True}}}
 
-# Put behind those of a backend, they write a declaration beside METADATA.
+# Appended to the hooks of a backend, these write a declaration beside METADATA.
 DECLARE_IN_FOLDER = """
 
 prepare_without = prepare_metadata_for_build_wheel
@@ -45,18 +45,18 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def declaring_wheel(folder: Path, declared: Any = REQUIRED, file: str = FILES[0]) -> Path:
-    """A wheel of sample 1.0 with this in that file."""
+    """A wheel of sample 1.0 with this content in that file."""
     text = declared if isinstance(declared, str) else json.dumps(declared)
     return make_wheel(folder, "sample", "1.0", {f"sample-1.0.dist-info/{file}": text})
 
 
 def metadata(setting: Setting, *words: object) -> Built:
-    """Ask for metadata."""
+    """Run `hookpool metadata`."""
     return build(setting, "metadata", *words, "--format", "json")
 
 
 def extension(name: str, required: bool, supported: bool, file: str = FILES[0]) -> dict[str, Any]:
-    """One of the results' extensions."""
+    """An extension in a result."""
     return {"name": name, "required": required, "supported": supported, "file": file}
 
 
@@ -121,7 +121,7 @@ def test_a_malformed_file_is_an_error_that_names_it(setting: Setting, tmp_path: 
         str(declaring_wheel(tmp_path / str(number), text, file)): file
         for number, (text, file) in enumerate(zip(contents, [*FILES, FILES[0]], strict=True))
     }
-    # Nor does it pass where a source is at hand, or everything is supported.
+    # It fails even if a source is named or all extensions are supported.
     tree = make_project(tmp_path / "tree")
     flags = ["--on-required-extension", "source", "--source-for", f"sample={tree}"]
     results = metadata(setting, *wheels, *flags, "--supports-extension", "a").results
@@ -160,7 +160,7 @@ def test_what_hooks_make_is_looked_at_too(setting: Setting, tmp_path: Path) -> N
     assert list(kept.iterdir()) == []
     supported = metadata(setting, *trees.values(), "--supports-extension", "example.hooks").results
     assert sorted(result["ok"] for result in supported) == [False, True, True]
-    # Building is not installing.
+    # Building a wheel does not install it.
     wheel = build(setting, "wheel", trees["built"], "-o", tmp_path / "out", "--format", "json")
     assert (wheel.result["ok"], wheel.result["extensions"]) == (True, None)
 
@@ -170,7 +170,7 @@ def test_a_wheel_gives_way_to_its_source_where_that_is_wanted(
 ) -> None:
     wheel = declaring_wheel(tmp_path)
     tree = make_project(tmp_path / "tree")
-    # Static metadata would say nothing of extensions.
+    # Static metadata have no extensions.
     (tree / "PKG-INFO").write_text("Metadata-Version: 2.2\nName: sample\nVersion: 1.0\n")
     source_for = ["--source-for", f"Sample={tree}"]
     failed = metadata(setting, wheel, *source_for).result
@@ -189,7 +189,7 @@ def test_a_wheel_gives_way_to_its_source_where_that_is_wanted(
         f"sample 1.0  (by hook)  from {wheel}\n"
         f"    by its source, {tree}: the wheel requires example.hooks, which is not supported\n"
     )
-    # A wheel that requires nothing is its own source.
+    # A wheel without required extensions needs no source.
     plain = make_wheel(tmp_path / "plain", "sample", "1.0", {})
     assert metadata(setting, plain, *flags).result["origin"] == "wheel"
 
@@ -247,7 +247,7 @@ def test_wrong_usage(setting: Setting, tmp_path: Path, flags: list[str], words: 
 
 @pytest.fixture(scope="session")
 def real_wheels(target: Path) -> list[Path]:
-    """The pinned wheels, fetched once and kept between runs."""
+    """The pinned wheels, downloaded once and kept between runs."""
     folder = target / "test-wheels"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary", ":all:", "--require-hashes", "--requirement", str(WHEELS)]

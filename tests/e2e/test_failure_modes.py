@@ -1,4 +1,4 @@
-"""The page of failure modes names the tests of each: all that exist, and no others."""
+"""The page of failure modes lists exactly the tests that exist."""
 
 from __future__ import annotations
 

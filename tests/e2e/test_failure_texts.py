@@ -1,4 +1,4 @@
-"""What a person reads of a hook that failed."""
+"""The text that is shown for a failed hook."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_parts_of_an_exception_group_of_a_real_backend(
 
 
 def hint(setting: Setting, *words: object) -> str:
-    """The hint of the only source, which fails."""
+    """The hint for a source that fails."""
     result = build(setting, *words, "--format", "json").result
     assert not result["ok"]
     return str(result["error"]["hint"] or "")
@@ -91,7 +91,7 @@ def test_a_header_of_an_older_python(setting: Setting, failing: dict[str, Path])
 
 
 def test_the_hint_about_pkg_resources_can_be_followed(setting: Setting, tmp_path: Path) -> None:
-    """Of a source distribution without a pyproject.toml that could be edited."""
+    """The hint for a source distribution, which has no pyproject.toml to edit."""
     folder = tmp_path / "old-1.0"
     folder.mkdir()
     (folder / "setup.py").write_text(
@@ -121,13 +121,13 @@ def test_progress_that_is_drawn_is_shown_as_it_ended(setting: Setting, tmp_path:
     assert "  standard error:\n    compiled 1000 of 1000\n    last words\n" in built.stderr
     assert "\\r" not in built.stderr
     assert "compiled 1 of" not in built.stderr
-    # What was written is in the log as it is.
+    # The log has the output unchanged.
     log = Path(built.stderr.partition("full log: ")[2].splitlines()[0])
     assert b"\rcompiled 1 of 1000\r" in log.read_bytes()
 
 
 def error_of(setting: Setting, *words: object) -> dict[str, Any]:
-    """The error of the only source, which fails."""
+    """The error of a source that fails."""
     error: dict[str, Any] = build(setting, *words, "--format", "json").result["error"]
     return error
 

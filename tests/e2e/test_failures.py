@@ -1,4 +1,4 @@
-"""Hooks, workers, interpreters and folders that fail."""
+"""Failures of hooks, workers, interpreters and folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gate import Gate
 from pool import Pool, Request, Response, kind
 from trees import call, make_tree
 
-# For fake workers: a template forks its workers from what it is itself.
+# For fake workers: a template would fork real ones.
 SPAWN = ("--start-method", "spawn")
 
 
@@ -49,14 +49,14 @@ def test_f05_f06_hooks_that_fail(
     setting: Setting, tree: Path, code: str, expected: str, says: str
 ) -> None:
     pool = setting.start()
-    # A hook that raises imports what describes the exception.
+    # A hook that raises imports the modules that describe the exception.
     before = pool.settle(tree, code)
     response = pool.ask(call(tree, code, 1))
     assert kind(response) == expected, response["error"]
     assert says in str(response["error"])
     after = pool.ask(call(tree, "result = ['on']", 2))
     assert after["result"] == ["on"]
-    # The failure is the hook's, not the worker's.
+    # The hook fails, not the worker.
     assert after["worker"] == before
     assert pool.finish() == ([], 1)
 
@@ -157,7 +157,7 @@ def test_f42_an_interpreter_that_is_none(
 
 
 def test_f42_an_interpreter_that_is_too_old(setting: Setting, tmp_path: Path) -> None:
-    # Asks for its own version, and says that it is 3.6.
+    # Claims to be Python 3.6.
     path = script(
         tmp_path / "old-python",
         f"#!/bin/sh\nexec {sys.executable} -c '\n"
@@ -182,7 +182,7 @@ def test_f42_an_interpreter_that_is_too_old(setting: Setting, tmp_path: Path) ->
 def test_f42_an_interpreter_that_is_killed_once(
     setting: Setting, tree: Path, tmp_path: Path
 ) -> None:
-    """By the system, say, as memory is short: that says nothing about the interpreter."""
+    """For example by the system, when memory is low: that says nothing about the interpreter."""
     asked = tmp_path / "asked"
     path = tmp_path / "python"
     path.write_text(
@@ -210,7 +210,7 @@ def test_f42_an_interpreter_that_hangs(setting: Setting, tmp_path: Path, gate: G
 
 
 def healed(pool: Pool, request: Request) -> Response:
-    """The response after a quarantine, whose end is a matter of time alone."""
+    """The response after a quarantine, which only time ends."""
     end = time.monotonic() + 20
     while kind(response := pool.ask(request)) == "Quarantined":
         assert time.monotonic() < end, response
@@ -219,7 +219,7 @@ def healed(pool: Pool, request: Request) -> Response:
 
 
 def become_nobody() -> None:
-    """Root may write everywhere: what the permissions of folders do is seen as another user."""
+    """Root may write everywhere, so the permissions of folders are tested as another user."""
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
@@ -227,7 +227,7 @@ def become_nobody() -> None:
 
 @contextmanager
 def folder_of_nobody() -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder that they may look into, and variables for one that is theirs: not pytest's."""
+    """A folder that the user can read, and variables for a private one; both outside pytest's."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)
@@ -248,7 +248,7 @@ def test_f32_no_place_for_captures(
         pool = setting.start(env={"TMPDIR": str(missing)})
     else:
         pool = setting.start("--capture-dir", str(missing))
-    # It may have ended before it reads.
+    # The program may end before it reads.
     with suppress(BrokenPipeError):
         pool.send(call(tree, "", 1))
     rest, code = pool.finish()
@@ -269,7 +269,7 @@ def test_f32_the_captures_folder_goes_while_running(
     assert pool.ask(call(tree, "", 1))["ok"]
     (inner,) = folder.iterdir()
     shutil.rmtree(inner)
-    # The worker makes it again, private as before.
+    # The worker creates the folder again, with the same permissions.
     assert pool.ask(call(tree, "result = ['on']", 2))["result"] == ["on"]
     assert inner.stat().st_mode & 0o777 == 0o700
     assert pool.finish() == ([], 0)
@@ -287,7 +287,7 @@ def test_f32_a_cache_folder_that_cannot_be(setting: Setting, tree: Path, tmp_pat
 def test_f32_a_read_only_cache_folder(setting: Setting, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs to become another user")
-    # Nobody may not look into pytest's folders: everything of this test lies elsewhere.
+    # The user `nobody` cannot read pytest's folders, so this test uses others.
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)
@@ -394,7 +394,7 @@ def test_f39_a_newline_in_a_path(setting: Setting, tmp_path: Path, tree: Path) -
     request = call(tree, "result = wheel_directory", 1, hook="build_wheel")
     response = pool.ask({**request, "wheel_directory": str(odd)})
     assert kind(response) == "MalformedHookArgument"
-    # The tree itself is no argument of the protocol: it works, or is refused by that name.
+    # The tree is not an argument of the protocol: it works, or the error says that it is the tree.
     response = pool.ask(call(odd, "import os\nresult = [os.getcwd()]", 2))
     assert kind(response) == "MalformedHookArgument" or response["result"] == [str(odd)]
     assert pool.ask(call(tree, "result = ['on']", 3))["result"] == ["on"]
@@ -406,7 +406,7 @@ def test_f39_bytes_that_are_not_utf_8_in_a_path(setting: Setting, tmp_path: Path
     os.mkdir(folder)
     tree = make_tree(tmp_path / "tree")
     os.rename(tree, folder + b"/tree")
-    # JSON cannot carry it; a relative path from such a folder does.
+    # JSON cannot express the name, but a relative path from such a folder can.
     pool = setting.start(cwd=os.fsdecode(folder))
     response = pool.ask(call("tree", "import os\nresult = [ascii(os.fsencode(os.getcwd()))]", 1))
     assert response["ok"] or kind(response) == "MalformedHookArgument", response
@@ -416,14 +416,14 @@ def test_f39_bytes_that_are_not_utf_8_in_a_path(setting: Setting, tmp_path: Path
 
 
 def fake_python(path: Path, worker: str) -> str:
-    """A Python for every question, but a `worker` of its own where hookd should be run."""
+    """A real Python for all questions, and a fake `worker` in place of hookd."""
     text = (
         f"#!{sys.executable}\n"
         "import os, sys\n"
         "arguments = sys.argv[1:]\n"
         "if '-c' in arguments:\n"
         "    place = arguments.index('-c') + 1\n"
-        # The answer names this script, so that it is what the worker is started with.
+        # The reply names this script, so the worker is started with it.
         f"    me = 'import sys; sys.executable = ' + repr({str(path)!r}) + '; '\n"
         "    arguments[place] = me + 'exec(' + repr(arguments[place]) + ')'\n"
         f"    os.execv({sys.executable!r}, [{sys.executable!r}, *arguments])\n"
@@ -463,8 +463,8 @@ def test_f13_f29_workers_that_never_get_ready(
     )
     pool.send(call(tree, "", 1, python=bad))
     response = pool.response()
-    # Starting is tried again until the restarts are used up, so it may be the quarantine that
-    # tells what the last start was like.
+    # The start is tried again until the restarts are used up. The error may be a quarantine, which
+    # quotes the last start.
     assert kind(response) in {expected, "Quarantined"}
     assert says in response["error"]["message"]
     assert pool.ask(call(other, "result = ['other']", 2))["result"] == ["other"]
@@ -494,16 +494,16 @@ def test_f13_quarantine(setting: Setting, tree: Path, tmp_path: Path) -> None:
     assert set(kinds.values()) <= {None, "WorkerStartFailed", "Quarantined"}
     quarantined = next(response for response in found if kind(response) == "Quarantined")
     assert "4" in quarantined["error"]["message"]
-    # At most the intensity's failures, one more, and the one that exceeded it.
+    # At most the allowed failures, one more, and the one that exceeded the limit.
     assert 1 <= len(workers.read_text()) <= 4
     assert len(templates.read_text()) == (2 if setting.start_method == "forkserver" else 0)
-    # The same tree with a good interpreter is another pool.
+    # The same tree with a working interpreter is a different pool.
     assert pool.ask(call(tree, "result = ['good']", "good"))["result"] == ["good"]
     assert pool.finish() == ([], 1)
 
 
 def test_f13_starts_that_fail_slowly(setting: Setting, tree: Path, tmp_path: Path) -> None:
-    """Each takes longer than the window of the restarts: the request is answered nevertheless."""
+    """Each start takes longer than the restart window; the request is answered all the same."""
     bad = fake_python(tmp_path / "bad-python", "sys.stdin.read()\n")
     pool = setting.start(
         *SPAWN, "--startup-timeout", "300ms", "--max-restarts", "3", "--restart-window", "300ms"
@@ -532,7 +532,7 @@ def test_f13_a_trial_start_after_the_quarantine(
     pool.finish()
 
 
-# A worker that says what a good one says until a request has come.
+# A worker that behaves well until a request comes.
 HANDSHAKE = (
     "def lines():\n"
     "    for line in sys.stdin:\n"
@@ -584,7 +584,7 @@ def test_f07_f29_workers_that_fail_after_accepting(
     setting: Setting, tree: Path, tmp_path: Path, then: str, expected: str | None
 ) -> None:
     python = fake_python(tmp_path / "python", accepting(tmp_path, then))
-    # A worker that is silent after its answer is given up by its health.
+    # The health check ends a worker that is silent after its result.
     times = ["--hook-timeout", "20s", "--grace-period", "200ms", "--health-timeout", "2s"]
     pool = setting.start(*SPAWN, *times)
     response = pool.ask(call(tree, "", 1, python=python))
@@ -598,7 +598,7 @@ def test_f07_f29_workers_that_fail_after_accepting(
 def test_f22_an_answer_waits_for_what_its_hook_has_imported(
     setting: Setting, tree: Path, tmp_path: Path, gate: Gate
 ) -> None:
-    """With isolation `none`: what is edited after the answer must differ from what was noted."""
+    """With isolation `none`: an edit after the response must be detected."""
     then = f"say('OK [\"kept\"]\\n')\n{gate.code}say('IMPORTED []\\nREADY\\n')\n"
     python = fake_python(
         tmp_path / "python", accepting(tmp_path, then + "for line in lines: pass\n")
@@ -606,7 +606,7 @@ def test_f22_an_answer_waits_for_what_its_hook_has_imported(
     pool = setting.start(*SPAWN, "--isolation", "none")
     pool.send(call(tree, "", 1, python=python))
     gate.arrived()
-    # Only time shows that there is none.
+    # Only time shows that there is no response.
     with pytest.raises(AssertionError, match="no response"):
         pool.response(timeout=0.5)
     gate.release()

@@ -1,4 +1,4 @@
-"""What changes on disk between two requests is seen by the second; without a change, no restart."""
+"""A change on the disk between two requests takes effect in the second, and only then."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ result = [
 ]
 """
 AT_FIRST = ["backend 1", "part 1", "helper 1", "late 1", "absent"]
-# What is learned settles at some time; from then on nothing may change.
+# At some point the template has learned everything; then nothing may change.
 SETTLED = 20
 AT_MOST = 300
 
 
 @pytest.fixture(params=["forkserver", "spawn"])
 def start_method(request: pytest.FixtureRequest) -> str:
-    """Both start methods."""
+    """Each start method."""
     return str(request.param)
 
 
@@ -52,7 +52,7 @@ def environment(tmp_path: Path) -> Environment:
 
 @pytest.fixture
 def plain_tree(tmp_path: Path) -> Path:
-    """A tree that is built by this backend."""
+    """A tree with this backend."""
     return make_plain_tree(tmp_path / "plain-tree")
 
 
@@ -69,12 +69,12 @@ def backend(version: str = "1", part: str = "1") -> Files:
 
 
 def helper(version: str = "1") -> Files:
-    """What the backend imports with itself."""
+    """A module that the backend imports."""
     return {"plain_helper.py": f"VERSION = 'helper {version}'\n"}
 
 
 def late(version: str = "1") -> Files:
-    """What hooks import when they run."""
+    """A module that hooks import when they run."""
     text = f"""\
 VERSION = 'late {version}'
 try:
@@ -86,12 +86,12 @@ except ImportError:
 
 
 def extra(version: str) -> Files:
-    """What need not be there."""
+    """A module that need not exist."""
     return {"plain_extra.py": f"VERSION = 'extra {version}'\n"}
 
 
 def make_plain_tree(folder: Path) -> Path:
-    """A tree that is built by the backend of the environment."""
+    """A tree with the backend of the environment."""
     folder.mkdir(parents=True)
     project = '[build-system]\nrequires = []\nbuild-backend = "plain_backend"\n'
     (folder / "pyproject.toml").write_text(project)
@@ -99,7 +99,7 @@ def make_plain_tree(folder: Path) -> Path:
 
 
 def look(pool: Pool, tree: Path, **fields: str) -> list[str]:
-    """What a hook sees."""
+    """The modules that a hook sees."""
     response = pool.ask(call(tree, LOOK, **fields))
     assert response["ok"], response["error"]
     found: list[str] = response["result"]
@@ -107,7 +107,7 @@ def look(pool: Pool, tree: Path, **fields: str) -> list[str]:
 
 
 def settle(pool: Pool, tree: Path, code: str = LOOK, **fields: str) -> Response:
-    """Ask until nothing that was learned changes the worker; gives the last response."""
+    """Send requests until learning no longer changes the worker; returns the last response."""
     in_a_row = 0
     workers = set()
     last: Response | None = None
@@ -147,7 +147,7 @@ def test_f23_packages_are_upgraded_by_pip(
     environment.install(make_wheel(wheels, "plain_backend", "2.0", backend("2.0", "2.0")))
     second = ["backend 2.0", "part 2.0", "helper 1", "late 2.0"]
     assert look(pool, plain_tree) == [*second, "absent"]
-    # One tree more, for which the old version was never imported.
+    # A new tree, for which the old version was never imported.
     assert look(pool, make_plain_tree(tmp_path / "other")) == [*second, "absent"]
     environment.install(make_wheel(wheels, "plain_extra", "1", extra("1")))
     assert look(pool, plain_tree) == [*second, "extra 1"]
@@ -170,14 +170,14 @@ def test_f23_one_module_is_edited(pool: Pool, environment: Environment, plain_tr
 
 def test_a_module_becomes_a_package(pool: Pool, environment: Environment, plain_tree: Path) -> None:
     assert settle(pool, plain_tree)["result"] == AT_FIRST
-    # The old file stays, but a package of its name goes first.
+    # The old file stays, but a package with its name takes precedence.
     environment.write({"plain_helper/__init__.py": "VERSION = 'helper package'\n"})
     assert look(pool, plain_tree) == [*AT_FIRST[:2], "helper package", "late 1", "absent"]
     assert pool.finish() == ([], 0)
 
 
 def test_a_package_gets_a_module(pool: Pool, environment: Environment, plain_tree: Path) -> None:
-    """One that it looks for when it is imported."""
+    """A module that the backend looks for when it is imported."""
     text = "try:\n    from plain_late import fast\nexcept ImportError:\n    fast = None\n"
     environment.write({"plain_late/__init__.py": text})
     code = "import plain_late\nresult = [str(plain_late.fast and plain_late.fast.NAME)]\n"
@@ -266,7 +266,7 @@ def test_a_backend_that_is_installed_editable_is_edited(
 
 
 def install_editable(environment: Environment, source: Path, kind: str) -> None:
-    """As build backends do it: the folder is put on sys.path, or a finder knows the package."""
+    """As build backends install them: with a folder on sys.path, or with a finder."""
     if kind == "folder":
         environment.write({"editable.pth": f"{source}\n"})
         return
@@ -307,8 +307,8 @@ def test_the_environment_is_configured_anew(
 
 
 def fresh_path(environment: Environment) -> list[str]:
-    """Where a fresh interpreter looks for modules."""
-    # Isolated: HOME, where a user's own packages are, is another than the pool's.
+    """The sys.path of a fresh interpreter."""
+    # Isolated from the packages of the user: HOME differs from that of the pool.
     command = [environment.python, "-I", "-c", "import json, sys; print(json.dumps(sys.path))"]
     text = subprocess.run(command, capture_output=True, check=True).stdout
     found: list[str] = json.loads(text)
@@ -345,7 +345,7 @@ def test_f22_in_tree_code_is_edited(
 def test_f22_a_module_that_comes_right_after_an_answer(
     setting: Setting, isolation: str, tmp_path: Path
 ) -> None:
-    """What a hook has seen is noted before its answer is given, not after it."""
+    """The files that a hook has imported are recorded before its response, not after it."""
     tree = make_tree(tmp_path / "tree")
     pool = setting.start("--start-method", "spawn", "--isolation", isolation)
     for number in range(20):
@@ -406,7 +406,7 @@ def test_f21_waiting_requests_of_an_in_tree_backend_see_the_change(
 def test_without_a_change_nothing_is_restarted(
     pool: Pool, plain_tree: Path, start_method: str, tmp_path: Path
 ) -> None:
-    """The first uses write bytecode into the folders that are looked at: that is no change."""
+    """The first uses write bytecode into the checked folders: that is not a change."""
     others = [make_tree(tmp_path / "in-tree"), make_plain_tree(tmp_path / "another")]
     for tree in (plain_tree, *others):
         settled = settle(pool, tree, "import json\nresult = []\n")
@@ -420,7 +420,7 @@ def test_without_a_change_nothing_is_restarted(
 def test_only_what_is_stale_is_restarted(
     pool: Pool, environment: Environment, plain_tree: Path, tmp_path: Path
 ) -> None:
-    """Another environment, and a tree whose code was not edited, keep their workers."""
+    """Another environment, and a tree without an edit, keep their workers."""
     other = Environment(tmp_path / "other-venv")
     for files in (backend("other"), helper(), late()):
         other.write(files)
@@ -438,7 +438,7 @@ def test_only_what_is_stale_is_restarted(
 def test_without_the_check_a_worker_is_restarted_when_that_is_asked_for(
     setting: Setting, environment: Environment, plain_tree: Path, start_method: str
 ) -> None:
-    """What a worker has imported stays, until SIGHUP."""
+    """A worker keeps what it has imported until SIGHUP."""
     flags = ["--start-method", start_method, "--isolation", "none", "--no-freshness-check"]
     pool = setting.start(*flags, python=environment.python)
     before = settle(pool, plain_tree)
@@ -447,7 +447,7 @@ def test_without_the_check_a_worker_is_restarted_when_that_is_asked_for(
     assert stale["result"] == AT_FIRST
     assert stale["worker"] == before["worker"]
     pool.signal(signal.SIGHUP)
-    # The signal and the next request come by different ways.
+    # The signal and the next request arrive independently.
     for number in range(AT_MOST):
         found = pool.ask(call(plain_tree, LOOK, number))
         if found["worker"] != before["worker"]:
@@ -459,7 +459,7 @@ def test_without_the_check_a_worker_is_restarted_when_that_is_asked_for(
 def test_a_learned_list_of_an_earlier_program_is_checked(
     setting: Setting, environment: Environment, plain_tree: Path, start_method: str
 ) -> None:
-    """What was learned is kept with the environment; what became of it meanwhile is seen."""
+    """Learned modules are kept with the environment, and changes to them are detected."""
     flags = ["--start-method", start_method]
     pool = setting.start(*flags, python=environment.python)
     assert settle(pool, plain_tree)["result"] == AT_FIRST
@@ -469,7 +469,7 @@ def test_a_learned_list_of_an_earlier_program_is_checked(
     second = [*AT_FIRST[:3], "late two", "absent"]
     assert settle(pool, plain_tree)["result"] == second
     assert pool.finish() == ([], 0)
-    # One that cannot be imported any more is no reason for anything else to fail.
+    # A module that can no longer be imported must not cause another failure.
     environment.write({"plain_late/__init__.py": "raise RuntimeError('broken')\n"})
     code = "result = ['without it']\n"
     pool = setting.start(*flags, python=environment.python)

@@ -1,4 +1,4 @@
-"""What Hatch build hooks are made from is edited between two requests: the next build sees it."""
+"""The files of Hatch build hooks are edited between two requests: the next build sees it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conftest import Setting
 from hatch import PINNED, Wheel, ask, build_by, edit, tree
 from pool import Pool
 
-# What templates learn settles at some time; from then on nothing may change.
+# At some point the templates have learned everything; then nothing may change.
 SETTLED = 4
 AT_MOST = 100
 
@@ -24,7 +24,7 @@ def pool(setting: Setting, isolation: str) -> Pool:
 
 
 def settle(pool: Pool, source: Path, out: Path) -> int:
-    """Build until the worker stays the same; gives its pid."""
+    """Build until the worker stays the same; returns its pid."""
     last, in_a_row = 0, 0
     for _ in range(AT_MOST):
         pid: int = ask(pool, "build_wheel", source, out)["worker"]["pid"]
@@ -38,14 +38,14 @@ def settle(pool: Pool, source: Path, out: Path) -> int:
 def check_edits(
     pool: Pool, isolation: str, source: Path, out: Path, read: Build, edits: list[Callable[[], str]]
 ) -> None:
-    """After each edit the next build says what it has to; without one no worker is replaced."""
+    """After each edit the next build has the new content; without an edit no worker is replaced."""
     for make_edit in edits:
         worker = settle(pool, source, out)
         expected = make_edit()
         response = ask(pool, "build_wheel", source, out)
         assert read() == expected
         if isolation == "hook" and response["worker"]["start_method"] == "spawn":
-            # The code of a tree is never in its worker. (A template may have learned just now.)
+            # The worker never imports the code of its tree; its template may have learned a module.
             assert response["worker"]["pid"] == worker
     settle(pool, source, out)
     assert pool.finish() == ([], 0)

@@ -1,4 +1,4 @@
-"""Custom build hooks of Hatch: what they do to build data is in the wheel and the sdist."""
+"""Custom build hooks of Hatch: their changes to build data are in the wheel and the sdist."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from conftest import Setting
 from hatch import PINNED, Wheel, build_by, edit, made, run, sdist_files, tree
 
-# What hatchling puts into build data before the first hook; into `force_include` also some files.
+# The build data of hatchling before the first hook; `force_include` also has some files.
 FRESH = {"artifacts": [], "build_hooks": ["custom"], "dependencies": []}
 
 
 def seen(source: Path) -> list[dict[str, Any]]:
-    """What the hook has noted, call by call."""
+    """The calls that the hook has recorded."""
     return [json.loads(line) for line in (source / "seen.jsonl").read_text().splitlines()]
 
 
@@ -30,7 +30,7 @@ def test_every_field_of_build_data_is_in_the_wheel(
     path = made(setting, "wheel", source)
     wheel = Wheel.read(path)
     assert wheel.text("sample/generated.py") == "VALUE = 'generated'\n"
-    # Beside the package, not in it: what artifacts could not do.
+    # Beside the package, not in it, which artifacts cannot do.
     library = tmp_path / "lib.so"
     library.write_bytes(wheel.files["lib.so"])
     assert ctypes.CDLL(str(library)).answer() == 42
@@ -69,7 +69,7 @@ def test_hooks_read_what_hatchling_and_they_themselves_wrote(
     ]
     assert [call["artifact"] for call in calls[1::2]] == made
     for first, last in zip(calls[::2], calls[1::2], strict=True):
-        # What finalize changed is gone with its build.
+        # A change in `finalize` ends with its build.
         assert {name: first["build_data"][name] for name in FRESH} == FRESH
         first_files, last_files = (call["build_data"]["force_include"] for call in (first, last))
         assert last_files == {**first_files, "src/lib.so": "src/lib.so"}
@@ -89,7 +89,7 @@ def test_hooks_read_what_hatchling_and_they_themselves_wrote(
 def test_dependencies_that_a_hook_adds_are_in_metadata_that_come_from_a_wheel(
     setting: Setting, tmp_path: Path
 ) -> None:
-    """Hatchling runs no build hooks to prepare metadata, and leaves that out if told so."""
+    """Hatchling runs no build hooks to prepare metadata, and skips that if configured so."""
     source = tree("hatch-build-data", tmp_path)
     prepared = run(setting, "metadata", source).result
     assert (prepared["origin"], prepared["requires_dist"]) == ("prepare_metadata", [])
@@ -151,7 +151,7 @@ def test_hooks_run_for_each_version_of_a_target(setting: Setting, tmp_path: Path
         "initialize standard",
         "finalize standard",
     ]
-    # The one that was built last, with its own artifact only.
+    # The target that was built last, with only its own artifact.
     assert wheel.text("sample/for_standard.txt") == "standard"
     assert "sample/for_editable.txt" not in wheel.files
 
@@ -181,5 +181,5 @@ def test_what_hooks_depend_on_is_installed_before_they_run(
     assert wheel.text("sample/found.txt") == "iniconfig mypy_extensions"
     asked, built = result["hooks"]
     assert (asked["hook"], built["hook"]) == ("get_requires_for_build_wheel", "build_wheel")
-    # In another environment, and so by another worker.
+    # In another environment, and so in another worker.
     assert asked["worker"]["pid"] != built["worker"]["pid"]

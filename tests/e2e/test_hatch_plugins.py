@@ -1,4 +1,4 @@
-"""Published plugins with Hatch build hooks: what they promise is in the wheels."""
+"""Published plugins with Hatch build hooks: the wheels have what they promise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pool import Pool
 
 PLUGINS = ["hatch-autorun", "hatch-jupyter-builder", "hatch-mypyc", "hatch-odoo"]
 
-# What is asked while wheels are built, of each of two programs.
+# Hooks that each of two programs runs while wheels are built.
 QUESTIONS = 15
 WHEELS = 1
 
@@ -26,7 +26,7 @@ needs_a_compiler = pytest.mark.skipif(
 
 @needs_a_compiler
 def test_the_wheels_of_all_are_what_they_promise(setting: Setting, tmp_path: Path) -> None:
-    """All four are built at once, each in an environment of its own, and installed together."""
+    """All four are built concurrently, each in its own environment, and installed together."""
     trees = [tree(name, tmp_path / "trees") for name in PLUGINS]
     results = run(setting, "wheel", *trees, "-o", tmp_path / "out").results
     assert len({result["environment"]["id"] for result in results}) == len(PLUGINS)
@@ -50,7 +50,7 @@ def test_the_wheels_of_all_are_what_they_promise(setting: Setting, tmp_path: Pat
     assert says("from odoo.addons.an_addon import NAME; print(NAME)") == "an add-on"
     odoo = Wheel.read(wheels["hatch-odoo"]).metadata
     assert sorted(odoo.get_all("Requires-Dist") or []) == ["iniconfig", "odoo<16.1dev,>=16.0a"]
-    # Nothing of the builds is left where mypyc hid and moved files.
+    # The builds leave nothing where mypyc hides and moves files.
     assert (trees[2] / "pyproject.toml").exists()
     assert not (trees[2] / "pyproject.toml.bak").exists()
 
@@ -59,7 +59,7 @@ def test_the_wheels_of_all_are_what_they_promise(setting: Setting, tmp_path: Pat
 def test_nobody_sees_the_tree_while_mypyc_hides_its_project_file(
     setting: Setting, tmp_path: Path
 ) -> None:
-    """Two programs, many requests, one tree: no question is asked during a build."""
+    """Two programs, many requests, one tree: no other hook runs during a build."""
     source = tree("hatch-mypyc", tmp_path)
     requires = {"id": 0, "tree": str(source), "hook": "get_requires_for_build_wheel"}
     pools = [
@@ -67,7 +67,7 @@ def test_nobody_sees_the_tree_while_mypyc_hides_its_project_file(
     ]
     expected = {"hatch-mypyc"}
     for number, pool in enumerate(pools):
-        # The environment is there before the rush, and templates know the backend.
+        # The environment exists before the burst of requests, and the templates know the backend.
         assert set(pool.ask(requires, timeout=100)["result"]) == expected
         out = tmp_path / f"out-{number}"
         out.mkdir()
@@ -87,7 +87,7 @@ def test_nobody_sees_the_tree_while_mypyc_hides_its_project_file(
 
 
 def left_over(setting: Setting) -> list[Path]:
-    """What hatch-odoo keeps in the temporary folder until its process exits."""
+    """The files that hatch-odoo keeps in the temporary folder until its process exits."""
     return [path for path in setting.tmp.iterdir() if path.is_file()]
 
 
@@ -105,17 +105,17 @@ def test_what_a_hook_cleans_up_at_exit_is_gone_with_its_answer(
 ) -> None:
     setting.start_method = start_method
     source = tree("hatch-odoo", tmp_path)
-    # The editable wheel needs what its get_requires hook asks for.
+    # The editable wheel needs the requirements of its get_requires hook.
     pool = setting.start(*PINNED, "--isolation", isolation, build_isolation=True)
     build_editable(pool, source, tmp_path / "out")
-    # Without a process of its own for the hook, its exit is that of the worker.
+    # With isolation `none` the hook ends only when the worker exits.
     assert len(left_over(setting)) == (0 if isolation == "hook" else 1)
     assert pool.finish() == ([], 0)
     assert left_over(setting) == []
 
 
 def build_editable(pool: Pool, source: Path, out: Path) -> None:
-    """In the environment that is asked for."""
+    """Run in the given environment."""
     out.mkdir()
     additional = ask(pool, "get_requires_for_build_editable", source)["result"]
     request = {

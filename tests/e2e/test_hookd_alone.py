@@ -1,4 +1,4 @@
-"""The bare worker, from a shell, as the seed describes it."""
+"""The bare worker, used from a shell as in the seed document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def command(request: pytest.FixtureRequest) -> list[str]:
 
 
 def talk(setting: Setting, command: list[str], lines: str, **options: str) -> tuple[list[str], int]:
-    """What a worker writes for these lines, without the capture files' paths, and its exit code."""
+    """The output of a worker for these lines without paths of capture files, and its exit code."""
     env = {**setting.env, **options}
     found = subprocess.run(
         command, input=lines, capture_output=True, text=True, env=env, timeout=30, check=False

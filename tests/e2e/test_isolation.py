@@ -1,4 +1,4 @@
-"""What a hook changes is not seen by the next one; what the user edits is."""
+"""A hook does not see changes by earlier hooks, but it does see edits by the user."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ print("seen")
 )
 
 
-# What a process has from whoever started it, or from what that did before.
+# The state that a process inherits from its parent, or from earlier actions of the parent.
 INHERITED = """\
 import ctypes, faulthandler, gc, os, resource, select, signal, sys, threading, warnings
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -108,7 +108,7 @@ def test_f40_a_forked_worker_is_as_a_spawned_one(
         response = pool.ask(call(tree, INHERITED))
         assert response["ok"], response["error"]
         assert response["worker"]["start_method"] == setting.start_method
-        # Where an object lies is anybody's guess.
+        # The address of an object is arbitrary.
         seen[setting.start_method] = [
             re.sub("0x[0-9a-f]+", "", line) for line in response["result"]
         ]
@@ -242,7 +242,7 @@ def test_an_edit_while_requests_wait_is_seen_by_them(
 
 @BOTH_START_METHODS
 def test_a_hook_process_ends_tidily(setting: Setting, tree: Path) -> None:
-    """A hook process ends as a fresh process would: threads joined, exit handlers run, flushed."""
+    """A hook process ends like a fresh one: it joins threads, runs exit handlers and flushes."""
     code = (
         "import atexit, pathlib, sys, threading, time, weakref\n"
         "class Thing: pass\n"
@@ -291,7 +291,7 @@ def test_hooks_have_no_descriptors_of_ours(setting: Setting, tree: Path) -> None
     )
     pool = setting.start()
     listed, stdin = pool.ask(call(tree, code, 1))["result"]
-    # 3 is the listing itself.
+    # Descriptor 3 is that of the listing.
     assert listed == "['0', '1', '2', '3']"
     assert stdin == os.devnull
     assert pool.finish() == ([], 0)

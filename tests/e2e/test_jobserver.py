@@ -20,19 +20,19 @@ from trees import call, make_tree
 
 TOOLS = Path(__file__).with_name("jobserver_tools.txt")
 MAKEFLAGS = "import os\nresult = [os.environ.get('MAKEFLAGS', 'unset')]"
-# There may be two at first: that of the hook itself is taken a moment after its start.
+# There may be two at first: the token of the hook is taken a moment after its start.
 TAKE_ONE = "token = take(5)\nput(token[1:])\ntoken = token[:1]\nassert token\n"
 KILL_ME = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
 
 
 @pytest.fixture(scope="session")
 def tools(target: Path) -> Path:
-    """The folder of a make and a ninja that know the protocol."""
+    """The folder of a make and a ninja that support the protocol."""
     return Path(python_with(target / "jobserver-venv", TOOLS)).parent
 
 
 def fake_make(folder: Path, says: str) -> str:
-    """A PATH on which make is a program that says only that."""
+    """A PATH with a make that prints only this."""
     folder.mkdir()
     (folder / "make").write_text(f"#!/bin/sh\necho '{says}'\n")
     (folder / "make").chmod(0o755)
@@ -41,23 +41,23 @@ def fake_make(folder: Path, says: str) -> str:
 
 @pytest.fixture
 def new_make(tmp_path: Path) -> dict[str, str]:
-    """An environment whose make is new enough."""
+    """Variables with a make that is new enough."""
     return {"PATH": fake_make(tmp_path / "new-make", "GNU Make 4.4.1"), "MAKEFLAGS": ""}
 
 
 @pytest.fixture
 def old_make(tmp_path: Path) -> dict[str, str]:
-    """An environment whose make is too old."""
+    """Variables with a make that is too old."""
     return {"PATH": fake_make(tmp_path / "old-make", "GNU Make 4.3"), "MAKEFLAGS": ""}
 
 
 @pytest.fixture
 def fifo_of(tmp_path: Path) -> Iterator[Callable[[Pool], Fifo]]:
-    """Opens the fifo that a pool's hooks are told of."""
+    """Opens the fifo of the hooks of a pool."""
     opened: list[Fifo] = []
 
     def open_it(pool: Pool) -> Fifo:
-        # A tree of its own, so that the others' hooks need not end for it.
+        # A separate tree, so that it does not wait for the hooks of the others.
         look = make_tree(tmp_path / f"look-{len(opened)}")
         (makeflags,) = pool.ask(call(look, MAKEFLAGS, "look"))["result"]
         opened.append(Fifo(makeflags.partition("--jobserver-auth=fifo:")[2].split()[0]))
@@ -69,7 +69,7 @@ def fifo_of(tmp_path: Path) -> Iterator[Callable[[Pool], Fifo]]:
 
 
 def cargo_environment(tmp_path: Path) -> dict[str, str]:
-    """What cargo needs where HOME is the test's own."""
+    """The folders that cargo needs, since the test replaces HOME."""
     home = Path(os.environ["HOME"])
     rustup = os.environ.get("RUSTUP_HOME", str(home / ".rustup"))
     return {"RUSTUP_HOME": rustup, "CARGO_HOME": str(tmp_path / "cargo")}
@@ -85,7 +85,7 @@ def test_the_jobs_of_two_builds_are_as_many_as_there_are_tokens(
     new_make: dict[str, str],
     fifo_of: Callable[[Pool], Fifo],
 ) -> None:
-    # Where the tools have no make, hookpool asks one that can do it.
+    # If the tools have no make, hookpool finds another one that supports the protocol.
     path = f"{tools}:{new_make['PATH']}"
     if tool == "make" and not (tools / "make").exists():
         pytest.skip("no make 4.4 for this platform")
@@ -102,12 +102,12 @@ def test_the_jobs_of_two_builds_are_as_many_as_there_are_tokens(
     fifo = fifo_of(pool)
     trees = [make_tree(tmp_path / f"{number}") for number in range(2)]
     pool.send(*(call(tree, write(tree, jobs, 5), n) for n, tree in enumerate(trees)))
-    # Two hooks, each with one job of its own, and the two tokens that are left.
+    # Two hooks, each with one job of its own, and the two remaining tokens.
     for _ in range(4):
         gate.arrived()
     assert fifo.free() == 0
     assert gate.nobody()
-    # Each that ends makes room for another.
+    # Each job that ends makes room for another.
     gate.release(2)
     gate.arrived()
     gate.arrived()
@@ -150,12 +150,12 @@ def test_a_hook_does_not_wait_for_its_token_and_pays_later(
     pool.send(call(tree, take + greedy.code + "put(token)\n" + returned.code))
     greedy.arrived()
     fifo.wait_free(0)
-    # It runs all the same.
+    # The hook runs all the same.
     pool.send(call(make_tree(tmp_path / "other"), second.code, 2))
     second.arrived()
     greedy.release()
     returned.arrived()
-    # What came back is the second hook's by now or soon.
+    # The second hook has the returned token, or will have it soon.
     fifo.wait_free(0)
     second.release()
     assert pool.response()["id"] == 2
@@ -181,7 +181,7 @@ def test_a_debt_is_struck_out_when_its_hook_ends(
     gate.arrived()
     assert pool.ask(call(make_tree(tmp_path / "other"), "", 2))["ok"]
     gate.release()
-    # The token that the first hook put back was still there for it to take.
+    # The hook could take the token that the first hook had returned.
     assert pool.response()["result"] == ["1"]
     assert pool.finish() == ([], 0)
 
@@ -221,12 +221,12 @@ def test_lost_tokens_come_back_once_no_hook_runs(
     pool.send(call(other, gate.code, "busy"))
     gate.arrived()
     assert kind(pool.ask(call(tree, CLIENT + "take(1)\n" + KILL_ME))) == "HookCrashed"
-    # Nobody can tell whether the hook that still runs has it.
+    # The missing token may belong to the hook that still runs.
     assert pool.ask(call(tree, COUNT))["result"] == ["0"]
     gate.release()
     assert pool.response()["id"] == "busy"
     wait_counted(pool, tree, 2)
-    # And what a broken client returned too many of is removed.
+    # Surplus tokens of a broken client are removed.
     assert pool.ask(call(tree, CLIENT + "put(b'+' * 9)\n"))["ok"]
     wait_counted(pool, tree, 2)
     pool.close_input()

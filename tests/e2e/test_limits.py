@@ -1,4 +1,4 @@
-"""Scarce descriptors and processes; workers that are replaced by plan."""
+"""Low limits of descriptors and processes; planned replacement of workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = BOTH_WAYS
 
 
 def limited(number: int, soft: int, hard: int) -> None:
-    """Set a limit of the process about to be started."""
+    """Set a limit for the process that will be started."""
     resource.setrlimit(number, (soft, hard))
 
 
@@ -41,7 +41,7 @@ def test_f33_few_descriptors(setting: Setting, tmp_path: Path) -> None:
     assert bad <= {"WorkerStartFailed", "Quarantined"}
     assert len(good) >= 8
     assert processes.open_files(pool.pid) < 64
-    # The program goes on.
+    # The program continues.
     assert pool.finish()[1] in {0, 1}
 
 
@@ -96,7 +96,7 @@ def test_f34_no_more_processes(setting: Setting) -> None:
         assert sorted(response["id"] for response in found) == list(range(48))
         for response in found:
             assert not response["ok"] or response["result"] == [str(response["id"])]
-            # Which error says it depends on which of the forks met the limit.
+            # The error depends on which fork met the limit.
             assert response["ok"] or "Resource temporarily unavailable" in str(response["error"])
         assert pool.finish()[1] in {0, 1}
         assert list((place / "tmp").iterdir()) == []
@@ -143,7 +143,7 @@ def test_idle_timeout(setting: Setting, tree: Path, gate: Gate) -> None:
     second = pool.ask(call(tree, "", 2))
     assert second["ok"]
     assert second["worker"]["generation"] == first["generation"] + 1
-    # A busy worker is not idle, however long.
+    # A busy worker is not idle, however long it runs.
     gate.release()
     assert pool.response()["ok"]
     assert pool.finish() == ([], 0)
@@ -152,7 +152,7 @@ def test_idle_timeout(setting: Setting, tree: Path, gate: Gate) -> None:
 def test_max_lifetime(setting: Setting, tree: Path) -> None:
     pool = setting.start("--max-lifetime", "300ms")
     first = pool.ask(call(tree, "import time\ntime.sleep(0.5)\nresult = ['whole']", 1))
-    # It ends its hook first.
+    # The worker ends its hook first.
     assert first["result"] == ["whole"]
     second = pool.ask(call(tree, "", 2))
     assert second["worker"]["pid"] != first["worker"]["pid"]

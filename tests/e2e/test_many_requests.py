@@ -1,4 +1,4 @@
-"""Ten thousand requests: each is answered once, in bounded memory, and idle means idle."""
+"""Ten thousand requests: each is answered once, in bounded memory; an idle pool uses no time."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MEMORY_LIMIT = 64 * 2**20
 
 
 def echo_trees(folder: Path, count: int) -> list[Path]:
-    """Trees whose backends give back what they get, each under the same name."""
+    """Trees with backends of the same name that return their settings."""
     return [make_tree(folder / f"tree-{number}", ECHO_BACKEND) for number in range(count)]
 
 
 @pytest.mark.timeout(240)
 def test_f37_a_malformed_line_among_ten_thousand(setting: Setting, tmp_path: Path) -> None:
-    """Over a hundred trees: all others have their own results, in bounded memory."""
+    """A hundred trees: each request has its own result, in bounded memory."""
     folders = echo_trees(tmp_path / "trees", 100)
     requests = [echo(folders[number % 100], number, f"text {number}") for number in range(10_000)]
     lines = [json.dumps(request) for request in requests]
     lines[5678] = '{"id": 5678, "tree":'
-    # One process a tree: that isolation `hook` forks for each is the subject of other tests.
+    # One process per tree; other tests cover the fork for each hook of isolation `hook`.
     pool = setting.start("--isolation", "none", "--max-workers", "100")
     pool.send_bytes(("\n".join(lines) + "\n").encode())
     found = pool.responses(len(lines), timeout=60)
@@ -65,7 +65,7 @@ def test_a_thousand_requests_with_a_process_each(setting: Setting, tmp_path: Pat
 @pytest.mark.timeout(240)
 def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path) -> None:
     (tree,) = echo_trees(tmp_path / "trees", 1)
-    # 2,000 answers of 50 KiB are 100 MB, which must not wait in the supervisor.
+    # 2,000 responses of 50 KiB are 100 MB, which must not wait in the supervisor.
     text = "x" * 50_000
     lines = b"".join(
         json.dumps(echo(tree, number, f"{number}{text}")).encode() + b"\n" for number in range(2000)
@@ -75,7 +75,7 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
     os.set_blocking(pool.process.stdin.fileno(), False)
     descriptor = pool.process.stdin.fileno()
     written = 0
-    # Written until it is taken no more: a second without room is the backpressure.
+    # Write until the input is no longer read: one second without room shows the backpressure.
     while written < len(lines):
         _, ready, _ = select.select([], [descriptor], [], 1)
         if not ready:
@@ -94,7 +94,7 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
 
 @pytest.mark.timeout(240)
 def test_f84_few_requests_that_are_long(setting: Setting, tmp_path: Path, gate: Gate) -> None:
-    """Two gigabytes in a queue that has room for all of them, by their number."""
+    """Two gigabytes of requests, whose number fits into the queue."""
     tree = make_tree(tmp_path / "tree")
     pool = setting.start(jobs=1, reading=False)
     pool.send(call(tree, gate.code, "first"))
@@ -122,7 +122,7 @@ def test_f84_few_requests_that_are_long(setting: Setting, tmp_path: Path, gate: 
 
 
 def check_idle(pool: Pool) -> list[int]:
-    """Nobody of the pool uses the processor; answers with its processes."""
+    """Wait until no process of the pool uses the processor; returns the processes."""
     end = time.monotonic() + 20
     while True:
         everyone = [pool.pid, *processes.descendants(pool.pid)]
@@ -132,7 +132,7 @@ def check_idle(pool: Pool) -> list[int]:
             after = sum(processes.cpu_ticks(pid) for pid in everyone)
             if after - before <= 1:
                 return everyone
-        # What follows a response (a hook's teardown, what a template learns) may take a moment.
+        # Work after a response (the end of a hook, learning) may take a moment.
         assert time.monotonic() < end, "it does not come to rest"
 
 
@@ -169,7 +169,7 @@ def test_f01_end_of_input_on_idle_workers(setting: Setting, tmp_path: Path, isol
     pool.send(*(echo(folder, number, "") for number, folder in enumerate(folders)))
     pool.responses(3)
     workers = processes.descendants(pool.pid)
-    # They do not wait for the grace period, which is longer than this does.
+    # They do not wait for the grace period, which is longer than this timeout.
     assert pool.finish() == ([], 0)
     assert not any(processes.alive(pid) for pid in workers)
 

@@ -1,4 +1,4 @@
-"""More trees than anything else: what the pool holds is bounded by its flags, not by its work."""
+"""Many trees: the flags bound the resources of the pool, whatever the number of requests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from conftest import Setting
 from test_many_requests import MEMORY_LIMIT
 from trees import ECHO_BACKEND, echo, make_tree
 
-# The row says ten thousand, which take minutes; tests/run has as many as seconds allow.
+# The failure mode says ten thousand, which take minutes; this test takes seconds.
 TREES = int(os.environ.get("E2E_TREES", "1000"))
 WORKERS = 64
-# The program's own, and four for each worker: its two pipes, its log and its process.
+# The program's own, and four per worker: two pipes, a log and a pidfd.
 DESCRIPTORS = 64 + 4 * WORKERS
 
 

@@ -1,4 +1,4 @@
-"""Hooks that call hookpool: on their own tree, and on others."""
+"""Hooks that run hookpool on their own tree and on others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NESTED = [PROGRAM, "run", "--no-build-isolation", "--python", sys.executable]
 
 
 def asks(*requests: dict[str, Any], flags: tuple[str, ...] = ()) -> str:
-    """Code of a hook that asks a hookpool of its own, and returns the responses."""
+    """Code of a hook that runs a hookpool of its own, and returns the responses."""
     lines = "".join(json.dumps(request) + "\n" for request in requests)
     return (
         "import subprocess\n"
@@ -28,7 +28,7 @@ def asks(*requests: dict[str, Any], flags: tuple[str, ...] = ()) -> str:
 
 
 def answers(response: Response) -> list[Response]:
-    """What the hookpool of a hook answered."""
+    """The responses of the hookpool of a hook."""
     assert response["ok"], response["error"]
     return [json.loads(line) for line in response["result"]]
 
@@ -41,7 +41,7 @@ def test_f75_a_hook_that_calls_hookpool_on_its_own_tree(
     (answer,) = answers(pool.ask(call(tree, asks(call(tree, "result = ['never']")))))
     assert kind(answer) == "HookRecursion"
     assert str(tree) in answer["error"]["message"]
-    # The tree is as good as before.
+    # The tree works as before.
     assert pool.ask(call(tree, "result = ['on']"))["result"] == ["on"]
     assert pool.finish() == ([], 0)
 
@@ -77,7 +77,7 @@ def test_f76_on_other_trees_it_runs_one_hook_at_a_time(
 ) -> None:
     others = [make_tree(tmp_path / name) for name in ("one", "two", "three")]
     log = tmp_path / "log"
-    # So long that two hooks would be seen side by side.
+    # Long enough that two concurrent hooks would be noticed.
     code = (
         "import time\n"
         f"with open({str(log)!r}, 'a', buffering=1) as log:\n"
@@ -95,7 +95,7 @@ def test_f76_on_other_trees_it_runs_one_hook_at_a_time(
 def test_a_process_that_outlives_its_hook_may_use_the_tree(
     setting: Setting, tree: Path, tmp_path: Path
 ) -> None:
-    """The variable that it has says nothing any more: the tree is free."""
+    """The inherited variable is obsolete: the tree is free."""
     pool = setting.start()
     code = "import os; result = [os.environ['HOOKPOOL_WITHIN']]"
     (within,) = pool.ask(call(tree, code))["result"]

@@ -1,4 +1,4 @@
-"""What the newest Pythons do in another way: hooks see what they would see in a new process."""
+"""Changes in the newest Pythons: hooks see what they would see in a new process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from packages import Environment
 from pool import PROGRAM, Pool
 from trees import CODE_BACKEND, call
 
-# A hook's code is run by the backend; the process that starts it does nothing else.
+# The backend runs the code of a hook; the process that starts it does nothing else.
 FRESH = """\
 import json, sys
 from pathlib import Path
@@ -30,7 +30,7 @@ print(json.dumps(hooks.get_requires_for_build_wheel({"code": code})))
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree whose backend, of the environment, runs the code that it is sent."""
+    """A tree whose backend, in the environment, runs the code in the request."""
     folder = tmp_path / "tree"
     folder.mkdir()
     (folder / "pyproject.toml").write_text(
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def packages(newest: str, tmp_path: Path) -> Path:
-    """The package folder of a new environment, which has that backend."""
+    """The package folder of a new environment with that backend."""
     venv = tmp_path / "venv"
     subprocess.run([newest, "-m", "venv", "--without-pip", venv], check=True)
     (folder,) = venv.glob("lib/python*/site-packages")
@@ -65,7 +65,7 @@ def fresh(setting: Setting, python: str, tree: Path, code: str) -> Any:
 
 
 def ask(pool: Pool, tree: Path, code: str) -> Any:
-    """The result of a hook that prints nothing."""
+    """The result of a hook, which must print nothing."""
     response = pool.ask(call(tree, code))
     assert response["ok"], response["error"]
     assert (response["stdout"], response["stderr"]) == ("", "")
@@ -73,7 +73,7 @@ def ask(pool: Pool, tree: Path, code: str) -> Any:
 
 
 def answers(setting: Setting, python: str, tree: Path, codes: Sequence[str]) -> dict[str, Any]:
-    """The results in new processes, and in workers that are started in either way, and stay."""
+    """The results in new processes, and in workers of both start methods that are used again."""
     found = {"fresh": [fresh(setting, python, tree, code) for code in codes]}
     for method in ("spawn", "forkserver"):
         pool = setting.start("--start-method", method, python=python)
@@ -85,7 +85,7 @@ def answers(setting: Setting, python: str, tree: Path, codes: Sequence[str]) -> 
 
 
 def differences(found: dict[str, Any]) -> dict[str, Any]:
-    """What is not as in a new process."""
+    """The differences to a new process."""
     return {how: answer for how, answer in found.items() if answer != found["fresh"]}
 
 
@@ -101,9 +101,9 @@ def tell(queue):
     queue.put(os.getcwd())
 """
 
-# What a hook does by which something that is new could show.
+# Code of hooks that could reveal the changes.
 CODES = (
-    # All that a flag, a filter or a variable of the interpreter could say.
+    # All flags, warning filters and variables of the interpreter.
     "import builtins, contextvars, sys, warnings\n"
     "result = [*map(str, warnings.filters), str(sys.flags), str(sys._xoptions)]\n"
     "result += [*sorted(vars(builtins)), *sorted(vars(sys))]\n"
@@ -114,7 +114,7 @@ CODES = (
     "result = [str(sys.flags.utf8_mode), sys.getfilesystemencoding(), locale.getencoding()]\n"
     "result += [f'{s.encoding} {s.errors}' for s in (sys.stdin, sys.stdout, sys.stderr)]\n"
     "result += [open('text').encoding, repr(open('text', 'rb').read())]\n",
-    # Another start method of multiprocessing since 3.14.
+    # multiprocessing has a different start method since 3.14.
     "import multiprocessing, os, work\n"
     "from concurrent.futures import ProcessPoolExecutor\n"
     "with ProcessPoolExecutor(2) as executor:\n"
@@ -123,7 +123,7 @@ CODES = (
     "queue = multiprocessing.SimpleQueue()\n"
     "process = multiprocessing.Process(target=work.tell, args=(queue,))\n"
     "process.start()\nresult.append(queue.get())\nprocess.join()\n",
-    # Interpreters beside the first (PEP 734, Python 3.14).
+    # Subinterpreters (PEP 734, Python 3.14).
     "import work\nfrom concurrent.futures import InterpreterPoolExecutor\n"
     "with InterpreterPoolExecutor(2) as executor:\n"
     "    result = list(map(str, executor.map(work.double, range(3))))\n",
@@ -148,7 +148,7 @@ def test_what_is_new_is_as_in_a_new_process(
 
 @pytest.fixture
 def lazy_python(python: str) -> str:
-    """The same, if it has lazy imports (PEP 810)."""
+    """The interpreter, if it has lazy imports (PEP 810)."""
     command = [python, "-c", "import sys; sys.exit(not hasattr(sys, 'set_lazy_imports'))"]
     if subprocess.run(command, check=False).returncode != 0:
         pytest.skip("it has no lazy imports")
@@ -179,7 +179,7 @@ def test_a_lazy_import_is_of_its_first_use(
 def test_f81_a_start_file_is_added_edited_and_removed(
     setting: Setting, lazy_python: str, packages: Path, tree: Path
 ) -> None:
-    """It names what is called when an interpreter starts (PEP 829, Python 3.15)."""
+    """A .start file names a function to call at the start of the interpreter (PEP 829)."""
     code = "import sys\nresult = [getattr(sys, 'begun', 'not begun')]\n"
     (packages / "begins.py").write_text(
         "import sys\n\n\ndef once():\n    sys.begun = 'once'\n\n\n"
@@ -198,7 +198,7 @@ def test_f81_a_start_file_is_added_edited_and_removed(
 
 
 def test_a_free_threaded_build_is_told_about(setting: Setting, tree: Path, tmp_path: Path) -> None:
-    """One that says so: there is none for the tests."""
+    """An interpreter that claims to be free-threaded, since the tests have no real one."""
     environment = Environment(tmp_path / "free")
     says_so = "import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\n"
     environment.write({"code_backend.py": CODE_BACKEND, "sitecustomize.py": says_so})
@@ -208,7 +208,7 @@ def test_a_free_threaded_build_is_told_about(setting: Setting, tree: Path, tmp_p
     assert pool.stderr.count("the interpreter is a free-threaded build") == 1
 
 
-# For one project each of setuptools, flit and hatchling an environment is made.
+# One project each of setuptools, flit and hatchling, with its environment.
 @pytest.mark.timeout(300)
 def test_real_projects_are_the_same(setting: Setting, newest: str, target: Path) -> None:
     sources = sdists.fetch_all(target / "test-sdists")

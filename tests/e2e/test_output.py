@@ -1,4 +1,4 @@
-"""The output of hooks: captured whole, never read as protocol, in bounded memory."""
+"""The output of hooks is captured completely, in bounded memory, and never read as protocol."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_f08_forged_messages(setting: Setting, tree: Path, isolation: str) -> No
 
 @BOTH_START_METHODS
 def test_f08_messages_on_each_descriptor(setting: Setting, tree: Path, isolation: str) -> None:
-    """The answers stay those of their requests."""
+    """Each response still belongs to its request."""
     forge = (
         "import os\n"
         "for descriptor in map(int, os.listdir('/proc/self/fd')):\n"
@@ -67,7 +67,7 @@ def test_f08_messages_on_each_descriptor(setting: Setting, tree: Path, isolation
         elif isolation == "none":
             assert response["result"] == ["true"]
         else:
-            # Its own report is what it has made unreadable.
+            # The hook has made its own result unreadable.
             assert kind(response) == "HookCrashed"
     assert pool.finish() == ([], 1 if isolation == "hook" else 0)
 
@@ -130,7 +130,7 @@ def test_f31_a_hundred_megabytes(setting: Setting, tree: Path, isolation: str) -
     assert response["stderr"] == "y" * KEPT
     assert response["stderr_truncated"] is False
     assert processes.peak_memory(pool.pid) < 64 * 2**20
-    # Nothing of it stays on disk while the program goes on.
+    # Nothing of it stays on the disk while the program runs.
     assert pool.ask(call(tree, "", 2))["stdout"] == ""
     left = [path.stat().st_size for path in setting.tmp.rglob("*") if path.is_file()]
     assert sum(left) < 2**20

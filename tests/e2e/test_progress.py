@@ -1,4 +1,4 @@
-"""What is told of a run's progress where standard error is no terminal, and at its end."""
+"""The progress of a run if standard error is not a terminal, and the summary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gate import Gate
 
 def test_the_time_of_a_source_is_that_of_its_work(setting: Setting, tmp_path: Path) -> None:
     trees = [make_project(tmp_path / name, name=name) for name in ("slow", "quick")]
-    # What is measured, far from what the other takes, which waits for its turn meanwhile.
+    # The measured time, which is far from that of the other source, which is queued meanwhile.
     code = "import os, time; time.sleep(2 if os.getcwd().endswith('slow') else 0)"
     flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}"]
     built = build(setting, "wheel", *trees, *flags, jobs=1)

@@ -1,4 +1,4 @@
-"""Real projects: the answers are byte for byte those of fresh processes."""
+"""Real projects: the results are byte for byte those of fresh processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 GET_REQUIRES = "get_requires_for_build_wheel"
 PREPARE = "prepare_metadata_for_build_wheel"
 
-# One for each backend, and for each way of asking for setuptools.
+# One for each backend, and for each way of requiring setuptools.
 WHEELS = {
     "six": "setuptools without pyproject.toml",
     "chardet": "setuptools",
@@ -37,7 +37,7 @@ WHEELS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of one way of running the hooks: results by project, files by path."""
+    """The outcome of one way of running the hooks: results by project, files by path."""
 
     requires: dict[str, Any]
     metadata_names: dict[str, Any]
@@ -48,7 +48,7 @@ class Answers:
 
 @pytest.fixture(scope="session")
 def sources(target: Path) -> dict[str, Path]:
-    """The unpacked sdists, by name."""
+    """The unpacked source distributions by name."""
     return sdists.fetch_all(target / "test-sdists")
 
 
@@ -59,7 +59,7 @@ def backends_python(target: Path) -> str:
 
 
 def contents(folder: Path, root: Path) -> dict[str, bytes]:
-    """Every file below, by its relative path; setuptools writes `root` into SOURCES.txt."""
+    """All files below, by relative path; setuptools writes `root` into SOURCES.txt."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
         str(path.relative_to(folder)): path.read_bytes().replace(bytes(root), b"ROOT")
@@ -68,20 +68,20 @@ def contents(folder: Path, root: Path) -> dict[str, bytes]:
 
 
 def wheel_contents(path: Path) -> dict[str, bytes]:
-    """Every member of the wheel in its order; RECORD is one of them."""
+    """The members of the wheel in their order, RECORD included."""
     with zipfile.ZipFile(path) as wheel:
         return {name: wheel.read(name) for name in wheel.namelist()}
 
 
 @dataclass(frozen=True)
 class Work:
-    """Copies of the sources and folders for what comes of them, for one way of running."""
+    """Copies of the sources and output folders, for one way of running the hooks."""
 
     root: Path
     sources: dict[str, Path]
 
     def tree(self, name: str, hook: str) -> Path:
-        """The copy of this project that one hook runs in."""
+        """The copy of this project for one hook."""
         return self.root / hook / name / self.sources[name].name
 
     def out(self, name: str, hook: str) -> Path:
@@ -89,7 +89,7 @@ class Work:
         return self.root / "out" / hook / name
 
     def prepare(self, wheels: bool) -> list[tuple[str, str]]:
-        """Make the copies: a fresh one of each project, and of those that are built."""
+        """Make fresh copies of each project."""
         hooks = [(name, PREPARE) for name in self.sources]
         if wheels:
             hooks += [(name, "build_wheel") for name in WHEELS]
@@ -101,7 +101,7 @@ class Work:
         return hooks
 
     def collect(self, results: dict[tuple[str, str], Any]) -> Answers:
-        """What the hooks returned and wrote."""
+        """The results and files of the hooks."""
         prepared = {name: found for (name, hook), found in results.items() if hook == PREPARE}
         built = {name: found for (name, hook), found in results.items() if hook == "build_wheel"}
         return Answers(
@@ -117,7 +117,7 @@ class Work:
 
 
 def expected(work: Work, env: dict[str, str], python: str) -> Answers:
-    """The answers of pyproject_hooks, two projects at a time."""
+    """The results of pyproject_hooks, two projects at a time."""
     hooks = work.prepare(wheels=True)
     asked: list[tuple[str, str]] = []
     calls: list[tuple[str, str, str, str | None]] = []
@@ -128,7 +128,7 @@ def expected(work: Work, env: dict[str, str], python: str) -> Answers:
             calls.append((tree, python, GET_REQUIRES, None))
         asked.append((name, hook))
         calls.append((tree, python, hook, str(work.out(name, hook))))
-    # Whole projects: the two hooks of one are not run at once.
+    # Whole projects: the two hooks of a project do not run concurrently.
     projects: dict[str, list[int]] = {}
     for place, request in enumerate(calls):
         projects.setdefault(request[0], []).append(place)
@@ -154,7 +154,7 @@ def expected(work: Work, env: dict[str, str], python: str) -> Answers:
 def fresh(
     sources: dict[str, Path], backends_python: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Answers:
-    """What fresh processes answer."""
+    """The results of fresh processes."""
     root = tmp_path_factory.mktemp("fresh")
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
@@ -192,7 +192,7 @@ def test_every_project_as_in_fresh_processes(
     for response in pool.run(requests, timeout=300):
         name, _, hook = response["id"].partition(" ")
         if kind(response) == "UnsupportedHook":
-            # What PEP 517 says of a backend without the hook.
+            # The default of PEP 517 for a backend without the hook.
             results[name, hook] = [] if hook == GET_REQUIRES else None
         else:
             assert response["ok"], response
@@ -215,7 +215,7 @@ def test_every_project_as_in_fresh_processes(
 def test_every_project_with_isolation_none(
     setting: Setting, sources: dict[str, Path], backends_python: str, tmp_path: Path
 ) -> None:
-    """Every one answers; the differences that reuse makes are documented, and not compared."""
+    """All succeed; the documented differences of reuse are not compared."""
     work = Work(tmp_path / "work", sources)
     requests = [
         {

@@ -1,4 +1,4 @@
-"""The same archive gives the same wheel, whatever a compiler writes into it."""
+"""An archive always builds the same wheel, whatever the compiler writes into it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PyMODINIT_FUNC PyInit_native(void) { return PyModule_Create(&module); }
 
 @pytest.fixture
 def sdist(tmp_path: Path) -> Path:
-    """An archive with an extension in it."""
+    """An archive with an extension module."""
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     tree = tmp_path / "native-1.0"
@@ -42,7 +42,7 @@ def sdist(tmp_path: Path) -> Path:
 
 
 def wheel(setting: Setting, sdist: Path, out: Path) -> bytes:
-    """What is built of it in a run."""
+    """The wheel that a run builds from it."""
     env = {"SOURCE_DATE_EPOCH": "1700000000"}
     result = build(setting, "wheel", sdist, "-o", out, "--format", "json", env=env).result
     assert result["ok"], result["error"]
@@ -53,7 +53,7 @@ def test_two_builds_of_an_archive_with_an_extension(
     setting: Setting, sdist: Path, tmp_path: Path
 ) -> None:
     first = wheel(setting, sdist, tmp_path / "first")
-    # The archive may be called and lie as it likes.
+    # The name and the folder of the archive do not matter.
     (tmp_path / "elsewhere").mkdir()
     copy = shutil.copy(sdist, tmp_path / "elsewhere")
     assert wheel(setting, Path(copy), tmp_path / "second") == first
@@ -62,7 +62,7 @@ def test_two_builds_of_an_archive_with_an_extension(
 def test_two_runs_at_once_do_not_disturb_each_other(
     setting: Setting, sdist: Path, tmp_path: Path
 ) -> None:
-    """Who comes second has another folder."""
+    """The second program uses a different folder."""
     wheel(setting, sdist, tmp_path / "first")
     assert not list(setting.tmp.glob("hookpool-*-sources"))
     folder = setting.tmp / f"hookpool-{os.geteuid()}-sources"
@@ -75,6 +75,6 @@ def test_two_runs_at_once_do_not_disturb_each_other(
     wheel(setting, sdist, tmp_path / "second")
     assert [path.name for path in (taken / "inner").iterdir()] == ["theirs"]
     os.close(descriptor)
-    # Nobody has it any more: it is cleared away, and used again.
+    # No process uses the folder any more: it is cleared and used again.
     wheel(setting, sdist, tmp_path / "third")
     assert not folder.exists()

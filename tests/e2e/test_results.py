@@ -1,4 +1,4 @@
-"""What hooks have made is looked at before anybody gets it."""
+"""The files that hooks make are checked before they become results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METADATA = "Metadata-Version: 2.2\nName: sample\nVersion: 1.0\n"
 TAG = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 WHOLE = [(f"{INFO}/METADATA", METADATA), (f"{INFO}/WHEEL", TAG)]
 
-# Instead of what the backend makes, a copy of what the test has made.
+# In place of the backend's own file, a copy of a file of the test.
 COPY = """
 
 def _wheel(folder):
@@ -31,7 +31,7 @@ def build_sdist(folder, config_settings=None):
 
 
 def zipped(*members: tuple[str, str]) -> bytes:
-    """A zip file of these."""
+    """A zip file with these members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in members:
@@ -40,7 +40,7 @@ def zipped(*members: tuple[str, str]) -> bytes:
 
 
 def tarred(*members: tuple[str, str]) -> bytes:
-    """A `.tar.gz` file of these."""
+    """A `.tar.gz` file with these members."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, text in members:
@@ -51,7 +51,7 @@ def tarred(*members: tuple[str, str]) -> bytes:
 
 
 def project_of(folder: Path, name: str, content: bytes) -> Path:
-    """A source tree whose hooks make a file of this name and content."""
+    """A source tree whose hooks make a file with this name and content."""
     tree = make_project(folder, more=EDITABLE + COPY.format(name=name))
     (tree / "made").mkdir()
     (tree / "made" / name).write_bytes(content)
@@ -59,7 +59,7 @@ def project_of(folder: Path, name: str, content: bytes) -> Path:
 
 
 def other(text: str, old: str, new: str) -> str:
-    """The text with something else in it."""
+    """The text with a replacement."""
     assert old in text
     return text.replace(old, new)
 
@@ -143,7 +143,7 @@ def test_f94_of_two_members_of_one_name_the_last_counts(
     setting: Setting, tmp_path: Path, archive: str
 ) -> None:
     tree = make_project(tmp_path / "tree")
-    # What is in the tree that is built, PKG-INFO says of itself.
+    # PKG-INFO is about the tree that is built.
     backend = (tree / "own_backend.py").read_text() + 'METADATA = open("PKG-INFO").read()\n'
     first, last = (METADATA + f"Requires-Dist: {name}\n" for name in ("first", "last"))
     members = [

@@ -1,4 +1,4 @@
-"""`hookpool run`: requests in, responses out, exit codes, usage."""
+"""`hookpool run`: requests, responses, exit codes, usage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trees import CODE_BACKEND, ECHO_BACKEND, call, echo, make_tree
 
 
 def program(setting: Setting, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the program to its end."""
+    """Run the program."""
     return subprocess.run(
         [PROGRAM, *arguments],
         input=stdin,
@@ -381,7 +381,7 @@ def test_backend_path_must_stay_in_the_tree(setting: Setting, tmp_path: Path) ->
         echo(tree, 1, "x", backend="outside_backend", backend_path=["../outside"]),
         echo(tree, 2, "x", backend="outside_backend", backend_path=["link/../../outside"]),
         echo(tree, 3, "x", backend="outside_backend", backend_path=[str(outside)]),
-        # Found, but not loaded from there.
+        # The module is found, but not loaded from there.
         echo(tree, 4, "x", backend="json", backend_path=["empty"]),
     ]
     responses = pool.run(requests)
@@ -391,7 +391,7 @@ def test_backend_path_must_stay_in_the_tree(setting: Setting, tmp_path: Path) ->
 
 @pytest.mark.parametrize("isolation", ["hook", "none"])
 def test_a_backend_behind_links(setting: Setting, tmp_path: Path, isolation: str) -> None:
-    """As Bazel's execroot, GNU Stow and Nix make trees; pip and build take it."""
+    """As in trees by Bazel's execroot, GNU Stow and Nix; pip and build accept them."""
     outside = make_tree(tmp_path / "outside", ECHO_BACKEND, "linked_backend")
     files, folder = tmp_path / "files", tmp_path / "folder"
     files.mkdir()
@@ -405,7 +405,7 @@ def test_a_backend_behind_links(setting: Setting, tmp_path: Path, isolation: str
     pool = setting.start("--isolation", isolation)
     for tree in (files, folder):
         assert pool.ask(echo(tree, 1, "found"))["result"] == ["found"]
-    # An edit is seen through the link.
+    # An edit is visible through the link.
     backend = outside / "linked_backend.py"
     backend.write_text(backend.read_text().replace('["echo"]', '["echo"] + " and edited"'))
     for tree in (files, folder):

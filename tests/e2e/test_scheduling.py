@@ -1,4 +1,4 @@
-"""Who runs when: jobs, priorities, fairness between trees, workers and their eviction."""
+"""Scheduling: jobs, priorities, fairness between trees, workers and their eviction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_priorities_then_first_in_first_out(setting: Setting, tree: Path, gate: 
         call(tree, "", "higher", priority=6),
         call(tree, "", "high too", priority=5),
     )
-    # The answer to this line says that those before it were read.
+    # The response to this line shows that the earlier lines were read.
     pool.send({"no": "request"})
     assert pool.response()["id"] is None
     pool.close_input()
@@ -62,7 +62,7 @@ def test_a_tree_of_higher_priority_keeps_its_turn_between_two_hooks(
     pool.send(call(urgent, gate.code, "first", priority=10))
     gate.arrived()
     pool.send(call(other, "", "other"))
-    # What is left behind keeps the worker busy for a moment after its answer.
+    # Cleaning up after the hook keeps the worker busy for a moment after its response.
     leaves = "import subprocess; subprocess.Popen(['sleep', '600'])"
     pool.send(*(call(urgent, leaves, number, priority=10) for number in range(5)))
     pool.close_input()
@@ -83,7 +83,7 @@ def test_round_robin_between_trees(setting: Setting, tmp_path: Path, gate: Gate)
     gate.release()
     order = [response["id"] for response in pool.rest()]
     assert len(order) == 34
-    # A turn of the hot tree at most before each of the others.
+    # The busy tree has at most one turn before each of the others.
     assert max(order.index(tree.name) for tree in others) <= 2 * len(others)
     assert [name for name in order if name.startswith("hot")] == [f"hot-{n}" for n in range(30)]
     assert pool.wait() == 0
@@ -94,7 +94,7 @@ def test_one_hook_at_a_time_in_a_tree(setting: Setting, tree: Path, gate: Gate) 
     pool.send(call(tree, gate.code, 1), call(tree, gate.code, 2))
     other = make_tree(tree.parent / "other")
     gate.arrived()
-    # Had the second been started, its process would arrive before this one is answered.
+    # If the second had been started, its process would arrive before this response.
     assert pool.ask(call(other, "", 3))["ok"]
     assert gate.nobody()
     gate.release(2)
@@ -157,7 +157,7 @@ def test_jobs_bound_the_hooks(
 
 
 def wait_idle(tree: Path) -> None:
-    """Wait until the worker has swept up after its hook: only then it lets go of the tree."""
+    """Wait until the worker has cleaned up after its hook; only then it releases the tree."""
     descriptor = os.open(tree, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -221,13 +221,13 @@ def test_f38_two_supervisors_build_the_same_tree(
     first.send(call(tree, one.code, 1))
     one.arrived()
     second.send(call(tree, two.code, 2))
-    # Waiting for the lock holds no job slot.
+    # A request that waits for the lock uses no job slot.
     second.send(call(other, "", 3))
     assert second.response()["id"] == 3
     assert two.nobody()
     one.release()
     assert first.response()["ok"]
-    # The first supervisor lives on, and its idle worker does not hold the tree.
+    # The first supervisor still runs, but its idle worker does not hold the tree.
     two.arrived()
     two.release()
     assert second.response()["ok"]

@@ -110,7 +110,7 @@ def test_f18_a_second_signal_ends_at_once(
     pool.send(call(tree, notes + gate.arrive + FOR_EVER))
     running = [gate.arrived()]
     pool.signal(numbers[0])
-    # Two signals that are pending at once would be one: the hook notes the first one's arrival.
+    # Two pending signals would merge into one, so the hook records the arrival of the first.
     gate.arrived()
     pool.signal(numbers[1])
     (response,) = pool.rest()
@@ -172,7 +172,7 @@ def test_f19_the_deadline_runs_again_after_the_stop(
 def test_f19_stopped_while_starting(setting: Setting, tree: Path) -> None:
     pool = setting.start("--startup-timeout", "3s")
     pool.send(call(tree, "result = ['started']", 1))
-    # Before that the kernel drops it: nobody could continue us, so far as it knows (an orphaned
+    # Before that the kernel drops it, since no shell could continue the process (an orphaned
     # process group).
     processes.wait_caught(pool.pid, signal.SIGTSTP)
     pool.signal(signal.SIGTSTP)
@@ -250,7 +250,7 @@ def test_ctrl_c_of_a_terminal_reaches_hooks_through_the_supervisor(
     pool = setting.start("--grace-period", "500ms", preexec=lambda: os.setpgid(0, 0))
     pool.send(call(tree, code + gate.arrive + FOR_EVER))
     gate.arrived()
-    # What a terminal does: the whole foreground group gets it.
+    # Like a terminal: the whole foreground group gets the signal.
     os.killpg(pool.pid, signal.SIGINT)
     (response,) = pool.rest()
     assert kind(response) == "Interrupted"

@@ -1,4 +1,4 @@
-"""Short runs of what runs for long elsewhere: `bench/soak`, `bench/build_soak` and the like."""
+"""Short runs of the soak programs in bench."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BENCH = REPOSITORY / "bench"
 
 
 def run(setting: Setting, program: Path, *arguments: object) -> str:
-    """Run one to its end, which must be a good one; what it printed."""
+    """Run a program, which must succeed; returns its output."""
     words = [sys.executable, program, "--hookpool", PROGRAM, *arguments]
     found = subprocess.run(
         [str(word) for word in words],

@@ -1,4 +1,4 @@
-"""Standard error that nobody reads: it keeps nobody waiting, and nothing is lost."""
+"""If standard error is not read, the program does not block and no line is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def started(command: list[str], setting: Setting) -> subprocess.Popen[bytes]:
 
 
 def with_little_room(pipe: IO[bytes] | None) -> IO[bytes]:
-    """A pipe of this process that holds a page."""
+    """A pipe with a capacity of one page."""
     assert pipe is not None
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
     return pipe
@@ -41,7 +41,7 @@ def test_f83_log_messages_that_nobody_reads(setting: Setting, tmp_path: Path, en
         messages = with_little_room(run.stderr)
         assert run.stdin is not None
         assert run.stdout is not None
-        # Several messages each: more than there is room for.
+        # Several messages each, more than the pipe has room for.
         count = 60
         for number in range(count):
             run.stdin.write(json.dumps(call(tree, "", number)).encode() + b"\n")

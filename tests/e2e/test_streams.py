@@ -1,4 +1,4 @@
-"""What standard input and output may be, and what goes through them."""
+"""The kinds of standard input and output, and the data on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Stream = IO[bytes] | int
 
 
 class Runs:
-    """Starts programs, and ends those that a failed test leaves."""
+    """Starts programs, and ends the ones that a failed test leaves."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -68,7 +68,7 @@ def test_a_named_pipe_whose_writer_said_nothing(runs: Runs, tmp_path: Path) -> N
     os.mkfifo(path)
     keeper = os.open(path, os.O_RDWR)
     reader = os.open(path, os.O_RDONLY)
-    # The last writer is gone before it is looked at.
+    # The last writer has closed the pipe before the program looks.
     os.close(keeper)
     run = runs.start(stdin=reader)
     os.close(reader)
@@ -87,7 +87,7 @@ def test_a_named_pipe_with_one_writer_after_the_other(
     os.close(reader)
     os.write(keeper, line(tree, gate.code, 1))
     gate.arrived()
-    # The queue is full: nobody reads while this writer goes and another comes.
+    # The queue is full, so the input is not read while the writer changes.
     os.close(keeper)
     keeper = os.open(path, os.O_WRONLY)
     gate.release()
@@ -104,7 +104,7 @@ def test_input_that_never_ends_keeps_nobody_waiting(runs: Runs, tree: Path) -> N
         assert endless.stdout is not None
         reader, writer = os.pipe()
         os.write(writer, line(tree, "", 1))
-        # The request, then lines without a request for ever.
+        # The request, then endless lines without a request.
         feed = subprocess.Popen(["cat"], stdin=endless.stdout, stdout=writer)
         with feed:
             os.close(writer)
@@ -132,7 +132,7 @@ def test_the_wrong_end_of_a_pipe(runs: Runs, tree: Path, stream: str) -> None:
 
 
 def test_a_reader_that_is_slower_than_the_hooks(runs: Runs, tree: Path) -> None:
-    """More than a pipe holds, and more than that: all of it, in whole lines."""
+    """Much more than a pipe holds arrives completely, in whole lines."""
     run = runs.start("--jobs", "2", stdin=subprocess.PIPE)
     count = 12
     code = "print('x' * 60000)"

@@ -1,4 +1,4 @@
-"""What surrounds the program: process 1, another /proc, few threads, ignored signals."""
+"""Unusual surroundings: as process 1, with another /proc, few threads, ignored signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMESPACES = ["unshare", "--pid", "--fork", "--kill-child"]
 
 
 def in_namespace(*words: str) -> list[str]:
-    """The start of a command line in namespaces of its own; skips where that cannot be."""
+    """The start of a command line that creates namespaces; skips if that is not permitted."""
     command = [*NAMESPACES, *words]
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare(1)")
@@ -34,7 +34,7 @@ def in_namespace(*words: str) -> list[str]:
 
 
 def start_in(setting: Setting, command: list[str], log: Path) -> Pool:
-    """`hookpool run` by way of another program, which is the process that is waited for."""
+    """Start `hookpool run` through another program, which the pool waits for."""
     pool = Pool(
         ["-v", "--python", sys.executable, "--jobs", "2"],
         setting.env,
@@ -47,7 +47,7 @@ def start_in(setting: Setting, command: list[str], log: Path) -> Pool:
 
 @pytest.fixture
 def own_cache(setting: Setting, tmp_path: Path) -> Path:
-    """Not the session's, whose locks name processes of another namespace."""
+    """A private cache folder: the locks of the shared one name processes of another namespace."""
     folder = tmp_path / "own-cache"
     setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
     return folder
@@ -57,7 +57,7 @@ def own_cache(setting: Setting, tmp_path: Path) -> Path:
 def test_f85_process_one_goes_on_after_ctrl_z(
     setting: Setting, tree: Path, tmp_path: Path, gate: Gate
 ) -> None:
-    """The system does not stop it, as it stops any other process."""
+    """The system does not stop process 1 of a namespace, unlike other processes."""
     pool = start_in(setting, in_namespace("--mount-proc"), tmp_path / "log")
     pool.send(call(tree, gate.code, 1))
     gate.arrived()
@@ -84,12 +84,12 @@ def test_f86_a_proc_that_does_not_tell_of_us(
     leaves = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     for number in range(3):
         assert pool.ask(call(tree, leaves, number))["ok"]
-    # The namespace ends with its first process, and what was left there too.
+    # The namespace and all its processes end with the first process.
     assert pool.finish() == ([], 0)
 
 
 def test_f87_as_few_threads_as_there_may_be(tmp_path: Path) -> None:
-    """Nothing panics, whichever thread or process is the first that is refused."""
+    """Nothing panics, whichever thread or process is the first that the system refuses."""
     if os.geteuid() != 0:
         pytest.skip("needs a user that has no other processes")
     outcomes = set()
@@ -148,7 +148,7 @@ def test_f88_an_interrupt_that_was_ignored_stays_so(setting: Setting, tree: Path
 
 
 def write_script(path: Path, text: str) -> Path:
-    """A program for sh."""
+    """A shell script."""
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o700)
     return path
@@ -171,7 +171,7 @@ def test_f89_an_interpreter_that_is_killed_while_it_is_asked(
 def test_f89_what_a_program_starts_that_is_asked_who_it_is(
     setting: Setting, tmp_path: Path, gate: Gate, program: str, how: signal.Signals
 ) -> None:
-    """It ends with the program; that nothing is left is looked at after each test."""
+    """Each process ends with the program; a fixture checks that none is left."""
     folder = tmp_path / "bin"
     folder.mkdir()
     text = f"sleep 600 &\necho $! > {gate.arrivals}\nwait"
@@ -259,7 +259,7 @@ def test_f92_another_users_link_where_everybody_may_make_one(
 def test_f91_a_hook_puts_a_file_in_the_place_of_the_capture_folder(
     setting: Setting, tree: Path
 ) -> None:
-    """It goes like the folder: what is left is looked for after each test."""
+    """It is removed like the folder; a fixture checks that nothing is left."""
     code = (
         "import os, pathlib, shutil\n"
         "folder = pathlib.Path(os.readlink('/proc/self/fd/1')).parent\n"

@@ -1,4 +1,4 @@
-"""The report about where the time went."""
+"""The report of `--timings`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA = '<script type="application/json" id="data">'
 
 
 def read(report: Path) -> dict[str, Any]:
-    """What the page's script reads."""
+    """The data for the script of the page."""
     page = report.read_text()
     assert page.startswith("<!doctype html>")
     text = page.partition(DATA)[2].partition("</script>")[0]
@@ -31,7 +31,7 @@ def read(report: Path) -> dict[str, Any]:
 
 
 def named(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The hooks, with names instead of places."""
+    """The hooks, with names in place of indices."""
     found = []
     for tree, hook, worker, queued, _, _, accepted, ran, finished, outcome in data["hooks"]:
         found.append(
@@ -66,7 +66,7 @@ def test_what_happened_is_in_it(setting: Setting, tmp_path: Path) -> None:
     assert [hook["outcome"] for hook in hooks] == [None] * 3 + ["HookRuntimeError"] + [None] * 2
     for hook in hooks:
         assert hook["times"] == sorted(hook["times"])
-        # None at all, where the supervisor has read of its start and of its end at once.
+        # Absent if the supervisor has read the start and the end together.
         assert 0 <= hook["ran"] <= data["duration"]
         # Number, line, tree, generation, start method, pid, start, ready, end, reason.
         _, line, _, _, method, _, start, ready, end, _ = hook["worker"]
@@ -86,7 +86,7 @@ def test_what_happened_is_in_it(setting: Setting, tmp_path: Path) -> None:
 def test_hostile_names_stay_text(setting: Setting, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     name = "</script><script>alert(1)<!--\u2028\u202e&amp;"
-    # A folder within a folder called "<".
+    # A folder within a folder with the name "<".
     hostile = make_tree(Path(f"{tmp_path}/{name}"), ECHO_BACKEND)
     pool = setting.start("--timings", str(report))
     assert pool.ask(echo(hostile, 1, "x"))["ok"]
@@ -142,7 +142,7 @@ def test_a_report_is_replaced_as_a_whole(setting: Setting, tmp_path: Path) -> No
 
 
 def void(_: object) -> None:
-    """For callbacks that return nothing."""
+    """For callbacks without a result."""
 
 
 def missing(folder: Path) -> tuple[Path, str]:

@@ -1,11 +1,11 @@
-"""Small source trees whose in-tree backend does what the request's config_settings say."""
+"""Small source trees whose in-tree backend does what the config_settings say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-# Runs the code that a request brings; what it leaves in `result` is the hook's.
+# Runs the code in the request; its variable `result` is the result of the hook.
 CODE_BACKEND = """\
 def _run(hook, config_settings, **arguments):
     names = {"__name__": "code", "hook": hook, "settings": config_settings, **arguments}
@@ -34,7 +34,7 @@ def build_sdist(sdist_directory, config_settings=None):
     return _run("build_sdist", config_settings, sdist_directory=sdist_directory)
 """
 
-# Gives back what it got.
+# Returns its settings.
 ECHO_BACKEND = """\
 def get_requires_for_build_wheel(config_settings=None):
     return [config_settings["echo"]]

@@ -1,7 +1,7 @@
-"""What is in wheels, and how those of hookpool differ from those of `python -m build`.
+"""The contents of wheels, and how those of hookpool differ from those of `python -m build`.
 
-Run as a program it compares the wheels of all pinned sdists, which takes minutes:
-`wheels.py KEPT SCRATCH`, where sdists are kept in KEPT, and the folder SCRATCH is new.
+As a program it compares the wheels of all pinned source distributions, which takes minutes:
+`wheels.py KEPT SCRATCH`, where KEPT keeps the archives, and the folder SCRATCH is new.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ JOBS = 2
 
 
 def contents(wheel: Path) -> dict[str, tuple[int, bytes]]:
-    """Mode and content of every member but folders; RECORD is one of them."""
+    """The mode and content of each file, RECORD included."""
     with zipfile.ZipFile(wheel) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
         return {
@@ -30,7 +30,7 @@ def contents(wheel: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """The members that differ, and how; timestamps are no difference."""
+    """The files that differ, and how; times are ignored."""
     ours, theirs = contents(one), contents(other)
     found = [f"only in one: {name}" for name in sorted(ours.keys() ^ theirs.keys())]
     for name in sorted(ours.keys() & theirs.keys()):
@@ -44,7 +44,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def build_references(trees: Mapping[str, Path], folder: Path, env: Mapping[str, str]) -> None:
-    """A wheel of each tree, as `python -m build --wheel` makes it, in `folder/NAME`."""
+    """A wheel of each tree in `folder/NAME`, made by `python -m build --wheel`."""
 
     def build(name: str) -> None:
         tree = sdists.copy(trees[name], folder / "trees" / name / trees[name].name)
@@ -64,7 +64,7 @@ def only(folder: Path) -> Path:
 
 def _compare_all(kept: Path, scratch: Path, program: str, flags: Sequence[str]) -> int:
     archives, trees = sdists.fetch_archives(kept), sdists.fetch_all(kept)
-    # Some iterate over sets, and what they write depends on it.
+    # Some backends iterate over sets, whose order depends on the hash seed.
     env = {**os.environ, "PYTHONHASHSEED": "0"}
     build_references(trees, scratch / "references", env)
     command = [program, "wheel", *map(str, archives.values()), "-o", str(scratch / "ours"), *flags]
