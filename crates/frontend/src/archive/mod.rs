@@ -7,7 +7,7 @@
 //! - Names are relative, without `..`.
 //! - Symbolic links are made after everything else, so that nothing can be
 //!   written through one; they stay within the tree, whatever other links they
-//!   lead through (see [`name::link_target`]).
+//!   lead through (see `name::LinkTarget`).
 //! - Hard links lead to a regular file that the archive itself has brought.
 //! - Devices, named pipes and whatever else is no file, folder or link are
 //!   refused.

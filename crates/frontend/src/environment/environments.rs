@@ -397,7 +397,7 @@ impl Environments {
         !found.in_use.is_discarded() && (found.at.elapsed() < BELIEVED || believes_any_age(&self.settings))
     }
 
-    /// The time of the oldest resolution on the disk that is believed, in
+    /// The time of the oldest answer on the disk that is believed, in
     /// nanoseconds since 1970.
     fn believed_since(&self) -> u64 {
         let a_day_ago = now().saturating_sub(nanoseconds(BELIEVED));

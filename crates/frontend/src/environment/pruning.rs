@@ -10,7 +10,7 @@ use hookpool_supervisor::files::{FolderError, LockFile, kept, private_folder};
 use hookpool_supervisor::{Removed, prune_learned_modules, prune_worker_programs};
 use walkdir::WalkDir;
 
-use super::store::{Resolution, Store, names_in};
+use super::store::{Store, StoredAnswer, names_in};
 use crate::durations::Durations;
 use crate::files::read_json;
 use crate::frontend::LogFolder;
@@ -141,10 +141,9 @@ impl Pruning {
             let lock = self.store.answer_lock(&key);
             let Some(_lock) = LockFile::try_exclusive(&lock)? else { continue };
             let path = self.store.answer(&key);
-            let resolution = read_json::<Resolution>(&path);
-            let leads_somewhere = resolution.is_some_and(|resolution| {
-                is_there(&resolution.name) || self.store.content(&resolution.content_id).is_file()
-            });
+            let answer = read_json::<StoredAnswer>(&path);
+            let leads_somewhere =
+                answer.is_some_and(|answer| is_there(&answer.name) || self.store.content(&answer.content_id).is_file());
             if !leads_somewhere {
                 removed += Removed { count: usize::from(path.is_file()), bytes: size(&path) };
                 kept::remove(&path)?;

@@ -53,7 +53,7 @@ pub(super) struct Manifest {
 
 /// The environment that a key was resolved to.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Resolution {
+pub(super) struct StoredAnswer {
     pub name: String,
     /// Another environment with this content does as well.
     pub content_id: String,
@@ -142,13 +142,13 @@ impl Store {
     /// `not_before` (nanoseconds since 1970) or later, and the environment is
     /// unchanged and belongs to this interpreter.
     pub fn find(&self, key: &str, not_before: u64, executable: &Path) -> Result<Option<Arc<InUse>>, EnvironmentError> {
-        let Some(resolution) = read_json::<Resolution>(&self.answer(key)) else { return Ok(None) };
-        if resolution.asked_at < not_before {
+        let Some(answer) = read_json::<StoredAnswer>(&self.answer(key)) else { return Ok(None) };
+        if answer.asked_at < not_before {
             return Ok(None);
         }
-        let found = match self.open(&resolution.name)? {
+        let found = match self.open(&answer.name)? {
             Some(in_use) => Some(in_use),
-            None => self.open_content(&resolution.content_id)?,
+            None => self.open_content(&answer.content_id)?,
         };
         match found {
             Some(in_use) => self.unless_replaced(in_use, executable),
@@ -241,9 +241,9 @@ impl Store {
                 self.remember(made)
             }
         };
-        let resolution = Resolution { name: in_use.name.clone(), content_id, asked_at: now() };
+        let answer = StoredAnswer { name: in_use.name.clone(), content_id, asked_at: now() };
         let path = self.answer(key);
-        write_json(&path, &resolution).map_err(EnvironmentError::system("write", &path))?;
+        write_json(&path, &answer).map_err(EnvironmentError::system("write", &path))?;
         Ok(in_use)
     }
 

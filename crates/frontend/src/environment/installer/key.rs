@@ -8,7 +8,7 @@
 //! | distributions in folders of this machine | names, sizes and times ([`LocalPlaces`](super::local_places::LocalPlaces)) |
 //! | variables that builds of requirements read | the known ones ([`BUILD_VARIABLES`], [`BUILD_FAMILIES`]) |
 //! | all other variables (`PATH`, `HOME`, the job numbers of CI systems) | no: they differ from one job to the next, and no environment would ever be found again |
-//! | variables that do not reach the installer ([`REMOVED`](super::variables::REMOVED)) | no |
+//! | variables that do not reach the installer ([`REMOVED`]) | no |
 //! | credentials | whether there are any, but not which: tokens are new in each job |
 //!
 //! A setting too many costs time, a setting too few gives a wrong environment.

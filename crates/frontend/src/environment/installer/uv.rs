@@ -13,7 +13,7 @@ use crate::environment::assembly::Draft;
 /// first on PATH.
 pub(super) fn find() -> Option<PathBuf> {
     let named = std::env::var_os("UV").and_then(|named| which::which(named).ok());
-    named.or_else(|| which::which("uv").ok())
+    std::path::absolute(named.or_else(|| which::which("uv").ok())?).ok()
 }
 
 /// The cache folder that uv uses unless it is told another one.
