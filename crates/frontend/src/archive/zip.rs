@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::time::{Duration, SystemTime};
 
+use time::PrimitiveDateTime;
 use zip::result::ZipError;
 use zip::{CompressionMethod, DateTime, ExtraField, ZipArchive};
 
@@ -85,22 +86,14 @@ fn modified(file: &ZipMember<'_>) -> Option<SystemTime> {
         ExtraField::ExtendedTimestamp(times) => times.mod_time().map(u64::from),
         _ => None,
     });
-    let seconds = exact.or_else(|| file.last_modified().map(unix_seconds))?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    match exact {
+        Some(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)),
+        None => file.last_modified().and_then(in_utc),
+    }
 }
 
-fn unix_seconds(time: DateTime) -> u64 {
-    const BEFORE_MONTH: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-    let (year, month) = (u64::from(time.year()), usize::from(time.month()));
-    // Of the Gregorian calendar, up to the end of a year.
-    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
-    let in_leap_year = u64::from(month > 2 && leap_days(year) > leap_days(year - 1));
-    let days = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969)
-        + BEFORE_MONTH[month - 1]
-        + in_leap_year
-        + u64::from(time.day())
-        - 1;
-    ((days * 24 + u64::from(time.hour())) * 60 + u64::from(time.minute())) * 60 + u64::from(time.second())
+fn in_utc(time: DateTime) -> Option<SystemTime> {
+    Some(PrimitiveDateTime::try_from(time).ok()?.assume_utc().into())
 }
 
 fn problem(error: ZipError) -> ArchiveProblem {
@@ -117,7 +110,8 @@ mod tests {
     #[test]
     fn times_of_ms_dos_are_taken_for_utc() {
         let seconds = |year, month, day, hour, minute, second| {
-            unix_seconds(DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap())
+            let time = DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap();
+            in_utc(time).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
         };
         assert_eq!(seconds(1980, 1, 1, 0, 0, 0), 315_532_800);
         assert_eq!(seconds(2000, 2, 29, 12, 0, 0), 951_825_600);

@@ -61,7 +61,7 @@ fn distribution(folder: &Path) -> io::Result<Distribution> {
     // As installers take it, too: what they have installed is not ours to judge.
     let name = PackageName::from_str(&name).map_or(name, |name| name.to_string());
     let digest = match read(&folder.join("RECORD")) {
-        Ok(record) => record_digest(&String::from_utf8_lossy(&record), folder.parent().unwrap_or(folder))?,
+        Ok(record) => record_digest(&record, folder.parent().unwrap_or(folder))?,
         // Optional, as long as nobody wants to uninstall it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.as_str()]),
         Err(error) => return Err(error),
@@ -75,20 +75,27 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_regular_file(path, Links::Follow, LIMIT)
 }
 
-/// The digest of the lines that do not depend on the installer. Files of which
-/// they have no hash, which is optional, are read.
-fn record_digest(record: &str, packages: &Path) -> io::Result<String> {
-    let mut lines = Vec::new();
-    for line in record.lines().map(str::trim) {
-        let (path, rest) = split(line);
-        if !counts(path) {
+/// The digest of the entries that do not depend on the installer. A hash is optional:
+/// files without one are read.
+fn record_digest(record: &[u8], packages: &Path) -> io::Result<String> {
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(record);
+    let mut entries = Vec::new();
+    for entry in reader.byte_records() {
+        let entry = entry.map_err(io::Error::other)?;
+        let field = |index| String::from_utf8_lossy(entry.get(index).unwrap_or_default());
+        let (path, hash, size) = (field(0), field(1), field(2));
+        if !counts(&path) {
             continue;
         }
-        let content = if rest.trim_start_matches(',').is_empty() { content(&packages.join(path))? } else { None };
-        lines.push(content.map_or_else(|| line.to_owned(), |content| format!("{path},{content}")));
+        let content = if hash.is_empty() { content(&packages.join(&*path))? } else { None };
+        entries.push(match content {
+            Some(content) => format!("{path},{content}"),
+            None => format!("{path},{hash},{size}"),
+        });
     }
-    lines.sort_unstable();
-    Ok(digest(lines.iter().map(String::as_str)))
+    entries.sort_unstable();
+    Ok(digest(entries.iter().map(String::as_str)))
 }
 
 /// A digest of what is in a file; nothing for one that is not there.
@@ -97,15 +104,6 @@ fn content(path: &Path) -> io::Result<Option<String>> {
         Ok(content) => Ok(Some(content)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// A line of a RECORD: its path, and what follows, a hash and a size. A path
-/// with a comma or a quotation mark is in quotation marks.
-fn split(line: &str) -> (&str, &str) {
-    match line.strip_prefix('"') {
-        Some(quoted) => quoted.split_once("\",").unwrap_or((quoted, "")),
-        None => line.split_once(',').unwrap_or((line, "")),
     }
 }
 
@@ -155,10 +153,12 @@ mod tests {
                       a-1.dist-info/INSTALLER,sha256=pip,4\r\na-1.dist-info/METADATA,sha256=m,9\na-1.dist-info/RECORD,,\n";
         let by_uv = "a-1.dist-info/INSTALLER,sha256=uv,2\na-1.dist-info/METADATA,sha256=m,9\na-1.dist-info/RECORD,,\n\
                      a-1.dist-info/REQUESTED,sha256=e,0\na/__init__.py,sha256=x,3\n../../../bin/a,sha256=u,300\n";
-        let digest = |record: &str| record_digest(record, Path::new("/no/such/folder")).unwrap();
+        let digest = |record: &str| record_digest(record.as_bytes(), Path::new("/no/such/folder")).unwrap();
         assert_eq!(digest(by_pip), digest(by_uv));
         assert_ne!(digest(by_uv), digest(&by_uv.replace("sha256=x", "sha256=y")));
-        assert!(counts(split("\"a,b/RECORD\",sha256=x,1").0) && counts(split("a/INSTALLER,sha256=x,1").0));
+        // A path that is quoted where that is not needed is the same path.
+        assert_eq!(digest("\"a\",sha256=x,1\n\"b,c\",sha256=y,1\n"), digest("\"b,c\",sha256=y,1\r\na,sha256=x,1\n"));
+        assert!(counts("a,b/RECORD") && counts("a/INSTALLER"));
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
         let digest = |a: &str, b: &str| {
             std::fs::write(folder.path().join("a.py"), a).unwrap();
             std::fs::write(folder.path().join("b.py"), b).unwrap();
-            record_digest(record, folder.path()).unwrap()
+            record_digest(record.as_bytes(), folder.path()).unwrap()
         };
         assert_ne!(digest("1", "1"), digest("2", "1"));
         assert_eq!(digest("1", "1"), digest("1", "2"), "whoever gives a hash is believed");

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use configparser::ini::Ini;
+
 use super::key::setting_decides;
 use super::variables::is_yes_or_no;
 use crate::environment::redact::redact;
@@ -99,39 +101,28 @@ pub(super) fn of_index_options(index: &IndexOptions, folder: &Path) -> Vec<Insta
     all
 }
 
-/// The settings for `pip install` in a configuration file of pip, as Python's
-/// `configparser` reads it: indented lines continue the value before, and names may
-/// have underscores. Rust's INI parsers do not keep continued lines apart, which
-/// matters to lists of places.
+/// The settings for `pip install` in a configuration file of pip. Names may have
+/// underscores. pip fails if it cannot parse the file.
 pub(super) fn in_pip_file(text: &str, folder: &Path, file: &Path) -> Vec<InstallerSetting> {
-    let mut told: Vec<InstallerSetting> = Vec::new();
-    let mut holds = false;
-    // Whether an indented line would continue a value of a section that holds.
-    let mut is_open = false;
-    for line in text.lines() {
-        let content = line.trim();
-        if content.is_empty() || content.starts_with(['#', ';']) {
-            continue;
-        }
-        if line.starts_with(char::is_whitespace) && is_open {
-            if let Some(last) = told.last_mut() {
-                last.value = format!("{}\n{content}", last.value).trim().to_owned();
-            }
-            continue;
-        }
-        is_open = false;
-        if let Some(section) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            holds = matches!(section.trim(), "global" | "install");
-        } else if let Some((name, value)) = content.split_once(['=', ':'])
-            && holds
-        {
-            let name = name.trim().to_ascii_lowercase().replace('_', "-");
-            let (value, origin) = (value.trim().to_owned(), file.display().to_string());
-            told.push(InstallerSetting { name, value, folder: folder.to_owned(), origin });
-            is_open = true;
+    // As pip's parser, which is Python's `RawConfigParser`.
+    let mut parser = Ini::new_cs();
+    parser.set_multiline(true);
+    parser.set_inline_comment_symbols(Some(&[]));
+    let mut sections = parser.read(text.to_owned()).unwrap_or_default();
+    let mut found = Vec::new();
+    for section in ["global", "install"] {
+        for (name, value) in sections.remove(section).unwrap_or_default() {
+            found.push(InstallerSetting {
+                name: name.to_ascii_lowercase().replace('_', "-"),
+                value: value.unwrap_or_default().trim().to_owned(),
+                folder: folder.to_owned(),
+                origin: file.display().to_string(),
+            });
         }
     }
-    told
+    // The parser's order is random.
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
 }
 
 /// The settings in a table of uv: each text, number and boolean in it.
@@ -225,18 +216,18 @@ mod tests {
         let told = in_pip_file(text, Path::new("/here"), Path::new("/pip.conf"));
         let found: Vec<(&str, &str)> = told.iter().map(|told| (told.name.as_str(), told.value.as_str())).collect();
         let expected = [
-            ("index-url", "https://u:p@example.org/simple"),
             ("find-links", "/wheels\nmore"),
-            ("timeout", "10"),
+            ("index-url", "https://u:p@example.org/simple"),
             ("no-binary", ":all:"),
+            ("timeout", "10"),
         ];
         assert_eq!(found, expected);
         let keys: Vec<Vec<String>> = told.iter().map(InstallerSetting::key).collect();
         let expected = [
-            &["index-url", "https://***@example.org/simple"][..],
-            &["find-links", "/wheels\nmore", "/here"],
-            &[],
+            &["find-links", "/wheels\nmore", "/here"][..],
+            &["index-url", "https://***@example.org/simple"],
             &["no-binary", ":all:"],
+            &[],
         ];
         assert_eq!(keys, expected);
     }
