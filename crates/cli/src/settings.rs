@@ -44,7 +44,7 @@ pub struct PoolSettings {
     pub start_method: StartMethod,
     pub check_freshness: bool,
     pub kill_detached: bool,
-    pub jobserver: jobserver::Choice,
+    pub jobserver: jobserver::Mode,
     pub python: PathBuf,
     /// How build environments are made; `None`: hooks run in the environment of
     /// the interpreter.
@@ -81,9 +81,9 @@ impl PoolSettings {
             check_freshness: !workers.no_freshness_check,
             kill_detached: hooks.kill_detached,
             jobserver: match capacity.jobserver {
-                JobserverName::Auto => jobserver::Choice::Auto,
-                JobserverName::On => jobserver::Choice::On,
-                JobserverName::Off => jobserver::Choice::Off,
+                JobserverName::Auto => jobserver::Mode::Auto,
+                JobserverName::On => jobserver::Mode::On,
+                JobserverName::Off => jobserver::Mode::Off,
             },
             limits: limits(&capacity, &hooks, &workers, is_within_hook),
             python: environment.interpreter.python,

@@ -1,12 +1,11 @@
-//! Who has which of the jobserver's tokens, as far as that can be known.
+//! The tokens that running hooks hold and owe.
 
-/// The tokens that running hooks account for.
+/// Counts tokens.
 ///
-/// A hook is a process that computes, so each that runs should hold a token.
-/// It never waits for one: where none is free, the token is owed, and taken
-/// from the fifo as soon as one comes back. So at any time
-/// `held + owed = running`, and a hook that ends gives a token back only if
-/// nobody owes one.
+/// Each running hook should hold a token. It never waits for one: if none is free, it
+/// owes a token, which is taken from the fifo as soon as one comes back. So at any time
+/// `held + owed = running`, and when a hook ends, its token goes back only if no other
+/// hook owes one.
 #[derive(Debug)]
 pub(super) struct Account {
     tokens: usize,
@@ -14,16 +13,16 @@ pub(super) struct Account {
     held: usize,
 }
 
-/// What is to be done with the fifo when a hook has ended.
+/// What to do with the fifo when a hook has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settlement {
-    /// Its token pays for a hook that has none.
+    /// Nothing: another hook gets its token.
     DebtPaid,
-    /// One token goes back.
+    /// Put one token back.
     GiveBack,
-    /// No hook runs: all tokens should be in the fifo, which is made so.
-    /// Clients that were killed have taken theirs along, and a broken one may
-    /// have returned too many.
+    /// Empty the fifo and put in this number of tokens, because no hook runs: clients
+    /// that were killed have not returned theirs, and a broken client may have
+    /// returned too many.
     Refill(usize),
 }
 
@@ -32,17 +31,17 @@ impl Account {
         Self { tokens, running: 0, held: 0 }
     }
 
-    /// How many tokens are to be taken as soon as they are there.
+    /// The number of tokens to take as soon as they are free.
     pub fn owed(&self) -> usize {
         self.running - self.held
     }
 
-    /// A hook runs: it owes a token.
+    /// A hook has started, and owes a token.
     pub fn hook_started(&mut self) {
         self.running += 1;
     }
 
-    /// Tokens were taken from the fifo, not more than are owed.
+    /// Tokens were taken from the fifo, at most as many as are owed.
     pub fn took(&mut self, tokens: usize) {
         debug_assert!(tokens <= self.owed(), "took {tokens} of {} that are owed", self.owed());
         self.held += tokens;
@@ -147,7 +146,7 @@ mod tests {
         model.free = 0;
         model.end();
         assert_eq!(model.free, 4);
-        // And those that there were too many are gone.
+        // So are surplus tokens.
         model.start();
         model.free = 9;
         model.end();

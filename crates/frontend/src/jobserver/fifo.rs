@@ -1,4 +1,4 @@
-//! The fifo that holds the tokens, a byte for each.
+//! The fifo that contains the tokens, a byte for each.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
@@ -15,20 +15,20 @@ use tokio::net::unix::pipe::{self, Receiver};
 /// The byte that make itself uses.
 const TOKEN: u8 = b'+';
 
-/// What a pipe holds at least, on every system: a limit for what is read in
-/// one go, and for the number of tokens.
+/// The least capacity of a pipe on any system, and so the limit for one read and for
+/// the number of tokens.
 pub(super) const CAPACITY: usize = 4096;
 
-/// Our end of the fifo: open for reading and writing, so that it keeps what is
-/// in it and no client waits for somebody to open the other end.
+/// Our end of the fifo. It is open for reading and writing, so that the fifo keeps its
+/// content, and no client waits until the other end is opened.
 #[derive(Debug)]
 pub(super) struct Fifo {
     file: File,
 }
 
 impl Fifo {
-    /// A new fifo in a private folder of its own, which goes with the value
-    /// that is returned beside it.
+    /// Makes a fifo in a private folder of its own, which is removed when the
+    /// [`TempDir`] is dropped.
     pub fn make(parent: &Path) -> io::Result<(Self, TempDir, PathBuf)> {
         let parent = std::path::absolute(place(parent))?;
         let folder = tempfile::Builder::new()
@@ -37,48 +37,48 @@ impl Fifo {
             .tempdir_in(parent)?;
         let path = folder.path().join("tokens");
         nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        // Ours alone are non-blocking: clients open the path for themselves.
+        // This does not make clients non-blocking: they open the path themselves.
         let file = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
         Ok((Self { file }, folder, path))
     }
 
-    /// A reader that tells when something can be read. Within a tokio runtime.
+    /// A reader to wait with for tokens. To be called within a tokio runtime.
     pub fn receiver(path: &Path) -> io::Result<Receiver> {
         pipe::OpenOptions::new().open_receiver(path)
     }
 
-    /// Whether there is a fifo at `path` that can be used.
+    /// Whether `path` is a fifo that this process may use.
     pub fn is_usable(path: &Path) -> bool {
         use std::os::unix::fs::FileTypeExt;
         path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo())
             && OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).is_ok()
     }
 
-    /// Takes so many tokens at most, without waiting; says how many.
+    /// Takes at most this number of tokens without waiting, and returns how many.
     pub fn take(&self, most: usize) -> usize {
         let mut buffer = [0; CAPACITY];
         loop {
             match (&self.file).read(&mut buffer[..most.min(CAPACITY)]) {
                 Ok(count) => return count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // It is empty, or worse: then there are no tokens to be had.
+                // It is empty, or cannot be read: either way there are no tokens.
                 Err(_) => return 0,
             }
         }
     }
 
-    /// Puts so many tokens back.
+    /// Puts this number of tokens back.
     pub fn put(&self, tokens: usize) {
         let buffer = [TOKEN; CAPACITY];
         let tokens = &buffer[..tokens.min(CAPACITY)];
-        // Not more than a pipe takes at once: all or nothing. Where a client
-        // has filled it with rubbish, ours are not missed.
+        // A write of this size is atomic. If it fails, a client has filled the pipe
+        // with too many tokens, and ours are not missed.
         while (&self.file).write(tokens).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
     }
 
-    /// Makes it hold so many tokens; says how many it held before.
+    /// Sets the number of tokens in it, and returns the number before.
     pub fn refill(&self, tokens: usize) -> usize {
-        /// A client that writes without end must not keep us here.
+        /// A client that does not stop writing must not block us.
         const MOST_READS: usize = 256;
         let mut found = 0;
         for _ in 0..MOST_READS {
@@ -93,8 +93,8 @@ impl Fifo {
     }
 }
 
-/// Where the fifo can be: `MAKEFLAGS` is split at blanks, and make expands what
-/// looks like its variables. No client agrees with another on how to escape.
+/// A folder whose path needs no escaping: `MAKEFLAGS` is split at blanks, make expands
+/// what looks like a variable, and clients disagree about how to escape.
 fn place(parent: &Path) -> PathBuf {
     let temporary = hookpool_supervisor::files::temporary_folder();
     [parent, &temporary].into_iter().find(|path| is_plain(path.as_os_str())).unwrap_or(Path::new("/tmp")).to_owned()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_fifo_that_lives_from_what_is_none() {
+    fn only_a_fifo_is_usable() {
         let parent = tempfile::tempdir().unwrap();
         let (_fifo, folder, path) = Fifo::make(parent.path()).unwrap();
         assert!(Fifo::is_usable(&path));

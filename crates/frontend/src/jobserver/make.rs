@@ -1,4 +1,4 @@
-//! Which make the hooks would find, and whether it can use a fifo.
+//! The make that hooks would find, and whether it can use a fifo.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,18 @@ use std::process::Command;
 
 use hookpool_supervisor::{Timeout, run_unguarded};
 
-/// The names that hooks call it by. The second counts where there is no first:
-/// whoever puts a new make on `PATH` often leaves an old one behind it, under
-/// the name that nobody uses.
+/// Its names. The second counts only if there is no first: beside a new `make` there
+/// is often an old `gmake` that nobody uses.
 const NAMES: [&str; 2] = ["make", "gmake"];
 
-/// How long `make --version` may take; it takes a millisecond or two.
+/// The time limit of `make --version`, which takes a millisecond or two.
 const PATIENCE: Timeout = Timeout::from_secs(2);
 
-/// Why the hooks cannot have a jobserver.
+/// Why hooks cannot have a jobserver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsuitable {
-    /// This make knows descriptors only.
+    /// This make supports only descriptors.
     #[error(
         "{} is GNU make {version}, and a make older than 4.4 stops with an error at a jobserver that is a fifo",
         make.display()
@@ -34,7 +33,7 @@ pub enum Unsuitable {
     UnknownMake {
         /// The program, as it was found on `PATH`.
         make: PathBuf,
-        /// What it said to `--version`, or why it did not.
+        /// What it printed for `--version`, or why it did not.
         answer: String,
     },
     /// `MAKEFLAGS` is not text.
@@ -47,7 +46,7 @@ pub enum Unsuitable {
 pub struct MakeVersion(pub u32, pub u32);
 
 impl MakeVersion {
-    /// The first that knows `--jobserver-auth=fifo:PATH`.
+    /// The first with `--jobserver-auth=fifo:PATH`.
     const WITH_FIFO: Self = Self(4, 4);
 
     /// Reads the first line of `make --version`.
@@ -64,7 +63,7 @@ impl fmt::Display for MakeVersion {
     }
 }
 
-/// Asks the make that hooks would find. No make at all is no obstacle.
+/// Checks the make that hooks would find. Without any make a jobserver is possible.
 pub(super) async fn check_make() -> Result<(), Unsuitable> {
     match NAMES.iter().find_map(|name| which::which(name).ok()) {
         Some(make) => check(&make).await,
@@ -86,7 +85,7 @@ async fn check(make: &Path) -> Result<(), Unsuitable> {
 /// The first line of `make --version`, or why there is none.
 async fn first_line(make: &Path) -> Result<String, String> {
     let mut command = Command::new(make);
-    // What it inherits could make it fail, or speak another language.
+    // These variables could make it fail, or change its language.
     command.arg("--version").env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("GNUMAKEFLAGS");
     let output = run_unguarded(command, PATIENCE).await.map_err(|error| error.to_string())?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim_end().to_owned())

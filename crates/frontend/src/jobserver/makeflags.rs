@@ -1,27 +1,27 @@
-//! `MAKEFLAGS`: the options that make hands down to whatever it starts, the
-//! jobserver's address among them (GNU make's manual, "POSIX Jobserver").
+//! `MAKEFLAGS`: the options that make passes on to its children, among them the address
+//! of the jobserver (GNU make's manual, "POSIX Jobserver").
 
 use std::path::{Path, PathBuf};
 
-/// The short options that take an argument, which may stand in the same word.
+/// The short options with an argument, which may follow in the same word.
 const WITH_ARGUMENT: &str = "CEfIloOW";
 
-/// A jobserver that was there before ours.
+/// The jobserver that `MAKEFLAGS` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OuterJobserver {
-    /// It can be used by whoever can open the path.
+    /// Every process that can open the path can use it.
     Fifo(PathBuf),
-    /// Two descriptors, which hooks do not inherit (`3,4`), or none at all
-    /// (`-2,-2`, with which make tells a child that it has none).
+    /// Two descriptors (`3,4`), which hooks do not inherit; or `-2,-2`, with which make
+    /// tells a child that it gets none.
     Descriptors,
 }
 
-/// What a value of `MAKEFLAGS` says, jobs apart.
+/// A parsed value of `MAKEFLAGS`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct MakeFlags {
     /// Without `-j` and the jobserver's address.
     flags: Vec<String>,
-    /// `--` and the definitions of variables behind it.
+    /// `--` and the definitions of variables after it.
     definitions: Vec<String>,
     outer: Option<OuterJobserver>,
 }
@@ -48,17 +48,17 @@ impl MakeFlags {
         parsed
     }
 
-    /// The jobserver whose address was in it.
+    /// The jobserver whose address it contains.
     pub fn outer(&self) -> Option<&OuterJobserver> {
         self.outer.as_ref()
     }
 
-    /// The flags with this jobserver, as make itself would write them.
+    /// The flags with this jobserver, as make would write them.
     pub fn with_jobserver(&self, jobs: usize, fifo: &Path) -> String {
         self.write(&[format!("-j{jobs}"), format!("--jobserver-auth=fifo:{}", fifo.display())])
     }
 
-    /// The flags without a jobserver, and without the `-j` that belonged to it.
+    /// The flags without a jobserver and its `-j`.
     pub fn without_jobserver(&self) -> String {
         self.write(&[])
     }
@@ -66,8 +66,8 @@ impl MakeFlags {
     fn write(&self, more: &[String]) -> String {
         let words: Vec<&str> = self.flags.iter().chain(more).chain(&self.definitions).map(String::as_str).collect();
         let mut text = words.join(" ");
-        // What stands before the first blank is short options without a dash,
-        // for make and for makefiles that look at it.
+        // For make, and for makefiles that read it, the text before the first blank is
+        // short options without a dash.
         if text.starts_with('-') {
             text.insert(0, ' ');
         }
@@ -75,11 +75,11 @@ impl MakeFlags {
     }
 }
 
-/// What a word of the flags is.
+/// The meaning of a word.
 enum Flag {
     Jobserver(OuterJobserver),
-    /// `-j`, alone or behind other letters, which are the rest. It is not
-    /// complete if the number may be the next word.
+    /// `-j`, alone or after other letters, the rest. It is not complete if the next word
+    /// may be its number.
     Jobs {
         rest: Option<String>,
         is_complete: bool,
@@ -126,7 +126,7 @@ fn is_number(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The words, as they are written: a backslash keeps the blank behind it.
+/// Splits at blanks, except after a backslash.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut characters = text.chars();

@@ -1,34 +1,39 @@
 //! A jobserver for all hooks of a supervisor, so that eight builds at once do
 //! not start eight times as many compilers as there are processors.
 //!
-//! The protocol is that of GNU make ("POSIX Jobserver" in its manual): a fifo
-//! holds a byte for each job that may be started; who starts one takes a byte
-//! and puts it back at the end. make 4.4 and newer, ninja 1.13 and newer and
-//! cargo find it by `MAKEFLAGS`. The older form of the protocol, a pair of
-//! inherited descriptors, is of no use here: Python's `subprocess` closes them.
+//! The protocol is that of GNU make ("POSIX Jobserver" in its manual): a fifo holds a
+//! byte, the *token*, for each job that may be started. A client takes a token before
+//! it starts a job, and puts it back when the job has ended. make 4.4 and newer, ninja
+//! 1.13 and newer and cargo find the fifo by `MAKEFLAGS`. The older form of the
+//! protocol, a pair of inherited descriptors, does not work here: Python's
+//! `subprocess` closes them.
+//!
+//! The crate `jobserver` (0.1) cannot replace this module: it is for clients, and for
+//! servers with inherited descriptors. It makes no fifo, replaces all of the user's
+//! `MAKEFLAGS`, takes an address in the definition of a variable for a jobserver's,
+//! and waits for tokens on a thread.
 //!
 //! # Tokens
 //!
-//! There are as many tokens as hooks may run at once, and each hook that runs
-//! holds one: for its own computing, or for the one job that each client may
-//! always run without a token. What no hook needs is for the clients to take.
+//! There are as many tokens as hooks may run at once, and each running hook holds one:
+//! for its own process, or for the one job that each client may always run without a
+//! token. Clients can take the tokens that no hook holds.
 //!
-//! A hook never waits for its token. It starts without one if need be, and the
-//! token is *owed*: taken as soon as one comes back. Waiting could take for
-//! ever, as tokens get lost: a client that is killed takes its own along, and
-//! nobody can tell how many those were while other clients hold some too. So
-//! all tokens are put right when **no hook runs**: then none should be out, and
-//! the fifo is emptied and filled anew.
+//! A hook never waits for its token. If none is free, it starts without one, and
+//! *owes* a token, which is taken as soon as a client returns one. Waiting could last
+//! forever, because tokens get lost: a client that is killed does not return its
+//! tokens, and nobody knows how many they were while other clients hold some. So the
+//! number of tokens is corrected when **no hook runs**: then no token should be in
+//! use, and the fifo is emptied and refilled.
 //!
-//! That suffices, though a busy pool may rest seldom. Nothing ever waits for a
-//! lost token, since hooks start without and every client has its free job.
-//! Clients lose tokens by SIGKILL only; at the SIGTERM that comes before it,
-//! they end their jobs and return what they hold. And as long as all job slots
-//! are taken, clients could have no tokens anyway: each hook holds one. What
-//! remains is that, between a kill and the next moment without hooks, builds
-//! may use fewer processors than they could. *Rejected*: issuing new tokens for
-//! those that seem lost. In a pool that never rests they could not be told from
-//! those that long builds hold, and would grow in number with every kill.
+//! That suffices, although a busy pool seldom has no running hook. Nothing ever waits
+//! for a lost token, since hooks start without, and every client has its free job.
+//! Clients lose tokens only by SIGKILL; at the SIGTERM before it, they end their jobs
+//! and return their tokens. And while all job slots are taken, each token is held by a
+//! hook anyway. What remains is that builds may use fewer processors than they could,
+//! from a kill until no hook runs. *Rejected*: replacing tokens that seem lost. In a
+//! busy pool they cannot be told from those that long builds hold, so the number of
+//! tokens would grow with every kill.
 
 mod account;
 mod decision;
@@ -48,10 +53,10 @@ use hookpool_supervisor::Builder;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-pub use self::decision::{Choice, Decision};
+pub use self::decision::{Decision, Mode};
 pub use self::make::{MakeVersion, Unsuitable};
 
-use self::decision::{Kind, variables};
+use self::decision::{Decided, variables};
 use self::fifo::{CAPACITY, Fifo};
 use self::server::{HookObserver, Server};
 
@@ -63,9 +68,8 @@ pub struct JobserverError {
     source: io::Error,
 }
 
-/// What hooks get by a [`Decision`]: a jobserver of ours, or another's, or
-/// none. Must outlive the supervisors that it is attached to; removes the fifo
-/// when it is dropped.
+/// The jobserver of a [`Decision`]: ours, an outer one, or none. Must outlive the
+/// supervisors that it is attached to; removes the fifo when it is dropped.
 #[derive(Debug)]
 pub struct Jobserver {
     variables: Vec<(&'static str, OsString)>,
@@ -83,9 +87,9 @@ struct Ours {
 }
 
 impl Jobserver {
-    /// Does what was decided: a jobserver of ours gets `jobs` tokens (4096 at
-    /// most), and a fifo in a private folder in `parent`, or in the temporary
-    /// folder where clients would misread that path, as with a blank in it.
+    /// Starts what was decided. A jobserver of ours gets `jobs` tokens (4096 at most),
+    /// and a fifo in a private folder in `parent`, or among the temporary files if
+    /// clients would misread that path, for example because of a blank.
     ///
     /// # Errors
     /// [`JobserverError`]: the fifo cannot be made.
@@ -95,12 +99,12 @@ impl Jobserver {
     pub fn start(decision: Decision, jobs: NonZeroUsize, parent: &Path) -> Result<Self, JobserverError> {
         let is_set = |name: &str| std::env::var_os(name).is_some();
         match decision.0 {
-            Kind::Outer { .. } => Ok(Self { variables: Vec::new(), ours: None }),
-            Kind::None { makeflags, .. } => {
+            Decided::Outer { .. } => Ok(Self { variables: Vec::new(), ours: None }),
+            Decided::None { makeflags, .. } => {
                 let variables = makeflags.map(|flags| ("MAKEFLAGS", flags.into()));
                 Ok(Self { variables: variables.into_iter().collect(), ours: None })
             }
-            Kind::Ours { flags } => {
+            Decided::Ours { flags } => {
                 let tokens = jobs.get().min(CAPACITY);
                 let ours = Ours::start(tokens, parent)
                     .map_err(|source| JobserverError { folder: parent.to_owned(), source })?;
@@ -110,8 +114,8 @@ impl Jobserver {
         }
     }
 
-    /// Hooks of the supervisor to be find the jobserver, and count. May be
-    /// called for several.
+    /// Gives the jobserver to the hooks of the supervisor that `builder` makes. May be
+    /// called for several supervisors.
     #[must_use]
     pub fn attach(&self, builder: Builder) -> Builder {
         let builder = self.variables.iter().fold(builder, |builder, (name, value)| builder.variable(*name, value));

@@ -1,4 +1,4 @@
-//! The jobserver at work: it follows the hooks, and keeps the fifo right.
+//! Takes and returns tokens as hooks start and end.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -12,18 +12,18 @@ use tokio::sync::Notify;
 use super::account::{Account, Settlement};
 use super::fifo::Fifo;
 
-/// What observers and the collector of debts share. The lock is held for a
-/// system call that does not block.
+/// Shared by the observers and the task that collects owed tokens. The lock is held
+/// only for system calls that do not block.
 #[derive(Debug)]
 pub(super) struct Server {
     fifo: Fifo,
     account: Mutex<Account>,
-    /// A token is owed.
+    /// Notified when a token is owed.
     debt: Notify,
 }
 
 impl Server {
-    /// Fills the fifo.
+    /// Puts `tokens` into the fifo.
     pub fn new(fifo: Fifo, tokens: usize) -> Self {
         fifo.put(tokens);
         Self { fifo, account: Mutex::new(Account::new(tokens)), debt: Notify::new() }
@@ -36,7 +36,7 @@ impl Server {
     fn hook_started(&self) {
         let mut account = self.account();
         account.hook_started();
-        // What was owed before is owed for want of tokens, this one too then.
+        // One is enough: if tokens were owed before, none is free.
         account.took(self.fifo.take(1));
         if account.owed() > 0 {
             self.debt.notify_one();
@@ -57,9 +57,8 @@ impl Server {
         tracing::trace!(found, tokens, "no hook runs: the jobserver's tokens were counted and completed");
     }
 
-    /// Takes owed tokens as they come back; ends with an error only. The
-    /// receiver is a reader of its own: it tells when a token is there, which
-    /// may be another's by the time it reads.
+    /// Takes owed tokens as they come back; returns only with an error. When the
+    /// receiver is readable, a client may still be faster to take the token.
     pub async fn collect_debts(&self, receiver: Receiver) -> io::Result<Infallible> {
         loop {
             self.debt.notified().await;
@@ -82,8 +81,8 @@ impl Server {
     }
 }
 
-/// Follows the hooks of one supervisor, whose requests have numbers of their
-/// own.
+/// Observes the hooks of one supervisor. The numbers of requests are unique in that
+/// supervisor only.
 #[derive(Debug)]
 pub(super) struct HookObserver {
     server: Arc<Server>,
@@ -104,7 +103,7 @@ impl Observer for HookObserver {
     fn observe(&self, event: &Event) {
         match event {
             Event::RequestAccepted { request, .. } if self.running().insert(*request) => self.server.hook_started(),
-            // Not every request that is answered got as far as a hook.
+            // Requests may finish before their hook has started.
             Event::RequestFinished { request, .. } if self.running().remove(request) => self.server.hook_ended(),
             _ => {}
         }
@@ -113,7 +112,7 @@ impl Observer for HookObserver {
 
 impl Drop for HookObserver {
     fn drop(&mut self) {
-        // A supervisor that was dropped says no more about its requests.
+        // The supervisor was dropped, and will report no more.
         let running = std::mem::take(&mut *self.running());
         for _ in running {
             self.server.hook_ended();
