@@ -1,4 +1,4 @@
-//! What a resolver does with a frontend: asks many sources for their metadata.
+//! Builds the metadata of many sources at once, as a resolver does.
 //!
 //! ```text
 //! cargo run -p hookpool-frontend --example metadata -- CACHE_FOLDER SOURCE...

@@ -1,12 +1,12 @@
-//! Dependency specifiers (PEP 508), as they are written.
+//! Parsing dependency specifiers (PEP 508).
 
 use std::borrow::Cow;
 use std::str::FromStr;
 
 use pep508_rs::{Pep508Error, Requirement, VerbatimUrl};
 
-/// Parses one. As for `packaging`, and so for pip and build, a comma may follow
-/// the last version, and parentheses may be empty; the library refuses both.
+/// Parses a specifier. As in `packaging`, and so in pip and build, a comma may follow the
+/// last version, and parentheses may be empty; pep508_rs refuses both.
 pub(crate) fn parse(text: &str) -> Result<Requirement<VerbatimUrl>, Pep508Error> {
     Requirement::from_str(&without_empty_parts(text.trim()))
 }
@@ -23,7 +23,7 @@ fn without_empty_parts(text: &str) -> Cow<'_, str> {
         before.contains(['<', '>', '=']) && end.is_some_and(|end| end.is_ascii_alphanumeric() || *end == b'*')
     };
     match (inner.strip_suffix(','), inner.strip_suffix('(')) {
-        // An address may end in anything.
+        // An address may end in any character.
         _ if versions.contains('@') => text.into(),
         (Some(before), _) if follows_version(before) => format!("{before}{closing} {marker}").into(),
         (_, Some(before)) if closing == ")" => format!("{before} {marker}").into(),
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_parts_that_packaging_takes() {
+    fn empty_parts_are_accepted_as_by_packaging() {
         for (text, plain) in [
             ("flit_core>=3.9,", "flit-core>=3.9"),
             ("a >=1 , ", "a>=1"),

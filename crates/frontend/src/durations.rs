@@ -1,7 +1,6 @@
-//! How long sources took before, so that what takes longest starts first.
+//! How long sources took in earlier runs, so that the longest can start first.
 //!
-//! When a run ends is decided by when its longest source starts: one that takes
-//! five minutes and starts last has the whole machine wait for it.
+//! A source that takes five minutes and starts last keeps the whole machine waiting.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -16,10 +15,10 @@ use crate::files::{read_json, write_json};
 use crate::frontend::HookRun;
 use crate::source::Source;
 
-/// What the hooks of sources took in earlier runs, kept in the cache folder.
+/// How long the hooks of sources took in earlier runs, kept in the cache folder.
 ///
-/// Nothing but the order of a run depends on it, so it is kept as well as can
-/// be: of two processes that save at the same moment, one may not be heard.
+/// Only the order of a run depends on it. So nothing is locked: of two processes that save at
+/// the same moment, one may lose its durations.
 #[derive(Debug)]
 pub struct Durations {
     file: PathBuf,
@@ -35,20 +34,19 @@ struct Noted {
 }
 
 impl Durations {
-    /// How many sources are remembered; of the others the oldest are forgotten.
+    /// The number of sources that are remembered. Of more, the oldest are forgotten.
     const MOST: usize = 5000;
 
-    /// Reads what the cache folder has; nothing where that is missing or
-    /// damaged. Blocks, as files do.
+    /// Reads the durations in the cache folder. There are none if the file is missing or
+    /// damaged. Blocks.
     #[must_use]
     pub fn open(cache_folder: &Path) -> Self {
         let file = file_in(cache_folder);
         Self { before: read(&file), file, now: HashMap::new() }
     }
 
-    /// Orders sources for a command, a word such as `wheel`: those that took
-    /// longest first, and before them those that nothing is known of. What took
-    /// about as long stays in its order.
+    /// Sorts sources for a command, for example `wheel`: first the unknown ones, then those that
+    /// took longest. Sources that took about as long keep their order.
     pub fn longest_first<T>(&self, command: &str, sources: &mut [T], source: impl Fn(&T) -> Option<&Source>) {
         let rank = |item: &T| {
             let noted = source(item).and_then(|source| self.before.get(&key(command, source)));
@@ -57,15 +55,14 @@ impl Durations {
         sources.sort_by_key(|item| Reverse(rank(item)));
     }
 
-    /// Notes what the hooks of a source took, waiting not counted.
+    /// Notes how long the hooks of a source ran, without the time that they waited.
     pub fn note(&mut self, command: &str, source: &Source, hooks: &[HookRun]) {
         let took: Duration = hooks.iter().filter_map(|run| run.timing.hook).sum();
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.now.insert(key(command, source), Noted { milliseconds, at: seconds(SystemTime::now()) });
     }
 
-    /// Keeps what was noted, beside what others have kept meanwhile. Blocks, as
-    /// files do.
+    /// Saves what was noted, together with what other processes have saved since. Blocks.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -81,7 +78,7 @@ impl Durations {
         write_json(&self.file, &all.into_iter().collect::<HashMap<String, Noted>>())
     }
 
-    /// Forgets what was noted before `unused_since`.
+    /// Removes durations that were noted before `unused_since`.
     pub(crate) fn prune(cache_folder: &Path, unused_since: SystemTime) -> io::Result<()> {
         let file = file_in(cache_folder);
         let mut all = read(&file);
@@ -95,10 +92,10 @@ impl Durations {
     }
 }
 
-/// Nothing where it is missing or damaged.
+/// Empty if the file is missing or damaged.
 fn read(file: &Path) -> HashMap<String, Noted> {
     let mut all: HashMap<String, Noted> = read_json(file).unwrap_or_default();
-    // A clock that was ahead does not make it newer than all else.
+    // Times in the future, from a clock that was wrong, must not stay the newest forever.
     let now = seconds(SystemTime::now());
     all.values_mut().for_each(|noted| noted.at = noted.at.min(now));
     all
@@ -108,8 +105,8 @@ fn file_in(cache_folder: &Path) -> PathBuf {
     cache_folder.join("durations.json")
 }
 
-/// Trees are known by their place, archives by their name, which has the
-/// version: they lie elsewhere after each download.
+/// A tree is known by its path; an archive by its file name, which has the version, because
+/// each download may go to another folder.
 fn key(command: &str, source: &Source) -> String {
     let path = match source {
         Source::Tree(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
@@ -118,7 +115,7 @@ fn key(command: &str, source: &Source) -> String {
     format!("{command} {}", path.display())
 }
 
-/// The same for what takes about as long.
+/// The same for durations of about the same length.
 fn magnitude(milliseconds: u64) -> u32 {
     u64::BITS - milliseconds.leading_zeros()
 }
@@ -154,7 +151,7 @@ mod tests {
         let names = ["short", "also-short", "new", "long"];
         let sources = || names.map(tree).to_vec();
         assert_eq!(order(&durations, "wheel", sources()), ["new", "long", "short", "also-short"].map(tree));
-        assert_eq!(order(&durations, "metadata", sources()), sources(), "another command, of which nothing is known");
+        assert_eq!(order(&durations, "metadata", sources()), sources(), "nothing is known for another command");
     }
 
     #[test]

@@ -1,37 +1,34 @@
-//! What a person wants from a source tree: its metadata, a wheel, a source
-//! distribution. On top of [`hookpool_supervisor`], which runs single hooks.
+//! Builds metadata, wheels and source distributions from source trees, on top of
+//! [`hookpool_supervisor`], which runs single hooks.
 //!
-//! The example `metadata` in the crate's `examples` asks many sources at once.
+//! The example `metadata` in the folder `examples` builds the metadata of many sources at
+//! once.
 //!
-//! # Theory of operation
+//! # How it works
 //!
-//! A [`Source`] is what a user names: a source tree, a source distribution, a
-//! wheel. [`Frontend::build`] takes it to a [`Goal`], and always ends with a
-//! [`Report`], which also tells what ran on the way:
+//! A [`Source`] is a source tree, a source distribution or a wheel. [`Frontend::build`] builds
+//! it for a [`Goal`], and always returns a [`Report`], which also tells what ran:
 //!
-//! 1. Metadata that need no hook are taken from where they are: the wheel, or the
-//!    `PKG-INFO` of an archive, if it says that it will do ([`static_metadata`],
-//!    PEP 643).
-//! 2. An archive is unpacked ([`unpack`]), without trust in what it says.
-//! 3. The tree's `build-system.requires` lead to an [`Environment`]: one that is
-//!    there already, or one that uv or pip makes. What the hook `get_requires`
-//!    asks for in addition leads to a richer one ([`Environments::enrich`]).
+//! 1. Metadata that need no hook are read from the wheel, or from the `PKG-INFO` of an
+//!    archive, if that is static ([`static_metadata`], PEP 643).
+//! 2. An archive is unpacked. It is not trusted ([`unpack`]).
+//! 3. The `build-system.requires` of the tree lead to an [`Environment`]: an existing one, or
+//!    a new one, made with uv or pip. If the hook `get_requires` returns more requirements,
+//!    they lead to another one ([`Environments::enrich`]).
 //! 4. The hooks run, with the fallbacks of PEP 517 where the backend lacks one.
-//! 5. What they made is moved to its place, under its name, when it is whole
-//!    ([`OutputFolder`]).
+//! 5. The product is checked, and moved to its place when it is complete ([`OutputFolder`]).
 //!
-//! Each source is one future; whoever wants many at once polls many. How many
-//! hooks run at once is the supervisor's business, how many installers the
-//! [`Environments`]'.
+//! A build is one future; poll many of them to build many sources. The supervisor limits how
+//! many hooks run at once, and the [`Environments`] how many installers.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - Dropping the future of a source ends what runs for it.
-//! - No environment and no file is ever used, or seen under its name, before it
-//!   is complete, whenever the program is killed.
-//! - Nothing is written outside the folders that the caller named, and the
-//!   folder for temporary files.
-//! - Credentials in addresses are in no error and no event ([`redact`]).
+//! - Dropping the future of a build ends everything that runs for it.
+//! - No environment is used, and no file gets its name, before it is complete, whenever the
+//!   program is killed.
+//! - Nothing is written outside the folders that the caller names and the folder for temporary
+//!   files.
+//! - Errors and events never contain the credentials in addresses ([`redact`]).
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -62,9 +59,8 @@ pub use frontend::{
     JobId, KeptLogs, LogFolder, NearMiss, Origin, Product, Report, Step,
 };
 pub use metadata::{
-    CoreMetadata, FolderMetadataError, MetadataError, NotStatic, WheelError, WheelProblem, folder_extensions,
-    folder_metadata, static_metadata, wheel_extensions, wheel_metadata,
+    CoreMetadata, MetadataError, NotStatic, WheelError, WheelProblem, static_metadata, wheel_extensions, wheel_metadata,
 };
 pub use output::{Before, OutputError, OutputFile, OutputFolder};
 pub use run_folder::{RunFolder, RunFolderError};
-pub use source::{InvalidWheelName, ListError, SdistName, Source, SourceError, SourceId, WheelName, read_list};
+pub use source::{InvalidWheelName, ListError, Source, SourceError, SourceId, read_list};

@@ -1,5 +1,5 @@
-//! The folder that wheels and source distributions end in: under their names
-//! only when they are whole.
+//! The output folder for wheels and source distributions. They get their names when they are
+//! complete.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,17 +12,17 @@ use hookpool_supervisor::files::{Links, read_regular_file};
 use crate::files::{digest_of_file, has_same_content, hexadecimal};
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 
-/// A folder for what is built in one run.
+/// The output folder of one run.
 ///
-/// Hooks write into a hidden folder in it, on the same file system, which is
-/// removed at the end of the run, or by the next run where this one was killed.
+/// Hooks write into a hidden folder in it, on the same file system. That is removed at the end
+/// of the run, or by the next run if this one is killed.
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
-    /// For what is not finished. Locked until it is made.
+    /// The hidden folder, once it is made. Locked while it is made.
     drafts: Mutex<Option<RunFolder>>,
-    /// The names that this run has given out. Locked for the end of each build
-    /// only.
+    /// The names that this run has published, with their sources. Locked at the end of each
+    /// build only.
     published: Mutex<HashMap<String, PathBuf>>,
 }
 
@@ -30,24 +30,24 @@ pub struct OutputFolder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What was there before.
+    /// What was at its path before.
     pub before: Before,
 }
 
-/// What was in the place of a file that was built.
+/// What was at the path of a file that was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     /// Nothing.
     Nothing,
-    /// A file of the same content, which was left alone.
+    /// A file with the same content, which was left alone.
     SameContent,
     /// Another file, which was replaced.
     OtherContent,
 }
 
-/// Why there is no file.
+/// Why a file cannot be published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputError {
@@ -59,10 +59,10 @@ pub enum OutputError {
         /// What the system said.
         source: io::Error,
     },
-    /// There is no place for what is not finished.
+    /// The hidden folder cannot be made.
     #[error("output folder: {0}")]
     Drafts(#[from] RunFolderError),
-    /// The file cannot be put there.
+    /// The file cannot be moved to the folder.
     #[error("cannot put {name} into {folder}: {source}")]
     Publish {
         /// The file.
@@ -72,7 +72,7 @@ pub enum OutputError {
         /// What the system said.
         source: io::Error,
     },
-    /// Another source of this run made a file of this name and other content.
+    /// Another source of this run made a file of the same name with other content.
     #[error(
         "{name} was already made from {other}, with another content: expected each source to make a file of its own"
     )]
@@ -82,15 +82,15 @@ pub enum OutputError {
         /// The source that made it.
         other: PathBuf,
     },
-    /// An editable wheel would take the place of one that is none, or the other
-    /// way round: both have the same name, and only one may be published.
+    /// An editable wheel would replace another wheel, or the other way round: both have the
+    /// same name.
     #[error("cannot put {name} into {folder}: {}", not_replaced(*.editable))]
     OtherKind {
         /// The file.
         name: String,
         /// The folder.
         folder: PathBuf,
-        /// Whether the one that is there is editable.
+        /// Whether the existing wheel is editable.
         editable: bool,
     },
 }
@@ -104,7 +104,7 @@ fn not_replaced(editable: bool) -> &'static str {
 }
 
 impl OutputFolder {
-    /// Makes the folder if it is missing, and nothing in it.
+    /// Makes the folder if it is missing, but nothing in it.
     ///
     /// # Errors
     /// [`OutputError`], which names the folder.
@@ -115,9 +115,9 @@ impl OutputFolder {
         Ok(Self { path: absolute, drafts: Mutex::default(), published: Mutex::default() })
     }
 
-    /// Makes a folder in it for what is not finished, which goes when this is
-    /// dropped: not before signals are listened to, which would end the program
-    /// and leave it. Without this the first hook makes it. Blocks.
+    /// Makes the hidden folder, which is removed when this is dropped. To be called when
+    /// signals are handled: otherwise one would end the program and leave the folder. Without
+    /// this, the first hook makes the folder. Blocks.
     ///
     /// # Errors
     /// [`OutputError::Drafts`].
@@ -144,8 +144,8 @@ impl OutputFolder {
         made.map_err(|source| OutputError::Folder { path: self.path.clone(), source })
     }
 
-    /// Gives a finished file, which this hook has made, its place. Reads it,
-    /// where there is one already: on a thread for blocking work.
+    /// Moves a finished file, which this hook has made, to its place. Reads it, and an existing
+    /// file of the same name. Blocks.
     pub(crate) fn publish(&self, draft: &Path, hook: Hook, source: &Path) -> Result<OutputFile, OutputError> {
         let name = draft.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let failed = |error| OutputError::Publish { name: name.clone(), folder: self.path.clone(), source: error };
@@ -199,8 +199,8 @@ fn mark_text(file: &Path) -> io::Result<String> {
     Ok(hexadecimal(&digest_of_file(file)?) + "\n")
 }
 
-/// Why a folder cannot be made. The system's words for a file in its place are
-/// "File exists".
+/// The error of making a folder. If there is a file in its place, the system only says "File
+/// exists".
 pub(crate) fn no_folder(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::AlreadyExists => io::Error::other("expected a folder, found a file"),
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(publish(Hook::BuildEditable, "another").unwrap().before, Before::OtherContent);
         let error = publish(Hook::BuildWheel, "plain").unwrap_err();
         assert!(matches!(error, OutputError::OtherKind { editable: true, .. }), "{error}");
-        // What somebody else has put there is not what was said to be editable.
+        // A wheel from elsewhere is not the one that was marked.
         std::fs::write(&path, "from elsewhere").unwrap();
         publish(Hook::BuildEditable, "editable").unwrap_err();
         assert_eq!(publish(Hook::BuildWheel, "plain").unwrap().before, Before::OtherContent);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn files_appear_whole_and_nothing_else_stays() {
+    fn files_are_published_and_nothing_else_stays() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("out");
         let folder = OutputFolder::open(&path).unwrap();

@@ -1,5 +1,4 @@
-//! Folders of one run: private, removed at its end, and by the next run where it
-//! was killed.
+//! Private folders of one run. They are removed at its end, or by the next run if it is killed.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -9,35 +8,35 @@ use std::path::{Path, PathBuf};
 use hookpool_supervisor::files::{private_folder, temporary_folder, unblock};
 use tempfile::TempDir;
 
-/// A folder of this run, 0700, until it is dropped.
+/// A folder of this run, with mode 0700. It is removed when this is dropped.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Tells other runs that the folder is in use; ends with this process.
+    /// Locked: tells other runs that the folder is in use. Ends with this process.
     _in_use: File,
-    /// Our own parent folder, which goes with the last run in it.
+    /// The parent folder, if it is ours: removed with the last run in it.
     parent: Option<PathBuf>,
 }
 
-/// Why there is no folder.
+/// Why a folder cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a temporary folder in {parent}: {source}")]
 pub struct RunFolderError {
-    /// Where it was to be.
+    /// Its parent folder.
     pub parent: PathBuf,
     /// What the system said.
     pub source: io::Error,
 }
 
-/// A folder within one that has the name of a content.
+/// The folder within a run folder with a fixed name.
 const INNER: &str = "inner";
 
-/// How the folders of runs are named in a parent folder of our own.
+/// The prefix of run folders in a parent folder of our own.
 const PREFIX: &str = "run-";
 
 impl RunFolder {
-    /// A folder among the temporary files, in one of this user for all runs.
-    /// `purpose` is a part of that one's name.
+    /// Makes a folder among the temporary files, in a folder that all runs of this user share.
+    /// `purpose` is part of the name of that.
     ///
     /// # Errors
     /// The system's, with the name of the parent folder.
@@ -45,14 +44,14 @@ impl RunFolder {
         Self::temporary_named(purpose, None)
     }
 
-    /// The same, under a name that tells what it is for, so that it is the same
-    /// in the next run; where another run has it just now, under any name.
+    /// The same with a fixed name, which is the same in the next run; with a random name if
+    /// another run uses that now.
     fn temporary_named(purpose: &str, name: Option<&str>) -> Result<Self, RunFolderError> {
         let temporary = absolute(&temporary_folder())?;
         let own = temporary.join(format!("hookpool-{}-{purpose}", nix::unistd::geteuid()));
-        // Another run may end now and remove the parent folder under us.
+        // Another run may end and remove the parent folder at the same time.
         for _ in 0..3 {
-            // A folder for temporary files that is not there is not made.
+            // A folder for temporary files that does not exist is not made.
             if !temporary.is_dir() || private_folder(&own).is_err() {
                 break;
             }
@@ -62,13 +61,13 @@ impl RunFolder {
                 return Ok(folder);
             }
         }
-        // Somebody else took the name: a folder of no fixed name cannot be
-        // found by the next run, but it is private too.
+        // Another user has taken the name of the parent folder. Without that, the next run
+        // cannot find the folder, but it is private too.
         make(&temporary, PREFIX, None).map_err(|source| RunFolderError { parent: temporary, source })
     }
 
-    /// A folder in `parent`, whose name starts with `prefix`. Folders of that
-    /// prefix there are taken for ours, and removed if their run is dead.
+    /// Makes a folder in `parent`, whose name starts with `prefix`. Other folders there with
+    /// this prefix count as run folders, and are removed if their run has died.
     ///
     /// # Errors
     /// The system's, with the name of the parent folder.
@@ -84,15 +83,15 @@ impl RunFolder {
     }
 }
 
-/// An empty folder for one piece of work. Removed, off the event loop, when it is
-/// dropped: there may be thousands of files in it.
+/// An empty folder for a single task. It is removed when this is dropped, off the event loop:
+/// there may be thousands of files in it.
 #[derive(Debug)]
 pub(crate) struct WorkFolder {
     folder: Option<Removed>,
     path: PathBuf,
 }
 
-/// What removes a folder when it is dropped.
+/// Removes a folder when it is dropped.
 #[derive(Debug)]
 enum Removed {
     WithinRun(#[expect(dead_code, reason = "it is dropped")] TempDir),
@@ -100,14 +99,14 @@ enum Removed {
 }
 
 impl WorkFolder {
-    /// Makes one in this folder. Blocks.
+    /// Makes a folder in the folder `run`. Blocks.
     pub fn within(run: &Path, prefix: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(run)?;
         Ok(Self { path: folder.path().to_owned(), folder: Some(Removed::WithinRun(folder)) })
     }
 
-    /// Makes one for what has this digest. It has the same path in each run, but
-    /// where two have the same at once. Blocks.
+    /// Makes a folder for a content with this digest. It has the same path in each run, unless
+    /// two runs use it at once. Blocks.
     pub fn of_content(purpose: &str, digest: &str) -> Result<Self, RunFolderError> {
         let folder = RunFolder::temporary_named(purpose, Some(digest))?;
         let path = folder.path().join(INNER);
@@ -125,7 +124,7 @@ impl WorkFolder {
         &self.path
     }
 
-    /// Removes it, and waits for that.
+    /// Removes it, and waits until that is done.
     pub async fn remove(mut self) {
         let folder = self.folder.take();
         unblock(move || drop(folder)).await;
@@ -135,7 +134,7 @@ impl WorkFolder {
 impl Drop for WorkFolder {
     fn drop(&mut self) {
         let Some(folder) = self.folder.take() else { return };
-        // What is not removed goes with the folder of the run.
+        // If this fails, the folder is removed with the folder of the run.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => std::mem::drop(runtime.spawn_blocking(move || std::mem::drop(folder))),
             Err(_) => std::mem::drop(folder),
@@ -150,37 +149,36 @@ fn absolute(path: &Path) -> Result<PathBuf, RunFolderError> {
 fn make(parent: &Path, prefix: &str, name: Option<&str>) -> io::Result<RunFolder> {
     const DRAFT: &str = ".new-";
     remove_abandoned(parent, prefix);
-    // A folder that is made and not yet locked would look like one whose run
-    // has died: it gets its name once it is locked.
+    // A run folder that is not locked counts as one whose run has died. So the folder gets its
+    // name after it is locked.
     let draft = tempfile::Builder::new().prefix(DRAFT).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
     let in_use = File::open(draft.path())?;
     in_use.try_lock()?;
     if name.is_some() {
-        // An empty folder of another run would be replaced: rename(2).
+        // rename(2) replaces an empty folder: with this, no run replaces that of another.
         std::fs::create_dir(draft.path().join(INNER))?;
     }
     let random = draft.path().file_name().unwrap_or_default().to_string_lossy().replacen(DRAFT, prefix, 1);
     let path = parent.join(name.map_or(random, |name| format!("{prefix}{name}")));
     std::fs::rename(draft.path(), &path)?;
-    // Its old name is gone; from here on `Drop` removes it.
+    // `RunFolder` removes it from here on, by its new name.
     let _ = draft.keep();
     Ok(RunFolder { path, _in_use: in_use, parent: None })
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run; a hook may have
-        // put a file in its place.
+        // A hook may have put a file in its place. If removing fails, the next run does it.
         let _ = std::fs::remove_dir_all(&self.path).or_else(|_| std::fs::remove_file(&self.path));
         if let Some(parent) = &self.parent {
-            // Not while other runs have folders in it.
+            // This fails while other runs have folders in it.
             let _ = std::fs::remove_dir(parent);
         }
     }
 }
 
-/// Removes the folders of runs that were killed. Only in a folder that nobody
-/// else can write to is everything of that name ours.
+/// Removes the folders of runs that were killed; only in a private folder, where all folders
+/// with this prefix are ours.
 fn remove_abandoned(parent: &Path, prefix: &str) {
     if !parent.is_dir() || private_folder(parent).is_err() {
         return;
@@ -204,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_is_removed_and_its_parent_kept() {
+    fn the_folder_is_removed_and_its_parent_stays() {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::within(parent.path(), "run-").unwrap();
         assert_eq!(folder.path().parent(), Some(parent.path()));
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_removed_and_what_is_in_use_is_not() {
+    fn folders_of_killed_runs_are_removed_and_those_in_use_stay() {
         let parent = tempfile::tempdir().unwrap();
         let living = RunFolder::within(parent.path(), ".hookpool-").unwrap();
         let abandoned = parent.path().join(".hookpool-abandoned");

@@ -18,7 +18,7 @@ async fn the_installers_own_words_are_told() {
         assert!(told.contains("could not install `alpha`, `missing-thing>=3`: "), "{told}");
         assert!(told.matches("missing-thing").count() > 1, "{told}");
         assert_eq!(HookError::from(error).kind, ErrorKind::EnvironmentFailed);
-        // Not remembered: the next one tries again.
+        // A failure is not remembered: the next call tries again.
         place.wheel("missing_thing", "3.0", &[]);
         run.get(&["alpha", "missing-thing>=3"]).await.unwrap();
         assert_eq!(made(&place.cache()).len(), 1);
@@ -146,7 +146,7 @@ async fn credentials_reach_neither_messages_nor_the_cache() {
 }
 
 #[tokio::test]
-async fn constraints_hold_and_are_part_of_the_question() {
+async fn constraints_apply_and_belong_to_the_key() {
     for installer in installers() {
         let place = Place::new();
         place.wheel("alpha", "1.0", &[]);

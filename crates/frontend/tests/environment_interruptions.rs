@@ -1,4 +1,4 @@
-//! Build environments whose making is interrupted, or that two make at once.
+//! Build environments that are interrupted while they are made, or that two processes make at once.
 
 #![cfg(target_os = "linux")]
 
@@ -120,7 +120,7 @@ async fn two_processes_make_one() {
 async fn who_waits_for_another_process_can_be_interrupted() {
     let place = Place::new();
     let slow = SlowBuild::new(&place);
-    // Whose question is the same: without variables of its own.
+    // Not `program`: its variables give another key.
     let first = place.run(InstallerChoice::Pip).await;
     let second = place.run(InstallerChoice::Pip).await;
     let making = first.get(&["slow"]);
@@ -142,7 +142,7 @@ async fn who_waits_for_another_process_can_be_interrupted() {
     first.end().await;
 }
 
-/// It says so on standard error.
+/// Waits for an event on standard error.
 fn wait_until_it_waits(process: &mut Child) {
     use std::io::BufRead;
     let mut lines = std::io::BufReader::new(process.stderr.take().unwrap());
@@ -151,7 +151,7 @@ fn wait_until_it_waits(process: &mut Child) {
         line.clear();
         assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended");
     }
-    // Whoever reads no more must not end the writer.
+    // The writer must not be ended by a reader that has gone.
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
 }
 

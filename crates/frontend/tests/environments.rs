@@ -1,4 +1,4 @@
-//! Build environments, by real installers, from wheels in a folder.
+//! Build environments, made by real installers from wheels in a folder.
 
 mod support;
 
@@ -70,7 +70,7 @@ async fn the_next_run_uses_what_is_there() {
         let run = Run::start(settings.clone()).await;
         let first = run.get(&["alpha"]).await.unwrap().folder().to_owned();
         run.end().await;
-        // A newer one is not asked for within a day.
+        // The index is not asked again within a day.
         place.index("alpha", &[older, place.wheel("alpha", "1.1", &[])]);
         let run = Run::start(settings.clone()).await;
         let again = run.get(&["alpha"]).await.unwrap();

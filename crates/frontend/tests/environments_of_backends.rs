@@ -1,5 +1,4 @@
-//! Environments of real build backends, from the index that pip and uv are
-//! configured for.
+//! Environments with real build backends, from the index that pip and uv use.
 
 mod support;
 

@@ -26,7 +26,7 @@ async fn what_is_in_use_or_was_lately_stays() {
     assert_eq!((pruned.environments.count, pruned.answers.count, pruned.in_use), (1, 1, 1));
     assert!(pruned.bytes() > 10_000);
     assert_eq!(made(&place.cache()), [alpha.folder().file_name().unwrap().to_str().unwrap()]);
-    // What is gone is made again.
+    // A removed environment is made again.
     let beta = run.get(&["beta"]).await.unwrap();
     assert!(beta.was_made());
     drop((alpha, beta));
@@ -48,7 +48,7 @@ async fn an_answer_whose_environment_is_gone_leads_to_one_with_the_same_content(
     let run = place.run(InstallerChoice::Auto).await;
     run.get(&["alpha"]).await.unwrap();
     let first = run.get(&["alpha==1.0"]).await.unwrap();
-    // Discarded, and made anew for one of both lists.
+    // The environment is discarded, and another one made for one of the two lists.
     std::fs::write(first.folder().join("bin/extra"), "").unwrap();
     run.environments.check_seal(&first).await.unwrap();
     let second = run.get(&["alpha"]).await.unwrap();

@@ -1,5 +1,4 @@
-//! Archives in which some bytes are others: nothing panics, and nothing is
-//! written outside, whatever they say.
+//! Archives with changed bytes: unpacking never panics, and never writes outside.
 
 mod evil;
 
@@ -39,7 +38,7 @@ fn fix_checksums(bytes: &mut [u8]) {
     }
 }
 
-/// Bytes that mean something in names and numbers more often than others.
+/// Bytes that often have a meaning in names and numbers.
 fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
     let byte = prop_oneof![Just(b'/'), Just(b'.'), Just(0), b'0'..=b'7', any::<u8>()];
     vec((any::<prop::sample::Index>(), byte), 1..12)

@@ -1,4 +1,4 @@
-//! `.tar.gz` archives as they are, and as nobody should make them.
+//! Valid and invalid `.tar.gz` archives.
 
 mod evil;
 
@@ -13,8 +13,8 @@ use evil::{Lab, file, folder, gzip, hard_link, pax, pax_records, raw, symlink, t
 use hookpool_frontend::ArchiveProblem as Problem;
 use tar::EntryType;
 
-/// Asserts that an archive of these members is refused, with this problem, at
-/// the member of this name.
+/// Asserts that an archive with these members is refused because of this problem, which names
+/// this member.
 macro_rules! refuses {
     ($members:expr, $problem:pat, $name:expr) => {{
         let (problem, member) = Lab::tar(&$members).refused();
@@ -51,7 +51,7 @@ fn a_source_distribution() {
     );
     assert_eq!(fs::read_link(tree.join("dangling")).unwrap(), Path::new("not/there"));
     assert!(tree.join("empty").is_dir());
-    // Less the umask, which is hardly ever anything but 022 or 077.
+    // Less the umask, which is usually 022 or 077.
     assert_eq!(mode(&tree.join("bin/run")) & 0o700, 0o700);
     assert_eq!(mode(&tree.join("PKG-INFO")) & 0o711, 0o600);
     assert_eq!(tree.metadata().unwrap().modified().unwrap(), time);
@@ -87,7 +87,7 @@ fn symbolic_links_that_lead_out() {
 
 #[test]
 fn links_through_links_stay_inside() {
-    // `up/..` is the folder around the tree, were it not for the other link.
+    // Without the other link, `up/..` would be the folder around the tree.
     let lab = Lab::tar(&[folder("a-1/d/e"), symlink("a-1/d/e/up", "../.."), symlink("a-1/x", "d/e/up/../outside")]);
     let tree = lab.unpack().unwrap();
     assert_eq!(fs::read_link(tree.join("x")).unwrap(), Path::new("d/e/outside"));
@@ -105,7 +105,7 @@ fn nothing_is_written_through_a_link() {
     );
     refuses!([link(), folder("a-1/d/x/y")], Problem::Below { kind: "symbolic link", .. }, Some("a-1/d/x/y"));
     refuses!([link(), folder("a-1/d")], Problem::Conflict { earlier: "symbolic link" }, Some("a-1/d"));
-    // A file in the place of a link is a file, and what the link pointed to stays.
+    // A file replaces a link, and not the file that the link points to.
     let lab = Lab::tar(&[file("a-1/e", "kept"), link(), file("a-1/d", "new")]);
     let tree = lab.unpack().unwrap();
     assert!(tree.join("d").symlink_metadata().unwrap().is_file());
@@ -261,7 +261,7 @@ fn what_is_cut_off_is_damaged() {
         let (problem, _) = Lab::new("a-1.tgz", &whole[..end]).refused();
         assert!(matches!(problem, Problem::Damaged(_)), "{end} of {} bytes: {problem:?}", whole.len());
     }
-    // The tar file within cut off, and gzip none the wiser.
+    // The tar file is truncated, in a complete gzip file.
     let within = [folder("a-1"), file("a-1/x", &"x".repeat(1000))].concat();
     for end in [100, 512 + 100, 1024 + 100, 1024 + 512] {
         let (problem, _) = Lab::new("a-1.tgz", &gzip(&within[..end])).refused();
@@ -313,7 +313,7 @@ fn the_pkg_info_of_the_tree_is_found() {
     assert_eq!(pkg_info(&[egg_info(), file("./a-1/PKG-INFO", "yes"), file("a-1/x", "")]), found("yes"));
     assert_eq!(pkg_info(&[file("a-1/PKG-INFO", "no"), file("a-1/PKG-INFO", "last")]), found("last"));
     assert_eq!(pkg_info(&[egg_info(), symlink("a-1/PKG-INFO", "x")]), None);
-    // The tree is all of it.
+    // The tree is the whole archive.
     let flat = [file("a.egg-info/PKG-INFO", "no"), file("setup.py", ""), file("PKG-INFO", "yes")];
     assert_eq!(pkg_info(&flat), found("yes"));
     assert_eq!(pkg_info(&flat[..2]), None);
@@ -336,7 +336,7 @@ fn messages_say_which_archive_which_member_and_why() {
     assert_eq!(message, expected);
 }
 
-/// The crate that others use writes what this one reads.
+/// Archives that the crate `tar` writes are unpacked.
 #[test]
 fn archives_of_the_tar_crate() {
     let mut builder = tar::Builder::new(Vec::new());

@@ -1,4 +1,4 @@
-//! `.zip` archives as they are, and as nobody should make them.
+//! Valid and invalid `.zip` archives.
 
 mod evil;
 
@@ -25,8 +25,8 @@ fn symlink(name: &str, target: &str) -> Entry {
     with_mode(0o120_777, entry(name, target))
 }
 
-/// Asserts that an archive of these entries is refused, with this problem, at
-/// the member of this name.
+/// Asserts that an archive with these entries is refused because of this problem, which names
+/// this member.
 macro_rules! refuses {
     ($entries:expr, $problem:pat, $name:expr) => {{
         let (problem, member) = lab(&$entries).refused();
@@ -60,7 +60,7 @@ fn a_source_distribution() {
     assert_eq!(lab.pkg_info().unwrap().unwrap(), b"Name: a");
 }
 
-/// The crate that others use writes what this one reads.
+/// Archives that the crate `zip` writes are unpacked.
 #[test]
 fn archives_of_the_zip_crate() {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));

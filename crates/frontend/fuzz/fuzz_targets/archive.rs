@@ -1,4 +1,4 @@
-//! What might be called a source archive: no bytes may panic, or write outside.
+//! Fuzzes archives: unpacking never panics, and never writes outside.
 //!
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run archive -- -max_total_time=60`, in `crates/frontend`.
 #![no_main]
@@ -12,7 +12,7 @@ use hookpool_frontend::{UnpackLimits, read_files, unpack};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    // The first byte chooses what the rest is taken for.
+    // The first byte selects the format of the rest.
     let Some((&choice, input)) = input.split_first() else {
         return;
     };
@@ -52,7 +52,7 @@ fn check(folder: &Path, tree: &Path) {
     }
 }
 
-/// A tar file whose headers all have the right checksum, which no fuzzer finds.
+/// A tar file whose headers all have the right checksum, which a fuzzer would not find.
 fn with_checksums(input: &[u8]) -> Vec<u8> {
     let mut bytes = input.to_vec();
     for block in bytes.chunks_exact_mut(512) {

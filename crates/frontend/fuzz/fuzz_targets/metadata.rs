@@ -1,5 +1,4 @@
-//! What might be core metadata: no bytes may panic, and what is said to be
-//! static was read from them.
+//! Fuzzes core metadata: parsing never panics, and static metadata come from the input.
 //!
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run metadata -- -max_total_time=60`, in `crates/frontend`.
 #![no_main]

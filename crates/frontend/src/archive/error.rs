@@ -1,16 +1,16 @@
-//! Why an archive was refused, for the person who reads it.
+//! Why an archive is refused.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// An archive was not unpacked, or not read.
+/// An archive cannot be unpacked or read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}{problem}", .archive.display(), of_member(.member.as_deref()))]
 pub struct ArchiveError {
     /// The archive.
     pub archive: PathBuf,
-    /// The name of the member that is at fault, if one is, with whatever a
-    /// terminal might not like escaped.
+    /// The name of the member with the problem, if it is one of a member. Control
+    /// characters are escaped.
     pub member: Option<String>,
     /// What is wrong.
     pub problem: ArchiveProblem,
@@ -24,136 +24,183 @@ fn of_member(member: Option<&str>) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveProblem {
-    /// The system does not let us read it.
+    /// Reading failed.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// The name says no format.
+    /// The name has no known suffix.
     #[error("expected a name that ends in .tar.gz, .tgz or .zip")]
     UnknownSuffix,
-    /// The bytes are not what the format asks for.
+    /// The content violates the format.
     #[error("the archive is damaged or incomplete: {0}")]
     Damaged(String),
     /// The folder to unpack into is not empty.
     #[error("expected an empty folder to unpack into, found something in {0}")]
     NotEmpty(PathBuf),
-    /// The system does not let us write.
+    /// Writing failed.
     #[error("cannot be unpacked: {0}")]
     Unwritable(io::Error),
-    /// The caller has changed its mind.
+    /// The caller cancelled it.
     #[error("unpacking was cancelled")]
     Cancelled,
 
-    /// A name without any part.
+    /// An empty name.
     #[error("its name is empty")]
     EmptyName,
-    /// No path has a NUL byte.
+    /// A name with a NUL byte, which no path may have.
     #[error("its name has a NUL byte")]
     NulInName,
-    /// A name that starts at the root folder.
+    /// An absolute name.
     #[error("its name is absolute: expected one below the archive's folder")]
     AbsoluteName,
-    /// A name that leads upwards.
+    /// A name with `..`.
     #[error("its name has `..`: expected one below the archive's folder")]
     ParentInName,
-    /// PKWARE's specification of zip asks for `/` (APPNOTE 4.4.17.1).
+    /// A name with a backslash: PKWARE's specification of zip demands `/` (APPNOTE
+    /// 4.4.17.1).
     #[error("its name has a backslash: zip files have `/` between folders")]
     BackslashInName,
     /// More than [`UnpackLimits::name_bytes`](crate::UnpackLimits::name_bytes).
     #[error("its name, or the name that it links to, has more than {limit} bytes")]
     NameTooLong {
-        /// How many are allowed.
+        /// The limit.
         limit: usize,
     },
     /// More than [`UnpackLimits::depth`](crate::UnpackLimits::depth).
     #[error("it lies more than {limit} folders deep")]
     TooDeep {
-        /// How many are allowed.
+        /// The limit.
         limit: usize,
     },
 
-    /// Neither file nor folder nor link.
+    /// A member that is no file, folder or link.
     #[error("it is a {0}: expected files, folders and links only")]
     UnsupportedType(&'static str),
     /// A symbolic link to an absolute path.
     #[error("it is a symbolic link to the absolute path \"{target}\": expected one within the source tree")]
     AbsoluteLink {
-        /// Where it points, escaped.
+        /// Its target, escaped.
         target: String,
     },
-    /// A symbolic link out of the tree.
+    /// A symbolic link that leads out of the tree.
     #[error("it is a symbolic link to \"{target}\", outside of the source tree")]
     OutsideLink {
-        /// Where it points, escaped.
+        /// Its target, escaped.
         target: String,
     },
-    /// A hard link to something else than an earlier file of the archive.
+    /// A hard link to anything but an earlier regular file of the archive.
     #[error("it is a hard link to \"{target}\": expected the name of an earlier regular file of the archive")]
     BadHardLink {
-        /// Where it points, escaped.
+        /// Its target, escaped.
         target: String,
     },
-    /// A link to nothing, or to a name that no system has.
+    /// A link whose target is empty or has a NUL byte.
     #[error("it is a link with an empty target, or one with a NUL byte")]
     MalformedLink,
-    /// It would have to be written below something that is no folder.
+    /// A member below an earlier one that is no folder.
     #[error("it lies below \"{parent}\", which the archive has made a {kind}")]
     Below {
         /// The name of the earlier member, escaped.
         parent: String,
-        /// What that is.
+        /// The kind of the earlier member.
         kind: &'static str,
     },
-    /// A folder and something else of one name.
+    /// A folder and something else have the same name.
     #[error("an earlier member of this name is a {earlier}, and this one is not")]
     Conflict {
-        /// What the earlier member is.
+        /// The kind of the earlier member.
         earlier: &'static str,
     },
 
-    /// The content is encrypted.
+    /// Encrypted content.
     #[error("it is encrypted")]
     Encrypted,
-    /// The content is compressed in a way that we do not know.
+    /// An unknown compression method.
     #[error("it is compressed by the method {0}: expected Stored or Deflated")]
     CompressionMethod(String),
-    /// Some bytes belong to more than one member, which is how zip bombs are made.
+    /// Members that share bytes, as in zip bombs.
     #[error("members overlap each other")]
     Overlap,
 
     /// More than [`UnpackLimits`](crate::UnpackLimits) allow for an archive of this size.
     #[error("it unpacks to more than {limit} bytes, the limit for an archive of {archive_bytes} bytes")]
     TooManyBytes {
-        /// How many are allowed.
+        /// The limit.
         limit: u64,
-        /// How many the archive has.
+        /// The size of the archive.
         archive_bytes: u64,
     },
     /// More than [`UnpackLimits::members`](crate::UnpackLimits::members).
     #[error("it has more than {limit} files and folders")]
     TooManyMembers {
-        /// How many are allowed.
+        /// The limit.
         limit: u64,
     },
-    /// More than is read of one file.
+    /// A file that is larger than what is read of one.
     #[error("it has more than {limit} bytes")]
     MemberTooLarge {
-        /// How many are allowed.
+        /// The limit.
         limit: u64,
     },
 
-    /// No members.
+    /// An archive without members.
     #[error("expected a source tree in the archive, found nothing")]
     Nothing,
 }
 
 impl ArchiveProblem {
-    /// What an error means that came while an archive was read: one of our own
-    /// that travelled through a reader, the system's, or a decoder's.
+    /// The problem that an error of a reader stands for: a problem that was passed
+    /// through the reader, an error of the system, or one of a decoder.
     pub(super) fn reading(error: io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(own) => own,
             Err(error) if error.raw_os_error().is_some() => Self::Unreadable(error),
             Err(error) => Self::Damaged(error.to_string()),
         }
+    }
+}
+
+/// A problem, and the member that has it.
+#[derive(Debug)]
+pub(super) struct Fault {
+    member: Option<String>,
+    problem: ArchiveProblem,
+}
+
+impl Fault {
+    /// A problem of the member with this name.
+    pub fn at(name: &[u8]) -> impl FnOnce(ArchiveProblem) -> Self + use<> {
+        let member = Some(escaped(name));
+        move |problem| Self { member, problem }
+    }
+
+    /// The error for this archive.
+    pub fn of(self, archive: &Path) -> ArchiveError {
+        ArchiveError { archive: archive.to_owned(), member: self.member, problem: self.problem }
+    }
+}
+
+impl From<ArchiveProblem> for Fault {
+    fn from(problem: ArchiveProblem) -> Self {
+        Self { member: None, problem }
+    }
+}
+
+/// A name as messages show it. It is not trusted: control characters could change the
+/// terminal, and it may be a megabyte long.
+pub(super) fn escaped(name: &[u8]) -> String {
+    const SHOWN: usize = 300;
+    let shown = &name[..name.len().min(SHOWN)];
+    let ellipsis = if name.len() > SHOWN { "..." } else { "" };
+    format!("{}{ellipsis}", String::from_utf8_lossy(shown).escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_in_names_are_escaped() {
+        assert_eq!(escaped(b"a/\x1b[2J\n\xff\""), "a/\\u{1b}[2J\\n\u{fffd}\\\"");
+        assert_eq!(escaped(&[b'x'; 1000]).len(), 303);
     }
 }

@@ -4,11 +4,10 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// Reads all members of a gzip file, one after the other, and ignores what
-/// follows them and is none, as gzip does. (flate2's own reader of several
-/// members takes that for a fault.)
+/// Reads all members of a gzip file, and ignores trailing garbage, as gzip does.
+/// flate2's own reader of several members, `MultiGzDecoder`, fails on it.
 pub(super) struct GzipMembers<R> {
-    /// `None` when the end was reached.
+    /// `None` at the end.
     member: Option<GzDecoder<R>>,
 }
 
@@ -28,7 +27,7 @@ impl<R: BufRead> Read for GzipMembers<R> {
             if read > 0 {
                 return Ok(read);
             }
-            let mut rest = self.member.take().expect("it is there").into_inner();
+            let mut rest = self.member.take().expect("it is the member that was read").into_inner();
             if rest.fill_buf()?.first() == Some(&0x1f) {
                 self.member = Some(GzDecoder::new(rest));
             }
@@ -59,7 +58,7 @@ mod tests {
         let two = [gzip(b"one "), gzip(b""), gzip(b"two")].concat();
         assert_eq!(read(&two).unwrap(), b"one two");
         assert_eq!(read(&[&two[..], b"\0\0garbage"].concat()).unwrap(), b"one two");
-        // A reader that has a byte at a time.
+        // A reader with one byte at a time.
         let mut content = Vec::new();
         GzipMembers::new(io::BufReader::with_capacity(1, &two[..])).read_to_end(&mut content).unwrap();
         assert_eq!(content, b"one two");

@@ -1,4 +1,4 @@
-//! How much an archive may become.
+//! Limits for what an archive unpacks to.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -6,24 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::ArchiveProblem;
 
-/// What an archive may unpack to. The defaults leave room for any source
-/// distribution that is known, and stop a bomb before it hurts.
+/// Limits for what an archive unpacks to. The defaults allow all known source
+/// distributions, and stop a bomb before it does harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnpackLimits {
-    /// Bytes in all, with what a tar file has around them. 4 GiB.
+    /// The total of bytes, with the headers and padding of a tar file. 4 GiB.
     pub total_bytes: u64,
-    /// How many times larger than the archive the tree may be. 200; source
-    /// code comes to about 5, and gzip cannot do more than 1032.
+    /// The ratio of the tree's size to the archive's. 200; source code has about 5,
+    /// and gzip's maximum is 1032.
     pub ratio: u64,
-    /// Bytes up to which the ratio does not matter. 256 MiB.
+    /// The number of bytes up to which the ratio is not limited. 256 MiB.
     pub ratio_floor: u64,
-    /// Files and folders, those included that only other names mention.
-    /// 200,000.
+    /// The number of files and folders, including folders that are only part of other
+    /// names. 200,000.
     pub members: u64,
-    /// Bytes of a name, and of what a link points to. 1024.
+    /// The length of a name, and of the target of a link, in bytes. 1024.
     pub name_bytes: usize,
-    /// Folders in each other. 64.
+    /// The depth of nested folders. 64.
     pub depth: usize,
 }
 
@@ -33,7 +33,7 @@ impl Default for UnpackLimits {
     }
 }
 
-/// What is left of the limits while an archive is read.
+/// Counts what an archive unpacks to, against the limits.
 pub(super) struct Budget<'a> {
     pub limits: &'a UnpackLimits,
     cancel: &'a AtomicBool,
@@ -51,7 +51,7 @@ impl<'a> Budget<'a> {
         if self.cancel.load(Ordering::Relaxed) { Err(ArchiveProblem::Cancelled) } else { Ok(()) }
     }
 
-    /// One more file or folder.
+    /// Counts a file or folder.
     pub fn count_member(&self) -> Result<(), ArchiveProblem> {
         self.check_cancelled()?;
         self.members.set(self.members.get() + 1);
@@ -61,7 +61,7 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// So many more bytes.
+    /// Counts bytes.
     fn count_bytes(&self, bytes: usize) -> Result<(), ArchiveProblem> {
         self.check_cancelled()?;
         self.bytes.set(self.bytes.get().saturating_add(bytes as u64));
@@ -73,8 +73,8 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// A reader whose bytes are counted. It fails with an [`ArchiveProblem`]
-    /// inside of the [`io::Error`].
+    /// A reader whose bytes are counted. Its [`io::Error`] contains an
+    /// [`ArchiveProblem`] if a limit is exceeded.
     pub fn metered<R: Read>(&self, reader: R) -> Metered<'_, R> {
         Metered { reader, budget: self }
     }

@@ -1,23 +1,21 @@
-//! Unpacks source archives that nobody vouches for.
+//! Unpacks untrusted source archives.
 //!
-//! The rules are those of Python's data filter (PEP 706), made stricter: what
-//! that filter would mend, such as an absolute name, is refused here. Nothing
-//! is ever written outside the folder that the caller names:
+//! The rules are those of Python's data filter (PEP 706), but stricter: what that
+//! filter would correct, such as an absolute name, is refused here. Nothing is ever
+//! written outside the folder that the caller names:
 //!
 //! - Names are relative, without `..`.
-//! - Symbolic links are made after everything else, so that nothing can be
-//!   written through one; they stay within the tree, whatever other links they
-//!   lead through (see `name::LinkTarget`).
-//! - Hard links lead to a regular file that the archive itself has brought.
-//! - Devices, named pipes and whatever else is no file, folder or link are
-//!   refused.
-//! - [`UnpackLimits`] bound what an archive may become.
+//! - Symbolic links are made after everything else, so that nothing is written
+//!   through one. They stay within the tree, whatever other links they lead through
+//!   (see `name::LinkTarget`).
+//! - Hard links lead to an earlier regular file of the archive.
+//! - Everything but files, folders and links is refused, such as devices and named
+//!   pipes.
+//! - [`UnpackLimits`] bound the result.
 
 mod error;
-mod fault;
 mod gzip;
 mod limits;
-mod member;
 mod name;
 mod pax;
 mod tar;
@@ -27,8 +25,10 @@ mod wanted;
 mod zip;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 pub use error::{ArchiveError, ArchiveProblem};
 pub use limits::UnpackLimits;
@@ -36,22 +36,22 @@ pub use limits::UnpackLimits;
 use hookpool_supervisor::files::{Links, open_regular_file};
 
 use crate::source::has_suffix;
-use fault::Fault;
+use error::Fault;
 use limits::Budget;
-use member::Visit;
-use tree::Tree;
+use tree::TreeWriter;
 use wanted::Wanted;
 
 /// Unpacks a source archive, `.tar.gz`, `.tgz` or `.zip`, into the empty folder
-/// `into`, which nobody else may write to, and answers with the source tree: the one
-/// folder at the archive's top, or `into` where there is none. Blocking; `cancel` is looked at all the time.
+/// `into`, which nobody else may write to. Returns the source tree: the one folder at
+/// the top of the archive, or `into` if there is no such folder. Blocks, until it is
+/// done or `cancel` is set.
 ///
-/// Files get the modification times of the archive and mode 0644, or 0755 where
-/// their owner may execute them, less the umask. Owners are ignored.
+/// Files get the modification times of the archive, and mode 0644, or 0755 if their
+/// owner may execute them, less the umask. Owners are ignored.
 ///
 /// # Errors
-/// [`ArchiveError`], which names the archive and the member. What was unpacked
-/// until then is left for the caller to remove, with `into`.
+/// [`ArchiveError`], which names the archive and the member. The caller has to remove
+/// `into` with what was unpacked until then.
 pub fn unpack(
     archive: &Path,
     into: &Path,
@@ -60,15 +60,16 @@ pub fn unpack(
 ) -> Result<PathBuf, ArchiveError> {
     let unpack = || {
         let (file, budget) = open(archive, limits, cancel)?;
-        let mut tree = Tree::new(into, &budget)?;
+        let mut tree = TreeWriter::new(into, &budget)?;
         each_member(archive, file, &budget, &mut |member, content| tree.place(member, content))?;
         tree.finish()
     };
     unpack().map_err(|fault| fault.of(archive))
 }
 
-/// The files of these names in the source tree of an archive, without unpacking
-/// it: `None` for what is not there, or is no regular file. Blocking.
+/// Reads the files with these names at the top of the source tree of an archive,
+/// without unpacking it. `None` for a file that is missing, or is no regular file.
+/// Blocks, until it is done or `cancel` is set.
 ///
 /// # Errors
 /// [`ArchiveError`]: the archive is damaged, or larger than `limits` allow, or
@@ -82,7 +83,7 @@ pub fn read_files<const N: usize>(
     let read = || {
         let (file, budget) = open(archive, limits, cancel)?;
         let mut wanted = Wanted::new(names);
-        each_member(archive, file, &budget, &mut |member, content| wanted.see(&member, content, limits))?;
+        each_member(archive, file, &budget, &mut |member, content| wanted.read(&member, content, limits))?;
         Ok(wanted.found())
     };
     read().map_err(|fault: Fault| fault.of(archive))
@@ -106,4 +107,34 @@ fn each_member(archive: &Path, file: File, budget: &Budget<'_>, visit: &mut Visi
     } else {
         Err(ArchiveProblem::UnknownSuffix.into())
     }
+}
+
+/// A member of an archive, as the archive describes it.
+#[derive(Debug)]
+struct Member {
+    /// Not checked yet.
+    pub name: Vec<u8>,
+    pub kind: Kind,
+    /// The time of its last modification, if that is known.
+    pub modified: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Folder,
+    File {
+        executable: bool,
+    },
+    /// With its target, not checked yet.
+    SymbolicLink(Vec<u8>),
+    /// With the name of another member, not checked yet.
+    HardLink(Vec<u8>),
+}
+
+/// Called with each member and its content.
+type Visit<'a> = dyn FnMut(Member, &mut dyn Read) -> Result<(), ArchiveProblem> + 'a;
+
+/// Whether a file's owner may execute it: the only bit of the mode that is kept.
+fn is_executable(mode: u32) -> bool {
+    mode & 0o100 != 0
 }

@@ -1,15 +1,14 @@
-//! The names of members, and of what links point to.
+//! The names of members, and the targets of links.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::error::ArchiveProblem;
-use super::fault::escaped;
+use super::error::{ArchiveProblem, escaped};
 use super::limits::UnpackLimits;
 
-/// A member's name as a path below the folder that is unpacked into: plain
-/// components only. It is empty for `.`, which some archives start with.
+/// The path of a member below the folder that is unpacked into, without `.` and `..`.
+/// It is empty for `.`, with which some archives start.
 pub(super) fn member_path(name: &[u8], limits: &UnpackLimits) -> Result<PathBuf, ArchiveProblem> {
     if name.is_empty() {
         return Err(ArchiveProblem::EmptyName);
@@ -38,13 +37,12 @@ pub(super) fn member_path(name: &[u8], limits: &UnpackLimits) -> Result<PathBuf,
     Ok(path)
 }
 
-/// Where a symbolic link points: first upwards, then downwards only.
+/// The target of a symbolic link, normalised: first upwards, then only downwards.
 ///
-/// `name/..` is taken out, as Python's data filter does since 2025. If it does
-/// not lead upwards out of the tree itself, it does not do so at all, whatever
-/// the other links are: going up starts in a real folder and stays in the tree,
-/// and each step down is into something real, or along a link for which the same
-/// holds.
+/// `name/..` is removed, as Python's data filter does since 2025. If such a target does
+/// not lead above the tree by itself, it does not with other links either: the steps
+/// upwards start in a real folder and stay in the tree, and each step downwards leads
+/// into something real, or along a link for which the same holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LinkTarget {
     upwards: usize,
@@ -79,10 +77,10 @@ impl LinkTarget {
         Ok(Self { upwards, path })
     }
 
-    /// The path for the link that lies at `link` in the source tree, a path that
-    /// [`member_path`] gave: not above the tree.
+    /// The target for a link at `link` in the source tree, a path from [`member_path`],
+    /// if it does not lead above the tree.
     pub fn within_tree(&self, link: &Path) -> Result<&Path, ArchiveProblem> {
-        // The link itself is no folder to go up from.
+        // The last component is the link itself, which is no folder to go up from.
         if self.upwards >= link.components().count() {
             return Err(ArchiveProblem::OutsideLink { target: escaped(self.path.as_os_str().as_bytes()) });
         }
@@ -139,8 +137,8 @@ mod tests {
 
     #[test]
     fn going_down_and_up_again_is_taken_out() {
-        // If `d` is a link to a folder elsewhere in the tree, `d/..` is not
-        // where it seems to be.
+        // If `d` is a link to a folder elsewhere in the tree, `d/..` leads to another
+        // folder than it seems.
         assert_eq!(target("a", b"d/../b").unwrap(), Path::new("b"));
         assert_eq!(target("e/a", b"d/../../b").unwrap(), Path::new("../b"));
         assert_eq!(target("a", b"d/..").unwrap(), Path::new("."));

@@ -1,7 +1,7 @@
 //! The records of pax extended headers (POSIX.1-2001, pax).
 //!
-//! The `tar` crate's own iterator looks for the end of a line, and so takes a
-//! value that has one, which a file's extended attributes may, for several
+//! The iterator of the crate `tar` splits records at newlines, and not by their length.
+//! It would take a value with a newline, such as an extended attribute, for several
 //! records.
 
 use std::time::Duration;
@@ -36,8 +36,8 @@ fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some(((&record[..equals], &record[equals + 1..]), rest))
 }
 
-/// Seconds since 1970, with a fraction: what Python writes has one. `None` for
-/// what is before that, or no number.
+/// A time in seconds since 1970, with a fraction, as Python writes it. `None` for an
+/// earlier time, and for what is no number.
 pub(super) fn time(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));

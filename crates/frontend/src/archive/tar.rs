@@ -1,8 +1,8 @@
 //! Members of `.tar.gz` files (POSIX.1-2001 pax and ustar, GNU, and V7).
 //!
-//! The `tar` crate reads the headers one by one; what those mean that describe
-//! the next member is worked out here. The crate's own way to do it reads
-//! names of any length into memory, and is not strict enough about pax records.
+//! The crate `tar` reads the single headers; the headers that describe the next member
+//! are interpreted here. The crate itself would read names of any length into memory,
+//! and is not strict enough about pax records.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -10,15 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use tar::EntryType;
 
-use super::error::ArchiveProblem;
-use super::fault::Fault;
+use super::error::{ArchiveProblem, Fault};
 use super::gzip::GzipMembers;
 use super::limits::Budget;
-use super::member::{Kind, Member, Visit, is_executable};
 use super::pax;
+use super::{Kind, Member, Visit, is_executable};
 
-/// The most bytes that may describe a member: names, and extended attributes,
-/// which nobody here wants.
+/// The limit for the description of a member: its names, and extended attributes, which
+/// are ignored.
 const DESCRIPTION_LIMIT: u64 = 1 << 20;
 
 /// Reads the members of a `.tar.gz` file.
@@ -34,19 +33,19 @@ pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>
         let name = description.name(entry.header());
         let at_member = Fault::at(&name);
         let visited = description.member(entry.header(), name).and_then(|member| visit(member, &mut entry));
-        // What nobody wanted is read too, while it is known whose it is.
+        // The rest of the content is read here, where an error can name the member.
         let visited = visited.and_then(|()| io::copy(&mut entry, &mut io::sink()).map_err(ArchiveProblem::reading));
         visited.map_err(at_member)?;
     }
     if described != Description::default() {
         return Err(damaged("it ends after the description of a member that is not there").into());
     }
-    // To the end, where gzip has its checksum.
+    // Up to the checksum at the end of the gzip file.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(ArchiveProblem::reading)?;
     Ok(())
 }
 
-/// What headers before a member's own say about it.
+/// What the headers before the header of a member say about it.
 #[derive(Default, PartialEq)]
 struct Description {
     has_pax: bool,
@@ -58,7 +57,7 @@ struct Description {
 }
 
 impl Description {
-    /// Takes in what describes the next member, or all of them; false for a
+    /// Reads an entry that describes the next member, or all of them; false if it is a
     /// member itself.
     fn read<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, ArchiveProblem> {
         match entry.header().entry_type() {
@@ -70,7 +69,7 @@ impl Description {
                 self.read_pax(&described_in(entry)?)?;
             }
             EntryType::XGlobalHeader => {
-                // Comments, as a rule: `git archive` writes the commit there.
+                // Usually comments: `git archive` writes the commit there.
                 let mut global = Self::default();
                 global.read_pax(&described_in(entry)?)?;
                 global.modified = None;
@@ -83,8 +82,8 @@ impl Description {
         Ok(true)
     }
 
-    /// The last of several records counts (POSIX.1-2001). An empty one is as
-    /// good as none.
+    /// Of several records for one key, the last counts (POSIX.1-2001). An empty one is
+    /// ignored.
     fn read_pax(&mut self, header: &[u8]) -> Result<(), ArchiveProblem> {
         let (mut name, mut link) = (None, None);
         for record in pax::records(header) {
@@ -115,8 +114,8 @@ impl Description {
 
     fn member(&self, header: &tar::Header, name: Vec<u8>) -> Result<Member, ArchiveProblem> {
         let size = header.entry_size().map_err(ArchiveProblem::reading)?;
-        // The two may differ where the header's has no room, from 8 GiB on.
-        // Anywhere else, readers that disagree see different archives.
+        // They may only differ from 8 GiB on, for which the header has no room. If they
+        // do otherwise, different readers would see different archives.
         if self.size.is_some_and(|described| described != size) {
             return Err(damaged("its size in the pax header is not the one in its own header"));
         }
@@ -125,7 +124,7 @@ impl Description {
         }
         let link = || self.link.clone().or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
         let kind = match header.entry_type() {
-            // Before POSIX, a folder was a file with a slash at its end.
+            // Before POSIX, a folder was a file with a slash at the end of its name.
             EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Folder,
             EntryType::Regular | EntryType::Continuous => {
                 Kind::File { executable: header.mode().is_ok_and(is_executable) }
@@ -135,7 +134,7 @@ impl Description {
             EntryType::Link => Kind::HardLink(link()),
             other => return Err(ArchiveProblem::UnsupportedType(type_name(other))),
         };
-        // Readers do not agree whether such content would have to be skipped.
+        // Readers disagree whether such content is to be skipped.
         if size > 0 && !matches!(kind, Kind::File { .. }) {
             return Err(damaged("it is a folder or a link and has content"));
         }

@@ -1,11 +1,11 @@
-//! Which part of an archive is the source tree.
+//! Finding the source tree in an archive.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-/// What lies at the top of an archive. Source distributions have one folder
-/// there, which is the tree (PEP 625); of what has anything else, the tree is all
-/// of it, as it is for pip and uv.
+/// What is at the top of an archive. Source distributions have one folder there, which
+/// is the tree (PEP 625). In other archives, all of the archive is the tree, as for pip
+/// and uv.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Top {
     /// Nothing so far.
@@ -13,13 +13,13 @@ pub(super) enum Top {
     Nothing,
     /// One folder.
     Folder(OsString),
-    /// Several things, or something that is no folder.
+    /// Several things, or one that is no folder.
     Several,
 }
 
 impl Top {
-    /// There is a member with this path, which is not empty.
-    pub fn see(&mut self, path: &Path, is_folder: bool) {
+    /// Adds a member with this path, which is not empty.
+    pub fn add(&mut self, path: &Path, is_folder: bool) {
         let mut components = path.components();
         let Some(first) = components.next().map(|component| component.as_os_str()) else { return };
         let is_folder = is_folder || components.next().is_some();
@@ -37,7 +37,7 @@ mod tests {
 
     fn top(members: &[&str]) -> Top {
         let mut top = Top::default();
-        members.iter().for_each(|name| top.see(Path::new(name), name.ends_with('/')));
+        members.iter().for_each(|name| top.add(Path::new(name), name.ends_with('/')));
         top
     }
 

@@ -1,4 +1,4 @@
-//! Writes members to the disk.
+//! Writing members to the disk.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -8,19 +8,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::error::ArchiveProblem;
-use super::fault::{Fault, escaped};
+use super::error::{ArchiveProblem, Fault, escaped};
 use super::limits::Budget;
-use super::member::{Kind, Member};
 use super::name::{LinkTarget, member_path};
 use super::top::Top;
+use super::{Kind, Member};
 
-/// The source tree while it is unpacked.
+/// Writes a source tree.
 ///
-/// Nobody else writes to the folder, and until [`finish`](Self::finish) there
-/// is no symbolic link in it. So what lies on the disk is what `placed` says,
-/// and a path below `into` leads nowhere else.
-pub(super) struct Tree<'a> {
+/// Nobody else writes to the folder, and it has no symbolic links until
+/// [`finish`](Self::finish). So `placed` has all that is on the disk, and no path below
+/// `into` leads elsewhere.
+pub(super) struct TreeWriter<'a> {
     into: &'a Path,
     budget: &'a Budget<'a>,
     top: Top,
@@ -49,7 +48,7 @@ impl Placed {
     }
 }
 
-impl<'a> Tree<'a> {
+impl<'a> TreeWriter<'a> {
     /// In the folder `into`, which must be empty.
     pub fn new(into: &'a Path, budget: &'a Budget<'a>) -> Result<Self, ArchiveProblem> {
         if fs::read_dir(into).map_err(ArchiveProblem::Unwritable)?.next().is_some() {
@@ -58,18 +57,18 @@ impl<'a> Tree<'a> {
         Ok(Self { into, budget, top: Top::default(), placed: HashMap::new(), buffer: vec![0; 64 * 1024] })
     }
 
-    /// Writes one member. Of several of one name the last one counts, as it
-    /// does for tar; but a folder stays a folder, and nothing else becomes one.
+    /// Writes one member. Of several with the same name the last one counts, as for tar;
+    /// but a folder is not replaced by something else, nor something else by a folder.
     pub fn place(&mut self, member: Member, content: &mut dyn Read) -> Result<(), ArchiveProblem> {
         if !matches!(member.kind, Kind::Folder) {
             self.budget.count_member()?;
         }
         let path = member_path(&member.name, self.budget.limits)?;
         if path.as_os_str().is_empty() {
-            // The entry `./` for the folder around it all.
+            // The entry `./` for the folder at the top.
             return if matches!(member.kind, Kind::Folder) { Ok(()) } else { Err(ArchiveProblem::EmptyName) };
         }
-        self.top.see(&path, matches!(member.kind, Kind::Folder));
+        self.top.add(&path, matches!(member.kind, Kind::Folder));
         if let Some(parent) = path.parent() {
             self.ensure_folder(parent)?;
         }
@@ -81,8 +80,8 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Makes the links, sets the folders' times, and answers with the source
-    /// tree's folder.
+    /// Makes the symbolic links, sets the times of folders, and returns the folder of the
+    /// source tree.
     pub fn finish(self) -> Result<PathBuf, Fault> {
         let tree = match &self.top {
             Top::Nothing => return Err(ArchiveProblem::Nothing.into()),
@@ -110,7 +109,7 @@ impl<'a> Tree<'a> {
         std::os::unix::fs::symlink(target, self.into.join(path)).map_err(ArchiveProblem::Unwritable)
     }
 
-    /// Makes a folder and those that it lies in, where they are not there yet.
+    /// Makes a folder and its parents, unless they exist.
     fn ensure_folder(&mut self, path: &Path) -> Result<(), ArchiveProblem> {
         match self.placed.get(path) {
             Some(Placed::Folder { .. }) => return Ok(()),
@@ -121,7 +120,7 @@ impl<'a> Tree<'a> {
             None if path.as_os_str().is_empty() => return Ok(()),
             None => {}
         }
-        // As deep as `UnpackLimits::depth` at most.
+        // The depth of recursion is limited by `UnpackLimits::depth`.
         if let Some(parent) = path.parent() {
             self.ensure_folder(parent)?;
         }
@@ -149,7 +148,7 @@ impl<'a> Tree<'a> {
     ) -> Result<(), ArchiveProblem> {
         self.remove_earlier(&path)?;
         let mode = if executable { 0o755 } else { 0o644 };
-        // `create_new` never follows a link, nor opens what is there.
+        // `create_new` does not follow links, and opens nothing that exists.
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -187,7 +186,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Makes room for a file or a link. A file is removed, not written over:
+    /// Makes room for a file or a link. An earlier file is removed and not overwritten:
     /// it may have another name by a hard link.
     fn remove_earlier(&mut self, path: &Path) -> Result<(), ArchiveProblem> {
         match self.placed.get(path) {
@@ -200,7 +199,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Not every file system can hold every time; the content does not suffer.
+/// Not every file system can store every time; the content is right all the same.
 fn set_modified(file: &File, modified: Option<SystemTime>) {
     if let Some(modified) = modified {
         let _ = file.set_modified(modified);

@@ -1,19 +1,19 @@
-//! Files of an archive that are read where it lies.
+//! Reading single files of an archive without unpacking it.
 
 use std::io::Read;
 
 use super::error::ArchiveProblem;
 use super::limits::UnpackLimits;
-use super::member::{Kind, Member};
 use super::name::member_path;
 use super::top::Top;
+use super::{Kind, Member};
 use crate::metadata::{METADATA_LIMIT, read_bounded};
 
 /// The content of each file that is wanted.
 type Contents<const N: usize> = [Option<Vec<u8>>; N];
 
-/// Files that are wanted of the folder of the source tree. Which folder that is
-/// shows only at the archive's end.
+/// The files that are wanted from the top of the source tree. Only the end of the
+/// archive shows which folder that is.
 pub(super) struct Wanted<'a, const N: usize> {
     names: [&'a str; N],
     top: Top,
@@ -27,17 +27,17 @@ impl<'a, const N: usize> Wanted<'a, N> {
         Self { names, top: Top::default(), at_top: none(), in_folder: none() }
     }
 
-    /// Reads a member if it is one of them. Of several of one name the last one
-    /// counts, as it does where they are unpacked.
-    pub fn see(
+    /// Reads a member if it is wanted. Of several with the same name the last one counts,
+    /// as when they are unpacked.
+    pub fn read(
         &mut self,
         member: &Member,
         content: &mut dyn Read,
         limits: &UnpackLimits,
     ) -> Result<(), ArchiveProblem> {
-        // Names that nobody can unpack are none that are wanted.
+        // A member that cannot be unpacked is not wanted either.
         let Ok(path) = member_path(&member.name, limits) else { return Ok(()) };
-        self.top.see(&path, matches!(member.kind, Kind::Folder));
+        self.top.add(&path, matches!(member.kind, Kind::Folder));
         let contents = match path.components().count() {
             1 => &mut self.at_top,
             2 => &mut self.in_folder,

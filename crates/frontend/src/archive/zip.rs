@@ -8,12 +8,11 @@ use time::PrimitiveDateTime;
 use zip::result::ZipError;
 use zip::{CompressionMethod, DateTime, ExtraField, ZipArchive};
 
-use super::error::ArchiveProblem;
-use super::fault::Fault;
+use super::error::{ArchiveProblem, Fault};
 use super::limits::Budget;
-use super::member::{Kind, Member, Visit, is_executable};
+use super::{Kind, Member, Visit, is_executable};
 
-/// The bits of a Unix mode that say what it is (inode(7)).
+/// The file type in a Unix mode (inode(7)).
 mod file_type {
     pub const MASK: u32 = 0o170_000;
     pub const FOLDER: u32 = 0o040_000;
@@ -23,10 +22,10 @@ mod file_type {
 
 type ZipMember<'a> = zip::read::ZipFile<'a, BufReader<File>>;
 
-/// Reads the members of a `.zip` file, as its central directory has them.
+/// Reads the members of a `.zip` file, in the order of its central directory.
 pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>) -> Result<(), Fault> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
-    // One stretch of zeros that is the content of many members: a bomb that
+    // A bomb may have the same compressed bytes as the content of many members, which
     // the ratio of a single member does not show.
     if archive.has_overlapping_entries().map_err(problem)? {
         return Err(ArchiveProblem::Overlap.into());
@@ -69,18 +68,17 @@ fn member(file: &mut ZipMember<'_>, name: Vec<u8>, budget: &Budget<'_>) -> Resul
     Ok(Member { name, kind, modified: modified(file) })
 }
 
-/// A symbolic link's content is where it points.
+/// The content of a symbolic link is its target.
 fn read_target(file: &mut ZipMember<'_>, budget: &Budget<'_>) -> Result<Vec<u8>, ArchiveProblem> {
-    // One byte more, so that what is too long is found to be.
+    // One more byte, so that a target that is too long is noticed.
     let longest = budget.limits.name_bytes as u64 + 1;
     let mut target = Vec::new();
     budget.metered(file.take(longest)).read_to_end(&mut target).map_err(ArchiveProblem::reading)?;
     Ok(target)
 }
 
-/// The time in the file's extra field, which is exact, or else the one of the
-/// time of MS-DOS, which has no time zone: it is taken for UTC, so that it does
-/// not depend on where one is.
+/// The exact time in the extra field, or else the MS-DOS time. That has no time zone; it
+/// is taken for UTC, so that the result does not depend on the local time zone.
 fn modified(file: &ZipMember<'_>) -> Option<SystemTime> {
     let exact = file.extra_data_fields().find_map(|field| match field {
         ExtraField::ExtendedTimestamp(times) => times.mod_time().map(u64::from),
@@ -108,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_ms_dos_are_taken_for_utc() {
+    fn ms_dos_times_are_taken_for_utc() {
         let seconds = |year, month, day, hour, minute, second| {
             let time = DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap();
             in_utc(time).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()

@@ -1,7 +1,7 @@
-//! What is installed in an environment, read from its `.dist-info` folders.
+//! The content of an environment, read from its `.dist-info` folders.
 //!
-//! The content id is the same for the same distributions, whichever installer
-//! unpacked them: what installers add of their own is left out.
+//! The content id is the same for the same distributions, whichever installer unpacked them:
+//! files that installers add themselves do not count.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use crate::metadata::name_and_version;
 /// An installed distribution.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Distribution {
-    /// Its name, normalised: lower case, `-` for runs of `-`, `_` and `.`.
+    /// The name, normalised: lower case, `-` for runs of `-`, `_` and `.`.
     pub name: String,
-    /// Its version, as it says.
+    /// The version, not normalised.
     pub version: String,
-    /// The digest of its files, as its RECORD lists them.
+    /// The digest of its RECORD, which lists its files.
     pub digest: String,
 }
 
-/// The distributions in the environment, in order.
+/// The distributions in an environment, sorted.
 pub(super) fn installed(environment: &Path) -> io::Result<Vec<Distribution>> {
     let mut found = Vec::new();
     for folder in site_packages(environment)? {
@@ -41,7 +41,7 @@ pub(super) fn installed(environment: &Path) -> io::Result<Vec<Distribution>> {
     Ok(found)
 }
 
-/// `lib/python3.11/site-packages`; `lib64` is a link to `lib`.
+/// For example `lib/python3.11/site-packages`; `lib64` is a link to `lib`.
 pub(super) fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in environment.join("lib").read_dir()? {
@@ -58,18 +58,18 @@ fn distribution(folder: &Path) -> io::Result<Distribution> {
     let Some((name, version)) = name_and_version(&metadata) else {
         return Err(io::Error::other(format!("{}: METADATA without a name or a version", folder.display())));
     };
-    // As installers take it, too: what they have installed is not ours to judge.
+    // A name that is invalid but was installed is accepted.
     let name = PackageName::from_str(&name).map_or(name, |name| name.to_string());
     let digest = match read(&folder.join("RECORD")) {
         Ok(record) => record_digest(&record, folder.parent().unwrap_or(folder))?,
-        // Optional, as long as nobody wants to uninstall it.
+        // RECORD is optional; it is needed to uninstall a distribution.
         Err(error) if error.kind() == io::ErrorKind::NotFound => digest([metadata.as_str()]),
         Err(error) => return Err(error),
     };
     Ok(Distribution { name, version, digest })
 }
 
-/// What was installed may have put anything there.
+/// Reads a regular file with a limit: an installed distribution may contain anything.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     const LIMIT: u64 = 64 << 20;
     read_regular_file(path, Links::Follow, LIMIT)
@@ -98,7 +98,7 @@ fn record_digest(record: &[u8], packages: &Path) -> io::Result<String> {
     Ok(digest(entries.iter().map(String::as_str)))
 }
 
-/// A digest of what is in a file; nothing for one that is not there.
+/// A digest of a file; `None` if it is missing or a folder.
 fn content(path: &Path) -> io::Result<Option<String>> {
     match digest_of_file(path) {
         Ok(content) => Ok(Some(content)),
@@ -107,20 +107,19 @@ fn content(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Whether the file at a path of a RECORD counts.
+/// Whether the file at a path in RECORD counts.
 fn counts(path: &str) -> bool {
     const INSTALLERS_OWN: [&str; 6] =
         ["INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"];
     let mut parts = path.rsplit('/');
     let (file, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let is_installers_own = parent.ends_with(".dist-info") && INSTALLERS_OWN.contains(&file);
-    // Scripts are generated, or have their first line rewritten.
+    // Scripts: installers generate them, or rewrite their first line.
     let is_outside = path.starts_with("..") || path.starts_with('/');
     !path.is_empty() && !is_installers_own && !is_outside && !file.ends_with(".pyc")
 }
 
-/// What an environment of this interpreter with these distributions is known
-/// by.
+/// The id of an environment with these distributions and this interpreter.
 pub(super) fn content_id(interpreter: &str, installed: &[Distribution]) -> String {
     let distributions = installed.iter().flat_map(|distribution| {
         [distribution.name.as_str(), distribution.version.as_str(), distribution.digest.as_str()]
@@ -128,12 +127,12 @@ pub(super) fn content_id(interpreter: &str, installed: &[Distribution]) -> Strin
     digest(std::iter::once(interpreter).chain(distributions))
 }
 
-/// A digest of what is in a file.
+/// A digest of a file.
 pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
     Ok(short(&crate::files::digest_of_file(path)?))
 }
 
-/// A digest of texts, in which none can run into the next.
+/// A digest of texts, including where each ends.
 pub(super) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hasher = Sha256::new();
     for text in texts {
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_installers_add_does_not_count() {
+    fn files_of_installers_do_not_count() {
         let by_pip = "a/__init__.py,sha256=x,3\na/__pycache__/__init__.cpython-311.pyc,,\n../../../bin/a,sha256=p,200\n\
                       a-1.dist-info/INSTALLER,sha256=pip,4\r\na-1.dist-info/METADATA,sha256=m,9\na-1.dist-info/RECORD,,\n";
         let by_uv = "a-1.dist-info/INSTALLER,sha256=uv,2\na-1.dist-info/METADATA,sha256=m,9\na-1.dist-info/RECORD,,\n\
@@ -171,6 +170,6 @@ mod tests {
             record_digest(record.as_bytes(), folder.path()).unwrap()
         };
         assert_ne!(digest("1", "1"), digest("2", "1"));
-        assert_eq!(digest("1", "1"), digest("1", "2"), "whoever gives a hash is believed");
+        assert_eq!(digest("1", "1"), digest("1", "2"), "a hash in RECORD is trusted");
     }
 }

@@ -11,31 +11,30 @@ use hookpool_supervisor::{ErrorKind, HookError, InterpreterError, Setting};
 
 use super::installer::InstallerKind;
 
-/// Something that happened. Nothing in it holds credentials.
+/// Something that happened to a build environment. Nothing in it contains credentials.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 pub enum EnvironmentEvent {
-    /// Another process makes an environment for this list; it is waited for.
+    /// Another process makes an environment for these requirements; this one waits.
     Awaited { requirements: Vec<String> },
-    /// Environments are made by pip and not by uv, which would be faster: only
-    /// pip was told where distributions are, by this variable or file. Told once.
+    /// pip is used and not uv, which would be faster, because this variable or file tells only
+    /// pip where distributions are. Happens once.
     PipInPlaceOfUv { told_by: String },
     /// An environment is being made.
     Making { requirements: Vec<String>, installer: InstallerKind },
     /// An environment was made.
     Made { folder: PathBuf, requirements: Vec<String>, after: Duration },
-    /// One was made to find out what the list leads to, and thrown away: another
-    /// with the same content, this one, was there, and is used.
+    /// An environment was made and removed again, because this one has the same content. It is
+    /// used instead.
     Matched { folder: PathBuf, requirements: Vec<String>, after: Duration },
-    /// One that was there is used.
+    /// An existing environment is used.
     Reused { folder: PathBuf, requirements: Vec<String> },
-    /// An environment that was there is not used any more.
+    /// An environment is not used any more.
     Discarded { folder: PathBuf, reason: String },
-    /// The installer failed, so that an earlier answer was used, older than a
-    /// day as it is.
+    /// The installer failed, so an answer was used that is older than a day.
     StaleAnswerUsed { folder: PathBuf, requirements: Vec<String>, reason: String },
-    /// What an earlier run has not completed was removed.
+    /// Environments that earlier runs have not completed were removed.
     LeftoversRemoved { count: usize },
 }
 
@@ -43,10 +42,10 @@ pub enum EnvironmentEvent {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvironmentError {
-    /// What is required is not a requirement of PEP 508.
+    /// A text is not a requirement (PEP 508).
     #[error("{requirement:?} is not a requirement: {reason}")]
     InvalidRequirement {
-        /// As it was written.
+        /// The text.
         requirement: String,
         /// What is wrong with it.
         reason: String,
@@ -54,10 +53,10 @@ pub enum EnvironmentError {
     /// The interpreter cannot be used.
     #[error("{0}")]
     Interpreter(Arc<InterpreterError>),
-    /// There is nothing to install with.
+    /// There is no installer.
     #[error("{reason}")]
     NoInstaller {
-        /// What was looked for, and where.
+        /// What was searched, and where.
         reason: String,
     },
     /// The interpreter could not make an environment.
@@ -65,40 +64,40 @@ pub enum EnvironmentError {
     NotMade {
         /// The interpreter.
         python: PathBuf,
-        /// Its own words.
+        /// The end of its output.
         words: String,
     },
     /// The installer failed.
     #[error("{installer} could not install {}: {words}", Listed(.requirements))]
     Installer {
-        /// Which one.
+        /// The installer.
         installer: InstallerKind,
-        /// What it was to install.
+        /// The requirements.
         requirements: Vec<String>,
-        /// Its own words, or the end of them.
+        /// The end of its output.
         words: String,
-        /// Whether it was kept from the network.
+        /// Whether it was not allowed to use the network.
         offline: bool,
     },
-    /// What was installed is not what the constraints have hashes of.
+    /// What was installed has other hashes than the constraints allow.
     #[error("what was installed is not what is expected: {}", .mismatches.join("; "))]
     OtherHashes {
-        /// Which hashes were found and expected, by distribution.
+        /// For each distribution, the hashes that were found and expected.
         mismatches: Vec<String>,
     },
-    /// A program that makes an environment did not end.
+    /// A program that makes an environment exceeded its time limit.
     #[error("{program} did not make an environment with {} within {limit:?} and was ended: {words}", Listed(.requirements))]
     TimedOut {
         /// The program.
         program: PathBuf,
-        /// What the environment was to have.
+        /// The requirements.
         requirements: Vec<String>,
-        /// How long it was given.
+        /// The time limit.
         limit: Duration,
-        /// Its own words until then, or the end of them.
+        /// The end of its output until then.
         words: String,
     },
-    /// A folder cannot be trusted or used.
+    /// A folder cannot be used, or is not safe to use.
     #[error("{0}")]
     Folder(Arc<FolderError>),
     /// A file of constraints cannot be read.
@@ -109,17 +108,17 @@ pub enum EnvironmentError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// The system says no.
+    /// An operation on a file or folder failed.
     #[error("cannot {action} {path}: {source}")]
     System {
-        /// What was to be done.
+        /// The operation.
         action: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// The system could not start a program that makes it.
+    /// A program could not be started.
     #[error("cannot start {program}: {source}")]
     NotStarted {
         /// The program.
@@ -127,7 +126,7 @@ pub enum EnvironmentError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// The supervisor ends.
+    /// The supervisor is being ended.
     #[error("the supervisor was ended while the environment was made")]
     Interrupted,
 }
@@ -138,7 +137,7 @@ impl EnvironmentError {
         move |source| Self::System { action, path, source: Arc::new(source) }
     }
 
-    /// What might help. Never part of the message.
+    /// What may help; it is not part of the message.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -174,7 +173,7 @@ impl EnvironmentError {
         }
     }
 
-    /// The setting that the hint is about.
+    /// The setting that the hint mentions.
     #[must_use]
     pub fn setting(&self) -> Option<Setting> {
         match self {
@@ -202,7 +201,7 @@ impl EnvironmentError {
         }
     }
 
-    /// As the answer to a request that needs the environment.
+    /// The error for a request that needs the environment.
     #[must_use]
     pub fn to_hook_error(&self) -> HookError {
         let kind = match self {
@@ -229,7 +228,7 @@ impl From<FolderError> for EnvironmentError {
     }
 }
 
-/// Whether an installer could not reach its index, as pip and uv say it.
+/// Whether the output of pip or uv says that an index could not be reached.
 fn tells_of_no_network(words: &str) -> bool {
     const SIGNS: [&str; 7] = [
         "Failed to establish a new connection",
@@ -243,12 +242,12 @@ fn tells_of_no_network(words: &str) -> bool {
     SIGNS.iter().any(|sign| words.contains(sign))
 }
 
-/// Whether an index wanted other credentials, as uv and our own words say it.
+/// Whether the output says that an index demands other credentials.
 fn tells_of_refusal(words: &str) -> bool {
     ["401 Unauthorized", "403 Forbidden"].iter().any(|sign| words.contains(sign))
 }
 
-/// Requirements in a sentence.
+/// Requirements for a sentence.
 struct Listed<'a>(&'a [String]);
 
 impl fmt::Display for Listed<'_> {

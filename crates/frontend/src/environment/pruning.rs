@@ -1,4 +1,4 @@
-//! Clearing the cache folder of what nobody has used for long.
+//! Removing from the cache folder what was not used for a long time.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,24 +19,24 @@ use crate::frontend::LogFolder;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {
-    /// Environments, those that were never completed included.
+    /// Environments, including incomplete ones.
     pub environments: Removed,
-    /// What lists of requirements resolved to, where that is gone.
+    /// Answers whose environment is gone.
     pub answers: Removed,
-    /// Lists of modules to import ahead.
+    /// Lists of modules to preload.
     pub learned: Removed,
     /// Unpacked worker programs.
     pub programs: Removed,
     /// Logs of failed hooks.
     pub logs: Removed,
-    /// How many environments stay because they are in use.
+    /// The number of environments that stay because they are in use.
     pub in_use: usize,
-    /// How many others stay.
+    /// The number of other environments that stay.
     pub kept: usize,
 }
 
 impl Pruned {
-    /// The room that is free now.
+    /// The disk space that was freed, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         [self.environments, self.answers, self.learned, self.programs, self.logs]
@@ -46,13 +46,11 @@ impl Pruned {
     }
 }
 
-/// Removes from the cache folder what was not used for so long, what was never
-/// completed, and what leads nowhere; nothing that any process uses. Blocks, as
-/// files do.
+/// Removes from a cache folder what was not used for `unused_for`, what is incomplete, and what
+/// refers to something that is gone; nothing that a process uses. Blocks.
 ///
 /// # Errors
-/// The folder is not to be trusted, or the system says no; some may have been
-/// removed.
+/// The folder is not safe to use, or an operation failed after some things were removed.
 pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, FolderError> {
     if !cache_folder.exists() {
         return Ok(Pruned::default());
@@ -71,7 +69,7 @@ pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, Folder
     Ok(pruned)
 }
 
-/// Nothing reads a log once it is written.
+/// Logs are old by the time they were written: reading one does not count.
 fn logs(folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
     let mut removed = Removed::default();
     for entry in WalkDir::new(folder).max_depth(1).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
@@ -97,7 +95,7 @@ impl Pruning {
                 continue;
             }
             match LockFile::try_exclusive(&self.store.environment_lock(&name))? {
-                // Somebody may have used it since, and let go of it.
+                // A process may have used it and released it since.
                 Some(_lock) if self.is_to_go(&name) => {
                     let bytes = size(&self.store.environment(&name));
                     self.store.remove(&name)?;
@@ -114,19 +112,18 @@ impl Pruning {
         self.store.is_leftover(name) || self.used_last(name) < self.unused_since
     }
 
-    /// Without a lock nobody can use it.
+    /// The time of the lock file. Without one the environment cannot be used.
     fn used_last(&self, name: &str) -> SystemTime {
         let lock = self.store.environment_lock(name).metadata();
         lock.and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH)
     }
 
-    /// Removes names of contents and answers that lead to nothing, and locks
-    /// that nobody holds.
+    /// Removes contents and answers whose environment is gone, and locks that nobody holds.
     fn answers(&self) -> io::Result<Removed> {
         let mut removed = Removed::default();
         let is_there = |name: &str| self.store.manifest(name).is_file();
         {
-            // Nothing is put on the shelf meanwhile.
+            // Until it is released, no environment is added to the store.
             let lock = self.store.contents_lock();
             let _lock = if lock.is_file() { Some(LockFile::exclusive(&lock)?) } else { None };
             for content in names_in(&self.store.contents()) {
@@ -137,7 +134,7 @@ impl Pruning {
             }
         }
         for key in names_in(&self.store.answers()) {
-            // Held by who asks for it now.
+            // Held while the key is answered.
             let lock = self.store.answer_lock(&key);
             let Some(_lock) = LockFile::try_exclusive(&lock)? else { continue };
             let path = self.store.answer(&key);
@@ -154,7 +151,7 @@ impl Pruning {
     }
 }
 
-/// The room that a file, or a folder with what is in it, takes.
+/// The disk space of a file, or of a folder with its content, in bytes.
 fn size(path: &Path) -> u64 {
     let sizes = WalkDir::new(path).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
     sizes.map(|metadata| metadata.blocks() * 512).sum()

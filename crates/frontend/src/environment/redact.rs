@@ -1,12 +1,12 @@
-//! Credentials in addresses are nobody's business.
+//! Removing credentials from texts.
 
 use std::borrow::Cow;
 
 const MARK: &str = "://";
 const STARS: &str = "***";
 
-/// The text, with what stands before the `@` of every address replaced: index
-/// addresses may hold a user and a password, or a token as the user.
+/// Replaces the part before the `@` in each address of a text: addresses of indexes may contain
+/// a user and a password, or a token as the user.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     let mut redacted = String::new();

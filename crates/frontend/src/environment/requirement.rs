@@ -1,4 +1,4 @@
-//! Lists of requirements (PEP 508), before any installer sees them.
+//! Lists of requirements (PEP 508).
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use super::error::EnvironmentError;
 use super::redact::redact;
 use crate::dependency_specifier;
 
-/// The requirements of a list that apply to an interpreter: in order, each
-/// once, written one way.
+/// The requirements of a list that apply to an interpreter: sorted, normalised, without
+/// repetitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequirementList {
     requirements: Vec<Requirement<VerbatimUrl>>,
@@ -29,7 +29,7 @@ impl RequirementList {
             if !requirement.evaluate_markers(&markers, &[]) {
                 continue;
             }
-            // It applies; nobody needs to ask again.
+            // It applies, so its marker is not needed any more.
             let requirement = Requirement { marker: MarkerTree::TRUE, ..requirement };
             sorted.insert(requirement.to_string(), requirement);
         }
@@ -37,8 +37,7 @@ impl RequirementList {
         Ok(Self { requirements, texts })
     }
 
-    /// As an installer gets them. None can be taken for an option: a name
-    /// begins with a letter or digit.
+    /// For an installer. It cannot take one for an option: names begin with a letter or digit.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }
@@ -48,14 +47,14 @@ impl RequirementList {
         self.texts.iter().map(|text| redact(text).into_owned()).collect()
     }
 
-    /// Whether what it stands for may change under the same name: folders,
-    /// repositories, files at an address.
+    /// Whether there are addresses, of folders, repositories or files: the content at an
+    /// address may change.
     pub fn has_urls(&self) -> bool {
         self.requirements.iter().any(|requirement| matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_))))
     }
 
-    /// Whether all of it is installed. Extras may stand for anything, and
-    /// addresses for any content: those are never taken for installed.
+    /// Whether all requirements are installed. Requirements with extras or addresses never
+    /// count as installed: extras may require anything, and addresses may contain anything.
     pub fn is_satisfied_by(&self, installed: &[Distribution]) -> bool {
         self.requirements.iter().all(|requirement| {
             let name = requirement.name.to_string();
@@ -71,7 +70,7 @@ impl RequirementList {
     }
 }
 
-/// Whether a text is a requirement.
+/// Checks that a text is a requirement.
 ///
 /// # Errors
 /// [`EnvironmentError::InvalidRequirement`].
@@ -82,22 +81,22 @@ pub(crate) fn check_requirement(text: &str) -> Result<(), EnvironmentError> {
 fn parse(text: &str) -> Result<Requirement<VerbatimUrl>, EnvironmentError> {
     let invalid = |reason: String| EnvironmentError::InvalidRequirement {
         requirement: redact(text).into_owned(),
-        // The text is told once more below it, with a mark where it fails.
+        // It contains the text again, with a mark below it.
         reason: redact(&reason).into_owned(),
     };
-    // Before it is parsed: the library replaces variables too.
+    // Before the text is parsed: pep508_rs replaces variables too.
     if let Some(part) = address(text).and_then(|address| UNQUOTABLE.iter().find(|part| address.contains(**part))) {
         return Err(invalid(format!("an address cannot have `{part}` in it (RFC 3986); variables are not replaced")));
     }
     dependency_specifier::parse(text).map_err(|error| invalid(error.message.to_string()))
 }
 
-/// To installers they mean something else: the value of a variable of ours, which
-/// would be told to the server that the requirement names, and a line that goes on.
+/// Installers would replace the first by the value of a variable, which the server of the
+/// address would see, and take the second for the continuation of a line.
 const UNQUOTABLE: [&str; 2] = ["${", "\\"];
 
-/// What stands in the place of an address, which may be none, and a marker after
-/// it. Where an address ends, the library and installers may see differently.
+/// What may be an address, with a marker after it: pep508_rs and installers may disagree where
+/// an address ends.
 fn address(text: &str) -> Option<&str> {
     text[text.find(['@', ';'])?..].strip_prefix('@')
 }
@@ -116,7 +115,7 @@ mod tests {
 
     #[test]
     fn no_address_has_variables_in_it() {
-        // One that is set wherever tests run.
+        // It is set wherever tests run.
         let home = std::env::var("HOME").unwrap();
         for text in [
             "a @ https://host/${HOME}",

@@ -1,15 +1,13 @@
-//! Whether an environment is as it was made.
+//! The seal of an environment: whether it is still as it was made.
 //!
-//! Hooks may write to the environment that they run in, and all its other
-//! users would see that. So everything in it is listed when it is made.
+//! Hooks may write to the environment that they run in, which would affect all its users. So
+//! its files are listed when it is made.
 //!
-//! Bytecode is Python's to make and to make anew, so that it does not count as
-//! changed. But Python believes what it finds, and a full disk may have cut it
-//! short: what is not as it was made is to be removed.
+//! Bytecode does not break the seal, because Python writes it itself. But Python also trusts
+//! bytecode that a full disk has truncated, so bytecode that differs is removed.
 //!
-//! Files are not read to see whether they are the same, but where their time
-//! alone differs: archives that a cache folder is kept in may have whole seconds
-//! only.
+//! A file is read only if nothing but its time differs. An archive in which a cache folder was
+//! saved may have stored whole seconds only.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -23,36 +21,35 @@ use walkdir::WalkDir;
 
 use super::contents::digest_of_file;
 
-/// What was there, by the path within the environment.
+/// The files of an environment, by their paths within it.
 ///
-/// As text, for paths are compared part by part, which takes longer than to
-/// look at the files. Names that are no text are escaped; wheels have none.
+/// The paths are strings, because comparing `Path`s takes longer than looking at the files.
+/// Names that are not UTF-8 are escaped; wheels have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seal(BTreeMap<String, Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Entry {
-    /// Size, seconds and nanoseconds of the last change, a digest of the
-    /// content.
+    /// Size, modification time in seconds and nanoseconds, digest of the content.
     File(u64, i64, i64, String),
     Link(PathBuf),
     Folder,
 }
 
-/// What a look at a sealed environment came to.
+/// How an environment compares with its seal.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// Paths that were added, changed or taken away.
+    /// Paths that were added, changed or removed, except bytecode.
     pub differences: Vec<PathBuf>,
-    /// Bytecode that is not as it was made.
+    /// Bytecode that was added or changed.
     pub bytecode: Vec<PathBuf>,
-    /// The seal with the times of now, where those alone differ.
+    /// A seal with the present times, if only those differ.
     pub restored: Option<Seal>,
 }
 
 impl Seal {
-    /// Reads every file.
+    /// Seals an environment. Reads every file.
     pub fn of(environment: &Path) -> io::Result<Self> {
         let mut entries = BTreeMap::new();
         for entry in entries_of(environment) {
@@ -63,8 +60,8 @@ impl Seal {
         Ok(Self(entries))
     }
 
-    /// Looks at every file; reads those of which the time alone differs. What
-    /// cannot be seen or used is not there.
+    /// Looks at every file, and reads those of which only the time differs. A file that cannot
+    /// be read counts as removed.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {
         let (mut now, mut differences, mut bytecode) = (BTreeMap::new(), Vec::new(), Vec::new());
         for entry in entries_of(environment) {
@@ -73,7 +70,7 @@ impl Seal {
                 entry => entry?,
             };
             let is_bytecode = is_bytecode(Path::new(&name));
-            if !is_bytecode && !is_open(&metadata) {
+            if !is_bytecode && !is_readable(&metadata) {
                 continue;
             }
             let before = self.0.get(&name);
@@ -115,29 +112,28 @@ impl Seal {
     }
 }
 
-/// Whether it is the file's own matter that it cannot be looked at, and not one
-/// of the whole system.
+/// Whether an error concerns a single file, and not the whole system.
 fn is_about_the_file(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
-/// Whether its owner, as whom hooks run, may read it.
-fn is_open(metadata: &Metadata) -> bool {
+/// Whether its owner may read it: hooks run as that user.
+fn is_readable(metadata: &Metadata) -> bool {
     let needed = if metadata.is_dir() { 0o500 } else { 0o400 };
     metadata.is_symlink() || metadata.mode() & needed == needed
 }
 
-/// The folders that Python keeps bytecode in.
+/// The name of folders for bytecode.
 const BYTECODE: &str = "__pycache__";
 
 fn is_bytecode(name: &Path) -> bool {
     name.components().any(|part| part.as_os_str() == BYTECODE)
 }
 
-type Found = (String, PathBuf, Metadata);
+type FolderEntry = (String, PathBuf, Metadata);
 
-fn entries_of(environment: &Path) -> impl Iterator<Item = io::Result<Found>> {
+fn entries_of(environment: &Path) -> impl Iterator<Item = io::Result<FolderEntry>> {
     let entries = WalkDir::new(environment).follow_root_links(false).min_depth(1).into_iter();
     entries.map(move |entry| {
         let entry = entry?;
@@ -155,13 +151,13 @@ impl Entry {
         } else if metadata.is_symlink() {
             Self::Link(path.read_link()?)
         } else {
-            // Of a pipe it might be waited for.
+            // Reading a pipe might block.
             let content = if metadata.is_file() { content()? } else { String::new() };
             Self::File(metadata.len(), metadata.mtime(), metadata.mtime_nsec(), content)
         })
     }
 
-    /// Whether they are the same but for their times.
+    /// Whether both are the same except for their times.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(size, _, _, content), Self::File(other_size, _, _, other_content)) => {
@@ -181,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytecode_that_was_not_made_with_the_rest_is_told() {
+    fn changed_and_new_bytecode_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("a/__pycache__")).unwrap();
@@ -199,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_and_bytecode_is_none() {
+    fn changes_are_found_and_bytecode_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("package")).unwrap();

@@ -1,4 +1,4 @@
-//! What environments are made from, and where.
+//! The settings of build environments.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,23 +11,23 @@ pub enum InstallerChoice {
     /// uv where it is found, else pip.
     #[default]
     Auto,
-    /// uv: what the variable `UV` names, or the first on PATH.
+    /// uv: the program that the variable `UV` names, or the first on PATH.
     Uv,
-    /// pip: the one that comes with the interpreter.
+    /// pip: that of the interpreter.
     Pip,
 }
 
-/// Where distributions are looked for. What is not set here is as the
-/// installer's own variables and configuration files say.
+/// Where installers look for distributions. Anything that is not set here is taken from the
+/// installer's own variables and configuration files.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct IndexOptions {
-    /// The index to ask in place of PyPI.
+    /// The index in place of PyPI.
     pub index_url: Option<String>,
-    /// Indexes to ask beside it.
+    /// More indexes.
     pub extra_index_urls: Vec<String>,
-    /// Folders, or pages of links, to look in as well.
+    /// Folders with distributions, or pages with links to them.
     pub find_links: Vec<String>,
-    /// Whether no index is asked at all.
+    /// Whether no index is used.
     pub no_index: bool,
 }
 
@@ -48,30 +48,29 @@ impl std::fmt::Debug for IndexOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EnvironmentSettings {
-    /// They are kept in its folder `environments`.
+    /// The folder whose subfolder `environments` keeps them.
     pub cache_folder: PathBuf,
-    /// What installs.
+    /// The installer.
     pub installer: InstallerChoice,
-    /// How long it may run for an environment.
+    /// The time limit of each program that makes an environment.
     pub installer_timeout: Option<Timeout>,
-    /// Where distributions come from.
+    /// Where the installer looks for distributions.
     pub index: IndexOptions,
-    /// Files of constraints on what is installed.
+    /// Files with constraints on what is installed.
     pub build_constraints: Vec<PathBuf>,
-    /// Whether what a list resolves to is asked anew, once for each list.
+    /// Whether answers from before this run are not used.
     pub refresh: bool,
-    /// Whether the network is not used.
+    /// Whether the network must not be used.
     pub offline: bool,
-    /// How many installers run at once.
+    /// The number of installers that run at once, for those who bring no job slot.
     pub jobs: NonZeroUsize,
 }
 
 impl EnvironmentSettings {
-    /// Requirements may have to be compiled, which takes its time.
+    /// Long enough to compile requirements.
     const INSTALLER_TIMEOUT: Timeout = Timeout::from_secs(60 * 60);
 
-    /// Everything else as it is by default; one installer at a time, for an hour
-    /// at most.
+    /// The default settings: one installer at a time, for an hour at most.
     #[must_use]
     pub fn new(cache_folder: impl Into<PathBuf>) -> Self {
         Self {

@@ -1,26 +1,28 @@
-//! The files that declare extensions.
+//! Parsing the files that declare extensions.
 //!
-//! The drafts have a table `extensions`, of a table for each. Before the summer
-//! of 2014 what became extensions lay at the top level, beside the fields of
-//! core metadata; there a table is one if it says so by a flag, or has the
-//! dotted name of one.
+//! In the drafts, the object `extensions` has an object for each extension. Before the
+//! summer of 2014 these were at the top level, among the fields of core metadata: there an
+//! object is an extension if it has a flag, or a name with a dot.
+//!
+//! The visitors here, and not `serde_json::Value`, because a name may be repeated: no
+//! occurrence may hide that another requires the extension.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The flag of March 2014, and the name that it got in July.
+/// The flag of March 2014, and its name since July.
 const FLAGS: [&str; 2] = ["required_extension", "installer_must_handle"];
 
-/// The table of the drafts.
+/// The object of the drafts.
 const TABLE: &str = "extensions";
 
-/// Why a file does not tell which extensions it declares.
+/// A file that declares extensions is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MalformedExtensions(String);
 
-/// The names, and whether each is required.
+/// Returns the names, and whether each extension is required.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, bool)>, MalformedExtensions> {
     let malformed = |error: serde_json::Error| MalformedExtensions(error.to_string());
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -32,8 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, bool)>, MalformedExtens
 
 type Declared = Vec<(String, bool)>;
 
-/// A name may occur twice in a careless file: required is what some
-/// occurrence requires.
+/// If a name is repeated, the extension is required if any occurrence requires it.
 fn declare(declared: &mut Declared, name: String, required: bool) {
     match declared.iter_mut().find(|(known, _)| *known == name) {
         Some((_, known)) => *known |= required,
@@ -45,7 +46,7 @@ fn of_extension<E: Error>(name: &str) -> impl Fn(E) -> E {
     move |error| E::custom(format!("extension {name}: {error}"))
 }
 
-/// All of it.
+/// The whole document.
 struct Document<'a>(&'a mut Declared);
 
 impl<'de> DeserializeSeed<'de> for Document<'_> {
@@ -105,7 +106,7 @@ impl<'de> Visitor<'de> for Table<'_> {
     }
 }
 
-/// What the table of an extension says about itself.
+/// The flags in the object of an extension.
 #[derive(Default)]
 struct Flags {
     are_there: bool,
@@ -130,7 +131,7 @@ impl<'de> Visitor<'de> for Flags {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
         while let Some(name) = map.next_key::<String>()? {
             if FLAGS.contains(&name.as_str()) {
-                // What is neither true nor false must not pass for false.
+                // A value that is no boolean must not count as false.
                 let flag: bool = map.next_value().map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
                 self.required |= flag;
                 self.are_there = true;
@@ -142,7 +143,7 @@ impl<'de> Visitor<'de> for Flags {
     }
 }
 
-/// A value at the top level: if it is an object, its flags.
+/// A value at the top level; the flags if it is an object.
 struct Anything;
 
 impl<'de> DeserializeSeed<'de> for Anything {
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_the_drafts() {
+    fn the_object_of_the_drafts() {
         for flag in FLAGS {
             let text = format!(
                 r#"{{"name": "a", "extensions": {{"python.details": {{"license": "MIT"}}, "example.hooks": {{"{flag}": true}},
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_before_that_table() {
+    fn extensions_at_the_top_level() {
         // The keys of the wheel of wheel 0.22.0.
         let text = r#"{"exports": {"console_scripts": {"wheel": "wheel.tool:main"}}, "commands": {"wrap_console": {}},
             "document_names": {"license": "LICENSE.txt"}, "project_urls": {"Home": "h"}, "version": "0.22.0",
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_says_where() {
+    fn errors_name_the_extension_and_the_line() {
         for (text, words) in [
             ("", "EOF while parsing"),
             ("[]", "invalid type: sequence, expected an object at line 1 column 0"),

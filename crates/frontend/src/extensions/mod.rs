@@ -1,9 +1,8 @@
-//! Extensions of metadata: what a distribution says beside its core metadata,
-//! and whether whoever installs it has to understand that.
+//! Metadata extensions: what a distribution declares beside its core metadata, and
+//! whether an installer has to understand it.
 //!
-//! They come from a draft of "metadata 2.0" (PEP 426) that was withdrawn. Some
-//! build backends wrote its files all the same, and such wheels are still
-//! there.
+//! They come from the withdrawn draft of "metadata 2.0" (PEP 426). Some build backends
+//! wrote its files nevertheless, and such wheels still exist.
 
 mod document;
 mod policy;
@@ -11,36 +10,32 @@ mod policy;
 pub use document::MalformedExtensions;
 pub use policy::{ExtensionPattern, ExtensionPolicy, InvalidExtensionPattern, SourceForError, WhenRequired};
 
-/// The files of a `.dist-info` folder that may declare extensions: the names
-/// that successive drafts and backends gave to one and the same thing.
+/// The files of a `.dist-info` folder that may declare extensions. Drafts and backends gave
+/// different names to the same file.
 pub const EXTENSION_FILES: [&str; 4] = ["pydist.json", "pysdist.json", "metadata.json", "pep426-20131213.json"];
 
 /// An extension that a distribution declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Extension {
-    /// Its name, such as `python.commands`.
+    /// Its name, for example `python.commands`.
     pub name: String,
-    /// Whether whoever does not understand it must not install the
-    /// distribution.
+    /// Whether an installer that does not understand it must not install the distribution.
     pub required: bool,
-    /// The file that says so, one of [`EXTENSION_FILES`].
+    /// The file that declares it, one of [`EXTENSION_FILES`].
     pub file: &'static str,
 }
 
 impl Extension {
-    /// The extensions that one of [`EXTENSION_FILES`] declares, in its order.
-    ///
-    /// # Errors
-    /// The file is not what it should be: nobody knows what it requires.
-    pub fn parse(file: &'static str, bytes: &[u8]) -> Result<Vec<Self>, MalformedExtensions> {
+    /// Parses one of [`EXTENSION_FILES`]. The order is that of the file.
+    fn parse(file: &'static str, bytes: &[u8]) -> Result<Vec<Self>, MalformedExtensions> {
         let declared = document::parse(bytes)?;
         Ok(declared.into_iter().map(|(name, required)| Self { name, required, file }).collect())
     }
 }
 
-/// Reads all four files with `read`, which answers `None` for one that is not
-/// there, and `malformed` makes an error of one that is wrong.
+/// Reads all four files with `read`, which returns `None` for a missing file. `malformed`
+/// makes the error for an invalid one.
 pub(crate) fn read_all<E>(
     mut read: impl FnMut(&'static str) -> Result<Option<Vec<u8>>, E>,
     malformed: impl Fn(&'static str, MalformedExtensions) -> E,

@@ -1,5 +1,5 @@
-//! Which extensions are understood, and what becomes of a distribution that
-//! requires one that is not.
+//! Which extensions are supported, and what happens to a distribution that requires
+//! another one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,17 +10,16 @@ use pep508_rs::PackageName;
 use super::Extension;
 use crate::source::Source;
 
-/// Extensions that whoever installs understands: a name, or all names that
-/// begin with a prefix.
+/// Extensions that the installer supports: one, or all with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtensionPattern {
-    /// This one.
+    /// The extension with this name.
     Name(String),
-    /// All whose names begin so; the `.` at its end included.
+    /// All extensions with this prefix, which ends in a `.`.
     Prefix(String),
 }
 
-/// A text is no [`ExtensionPattern`].
+/// A text is not an [`ExtensionPattern`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected the name of an extension, such as example.hooks, or a prefix and .*, such as example.*")]
 pub struct InvalidExtensionPattern;
@@ -59,53 +58,53 @@ impl ExtensionPattern {
 /// What happens to metadata that require an extension that is not supported.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum WhenRequired {
-    /// They are an error.
+    /// It is an error.
     #[default]
     Fail,
-    /// Those of a wheel give way to those of its source, where one is known.
+    /// The metadata of a wheel are replaced by those of its source, if the policy has one.
     UseSource,
 }
 
-/// A source cannot be noted for a distribution.
+/// A source cannot be added to an [`ExtensionPolicy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceForError {
-    /// Nothing can be called so.
+    /// The name of the distribution is invalid.
     #[error("{distribution}: expected the name of a distribution")]
     InvalidName {
         /// What was given.
         distribution: String,
     },
-    /// It has another source already.
+    /// The distribution already has another source.
     #[error("{distribution}: expected one source, found two")]
     Repeated {
-        /// The distribution, as it was named the second time.
+        /// The distribution, as it was named for the second source.
         distribution: String,
     },
 }
 
-/// Which extensions are supported, and what becomes of the others.
+/// Which extensions are supported, and what happens to metadata that require others.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ExtensionPolicy {
-    /// Those that whoever asks understands.
+    /// The extensions that the installer supports.
     pub supported: Vec<ExtensionPattern>,
-    /// What becomes of the others that are required.
+    /// What happens to metadata that require another extension.
     pub when_required: WhenRequired,
     sources: BTreeMap<PackageName, Source>,
 }
 
 impl ExtensionPolicy {
-    /// A policy that knows no source.
+    /// A policy without sources.
     #[must_use]
     pub fn new(supported: Vec<ExtensionPattern>, when_required: WhenRequired) -> Self {
         Self { supported, when_required, sources: BTreeMap::new() }
     }
 
-    /// Notes the source of a distribution, whose name need not be normalised.
+    /// Adds the source of a distribution. Its name need not be normalised.
     ///
     /// # Errors
-    /// The name is none, or was given another source before.
+    /// The name is invalid, or the distribution already has another source.
     pub fn add_source(&mut self, distribution: &str, source: Source) -> Result<(), SourceForError> {
         let owned = || distribution.to_owned();
         let name = PackageName::from_str(distribution);
@@ -116,20 +115,19 @@ impl ExtensionPolicy {
         }
     }
 
-    /// The source of a distribution, whose name need not be normalised.
+    /// The source of a distribution. Its name need not be normalised.
     #[must_use]
     pub fn source_of(&self, distribution: &str) -> Option<&Source> {
         self.sources.get(&PackageName::from_str(distribution).ok()?)
     }
 
-    /// Whether an extension of this name is supported.
+    /// Whether the extension with this name is supported.
     #[must_use]
     pub fn supports(&self, extension: &str) -> bool {
         self.supported.iter().any(|pattern| pattern.matches(extension))
     }
 
-    /// The names of the extensions that are required and not supported, each
-    /// once.
+    /// The names of the extensions that are required and not supported, each once.
     #[must_use]
     pub fn missing(&self, extensions: &[Extension]) -> Vec<String> {
         let mut missing = Vec::new();

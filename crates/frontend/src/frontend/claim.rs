@@ -1,4 +1,4 @@
-//! Whether what was built is what the source says it is.
+//! Comparing a product with the name and version that its source claims.
 
 use std::fmt;
 use std::path::Path;
@@ -10,15 +10,15 @@ use crate::source::SdistName;
 /// A name and a version.
 type Built<'a> = (&'a str, &'a str);
 
-/// Which distribution an archive says it is. Nothing where it is none.
+/// The distribution that an archive claims to be. Empty for a source tree.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
-    /// In the ways to read its file's name.
+    /// By its file name, in all ways to read that.
     file_name: Vec<SdistName>,
     pkg_info: Option<(String, String)>,
 }
 
-/// Something else was built.
+/// Another distribution was built.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it was built as {} {}, but {by} says that it is {} {}", .built.0, .built.1, .expected.0, .expected.1)]
 pub(super) struct InconsistentMetadata {
@@ -27,7 +27,7 @@ pub(super) struct InconsistentMetadata {
     by: ClaimedBy,
 }
 
-/// What of an archive says which distribution it is.
+/// The part of an archive that makes a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimedBy {
     FileName,
@@ -44,21 +44,21 @@ impl fmt::Display for ClaimedBy {
 }
 
 impl Claim {
-    /// What an archive's name says.
+    /// The claim of an archive's file name.
     pub fn by_name(archive: &Path) -> Self {
         Self { file_name: SdistName::readings(archive), pkg_info: None }
     }
 
-    /// What the archive says that was unpacked to `tree`. Blocking.
+    /// The claim of an archive that was unpacked to `tree`. Blocks.
     pub fn of(archive: &Path, tree: &Path) -> Self {
         let pkg_info = read_metadata_file(&tree.join("PKG-INFO")).ok();
         let pkg_info = pkg_info.and_then(|bytes| name_and_version(&String::from_utf8_lossy(&bytes)));
         Self { pkg_info, ..Self::by_name(archive) }
     }
 
-    /// Compares it with what was built. Whoever looks for the archive goes by its
-    /// name; so that counts before its `PKG-INFO`, which packing it again leaves
-    /// behind.
+    /// Compares the claim with what was built. The file name takes precedence: it is what
+    /// users choose an archive by, while `PKG-INFO` may be out of date in an archive that was
+    /// packed again.
     pub fn check(&self, built: Built<'_>) -> Result<Option<BuildWarning>, InconsistentMetadata> {
         let by_pkg_info = self.pkg_info.as_ref().map(|(name, version)| (name.as_str(), version.as_str()));
         let by_file_name = self.file_name.iter().map(|reading| (reading.name.as_str(), reading.version.as_str()));
@@ -67,7 +67,7 @@ impl Claim {
             true => (by_pkg_info.into_iter().collect(), ClaimedBy::PkgInfo),
         };
         let is_built = |claim: Built<'_>| is_same_distribution(claim, built);
-        // The last reading has the most of it in its name.
+        // The last reading has the longest name.
         if let Some(expected) = claims.last()
             && !claims.iter().copied().any(is_built)
         {
@@ -81,11 +81,11 @@ impl Claim {
     }
 }
 
-/// What setuptools builds of a project for which it finds no name.
+/// The name and version that setuptools gives to a project without a name.
 const NAMELESS: Built<'_> = ("unknown", "0.0.0");
 
 impl InconsistentMetadata {
-    /// Whether the backend found no name at all.
+    /// Whether the backend found no name for the project.
     pub fn is_nameless(&self) -> bool {
         is_same_distribution((&self.built.0, &self.built.1), NAMELESS)
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_claimed_is_built() {
+    fn what_was_claimed_was_built() {
         for (archive, pkg_info, built) in [
             ("a-1.tar.gz", None, ("a", "1")),
             ("Foo.Bar-1.0.zip", Some(("foo_bar", "1")), ("foo-bar", "1.0.0")),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_built() {
+    fn something_else_was_built() {
         for (archive, pkg_info, built, expected, by) in [
             ("unk-2.0.tar.gz", None, ("unknown", "0.0.0"), ("unk", "2.0"), ClaimedBy::FileName),
             ("a-2.0.tar.gz", None, ("a", "1.0"), ("a", "2.0"), ClaimedBy::FileName),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_meant_is_a_warning() {
+    fn warnings() {
         let warning = |claim: Claim, built| claim.check(built).unwrap().unwrap();
         let other = BuildWarning::OtherPkgInfo { pkg_info: owned(("a", "1")) };
         assert_eq!(warning(claim("a-2.zip", Some(("a", "1"))), ("a", "2")), other);

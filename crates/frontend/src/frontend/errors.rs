@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_other_tools_take_gets_a_hint() {
+    fn addresses_and_requirements_get_a_hint() {
         let hint = |named: &str| HookError::from(SourceError::Missing { path: named.into() }).hint.unwrap_or_default();
         for address in ["https://example.org/a-1.tar.gz", "git+https://example.org/a", "file:///a"] {
             assert!(hint(address).contains("download it first"), "{address}");

@@ -1,15 +1,15 @@
-//! What might help with a failed hook, as far as its last words tell.
+//! Hints for failed hooks, from their error messages and output.
 
 use hookpool_supervisor::{ErrorKind, HookError, Setting};
 
-/// A hint, and the setting that it is about.
+/// A hint, and the setting that it mentions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hint {
     pub text: String,
     pub setting: Option<Setting>,
 }
 
-/// A hint for a line that has this in it.
+/// A hint for a line that contains `sign`.
 struct Known {
     sign: &'static str,
     hint: &'static str,
@@ -17,7 +17,7 @@ struct Known {
 
 const COMPILER: &str = "a compiler is missing: install a C compiler (gcc or clang), or name yours in the variable CC";
 const RUST: &str = "the project needs Rust: install rustc and cargo";
-/// Not of the installer, whose failures have hints of their own.
+/// For hooks that download. Failures of installers have hints of their own.
 const DOWNLOADS: &str =
     "the build itself downloads something, and there is no network: the log tells what; provide that beforehand";
 
@@ -49,8 +49,8 @@ const KNOWN: &[Known] = &[
     Known { sign: "Network is unreachable", hint: DOWNLOADS },
 ];
 
-/// Headers that CPython once had beside `Python.h`, and has no more, or has
-/// elsewhere. Those are left out whose names other libraries use too.
+/// Headers that older versions of CPython have beside `Python.h`, and newer ones do not have,
+/// or elsewhere. Without headers whose names other libraries use too.
 const PRIVATE_HEADERS: &[&str] = &[
     "Python-ast.h",
     "accu.h",
@@ -78,21 +78,21 @@ const PRIVATE_HEADERS: &[&str] = &[
     "ucnhash.h",
 ];
 
-/// How many of the last lines of an output may be about the failure.
+/// The number of last lines of an output that may explain the failure.
 const LAST_LINES: usize = 60;
 
-/// What might help with a failure. `outputs` is what the hook wrote, and
-/// `isolated` whether it ran in a build environment.
+/// A hint for a failure. `outputs` is the output of the hook, `isolated` whether it ran in a
+/// build environment.
 ///
-/// The message comes first: it is what ended the hook. Output counts only where
-/// the message says no more than that a program failed, or the hook's process
-/// ended; then its last line that is known does.
+/// The message comes first, because it is the reason. The output counts only if the message
+/// just says that a program failed, or that the hook's process ended; then the last line with
+/// a known sign counts.
 pub(crate) fn for_failure(error: &HookError, outputs: &[String], isolated: bool) -> Option<Hint> {
     let of_message = error.message.lines().find_map(|line| for_line(line, missing_module(line), isolated));
     of_message.or_else(|| {
         let relevant = ends_with_a_program(error).then_some(outputs)?;
         relevant.iter().find_map(|output| {
-            // What a traceback ends with, not what somebody tells in passing.
+            // Only at the end of a traceback: programs also print it in passing.
             let raised = |line: &str| line.trim_start().starts_with("ModuleNotFoundError: ");
             let module = |line| missing_module(line).filter(|_| raised(line));
             output.lines().rev().take(LAST_LINES).find_map(|line| for_line(line, module(line), isolated))
@@ -123,7 +123,7 @@ fn for_line(line: &str, module: Option<&str>, isolated: bool) -> Option<Hint> {
     Some(plain(known.hint.to_owned()))
 }
 
-/// A module that the build imports and its requirements do not bring.
+/// The module that could not be imported.
 fn missing_module(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("No module named '")?;
     let (module, _) = rest.split_once('\'')?;
@@ -152,7 +152,7 @@ fn for_module(module: &str, isolated: bool) -> Hint {
     Hint { text: format!("the build imports {module}, which is not in its environment: {advice}"), setting }
 }
 
-/// The header that a C compiler did not find, in the words of GCC or of Clang.
+/// The header that GCC or Clang did not find.
 fn missing_header(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("fatal error: ")?;
     let header = match rest.strip_prefix('\'') {

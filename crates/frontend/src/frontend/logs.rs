@@ -1,4 +1,4 @@
-//! Where everything that hooks wrote is kept.
+//! Files with the whole output of hooks.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -13,16 +13,16 @@ use hookpool_supervisor::{CaptureFiles, ErrorKind, HookError, Response};
 
 use crate::output::no_folder;
 
-/// Which logs are kept.
+/// Which hooks have their logs kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptLogs {
-    /// Those of all hooks.
+    /// All hooks.
     All,
-    /// Those of hooks that failed.
+    /// Hooks that failed.
     Failures,
 }
 
-/// A folder of logs, one file for each hook. Made with the first of them.
+/// A folder with one log file for each hook. It is made with the first of them.
 #[derive(Clone, Debug)]
 pub struct LogFolder {
     path: PathBuf,
@@ -32,7 +32,7 @@ pub struct LogFolder {
 }
 
 impl LogFolder {
-    /// The folder at `path`, which need not be there.
+    /// The folder at `path`, which need not exist.
     #[must_use]
     pub fn new(path: PathBuf, keep: KeptLogs) -> Self {
         Self { path, keep, in_cache: false, count: Arc::default() }
@@ -44,14 +44,14 @@ impl LogFolder {
         Self { in_cache: true, ..Self::new(Self::path_in(cache_folder), KeptLogs::Failures) }
     }
 
-    /// Where that is.
+    /// The path of that folder.
     #[must_use]
     pub fn path_in(cache_folder: &Path) -> PathBuf {
         cache_folder.join("logs")
     }
 
-    /// Writes the log of a hook, if it is to be kept; answers with its path. A
-    /// log that cannot be written is no reason to lose the hook's result.
+    /// Writes the log of a hook, if it is to be kept, and returns its path. If that fails, the
+    /// result of the hook is not lost.
     pub(crate) async fn keep(&self, name: &Path, response: &Response, output: CaptureFiles) -> Option<PathBuf> {
         let error = response.outcome.as_ref().err();
         let failed = error.is_some_and(|error| error.kind != ErrorKind::UnsupportedHook);
@@ -97,8 +97,7 @@ fn foot(error: &HookError) -> String {
         .unwrap_or_default()
 }
 
-/// The last part of the source's path, in letters that any file system and any
-/// shell takes.
+/// The file name of the source, in characters that every file system and shell accepts.
 fn label(name: &Path) -> String {
     const LONGEST: usize = 80;
     let last = name.file_name().map_or_else(|| b"source".to_vec(), |last| last.as_bytes().to_vec());
@@ -120,7 +119,7 @@ fn write(folder: &Path, name: &str, head: &str, output: &CaptureFiles, foot: &st
     Ok(path)
 }
 
-/// Logs of earlier runs are never written over.
+/// Never overwrites a log of an earlier run.
 fn create(folder: &Path, name: &str) -> io::Result<(PathBuf, File)> {
     for attempt in 0.. {
         let suffix = if attempt == 0 { String::new() } else { format!(".{attempt}") };
@@ -139,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_harmless_and_never_taken_twice() {
+    fn names_are_harmless_and_unique() {
         assert_eq!(label(Path::new("/src/a b/../flask-3.0.tar.gz")), "flask-3.0.tar.gz");
         assert_eq!(label(Path::new("/x/$(rm -rf)\n")), "__rm_-rf__");
         assert_eq!(label(Path::new("..")), "source");

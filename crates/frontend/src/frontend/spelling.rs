@@ -1,12 +1,11 @@
-//! Names in `pyproject.toml` that are almost those that decide how a tree is
-//! built. Nothing reads them, and nothing complains: setuptools builds the tree
-//! by its legacy way.
+//! Misspelt names in `pyproject.toml`, for example `[build_system]`. Nothing reads them, and
+//! nothing complains: setuptools builds the tree without them.
 
 use std::path::Path;
 
 use crate::metadata::read_metadata_file;
 
-/// A name that nothing reads.
+/// A name in `pyproject.toml` that nothing reads, and that is similar to one that is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pyproject.toml has {found}, which nothing reads: was {expected} meant?")]
 pub struct NearMiss {
@@ -17,10 +16,11 @@ pub struct NearMiss {
 const TABLES: &[&str] = &["build-system", "project", "tool"];
 const KEYS: &[&str] = &["requires", "build-backend", "backend-path"];
 
-/// How alike two names must be, from 0 to 1: `requirements` and `requires` are.
-const ALIKE: f64 = 0.65;
+/// The least similarity, from 0 to 1: that of `requirements` and `requires` is greater.
+const SIMILAR: f64 = 0.65;
 
-/// Those of a tree. Blocks. What cannot be read is told where it is needed.
+/// The misspelt names of a tree; none if `pyproject.toml` cannot be read, which is an error
+/// elsewhere. Blocks.
 pub(crate) fn near_misses(tree: &Path) -> Vec<NearMiss> {
     let bytes = read_metadata_file(&tree.join("pyproject.toml")).unwrap_or_default();
     std::str::from_utf8(&bytes).map(find).unwrap_or_default()
@@ -36,14 +36,14 @@ fn find(pyproject: &str) -> Vec<NearMiss> {
     found
 }
 
-/// Of each name that is expected and not there, the one that is most like it.
+/// For each expected name that is missing, the most similar one that nothing reads.
 fn misses(table: &toml::Table, expected: &[&str], written: impl Fn(&str) -> String) -> Vec<NearMiss> {
     let unread = || table.keys().filter(|name| !expected.contains(&name.as_str()));
     let missing = expected.iter().filter(|name| !table.contains_key(**name));
     let closest = missing.filter_map(|name| {
-        let likeness = |other: &String| strsim::normalized_levenshtein(&other.to_lowercase().replace('_', "-"), name);
-        let other = unread().max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
-        (likeness(other) >= ALIKE).then(|| NearMiss { found: written(other), expected: written(name) })
+        let similarity = |other: &String| strsim::normalized_levenshtein(&other.to_lowercase().replace('_', "-"), name);
+        let other = unread().max_by(|one, other| similarity(one).total_cmp(&similarity(other)))?;
+        (similarity(other) >= SIMILAR).then(|| NearMiss { found: written(other), expected: written(name) })
     });
     closest.collect()
 }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_almost_right() {
+    fn misspelt_names() {
         let found = |text: &str| {
             find(text).into_iter().map(|miss| format!("{}: {}", miss.found, miss.expected)).collect::<Vec<_>>()
         };

@@ -1,4 +1,4 @@
-//! Core metadata that lies on the disk.
+//! Core metadata on the disk.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -8,84 +8,57 @@ use hookpool_supervisor::files::{Links, read_regular_file};
 use super::{CoreMetadata, Described, MetadataError};
 use crate::extensions::{self, Extension, MalformedExtensions};
 
-/// The most bytes that are read of one file. The largest ones that exist have
-/// whole change logs in their description, and a few hundred KiB.
+/// The limit for the size of a file, in bytes. The largest real ones have change logs in
+/// their description, and a few hundred KiB.
 pub(crate) const METADATA_LIMIT: u64 = 16 << 20;
 
-/// Why a `.dist-info` folder gives no metadata.
+/// Why a `.dist-info` folder cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FolderMetadataError {
-    /// `METADATA` is not there, or a file cannot be read.
+pub(crate) enum DistInfoError {
+    /// `METADATA` is missing, or a file cannot be read.
     #[error("{path}: cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// `METADATA` is there, and is not core metadata.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("{path} is not core metadata: {source}")]
-    Malformed {
-        /// The `METADATA` file.
-        path: PathBuf,
-        /// What is wrong.
-        source: MetadataError,
-    },
-    /// A file that declares extensions cannot be understood.
+    Malformed { path: PathBuf, source: MetadataError },
     #[error("{path} cannot be understood, and may require something: {source}")]
-    MalformedExtensions {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: MalformedExtensions,
-    },
+    MalformedExtensions { path: PathBuf, source: MalformedExtensions },
 }
 
-/// The metadata in a `.dist-info` folder, such as a hook leaves behind.
-///
-/// # Errors
-/// [`FolderMetadataError`], which names the `METADATA` file.
-pub fn folder_metadata(dist_info: &Path) -> Result<CoreMetadata, FolderMetadataError> {
+/// Reads the metadata and the declared extensions of a `.dist-info` folder. Blocks.
+pub(crate) fn describe_folder(dist_info: &Path) -> Result<Described, DistInfoError> {
+    Ok(Described { metadata: folder_metadata(dist_info)?, extensions: folder_extensions(dist_info)? })
+}
+
+fn folder_metadata(dist_info: &Path) -> Result<CoreMetadata, DistInfoError> {
     let path = dist_info.join("METADATA");
     let bytes = match read_metadata_file(&path) {
         Ok(bytes) => bytes,
-        Err(source) => return Err(FolderMetadataError::Unreadable { path, source }),
+        Err(source) => return Err(DistInfoError::Unreadable { path, source }),
     };
-    CoreMetadata::parse(&bytes).map_err(|source| FolderMetadataError::Malformed { path, source })
+    CoreMetadata::parse(&bytes).map_err(|source| DistInfoError::Malformed { path, source })
 }
 
-/// The extensions that a `.dist-info` folder declares, in the order of
-/// [`EXTENSION_FILES`](crate::EXTENSION_FILES).
-///
-/// # Errors
-/// [`FolderMetadataError`], which names the file that cannot be read or is
-/// malformed.
-pub fn folder_extensions(dist_info: &Path) -> Result<Vec<Extension>, FolderMetadataError> {
+/// In the order of [`EXTENSION_FILES`](crate::EXTENSION_FILES).
+fn folder_extensions(dist_info: &Path) -> Result<Vec<Extension>, DistInfoError> {
     let read = |file| {
         let path = dist_info.join(file);
         match read_metadata_file(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(FolderMetadataError::Unreadable { path, source }),
+            Err(source) => Err(DistInfoError::Unreadable { path, source }),
         }
     };
-    let malformed = |file, source| FolderMetadataError::MalformedExtensions { path: dist_info.join(file), source };
+    let malformed = |file, source| DistInfoError::MalformedExtensions { path: dist_info.join(file), source };
     extensions::read_all(read, malformed)
 }
 
-/// Both of them.
-pub(crate) fn describe_folder(dist_info: &Path) -> Result<Described, FolderMetadataError> {
-    Ok(Described { metadata: folder_metadata(dist_info)?, extensions: folder_extensions(dist_info)? })
-}
-
-/// Of a tree or a `.dist-info` folder: all of a file of at most
-/// [`METADATA_LIMIT`] bytes.
+/// Reads a regular file of a source tree or a `.dist-info` folder that has at most
+/// [`METADATA_LIMIT`] bytes. Blocks.
 pub(crate) fn read_metadata_file(path: &Path) -> io::Result<Vec<u8>> {
     read_regular_file(path, Links::Follow, METADATA_LIMIT)
 }
 
-/// All bytes; `None` if they are more than [`METADATA_LIMIT`].
+/// Reads to the end; `None` if there are more than [`METADATA_LIMIT`] bytes.
 pub(crate) fn read_bounded(reader: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     reader.take(METADATA_LIMIT + 1).read_to_end(&mut bytes)?;
@@ -99,7 +72,7 @@ mod tests {
     const PKG_INFO: &str = "Metadata-Version: 2.2\nName: a\nVersion: 1\n";
 
     #[test]
-    fn what_is_no_regular_file_is_not_read() {
+    fn only_regular_files_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("METADATA");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
@@ -145,11 +118,11 @@ mod tests {
         let path = folder.path().join("pysdist.json");
         std::fs::write(&path, "{").unwrap();
         let error = folder_extensions(folder.path()).unwrap_err();
-        assert!(matches!(error, FolderMetadataError::MalformedExtensions { .. }));
+        assert!(matches!(error, DistInfoError::MalformedExtensions { .. }));
         assert!(error.to_string().starts_with(path.to_str().unwrap()), "{error}");
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         let error = folder_extensions(folder.path()).unwrap_err();
-        assert!(matches!(error, FolderMetadataError::Unreadable { .. }), "{error}");
+        assert!(matches!(error, DistInfoError::Unreadable { .. }), "{error}");
     }
 }

@@ -1,23 +1,22 @@
 //! The header fields of core metadata.
 //!
-//! The format is "RFC 822 as Python's `email` module parses it", with raw UTF-8
-//! in it. Parsers of mail decode more than that (encoded words, charsets) and
-//! take UTF-8 for something else, and those of core metadata are made on top
-//! of them; so it is parsed here.
+//! The format is RFC 822 as Python's `email` module parses it, with raw UTF-8. Crates for
+//! mail are not used: they also decode encoded words and charsets, and misread raw
+//! UTF-8. Crates for core metadata are built on them.
 
-/// Fields in order, and what ended them.
+/// The fields in their order, and what ended them.
 pub(super) struct Headers {
-    /// Names as written; values unfolded, without space around them.
+    /// Names, not normalised; values, unfolded and without surrounding space.
     fields: Vec<(String, String)>,
-    /// The number, from 1 on, of a line that is no part of a field and not
-    /// blank: what follows it may be fields that nobody sees.
+    /// The number of the line that ended the fields, if that is not blank; the first line
+    /// is 1. After it there may be more fields, which are not read.
     pub stray_line: Option<usize>,
 }
 
 impl Headers {
     pub fn parse(text: &str) -> Self {
         let mut headers = Self { fields: Vec::new(), stray_line: None };
-        // The byte order mark is what Windows editors write.
+        // Windows editors write a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in lines(text).enumerate() {
             if line.is_empty() {
@@ -31,7 +30,7 @@ impl Headers {
         headers
     }
 
-    /// The values of all fields of this name, in upper or lower case.
+    /// The values of all fields with this name, in upper or lower case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         let of_that_name = self.fields.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
         of_that_name.map(|(_, value)| value.clone())
@@ -56,7 +55,7 @@ impl Headers {
     }
 }
 
-/// Lines that end in `\n`, `\r\n` or `\r`, as they do for Python.
+/// Splits at `\n`, `\r\n` and `\r`, as Python does.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

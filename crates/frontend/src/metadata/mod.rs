@@ -9,7 +9,6 @@ mod requires_python;
 mod static_metadata;
 mod wheel;
 
-pub use files::{FolderMetadataError, folder_extensions, folder_metadata};
 pub(crate) use files::{METADATA_LIMIT, describe_folder, read_bounded, read_metadata_file};
 pub(crate) use requires_python::{declared_requires_python, excludes};
 pub use static_metadata::{NotStatic, static_metadata};
@@ -24,33 +23,33 @@ use pep508_rs::pep440_rs::Version;
 
 use crate::extensions::Extension;
 
-/// Everything that a `.dist-info` folder says and that is asked for.
+/// What is read of a `.dist-info` folder.
 #[derive(Debug)]
 pub(crate) struct Described {
     pub metadata: CoreMetadata,
     pub extensions: Vec<Extension>,
 }
 
-/// The fields of a `METADATA` or `PKG-INFO` file that resolvers ask for, and
-/// its text. Fields are as they are written, without space around them.
+/// The fields of a `METADATA` or `PKG-INFO` file that resolvers need, and its text. The
+/// fields are not normalised; only surrounding space is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CoreMetadata {
-    /// Metadata-Version, such as `2.4`.
+    /// Metadata-Version, for example `2.4`.
     pub metadata_version: String,
     /// Name, not normalised.
     pub name: String,
     /// Version, not normalised.
     pub version: String,
-    /// Every Requires-Dist, a requirement of PEP 508 each.
+    /// Every Requires-Dist: requirements (PEP 508).
     pub requires_dist: Vec<String>,
-    /// Requires-Python, a specifier such as `>=3.9`.
+    /// Requires-Python, for example `>=3.9`.
     pub requires_python: Option<String>,
     /// Every Provides-Extra.
     pub provides_extra: Vec<String>,
-    /// Every Dynamic: the fields that a build may fill in otherwise (PEP 643).
+    /// Every Dynamic: the fields that a build may set to other values (PEP 643).
     pub dynamic: Vec<String>,
-    /// All of it. Bytes that are not UTF-8 are replaced by U+FFFD.
+    /// The whole text. Bytes that are not UTF-8 are replaced by U+FFFD.
     pub text: String,
 }
 
@@ -58,19 +57,19 @@ pub struct CoreMetadata {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// A field that every version of the specification asks for.
+    /// A field is missing that every version of the specification requires.
     #[error("it has no field {field}")]
     Missing {
         /// The field's name.
         field: &'static str,
     },
-    /// A field with nothing in it.
+    /// A field is empty.
     #[error("its field {field} is empty")]
     Empty {
         /// The field's name.
         field: &'static str,
     },
-    /// A field of which there can be one only.
+    /// A field that may occur once is there several times.
     #[error("it has the field {field} more than once")]
     Repeated {
         /// The field's name.
@@ -81,25 +80,23 @@ pub enum MetadataError {
 impl CoreMetadata {
     /// Parses the bytes of a `METADATA` or `PKG-INFO` file.
     ///
-    /// Other than that, they are read as Python's own `email` module reads
-    /// them, and so as every installer does: a line that is neither a field
-    /// nor the continuation of one ends the fields.
+    /// They are read as Python's `email` module does, and so every installer: a line that
+    /// is neither a field nor the continuation of one ends the fields.
     ///
     /// # Errors
-    /// [`MetadataError`]: Metadata-Version, Name or Version is missing, empty
-    /// or there twice, or Requires-Python is there twice.
+    /// [`MetadataError`]: Metadata-Version, Name or Version is missing, empty or repeated,
+    /// or Requires-Python is repeated.
     pub fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         Self::parse_with_stray_line(bytes).map(|(metadata, _)| metadata)
     }
 
-    /// Whether both are of the same version of the same distribution, however
-    /// that is spelt.
+    /// Whether both belong to the same version of the same distribution, after
+    /// normalisation.
     pub(crate) fn is_of_the_same(&self, other: &Self) -> bool {
         is_same_distribution((&self.name, &self.version), (&other.name, &other.version))
     }
 
-    /// Answers also with the number of the line that ended the fields without
-    /// being blank, if one did.
+    /// Also returns the number of the line that ended the fields, if that is not blank.
     fn parse_with_stray_line(bytes: &[u8]) -> Result<(Self, Option<usize>), MetadataError> {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let headers = Headers::parse(&text);
@@ -117,21 +114,20 @@ impl CoreMetadata {
     }
 }
 
-/// The first Name and the first Version, whatever else is wrong.
+/// The first Name and the first Version, even if the metadata are malformed.
 pub(crate) fn name_and_version(text: &str) -> Option<(String, String)> {
     let headers = Headers::parse(text);
     let (mut names, mut versions) = (headers.all("Name"), headers.all("Version"));
     names.next().zip(versions.next())
 }
 
-/// Whether two names with their versions stand for the same, however they are
-/// spelt.
+/// Whether two pairs of name and version are the same after normalisation.
 pub(crate) fn is_same_distribution(one: (&str, &str), other: (&str, &str)) -> bool {
     same(one.0, other.0, |name| PackageName::from_str(name).ok())
         && same(one.1, other.1, |version| Version::from_str(version).ok())
 }
 
-/// Whether two texts are written the same, or mean the same.
+/// Whether two texts are the same, as they are or after normalisation.
 fn same<T: PartialEq>(one: &str, other: &str, normalise: impl Fn(&str) -> Option<T>) -> bool {
     one == other || normalise(one).is_some_and(|one| normalise(other) == Some(one))
 }
@@ -158,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_that_resolvers_ask_for() {
+    fn the_fields_that_resolvers_need() {
         let text = "Metadata-Version: 2.4\nNAME: Täst\nversion:1.0 \nSummary: é\nRequires-Dist: a>=1\n\
                     requires-dist: b ;\n  extra == 'x'\nProvides-Extra: x\nRequires-Python: >=3.9\n\
                     Dynamic: License-File\n\nRequires-Dist: in-the-body\n";

@@ -1,4 +1,4 @@
-//! The `[project]` table of `pyproject.toml`, as far as it decides core metadata.
+//! The `[project]` table of `pyproject.toml`: the keys that determine core metadata.
 //!
 //! Specification: <https://packaging.python.org/en/latest/specifications/pyproject-toml/>.
 
@@ -17,8 +17,8 @@ struct Pyproject {
     project: Option<ProjectTable>,
 }
 
-/// What is not listed in `dynamic` is what every build gives: a backend may not
-/// change it, nor add what is left out.
+/// Every build gives the same for the keys that are not listed in `dynamic`: a backend may
+/// neither change nor add them.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", expecting = "a table")]
 pub(super) struct ProjectTable {
@@ -34,10 +34,10 @@ pub(super) struct ProjectTable {
 }
 
 impl ProjectTable {
-    /// The table of a `pyproject.toml`, if it has one.
+    /// Parses the table of a `pyproject.toml`, if it has one.
     ///
     /// # Errors
-    /// The file is no TOML, or the table is not what it should be.
+    /// The file is no TOML, or the table is invalid.
     pub fn parse(pyproject: &[u8]) -> Result<Option<Self>, String> {
         let text = std::str::from_utf8(pyproject).map_err(|error| error.to_string())?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -45,7 +45,7 @@ impl ProjectTable {
         Ok(pyproject.project)
     }
 
-    /// The first field of `metadata` that is not what the table says.
+    /// The first field of `metadata` that contradicts the table.
     pub fn disagreement(&self, metadata: &CoreMetadata) -> Option<&'static str> {
         let agrees = [
             ("Name", same(&self.name, &metadata.name, |name| PackageName::from_str(name).ok())),
@@ -83,7 +83,7 @@ impl ProjectTable {
         own.is_some() && own == provides_extra.iter().map(normalised).collect()
     }
 
-    /// `None` where one side has what is no requirement.
+    /// `None` if a text is no requirement.
     fn agrees_on_requirements(&self, requires_dist: &[String]) -> Option<bool> {
         let (always, with_extras) = (!self.is_dynamic("dependencies"), !self.is_dynamic("optional-dependencies"));
         let mut own = BTreeSet::new();
@@ -99,7 +99,7 @@ impl ProjectTable {
         let mut other = BTreeSet::new();
         for text in requires_dist {
             let requirement = parse(text)?;
-            // Where one of the two lists is dynamic, the other can be compared.
+            // If one of the two lists is dynamic, the other can still be compared.
             let is_static = if requirement.marker.evaluate_extras(&[]) { always } else { with_extras };
             if is_static {
                 other.insert(key(&requirement));
@@ -113,7 +113,7 @@ fn parse(text: &str) -> Option<Requirement<VerbatimUrl>> {
     dependency_specifier::parse(text).ok()
 }
 
-/// The same text for all ways to write a requirement.
+/// The same text for all spellings of a requirement.
 fn key(requirement: &Requirement<VerbatimUrl>) -> String {
     let extras: BTreeSet<String> = requirement.extras.iter().map(ToString::to_string).collect();
     let version = match &requirement.version_or_url {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_may_be_written_in_many_ways() {
+    fn spellings_do_not_matter() {
         let table = "name = 'A_b.c'\nversion = '1.0'\nrequires-python = '>=3.8, <4'\n\
                      dependencies = ['Foo.Bar [y, x] >=1,<2', \"d ; python_version < '3.9'\", 'e @ https://e/e.zip']\n\
                      optional-dependencies.X_y = ['z', \"w ; sys_platform == 'linux' or os_name == 'nt'\"]\n";
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_edited_is_found() {
+    fn edited_fields_are_found() {
         let head = "name = 'a'\nversion = '1'\n";
         assert_eq!(disagreement(head, HEAD), None);
         for (table, fields, expected) in [
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dynamic_is_for_the_build_to_say() {
+    fn dynamic_fields_are_not_compared() {
         let table = "name = 'a'\ndynamic = ['version', 'requires-python', 'dependencies', 'optional-dependencies']";
         let fields = "Requires-Python: >=3.8\nProvides-Extra: x\nRequires-Dist: b\nRequires-Dist: c; extra == 'x'\n";
         assert_eq!(disagreement(table, &format!("{HEAD}{fields}")), None);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_table_and_files_that_are_wrong() {
+    fn files_without_a_table_and_invalid_files() {
         assert!(ProjectTable::parse(b"").unwrap().is_none());
         assert!(ProjectTable::parse("\u{feff}[build-system]\nrequires = []".as_bytes()).unwrap().is_none());
         for wrong in ["[project]\nversion = '1'", "[project]\nname = 1", "project = 1", "[project", "[project]\nname ="]

@@ -9,9 +9,8 @@ use super::headers::Headers;
 use super::project_table::ProjectTable;
 use super::read_metadata_file;
 
-/// What a source tree says of the versions of Python that it supports, without
-/// a hook: in its `pyproject.toml`, or in `PKG-INFO` where that is to be
-/// believed. Blocking.
+/// The Requires-Python that a source tree declares in its `pyproject.toml`, or, if
+/// `believes_pkg_info`, in its `PKG-INFO`. Blocks.
 pub(crate) fn declared_requires_python(tree: &Path, believes_pkg_info: bool) -> Option<String> {
     let pyproject = read_metadata_file(&tree.join("pyproject.toml")).ok();
     let table = pyproject.and_then(|bytes| ProjectTable::parse(&bytes).ok().flatten());
@@ -21,9 +20,9 @@ pub(crate) fn declared_requires_python(tree: &Path, believes_pkg_info: bool) -> 
     })
 }
 
-/// Whether a Requires-Python rules out this version of Python: its major, minor
-/// and micro version, whatever pre-release it is, as pip has it. One that is no
-/// specifier rules out nothing.
+/// Whether a Requires-Python excludes a version of Python. As for pip, only the major,
+/// minor and micro version count, and not a pre-release. An invalid specifier excludes
+/// nothing.
 pub(crate) fn excludes(requires_python: &str, (major, minor, micro): (u32, u32, u32)) -> bool {
     let version = Version::new([major, minor, micro].map(u64::from));
     VersionSpecifiers::from_str(requires_python).is_ok_and(|specifiers| !specifiers.contains(&version))
@@ -34,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_that_are_ruled_out() {
+    fn excluded_versions() {
         for (specifier, version) in
             [(">=3.14", (3, 11, 7)), (">=3.8,<3.11", (3, 11, 0)), ("!=3.11.*", (3, 11, 7)), ("==2.7.*", (3, 7, 0))]
         {
@@ -48,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_says_what_it_supports() {
+    fn a_tree_declares_requires_python() {
         let tree = tempfile::tempdir().unwrap();
         let declared = |believes_pkg_info| declared_requires_python(tree.path(), believes_pkg_info);
         let write = |name: &str, text: &str| std::fs::write(tree.path().join(name), text).unwrap();

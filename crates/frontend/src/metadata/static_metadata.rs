@@ -1,58 +1,58 @@
-//! When an sdist's own metadata is as good as that of a build (PEP 643).
+//! Static metadata: whether those in a source distribution are those of a build (PEP 643).
 
 use super::project_table::ProjectTable;
 use super::{CoreMetadata, MetadataError};
 
-/// What resolvers ask for beside Name and Version.
-const ASKED_FOR: [&str; 5] = ["Name", "Version", "Requires-Dist", "Requires-Python", "Provides-Extra"];
+/// The fields that resolvers need.
+const NEEDED: [&str; 5] = ["Name", "Version", "Requires-Dist", "Requires-Python", "Provides-Extra"];
 
-/// Why a build has to be asked for metadata.
+/// Why metadata cannot be had without a build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotStatic {
-    /// What lies in a tree may be newer than its `PKG-INFO`.
+    /// The files of a tree may be newer than its `PKG-INFO`.
     #[error("a source tree may have been edited")]
     Tree,
-    /// Very old source distributions have none, and archives of other kinds.
+    /// There is none, as in very old source distributions, and in other archives.
     #[error("there is no PKG-INFO")]
     NoPkgInfo,
-    /// Before 2.2 nobody promised anything.
+    /// Before version 2.2, fields could change in a build.
     #[error("Metadata-Version {version} is older than 2.2")]
     TooOld {
         /// The Metadata-Version.
         version: String,
     },
-    /// A version whose fields may mean something else.
+    /// A version whose fields may have other meanings.
     #[error("Metadata-Version {version} is not known: expected 2.2 or a later 2.x")]
     Unknown {
         /// The Metadata-Version.
         version: String,
     },
-    /// A build may give another value.
+    /// A build may change the field.
     #[error("{field} is dynamic")]
     Dynamic {
         /// The field.
         field: &'static str,
     },
-    /// A mandatory field is missing, for example.
+    /// `PKG-INFO` is not core metadata.
     #[error("PKG-INFO is malformed: {0}")]
     Malformed(#[from] MetadataError),
-    /// Fields may be hidden behind a line that is none.
+    /// There may be more fields after a line that is no field.
     #[error("PKG-INFO is malformed: line {line} is neither a field nor the continuation of one")]
     StrayLine {
         /// The line's number; the first is 1.
         line: usize,
     },
-    /// Somebody has edited one of the two.
+    /// One of the two files was edited.
     #[error("PKG-INFO and pyproject.toml do not agree on {field}")]
     Disagreement {
         /// The field.
         field: &'static str,
     },
-    /// The archive is called after another version, or another project.
+    /// The archive's name has another version, or another project.
     #[error("PKG-INFO and the name of the archive do not agree on Name and Version")]
     OtherArchive,
-    /// The build backend may make more of it.
+    /// The build backend may understand it.
     #[error("pyproject.toml cannot be understood: {reason}")]
     MalformedPyproject {
         /// What is wrong with it.
@@ -60,22 +60,22 @@ pub enum NotStatic {
     },
 }
 
-/// The metadata of a source distribution from its `PKG-INFO`, if every build of
-/// it gives the same Name, Version, Requires-Dist, Requires-Python and
-/// Provides-Extra: Metadata-Version is 2.2 or newer, none of them is Dynamic, and
-/// none is otherwise in the `[project]` table of its `pyproject.toml`, which is
-/// what decides. Backends write the fields' names in upper and in lower case.
+/// The metadata of a source distribution from its `PKG-INFO`, if every build gives the
+/// same Name, Version, Requires-Dist, Requires-Python and Provides-Extra. That is so if
+/// Metadata-Version is 2.2 or newer, none of these fields is Dynamic, and none contradicts
+/// the `[project]` table of its `pyproject.toml`, which takes precedence.
 ///
 /// # Errors
-/// [`NotStatic`] says why a build has to be asked. That is no failure.
+/// [`NotStatic`] says why a build is needed. That is no failure.
 pub fn static_metadata(pkg_info: Option<&[u8]>, pyproject: Option<&[u8]>) -> Result<CoreMetadata, NotStatic> {
     let (metadata, stray_line) = CoreMetadata::parse_with_stray_line(pkg_info.ok_or(NotStatic::NoPkgInfo)?)?;
     check_version(&metadata.metadata_version)?;
     if let Some(line) = stray_line {
         return Err(NotStatic::StrayLine { line });
     }
+    // Backends write the names of fields in upper and in lower case.
     let is_dynamic = |field: &&str| metadata.dynamic.iter().any(|dynamic| dynamic.eq_ignore_ascii_case(field));
-    if let Some(field) = ASKED_FOR.into_iter().find(is_dynamic) {
+    if let Some(field) = NEEDED.into_iter().find(is_dynamic) {
         return Err(NotStatic::Dynamic { field });
     }
     let table = ProjectTable::parse(pyproject.unwrap_or_default());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn from_2_2_on_what_is_not_dynamic_is_static() {
+    fn from_2_2_on_fields_are_static_unless_dynamic() {
         let metadata = judge("2.2", "Requires-Dist: b\nDynamic: License-File\n").unwrap();
         assert_eq!(metadata.requires_dist, ["b"]);
         for version in ["2.3", "2.4", "2.10"] {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn pyproject_toml_decides() {
+    fn pyproject_toml_takes_precedence() {
         let table = "[project]\nname = 'a'\nversion = '1'\ndependencies = ['b']\n";
         assert!(judge_with(table, "2.2", "Requires-Dist: b\n").is_ok());
         let edited = judge_with(table, "2.2", "Requires-Dist: c\n");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_words() {
+    fn reasons_have_messages() {
         let reason = |result: Result<CoreMetadata, NotStatic>| result.unwrap_err().to_string();
         assert_eq!(reason(static_metadata(None, None)), "there is no PKG-INFO");
         assert_eq!(reason(judge("1.2", "")), "Metadata-Version 1.2 is older than 2.2");

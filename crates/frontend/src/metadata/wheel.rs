@@ -14,7 +14,7 @@ use super::{CoreMetadata, Described, METADATA_LIMIT, MetadataError, is_same_dist
 use crate::extensions::{self, Extension, MalformedExtensions};
 use crate::source::{InvalidWheelName, WheelName};
 
-/// A wheel gives no metadata.
+/// A wheel cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", .wheel.display())]
 pub struct WheelError {
@@ -28,56 +28,56 @@ pub struct WheelError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WheelProblem {
-    /// The file is called otherwise.
+    /// The file does not have the name of a wheel.
     #[error("is not a wheel: {0}")]
     Name(#[from] InvalidWheelName),
-    /// The system does not let us read it.
+    /// Reading failed.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// The bytes are not a zip file.
+    /// The content is not a zip file.
     #[error("is not a zip file, or a damaged one: {0}")]
     NotAZip(String),
-    /// No folder of metadata.
+    /// There is no `.dist-info` folder.
     #[error("has no .dist-info folder")]
     NoDistInfo,
-    /// More than one.
+    /// There are several `.dist-info` folders.
     #[error("has several .dist-info folders: {}", .0.join(", "))]
     SeveralDistInfo(Vec<String>),
-    /// Not the one that its name promises.
+    /// The `.dist-info` folder belongs to another wheel.
     #[error("has the folder {found}, which does not belong to a wheel of that name")]
     ForeignDistInfo {
-        /// The `.dist-info` folder's name.
+        /// The name of the folder.
         found: String,
     },
-    /// The folder lacks `METADATA`, or `WHEEL`.
+    /// `METADATA` or `WHEEL` is missing.
     #[error("has no {member}")]
     Missing {
-        /// The name that was looked for.
+        /// The name of the file.
         member: String,
     },
-    /// Its core metadata are not of what its name promises.
+    /// The core metadata belong to another wheel.
     #[error("has the name and version {name} {version} in {member}, which do not belong to a wheel of that name")]
     ForeignMetadata {
-        /// The `METADATA`'s name.
+        /// The name of the `METADATA` file.
         member: String,
-        /// The Name there.
+        /// Its Name.
         name: String,
-        /// The Version there.
+        /// Its Version.
         version: String,
     },
-    /// Readers do not agree which of them counts, and some refuse such files.
+    /// Several members have the same name. Readers disagree which one counts.
     #[error("has several members of one name")]
     RepeatedMembers,
-    /// A file of that folder has more bytes than are read.
+    /// A file of the `.dist-info` folder is too large.
     #[error("{member} has more than {METADATA_LIMIT} bytes")]
     TooLarge {
-        /// The file's name.
+        /// The name of the file.
         member: String,
     },
-    /// It is not core metadata.
+    /// The `METADATA` file is not core metadata.
     #[error("{member} is not core metadata: {source}")]
     Malformed {
-        /// The `METADATA`'s name.
+        /// The name of the `METADATA` file.
         member: String,
         /// What is wrong.
         source: MetadataError,
@@ -85,16 +85,16 @@ pub enum WheelProblem {
     /// A file that declares extensions cannot be understood.
     #[error("{member} cannot be understood, and may require something: {source}")]
     MalformedExtensions {
-        /// The file's name.
+        /// The name of the file.
         member: String,
         /// What is wrong.
         source: MalformedExtensions,
     },
 }
 
-/// The metadata of a wheel, from the `METADATA` in its one `.dist-info` folder.
-/// Both have to be of the distribution and version in the wheel's name, all
-/// normalised. Blocking; nothing is unpacked.
+/// Reads the metadata of a wheel from the `METADATA` in its `.dist-info` folder. Both have
+/// to match the name and version in the wheel's file name, after normalisation. Blocks;
+/// unpacks nothing.
 ///
 /// # Errors
 /// [`WheelError`], which names the wheel.
@@ -102,8 +102,8 @@ pub fn wheel_metadata(wheel: &Path) -> Result<CoreMetadata, WheelError> {
     read(wheel, OpenWheel::metadata)
 }
 
-/// The extensions that a wheel declares, in the order of
-/// [`EXTENSION_FILES`](crate::EXTENSION_FILES). Blocking; nothing is unpacked.
+/// Reads the extensions that a wheel declares, in the order of
+/// [`EXTENSION_FILES`](crate::EXTENSION_FILES). Blocks; unpacks nothing.
 ///
 /// # Errors
 /// [`WheelError`], which names the wheel, and a file that is malformed.
@@ -111,24 +111,24 @@ pub fn wheel_extensions(wheel: &Path) -> Result<Vec<Extension>, WheelError> {
     read(wheel, OpenWheel::extensions)
 }
 
-/// Both of them.
+/// Reads the metadata and the declared extensions of a wheel. Blocks.
 pub(crate) fn describe_wheel(wheel: &Path) -> Result<Described, WheelError> {
     read(wheel, OpenWheel::describe)
 }
 
-/// Those of a wheel that was just built, which has to be one that can be
-/// installed: with a `WHEEL` too, and without two members of one name.
+/// The same of a wheel that was just built. It also has to be installable: with a `WHEEL`
+/// file, and without two members of the same name.
 pub(crate) fn describe_built_wheel(wheel: &Path) -> Result<Described, WheelError> {
     read(wheel, |wheel| {
-        wheel.expect_whole()?;
+        wheel.expect_installable()?;
         wheel.describe()
     })
 }
 
-/// The core metadata alone of a wheel that was just built.
+/// Reads only the metadata of a wheel that was just built, which has to be installable.
 pub(crate) fn built_wheel_metadata(wheel: &Path) -> Result<CoreMetadata, WheelError> {
     read(wheel, |wheel| {
-        wheel.expect_whole()?;
+        wheel.expect_installable()?;
         wheel.metadata()
     })
 }
@@ -138,7 +138,7 @@ fn read<T>(wheel: &Path, get: impl FnOnce(&mut OpenWheel) -> Result<T, WheelProb
     answer.map_err(|problem| WheelError { wheel: wheel.to_owned(), problem })
 }
 
-/// A wheel whose `.dist-info` folder is known.
+/// A wheel with its `.dist-info` folder.
 struct OpenWheel {
     archive: ZipArchive<BufReader<File>>,
     name: WheelName,
@@ -157,7 +157,7 @@ impl OpenWheel {
         Ok(Self { archive, name, dist_info })
     }
 
-    fn expect_whole(&mut self) -> Result<(), WheelProblem> {
+    fn expect_installable(&mut self) -> Result<(), WheelProblem> {
         if self.archive.has_duplicate_names() {
             return Err(WheelProblem::RepeatedMembers);
         }
@@ -192,7 +192,7 @@ impl OpenWheel {
         format!("{}/{file}", self.dist_info)
     }
 
-    /// The bytes of a member; `None` if it is not there.
+    /// Reads a member; `None` if it is missing.
     fn content(&mut self, member: &str) -> Result<Option<Vec<u8>>, WheelProblem> {
         let mut content = match self.archive.by_name(member) {
             Ok(content) => content,
@@ -243,13 +243,13 @@ fn dist_info(archive: &ZipArchive<BufReader<File>>) -> Result<String, WheelProbl
 
 fn belongs_to(dist_info: &str, wheel: &WheelName) -> bool {
     let stem = dist_info.strip_suffix(".dist-info").unwrap_or_default();
-    // Names that are not normalised may have a `-` too.
+    // A name that is not normalised may contain a `-`.
     let Some((name, version)) = stem.rsplit_once('-') else { return false };
     is_named((name, version), wheel)
 }
 
-/// Whether a wheel is rightly called after this. In its name, `_` stands for `-`
-/// (PEP 427), also in versions that are older than PEP 440.
+/// Whether a name and version match the file name of a wheel. There, `_` stands for `-`
+/// (PEP 427), also in versions that violate PEP 440.
 fn is_named((name, version): (&str, &str), wheel: &WheelName) -> bool {
     let named = |version: &str| is_same_distribution((name, version), (&wheel.name, &wheel.version));
     named(version) || named(&version.replace('-', "_"))

@@ -1,19 +1,18 @@
-//! Lists of paths, one a line.
+//! Lists of paths, one per line.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The longest line, in bytes, its end included. Linux takes no path that is
-/// longer than 4096 bytes.
+/// The limit for a line, with its end, in bytes. Linux allows paths of 4096 bytes.
 const LINE_LIMIT: usize = 8192;
 
-/// Why a list is not read.
+/// Why a list cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListError {
-    /// The list cannot be read further.
+    /// Reading failed.
     #[error("line {line}: cannot be read: {source}")]
     Unreadable {
         /// The line's number; the first is 1.
@@ -21,13 +20,13 @@ pub enum ListError {
         /// What the system said.
         source: io::Error,
     },
-    /// Longer than any path.
+    /// A line is longer than any path.
     #[error("line {line}: is longer than {LINE_LIMIT} bytes: expected one path a line")]
     TooLong {
         /// The line's number; the first is 1.
         line: usize,
     },
-    /// No path has a NUL byte.
+    /// A line has a NUL byte, which no path may have.
     #[error("line {line}: has a NUL byte: expected one path a line, with a newline at its end")]
     Nul {
         /// The line's number; the first is 1.
@@ -35,10 +34,9 @@ pub enum ListError {
     },
 }
 
-/// Reads a list of paths: one a line, blank lines and those that start with `#`
-/// skipped. A path keeps its spaces and its bytes, whether they are UTF-8 or
-/// not; a carriage return before the newline and a byte order mark at the start
-/// are not part of it.
+/// Reads a list of paths, one per line. Blank lines and lines that start with `#` are
+/// skipped. Paths keep their spaces, and bytes that are not UTF-8; a carriage return before
+/// the newline and a byte order mark at the start are removed.
 ///
 /// # Errors
 /// [`ListError`], which names the line.
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_one_a_line() {
+    fn one_path_per_line() {
         let text = b"\xef\xbb\xbf/a\n\n# comment\n  \n/b with space \r\n\r\n/\xff#x\n./last";
         let paths = read(text).unwrap();
         let expected: [&[u8]; 4] = [b"/a", b"/b with space ", b"/\xff#x", b"./last"];

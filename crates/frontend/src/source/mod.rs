@@ -1,7 +1,5 @@
-//! What a person names on the command line: source trees, source archives and
-//! wheels.
+//! What a user builds: source trees, source archives and wheels.
 
-mod copies;
 mod list;
 mod names;
 
@@ -11,15 +9,17 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::environment::redact;
+use crate::files::has_same_content;
+use crate::metadata::is_same_distribution;
 
 pub use list::{ListError, read_list};
-pub use names::{InvalidWheelName, SdistName, WheelName};
+pub use names::InvalidWheelName;
+pub(crate) use names::{SdistName, WheelName};
 
-/// What the names of source archives end in.
+/// The suffixes of source archives.
 const ARCHIVE_SUFFIXES: [&str; 3] = [".tar.gz", ".tgz", ".zip"];
 
-/// Something that metadata can be asked of, or a wheel. The path is as its user
-/// wrote it, which is what messages should show.
+/// A source, or a wheel. The path is the one that the user wrote, for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The folder of a source tree.
@@ -31,60 +31,60 @@ pub enum Source {
     Wheel(PathBuf),
 }
 
-/// Which file or folder a source is: the thing itself, not its spelling.
+/// Identifies the file or folder of a source, whatever its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId {
     device: u64,
     inode: u64,
 }
 
-/// Why a path is no source.
+/// Why a path is not a source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// There is nothing of this name.
+    /// Nothing exists at the path.
     #[error(
         "{} does not exist: expected a source tree, a source archive (.tar.gz, .tgz, .zip) or a wheel (.whl)",
-        // It may be an address.
+        // An address may contain credentials.
         redact(&format!("{path:?}"))
     )]
     Missing {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
-    /// It is there, and the system does not let us read it.
+    /// It exists, but cannot be read.
     #[error("{path:?} cannot be read: {source}")]
     Unreadable {
-        /// What was named.
+        /// The path.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// A file whose name says nothing that is known.
+    /// A file without a known suffix.
     #[error("{path:?}: expected a folder, or a file whose name ends in .tar.gz, .tgz, .zip or .whl")]
     UnknownSuffix {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
     /// Neither a file nor a folder.
     #[error("{path:?} is a {kind}: expected a folder or a regular file")]
     Special {
-        /// What was named.
+        /// The path.
         path: PathBuf,
-        /// What it is, such as a named pipe.
+        /// Its kind, for example a named pipe.
         kind: &'static str,
     },
-    /// A file without content.
+    /// An empty file.
     #[error("{path:?} is empty: expected a source archive or a wheel")]
     Empty {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
 }
 
 impl Source {
-    /// Looks at what is at `path`. A folder is a tree, whatever it is called;
-    /// a file is what its name ends in, in upper or lower case.
+    /// Finds out what is at `path`. A folder is a tree, whatever its name; the kind of a
+    /// file is its suffix, in upper or lower case.
     ///
     /// # Errors
     /// [`SourceError`], which names the path and says what was expected.
@@ -115,7 +115,7 @@ impl Source {
         archive.then(|| Self::SourceArchive(path.to_owned()))
     }
 
-    /// The path as it was written.
+    /// The path, as the user wrote it.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -123,8 +123,8 @@ impl Source {
         }
     }
 
-    /// What tells two sources apart: two spellings of one path, or a path and
-    /// a symbolic link to it, have the same identity.
+    /// The identity of the source, which is the same for two spellings of a path, and for a
+    /// path and a symbolic link to it.
     ///
     /// # Errors
     /// [`SourceError::Missing`] and [`SourceError::Unreadable`].
@@ -132,6 +132,30 @@ impl Source {
         let metadata = look_at(self.path())?;
         Ok(SourceId { device: metadata.dev(), inode: metadata.ino() })
     }
+
+    /// Whether both are archives with the same content, and with the same distribution and
+    /// version in their names. Reads them, to the end if necessary. An archive that cannot
+    /// be read is not a copy: building it gives the reason.
+    #[must_use]
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::SourceArchive(one), Self::SourceArchive(two)) => {
+                have_same_name(one, two) && has_same_content(one, two).unwrap_or(false)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn have_same_name(one: &Path, two: &Path) -> bool {
+    let (one, two) = (SdistName::readings(one), SdistName::readings(two));
+    let pair = |reading: &SdistName| (reading.name.clone(), reading.version.clone());
+    one.len() == two.len()
+        && one
+            .iter()
+            .map(pair)
+            .zip(two.iter().map(pair))
+            .all(|(one, two)| is_same_distribution((&one.0, &one.1), (&two.0, &two.1)))
 }
 
 fn look_at(path: &Path) -> Result<std::fs::Metadata, SourceError> {
@@ -141,7 +165,7 @@ fn look_at(path: &Path) -> Result<std::fs::Metadata, SourceError> {
     })
 }
 
-/// Whether the file's name ends so, and has something before it.
+/// Whether the file's name has this suffix, in upper or lower case, after something else.
 pub(crate) fn has_suffix(path: &Path, suffix: &str) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.len() > suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
@@ -168,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_what_lies_on_the_disk() {
+    fn sources_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let find = |name: &str| Source::find(&file(folder.path(), name, "x")).unwrap();
         assert!(matches!(find("a-1.tar.gz"), Source::SourceArchive(_)));
@@ -181,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_source_is_refused_with_its_path() {
+    fn errors_name_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let refused = |path: &Path| {
             let error = Source::find(path).unwrap_err();
@@ -212,5 +236,31 @@ mod tests {
         assert_eq!(identity(&wheel), identity(&link));
         assert_eq!(identity(&wheel), identity(&folder.path().join("./a.whl")));
         assert_ne!(identity(&wheel), identity(&other));
+    }
+
+    #[test]
+    fn archives_with_the_same_content_are_copies() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("other")).unwrap();
+        let long = "x".repeat(3 << 20);
+        let find = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            Source::find(&path).unwrap()
+        };
+        let archive = find("Foo.bar-1.0.zip", &long);
+        assert!(archive.is_copy_of(&find("other/foo_bar-1.0.0.zip", &long)));
+        assert!(find("main.zip", "x").is_copy_of(&find("other/main.zip", "x")));
+        for (name, content) in [
+            ("other/foo_bar-1.1.zip", long.clone()),
+            ("other/main.zip", long.clone()),
+            ("other/Foo.bar-1.0.zip", "x".into()),
+            ("other/Foo.bar-1.0.zip", format!("{}y", &long[1..])),
+            ("other/foo_bar-1.0-py3-none-any.whl", long.clone()),
+        ] {
+            assert!(!archive.is_copy_of(&find(name, &content)), "{name}");
+        }
+        std::fs::remove_file(archive.path()).unwrap();
+        assert!(!archive.is_copy_of(&find("other/Foo.bar-1.0.zip", &long)));
     }
 }

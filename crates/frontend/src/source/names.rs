@@ -1,4 +1,4 @@
-//! What the names of source distributions and wheels say.
+//! The file names of source distributions and wheels.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -8,21 +8,20 @@ use pep508_rs::pep440_rs::Version;
 
 use super::{ARCHIVE_SUFFIXES, has_suffix};
 
-/// The name and version in the name of a source distribution's file,
-/// `NAME-VERSION.tar.gz` (PEP 625) or, as it was before, `NAME-VERSION.zip`.
+/// The name and version in the file name of a source distribution,
+/// `NAME-VERSION.tar.gz` (PEP 625), or `NAME-VERSION.zip` as it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SdistName {
-    /// The project's name, as it is written.
+    /// The name, not normalised.
     pub name: String,
-    /// The version, as it is written.
+    /// The version, not normalised.
     pub version: String,
 }
 
 impl SdistName {
-    /// The ways to read the last part of `path`, at each `-` that a version
-    /// (PEP 440) follows: names that are older than PEP 625 have several. None
-    /// where it is not the name of a source distribution, but of a snapshot of a
-    /// repository for example.
+    /// All ways to read the file name of `path`: at each `-` before a version (PEP 440).
+    /// File names that are older than PEP 625 may have several. Empty if it is not the file
+    /// name of a source distribution, but for example of a snapshot of a repository.
     #[must_use]
     pub fn readings(path: &Path) -> Vec<Self> {
         let file_name = file_name(path);
@@ -37,21 +36,21 @@ impl SdistName {
     }
 }
 
-/// The name of a wheel's file,
+/// The file name of a wheel,
 /// `NAME-VERSION(-BUILD)-PYTHON-ABI-PLATFORM.whl` (PEP 427).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WheelName {
-    /// The distribution's name, as it is written.
+    /// The name, not normalised.
     pub name: String,
-    /// The version, as it is written.
+    /// The version, not normalised.
     pub version: String,
-    /// The build tag, which most wheels do not have.
+    /// The build tag, which is optional.
     pub build: Option<String>,
     /// The Python, ABI and platform tags with `-` between them.
     pub tags: String,
 }
 
-/// A file's name is not that of a wheel.
+/// A file does not have the name of a wheel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file_name}: expected the name of a wheel, NAME-VERSION-PYTHON-ABI-PLATFORM.whl")]
 pub struct InvalidWheelName {
@@ -59,10 +58,10 @@ pub struct InvalidWheelName {
 }
 
 impl WheelName {
-    /// Parses the last part of `path`.
+    /// Parses the file name of `path`.
     ///
     /// # Errors
-    /// The file is called otherwise.
+    /// It is not the file name of a wheel.
     pub fn parse(path: &Path) -> Result<Self, InvalidWheelName> {
         let file_name = file_name(path);
         let stem = file_name.get(..file_name.len().saturating_sub(".whl".len())).unwrap_or_default();
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_utf_8_do_no_harm() {
+    fn names_that_are_not_utf_8() {
         use std::os::unix::ffi::OsStrExt;
         let path = Path::new(std::ffi::OsStr::from_bytes(b"\xff-1\xff.tar.gz"));
         assert!(SdistName::readings(path).is_empty());

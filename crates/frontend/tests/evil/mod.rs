@@ -1,4 +1,4 @@
-//! Archives that no tool would write, and a place where they may be unpacked.
+//! Archives that no tool writes, and a place to unpack them.
 #![allow(dead_code, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use tar::EntryType;
 
 pub mod raw_zip;
 
-/// A folder with an archive in it, something that must not change, and the
-/// empty folder that is unpacked into.
+/// A folder with an archive, a file that must not change, and the empty folder that is unpacked
+/// into.
 pub struct Lab {
     folder: tempfile::TempDir,
     pub archive: PathBuf,
@@ -39,7 +39,7 @@ impl Lab {
         self.folder.path().join("into")
     }
 
-    /// Unpacks, and checks that whatever comes of it stays where it belongs.
+    /// Unpacks, and checks that nothing was written outside.
     pub fn unpack(&self) -> Result<PathBuf, ArchiveError> {
         let before = self.outside();
         let unpacked = hookpool_frontend::unpack(&self.archive, &self.target(), &self.limits, &AtomicBool::new(false));
@@ -67,14 +67,14 @@ impl Lab {
         }
     }
 
-    /// What is not to change: name, content and the number of hard links.
+    /// What must not change: name, content and the number of hard links.
     fn outside(&self) -> BTreeMap<PathBuf, (Vec<u8>, u64)> {
         let entries = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let state = |path: &PathBuf| (fs::read(path).unwrap_or_default(), path.metadata().unwrap().nlink());
         entries.filter(|path| *path != self.target()).map(|path| (path.clone(), state(&path))).collect()
     }
 
-    /// The problem with which the archive is refused, and the member's name.
+    /// The problem because of which the archive is refused, and the name of the member.
     pub fn refused(&self) -> (ArchiveProblem, Option<String>) {
         let error = self.unpack().unwrap_err();
         if let Some(member) = &error.member {
@@ -112,7 +112,7 @@ pub fn tar(members: &[Vec<u8>]) -> Vec<u8> {
     [&members.concat()[..], &[0; 1024]].concat()
 }
 
-/// A member with any name, type, mode and link target, however wrong.
+/// A member with any name, type, mode and link target, valid or not.
 pub fn raw(name: &[u8], entry_type: EntryType, mode: u32, link: &[u8], content: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);

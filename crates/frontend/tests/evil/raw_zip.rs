@@ -1,7 +1,6 @@
 //! Zip files, byte by byte (PKWARE's APPNOTE, 4.3).
 
-/// An entry with any name, flags, method and mode, however wrong. Its content
-/// is stored.
+/// An entry with any name, flags, method and mode, valid or not. Its content is not compressed.
 #[derive(Clone)]
 pub struct Entry {
     pub name: Vec<u8>,
@@ -9,8 +8,7 @@ pub struct Entry {
     pub flags: u16,
     pub method: u16,
     pub mode: u32,
-    /// Where the central directory says that the entry starts; `None` is where
-    /// it does.
+    /// The offset of the entry in the central directory; `None` for the right one.
     pub offset: Option<u32>,
 }
 
@@ -26,7 +24,7 @@ pub fn zip(entries: &[Entry]) -> Vec<u8> {
         let start = bytes.len() as u32;
         let common = entry.common();
         bytes.extend([b"PK\x03\x04", &20u16.to_le_bytes()[..], &common, &entry.name, &entry.content].concat());
-        // Made by version 2.0 on Unix, to be read by version 2.0.
+        // Version made by: 2.0 on Unix; version needed: 2.0.
         directory.extend([b"PK\x01\x02", &(3u16 << 8 | 20).to_le_bytes()[..], &20u16.to_le_bytes(), &common].concat());
         // No comment, disk 0, no internal attributes.
         directory.extend([0; 6]);
@@ -44,8 +42,7 @@ pub fn zip(entries: &[Entry]) -> Vec<u8> {
 }
 
 impl Entry {
-    /// Flags, method, time, date, checksum, sizes and lengths of names, which
-    /// both headers have.
+    /// The fields of both headers: flags, method, time, date, checksum, sizes, lengths of names.
     fn common(&self) -> Vec<u8> {
         let mut crc = flate2::Crc::new();
         crc.update(&self.content);

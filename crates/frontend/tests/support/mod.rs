@@ -1,5 +1,5 @@
-//! What the integration tests share: wheels made by hand, in a folder that
-//! stands for the index, and environments of a supervisor of their own.
+//! Shared by the integration tests: hand-made wheels in a folder that serves as the index, and
+//! environments with their own supervisor.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -37,7 +37,7 @@ impl Place {
         self.folder.path().join("cache")
     }
 
-    /// Environments that are made without any index.
+    /// Settings without an index.
     pub fn settings(&self, installer: InstallerChoice) -> EnvironmentSettings {
         let mut settings = EnvironmentSettings::new(self.cache());
         settings.installer = installer;
@@ -50,7 +50,7 @@ impl Place {
         settings
     }
 
-    /// Environments that are made from the index that [`Place::index`] makes.
+    /// Settings with the index that [`Place::index`] makes.
     pub fn settings_with_index(&self, installer: InstallerChoice) -> EnvironmentSettings {
         let mut settings = self.settings(installer);
         let address = format!("file://{}", self.folder.path().join("index").display());
@@ -58,8 +58,8 @@ impl Place {
         settings
     }
 
-    /// Makes, or makes anew, the page of a distribution in an index: it has these
-    /// wheels. Removes it where there are none.
+    /// Makes or replaces the page of a distribution in the index, with these wheels. Removes it
+    /// if there are none.
     pub fn index(&self, name: &str, wheels: &[PathBuf]) {
         let page = self.folder.path().join("index").join(name);
         std::fs::create_dir_all(&page).unwrap();
@@ -112,8 +112,7 @@ impl Place {
     }
 }
 
-/// A source distribution whose build says that it has started, with its pid,
-/// and waits until it may go on.
+/// A source distribution whose build writes its pid, and then waits until it may go on.
 pub struct SlowBuild {
     folder: PathBuf,
 }
@@ -145,7 +144,7 @@ impl SlowBuild {
         Self { folder }
     }
 
-    /// Waits until so many builds have started; their pids.
+    /// Waits until this number of builds has started, and returns their pids.
     pub async fn started(&self, count: usize) -> Vec<String> {
         let path = self.folder.join("started");
         wait_for("the build starts", || {
@@ -161,7 +160,7 @@ impl SlowBuild {
     }
 }
 
-/// Looks until there is something.
+/// Polls until there is a value.
 pub async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
@@ -174,7 +173,7 @@ pub async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), looking).await.unwrap_or_else(|_| panic!("{what}: not in time"))
 }
 
-/// The processes whose environment or arguments name this folder.
+/// The processes whose environment or arguments contain the path of this folder.
 pub fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     let mentions = |path: PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains(folder);
@@ -185,9 +184,9 @@ pub fn processes_of(folder: &Path) -> Vec<String> {
     processes.map(|entry| entry.file_name().into_string().unwrap()).collect()
 }
 
-/// A program that makes one environment, as a process of its own.
+/// A command that makes one environment.
 pub fn program(place: &Place, installer: InstallerChoice, requires: &[&str]) -> std::process::Command {
-    // Beside the tests' own folder: cargo builds examples with the tests.
+    // Cargo builds examples with the tests, into a folder beside theirs.
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples");
     let mut command = std::process::Command::new(folder.join("environment"));
     command.arg(place.cache()).arg(format!("{installer:?}").to_lowercase()).args(requires);
@@ -231,7 +230,7 @@ impl Run {
     }
 }
 
-/// What happened, as the variants' names.
+/// The events that happened.
 #[derive(Clone, Default)]
 pub struct Events(Arc<Mutex<Vec<EnvironmentEvent>>>);
 
@@ -250,7 +249,7 @@ impl Events {
     }
 }
 
-/// The installers that this machine has. `tests/run` sees to uv.
+/// The installers on this machine. `tests/run` installs uv.
 pub fn installers() -> Vec<InstallerChoice> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let has_uv = std::env::split_paths(&folders).any(|folder| folder.join("uv").is_file());
@@ -262,12 +261,12 @@ pub fn installers() -> Vec<InstallerChoice> {
     }
 }
 
-/// Names and versions of what is installed.
+/// The names and versions of the installed distributions.
 pub fn installed(environment: &Environment) -> Vec<String> {
     environment.installed().iter().map(|found| format!("{}=={}", found.name, found.version)).collect()
 }
 
-/// Changes what is kept of the answer to the only list that was asked for.
+/// Makes the answers in the cache folder older than a day.
 pub fn make_answers_old(cache: &Path) {
     let folder = cache.join("environments/1/answers");
     for entry in
@@ -279,7 +278,7 @@ pub fn make_answers_old(cache: &Path) {
     }
 }
 
-/// The names of the environments that lie in the cache folder.
+/// The names of the environments in the cache folder.
 pub fn made(cache: &Path) -> Vec<String> {
     let folder = cache.join("environments/1/made");
     let names = folder.read_dir().unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir());
