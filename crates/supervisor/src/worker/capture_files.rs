@@ -1,7 +1,7 @@
-//! What a hook wrote: in its capture files until its caller takes the response.
+//! The output of hooks, in capture files until the caller takes the response.
 //!
-//! So the memory is bounded whatever hooks write and however slow callers are:
-//! what waits lies on the disk, and there no more than the ends that are kept.
+//! So memory is bounded, whatever hooks write and however slow callers are, and
+//! disk space too, since only the end of each file is kept.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,15 +24,15 @@ pub struct CaptureFiles {
     pub(crate) are_empty: bool,
 }
 
-/// The files that a worker's last hook has left empty: they stay where they
-/// are, for the next. Deleted when this is dropped.
+/// The files that a worker's last hook has left empty, which the worker may use
+/// for the next one. Deleted when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct EmptyCaptures(Vec<PathBuf>);
 
 #[derive(Debug)]
 pub(crate) struct CaptureFile {
     path: PathBuf,
-    /// Whether the start of the output was cut off already.
+    /// Whether the start of the output was cut off.
     cut: bool,
 }
 
@@ -110,8 +110,7 @@ impl CaptureFile {
             return None;
         }
         let kept = with_suffix(path, ".kept");
-        // A full disk may have no room for the other name. The worker does not
-        // take again what is not empty.
+        // This may fail on a full disk. The worker uses only empty files again.
         let renamed = std::fs::rename(path, &kept);
         Some(Self { path: if renamed.is_ok() { kept } else { path.to_owned() }, cut: false })
     }
@@ -121,14 +120,14 @@ impl CaptureFile {
     }
 
     fn with_end_only(mut self) -> Self {
-        // To a new file: what the hook left behind may still hold the old one.
+        // To a new file: processes of the hook may still write to the old one.
         let end = with_suffix(&self.path, ".end");
         match copy_end(&self.path, &end) {
             Ok(()) => {
                 let _ = std::fs::remove_file(std::mem::replace(&mut self.path, end));
                 self.cut = true;
             }
-            // A full disk, perhaps: the whole file serves as well.
+            // On a full disk, for example. The whole file is kept instead.
             Err(_) => {
                 let _ = std::fs::remove_file(&end);
             }
@@ -144,8 +143,8 @@ impl CaptureFile {
 }
 
 impl EmptyCaptures {
-    /// A hook has left these empty, which the worker may use again. Those before
-    /// are deleted, unless they are the same.
+    /// Replaces the files by those that the last hook has left empty. The others
+    /// are deleted.
     pub fn replace(&mut self, paths: Vec<PathBuf>) {
         let mut before = std::mem::replace(&mut self.0, paths);
         before.retain(|path| !self.0.contains(path));
@@ -158,7 +157,7 @@ impl EmptyCaptures {
         if paths.is_empty() {
             return;
         }
-        // Whether they could be is not told.
+        // Files that remain are removed with their folder.
         let _ = tokio::task::spawn_blocking(move || remove_now(&paths)).await;
     }
 }
@@ -177,8 +176,8 @@ impl Drop for EmptyCaptures {
     }
 }
 
-/// Removes files, on a thread where there are any. What is not removed is left
-/// to the end of the capture folder.
+/// Removes files, on a thread if there is a runtime. Files that remain are
+/// removed with their folder.
 fn remove(paths: Vec<PathBuf>) {
     if paths.is_empty() {
         return;
@@ -207,18 +206,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl CaptureFiles {
-    /// Writes what the hook wrote to standard output. Reads from the disk.
+    /// Writes the hook's standard output to `to`. Blocks.
     ///
     /// # Errors
-    /// Those of reading and writing.
+    /// The file cannot be read, or `to` cannot be written.
     pub fn write_stdout(&self, to: &mut impl Write) -> io::Result<()> {
         copy(self.stdout.as_ref(), to)
     }
 
-    /// Writes what the hook wrote to standard error. Reads from the disk.
+    /// Writes the hook's standard error to `to`. Blocks.
     ///
     /// # Errors
-    /// Those of reading and writing.
+    /// The file cannot be read, or `to` cannot be written.
     pub fn write_stderr(&self, to: &mut impl Write) -> io::Result<()> {
         copy(self.stderr.as_ref(), to)
     }
@@ -227,13 +226,13 @@ impl CaptureFiles {
 fn copy(file: Option<&CaptureFile>, to: &mut impl Write) -> io::Result<()> {
     let Some(file) = file else { return Ok(()) };
     let from = open(&file.path)?;
-    // What the hook left behind may still be writing, for ever.
+    // Bounded: processes of the hook may still write to the file.
     let length = from.metadata()?.len();
     io::copy(&mut from.take(length), to).map(drop)
 }
 
-/// The hook knows the path, and may have put a named pipe or a link in its
-/// place.
+/// The hook knows the path, and may have replaced the file by a named pipe or a
+/// link.
 fn open(path: &Path) -> io::Result<File> {
     open_regular_file(path, Links::Refuse)
 }
@@ -255,7 +254,7 @@ fn read_end(path: &Path) -> io::Result<CapturedOutput> {
         file.seek(SeekFrom::Start(length - limit))?;
     }
     let mut tail = Vec::new();
-    // Bounded, because what the hook left behind may still be writing.
+    // Bounded: processes of the hook may still write to the file.
     file.take(limit).read_to_end(&mut tail)?;
     Ok(CapturedOutput { tail, truncated })
 }
@@ -337,12 +336,12 @@ mod tests {
         let there = || paths.each_ref().map(|path| path.exists());
         end(first, second);
         assert_eq!(there(), [true, true, true]);
-        // The worker has taken one of them again, and the hook has written to it.
+        // The worker has used one of them again, and the hook has written to it.
         std::fs::write(second, "output").unwrap();
         let files = end(second, third);
         assert_eq!(files.read().0.text(), "output");
         assert_eq!(there(), [false, false, true], "the first is not wanted, the second is ours");
-        // Of a hook that was not accepted.
+        // A hook that was not accepted has no files.
         taken(None, None, false, &mut empty);
         assert_eq!(there(), [false; 3]);
         drop((files, empty));

@@ -1,10 +1,10 @@
-//! A worker that has a process: one loop that only selects; the [`Machine`]
-//! decides, and [`EventLoop::apply`] carries it out. It ends when the process has
-//! been waited for.
+//! A worker that has a process. The loop receives events, the [`Machine`]
+//! decides, and [`EventLoop::apply`] carries out the effects. It ends when the
+//! process was waited for.
 //!
-//! What the worker says is carried out in order. Where that takes a look at the
-//! disk, the rest of it waits, and so does what the worker says next; commands,
-//! signals and the process's end do not.
+//! The effects of the worker's messages are carried out in order. While one of
+//! them waits for the disk, no other message is read; commands, signals and the
+//! end of the process are not delayed.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ use crate::error::ExitReason;
 use crate::event::{Event, WorkerId};
 use crate::response::{Isolation, StartMethod};
 
-/// A worker that has a process.
+/// The state of a worker that has a process.
 pub(super) struct EventLoop {
     context: WorkerContext,
     reporter: Reporter,
@@ -40,7 +40,7 @@ pub(super) struct EventLoop {
     tree: PathBuf,
     process: WorkerProcess,
     freshness: Arc<WorkerFreshness>,
-    /// When the last lease came.
+    /// The time of the last lease.
     leased_at: SystemTime,
     exit: Option<ExitReason>,
     input: Input,
@@ -49,33 +49,33 @@ pub(super) struct EventLoop {
     lines: LineDecoder,
     log_tail: LogTail,
     commands_ended: bool,
-    /// Dropped once everything is written.
+    /// Dropped when all input is written.
     told: Option<Acknowledgement>,
     /// Whether a hook runs whose memory is limited.
     watch_memory: bool,
-    /// An answer that waits until it is known what its hook has left in the
-    /// worker. Whoever has the answer may change files, which would be taken
-    /// for what the hook has seen.
+    /// An answer that waits until the imports of its hook are watched. The caller
+    /// may change files as soon as it has the answer, and such a change must be
+    /// noticed.
     held: Option<Box<Finished>>,
     /// An answer whose capture files are being taken from the worker.
     captured: Option<Box<Finished>>,
-    /// For the next hook.
+    /// The worker may use them for the next hook.
     empty_captures: EmptyCaptures,
-    /// What the worker's words led to and was not carried out yet.
+    /// Effects of the worker's messages that are not carried out yet.
     effects: VecDeque<Effect>,
-    /// What that waits for.
+    /// The work on files that they wait for.
     looking: Option<BoxFuture<'static, Looked>>,
 }
 
-/// What a look at the disk came to.
+/// The result of work on files.
 enum Looked {
-    /// What the hook imported is watched from now on.
+    /// The modules that the hook imported are watched.
     Imported,
-    /// The captured output is taken care of.
+    /// The capture files are taken from the worker.
     Captured(CaptureFiles, EmptyCaptures),
 }
 
-/// What an iteration of the loop found.
+/// What the loop waits for.
 enum LoopEvent {
     Command(Option<WorkerCommand>),
     Output(Vec<u8>),
@@ -89,8 +89,7 @@ enum LoopEvent {
 
 impl EventLoop {
     const MEMORY_INTERVAL: Duration = Duration::from_millis(200);
-    /// How long an answer waits for the captured output of a worker that is
-    /// gone.
+    /// How long an answer waits for the output of a worker that has ended.
     const LAST_LOOK: Duration = Duration::from_secs(1);
 
     pub fn new(
@@ -128,7 +127,7 @@ impl EventLoop {
         }
     }
 
-    /// Nothing runs yet that there would be to stop.
+    /// The supervisor was suspended before the worker had a process.
     pub fn begin_suspended(&mut self) {
         self.machine.suspend(Instant::now());
     }
@@ -158,8 +157,7 @@ impl EventLoop {
         }
     }
 
-    /// Waits for whatever comes first. Every future here is cancel-safe: what
-    /// loses the race has taken nothing.
+    /// Waits for the first event. All futures here are cancel-safe.
     async fn next(
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<WorkerCommand>,
@@ -185,12 +183,12 @@ impl EventLoop {
         }
     }
 
-    /// What is to be done at once. What follows from the worker's words waits
-    /// its turn.
+    /// Returns the effects to carry out at once. Those of the worker's messages
+    /// are queued.
     fn decide(&mut self, event: LoopEvent, now: Instant) -> Vec<Effect> {
         match event {
             LoopEvent::Command(Some(command)) => self.obey(command, now),
-            // The dispatcher is gone: nobody will ask for anything again.
+            // The dispatcher has ended.
             LoopEvent::Command(None) => {
                 self.commands_ended = true;
                 self.machine.terminate(Ending::Planned, now)
@@ -226,8 +224,8 @@ impl EventLoop {
         }
     }
 
-    /// A hook imported these: into the worker itself, with isolation `none`,
-    /// and otherwise into a process that is gone, which templates learn from.
+    /// A hook has imported these modules, into the worker itself with isolation
+    /// `none`. Templates learn from them.
     fn imported(&mut self, modules: Vec<ImportedModule>) {
         let settings = &self.context.settings;
         if settings.start_method == StartMethod::Forkserver {
@@ -349,7 +347,7 @@ impl EventLoop {
         self.reporter.report(event).await;
     }
 
-    /// Whether what hooks import is there for the next one, and watched.
+    /// Whether modules that hooks import stay in the worker and are watched.
     fn keeps_imports(&self) -> bool {
         let settings = &self.context.settings;
         settings.isolation == Isolation::None && settings.check_freshness
@@ -375,7 +373,7 @@ impl EventLoop {
         let mut empty = std::mem::take(&mut self.empty_captures);
         let look = async move {
             let work = move |_: &_| (files.take(keep_whole, &mut empty), empty);
-            // Where the disk does not answer, the result is worth more than the output.
+            // If the disk does not respond, the result is given without output.
             let (files, empty) = pool.run(&[&place], work).await.unwrap_or_default();
             Looked::Captured(files, empty)
         };
@@ -397,7 +395,7 @@ impl EventLoop {
         self.last_words().await;
         let pid = self.process.id();
         self.context.spawner.forget(pid).await;
-        // What is left on a disk that is slow is left to the end of the folder.
+        // Files that remain on a slow disk are removed with their folder.
         let _ = tokio::time::timeout(Self::LAST_LOOK, std::mem::take(&mut self.empty_captures).delete()).await;
         let ending = match ending {
             Ending::StartFailed { reason, lasting } => {
@@ -409,7 +407,7 @@ impl EventLoop {
         self.reporter.report(WorkerEvent::Gone { pid: Some(pid), exit: self.exit.take(), ending }).await;
     }
 
-    /// Carries out what is left of the worker's words, its answer above all.
+    /// Carries out the effects that remain, above all the answer.
     async fn last_words(&mut self) {
         loop {
             if self.looking.is_some() {
@@ -417,7 +415,7 @@ impl EventLoop {
                     Ok(Some(looked)) => {
                         self.decide(LoopEvent::Looked(looked), Instant::now());
                     }
-                    // The hook has run: its answer must be given all the same.
+                    // The disk is slow. The answer is given without output.
                     Ok(None) | Err(_) => {
                         self.looking = None;
                         self.report_finished(CaptureFiles::default());
@@ -438,8 +436,8 @@ async fn memory_used(pid: u32, with_worker: bool) -> u64 {
     tokio::task::spawn_blocking(move || memory::used(pid, with_worker)).await.unwrap_or(0)
 }
 
-/// Waits for a look that was begun, which is over then. Cancel-safe: what loses
-/// the race stays where it is.
+/// Waits for the end of the work on files. Cancel-safe: the work stays in
+/// `looking`.
 async fn look(looking: &mut Option<BoxFuture<'static, Looked>>) -> Option<Looked> {
     let looked = looking.as_mut()?.await;
     *looking = None;

@@ -1,4 +1,4 @@
-//! Whether a worker may run one more hook, or is to be replaced before.
+//! Whether a worker may run another hook, or must be replaced before.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::response::{Isolation, StartMethod};
 use crate::template::{Template, TemplateKey, Templates};
 use crate::tree::TreeImports;
 
-/// What a worker was made from. Whoever visits its tree asks it.
+/// What a worker was started from, which each visit of its tree checks.
 #[derive(Debug)]
 pub(crate) struct WorkerFreshness {
     interpreter: Arc<KnownInterpreter>,
     templates: Templates,
     key: TemplateKey,
-    /// The template that it was forked from, and how many learned modules that
-    /// held then.
+    /// The template that it was forked from, and the number of learned modules
+    /// that the template had then.
     forked: Option<(Arc<Template>, u64)>,
-    /// What hooks imported in the worker itself (isolation `none`).
+    /// Files that hooks have imported in the worker itself (isolation `none`).
     own: Freshness,
     settings: Arc<LaunchSettings>,
 }
@@ -51,13 +51,13 @@ impl WorkerFreshness {
         &self.key
     }
 
-    /// Where most of what is looked at lies.
+    /// The folder of most of the files that are checked.
     pub fn place(&self) -> &Path {
         &self.interpreter.interpreter.prefix
     }
 
-    /// Why the worker must be replaced before the next hook, if it must. Blocks,
-    /// as looking at files does.
+    /// Why the worker must be replaced before the next hook, if it must. Blocks
+    /// on files.
     pub fn reason_to_recycle(&self, imports: &TreeImports) -> Option<StopReason> {
         if self.settings.start_method == StartMethod::Forkserver && self.has_better_template(imports) {
             return Some(StopReason::TemplateChanged);
@@ -70,7 +70,7 @@ impl WorkerFreshness {
 
     fn has_better_template(&self, imports: &TreeImports) -> bool {
         let Some((template, learned_version)) = &self.forked else { return self.templates.would_fork(&self.key) };
-        // With isolation `none`, what hooks left in the worker is wanted.
+        // With isolation `none`, the worker's own imports are worth more.
         let has_learned = self.settings.isolation == Isolation::Hook && template.learned_version() > *learned_version;
         has_learned || !self.templates.suits(&self.key, template, imports)
     }
@@ -81,7 +81,7 @@ impl WorkerFreshness {
             || self.own.change().is_some()
     }
 
-    /// A hook that began at `since` imported these into the worker itself.
+    /// A hook that began at `since` has imported these into the worker itself.
     pub async fn imported(&self, modules: &[ImportedModule], since: SystemTime, pool: &BlockingPool) {
         let files: Vec<Watched> = modules.iter().filter_map(watched).collect();
         let mut folders: Vec<PathBuf> =
@@ -89,7 +89,8 @@ impl WorkerFreshness {
         folders.sort();
         folders.dedup();
         self.own.watch(files, since);
-        // A file system that does not answer here will not at the next look, either.
+        // An error is ignored: a file system that does not respond here fails the
+        // next visit.
         let folders = watch_folders(pool, self.place(), folders).await;
         self.own.watch_as_it_is(folders.unwrap_or_default());
     }

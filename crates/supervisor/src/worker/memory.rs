@@ -1,16 +1,16 @@
-//! How much memory a hook and its descendants use.
+//! The memory that a hook and its descendants use.
 
 use std::collections::HashMap;
 use std::fs;
 
 use crate::process::children::parent_of;
 
-/// Bytes that all descendants of `worker` use, and the worker itself with
-/// `with_worker`: the sum of their proportional set sizes, in which shared
+/// The memory of all descendants of `worker` in bytes, and with `with_worker`
+/// that of the worker: the sum of the proportional set sizes, in which shared
 /// pages count once.
 ///
-/// Of the worker's descendants, not of the hook's: what lost its parent was
-/// adopted by the worker.
+/// The descendants are the worker's and not only the hook's, because the worker
+/// adopts orphans.
 pub(crate) fn used(worker: u32, with_worker: bool) -> u64 {
     let family = descendants(worker);
     let own = if with_worker { proportional_set_size(worker) } else { 0 };
@@ -35,7 +35,8 @@ fn descendants(ancestor: u32) -> Vec<u32> {
     found
 }
 
-/// proc(5), `/proc/[pid]/smaps_rollup`; zero for a process that is gone.
+/// `Pss` in `/proc/[pid]/smaps_rollup` (proc(5)); zero for a process that has
+/// ended.
 fn proportional_set_size(pid: u32) -> u64 {
     let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return 0 };
     let kibibytes = rollup

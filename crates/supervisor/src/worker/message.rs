@@ -19,36 +19,36 @@ use crate::worker::capture_files::CaptureFiles;
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub request: RequestId,
-    /// All lines of the request are written ahead.
+    /// The lines that are written to the worker.
     pub prepared: Prepared,
     /// How long the hook may run.
     pub timeout: Option<Timeout>,
 }
 
-/// Held for as long as something is still to be done; whoever has the receiving
-/// end sees when the last clone is dropped.
+/// Dropped when something is done. The receiver sees when the last clone is
+/// dropped.
 pub(crate) type Acknowledgement = tokio::sync::mpsc::Sender<()>;
 
-/// What the dispatcher tells a worker.
+/// A command of the dispatcher to a worker.
 #[derive(Debug)]
 pub(crate) enum WorkerCommand {
-    /// Run this; only sent to a worker that is idle.
+    /// Run this request. Sent to idle workers only.
     Lease(Lease),
-    /// The caller does not want the request any more.
+    /// End the hook of this request.
     Cancel(RequestId),
-    /// The supervisor got this signal: forward it, then end.
+    /// Forward this signal to the hook, and end.
     Interrupt(Signal),
-    /// End as planned; only sent to a worker that is idle.
+    /// Shut down. Sent to idle workers only.
     Stop,
-    /// End now, with everything that the worker started.
+    /// End now, with all processes that the worker has started.
     Terminate,
-    /// Stop the hook's processes; its deadline does not run.
+    /// Stop the hook's processes (SIGSTOP). Its deadline does not run.
     Suspend(Acknowledgement),
-    /// Let them go on.
+    /// Continue them.
     Resume,
 }
 
-/// What a worker tells the dispatcher.
+/// A report of a worker to the dispatcher.
 #[derive(Debug)]
 pub(crate) struct WorkerReport {
     pub worker: WorkerId,
@@ -57,30 +57,30 @@ pub(crate) struct WorkerReport {
 
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
-    /// The process is there and waits for its first request.
+    /// The process can take its first request.
     Ready {
         pid: u32,
         start_method: StartMethod,
         after: Duration,
-        /// For those who visit its tree; `None` in tests of the scheduler.
+        /// For visits of its tree. `None` in tests of the scheduler.
         freshness: Option<Arc<WorkerFreshness>>,
     },
-    /// The request was accepted; it must not run a second time.
+    /// The worker has accepted the request, which must not run a second time.
     Accepted { request: RequestId },
     /// The request has its answer.
     Finished(Box<Finished>),
     /// The worker can take another request.
     Idle,
-    /// The worker was stopped and stays as the keeper of what its hooks
-    /// detached.
+    /// The worker was stopped, and stays as the parent of processes that its
+    /// hooks detached.
     Lingers,
-    /// The process is gone and has been waited for; the last report.
+    /// The process has ended and was waited for. The last report.
     Gone { pid: Option<u32>, exit: Option<ExitReason>, ending: Ending },
-    /// The dispatcher's observers should hear of this.
+    /// An event for the observers.
     Observed(Event),
 }
 
-/// The answer to a request, as far as its worker knows it.
+/// The answer to a request, as far as the worker knows it.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub request: RequestId,
@@ -92,15 +92,15 @@ pub(crate) struct Finished {
     pub files: CaptureFiles,
 }
 
-/// Why a worker is gone.
+/// Why a worker has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It was told to.
     Planned,
-    /// It was ready once, and failed.
+    /// It failed after it was ready.
     Crashed(String),
-    /// It was ready once, and wrote something that it must not.
+    /// It violated the protocol.
     Violated(String),
-    /// It never became ready. `lasting`: trying again would not help.
+    /// It did not become ready. `lasting`: another attempt would not help.
     StartFailed { reason: String, lasting: bool },
 }

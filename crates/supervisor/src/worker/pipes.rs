@@ -1,4 +1,4 @@
-//! The pipes of a worker: bytes in and out, buffered, without meaning.
+//! The pipes of a worker, and the end of its log.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
-/// The worker's input. What is written waits in memory (one request at most,
-/// and a few control lines), so that a worker that is slow to read never
-/// keeps us from reading what it writes.
+/// The worker's input. It is buffered in memory (one request at most, and a few
+/// control lines), so that a worker that is slow to read does not keep this
+/// process from reading its output.
 pub(crate) struct Input {
     pipe: Option<pipe::Sender>,
     waiting: Vec<u8>,
@@ -26,7 +26,7 @@ impl Input {
         }
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether everything is written.
     pub fn is_flushed(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -37,9 +37,8 @@ impl Input {
         self.written = 0;
     }
 
-    /// Writes some of what waits; pends while nothing does.
-    ///
-    /// Cancel-safe: `write` either has written and says so, or has not.
+    /// Writes a part of the buffer; pends while it is empty. Cancel-safe, as
+    /// `write` is.
     pub async fn make_progress(&mut self) {
         let Some(pipe) = self.pipe.as_mut().filter(|_| self.written < self.waiting.len()) else {
             return std::future::pending().await;
@@ -48,13 +47,12 @@ impl Input {
             Ok(count) => {
                 self.written += count;
                 if self.written == self.waiting.len() {
-                    // A request of megabytes does not keep its memory.
+                    // Frees the memory of a large request.
                     self.waiting = Vec::new();
                     self.written = 0;
                 }
             }
-            // The worker closed its end. How it ended is told by its output
-            // and its exit; a broken pipe says nothing that those do not.
+            // The worker has closed its end. Its output and its exit will tell why.
             Err(_) => self.close(),
         }
     }
@@ -71,9 +69,8 @@ impl<R: AsyncRead + Unpin> Output<R> {
         Self { pipe: Some(pipe), buffer: vec![0; buffer].into_boxed_slice() }
     }
 
-    /// The next bytes; none at the end, and pends after it.
-    ///
-    /// Cancel-safe: `read` either has read and says so, or has not.
+    /// Returns the next bytes; none at the end; pends after the end. Cancel-safe,
+    /// as `read` is.
     pub async fn next(&mut self) -> &[u8] {
         let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
         let count = loop {
@@ -91,13 +88,13 @@ impl<R: AsyncRead + Unpin> Output<R> {
 }
 
 impl<R: AsFd> Output<R> {
-    /// How much a pipe holds at most, unless somebody enlarged it.
+    /// The default capacity of a pipe, in bytes.
     const PIPE_CAPACITY: usize = 64 * 1024;
 
-    /// What is in the pipe now, without waiting for more.
+    /// Reads what the pipe contains now.
     ///
-    /// Reads the descriptor itself: the runtime may not have heard yet of what
-    /// a process wrote just before it ended. Bounded, because a descendant that
+    /// Reads the descriptor itself: the runtime may not yet know of bytes that a
+    /// process wrote just before it ended. Bounded, because a descendant that
     /// holds the pipe might write for ever.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -107,7 +104,7 @@ impl<R: AsFd> Output<R> {
                 Ok(0) => break,
                 Ok(count) => rest.extend_from_slice(&self.buffer[..count]),
                 Err(nix::errno::Errno::EINTR) => {}
-                // Nothing is there (`EAGAIN`): tokio's pipes do not block.
+                // It is empty (`EAGAIN`): tokio's pipes do not block.
                 Err(_) => break,
             }
         }

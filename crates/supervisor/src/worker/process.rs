@@ -8,26 +8,26 @@ use crate::error::ExitReason;
 use crate::response::StartMethod;
 use crate::template::ForkedProcess;
 
-/// A process that can be signalled as long as its pid is its own for sure, and
-/// that dies when this is dropped.
+/// A process that is signalled only while its pid cannot be another process's,
+/// and that is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pid: u32,
     kind: Kind,
-    /// It has ended, and was waited for.
+    /// It was waited for.
     waited_for: bool,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// Our child.
+    /// A child of this process.
     Spawned(Child),
-    /// A template's child.
+    /// A child of a template.
     Forked(ForkedProcess),
 }
 
 impl WorkerProcess {
-    /// A child that nobody has waited for.
+    /// A child that was not waited for.
     pub fn spawned(child: Child) -> Self {
         let pid = child.id().expect("nobody has waited for it");
         Self { pid, kind: Kind::Spawned(child), waited_for: false }
@@ -48,7 +48,7 @@ impl WorkerProcess {
         }
     }
 
-    /// The process as its template's, if it was forked.
+    /// `None` if it was spawned.
     pub fn as_forked(&self) -> Option<&ForkedProcess> {
         match &self.kind {
             Kind::Spawned(_) => None,
@@ -56,7 +56,7 @@ impl WorkerProcess {
         }
     }
 
-    /// Waits for its end. Cancel-safe. Pends when that was told before.
+    /// Waits for its end; pends after it has returned once. Cancel-safe.
     pub async fn wait(&mut self) -> ExitReason {
         if self.waited_for {
             return std::future::pending().await;
@@ -88,10 +88,10 @@ impl WorkerProcess {
         }
     }
 
-    /// Its pid, while that is its own for sure.
+    /// Its pid, while that cannot be another process's.
     fn own_pid(&self) -> Option<Pid> {
         let holds_pid = match &self.kind {
-            // The child exists, dead or alive, until it is waited for.
+            // A child keeps its pid until it is waited for.
             Kind::Spawned(child) => child.id().is_some(),
             Kind::Forked(process) => process.holds_pid(),
         };

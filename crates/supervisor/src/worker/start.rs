@@ -21,37 +21,37 @@ use crate::response::{Isolation, StartMethod};
 use crate::template::{ForkRequest, Forking, TemplateKey, WorkerDescriptors};
 use crate::tree::{Tree, TreeImports};
 
-/// What distinguishes the workers of one tree: two requests with the same key
-/// can share a worker.
+/// The key of the workers of a tree: requests with the same key can share a
+/// worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WorkerKey {
-    /// As it was asked for; not looked at yet.
+    /// The interpreter, as the request or the environment names it.
     pub python: PathBuf,
-    /// Variables that the request adds to the environment.
+    /// The request's environment variables.
     pub env: Arc<BTreeMap<OsString, OsString>>,
-    /// The module of the backend, once the tree was visited; none for in-tree
-    /// backends.
+    /// The module of the backend. `None` before the tree is visited, and for
+    /// in-tree backends.
     pub backend: Option<String>,
 }
 
-/// What all workers of a supervisor have in common.
+/// The settings of all workers of a supervisor.
 #[derive(Clone, Debug)]
 pub(crate) struct LaunchSettings {
     pub program: WorkerProgram,
     pub start_method: StartMethod,
-    /// Whether what was imported is compared with what is on the disk.
+    /// Whether imported files are compared with the disk.
     pub check_freshness: bool,
     pub isolation: Isolation,
     pub capture_folder: PathBuf,
-    /// Variables that all workers get.
+    /// Environment variables of all workers.
     pub variables: Arc<BTreeMap<OsString, OsString>>,
-    /// Whether hooks tell which preloaded modules they would have found
+    /// Whether hooks report preloaded modules that they would have found
     /// elsewhere.
     pub report_shadowed: bool,
     pub kill_detached: bool,
-    /// Whether the whole output of a hook waits for its caller.
+    /// Whether the whole output of a hook is kept.
     pub keep_output: bool,
-    /// Whether `PYTHONPATH` reaches the workers.
+    /// Whether workers inherit `PYTHONPATH`.
     pub keep_python_path: bool,
 }
 
@@ -76,14 +76,14 @@ fn arguments(settings: &LaunchSettings, tree: &Path) -> Vec<OsString> {
     if settings.kill_detached {
         arguments.push("--kill-detached".into());
     }
-    // `--` is not needed: the tree is absolute.
+    // Without `--`, since the path of the tree is absolute.
     arguments.push(tree.into());
     arguments
 }
 
 impl LaunchSettings {
-    /// Whether somebody wants to know what hooks import: templates, to import
-    /// it before, and whoever watches a worker that keeps it.
+    /// Whether workers report what hooks import: templates preload it, and a
+    /// worker that keeps it is watched.
     fn reports_imports(&self) -> bool {
         let keeps_imports = self.isolation == Isolation::None && self.check_freshness;
         self.start_method == StartMethod::Forkserver || keeps_imports
@@ -104,16 +104,16 @@ fn template_key(interpreter: &Interpreter, key: &WorkerKey) -> TemplateKey {
     TemplateKey { executable: interpreter.executable.clone(), env: key.env.clone(), backend: key.backend.clone() }
 }
 
-/// Which worker is to be started.
+/// The worker that is to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerPlan {
     pub key: WorkerKey,
     pub tree: Arc<Tree>,
-    /// As the tree was when its first request was read.
+    /// As the visit of the first request found it.
     pub imports: Arc<TreeImports>,
 }
 
-/// A process that has begun to be a worker.
+/// The process of a worker that is not ready yet.
 pub(crate) struct StartedWorker {
     pub process: WorkerProcess,
     pub input: pipe::Sender,
@@ -122,9 +122,8 @@ pub(crate) struct StartedWorker {
     pub freshness: WorkerFreshness,
 }
 
-/// Starts a worker, from a template if there is one for it.
-///
-/// May be dropped at any time: what was begun of the start is killed then.
+/// Starts a worker, from a template if there is one for it. Dropping the future
+/// kills the process.
 pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<StartedWorker, Ending> {
     let timeout = context.limits.startup_timeout;
     let interpreter = context
@@ -132,7 +131,7 @@ pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<
         .get(&context.spawner, &plan.key.python, timeout)
         .await
         .map_err(|error| Ending::StartFailed { lasting: error.is_lasting(), reason: error.to_string() })?;
-    // Something that tidies up may have taken it.
+    // A program that cleans up temporary files may have removed it.
     let folder = context.settings.capture_folder.clone();
     let made = context.pool.run(&[&context.settings.capture_folder], move |_| private_folder(&folder)).await;
     let failed = |reason: String| Ending::StartFailed { lasting: false, reason };
@@ -145,13 +144,13 @@ pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<
     outcome.map_err(|error| {
         let executable = interpreter.interpreter.executable.display();
         let reason = format!("cannot start {executable} in {}: {error}", plan.tree.path.display());
-        // Arguments or variables that no process can be given.
+        // An argument or a variable with a NUL, for example.
         let lasting = error.kind() == io::ErrorKind::InvalidInput;
         Ending::StartFailed { reason, lasting }
     })
 }
 
-/// A worker forked from a template; nothing where it is to be spawned.
+/// Forks a worker from a template. `None` if it must be spawned.
 async fn fork(
     context: &WorkerContext,
     plan: &WorkerPlan,
@@ -162,7 +161,7 @@ async fn fork(
     }
     let arguments = arguments(&context.settings, &plan.tree.path);
     let as_text = |argument: &std::ffi::OsString| argument.to_str().map(str::to_owned);
-    // The orders for templates are JSON, which has no word for other bytes.
+    // Orders for templates are JSON, which cannot carry bytes that are not UTF-8.
     let Some(arguments) = arguments.iter().map(as_text).collect::<Option<Vec<String>>>() else { return Ok(None) };
     let (their_input, input) = pipe()?;
     let (output, their_output) = pipe()?;

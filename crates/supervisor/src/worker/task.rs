@@ -1,4 +1,4 @@
-//! The task of a worker, from before its process to after it.
+//! The task of a worker: its start, its event loop, its last report.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::process::Spawner;
 use crate::template::Templates;
 
-/// What every worker of a supervisor needs.
+/// What the tasks of all workers need.
 #[derive(Clone)]
 pub(crate) struct WorkerContext {
     pub settings: Arc<LaunchSettings>,
@@ -29,8 +29,7 @@ pub(crate) struct WorkerContext {
     pub reports: async_channel::Sender<WorkerReport>,
 }
 
-/// The whole life of a worker; its last report is always that it is
-/// gone.
+/// Runs a worker. Its last report is always [`WorkerEvent::Gone`].
 pub(crate) async fn run(
     context: WorkerContext,
     id: WorkerId,
@@ -39,8 +38,8 @@ pub(crate) async fn run(
 ) {
     let reporter = Reporter { worker: id, reports: context.reports.clone() };
     let life = live(context, reporter.clone(), id, plan, commands);
-    // A defect in one worker's task must not keep the supervisor waiting for it.
-    // The process dies with its handle.
+    // Without its last report the supervisor would never end. The process is
+    // killed when its handle is dropped.
     if AssertUnwindSafe(life).catch_unwind().await.is_err() {
         let ending = Ending::Crashed("the task of the worker panicked, which is a defect of hookpool".into());
         reporter.report(WorkerEvent::Gone { pid: None, exit: None, ending }).await;
@@ -58,7 +57,7 @@ async fn live(
     let mut suspended = false;
     let started = tokio::select! {
         started = start(&context, &plan) => started,
-        // What was begun of the start is dropped, and its process killed.
+        // This drops the start, which kills its process.
         () = told_to_end(&mut commands, &mut suspended) => Err(Ending::Planned),
     };
     match started {
@@ -73,20 +72,20 @@ async fn live(
     }
 }
 
-/// Waits, while there is no process yet, until there need not be one.
+/// Waits for a command, during the start, by which the worker is not needed.
 async fn told_to_end(commands: &mut mpsc::UnboundedReceiver<WorkerCommand>, suspended: &mut bool) {
     while let Some(command) = commands.recv().await {
         match command {
             WorkerCommand::Interrupt(_) | WorkerCommand::Stop | WorkerCommand::Terminate => return,
             WorkerCommand::Suspend(_) => *suspended = true,
             WorkerCommand::Resume => *suspended = false,
-            // Requests come once the worker is ready.
+            // These come after READY only.
             WorkerCommand::Lease(_) | WorkerCommand::Cancel(_) => {}
         }
     }
 }
 
-/// The way to the dispatcher, which always reads: it never waits for a worker.
+/// Sends reports to the dispatcher, which never waits for a worker.
 #[derive(Clone)]
 pub(super) struct Reporter {
     pub worker: WorkerId,
@@ -95,7 +94,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub async fn report(&self, event: WorkerEvent) {
-        // A dispatcher that is gone needs no reports.
+        // An error means that the dispatcher has ended.
         let _ = self.reports.send(WorkerReport { worker: self.worker, event }).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What the dispatcher tells a worker.
+//! Commands of the dispatcher.
 
 use hookd_protocol::Action;
 use nix::sys::signal::Signal;
@@ -14,8 +14,8 @@ impl Machine {
     pub fn lease(&mut self, lease: Lease, now: Instant) -> Effects {
         match self.phase {
             Phase::Idle => self.begin(lease, now),
-            // It is on its way out: the dispatcher learns that the request was
-            // not accepted when the worker is gone.
+            // It is ending. From its last report the dispatcher learns that the
+            // request was not accepted.
             _ => Effects::new(),
         }
     }
@@ -54,8 +54,8 @@ impl Machine {
             return Effects::new();
         }
         self.suspended_at = Some(now);
-        // Also while the request is not accepted: the line stands behind the
-        // request's own, and so meets its hook.
+        // Also before the request is accepted: the worker reads this line after
+        // those of the request, while the hook runs.
         self.hook_signal(Signal::SIGSTOP)
     }
 

@@ -56,7 +56,7 @@ impl Cause {
         match self {
             Self::Interrupted(signal) => signal,
             Self::Deadline { .. } | Self::Cancelled => Signal::SIGTERM,
-            // The kernel's way with a process that uses too much.
+            // As the kernel does when memory is short.
             Self::Memory { .. } => Signal::SIGKILL,
         }
     }
@@ -149,7 +149,7 @@ impl Machine {
         }
         self.ending.get_or_insert(ending);
         self.health = Health::Off;
-        // From here on time counts, also for a worker that was stopped.
+        // The termination goes on even if the supervisor is suspended.
         self.suspended_at = None;
         let termination = Termination::of_worker(matches!(self.phase, Phase::Starting { .. }), now);
         let mut effects = Self::end_worker(termination.stage());

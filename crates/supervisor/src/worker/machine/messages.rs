@@ -1,4 +1,4 @@
-//! What a worker says, by its messages and by its end.
+//! The worker's messages, and the end of its output and of its process.
 
 use hookd_protocol::{Failure, Message};
 use serde_json::Value;
@@ -75,7 +75,8 @@ impl Machine {
         }
     }
 
-    /// The worker wrote something that is no message, or none that can come now.
+    /// The worker wrote a line that is not a message, or one that is not expected
+    /// in this phase.
     pub fn violation(&mut self, reason: &str, now: Instant) -> Effects {
         let reason = format!("the worker violated the protocol: {reason}");
         let mut effects = vec![Effect::observe(Event::ProtocolViolated { worker: self.id, reason: reason.clone() })];
@@ -90,8 +91,8 @@ impl Machine {
         }
         match self.phase {
             Phase::Terminating(_) | Phase::Gone | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
-            // Most likely it has died; its exit says how. If not, it is of no
-            // use without its output.
+            // Most likely it has died, and its exit status will come. If not, it is
+            // useless without its output.
             _ => {
                 self.drain_until = Some(now + Self::DRAIN_TIME);
                 Effects::new()
@@ -129,7 +130,7 @@ impl Machine {
             }
         }
         if let Some(ending) = self.ending.clone() {
-            // It was signalled, too late for its hook: it will die of that.
+            // It got a signal after its hook had ended, and will die of that.
             effects.retain(|effect| !matches!(effect, Effect::Report(WorkerEvent::Idle)));
             effects.extend(self.terminate(ending, now));
             return effects;
@@ -157,7 +158,7 @@ impl Machine {
             Phase::Running(running) if running.failure.is_some() => {
                 vec![finished(running.answer_failure(Some(text), now))]
             }
-            // Of a FATAL, for instance: for the log.
+            // The traceback of a FATAL, for example, goes to the log.
             other => {
                 self.phase = other;
                 vec![Effect::observe(Event::WorkerLog { worker: self.id, line: text })]
@@ -178,7 +179,7 @@ impl Machine {
 
     fn unexpected(&mut self, kind: &str, now: Instant) -> Effects {
         match self.phase {
-            // Its last words do not matter any more.
+            // It is ending anyway.
             Phase::Terminating(_) | Phase::Gone | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
             _ => self.violation(&format!("{kind} came where it cannot come"), now),
         }

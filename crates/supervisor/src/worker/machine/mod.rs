@@ -1,7 +1,7 @@
-//! What a worker does next: every decision, and no doing.
+//! All decisions about a worker, without I/O.
 //!
-//! The machine is told what happened and answers with effects. It never waits
-//! and never touches a process, so its whole table can be tested without one.
+//! The machine is told events and returns effects. It never waits and never
+//! touches a process, so the whole table is tested without processes.
 
 mod commands;
 mod ending;
@@ -27,7 +27,7 @@ use crate::limits::Limits;
 use crate::process::Termination;
 use crate::response::Isolation;
 
-/// What is to be done.
+/// An action that the machine has decided on.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Write this to the worker.
@@ -62,7 +62,7 @@ impl Effect {
     }
 }
 
-/// Where a worker is in its life.
+/// The phase of a worker's life.
 #[derive(Debug)]
 enum Phase {
     Starting {
@@ -70,11 +70,11 @@ enum Phase {
     },
     Idle,
     Running(Box<Running>),
-    /// The answer was given; the worker sweeps up and will be ready again.
+    /// The answer was given. The worker cleans up and will be ready again.
     Finishing {
         give_up_at: Instant,
     },
-    /// It was asked to shut down.
+    /// It was told to shut down.
     Stopping {
         give_up_at: Instant,
     },
@@ -93,22 +93,22 @@ pub(crate) struct Machine {
     health: Health,
     next_token: u64,
     suspended_at: Option<Instant>,
-    /// The worker said that processes outlive its hooks.
+    /// The worker has reported processes that outlive its hooks.
     keeper: bool,
     /// Why it is ending, once that is known.
     ending: Option<Ending>,
     was_ready: bool,
     exit: Option<ExitReason>,
     output_ended: bool,
-    /// After the exit, how long the rest of the output is waited for.
+    /// Until when the rest of the output is read after the exit.
     drain_until: Option<Instant>,
 }
 
 type Effects = Vec<Effect>;
 
 impl Machine {
-    /// How long the output of a dead worker is waited for: what it wrote is in
-    /// the pipe already; only a descendant that holds the pipe delays its end.
+    /// How long the output of a dead worker is read. All that it wrote is in the
+    /// pipe; only a descendant that holds the pipe delays its end.
     const DRAIN_TIME: Duration = Duration::from_secs(1);
 
     pub fn new(id: WorkerId, isolation: Isolation, limits: Limits, now: Instant) -> Self {
@@ -130,8 +130,8 @@ impl Machine {
         }
     }
 
-    /// Whether the line may be anything: what interpreters print while they
-    /// start (`sitecustomize`, `.pth` files) comes before the first READY.
+    /// Whether lines that are not messages are expected: interpreters may print
+    /// something while they start (`sitecustomize`, `.pth` files).
     pub fn tolerates_noise(&self) -> bool {
         matches!(self.phase, Phase::Starting { .. })
     }

@@ -82,7 +82,7 @@ impl Running {
     }
 }
 
-/// The worker's words about a failed hook, as the caller gets them.
+/// Converts the worker's report of a failed hook to the caller's error.
 fn hook_error(failure: Failure, traceback: Option<String>) -> HookError {
     let kind = ErrorKind::from(failure.kind);
     let exit = match (failure.signal, failure.exit_code) {

@@ -1,4 +1,4 @@
-//! Signal against state, without processes.
+//! The table of events and phases, without processes.
 
 use std::path::PathBuf;
 
@@ -90,7 +90,7 @@ fn killed() -> ExitReason {
     ExitReason::Signal("SIGKILL".into())
 }
 
-/// Effects in a word or two each.
+/// The names of effects.
 fn names(effects: &[Effect]) -> Vec<String> {
     effects.iter().filter_map(name).collect()
 }
@@ -167,7 +167,7 @@ fn death_in_every_state() {
     let die = |mut bench: Bench| bench.die(killed());
     assert_eq!(die(Bench::starting(Isolation::Hook)), ["gone start failed"]);
     assert_eq!(die(Bench::idle(Isolation::Hook)), ["gone crashed"]);
-    // Not accepted: somebody else may run it.
+    // It was not accepted, so another worker may run it.
     assert_eq!(die(Bench::leased(Isolation::Hook)), ["gone crashed"]);
     assert_eq!(die(Bench::running(Isolation::Hook)), ["answer WorkerCrashed", "gone crashed"]);
     // F07: the result is kept.
@@ -180,7 +180,7 @@ fn an_exit_is_judged_after_the_output() {
     assert!(bench.machine.exited(killed(), bench.now).is_empty());
     assert_eq!(bench.say(Message::Ok(json!("late"))), ["answer ok"]);
     assert_eq!(names(&bench.machine.output_ended(bench.now)), ["gone crashed"]);
-    // Somebody holds the pipe: that is waited for, but not for long.
+    // Another process holds the pipe: its end is waited for a limited time.
     let mut bench = Bench::running(Isolation::Hook);
     assert!(bench.machine.exited(killed(), bench.now).is_empty());
     assert_eq!(bench.wait(1), ["answer WorkerCrashed", "gone crashed"]);

@@ -1,4 +1,4 @@
-//! What happens because time has passed: timeouts, and signs of life.
+//! Timeouts and health checks.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::response::Isolation;
 use crate::worker::message::Ending;
 
-/// A sign of life: when the next is asked for, or until when it is due.
+/// The state of the health checks.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Health {
     Off,
@@ -19,7 +19,7 @@ pub(super) enum Health {
 }
 
 impl Machine {
-    /// When [`Machine::tick`] is to be called, if nothing else happens first.
+    /// When to call [`Machine::tick`], if no event comes before.
     pub fn next_at(&self) -> Option<Instant> {
         if self.suspended_at.is_some() && self.exit.is_none() && !self.output_ended {
             return None;
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     pub(super) fn schedule_health(&mut self, now: Instant) {
-        // With isolation `none` the worker is deaf while its hook runs.
+        // With isolation `none` the worker does not read while its hook runs.
         let deaf = self.isolation == Isolation::None && matches!(self.phase, Phase::Running(_));
         self.health = match self.limits.health_interval {
             Some(interval) if !deaf => Health::AskAt(now + interval.get()),
@@ -91,8 +91,8 @@ impl Machine {
                 vec![Effect::Write(Action::Ping(token.to_string()).encode())]
             }
             Health::DueAt { at, token } if at <= now => {
-                // When this process itself was kept from running for long, so
-                // was the worker: it gets its time anew.
+                // If this process did not run for long, neither did the worker,
+                // which gets more time.
                 if now - at > Duration::from_secs(1) {
                     self.health = Health::DueAt { token, at: now + self.limits.health_timeout.get() };
                     return Effects::new();
