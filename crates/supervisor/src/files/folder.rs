@@ -1,4 +1,4 @@
-//! Folders that nobody else may look into or write to.
+//! Folders that other users can neither read nor change.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// It belongs to another user, who could change what is in it.
+    /// It belongs to another user, who could change its content.
     #[error("{path} belongs to user {owner}: expected a folder of user {expected}")]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// The number of the user that it belongs to.
+        /// The user id of its owner.
         owner: u32,
-        /// The number of the user that this process runs as.
+        /// The user id of this process.
         expected: u32,
     },
-    /// Others may write to it.
+    /// Other users can write to it.
     #[error("{path} can be written by others (mode {mode:04o}): expected a folder that only its owner can write")]
     Writable {
         /// The folder.
@@ -26,21 +26,21 @@ pub enum FolderError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Another user's link decides what the path leads to.
+    /// A symbolic link of another user decides where the path leads.
     #[error("{path} is a symbolic link of user {owner}, in a folder where everybody may make one")]
     ForeignLink {
         /// The link.
         path: PathBuf,
-        /// The number of the user that it belongs to.
+        /// The user id of its owner.
         owner: u32,
     },
-    /// It is something else than a folder.
+    /// It is not a folder.
     #[error("{path} is not a folder")]
     NotAFolder {
-        /// What is not a folder.
+        /// The path.
         path: PathBuf,
     },
-    /// The system says no.
+    /// The system refuses.
     #[error("cannot make or use the folder {path}: {source}")]
     System {
         /// The folder.
@@ -50,8 +50,8 @@ pub enum FolderError {
     },
 }
 
-/// The system's folder for temporary files: what `TMPDIR` names, unless that is
-/// empty.
+/// The system's folder for temporary files. Unlike [`std::env::temp_dir`], it
+/// ignores an empty `TMPDIR`.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is what is to be called in its place")]
 pub fn temporary_folder() -> PathBuf {
@@ -59,20 +59,20 @@ pub fn temporary_folder() -> PathBuf {
     if folder.as_os_str().is_empty() { PathBuf::from("/tmp") } else { folder }
 }
 
-/// Makes the folder, 0700, with its parents, or checks the one that is there:
-/// it must belong to this user, and nobody else may write to it.
+/// Makes a folder and its parents with mode 0700. A folder that exists must
+/// belong to this user, and no other user may write to it.
 ///
 /// # Errors
-/// [`FolderError`], which names the folder.
+/// [`FolderError`].
 pub fn private_folder(path: &Path) -> Result<(), FolderError> {
     let system = |source: io::Error| match source.kind() {
-        // Of making it: something else is there.
+        // Something that is not a folder exists.
         io::ErrorKind::AlreadyExists => FolderError::NotAFolder { path: path.to_owned() },
         _ => FolderError::System { path: path.to_owned(), source },
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(system)?;
-    // Of the folder itself, not of what a symbolic link points to: whoever can
-    // change the link decides where we write.
+    // The path itself and not the target of a link: whoever can change the link
+    // decides where we write.
     let metadata = std::fs::symlink_metadata(path).map_err(system)?;
     if !metadata.is_dir() {
         return Err(FolderError::NotAFolder { path: path.to_owned() });
@@ -88,10 +88,10 @@ pub fn private_folder(path: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// Refuses a path that leads through another user's symbolic link in a folder
-/// where everybody may make one, such as `/tmp`: whoever made it decides where
-/// we write. The rule is that of `fs.protected_symlinks` (proc_sys_fs(5)), which
-/// guards opening only.
+/// Refuses a path through a symbolic link that another user has made in a folder
+/// such as `/tmp`, where everybody can: that user would decide where we write.
+/// The rule is that of `fs.protected_symlinks` (proc_sys_fs(5)), which protects
+/// opening files only.
 ///
 /// # Errors
 /// [`FolderError::ForeignLink`].
@@ -101,7 +101,7 @@ pub fn refuse_foreign_links(path: &Path) -> Result<(), FolderError> {
     let own = nix::unistd::geteuid().as_raw();
     for place in path.ancestors() {
         let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // What is not there leads nowhere.
+        // A path that does not exist is not a link.
         let (Ok(link), Ok(folder)) = (place.symlink_metadata(), folder.metadata()) else { continue };
         let is_open = folder.mode() & (STICKY | BY_OTHERS) == STICKY | BY_OTHERS;
         if link.is_symlink() && is_open && link.uid() != own && link.uid() != folder.uid() {

@@ -1,9 +1,8 @@
-//! What is kept in the cache folder from run to run.
+//! Files and folders that are kept in the cache folder between runs.
 //!
-//! Nobody else can write there, yet anything may be the matter with it: a disk
-//! was full, somebody has tidied up, a hook went astray. One rule holds for all
-//! of it: it is read as a regular file, up to a limit, and what cannot be used
-//! is removed and made anew, whatever it is.
+//! Other users cannot write there, but files may still be damaged: by a full
+//! disk, by a cleanup, by a hook. So files are read as regular files up to a
+//! limit, and whatever cannot be used is removed and made again.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -15,28 +14,28 @@ use nix::libc;
 use crate::files::{FolderError, private_folder};
 use crate::files::{Links, read_regular_file};
 
-/// More than any file has that is kept as one piece.
+/// In bytes; no file that is read as a whole is larger.
 const LARGEST: u64 = 64 << 20;
 
-/// What a file holds.
+/// Reads a file.
 ///
 /// # Errors
-/// It is missing or damaged: it has to be made anew.
+/// It is missing or damaged, and has to be made again.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_regular_file(path, Links::Refuse, LARGEST)
 }
 
-/// Writes a file aside and renames it, so that nobody ever reads half of it.
+/// Writes a draft and renames it, so that the file is always complete.
 ///
 /// # Errors
-/// What the system says.
+/// The system refuses.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(parent)?;
     draft.write_all(content)?;
     let draft = draft.into_temp_path();
     draft.persist(path).or_else(|refused| {
-        // A folder is not replaced by a file.
+        // rename(2) does not replace a folder by a file.
         if !path.is_dir() {
             return Err(refused.error);
         }
@@ -45,10 +44,10 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Removes whatever is there, if anything is.
+/// Removes a file or a folder, if it exists.
 ///
 /// # Errors
-/// What the system says.
+/// The system refuses.
 pub fn remove(path: &Path) -> io::Result<()> {
     let outcome = path.symlink_metadata().and_then(|found| match found.is_dir() {
         true => remove_folder(path),
@@ -62,7 +61,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 fn remove_folder(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
-        // A folder that its owner may not write to keeps what is in it.
+        // It has folders without permission to write.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path)?;
             std::fs::remove_dir_all(path)
@@ -82,8 +81,8 @@ fn open_up(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a folder of the cache folder. What is in its place goes: what is no
-/// folder, and what belongs to others or may be written by them.
+/// Makes a folder in the cache folder. Anything else in its place is removed, as
+/// is a folder that other users own or can write to.
 ///
 /// # Errors
 /// [`FolderError`].
@@ -99,7 +98,7 @@ pub fn folder(path: &Path) -> Result<(), FolderError> {
     }
 }
 
-/// The owner's permissions, where they were taken away.
+/// Restores the owner's permissions.
 fn give_back(path: &Path) -> Result<(), FolderError> {
     let mode = path.metadata().map(|metadata| metadata.mode());
     let mend = mode.and_then(|mode| match mode & 0o700 {
@@ -109,13 +108,13 @@ fn give_back(path: &Path) -> Result<(), FolderError> {
     mend.map_err(|source| FolderError::System { path: path.to_owned(), source })
 }
 
-/// Removes what is there; what cannot be removed, as what others have made,
-/// loses its name.
+/// Removes a path. What cannot be removed, because other users own it, is
+/// renamed.
 pub(crate) fn put_aside(path: &Path) -> io::Result<()> {
     let aside = tempfile::Builder::new()
         .prefix(".unusable-")
         .make_in(path.parent().unwrap_or(Path::new("/")), |aside| {
-            // The name is as good as nobody's: it is random.
+            // The name is random, and so not in use.
             std::fs::rename(path, aside)
         })?
         .into_temp_path();
@@ -126,19 +125,19 @@ pub(crate) fn put_aside(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file whose lock is to be taken, made where it is missing. What cannot be
-/// such a file is replaced: nobody holds its lock.
+/// Opens a lock file, and makes it if it is missing. Anything else in its place
+/// is removed, since nobody can hold its lock.
 ///
 /// # Errors
-/// What the system says.
+/// The system refuses.
 pub(crate) fn make_lock(path: &Path) -> io::Result<File> {
     open_lock(path, true)
 }
 
-/// The same, if it is there.
+/// Opens a lock file, if it exists.
 ///
 /// # Errors
-/// What the system says.
+/// The system refuses.
 pub(crate) fn find_lock(path: &Path) -> io::Result<Option<File>> {
     match open_lock(path, false) {
         Ok(file) => Ok(Some(file)),
@@ -154,7 +153,7 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
     };
     match path.symlink_metadata() {
         Ok(found) if !found.is_file() => remove(path)?,
-        // It is not removed: who has it open may hold its lock.
+        // It is not removed, since another process may hold its lock.
         Ok(_) if error.kind() == io::ErrorKind::PermissionDenied => {
             std::fs::set_permissions(path, Permissions::from_mode(0o600)).or_else(|_| remove(path))?;
         }
@@ -165,7 +164,7 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
 
 fn try_open_lock(path: &Path, make: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // Append: no content, and not truncated under somebody's lock.
+    // Not truncated, since another process may hold its lock.
     options.create(make).append(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
     let file = options.open(path)?;
     match file.metadata()?.is_file() {

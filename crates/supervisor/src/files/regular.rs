@@ -1,5 +1,5 @@
-//! Files that are read only where they are files: opening a named pipe would
-//! wait for its writer, and a device may never end.
+//! Opening regular files only: opening a named pipe would wait for its writer,
+//! and a device may never end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -8,19 +8,19 @@ use std::path::Path;
 
 use nix::libc;
 
-/// What a symbolic link in the place of a file is.
+/// How a symbolic link is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// The file that it leads to: source trees have them.
+    /// It is followed. For source trees, which may have links.
     Follow,
-    /// An error: where only this program writes, somebody else has put it there.
+    /// It is an error. For folders where only this program writes files.
     Refuse,
 }
 
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// There is none, or something else in its place.
+/// It does not exist, cannot be opened, or is not a regular file.
 pub fn open_regular_file(path: &Path, links: Links) -> io::Result<File> {
     let flags = match links {
         Links::Follow => libc::O_NONBLOCK,
@@ -33,24 +33,24 @@ pub fn open_regular_file(path: &Path, links: Links) -> io::Result<File> {
     Ok(file)
 }
 
-/// All of a regular file of at most `limit` bytes.
+/// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// There is none, something else in its place, or more in it.
+/// As [`open_regular_file`], and the file is larger.
 pub fn read_regular_file(path: &Path, links: Links, limit: u64) -> io::Result<Vec<u8>> {
     read_all(open_regular_file(path, links)?, limit)
 }
 
-/// All of an open file.
+/// Reads an open file.
 pub(crate) fn read_all(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     let too_long = || io::Error::other(format!("it has more than {limit} bytes"));
     if length > limit {
         return Err(too_long());
     }
-    // With room for the end to be seen in the same call.
+    // With room for one more read, which finds the end.
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 32);
-    // It may grow meanwhile.
+    // The file may grow meanwhile.
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit { Err(too_long()) } else { Ok(bytes) }
 }

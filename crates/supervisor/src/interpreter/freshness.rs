@@ -1,4 +1,4 @@
-//! Whether what was imported is still what lies on the disk.
+//! Whether files that were imported are unchanged on the disk.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -8,25 +8,26 @@ use std::time::{Instant, SystemTime};
 use super::Interpreter;
 use super::stamp::{OpenFolder, Watched};
 
-/// The fingerprint of an import cache, and the checks of it.
+/// The files and folders that something was imported from, to be compared with
+/// the disk.
 ///
-/// Once stale, stale for good: whatever it belongs to is recycled.
+/// Once it is stale it stays so, and its owner is replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Freshness {
-    /// Held across looks at the disk, by threads that may wait for it. Who waits
-    /// for one that hangs would hang at the same file.
+    /// The mutex is held during file access. Threads that wait for one that hangs
+    /// would hang at the same file themselves.
     watched: Mutex<Looked>,
-    /// What is watched in addition from the next look on. Locked for a moment
+    /// Watched in addition from the next check on. The mutex is held for a moment
     /// only.
     more: Mutex<Vec<Watched>>,
-    /// What had changed.
+    /// The path that has changed.
     stale: OnceLock<PathBuf>,
 }
 
 #[derive(Debug, Default)]
 struct Looked {
     watched: Vec<Watched>,
-    /// When the last look began that found everything as it was.
+    /// When the last check began that found no change.
     at: Option<Instant>,
 }
 
@@ -35,9 +36,9 @@ impl Freshness {
         Self { more: Mutex::new(watched), ..Self::default() }
     }
 
-    /// Of an environment as such: what makes `sys.path`, and what every
-    /// interpreter in it imports at its start. It was asked who it is at
-    /// `asked_at`, or after. Blocks.
+    /// Watches an environment: the files that define `sys.path`, and those that
+    /// every interpreter imports at its start. The interpreter was queried at
+    /// `asked_at` or later. Blocks.
     pub fn of_environment(interpreter: &Interpreter, asked_at: SystemTime) -> Self {
         let configuration = [interpreter.prefix.join("pyvenv.cfg")];
         let files = std::iter::once(&interpreter.executable).chain(&interpreter.startup_files);
@@ -52,8 +53,9 @@ impl Freshness {
         freshness
     }
 
-    /// Watches more, which was looked at after `since`. What was changed after
-    /// that may have been imported as it was before, or as it is now.
+    /// Watches more paths, which were imported after `since`. A file that was
+    /// changed after that time counts as stale, since either version may have
+    /// been imported.
     pub fn watch(&self, more: Vec<Watched>, since: SystemTime) {
         if let Some(unsettled) = more.iter().find(|watched| watched.was_changed_since(since)) {
             let _ = self.stale.set(unsettled.path().to_owned());
@@ -61,20 +63,20 @@ impl Freshness {
         self.watch_as_it_is(more);
     }
 
-    /// Watches more, whenever it was changed.
+    /// Watches more paths, whenever they were changed.
     pub fn watch_as_it_is(&self, more: Vec<Watched>) {
         // The interpreter has some of its modules under two names.
         let mut seen = HashSet::new();
         lock(&self.more).extend(more.into_iter().filter(|watched| seen.insert(watched.clone())));
     }
 
-    /// Whether it is known to be stale, without another look.
+    /// Whether it is known to be stale, without file access.
     pub fn is_stale(&self) -> bool {
         self.stale.get().is_some()
     }
 
-    /// What has changed since, if anything has. The look at the disk began after
-    /// this was called; simultaneous callers share it. Blocks.
+    /// The path that has changed, if one has. The check begins after the call;
+    /// simultaneous callers share one. Blocks.
     pub fn change(&self) -> Option<PathBuf> {
         let called_at = Instant::now();
         let mut looked = lock(&self.watched);
@@ -88,7 +90,7 @@ impl Freshness {
         let mut more = std::mem::take(&mut *lock(&self.more));
         if !more.is_empty() {
             looked.watched.append(&mut more);
-            // Those of one folder together: it is opened once for them.
+            // Sorted, so that each folder is opened once.
             looked.watched.sort_by(|one, other| one.path().cmp(other.path()));
         }
         let mut folder = OpenFolder::default();

@@ -1,19 +1,19 @@
-//! Which modules an import would find in a folder.
+//! The modules that an import would find in a folder.
 
 use std::collections::BTreeSet;
 use std::fs::DirEntry;
 use std::path::Path;
 
-/// A module that a folder on `sys.path`, or of a package, offers.
+/// A module in a folder that is on `sys.path`, or in a package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OfferedModule {
     pub name: String,
-    /// A package goes before a module of the same name.
+    /// An import prefers a package to a module of the same name.
     pub is_package: bool,
 }
 
-/// What the folder offers, but for folders without an `__init__`: any module
-/// elsewhere goes before such namespace packages (PEP 420).
+/// The modules in a folder, without namespace packages (PEP 420), which are the
+/// last choice of an import.
 pub(crate) fn offered_modules(folder: &Path) -> BTreeSet<OfferedModule> {
     let mut offered = BTreeSet::new();
     let Ok(entries) = folder.read_dir() else { return offered };
@@ -37,7 +37,7 @@ pub(crate) fn is_folder(entry: &DirEntry) -> bool {
     }
 }
 
-/// The module that a file of this name is.
+/// The name of the module in a file of this name.
 pub(crate) fn module_of_file(name: &str) -> Option<&str> {
     let (stem, rest) = name.split_once('.')?;
     is_module_suffix(rest).then_some(stem)

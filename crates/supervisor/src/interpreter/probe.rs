@@ -1,4 +1,4 @@
-//! Asks an interpreter who it is, once for each path and supervisor.
+//! Queries interpreters, and caches their answers by path.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +23,7 @@ pub enum InterpreterError {
     /// There is no such program.
     #[error("interpreter {path}: no such program; expected a path, or a name on PATH")]
     NotFound {
-        /// As it was asked for.
+        /// As the request names it.
         path: PathBuf,
     },
     /// The system cannot run it.
@@ -34,33 +34,33 @@ pub enum InterpreterError {
         /// What the system said.
         source: io::Error,
     },
-    /// It ran, and did not answer as a Python does.
+    /// It did not give the answer of a Python interpreter.
     #[error("{path} is no Python interpreter that works: it {exit} without an answer{words}")]
     NoAnswer {
         /// As it was asked for.
         path: PathBuf,
         /// How it ended.
         exit: String,
-        /// Whether a signal ended it. Somebody else's, often: when memory is
-        /// short, the system picks who is to die.
+        /// Whether a signal ended it. That may not be its own fault: when memory
+        /// is short, the system picks a process to kill.
         was_killed: bool,
-        /// What it wrote to standard error, with a separator; may be empty.
+        /// The last line of its standard error, with a separator; may be empty.
         words: String,
     },
-    /// It did not end.
+    /// It did not end in time.
     #[error("interpreter {path} did not say who it is within {timeout:?}")]
     TimedOut {
         /// As it was asked for.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time limit.
         timeout: Duration,
     },
-    /// A look at the interpreter, or at its environment, takes too long.
+    /// The file system of the interpreter or its environment does not respond.
     #[error("interpreter {path} cannot be looked at: {reason}")]
     Unresponsive {
         /// As it was asked for.
         path: PathBuf,
-        /// Which file system does not answer.
+        /// Which file system.
         reason: String,
     },
     /// hookd does not run on it.
@@ -74,9 +74,9 @@ pub enum InterpreterError {
 }
 
 impl InterpreterError {
-    /// Whether asking again would only give the same answer. A program that
-    /// could not be started, did not end or was killed may do better on a
-    /// machine that is less loaded.
+    /// Whether another attempt would fail in the same way. A program that could
+    /// not be started, did not end or was killed may succeed when the machine is
+    /// less loaded.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         match self {
@@ -91,8 +91,9 @@ impl InterpreterError {
     }
 }
 
-/// What the interpreter runs. For Python 2 too, whose answer is that it is too
-/// old. The mark tells the answer from what `sitecustomize` may print.
+/// The code that the interpreter runs. It also runs on Python 2, which is then
+/// reported as too old. The mark separates the answer from output of
+/// `sitecustomize`.
 const QUESTION: &str = r#"
 import os, sys, sysconfig
 try:
@@ -157,7 +158,7 @@ out.flush()
 "#;
 const MARK: &str = "hookpool-interpreter ";
 
-/// An interpreter that has said who it is, and whether that still holds.
+/// An interpreter's answer, and the files that it depends on.
 #[derive(Debug)]
 pub struct KnownInterpreter {
     pub(crate) interpreter: Interpreter,
@@ -165,8 +166,8 @@ pub struct KnownInterpreter {
 }
 
 impl KnownInterpreter {
-    /// Whether something that its answer depends on has changed since, so that
-    /// it has to be asked again. Blocks, as looking at files does.
+    /// Whether a file that the answer depends on has changed, so that the
+    /// interpreter must be queried again. Blocks on files.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.freshness.change().is_some()
@@ -183,11 +184,11 @@ impl std::ops::Deref for KnownInterpreter {
 
 type Asked = Result<Arc<KnownInterpreter>, Arc<InterpreterError>>;
 
-/// What is known of a path.
+/// The answer for a path.
 #[derive(Debug, Default)]
 struct Entry {
     cell: Arc<OnceCell<Asked>>,
-    /// When it was last asked for, as a number that grows.
+    /// Grows with each use.
     turn: u64,
 }
 
@@ -197,31 +198,29 @@ struct Entries {
     next_turn: u64,
 }
 
-/// The interpreters that have answered. Whoever asks for one that is being
-/// asked waits for the same answer.
+/// The interpreters that have answered. Callers that need the same interpreter
+/// at the same time share one query.
 #[derive(Clone, Debug)]
 pub(crate) struct Interpreters {
-    /// Locked for a look-up only, never across a wait.
+    /// The mutex is held for a look-up only.
     entries: Arc<Mutex<Entries>>,
     pool: BlockingPool,
     check_freshness: bool,
 }
 
 impl Interpreters {
-    /// How many are remembered, with what was seen of their files: the least
-    /// recently used are asked again.
+    /// The number of answers that are cached; the least recently used are dropped.
     const KEPT: usize = 32;
 
     pub fn new(pool: BlockingPool, check_freshness: bool) -> Self {
         Self { entries: Arc::default(), pool, check_freshness }
     }
 
-    /// The interpreter that `python`, a path or a name on PATH, stands for. It
-    /// is asked again when its environment has changed. A failure is the answer
-    /// for all who waited for it, and not remembered.
+    /// The interpreter of a path, or of a name on PATH. It is queried again if its
+    /// environment has changed. A failure is returned to all who wait, and not
+    /// cached.
     pub async fn get(&self, spawner: &Spawner, python: &Path, timeout: Timeout) -> Asked {
-        /// In an environment that changes all the time the last answer is as
-        /// good as the next.
+        /// In an environment that changes all the time, the last answer is used.
         const ATTEMPTS: usize = 3;
         let mut answer = self.look_up(spawner, python, timeout).await;
         for _ in 1..ATTEMPTS {
@@ -264,14 +263,14 @@ impl Interpreters {
         let cell = entry.cell.clone();
         if entries.by_path.len() > Self::KEPT {
             let oldest = entries.by_path.iter().min_by_key(|(_, entry)| entry.turn).map(|(path, _)| path.clone());
-            // Who uses it has an answer of its own.
+            // Users have a clone of the answer.
             oldest.and_then(|path| entries.by_path.remove(&path));
         }
         cell
     }
 
-    /// Takes an answer of an earlier process for that of `python`, unless there
-    /// is one. What was changed since `asked_at` makes it stale. Blocks.
+    /// Caches the answer that `python` gave to an earlier process, unless there is
+    /// one. It is not used if a file was changed since `asked_at`. Blocks.
     pub fn introduce(&self, python: &Path, interpreter: Interpreter, asked_at: SystemTime) {
         let cell = self.cell(python);
         if cell.initialized() {
@@ -281,11 +280,11 @@ impl Interpreters {
         if freshness.is_stale() {
             return;
         }
-        // Where it is being asked just now, its own answer counts.
+        // If it is being queried now, that answer is used.
         let _ = cell.set(Ok(Arc::new(KnownInterpreter { interpreter, freshness })));
     }
 
-    /// Unless somebody else has done so, and there is a new answer.
+    /// Drops an answer, unless there is a newer one.
     fn forget(&self, python: &Path, known: &Arc<KnownInterpreter>) {
         let is_it = |entry: &Entry| matches!(entry.cell.get(), Some(Ok(current)) if Arc::ptr_eq(current, known));
         let mut entries = self.entries();
@@ -294,7 +293,7 @@ impl Interpreters {
         }
     }
 
-    /// Asks all of them again.
+    /// Drops all answers.
     pub fn forget_all(&self) {
         self.entries().by_path.clear();
     }
@@ -320,7 +319,7 @@ async fn probe(
     let found = found.map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
     let path = found.ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
     let mut command = Command::new(&path);
-    // `-c` puts the working directory on `sys.path`: nothing of ours is in `/`.
+    // `-c` puts the working directory on `sys.path`, and `/` has no modules.
     command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
     let output = run_unguarded_by(spawner, command, timeout).await.map_err(|error| match error {
         ProgramError::NotStarted { source, .. } => InterpreterError::NotStarted { path: python.to_owned(), source },

@@ -1,4 +1,4 @@
-//! The state of a file or folder, by which a change is noticed.
+//! The state of files and folders, by which changes are noticed.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -13,11 +13,12 @@ use nix::sys::stat::{Mode, fstatat};
 use super::offered::{OfferedModule, offered_modules};
 use crate::files::{Links, read_regular_file};
 
-/// What a file's metadata tell of its content. Not the time of its inode's
-/// change: hard links change that, and installers make hard links.
+/// The metadata of a file that change with its content. The time of the inode's
+/// change (ctime) is not among them, since hard links change it, and installers
+/// make hard links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
-    /// Device and inode, where they are known.
+    /// Device and inode, if they are known.
     pub identity: Option<(u64, u64)>,
     pub size: u64,
     /// Nanoseconds since 1970.
@@ -29,7 +30,7 @@ impl Stamp {
         Self { identity: Some((metadata.dev(), metadata.ino())), size: metadata.size(), modified: modified(metadata) }
     }
 
-    /// Whether both can be of the same content.
+    /// Whether both may belong to the same content.
     fn agrees_with(&self, other: &Self) -> bool {
         let same_identity = match (self.identity, other.identity) {
             (Some(own), Some(others)) => own == others,
@@ -43,53 +44,51 @@ fn modified(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 
-/// Something whose change makes an import cache stale.
+/// A path whose change makes an importer stale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Watched {
-    /// A file; no stamp: it was not there.
+    /// A file. Without a stamp: it did not exist.
     File { path: PathBuf, stamp: Option<Stamp> },
-    /// A folder in which modules are looked for, by what it offers. Other
-    /// files come and go: hooks write into their trees, and Python its
-    /// bytecode.
+    /// A folder on `sys.path` or of a package, by the modules that it offers.
+    /// Other files do not count: hooks write files, and Python writes bytecode.
     Folder { path: PathBuf, modified: Option<i64>, offered: BTreeSet<OfferedModule> },
-    /// A file of settings, by its content: rewritten just as it was, it has
-    /// not changed.
+    /// A file of settings, by its content: rewriting it with the same content is
+    /// no change.
     Content { path: PathBuf, stamp: Option<Stamp>, content: Option<Vec<u8>> },
-    /// The `.pth` and `.start` files of a folder, which `site` reads at start,
-    /// by their contents.
+    /// The `.pth` and `.start` files of a folder, which `site` reads at start, by
+    /// their content.
     SiteFiles { folder: PathBuf, modified: Option<i64>, files: Vec<Self> },
 }
 
 impl Watched {
-    /// How much more than a file of settings can reasonably have.
+    /// In bytes; no file of settings is larger.
     const LARGEST_CONTENT: u64 = 16 << 20;
 
     pub fn file(path: &Path) -> Self {
         Self::File { stamp: stamp_of(path), path: path.to_owned() }
     }
 
-    /// A folder, or an archive that stands in its place: its content is known
-    /// by its time.
+    /// A folder, or an archive on `sys.path`, which is compared by its time.
     pub fn folder(path: &Path) -> Self {
-        // The time first: a change in between shows as a difference later.
+        // The time is read first, so that a change in between is noticed later.
         Self::folder_as_of(path, folder_time(path))
     }
 
-    /// The same, which somebody has looked at when it had this time.
+    /// The same, as it was when it had this modification time.
     pub fn folder_as_of(path: &Path, modified: Option<i64>) -> Self {
         if let Some(stamp) = stamp_of_archive(path) {
             let stamp = modified.map(|modified| Stamp { modified, ..stamp });
             return Self::File { path: path.to_owned(), stamp };
         }
         let offered = offered_modules(path);
-        // Changed since then: nobody knows what it offered, so it is taken for
-        // one that offered nothing, and is found to be stale.
+        // If it was changed since, its modules at that time are not known. An
+        // empty set makes it stale.
         let offered = if modified == folder_time(path) { offered } else { BTreeSet::new() };
         Self::Folder { path: path.to_owned(), modified, offered }
     }
 
     pub fn content(path: &Path) -> Self {
-        // The stamp first: a change in between shows as a difference later.
+        // The stamp is read first, so that a change in between is noticed later.
         let stamp = stamp_of(path);
         Self::Content { stamp, content: read(path), path: path.to_owned() }
     }
@@ -111,12 +110,12 @@ impl Watched {
         }
     }
 
-    /// The path of what has changed, if anything has.
+    /// The path that has changed, if one has.
     pub fn change(&mut self) -> Option<PathBuf> {
         self.change_in(&mut OpenFolder::default())
     }
 
-    /// The same, with the folder that was looked into last.
+    /// The same, with the folder of the previous check.
     pub fn change_in(&mut self, folder: &mut OpenFolder) -> Option<PathBuf> {
         match self {
             Self::File { path, stamp } => {
@@ -141,7 +140,7 @@ impl Watched {
                 if let Some(change) = files.iter_mut().find_map(Self::change) {
                     return Some(change);
                 }
-                // None was changed or taken away; another may be there.
+                // No file was changed or removed; one may have been added.
                 let time = folder_time(folder);
                 if *modified == time {
                     return None;
@@ -155,10 +154,10 @@ impl Watched {
         }
     }
 
-    /// Whether it was changed since `time`, so that nobody can say whether the
-    /// content before or after was seen. Times in the future say nothing.
+    /// Whether it was changed since `time`, so that it is not known which content
+    /// was read. Modification times in the future are ignored.
     pub fn was_changed_since(&self, time: SystemTime) -> bool {
-        /// File systems take the time from a clock that ticks this coarsely.
+        /// The resolution of the clock that file systems use.
         const TICK: Duration = Duration::from_millis(10);
         let since = nanoseconds(time.checked_sub(TICK).unwrap_or(UNIX_EPOCH));
         let now = nanoseconds(SystemTime::now());
@@ -167,15 +166,15 @@ impl Watched {
             Self::File { stamp, .. } | Self::Content { stamp, .. } => {
                 stamp.is_some_and(|stamp| between(stamp.modified))
             }
-            // What it offers was looked at, whenever that came to be there.
+            // It is compared by its modules and not by its time.
             Self::Folder { .. } => false,
             Self::SiteFiles { files, .. } => files.iter().any(|file| file.was_changed_since(time)),
         }
     }
 }
 
-/// A folder in which files are looked at, one after the other: looked up once
-/// for all of them, which takes a good part of the time.
+/// An open folder, so that the path of many files in it is resolved once, which
+/// saves much of the time.
 #[derive(Debug, Default)]
 pub(crate) struct OpenFolder {
     path: PathBuf,
@@ -183,7 +182,7 @@ pub(crate) struct OpenFolder {
 }
 
 impl OpenFolder {
-    /// Enough to look into it; not even permission to read is asked for.
+    /// Opens it with O_PATH, which needs no permission to read.
     #[cfg(target_os = "linux")]
     const LOOK: OFlag = OFlag::O_PATH;
     #[cfg(not(target_os = "linux"))]
@@ -289,7 +288,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("helper.py"), "").unwrap();
         let mut watched = Watched::folder(folder.path());
-        // Not at the same tick of the file system's clock.
+        // Times that differ by more than the file system's resolution.
         let touch = |seconds| {
             let time = SystemTime::now() + Duration::from_secs(seconds);
             fs::File::open(folder.path()).unwrap().set_modified(time).unwrap();

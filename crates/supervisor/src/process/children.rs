@@ -1,5 +1,5 @@
-//! The children of this process that it did not start: orphans that it was
-//! given as their child subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+//! The children of this process, among them the orphans that it adopts as a
+//! child subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -9,9 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Why `/proc` does not tell of this process's children, if so: it may be
-/// missing, or show another pid namespace, in which the numbers of ours are
-/// other processes (pid_namespaces(7)).
+/// Why `/proc` does not list this process's children, if so: it may be missing,
+/// or that of another pid namespace, where our pids are those of other processes
+/// (pid_namespaces(7)).
 pub(crate) fn why_unknown() -> Option<String> {
     match fs::read_link("/proc/self") {
         Ok(own) if own.to_str() == Some(&std::process::id().to_string()) => None,
@@ -20,20 +20,19 @@ pub(crate) fn why_unknown() -> Option<String> {
     }
 }
 
-/// The pids of all children of this process, dead ones that nobody has waited
-/// for included.
+/// The pids of all children of this process, including zombies.
 pub(crate) fn children() -> Vec<u32> {
     listed_children().unwrap_or_else(scanned_children)
 }
 
-/// proc(5), `/proc/[pid]/task/[tid]/children`; kernels without
-/// `CONFIG_PROC_CHILDREN` have no such file.
+/// From `/proc/[pid]/task/[tid]/children` (proc(5)), which kernels without
+/// `CONFIG_PROC_CHILDREN` do not have.
 fn listed_children() -> Option<Vec<u32>> {
     let mut pids = Vec::new();
     for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
         match fs::read_to_string(task.path().join("children")) {
             Ok(list) => pids.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
-            // A thread that ended since; its children went to another thread.
+            // The thread has ended, and its children have gone to another thread.
             Err(_) if !task.path().exists() => {}
             Err(_) => return None,
         }
@@ -54,22 +53,22 @@ fn scanned_children() -> Vec<u32> {
 /// The parent of a process, from `/proc/[pid]/stat`.
 pub(crate) fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything, parentheses
-    // and spaces included: what counts comes after the last one.
+    // The program's name, in parentheses, may contain parentheses and spaces. The
+    // fields follow the last parenthesis.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Kills and reaps every child that is not in `known`, and what those leave
-/// behind in turn. Answers with the pids.
+/// Kills and reaps every child that is not in `known`, and the orphans that
+/// these leave in turn. Returns their pids.
 ///
-/// One that cannot be killed, because it runs as another user or hangs in the
-/// kernel, is left to the next call after a short while.
+/// A child that cannot be killed, because it runs as another user or hangs in
+/// the kernel, is left to the next call after a short while.
 ///
-/// Pid by pid, never `waitpid(-1)`: that would steal the children of whoever
-/// else waits in this process. A child's pid stays its own until it is waited
-/// for, and nobody else waits for these.
+/// Waits for one pid at a time: `waitpid(-1)` would also reap children that
+/// other code in this process waits for. A child keeps its pid until it is
+/// waited for, and nothing else waits for these.
 pub(crate) fn kill_unknown(known: &HashMap<u32, usize>) -> Vec<u32> {
     let (mut killed, mut left) = (Vec::new(), HashSet::new());
     loop {
@@ -88,16 +87,16 @@ pub(crate) fn kill_unknown(known: &HashMap<u32, usize>) -> Vec<u32> {
     }
 }
 
-/// Whether the child is gone.
+/// Returns whether the child was reaped.
 fn kill_and_reap(pid: Pid) -> bool {
     const PATIENCE: Duration = Duration::from_secs(1);
     if kill(pid, Signal::SIGKILL).is_err() {
-        // A zombie takes signals; this one runs as somebody else.
+        // It runs as another user. (Signals to zombies are no errors.)
         return false;
     }
     let started = Instant::now();
-    // There is no wait with a time limit, and a killed process is gone within
-    // microseconds, but for one that hangs in the kernel.
+    // wait(2) has no time limit. A killed process ends within microseconds, unless
+    // it hangs in the kernel.
     while started.elapsed() < PATIENCE {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_micros(200)),

@@ -1,5 +1,4 @@
-//! Processes: how they are started, named when they end, and found when their
-//! parent died before them.
+//! Processes: how they are started and ended, and how orphans are found.
 
 pub(crate) mod children;
 pub mod open_files;

@@ -1,8 +1,8 @@
 //! The limit of open files (getrlimit(2), `RLIMIT_NOFILE`).
 //!
-//! A supervisor needs four descriptors for each worker; the usual soft limit
-//! of 1,024 is there for programs that use `select(2)`, which Python programs
-//! may. So the supervisor raises its own and gives its children the old one.
+//! A supervisor needs four descriptors for each worker. The usual soft limit of
+//! 1,024 is for programs that use `select(2)`, as Python programs may. So the
+//! supervisor raises its own limit, and gives its children the old one.
 
 use std::io;
 
@@ -15,25 +15,25 @@ pub struct OpenFilesLimit {
     pub(crate) hard: u64,
 }
 
-/// How many templates and workers fit into a limit of open files.
+/// The number of templates and workers that a limit of open files allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub templates: usize,
     pub workers: usize,
-    /// The limit that this was worked out for.
+    /// That limit.
     pub open_files: u64,
 }
 
 impl Capacity {
-    /// Of this process's soft limit, with so many hooks at once.
+    /// For this process's soft limit and this number of jobs.
     pub fn of_this_process(jobs: usize, max_templates: usize) -> io::Result<Self> {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         Ok(Self::of(soft, jobs, max_templates))
     }
 
     fn of(open_files: u64, jobs: usize, max_templates: usize) -> Self {
-        /// Standard streams, the runtime's own, the capture folder and whatever
-        /// the program has open beside us.
+        /// Standard streams, the runtime's descriptors, the capture folder, and
+        /// those of the rest of the program.
         const REST: u64 = 28;
         /// Three pipes and a pidfd.
         const PER_WORKER: u64 = 4;
@@ -44,7 +44,7 @@ impl Capacity {
         let room = open_files.saturating_sub(REST);
         let templates = (room / (4 * PER_TEMPLATE)).clamp(1, max_templates as u64);
         let room = room.saturating_sub(templates * PER_TEMPLATE);
-        // As many workers as jobs, and only then more that are idle.
+        // First as many workers as jobs, then idle ones.
         let busy = (room / (PER_WORKER + PER_JOB)).min(jobs as u64);
         let idle = room.saturating_sub(busy * (PER_WORKER + PER_JOB)) / PER_WORKER;
         let as_count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -52,11 +52,11 @@ impl Capacity {
     }
 }
 
-/// Raises this process's soft limit of open files to the hard one and answers
-/// with what it was, for [`Builder::children_open_files`](crate::Builder::children_open_files).
+/// Raises this process's soft limit of open files to the hard limit. Returns the
+/// old limits, for [`Builder::children_open_files`](crate::Builder::children_open_files).
 ///
 /// # Errors
-/// What the system says; nothing is changed then.
+/// The system refuses, and nothing is changed.
 pub fn raise_open_files_limit() -> io::Result<OpenFilesLimit> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {

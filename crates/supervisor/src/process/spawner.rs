@@ -1,9 +1,9 @@
-//! The thread that starts every child process, and sweeps up orphans.
+//! The thread that starts all child processes and kills orphans.
 //!
-//! One thread, for two reasons. A child's parent-death signal is sent when the
-//! *thread* that started it ends (prctl(2)), so that thread must live as long
-//! as the supervisor. And a sweep must never see a child that is started but
-//! not yet known: starting and sweeping in turn, they cannot.
+//! It is one thread for two reasons. A child's parent-death signal is sent when
+//! the *thread* that started it ends (prctl(2)), so that thread must live as long
+//! as the supervisor. And a sweep for orphans must not see a child that was
+//! started and is not yet registered.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,12 +22,12 @@ use tokio::sync::oneshot;
 use super::children;
 use super::open_files::OpenFilesLimit;
 
-/// What the children of a supervisor get.
+/// The settings of a spawner.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ChildSettings {
-    /// The limit of open files that they have in place of the supervisor's own.
+    /// The limit of open files of the children, if not the supervisor's own.
     pub open_files: Option<OpenFilesLimit>,
-    /// Whether this process adopts, and kills, what dead workers leave behind.
+    /// Whether this process adopts and kills the orphans of dead workers.
     pub subreaper: bool,
 }
 
@@ -36,12 +36,12 @@ enum Order {
         command: Box<Command>,
         reply: oneshot::Sender<io::Result<Unclaimed>>,
     },
-    /// A worker that a template has forked: ours, though not our child unless
-    /// its template dies.
+    /// A worker that a template has forked. It becomes our child if its template
+    /// dies.
     Adopt {
         pid: u32,
     },
-    /// The process was waited for: its pid may be anybody's now.
+    /// The process was waited for, so that its pid may be reused.
     Forget {
         pid: u32,
     },
@@ -50,40 +50,40 @@ enum Order {
     },
 }
 
-/// The way to the thread; the thread ends when the last one is dropped.
+/// A handle of the thread, which ends when the last handle is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Spawner {
     orders: async_channel::Sender<Order>,
-    // Dropped after the channel, whose end is the thread's.
+    // Dropped after the channel, whose end ends the thread.
     _end: Arc<ThreadEnd>,
 }
 
-/// Waits, when it is dropped, for the thread to end: a process that it is
-/// starting just then would outlive this one, if that exits first.
+/// Waits for the end of the thread when it is dropped. If this process exited
+/// while the thread starts a child, the child could outlive it.
 #[derive(Debug)]
 struct ThreadEnd(Mutex<Receiver<()>>);
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        /// To start a process takes a millisecond, and on a file system that
-        /// hangs for ever.
+        /// Starting a process takes a millisecond, or, on a file system that
+        /// hangs, for ever.
         const AT_MOST: Duration = Duration::from_secs(1);
         if let Ok(ended) = self.0.get_mut() {
-            // Nothing is ever sent: the channel ends with the thread.
+            // Nothing is sent: the channel ends with the thread.
             let _ = ended.recv_timeout(AT_MOST);
         }
     }
 }
 
 impl Spawner {
-    /// Starts the thread. To be called within the runtime that the children's
-    /// pipes shall belong to.
+    /// Starts the thread. Call it within the runtime that the children's pipes
+    /// belong to.
     pub fn start(settings: ChildSettings) -> io::Result<Self> {
         let sweeps = settings.subreaper && children::why_unknown().is_none();
         if settings.subreaper {
             become_subreaper()?;
         }
-        // Workers send one order each at a time and wait for its reply.
+        // Each task sends one order at a time, and waits for its reply.
         let (orders, inbox) = async_channel::bounded(64);
         let (ends, ended) = std::sync::mpsc::channel::<()>();
         let runtime = tokio::runtime::Handle::current();
@@ -96,8 +96,8 @@ impl Spawner {
         Ok(Self { orders, _end: Arc::new(ThreadEnd(Mutex::new(ended))) })
     }
 
-    /// Starts a process in a session of its own, that dies when the supervisor
-    /// does while the process has not said otherwise.
+    /// Starts a process in a session of its own. It is killed when this process
+    /// dies, unless it changes its parent-death signal.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
         let _ = self.orders.send(Order::Start { command: Box::new(command), reply }).await;
@@ -105,18 +105,18 @@ impl Spawner {
         answer.await.unwrap_or_else(|_| Err(ended())).map(Unclaimed::claim)
     }
 
-    /// To be told of a process that somebody else started for us.
+    /// Registers a process that a template has started.
     pub async fn adopt(&self, pid: u32) {
         let _ = self.orders.send(Order::Adopt { pid }).await;
     }
 
-    /// To be told once a process of [`Spawner::spawn`] or [`Spawner::adopt`]
-    /// has been waited for.
+    /// Unregisters a process of [`Spawner::spawn`] or [`Spawner::adopt`] that was
+    /// waited for.
     pub async fn forget(&self, pid: u32) {
         let _ = self.orders.send(Order::Forget { pid }).await;
     }
 
-    /// Kills what dead workers left behind; answers with the pids.
+    /// Kills the orphans of dead workers. Returns their pids.
     pub async fn sweep(&self) -> Vec<u32> {
         let (reply, answer) = oneshot::channel();
         let _ = self.orders.send(Order::Sweep { reply }).await;
@@ -124,8 +124,8 @@ impl Spawner {
     }
 }
 
-/// A process on its way to whoever asked for it. Where they are gone it is
-/// killed, with what it has started in its session meanwhile.
+/// A process on its way to the caller of [`Spawner::spawn`]. If the caller is
+/// gone, the process is killed with its session.
 struct Unclaimed(Option<Child>);
 
 impl Unclaimed {
@@ -140,8 +140,8 @@ impl Drop for Unclaimed {
     }
 }
 
-/// The session of a process that was started here, and not waited for, so that
-/// the pid, which is the session's too, is its own. Killed when this is dropped.
+/// The session of a child that was not waited for, so that its pid, which is also
+/// the id of the session, is not reused. Killed when this is dropped.
 pub(crate) struct Session(Option<Pid>);
 
 impl Session {
@@ -160,12 +160,12 @@ impl Drop for Session {
 
 struct SpawnerThread {
     settings: ChildSettings,
-    /// Whether orphans are looked for.
+    /// Whether orphans can be found.
     sweeps: bool,
-    /// Children that are not orphans: our own, and those that this process had
-    /// before (whoever `exec`s a program hands its children on).
-    /// By pid, and how often: a pid may be given anew before we are told that
-    /// its former process was waited for.
+    /// The pids of children that are not orphans: those that were started here,
+    /// and those that this process had before (a process keeps its children when
+    /// it `exec`s). With a count, since a pid may be reused before its former
+    /// process is unregistered.
     known: HashMap<u32, usize>,
 }
 
@@ -194,7 +194,7 @@ impl SpawnerThread {
         if let Some(pid) = pid {
             self.know(pid);
         }
-        // A caller that is gone drops the child here, which kills it.
+        // If the caller is gone, this drops the child, which kills it.
         if reply.send(outcome.map(|child| Unclaimed(Some(child)))).is_err()
             && let Some(pid) = pid
         {
@@ -226,9 +226,9 @@ fn prepare(command: &mut Command, open_files: Option<OpenFilesLimit>) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec in a process with threads only
-    // async-signal-safe calls are allowed; setsid, prctl, getppid and setrlimit
-    // are bare system calls, and nothing allocates.
+    // SAFETY: between fork and exec, a process with threads may only make
+    // async-signal-safe calls. setsid, prctl, getppid and setrlimit are bare
+    // system calls, and nothing allocates.
     unsafe {
         command.pre_exec(in_child);
     }

@@ -1,9 +1,8 @@
-//! Programs that are run to their end beside the hooks, such as installers.
+//! Programs besides hooks, such as installers.
 //!
-//! Each runs under a guard, `hookd --guard`, which adopts what the program
-//! starts and kills all of it at the program's end, at the end of our interest,
-//! and at our own: the guard's standard input is a pipe that only this process
-//! holds open.
+//! Each runs under a guard, `hookd --guard`, which adopts the processes that the
+//! program starts. The guard kills them when the program ends, and when its own
+//! input ends: a pipe that only this process holds open.
 
 mod guarded;
 mod unguarded;
@@ -26,7 +25,7 @@ use crate::process::Spawner;
 use crate::shutdown::Shutdown;
 use crate::worker::message::Acknowledgement;
 
-/// What a program that has ended leaves.
+/// The exit and the output of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProgramOutput {
@@ -58,35 +57,35 @@ pub enum ProgramError {
         /// What the system said.
         source: io::Error,
     },
-    /// It ran for longer than it may, and was killed, with all that it started.
+    /// It exceeded its time limit, and was killed with all that it started.
     #[error("{program} ran longer than its limit of {:?}", limit.get())]
     TimedOut {
         /// The program.
         program: PathBuf,
-        /// How long it may run.
+        /// The time limit.
         limit: Timeout,
-        /// What it wrote until then.
+        /// Its output until then.
         output: ProgramOutput,
     },
-    /// The supervisor was told to end, or ends.
+    /// The supervisor is ending.
     #[error("the supervisor was ended")]
     Interrupted,
 }
 
-/// What all programs are told while they run.
+/// A message to all programs that run.
 #[derive(Clone, Debug)]
 enum Pause {
-    /// To stop; each drops this when it was told.
+    /// Stop. Each task drops its clone when it has sent the signal.
     Suspend {
         _told: Acknowledgement,
     },
     Resume,
 }
 
-/// What a program needs, such as a folder, until nothing of it is left.
+/// A value that a program needs, such as a folder, dropped after its end.
 pub(crate) type Kept = Box<dyn Send>;
 
-/// Starts the programs of one supervisor and knows which still run.
+/// The programs of a supervisor.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub spawner: Spawner,
@@ -95,12 +94,12 @@ pub(crate) struct Programs {
     pub grace_period: Option<Timeout>,
     shutdown: watch::Sender<Shutdown>,
     pauses: broadcast::Sender<Pause>,
-    /// Each program's task holds a receiver: it ends when all are dropped.
+    /// Each program's task holds a receiver.
     running: watch::Sender<()>,
 }
 
 impl Programs {
-    /// A program that does not heed so many misses the first, and has the last.
+    /// A task that is slow to receive misses older messages, but gets the last.
     const PAUSES: usize = 4;
 
     pub fn new(spawner: Spawner, guard: (PathBuf, WorkerProgram), grace_period: Option<Timeout>) -> Self {
@@ -114,8 +113,8 @@ impl Programs {
         }
     }
 
-    /// Runs the program to its end. When the future is dropped, the program is
-    /// killed, with all that it started; [`Programs::finished`] waits for that.
+    /// Runs a program to its end. When the future is dropped, the program is
+    /// killed with all that it started; [`Programs::finished`] waits for that.
     pub async fn run(
         &self,
         command: Command,
@@ -133,22 +132,22 @@ impl Programs {
         let (spawner, grace_period, pauses) = (self.spawner.clone(), self.grace_period, self.pauses.subscribe());
         let hookd = self.guard.1.clone();
         tokio::spawn(async move {
-            // Where it cannot be mended, the guard's end tells why.
+            // If this fails, the guard fails and tells why.
             let _ = unblock(move || hookd.mend()).await;
             let clock = guarded::Clock::new(limit);
             let run = guarded::GuardedProgram { spawner, grace_period, shutdown, pauses, reply, kept, clock };
             run.finish(guarded, program).await;
             drop(is_running);
         });
-        // A task that is gone without an answer went with its runtime.
+        // A task that ends without an answer was dropped with its runtime.
         answer.await.unwrap_or(Err(ProgramError::Interrupted))
     }
 
     fn guarded(&self, command: &Command) -> Command {
         let (python, hookd) = &self.guard;
         let mut guarded = Command::new(python);
-        // Isolated, without `site`: it imports nothing but hookd. The program
-        // inherits the variables all the same.
+        // Isolated, and without `site`: the guard imports nothing but hookd. The
+        // program still inherits all variables.
         guarded.args(["-I", "-S"]).arg(hookd.path()).arg("--guard").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
@@ -163,12 +162,13 @@ impl Programs {
         guarded
     }
 
-    /// Starts no others; those that run are waited for.
+    /// Starts no more programs. Those that run are not ended.
     pub fn drain(&self) {
         self.advance(Shutdown::Draining);
     }
 
-    /// Has all of them stopped. Those that were told drop `told`.
+    /// Stops all programs. Each task drops its clone of `told` when it has sent
+    /// the signal.
     pub fn suspend(&self, told: Acknowledgement) {
         self.tell(Pause::Suspend { _told: told });
     }
@@ -178,7 +178,7 @@ impl Programs {
     }
 
     fn tell(&self, pause: Pause) {
-        // There may be nobody to tell.
+        // An error means that no program runs.
         let _ = self.pauses.send(pause);
     }
 
@@ -194,13 +194,13 @@ impl Programs {
         self.shutdown.send_if_modified(|shutdown| shutdown.advance(next));
     }
 
-    /// Waits until they were told to end.
+    /// Waits until they are told to end.
     pub async fn interrupted(&self) {
-        // The sender is right here.
+        // The sender is a field of `self`.
         let _ = self.shutdown.subscribe().wait_for(|shutdown| shutdown.ends_hooks()).await;
     }
 
-    /// Waits until none runs.
+    /// Waits until no program runs.
     pub async fn finished(&self) {
         self.running.closed().await;
     }

@@ -7,25 +7,25 @@ use std::sync::Arc;
 
 use crate::error::{ErrorKind, HookError};
 
-/// The path of a tree as its caller named it, made absolute without a look at
-/// the disk. Requests of one path share a queue; once two paths are found to
-/// lead to one folder, theirs do.
+/// The path of a tree as the caller named it, made absolute without file access.
+/// Requests of one path share a queue, and so do paths that are found to lead to
+/// one folder.
 pub(crate) type TreePath = Arc<Path>;
 
-/// The path of a tree as it is for a queue.
+/// The path of a tree, by which its queue is found.
 pub(crate) fn tree_path(path: &Path) -> Result<TreePath, HookError> {
     std::path::absolute(path).map(Into::into).map_err(|error| invalid(path, &error))
 }
 
-/// The folder by device and inode, so that two spellings of one path share a
-/// lock, and a folder that replaced another does not.
+/// The identity of a folder: the same for all paths to it, and another for a
+/// folder that replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TreeId {
     pub device: u64,
     pub inode: u64,
 }
 
-/// A source tree that existed when it was looked at.
+/// A source tree that exists, or existed when it was visited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tree {
     pub id: TreeId,
@@ -34,7 +34,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Looks at the folder that `path` names.
+    /// Resolves a path. Blocks.
     pub fn find(path: &Path) -> Result<Self, HookError> {
         let canonical = path.canonicalize().map_err(|error| invalid(path, &error))?;
         let metadata = canonical.metadata().map_err(|error| invalid(path, &error))?;
@@ -51,7 +51,7 @@ impl TreeId {
     }
 }
 
-/// The folder is not the one that other requests of the path are working in.
+/// The error of a tree that was replaced by another folder.
 pub(crate) fn replaced(path: &Path) -> HookError {
     invalid(path, &io::Error::other("it was replaced by another folder while hooks ran there"))
 }

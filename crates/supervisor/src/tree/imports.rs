@@ -1,4 +1,4 @@
-//! What a tree means for what may be imported before its hooks run.
+//! What a tree decides about the modules that may be preloaded for its hooks.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::DirEntry;
@@ -11,11 +11,11 @@ use crate::response::StartMethod;
 /// What decides which template a tree's workers are forked from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TreeImports {
-    /// The module of the backend, where it comes from the environment; in-tree
-    /// backends are imported by hook processes only.
+    /// The module of the backend. `None` for in-tree backends, which are imported
+    /// by hook processes only.
     pub backend: Option<String>,
-    /// Top-level names that the tree offers itself. A preloaded module of such
-    /// a name could hide the tree's own.
+    /// The top-level modules of the tree itself. A preloaded module of the same
+    /// name could hide one of them.
     pub offered: Offered,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct TreeImports {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Offered {
     These(BTreeSet<String>),
-    /// There were too many folders to look at: it may be any.
+    /// Unknown, because the tree has too many files: any name may be among them.
     Any,
 }
 
@@ -34,10 +34,10 @@ impl Default for Offered {
 }
 
 impl TreeImports {
-    /// What is put on `sys.path` even if it is a package.
+    /// Folders that backends put on `sys.path` even if they are packages.
     const FOLDERS: [&str; 3] = ["", "src", "lib"];
 
-    /// Reads the tree, unless nothing is imported ahead of the hooks anyway.
+    /// Reads the tree. Blocks.
     pub fn of(tree: &Path, backend: &BuildBackend, start_method: StartMethod) -> Self {
         let folders = Self::FOLDERS.iter().map(PathBuf::from).chain(backend.backend_path.iter().cloned());
         let offered = match start_method {
@@ -48,7 +48,7 @@ impl TreeImports {
         Self { backend, offered }
     }
 
-    /// A name that is offered and among these, if there is one.
+    /// The first of these names that the tree may offer.
     pub fn first_offered<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         match &self.offered {
             Offered::These(offered) => names.find(|name| offered.contains(*name)),
@@ -58,7 +58,7 @@ impl TreeImports {
 }
 
 /// A walk through the folders of a tree that could be put on `sys.path`: all
-/// but packages and what is in them.
+/// except packages and their folders.
 #[derive(Default)]
 struct Walk {
     offered: BTreeSet<String>,
@@ -66,12 +66,13 @@ struct Walk {
 }
 
 impl Walk {
-    /// More would take longer than a hook gains by a warm start.
+    /// Reading more would take longer than preloading saves.
     const MOST_ENTRIES: usize = 5000;
 
-    /// From these, which are put on `sys.path` even if they are packages.
+    /// Walks through `roots`, which count as folders on `sys.path` even if they
+    /// are packages.
     fn through(mut self, roots: impl Iterator<Item = PathBuf>) -> Offered {
-        // Of one spelling each: `src` is named, and found in the root.
+        // Normalized: `src` is a root, and is also found in the root folder.
         let roots: HashSet<PathBuf> = roots.map(|root| root.components().collect()).collect();
         let mut pending: Vec<PathBuf> = roots.iter().cloned().collect();
         let mut seen = HashSet::new();
@@ -95,7 +96,7 @@ impl Walk {
         Offered::These(self.offered)
     }
 
-    /// A folder that is yet to be read, unless it is a package at first sight.
+    /// Returns a folder that is to be read, unless it is known to be a package.
     fn look_into(&mut self, parent: &Path, inner: InnerFolder) -> Option<PathBuf> {
         let path = parent.join(&inner.name);
         // A link may lead out of the tree, or around in it.
@@ -108,14 +109,14 @@ impl Walk {
     }
 }
 
-/// What matters of a folder's entries.
+/// The entries of a folder, as far as they matter.
 #[derive(Default)]
 struct FolderContents {
     entries: usize,
     modules: Vec<String>,
     folders: Vec<InnerFolder>,
     is_package: bool,
-    /// A virtual environment in the tree is none of its own code.
+    /// It is a virtual environment, which is not code of the tree.
     is_environment: bool,
 }
 
@@ -149,13 +150,13 @@ impl FolderContents {
     }
 }
 
-/// Folders that nobody imports from: hidden ones, bytecode, metadata.
+/// Folders without modules: hidden ones, bytecode, metadata.
 fn is_skipped(name: &str) -> bool {
     name.starts_with('.') || name == "__pycache__" || name.ends_with(".egg-info") || name.ends_with(".dist-info")
 }
 
-/// The module in `module:object`; nothing for what is no name of a module,
-/// which the hook itself will say.
+/// The module in `module:object`. `None` if it is not a valid name, which the
+/// hook will report.
 fn backend_module(backend: &BuildBackend) -> Option<String> {
     let Some(path) = &backend.import_path else { return Some("setuptools.build_meta".into()) };
     let module = path.split(':').next().unwrap_or_default().trim();

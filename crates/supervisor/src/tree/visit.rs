@@ -1,7 +1,6 @@
-//! What is done at a tree before a hook of it may run: take its lock, read what
-//! it says of its build, find its environment, put the request into lines, and
-//! look whether the worker that would run it is up to date. In that order, and
-//! before every hook.
+//! The visit of a tree before each hook: take its lock, read its
+//! `pyproject.toml`, find its environment, encode the request, and check whether
+//! the worker that would run it is up to date, in this order.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,29 +21,29 @@ use crate::worker::WorkerFreshness;
 /// A request that can be given to a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prepared {
-    /// What is written to the worker.
+    /// The lines that are written to the worker.
     pub lines: Vec<u8>,
-    /// What decides which worker.
+    /// What decides which template its worker is forked from.
     pub imports: Arc<TreeImports>,
 }
 
-/// What a visit is for.
+/// The parameters of a visit.
 #[derive(Debug)]
 pub(crate) struct VisitPlan {
     pub path: TreePath,
     /// The path of the request's queue.
     pub queue: TreePath,
     pub request: Arc<HookRequest>,
-    /// The folder whose lock the caller holds.
+    /// The folder whose lock the queue holds.
     pub locked: Option<TreeId>,
-    /// What the request has waited for.
+    /// The environment that the request has waited for.
     pub made: Option<MadeEnvironment>,
     /// An idle worker of the tree, which the request may get.
     pub worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
     pub own_locks: OwnLocks,
-    /// The trees whose hooks wait for this process.
+    /// The trees whose hooks may wait for this process.
     pub within: Arc<Within>,
-    /// Where files stand for trees that cannot be locked themselves.
+    /// The folder of lock files for trees that cannot be locked themselves.
     pub fallback_lock_folder: Arc<PathBuf>,
     pub start_method: StartMethod,
 }
@@ -52,7 +51,7 @@ pub(crate) struct VisitPlan {
 /// What a visit found.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    /// `None` where the caller held it already, and where it could not be had.
+    /// `None` if the queue held it before, and if it is not free.
     pub lock: Option<TreeLock>,
     pub found: Found,
 }
@@ -61,23 +60,23 @@ pub(crate) struct Visit {
 pub(crate) enum Found {
     /// A hook may run.
     Ready(Ready),
-    /// It needs an environment that is not there.
+    /// The request's environment is missing.
     NoEnvironment(Arc<EnvironmentRequirements>),
-    /// Somebody else works in the tree: another process, or the queue of that
-    /// other path of ours.
+    /// The tree is locked: by another process or, in this one, by the queue of the
+    /// path `ours`.
     Busy { ours: Option<TreePath> },
-    /// The path leads to another folder than the one that the caller has locked.
+    /// The path leads to another folder than the one that the queue has locked.
     Elsewhere,
-    /// This request cannot run.
+    /// The request has failed.
     Failed(HookError),
 }
 
-/// Everything that a hook needs but its worker.
+/// Everything that a hook needs except a worker.
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub tree: Arc<Tree>,
     pub prepared: Prepared,
-    /// `None` where the request wants none.
+    /// `None` if the request wants none.
     pub environment: Option<Arc<dyn BuildEnvironment>>,
     pub worker: Option<CheckedWorker>,
 }
@@ -91,20 +90,20 @@ pub(crate) struct CheckedWorker {
 }
 
 impl VisitPlan {
-    /// What the visit looks at: the tree, and what the worker has imported.
+    /// The places that the visit accesses: the tree, and the worker's environment.
     pub fn places(&self) -> Vec<&Path> {
         let worker = self.worker.iter().map(|(_, freshness)| freshness.place());
         std::iter::once(&*self.path).chain(worker).collect()
     }
 
-    /// Visits the tree. Blocking: file system only, no waiting for anybody.
+    /// Visits the tree. Blocks on files, and on nothing else.
     pub fn visit(&self, progress: &Progress) -> Visit {
         let tree = match Tree::find(&self.path) {
             Ok(tree) => Arc::new(tree),
             Err(error) => return Visit { lock: None, found: Found::Failed(error) },
         };
         let lock = match self.locked {
-            // The lock is the folder's; the path may lead to another by now.
+            // The lock is that of a folder, and the path may lead to another now.
             Some(locked) if locked == tree.id => None,
             Some(_) => return Visit { lock: None, found: Found::Elsewhere },
             None => match try_lock(&tree, &self.queue, &self.own_locks, &self.fallback_lock_folder) {
@@ -150,7 +149,7 @@ impl VisitPlan {
     }
 }
 
-/// What the tree's `pyproject.toml` says, read once where it matters.
+/// The tree's own `[build-system]`, read once and only if it is needed.
 struct OwnBuildSystem<'a> {
     tree: &'a Path,
     read: Option<BuildSystem>,
@@ -178,8 +177,8 @@ fn lines(request: &HookRequest, backend: BuildBackend) -> Result<Vec<u8>, HookEr
     call.encode().map_err(|error| HookError::new(ErrorKind::MalformedHookArgument, error.to_string()))
 }
 
-/// Paths of a request are relative to this process, those of the protocol to
-/// the tree: from here on they are absolute.
+/// Makes a path of a request absolute: it is relative to this process's working
+/// directory, and paths of the protocol are relative to the tree.
 fn absolute(path: Option<&Path>) -> Result<Option<PathBuf>, HookError> {
     let Some(path) = path else { return Ok(None) };
     std::path::absolute(path).map(Some).map_err(|error: io::Error| {

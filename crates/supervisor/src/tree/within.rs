@@ -1,9 +1,10 @@
-//! The trees whose hooks wait for this process: it was started by one of them,
-//! or by what that started.
+//! The trees whose hooks may wait for this process, because it descends from one
+//! of their hooks.
 //!
-//! To wait for the lock of such a tree would be to wait for oneself. Processes
-//! cannot be asked whose hook they belong to, since a hook may detach what it
-//! starts; so each worker adds its tree to a variable, which is handed down.
+//! If it waited for the lock of such a tree, it would wait for itself. The
+//! process tree does not tell whose hook a process belongs to, since a hook may
+//! detach processes. So each worker adds its tree to an environment variable,
+//! which descendants inherit.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,14 +13,13 @@ use std::path::Path;
 use super::identity::{Tree, TreeId};
 use crate::error::{ErrorKind, HookError};
 
-/// `DEVICE:INODE` of each tree, with blanks between. Written by the worker.
+/// `DEVICE:INODE` of each tree, separated by blanks. Set by the worker.
 const VARIABLE: &str = "HOOKPOOL_WITHIN";
 
-/// Whether this process was started by a hook, or by what a hook started.
+/// Whether this process descends from a hook.
 ///
-/// Such a program has the job slot of that hook, and should run one hook at a
-/// time ([`Limits::jobs`](crate::Limits::jobs)): the supervisor above counts no
-/// more.
+/// Such a program uses the job slot of that hook, and should run one hook at a
+/// time ([`Limits::jobs`](crate::Limits::jobs)).
 #[must_use]
 pub fn is_within_hook() -> bool {
     !Within::of_this_process().trees.is_empty()
@@ -35,7 +35,7 @@ impl Within {
         std::env::var_os(VARIABLE).as_deref().map(Self::parse).unwrap_or_default()
     }
 
-    /// What is no tree is skipped: anybody can set the variable.
+    /// Skips invalid words: the variable may be set by any program.
     fn parse(value: &OsStr) -> Self {
         let tree = |word: &str| {
             let (device, inode) = word.split_once(':')?;
@@ -44,13 +44,13 @@ impl Within {
         Self { trees: value.to_string_lossy().split_ascii_whitespace().filter_map(tree).collect() }
     }
 
-    /// Whether a hook of the tree may be waiting for this process.
+    /// Whether a hook of the tree may wait for this process.
     pub fn contains(&self, tree: &Tree) -> bool {
         self.trees.contains(&tree.id)
     }
 }
 
-/// The answer to a request that would wait for itself.
+/// The error of a request that would wait for itself.
 pub(crate) fn recursion(path: &Path) -> HookError {
     let message = format!(
         "source tree {}: a hook of it is running, and this request comes from within that hook: it would wait for itself",
