@@ -10,7 +10,8 @@ fn main() {
     let folder = fs::read_dir(&sources).unwrap_or_else(|error| panic!("{}: {error}", sources.display()));
     let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "py"));
-    // The digest of the files decides where they are unpacked: a fixed order.
+    // Sorted, because the digest of the files names the folder that they are
+    // unpacked to.
     files.sort();
     let mut list = String::from("const HOOKD_FILES: &[(&str, &[u8])] = &[\n");
     for file in files {

@@ -1,4 +1,4 @@
-//! Requests: their lines, and what is refused.
+//! Requests: their lines, and the values that are refused.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use hookd_protocol::{Action, Argument, Hook, HookCall};
 use serde_json::json;
 
-/// A call in which everything that the hook takes is given.
+/// A call with all arguments of the hook.
 fn full(hook: Hook) -> HookCall {
     let path = |argument, path: &str| hook.takes(argument).then(|| PathBuf::from(path));
     HookCall {

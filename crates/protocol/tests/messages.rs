@@ -7,7 +7,7 @@ fn parse(line: &str) -> Message {
     Message::parse(line.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Lines as a worker with `--json` writes them, to the byte.
+/// Lines exactly as a worker with `--json` writes them.
 #[test]
 fn table_of_messages() {
     let crash = Failure { signal: Some("SIGSEGV".into()), ..Failure::new(HookErrorKind::HookCrashed, "") };

@@ -1,4 +1,4 @@
-//! What holds for every message, every request and every input.
+//! Properties of all messages, requests and inputs.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Number, Value};
 
-/// Everything that a decoder gives when the input comes in these pieces.
+/// The lines that a decoder returns for input in these pieces.
 fn lines_of(pieces: &[&[u8]], limit: usize) -> (Vec<Result<Vec<u8>, LineTooLong>>, bool) {
     let mut decoder = LineDecoder::with_limit(limit);
     let mut lines = Vec::new();
@@ -22,7 +22,7 @@ fn lines_of(pieces: &[&[u8]], limit: usize) -> (Vec<Result<Vec<u8>, LineTooLong>
     (lines, decoder.finish().is_ok())
 }
 
-/// The same by the standard library, with what is too long reported by its place alone.
+/// The same lines by the standard library; `None` for a line that is too long.
 fn expected_lines(input: &[u8], limit: usize) -> Vec<Option<Vec<u8>>> {
     let mut lines: Vec<_> = input.split(|&byte| byte == b'\n').collect();
     let last = lines.pop().filter(|rest| rest.len() > limit);

@@ -1,5 +1,5 @@
-//! What a resolver does with a supervisor: asks many source trees at once what
-//! they need to be built, and gives up on the slow ones.
+//! How a resolver uses a supervisor: it asks many source trees at once for their
+//! build requirements, and gives up on slow ones.
 //!
 //! ```text
 //! cargo run --example resolver -- PYTHON TREE...
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let limits = Limits { hook_timeout: Some(Timeout::new(Duration::from_secs(120))?), ..Limits::default() };
     let supervisor = Supervisor::builder().limits(limits).interpreter(python).observer(report).start().await?;
 
-    // Tickets resolve in the order in which the hooks end. Dropping one would
+    // Responses come in the order in which hooks end. Dropping a ticket would
     // cancel its request.
     let mut tickets = FuturesUnordered::new();
     for tree in arguments {
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{}: {}", response.tree.display(), describe(&response));
     }
 
-    // Answers what is left, ends the workers, and waits until they are gone.
+    // Answers the remaining requests, ends the workers, and waits for their end.
     supervisor.drain().await;
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn describe(response: &Response) -> String {
     match &response.outcome {
         Ok(requirements) => format!("needs {requirements}"),
-        // PEP 517: a backend without this hook needs nothing more.
+        // A backend without this hook has no more requirements (PEP 517).
         Err(error) if error.kind == ErrorKind::UnsupportedHook => "needs []".into(),
         Err(error) => error.to_string(),
     }

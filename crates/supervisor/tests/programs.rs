@@ -1,4 +1,4 @@
-//! Programs that are run beside hooks: nothing of them outlives our interest.
+//! Programs besides hooks: none of their processes is left behind.
 
 #![cfg(target_os = "linux")]
 
@@ -80,7 +80,7 @@ async fn what_a_program_leaves_behind_ends_with_it() {
     let pool = Pool::real(Limits::default()).await;
     let pids = pool.path("pids");
     let script = FAMILY.replace("wait", "exit 0");
-    // It would hold the output open for long.
+    // This process holds the output open.
     let output = pool.supervisor.run_program(shell(&script, &pids), None, ()).await.unwrap();
     assert!(output.is_success());
     assert_gone(&family(&pids).await);

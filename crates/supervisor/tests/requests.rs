@@ -7,7 +7,7 @@ use serde_json::json;
 use std::num::NonZeroUsize;
 use support::{Pool, fifo, held_fifo, milliseconds, read_fifo, seconds};
 
-/// Says on the named pipe `running` that it runs, and waits.
+/// Reports on the named pipe `running` that it runs, and waits.
 const WAITING: &str = "
 import os, signal
 def get_requires_for_build_wheel(config_settings=None):
@@ -81,8 +81,8 @@ async fn f20_a_tree_that_is_gone_or_another_never_gives_the_old_answer() {
     std::fs::remove_dir_all(&tree).unwrap();
     let error = pool.run(&tree).await.outcome.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidSource);
-    // Perhaps with the same inode: the worker that stands in the old folder
-    // must not answer for the new one.
+    // The inode may be the same. The worker in the old folder must not run hooks
+    // of the new one.
     let again = pool.real_tree("tree", &PLAIN.replace("a>1", "new"));
     assert_eq!(pool.run(&again).await.outcome.unwrap(), json!(["new", "b"]));
     pool.end().await;
@@ -97,7 +97,7 @@ async fn f15_a_dropped_ticket_frees_its_slot_wherever_the_request_is() {
     read_fifo(busy.join("running")).await;
     drop(queued);
     drop(running);
-    // The only job slot is free again, and the hook is gone.
+    // The only job slot is free again, and the hook has ended.
     assert!(pool.run(&plain).await.outcome.is_ok());
     let starting = pool.supervisor.submit(pool.request(&pool.real_tree("other", PLAIN))).await.unwrap();
     pool.events.wait_for("WorkerStarting", 3).await;
@@ -125,7 +125,7 @@ async fn a_cancelled_ticket_still_resolves() {
 
 #[tokio::test]
 async fn a_request_cancelled_at_any_moment_of_its_start_ends_soon() {
-    // The grace period is an hour: only a signal that reaches its hook ends it.
+    // The grace period is an hour, so only the signal can have ended the hook.
     let pool = Pool::real(Limits { grace_period: Some(seconds(3600)), ..one_job() }).await;
     let tree = pool.real_tree("tree", "import time\ndef get_requires_for_build_wheel(c=None):\n time.sleep(3600)\n");
     for event in ["WorkerStarting", "WorkerReady", "RequestAccepted"] {
@@ -159,7 +159,7 @@ def get_requires_for_build_wheel(config_settings=None):
     request.timeout = Some(support::milliseconds(300));
     let response = pool.supervisor.submit(request).await.unwrap().await;
     assert_eq!(response.outcome.unwrap_err().kind, ErrorKind::HookTimeout);
-    // The worker lives on.
+    // The worker is still alive.
     let mut request = pool.request(&tree);
     request.config_settings = Some(std::iter::once(("quick".to_owned(), "".into())).collect());
     let again = pool.supervisor.submit(request).await.unwrap().await;
@@ -223,7 +223,7 @@ async fn a_supervisor_without_handles_answers_what_it_has_and_ends() {
     let tree = pool.real_tree("tree", PLAIN);
     let ticket = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
     let other = Pool::real(one_job()).await;
-    // The last handle of the first supervisor goes.
+    // This drops the last handle of the first supervisor.
     pool.supervisor = other.supervisor.clone();
     assert!(ticket.await.outcome.is_ok());
     pool.events.wait_for("WorkerExited", 1).await;
@@ -234,8 +234,8 @@ async fn a_supervisor_without_handles_answers_what_it_has_and_ends() {
 #[tokio::test]
 async fn f50_a_killed_worker_takes_its_hook_along() {
     let pool = Pool::real(one_job()).await;
-    // The end of the pipe is the end of the hook, which holds it: without a
-    // subreaper nobody here could wait for the hook itself.
+    // The hook holds the pipe, so the end of the pipe is the end of the hook,
+    // which is not a child of this process.
     let backend = WAITING.replace("with open('running', 'w') as pipe:", "pipe = open('running', 'w', 1)\n    if pipe:");
     let tree = pool.real_tree("tree", &backend.replace("str(os.getpid())", "'%d\\n' % os.getpid()"));
     fifo(&tree.join("running"));
@@ -291,7 +291,7 @@ async fn output_waits_for_its_caller_without_stopping_the_others() {
     for _ in 0..30 {
         tickets.push(pool.supervisor.submit(pool.request(&tree)).await.unwrap());
     }
-    // The last one first, and after the end of everything else.
+    // The last one first, after all others have ended.
     pool.supervisor.drain().await;
     while let Some(ticket) = tickets.pop() {
         let response = ticket.await;

@@ -1,4 +1,4 @@
-//! Workers that misbehave: every fault costs what it must, and nothing else.
+//! Workers that misbehave: a fault fails its own request only.
 
 mod support;
 
@@ -43,7 +43,7 @@ async fn f13_crashes_at_every_start_quarantine_one_tree_only() {
     assert!(error.message.contains("exited with code 3 before it was ready"), "{}", error.message);
     assert!(error.message.contains("no backend today"), "{}", error.message);
     assert_eq!(pool.events.count("WorkerStartFailed"), 3);
-    // Refused at once, without another start.
+    // It is refused at once, without another start.
     assert_eq!(pool.run(&broken).await.outcome.unwrap_err().kind, ErrorKind::Quarantined);
     assert_eq!(pool.events.count("WorkerStartFailed"), 3);
     assert_eq!(pool.run(&sound).await.outcome.unwrap(), json!("fine"));
@@ -69,7 +69,7 @@ async fn f14_an_accepted_request_fails_with_its_worker_and_is_never_run_twice() 
     let error = response.outcome.unwrap_err();
     assert_eq!(error.kind, ErrorKind::WorkerCrashed);
     assert_eq!(error.exit, Some(ExitReason::Signal("SIGKILL".into())));
-    // What the hook had written is there.
+    // The output of the hook is there.
     assert_eq!(response.stdout.text(), "STDOUT");
     assert_eq!(pool.run(&tree).await.outcome.unwrap(), json!(2));
     pool.end().await;
@@ -133,7 +133,7 @@ async fn a_worker_that_never_becomes_ready_is_given_up() {
 
 #[tokio::test]
 async fn starts_that_fail_slowly_are_not_tried_for_ever() {
-    // Each takes longer than the window in which failures add up.
+    // Each start takes longer than `restart_window`.
     let limits =
         Limits { startup_timeout: milliseconds(1500), restart_window: milliseconds(50), max_restarts: 1, ..limits() };
     let pool = Pool::fake(limits).await;

@@ -18,7 +18,7 @@ struct SlotPool {
     /// Holders of a returned slot wait here. They are served before the
     /// scheduler, which does not wait.
     free: Arc<Semaphore>,
-    /// Notified when a slot is returned by anybody but the scheduler.
+    /// Notified when a lent slot is returned.
     freed: Notify,
 }
 

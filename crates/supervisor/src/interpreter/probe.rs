@@ -29,7 +29,7 @@ pub enum InterpreterError {
     /// The system cannot run it.
     #[error("interpreter {path} cannot be started: {source}")]
     NotStarted {
-        /// As it was asked for.
+        /// As the request names it.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -37,7 +37,7 @@ pub enum InterpreterError {
     /// It did not give the answer of a Python interpreter.
     #[error("{path} is no Python interpreter that works: it {exit} without an answer{words}")]
     NoAnswer {
-        /// As it was asked for.
+        /// As the request names it.
         path: PathBuf,
         /// How it ended.
         exit: String,
@@ -50,7 +50,7 @@ pub enum InterpreterError {
     /// It did not end in time.
     #[error("interpreter {path} did not say who it is within {timeout:?}")]
     TimedOut {
-        /// As it was asked for.
+        /// As the request names it.
         path: PathBuf,
         /// The time limit.
         timeout: Duration,
@@ -58,7 +58,7 @@ pub enum InterpreterError {
     /// The file system of the interpreter or its environment does not respond.
     #[error("interpreter {path} cannot be looked at: {reason}")]
     Unresponsive {
-        /// As it was asked for.
+        /// As the request names it.
         path: PathBuf,
         /// Which file system.
         reason: String,
@@ -66,7 +66,7 @@ pub enum InterpreterError {
     /// hookd does not run on it.
     #[error("interpreter {path} is Python {}.{}: expected {}.{} or newer", version.0, version.1, Interpreter::OLDEST.0, Interpreter::OLDEST.1)]
     TooOld {
-        /// As it was asked for.
+        /// As the request names it.
         path: PathBuf,
         /// Major, minor and micro version.
         version: (u32, u32, u32),

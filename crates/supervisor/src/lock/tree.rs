@@ -59,8 +59,8 @@ impl OwnLocks {
 
 impl Drop for TreeLock {
     fn drop(&mut self) {
-        // In this order: a queue of ours that finds the tree locked must also
-        // find which queue holds it.
+        // In this order: another queue of this process that finds the tree locked
+        // must also find which queue holds the lock.
         drop(self.file.take());
         self.own.give_up(self.tree);
     }

@@ -1,8 +1,8 @@
 //! How processes are ended: the stages, in their order and with their times.
 //!
 //! Asked by a signal, then told by the end of its input, then killed. Each kind
-//! of process goes through some of these. Whoever owns the process carries the
-//! stages out, and reads the process's output all the while.
+//! of process goes through some of these. The owner of the process carries the
+//! stages out, and reads the process's output meanwhile.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) enum Stage {
     CloseInput,
     /// Send it SIGKILL.
     Kill,
-    /// It was killed, and nobody reports its end: end whoever should have.
+    /// It was killed, and its parent does not report its end: end the parent.
     EndParent,
 }
 

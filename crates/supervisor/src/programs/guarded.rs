@@ -84,7 +84,7 @@ enum End {
 enum GuardEvent {
     Ended(io::Result<ExitStatus>),
     Interrupted(Signal),
-    /// Nobody wants the program any more, or everything is being ended.
+    /// The caller is gone, or the supervisor is terminated.
     Unwanted,
     TimedOut(Timeout),
     Paused(Pause),

@@ -1,5 +1,5 @@
-//! What the integration tests share: trees, a supervisor of fake or real
-//! workers, and the check that nothing is left behind.
+//! Shared by the integration tests: trees, a supervisor of fake or real workers,
+//! and the check that no process is left behind.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -15,7 +15,7 @@ use hookpool_supervisor::{
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-/// The variable that marks every process of a test.
+/// The environment variable that marks every process of a test.
 const MARKER: &str = "HOOKPOOL_TEST_MARKER";
 
 /// A supervisor with folders of its own, whose processes carry a mark.
@@ -27,17 +27,17 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// With fake workers, which run the `script.py` of their tree.
+    /// A supervisor of fake workers, which run the `script.py` of their tree.
     pub async fn fake(limits: Limits) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_worker.py");
         Self::start(limits, |builder| {
-            // It is no template.
+            // The fake worker is no template.
             builder.worker_program(WorkerProgram::at(program)).start_method(StartMethod::Spawn)
         })
         .await
     }
 
-    /// With real ones.
+    /// A supervisor of real workers.
     pub async fn real(limits: Limits) -> Self {
         Self::start(limits, |builder| builder).await
     }
@@ -88,15 +88,14 @@ impl Pool {
         self.supervisor.submit(self.request(tree)).await.unwrap().await
     }
 
-    /// Ends the supervisor; nothing of it may be left.
+    /// Ends the supervisor, and checks that no process is left.
     pub async fn end(self) {
         self.supervisor.drain().await;
         self.nothing_is_left();
     }
 
     pub fn nothing_is_left(&self) {
-        // A sentinel is killed by the kernel at its worker's end, and nobody's
-        // to wait for: it may be on its way out.
+        // The kernel kills a sentinel when its worker ends, which takes a moment.
         let left: Vec<u32> = processes_marked(&self.mark).into_iter().filter(|pid| !is_killed(*pid)).collect();
         assert!(left.is_empty(), "processes are left: {left:?}");
         let captured: Vec<_> = std::fs::read_dir(self.path("capture")).unwrap().flatten().collect();
@@ -108,8 +107,8 @@ impl Pool {
     }
 }
 
-/// Processes that have this mark in their environment; zombies have none, so
-/// children of this process are looked at too.
+/// Processes with this mark in their environment, and children of this process,
+/// since zombies have no environment.
 fn processes_marked(mark: &str) -> Vec<u32> {
     let line = format!("{MARKER}={mark}");
     let has_mark = |pid: &u32| {
@@ -120,15 +119,15 @@ fn processes_marked(mark: &str) -> Vec<u32> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
 }
 
-/// Whether the process has ended since, or SIGKILL is on its way to it: signal
-/// 9 in the masks of proc(5).
+/// Whether the process has ended, or has a pending SIGKILL: signal 9 in the masks
+/// of proc(5).
 fn is_killed(pid: u32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
     let masks = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
     masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask >> 8 & 1 == 1)
 }
 
-/// Everything that happened, and a way to wait for more.
+/// Records events, and waits for them.
 #[derive(Clone, Default)]
 pub struct Events {
     seen: Arc<Mutex<Vec<String>>>,
@@ -147,7 +146,7 @@ impl Events {
         self.seen.lock().unwrap().iter().filter(|event| event.starts_with(name)).count()
     }
 
-    /// Waits until as many events of this name were seen.
+    /// Waits until this number of events of this name were recorded.
     pub async fn wait_for(&self, name: &str, count: usize) {
         let wait = async {
             loop {
@@ -173,19 +172,19 @@ pub fn milliseconds(milliseconds: u64) -> Timeout {
     Timeout::new(Duration::from_millis(milliseconds)).unwrap()
 }
 
-/// A named pipe on which a hook says that it runs: opening it for reading waits
-/// for that.
+/// A named pipe on which a hook reports that it runs: opening it for reading
+/// waits for that.
 pub fn fifo(path: &Path) {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
 }
 
-/// Reads what a process wrote to a named pipe, once it has closed it.
+/// Reads what a process has written to a named pipe and closed.
 pub async fn read_fifo(path: PathBuf) -> String {
     tokio::task::spawn_blocking(move || std::fs::read_to_string(path).unwrap()).await.unwrap()
 }
 
-/// Reads a pid from a named pipe whose writer then holds it; with it comes a
-/// future that waits for the writer's end.
+/// Reads a pid from a named pipe. The future waits until the writer, which keeps
+/// the pipe open, ends.
 pub async fn held_fifo(path: PathBuf) -> (u32, impl Future<Output = ()>) {
     let read_pid = move || {
         let mut pipe = BufReader::new(std::fs::File::open(path).unwrap());

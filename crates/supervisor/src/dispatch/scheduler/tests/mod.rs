@@ -20,21 +20,21 @@ use crate::limits::Timeout;
 use crate::tree::{CheckedWorker, Found, Ready, TreeId};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
-/// A scheduler whose visits succeed at once, and whose workers do as told.
+/// A scheduler whose visits succeed at once, and whose workers obey.
 struct Bench {
     scheduler: Scheduler,
     now: Instant,
     next_request: u64,
     replies: HashMap<u64, oneshot::Receiver<UnreadResponse>>,
-    /// What was done, in words.
+    /// The actions, in words.
     log: Vec<String>,
-    /// Trees that another process has.
+    /// Trees that another process has locked.
     busy: Vec<u64>,
     /// Workers that visits find out of date.
     stale: Vec<u64>,
     /// Whether visits find environments.
     has_environments: bool,
-    /// What is being made.
+    /// The environments that are being made.
     preparations: Vec<(WantedEnvironment, JobSlot)>,
 }
 
@@ -82,7 +82,7 @@ impl Bench {
         number
     }
 
-    /// Carries out what the scheduler wants until it wants nothing more.
+    /// Carries out actions until there are none.
     fn settle(&mut self) {
         loop {
             let actions = self.scheduler.take_actions();
@@ -162,7 +162,7 @@ impl Bench {
         })
     }
 
-    /// The environment that was first begun is there, or not.
+    /// The environment that was begun first is made, or fails.
     fn prepared(&mut self, outcome: Result<(), ErrorKind>) {
         let (wanted, slot) = self.preparations.remove(0);
         drop(slot);
@@ -189,7 +189,7 @@ impl Bench {
         self.report(worker, WorkerEvent::Ready { pid, start_method, after, freshness: None });
     }
 
-    /// The worker accepts and answers the request, and sweeps up.
+    /// The worker accepts and answers the request, and cleans up.
     fn finish(&mut self, worker: u64, request: u64) {
         self.answer(worker, request);
         self.report(worker, WorkerEvent::Idle);
@@ -219,14 +219,14 @@ impl Bench {
         self.settle();
     }
 
-    /// What was done since the last call; locks come and go and are left out.
+    /// The actions since the last call, without those of locks.
     fn done(&mut self) -> Vec<String> {
         let mut log = std::mem::take(&mut self.log);
         log.retain(|line| !line.starts_with("unlock"));
         log
     }
 
-    /// `Some(kind)`, "ok" for a result; `None` while there is no answer.
+    /// The kind of error, or "ok"; `None` without an answer.
     fn outcome(&mut self, request: u64) -> Option<String> {
         let delivery = self.replies.get_mut(&request)?.try_recv().ok()?;
         Some(match delivery.response.outcome {
@@ -296,7 +296,7 @@ fn the_worker_of_the_least_recently_used_tree_makes_room() {
     assert_eq!(bench.done(), ["start 3 in 3"]);
 }
 
-/// Two workers that are there, and a third tree whose turn it is.
+/// Two idle workers, and a third tree whose turn it is.
 fn more_trees_than_workers() -> Bench {
     let mut bench = Bench::new(limits(1, 2));
     for tree in [1, 1, 2, 2, 3] {
@@ -312,7 +312,7 @@ fn more_trees_than_workers() -> Bench {
 #[test]
 fn a_tree_with_a_worker_is_served_before_one_of_them_is_evicted() {
     let mut bench = more_trees_than_workers();
-    // In its turn: it was there before the third tree.
+    // In its turn, which is before that of the third tree.
     bench.finish(2, 3);
     assert_eq!(bench.done(), ["1 runs 2"]);
     bench.finish(1, 2);
@@ -429,7 +429,7 @@ fn an_environment_is_made_once_for_all_who_need_it_and_in_their_order() {
     let second = bench.submit_with_environment(1, "a");
     let other = bench.submit_with_environment(2, "a");
     assert_eq!(bench.done(), ["prepare a"]);
-    // What is made takes one of two slots, and who waits for it none.
+    // Making the environment takes one of two slots, waiting for it none.
     assert_eq!(bench.scheduler.slots.taken(), 1);
     let plain = bench.submit(3);
     assert_eq!(bench.done(), ["start 1 in 3"]);
@@ -515,7 +515,7 @@ fn what_was_made_is_not_looked_for_again() {
     bench.done();
     let (wanted, slot) = bench.preparations.remove(0);
     drop(slot);
-    // The visit finds none, now as before.
+    // The next visit finds none either.
     bench.scheduler.prepared(&wanted, Ok(Arc::new(Environment)), bench.now);
     let made = bench.scheduler.take_actions().into_iter().find_map(|action| match action {
         Action::Visit { made, .. } => Some(made),
@@ -618,7 +618,7 @@ fn a_request_can_be_cancelled_wherever_it_is() {
     let mut bench = Bench::new(limits(1, 1));
     let (running, queued) = (bench.submit(1), bench.submit(1));
     assert_eq!(bench.cancel(queued), Some("Cancelled".into()));
-    // While its worker starts: the worker goes on without it.
+    // While its worker starts, which goes on.
     assert_eq!(bench.cancel(running), Some("Cancelled".into()));
     bench.ready(1);
     let leased = bench.submit(1);
@@ -745,7 +745,7 @@ fn keepers_need_no_room_but_there_are_not_too_many() {
     assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "stop 1", "start 2 in 2", "2 runs 2"]);
     bench.submit(3);
     bench.report(2, WorkerEvent::Lingers);
-    // The oldest goes; it counts until it is gone.
+    // The oldest is ended, and counts until its end.
     assert_eq!(bench.done(), ["stop 2", "terminate 1"]);
     bench.gone(1, Ending::Planned);
     assert_eq!(bench.done(), ["start 3 in 3"]);
@@ -777,7 +777,7 @@ fn the_kinds_of_failure_are_told_apart() {
         bench.outcome(request)
     };
     assert_eq!(kind(Ending::Violated("x".into())), Some(ErrorKind::ProtocolViolation.to_string()));
-    // Ended for another request's sake: somebody else may run this one.
+    // Its worker was evicted, so another one may run the request.
     assert_eq!(kind(Ending::Planned), None);
     assert_eq!(kind(crashed()), None);
 }

@@ -1,5 +1,5 @@
 //! A random walk through the scheduler: requests, visits, locks, workers and
-//! time in every order that can happen; after each step its books must balance.
+//! time in every possible order. After each step the invariants are checked.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -43,7 +43,7 @@ impl Random {
     }
 }
 
-/// What a worker's task and process would be doing.
+/// The state of a worker's task and process.
 #[derive(Clone, Debug, PartialEq)]
 enum Life {
     Starting,
@@ -89,7 +89,7 @@ struct Walk {
     lock_waits: HashSet<TreePath>,
     actors: BTreeMap<u64, Actor>,
     trees: usize,
-    /// How often things go wrong, of a hundred.
+    /// The percentage of steps that fail.
     faults: usize,
 }
 
@@ -175,7 +175,7 @@ impl Walk {
         }
         let (reply, answer) = oneshot::channel();
         if self.random.one_in(50) {
-            // Its ticket was dropped on the way.
+            // Its ticket was dropped.
             drop(answer);
             self.answered.insert(id);
         } else {
@@ -202,7 +202,7 @@ impl Walk {
         let locked = self.locks.contains(&path);
         let error = HookError::new(ErrorKind::InvalidPyproject, "for the walk");
         let found = if !locked && self.fault() {
-            // By another of our paths, now and then.
+            // Sometimes by another queue of this process.
             let held = self.locks.iter().filter(|held| **held != path).min().cloned();
             Found::Busy { ours: held.filter(|_| self.random.one_in(2)) }
         } else if locked && (named != path || self.actors.values().any(|actor| actor.path == path)) && self.fault() {
@@ -224,7 +224,7 @@ impl Walk {
             let requirements = Arc::new(EnvironmentRequirements { python: None, requires, additional: Vec::new() });
             let wanted = WantedEnvironment { provider: provider.clone(), requirements: requirements.clone() };
             if self.fault() {
-                // It was let go of, or changed by a hook.
+                // It was dropped, or changed by a hook.
                 self.made.remove(&wanted);
             }
             if !self.made.contains(&wanted) {
@@ -311,7 +311,7 @@ impl Walk {
         self.scheduler.worker_reported(WorkerReport { worker: WorkerId(id), event }, self.now);
     }
 
-    // What the scheduler wants.
+    // Actions.
 
     fn settle(&mut self) {
         loop {
@@ -344,7 +344,7 @@ impl Walk {
                 let before = self.preparations.len();
                 self.preparations.retain(|(other, _)| *other != wanted);
                 assert!(self.preparations.len() < before, "gives up what is not made");
-                // Its slot is given back.
+                // This returns its slot.
                 self.scheduler.fill();
             }
             Action::Start { worker, plan } => {
@@ -354,7 +354,7 @@ impl Walk {
                 self.actors.insert(worker.0, Actor { life: Life::Starting, path, commands, reports });
             }
             Action::Tell { worker, command } => {
-                // One that is gone hears nothing.
+                // It may have ended.
                 if let Some(actor) = self.actors.get_mut(&worker.0) {
                     actor.commands.push_back(command);
                 }
@@ -370,7 +370,7 @@ impl Walk {
         }
     }
 
-    // The books.
+    // Invariants.
 
     fn check(&self) {
         let scheduler = &self.scheduler;
@@ -382,7 +382,7 @@ impl Walk {
         }
         let (mut parked, mut needy) = (0, 0);
         for (id, record) in &scheduler.requests {
-            // Whether it holds its tree, and not by a visit that is on its way.
+            // Whether it is active in its tree, other than by a visit.
             let holds = match &record.state {
                 RequestState::Queued => {
                     let state = scheduler.trees.get(&record.path).expect("a queued request has a tree");
@@ -445,7 +445,7 @@ impl Walk {
             *active.entry(record.path.clone()).or_default() += usize::from(is_sweeping);
             *sweeps.entry(record.path.clone()).or_default() += usize::from(is_sweeping);
         }
-        // Keepers that are being ended count again; at the end there are many.
+        // Lingering workers count again while they are ended.
         let ending = scheduler.shutdown != Shutdown::NotBegun && scheduler.requests.is_empty();
         assert!(ending || workers.live() <= limits.max_workers.get(), "more workers than allowed");
         assert!(workers.lingering() <= limits.max_workers.get(), "more keepers than allowed");
@@ -519,8 +519,7 @@ impl Walk {
 }
 
 impl Actor {
-    /// Whether a hook of this worker may be running, whatever its dispatcher
-    /// has heard of it yet.
+    /// Whether a hook of this worker may be running, whatever it has reported.
     fn may_run_hooks(&self) -> bool {
         matches!(self.life, Life::Running { .. } | Life::Finishing)
     }
@@ -536,7 +535,7 @@ impl Actor {
         self.reports.push_back(WorkerEvent::Finished(Box::new(finished)));
     }
 
-    /// As `Machine` does it.
+    /// As `Machine` does.
     fn obey(&mut self, command: WorkerCommand) {
         let planned = Life::Dying(Ending::Planned);
         match (command, self.life.clone()) {
@@ -625,7 +624,7 @@ impl Actor {
 
 #[test]
 fn the_books_balance_whatever_happens() {
-    // WALK_SEED=n walks that one only; WALKS=n walks more of them.
+    // WALK_SEED=n walks with that seed only, WALKS=n with n seeds.
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seeds = match number("WALK_SEED") {
         Some(seed) => seed..seed + 1,
