@@ -135,7 +135,7 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     if not setting.killed:
         assert not (files := leaks.files(setting.tmp)), f"files were left behind: {files}"
         halves = leaks.halves(shared_cache / "hookpool") - halves_before
-        assert not halves, f"the cache folder has what is of no use: {halves}"
+        assert not halves, f"the cache folder has incomplete files: {halves}"
     locked = leaks.locks(shared_cache / "hookpool", tmp_path)
     assert not locked, f"locks are still held: {locked}"
     # pip asks rustc for its version, and rustup records that; uv searches for
@@ -148,7 +148,7 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     } - {".local", ".rustup"}
     assert not written, f"HOME or XDG_RUNTIME_DIR was written to: {written}"
     alien = {path.name for path in shared_cache.iterdir()} - {"hookpool", "pip", "uv"}
-    assert not alien, f"the cache folder has more than ours: {alien}"
+    assert not alien, f"the cache folder has unknown files: {alien}"
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class HangingFiles:
         flags = FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK
         # Only the C library of Linux has it.
         if not hasattr(_libc, "fanotify_init"):
-            raise UnavailableError("there is no fanotify here")
+            raise UnavailableError("fanotify is not available")
         self._descriptor = _checked(_libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC))
         for path in paths:
             mask = ctypes.c_uint64(FAN_OPEN_PERM)

@@ -166,7 +166,7 @@ class Pool:
         if line is None:
             self._ended = True
             return None
-        assert line.endswith(b"\n"), f"half a line: {line!r}"
+        assert line.endswith(b"\n"), f"incomplete line: {line!r}"
         self._received += 1
         found: Response = json.loads(line)
         check_shape(found)
@@ -176,7 +176,7 @@ class Pool:
         """Wait until standard error contains this text."""
         end = time.monotonic() + timeout
         while words not in self.stderr:
-            assert time.monotonic() < end, f"{words!r} was not said: {self.stderr}"
+            assert time.monotonic() < end, f"{words!r} is not in standard error: {self.stderr}"
             time.sleep(processes.TICK)
 
     def silent(self) -> bool:

@@ -43,14 +43,14 @@ def alive(pid: int) -> bool:
 def parent(pid: int) -> int:
     """The parent of the process."""
     fields = stat(pid)
-    assert fields is not None, f"process {pid} is gone"
+    assert fields is not None, f"process {pid} has ended"
     return int(fields[1])
 
 
 def cpu_ticks(pid: int) -> int:
     """The processor time used so far, in clock ticks."""
     fields = stat(pid)
-    assert fields is not None, f"process {pid} is gone"
+    assert fields is not None, f"process {pid} has ended"
     return int(fields[11]) + int(fields[12])
 
 
@@ -159,7 +159,7 @@ def wait_gone(gone: Iterable[int], timeout: float = 10) -> None:
             ready, _, _ = select.select([descriptor], [], [], max(0, end - time.monotonic()))
         finally:
             os.close(descriptor)
-        assert ready or not alive(pid), f"process {pid} still lives"
+        assert ready or not alive(pid), f"process {pid} still runs"
 
 
 def wait_state(pid: int, states: str, timeout: float = 10) -> None:

@@ -185,7 +185,7 @@ def test_f93_interrupted_while_the_sources_are_read(setting: Setting, tmp_path: 
         end = time.monotonic() + 30
         # The pipe is empty, so it is being read.
         while not (out.is_dir() and processes.state(run.pid) == "S"):
-            assert time.monotonic() < end, "it does not begin"
+            assert time.monotonic() < end, "the run does not start"
             time.sleep(processes.TICK)
         run.send_signal(signal.SIGINT)
         assert run.wait(30) == -signal.SIGINT

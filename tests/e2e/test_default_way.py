@@ -195,7 +195,7 @@ def test_f55_a_file_system_that_hangs_costs_its_trees_alone(
     try:
         files = HangingFiles(*(tree / "pyproject.toml" for tree in hung))
     except UnavailableError as error:
-        pytest.skip(f"no file can be made to hang here: {error}")
+        pytest.skip(f"cannot make a file hang: {error}")
     with closing(files):
         pool.send(*(call(tree, "", tree.name) for tree in hung))
         pool.send(*(call(good, "", n) for n in range(20)))
@@ -228,7 +228,7 @@ def test_f55_signals_do_not_wait_for_a_file_system(
     try:
         files = HangingFiles(hung / "pyproject.toml")
     except UnavailableError as error:
-        pytest.skip(f"no file can be made to hang here: {error}")
+        pytest.skip(f"cannot make a file hang: {error}")
     with closing(files):
         pool.send(call(hung, "", "hung"))
         assert pool.ask(call(good, "", "good"))["ok"]
@@ -422,7 +422,7 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "hookpool-test", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no file system can be mounted here")
+        pytest.skip("cannot mount a file system")
     try:
         yield place
     finally:

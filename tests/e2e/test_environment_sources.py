@@ -54,7 +54,7 @@ def test_f66_the_configuration_of_a_virtual_environment(
         env = {"PIP_INDEX_URL": stranger.url()}
         assert questions.ask(["tool-one"], "--installer", "pip", env=env)["made"]
     folder = Path(environment["python"]).parent.parent
-    assert not (folder / "pip.conf").is_symlink(), "the credentials stay where they were"
+    assert not (folder / "pip.conf").is_symlink(), "the credentials were copied"
 
 
 def test_f66_a_keyring_beside_the_users_pip(

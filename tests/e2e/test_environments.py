@@ -116,7 +116,7 @@ def test_f46_two_processes_need_the_same_environment(
     second = runs[1]
     assert second.stderr is not None
     said = iter(second.stderr.readline, "")
-    assert any("another process makes" in line for line in said), "it does not wait"
+    assert any("another process makes" in line for line in said), "the second program does not wait"
     assert gate.nobody()
     gate.release()
     found = [result_of(run.communicate(timeout=60)[0]) for run in runs]
@@ -134,7 +134,7 @@ def wait_until_it_has_lock(pid: int, path: Path) -> None:
         rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
         if any(row[-4] == str(pid) and row[-3].endswith(f":{inode}") for row in rows):
             return
-        assert time.monotonic() < end, "it has not got the lock"
+        assert time.monotonic() < end, "the second program has no lock"
         time.sleep(processes.TICK)
 
 
@@ -243,7 +243,7 @@ def test_f47_an_installer_that_hangs(
     assert error["kind"] == "EnvironmentFailed"
     assert "did not make an environment with `sample-tool==1.0` within 5s" in error["message"]
     assert "--installer-timeout" in error["hint"]
-    assert len(environments(own_cache)) == 1, "nothing is left of the bad one's"
+    assert len(environments(own_cache)) == 1, "the failed installation left something"
 
 
 def test_f49_a_hook_writes_into_its_environment(
@@ -312,7 +312,7 @@ def test_an_interpreter_whose_name_leads_elsewhere_by_now(
         return found
 
     first = run(link)
-    assert not run(sys.executable)["made"], "it is the same interpreter"
+    assert not run(sys.executable)["made"], "the same interpreter gets another environment"
     link.unlink()
     link.symlink_to("/bin/false")
     second = run(sys.executable)

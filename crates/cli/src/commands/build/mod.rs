@@ -11,7 +11,7 @@ use hookpool_supervisor::files::{refuse_foreign_links, unblock};
 
 use self::jobs::Job;
 use self::show::{Display, Verbosity};
-use self::sources::Sources;
+use self::sources::SourceBuilder;
 use crate::arguments::LogArguments;
 use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
@@ -50,8 +50,15 @@ async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> R
 
     let cache = resources.cache.path().to_owned();
     let mut durations = unblock(move || Durations::open(&cache)).await;
-    let sources = Sources::new(&settings, &frontend, &supervisor, &display, &mut durations, ending.clone());
-    let reason = sources.build(&jobs, &mut output).await;
+    let builder = SourceBuilder {
+        settings: &settings,
+        frontend: &frontend,
+        supervisor: &supervisor,
+        display: &display,
+        durations: &mut durations,
+        ending: ending.clone(),
+    };
+    let reason = builder.build(&jobs, &mut output).await;
     if let Err(error) = unblock(move || durations.save()).await {
         tracing::debug!("the durations of this run are not kept: {error}");
     }

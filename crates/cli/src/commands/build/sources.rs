@@ -17,29 +17,17 @@ use crate::settings::BuildSettings;
 use crate::signals::Ending;
 use crate::streams::output::Output;
 
-/// The sources of a run.
-pub struct Sources<'a> {
-    settings: &'a BuildSettings,
-    frontend: &'a Frontend,
-    supervisor: &'a Supervisor,
-    display: &'a Display,
-    durations: &'a mut Durations,
-    ending: watch::Receiver<Ending>,
-    any_failed: bool,
+/// Builds the sources of a command.
+pub struct SourceBuilder<'a> {
+    pub settings: &'a BuildSettings,
+    pub frontend: &'a Frontend,
+    pub supervisor: &'a Supervisor,
+    pub display: &'a Display,
+    pub durations: &'a mut Durations,
+    pub ending: watch::Receiver<Ending>,
 }
 
-impl<'a> Sources<'a> {
-    pub fn new(
-        settings: &'a BuildSettings,
-        frontend: &'a Frontend,
-        supervisor: &'a Supervisor,
-        display: &'a Display,
-        durations: &'a mut Durations,
-        ending: watch::Receiver<Ending>,
-    ) -> Self {
-        Self { settings, frontend, supervisor, display, durations, ending, any_failed: false }
-    }
-
+impl SourceBuilder<'_> {
     /// Builds until the result of each source is written or the output fails.
     pub async fn build(mut self, jobs: &[Job], output: &mut Output) -> EndReason {
         // Some sources wait for their environments or archives; with this many at once
@@ -51,10 +39,11 @@ impl<'a> Sources<'a> {
         let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
         let mut waiting = self.longest_first(jobs).into_iter();
         let mut running = FuturesUnordered::new();
+        let mut any_failed = false;
         loop {
             if self.is_ending() {
                 // The supervisor ends what runs.
-            } else if self.settings.fail_fast && self.any_failed {
+            } else if self.settings.fail_fast && any_failed {
                 // Dropping a build cancels it.
                 running.clear();
             } else {
@@ -70,10 +59,10 @@ impl<'a> Sources<'a> {
             let (job, report, took) = match (next, open.values().next()) {
                 (Some(built), _) => built,
                 (None, Some(job)) => (*job, self.not_built(), Duration::ZERO),
-                (None, None) => return EndReason::AllAnswered { any_failed: self.any_failed },
+                (None, None) => return EndReason::AllAnswered { any_failed },
             };
             open.remove(&job.id);
-            self.any_failed |= report.outcome.is_err();
+            any_failed |= report.outcome.is_err();
             self.note_duration(job, &report);
             let Some(bytes) = self.display.done(job, report, took) else { continue };
             let room = tokio::select! {
