@@ -15,7 +15,7 @@ if sys.argv[1:3] != ["pip", "install"]:
     sys.exit("unknown: " + " ".join(sys.argv))
 with open({calls!r}, "a") as calls:
     calls.write("called\\n")
-# As installers do that are killed: nobody but its caller can remove it.
+# Like an installer that is killed: only its caller can remove it.
 pathlib.Path(os.environ["TMPDIR"], "unpacked").write_text("left behind")
 python = pathlib.Path(sys.argv[sys.argv.index("--python") + 1])
 (site,) = python.parent.parent.glob("lib/python*/site-packages")

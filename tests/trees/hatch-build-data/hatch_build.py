@@ -1,4 +1,4 @@
-"""Reads and changes every field of the build data, and notes what it has found there."""
+"""Records and changes every field of the build data."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class BuildDataHook(BuildHookInterface):
-    """The hook of this project."""
+    """The build hook of this project."""
 
     def initialize(self, version, build_data):
         self._note("initialize", version, build_data)
@@ -36,7 +36,7 @@ class BuildDataHook(BuildHookInterface):
         if self.target_name == "wheel":
             with zipfile.ZipFile(artifact_path, "a") as wheel:
                 wheel.writestr("sample/finalized.txt", " ".join(build_data["dependencies"]))
-        # Too late for the artifact, and no later build may see it.
+        # Too late for this artifact, and later builds must not see it.
         build_data["artifacts"].clear()
         build_data["force_include"]["no/such/file"] = "nowhere"
         build_data["dependencies"].append("no-such-distribution")

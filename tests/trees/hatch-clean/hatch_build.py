@@ -1,4 +1,4 @@
-"""Makes a file, and removes all that it has ever made when it is told to clean."""
+"""Makes a file; `clean` removes all files that it has made."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CleanHook(BuildHookInterface):
-    """The hook of this project."""
+    """The build hook of this project."""
 
     @property
     def _package(self):

@@ -1,4 +1,4 @@
-"""Needs one distribution by the configuration, and another that it asks for itself."""
+"""Has one dependency from the configuration, and requests another itself."""
 
 import os
 
@@ -6,13 +6,13 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class DependenciesHook(BuildHookInterface):
-    """The hook of this project."""
+    """The build hook of this project."""
 
     def dependencies(self):
         return ["mypy-extensions"]
 
     def initialize(self, version, build_data):
-        # Not at the top: this module is imported to ask for what it needs.
+        # Not at the top: the module is imported before this dependency is installed.
         import iniconfig
         import mypy_extensions
 

@@ -1,4 +1,4 @@
-"""Writes what it was told by three files."""
+"""Writes texts from this file, its helper and the configuration."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ TEXT = "hook 1"
 
 
 class HelperHook(BuildHookInterface):
-    """The hook of this project."""
+    """The build hook of this project."""
 
     def initialize(self, version, build_data):
         path = os.path.join(self.root, "src", "sample", "texts.txt")

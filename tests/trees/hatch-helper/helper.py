@@ -1,3 +1,3 @@
-"""What the hook imports, from beside itself."""
+"""A module beside the hook, which imports it."""
 
 TEXT = "helper 1"

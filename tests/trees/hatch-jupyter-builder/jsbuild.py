@@ -1,4 +1,4 @@
-"""The build function, which a real project would let npm do."""
+"""The build function; a real project would run npm."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ NUMBER = 1
 
 
 def build(target_name, version, greeting):
-    """Write what browsers get."""
+    """Write the files for browsers."""
     folder = Path("src/uses_jupyter_builder/static")
     folder.mkdir(exist_ok=True)
     (folder / "index.js").write_text(f"// {greeting} {NUMBER} {target_name} {version}\n")

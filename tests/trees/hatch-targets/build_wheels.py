@@ -1,4 +1,4 @@
-"""The hook of the target wheel."""
+"""The build hook of the target `wheel`."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class WheelHook(BuildHookInterface):
-    """Tells who it is, and what ran before it."""
+    """Records itself and the hooks that ran before it."""
 
     def initialize(self, version, build_data):
         told = {

@@ -1,4 +1,4 @@
-"""The hook of all targets that have none of their own."""
+"""The build hook of all targets without their own hook."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class AllTargetsHook(BuildHookInterface):
-    """Tells who it is, and what ran before it."""
+    """Records itself and the hooks that ran before it."""
 
     def initialize(self, version, build_data):
         told = {

@@ -1,4 +1,4 @@
-"""hatchling, except that a wheel is built in all versions that the project lists."""
+"""hatchling, but it builds a wheel in all versions that the project lists."""
 
 import os
 
@@ -7,7 +7,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    """Both versions have one name: the last one stays."""
+    """Both versions have the same name, so the last one remains."""
     builder = WheelBuilder(os.getcwd())
     made = list(
         builder.build(directory=wheel_directory, versions=builder.config.versions, clean=True)

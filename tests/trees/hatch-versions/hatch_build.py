@@ -1,4 +1,4 @@
-"""Makes a file for each version, and tells which it was called for."""
+"""Makes a file for each version, and records the versions that it was called for."""
 
 import os
 
@@ -6,7 +6,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class VersionsHook(BuildHookInterface):
-    """The hook of this project."""
+    """The build hook of this project."""
 
     def clean(self, versions):
         self._tell("clean", *versions)

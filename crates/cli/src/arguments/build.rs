@@ -149,7 +149,7 @@ pub struct BuildArguments {
 /// The output folder.
 #[derive(Debug, Args)]
 pub struct OutputArguments {
-    /// The folder for what is built; made if it is missing.
+    /// The output folder; created if it is missing.
     #[arg(short, long, value_name = "DIR", value_parser = folder(), default_value = "dist")]
     pub output_dir: PathBuf,
 }
@@ -158,7 +158,7 @@ pub struct OutputArguments {
 /// both kinds have the same name.
 #[derive(Debug, Args)]
 pub struct EditableOutputArguments {
-    /// The folder for what is built; made if it is missing.
+    /// The output folder; created if it is missing.
     #[arg(short, long, value_name = "DIR", value_parser = folder(), default_value = "editable")]
     pub output_dir: PathBuf,
 }

@@ -1,1 +1,1 @@
-"""A package before whose import something runs."""
+"""A package with code that runs before its import."""

@@ -1,1 +1,1 @@
-"""A package, beside which lies a library."""
+"""A package beside a library."""

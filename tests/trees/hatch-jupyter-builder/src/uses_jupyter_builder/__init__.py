@@ -1,1 +1,1 @@
-"""A package with something for browsers."""
+"""A package with files for browsers."""
