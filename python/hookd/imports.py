@@ -8,6 +8,8 @@ import os
 import sys
 from itertools import islice
 
+from hookd.preloadable import Preloadable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Collection, Dict, List, Tuple
@@ -29,7 +31,7 @@ def invalidate_import_caches() -> None:
             finder.invalidate_caches()
 
 
-class KnownModules:
+class ModulesBefore:
     """The modules that there are now, to tell later which are new.
 
     That looks at those only that came after what is the last one now: not at all of them, for the
@@ -40,6 +42,7 @@ class KnownModules:
     def __init__(self) -> None:
         self._names = frozenset(sys.modules)
         self._last = _last_modules(1)
+        self._preloadable = Preloadable()
 
     def imported_since(self) -> List[Dict[str, Any]]:
         """The modules that are new, as the function of this name tells them."""
@@ -48,8 +51,8 @@ class KnownModules:
             last = _last_modules(count + 1)
             # Empty if the hook has made something else of sys.modules.
             if last and last[-1][0] is self._last[0][0]:
-                return _describe_all(last[-2::-1])
-        return imported_since(self._names)
+                return _describe_all(last[-2::-1], self._preloadable)
+        return imported_since(self._names, self._preloadable)
 
 
 def _last_modules(count: int) -> List[Tuple[Any, Any]]:
@@ -62,27 +65,34 @@ def _last_modules(count: int) -> List[Tuple[Any, Any]]:
         return []
 
 
-def imported_since(names: Collection[str]) -> List[Dict[str, Any]]:
+def imported_since(names: Collection[str], preloadable: Preloadable) -> List[Dict[str, Any]]:
     """The modules that are not among `names`, in the order in which their imports were completed:
     a module comes after those that it needs.
     """
     # The import system moves a module to the end of this dict when it is complete. A copy is
     # looked at: see above.
     modules = list(sys.modules.items())
-    return _describe_all([entry for entry in modules if entry[0] not in names])
+    new = [entry for entry in modules if entry[0] not in names]
+    return _describe_all(new, preloadable)
 
 
-def _describe_all(modules: List[Tuple[Any, Any]]) -> List[Dict[str, Any]]:
+def _describe_all(modules: List[Tuple[Any, Any]], preloadable: Preloadable) -> List[Dict[str, Any]]:
     return [
-        _describe(str.__str__(name), module)
+        _describe(str.__str__(name), module, preloadable)
         for name, module in modules
         if issubclass(type(name), str)
     ]
 
 
-def _describe(name: str, module: object) -> Dict[str, Any]:
+def _describe(name: str, module: object, preloadable: Preloadable) -> Dict[str, Any]:
     file = _file_of(module)
-    described: Dict[str, Any] = {"name": name, "file": file, "mtime_ns": None, "size": None}
+    described: Dict[str, Any] = {
+        "name": name,
+        "file": file,
+        "mtime_ns": None,
+        "size": None,
+        "preloadable": file is not None and preloadable.holds(file),
+    }
     if file is not None:
         try:
             status = os.stat(file)

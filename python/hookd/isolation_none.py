@@ -19,6 +19,7 @@ from hookd.hidden_descriptor import HiddenDescriptor
 from hookd.hook_process import enter_tree
 from hookd.imports import imported_since, invalidate_import_caches
 from hookd.polling import wait_readable
+from hookd.preloadable import Preloadable
 from hookd.running import Outcome, run_hook
 from hookd.sentinel import Sentinel
 from hookd.signals import STOP_SIGNALS, WATCHED, SignalWatch
@@ -167,7 +168,8 @@ class InProcessWorker(Worker):
         except BaseException:
             # A former hook has made something else of sys.modules: no more can be known.
             return None
-        return lambda: imported_since(known)
+        preloadable = Preloadable()
+        return lambda: imported_since(known, preloadable)
 
     def _flush(self) -> None:
         flush_standard_streams()

@@ -2,7 +2,7 @@
 
 A worker's pid stays its own until the supervisor has said that it knows of the death: until then
 the dead worker is not reaped. All other children are orphans that came to us as their subreaper;
-the worker that should have ended them is dead, so they are killed. Only a trial is neither.
+the worker that should have ended them is dead, so they are killed.
 """
 
 from __future__ import annotations
@@ -43,10 +43,8 @@ class KnownWorkers:
             return True
         return pid in self._acknowledged
 
-    def look(self, trial: Optional[int] = None) -> Tuple[List[int], Dict[int, Optional[int]]]:
+    def look(self) -> Tuple[List[int], Dict[int, Optional[int]]]:
         """See to all children. Call it after each SIGCHLD and each acknowledgement.
-
-        The trial is left alone, and is no worker: it is seen to by others.
 
         Returns the orphans that have died of us, and the acknowledged workers with their statuses,
         once there is no orphan left either.
@@ -56,21 +54,19 @@ class KnownWorkers:
             if ended:
                 self._acknowledged.remove(pid)
                 self._ended[pid] = status
-        killed, any_left = self._sweep(trial)
+        killed, any_left = self._sweep()
         if any_left:
             return killed, {}
         told, self._ended = self._ended, {}
         return killed, told
 
-    def _sweep(self, trial: Optional[int]) -> Tuple[List[int], bool]:
+    def _sweep(self) -> Tuple[List[int], bool]:
         """Kill and reap what is no worker. Returns what has died of that, and whether more will."""
         killed: List[int] = []
         while True:
             reaped = alive = False
             for pid in _candidates(os.getpid()):
-                if pid == trial or pid in self._alive_or_unacknowledged:
-                    continue
-                if pid in self._acknowledged:
+                if pid in self._alive_or_unacknowledged or pid in self._acknowledged:
                     continue
                 try:
                     ended = os.waitpid(pid, os.WNOHANG)[0] != 0

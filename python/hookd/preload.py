@@ -1,233 +1,209 @@
-"""Importing modules ahead of the hooks that will want them, and only those that do no harm."""
+"""Importing modules in a template, ahead of the hooks that will want them."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from time import monotonic
 
-from hookd.callers import Callers
-from hookd.import_batch import ImportBatch
+from hookd.failures import describe, qualified_name
 from hookd.imports import imported_since
-from hookd.learning import LearnedQueue
 from hookd.loaded_files import LoadedFiles, loaded_modules, stamp
 from hookd.observation import Observation
-from hookd.preload_check import (
-    KEEPS_WHAT_IT_FINDS,
-    MOST_MEMORY,
-    PreloadCheck,
-    is_banned,
-)
-from hookd.process_state import remove_temporary_folders, resident_bytes
+from hookd.preloadable import Preloadable, exceptions_among, is_excepted, is_never_preloaded
+from hookd.process_state import ProcessState, remove_temporary_folders
 from hookd.shadowing import note_learned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Set
+    from typing import Any, Dict, List, Optional
 
     from hookd.fork_channel import ForkChannel
-    from hookd.output_check import OutputCheck
+    from hookd.process_state import OutputFile
 
 LONGEST_REASON = 4000
 
-LONGEST_AT_ONCE = 1.0
-"""How long workers wait for learned modules that are verified, all in all, in seconds."""
-
 
 class Preloader:
-    """Imports modules in the template, and tells the supervisor what came of it."""
+    """Imports the backend, then learned modules, and tells the supervisor what came of it."""
 
-    def __init__(
-        self,
-        channel: ForkChannel,
-        output: OutputCheck,
-        log: Callable[[str], None],
-        leave_template: Callable[[], None],
-    ) -> None:
-        self.tainted_by: Optional[str] = None
-        """The module that has changed the template, which is of no more use."""
-        self.queue = LearnedQueue(leave_template, log)
+    def __init__(self, channel: ForkChannel, output: OutputFile) -> None:
+        self.is_spoilt = False
+        """Whether an import has changed the process, which is of no more use as a template."""
         self._channel = channel
-        self._check = PreloadCheck(output)
-        self._log = log
-        self._observation = Observation(Callers(), for_good=False)
-        self._verified: Set[str] = set()
-        """Learned modules that are known to do no harm, whichever hook imports them."""
-        self._verified_backends: Set[str] = set()
-        self._is_full = False
-        self._at_once_until: Optional[float] = None
+        self._output = output
+        self._preloadable = Preloadable()
+        self._owner = os.getpid()
+        self._learned: List[str] = []
+        """Learned modules that are still to be imported."""
+        self._was_idle = True
 
     def tell_start(self) -> None:
         """Tell what the interpreter and hookd have imported by themselves."""
         path = [entry for entry in sys.path if isinstance(entry, str)]
         lists: Dict[str, List[Any]] = {
-            "modules": loaded_modules(imported_since(())),
+            "modules": loaded_modules(imported_since((), self._preloadable)),
             "folders": [stamp(entry) for entry in path if os.path.exists(entry)],
             "path": path,
         }
         self._channel.send_lists({}, lists, wrapper="started")
 
-    # Learned modules.
+    # The backend.
 
-    def append(self, names: List[str]) -> None:
-        """Have these tried, and then imported, when there is nothing better to do."""
-        if self.tainted_by is None:
-            self.queue.append(names, verified=False)
-
-    def import_verified(self, names: List[str]) -> None:
-        """Import these before the first worker is forked: most hooks will want them, and each of
-        them would have to import them anew. Those that take too long wait as others do.
-
-        The process is looked at before the first and after the last: each does no harm by itself,
-        as was found before.
-        """
-        if self.tainted_by is not None:
+    def import_backend(self, name: str) -> None:
+        """Import this module, or tell why that must not be."""
+        if self.is_spoilt:
             return
-        if self._at_once_until is None:
-            self._at_once_until = monotonic() + LONGEST_AT_ONCE
-        batch = ImportBatch(self._check)
-        remaining = self._begin(names, learned=True)
-        while remaining and not batch.is_over() and monotonic() < self._at_once_until:
-            batch.add(remaining.pop(0))
-        self._judge(batch)
-        if self.tainted_by is None:
-            self.queue.append(remaining, verified=True)
-            self.queue.note_import()
-
-    def go_on(self) -> None:
-        """Do the next thing with learned modules, if `queue.is_ready`."""
-        if resident_bytes() > MOST_MEMORY:
-            self._tell_full()
-            self.queue.drop()
+        if is_never_preloaded(name):
+            self._refuse("backend", ["it keeps what it finds at its import"], spoilt=False)
             return
-        name = self.queue.take_ready()
-        if name is None:
-            self.queue.start_trial()
+        self._channel.send({"importing": "backend"})
+        before = ProcessState(self._output)
+        loaded = set(sys.modules)
+        # What is known was observed by a test.
+        observation = None if self._is_known(name) else Observation(self._preloadable)
+        error = self._import(name, observation)
+        imported = imported_since(loaded, self._preloadable)
+        problems = before.changes_to(ProcessState(self._output), _names(imported))
+        problems += ["it imported " + each for each in exceptions_among(_names(imported), True)]
+        if observation is not None and error is None:
+            problems += observation.seen()
+        if error is not None and any(module["file"] is not None for module in imported):
+            problems.append("other modules that it imported are left")
+        if error is not None:
+            self._refuse("backend", [_failure(error), *problems], spoilt=bool(problems))
+        elif problems:
+            self._refuse("backend", problems, spoilt=True)
         else:
-            batch = ImportBatch(self._check)
-            if self._begin([name], learned=True):
-                batch.add(name)
-                self._judge(batch)
+            files = LoadedFiles()
+            files.add(imported)
+            self._tell_imported("backend", files)
 
-    def take_verdicts(self) -> None:
-        """See what the trial has found out, or whether it has ended."""
-        for verdict in self.queue.take_verdicts():
-            reason, lasting = verdict["reason"], verdict["lasting"]
-            self._refuse(verdict["refused"], True, [reason], lasting=lasting)
+    # Learned modules: hooks were seen to import them.
+
+    def append_learned(self, names: List[str]) -> None:
+        """Have these imported by the next calls of `import_learned`, in this order."""
+        if not self.is_spoilt:
+            self._learned += names
+            self._was_idle = False
+
+    def drop_learned(self) -> None:
+        """Import none of those that wait."""
+        self._learned.clear()
+
+    def has_learned(self) -> bool:
+        """Whether learned modules wait to be imported."""
+        return bool(self._learned)
+
+    def import_learned(self, seconds: float) -> None:
+        """Import those that wait, for about so long at most.
+
+        The process is looked at before the first and after the last: what is known does no harm,
+        and all that is left to be found out is whether that holds here, too.
+        """
+        self._channel.send({"importing": "learned"})
+        before = ProcessState(self._output)
+        names: List[str] = []
+        files = LoadedFiles()
+        problems: List[str] = []
+        until = monotonic() + seconds
+        while self._learned and not problems and monotonic() < until:
+            name = self._learned.pop(0)
+            if name in sys.modules or is_excepted(name) or not self._is_known(name):
+                continue
+            loaded = set(sys.modules)
+            error = self._import(name)
+            # At once: later, a file may have been replaced by another.
+            imported = imported_since(loaded, self._preloadable)
+            files.add(imported)
+            names += _names(imported)
+            # The environment may have been changed since, and have no such module any more.
+            if error is not None and getattr(error, "name", None) != name:
+                problems.append("{}: {}".format(name, _failure(error)))
+        problems += before.changes_to(ProcessState(self._output), names)
+        problems += ["it imported " + each for each in exceptions_among(names, False)]
+        if problems:
+            self._refuse("learned", problems, spoilt=True)
+        else:
+            note_learned(names)
+            self._tell_imported("learned", files)
 
     def tell_if_idle(self) -> None:
         """Tell that nothing is left to be imported, if that is so since a moment ago."""
-        if self.tainted_by is None and self.queue.has_become_empty():
+        if not self._was_idle and not self._learned and not self.is_spoilt:
+            self._was_idle = True
             self._channel.send({"idle": len(sys.modules)})
 
-    def _tell_full(self) -> None:
-        if not self._is_full:
-            self._is_full = True
-            message = "more than {} MiB are in use: no more learned modules are imported"
-            self._log(message.format(MOST_MEMORY >> 20))
+    # What is common to both.
 
-    def _judge(self, batch: ImportBatch) -> None:
-        problems = batch.end()
-        if problems:
-            self._refuse_all(batch, problems)
-            return
-        note_learned(batch.imported)
-        self._verified.update(batch.imported)
-        if batch.done or not batch.failures:
-            self._tell_imported(batch.done, True, batch.loaded)
-        if batch.failures:
-            self._refuse(batch.last, True, batch.failures)
+    def _is_known(self, name: str) -> bool:
+        """Whether the import system would find this module among what is known."""
+        end = name.find(".")
+        while True:
+            package = name if end < 0 else name[:end]
+            try:
+                file = _file_of(package)
+            except Exception:
+                # There is none of that name, or its package has something else in its place.
+                return False
+            if file is not None:
+                return self._preloadable.holds(file)
+            # A namespace package (PEP 420): nothing is run to import it.
+            if end < 0:
+                return False
+            end = name.find(".", end + 1)
 
-    def _refuse_all(self, batch: ImportBatch, problems: List[str]) -> None:
-        """Refuse what may have changed the template: all of the batch, if it is not known which.
-
-        They are to be tried again then, each by itself.
-        """
-        reasons = [*batch.failures, *problems]
-        suspects = batch.suspects()
-        if len(suspects) > 1:
-            reasons.insert(0, "it, or one of {} others".format(len(suspects) - 1))
-        for name in suspects:
-            self._refuse(name, True, reasons, tainted=True, lasting=len(suspects) == 1)
-
-    # The backend.
-
-    def import_backends(self, names: List[str], verified: bool) -> None:
-        """Import these modules at once."""
-        for name in names:
-            if self.tainted_by is None:
-                self._import_backend(name, verified)
-
-    def _import_backend(self, name: str, verified: bool) -> None:
-        if not self._begin([name], learned=False):
-            return
-        if name in sys.modules:
-            self._tell_imported([name], False, LoadedFiles())
-        else:
-            self._import_new_backend(name, verified)
-
-    def _import_new_backend(self, name: str, verified: bool) -> None:
-        batch = ImportBatch(self._check)
-        batch.add(name, None if verified else self._observation)
-        problems = batch.end()
-        if not verified and not batch.failures:
-            problems += self._observation.told(name)
-        reasons, tainted = [*batch.failures, *problems], bool(problems)
-        if reasons:
-            self._refuse(name, False, reasons, tainted=tainted, lasting=tainted)
-        else:
-            self._verified_backends.add(name)
-            self._tell_imported(batch.done, False, batch.loaded)
-
-    # What is told.
-
-    def _begin(self, names: List[str], learned: bool) -> List[str]:
-        """Refuse those that must not be imported, and tell that the imports of the others begin."""
-        allowed = []
-        for name in names:
-            if name in sys.modules or not is_banned(name):
-                allowed.append(name)
+    def _import(
+        self, name: str, observation: Optional[Observation] = None
+    ) -> Optional[BaseException]:
+        """Import a module. Returns what its code has raised."""
+        try:
+            if observation is None:
+                __import__(name)
             else:
-                self._refuse(name, learned, [KEEPS_WHAT_IT_FINDS], lasting=True)
-        if allowed:
-            self._channel.send_lists({"learned": learned}, {"importing": allowed})
-        return allowed
+                with observation:
+                    __import__(name)
+        except BaseException as error:
+            # SystemExit too: a module may end its program, but this is not its program.
+            return error
+        finally:
+            if os.getpid() != self._owner:
+                # The module has forked, and this is the copy.
+                os._exit(0)
+        return None
 
-    def _refuse(
-        self,
-        name: str,
-        learned: bool,
-        problems: List[str],
-        tainted: bool = False,
-        lasting: bool = False,
-    ) -> None:
-        if tainted:
-            self.tainted_by = self.tainted_by or name
-            self.queue.drop()
+    def _tell_imported(self, what: str, files: LoadedFiles) -> None:
+        lists: Dict[str, List[Any]] = {"modules": files.modules, "folders": files.folders}
+        self._channel.send_lists({"imported": what}, lists)
+
+    def _refuse(self, what: str, reasons: List[str], spoilt: bool) -> None:
+        if spoilt:
+            self.is_spoilt = True
+            self.drop_learned()
             remove_temporary_folders()
-        message = {
-            "refused": name,
-            "learned": learned,
-            "reason": "; ".join(problems)[:LONGEST_REASON],
-            "tainted": tainted,
-            "lasting": lasting,
-        }
-        self._channel.send(message)
+        reason = "; ".join(reasons)[:LONGEST_REASON]
+        self._channel.send({"refused": what, "reason": reason, "spoilt": spoilt})
 
-    def _tell_imported(self, names: List[str], learned: bool, loaded: LoadedFiles) -> None:
-        all_verified = self._verified if learned else self._verified_backends
-        verified = [name for name in names if name in all_verified]
-        others = [name for name in names if name not in all_verified]
-        if verified and others:
-            # These were there before.
-            self._send_imported(others, learned, False, LoadedFiles())
-        self._send_imported(verified or others, learned, bool(verified), loaded)
 
-    def _send_imported(
-        self, names: List[str], learned: bool, verified: bool, loaded: LoadedFiles
-    ) -> None:
-        self._channel.send_lists(
-            {"learned": learned, "verified": verified},
-            # In this order: of modules that are told to be verified, the files are known by then.
-            {"modules": loaded.modules, "folders": loaded.folders, "imported": names},
-        )
+def _names(imported: List[Dict[str, Any]]) -> List[str]:
+    return [module["name"] for module in imported]
+
+
+def _failure(error: BaseException) -> str:
+    kind = qualified_name(type(error))
+    return "its import failed: {}: {}".format(kind, describe(error, "it"))
+
+
+def _file_of(name: str) -> Optional[str]:
+    """The file of a module, imported or not. Raises an exception if there is no such module."""
+    module = sys.modules.get(name)
+    file: Any = None
+    if module is not None:
+        file = vars(module).get("__file__")
+    else:
+        spec = find_spec(name)
+        if spec is None:
+            raise ImportError(name)
+        file = spec.origin if spec.has_location else None
+    return os.path.abspath(file) if isinstance(file, str) else None

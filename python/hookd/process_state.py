@@ -1,7 +1,7 @@
 """What belongs to the process, and must be the same after a preload as before.
 
-A worker that is forked later would hand it on to hooks, which in a fresh process would not find
-it, or would find it anew.
+A worker that is forked later would hand a change on to its hooks, which would not find it in a
+fresh process, or would make it a second time.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import signal
 import sys
 from time import sleep
 
+from hookd import libc
+from hookd.capture import temporary_folder
+from hookd.descriptors import flush_standard_streams
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Collection, Dict, List, Optional
-
-    from hookd.output_check import OutputCheck
 
 # How many exit handlers modules of the standard library register when they are imported, found by
 # importing all of them. They are the same in a hook process that imports the module by itself, and
@@ -43,10 +45,52 @@ OWN_SIGNALS_OF_LIBC = 1 << 31 | 1 << 32
 ALL_SIGNALS = [int(number) for number in signal.Signals]
 
 
+class OutputFile:
+    """A nameless file that takes what modules print when they are imported."""
+
+    def __init__(self) -> None:
+        self._descriptor = _nameless_file()
+
+    def put_in_place(self) -> None:
+        """Make descriptors 1 and 2 write to it."""
+        os.dup2(self._descriptor, 1)
+        os.dup2(self._descriptor, 2)
+
+    def written(self) -> int:
+        """How many bytes were written so far, what lay in buffers included."""
+        flush_standard_streams()
+        try:
+            libc.flush_stdio()
+        except libc.NotAvailable:
+            # The template has said so already.
+            pass
+        return os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        """For a forked worker, whose descriptors 1 and 2 become others."""
+        os.close(self._descriptor)
+
+
+def _nameless_file() -> int:
+    create = getattr(os, "memfd_create", None)
+    if create is not None:
+        try:
+            return int(create("hookd-output"))
+        except OSError:
+            # Forbidden by a sandbox.
+            pass
+    path = os.path.join(temporary_folder(), "hookd-" + os.urandom(16).hex() + ".output")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.unlink(path)
+    return descriptor
+
+
 class ProcessState:
     """How the process is at one moment."""
 
-    def __init__(self, output: OutputCheck) -> None:
+    def __init__(self, output: OutputFile) -> None:
+        # First of all: a thread that is just ending is waited for, and may change something yet.
+        self.threads = settled_threads()
         self.output = output.written()
         self.exit_handlers = _exit_handlers()
         self.threading_exit_handlers = _threading_exit_handlers()
@@ -81,7 +125,9 @@ class ProcessState:
             changed.append("os.environ")
         if any(now is not was for was, now in zip(self.handlers, after.handlers)):
             changed.append("signal handlers")
-        problems = ["it changed " + ", ".join(changed)] if changed else []
+        problems = ["it started a thread"] if after.threads > 1 else []
+        if changed:
+            problems.append("it changed " + ", ".join(changed))
         if after.output != self.output:
             problems.append("it printed")
         if self._has_strange_exit_handlers(after, imported):
@@ -117,14 +163,6 @@ def settled_threads() -> int:
         waited += SETTLING_STEP
         threads = count_threads()
     return threads
-
-
-def resident_bytes() -> int:
-    """The memory that this process has in use; 0 where that cannot be told."""
-    try:
-        return int(_read("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def _read(path: str) -> bytes:

@@ -65,11 +65,14 @@ def _read_failure(value: Any) -> Failure:
 def _read_imported(value: Any) -> List[Dict[str, Any]]:
     _check(value, (list,))
     for entry in value:
-        name, file, mtime, size = _members(entry, "name", "file", "mtime_ns", "size")
+        name, file, mtime, size, preloadable = _members(
+            entry, "name", "file", "mtime_ns", "size", "preloadable"
+        )
         _check(name, TEXT)
         _check(file, TEXT_OR_NONE)
         _check(mtime, INT_OR_NONE)
         _check(size, INT_OR_NONE)
+        _check(preloadable, (bool,))
     entries: List[Dict[str, Any]] = value
     return entries
 

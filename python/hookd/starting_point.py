@@ -10,7 +10,7 @@ import os
 import sys
 from importlib.machinery import BuiltinImporter, FileFinder, FrozenImporter, PathFinder
 
-from hookd.imports import KnownModules
+from hookd.imports import ModulesBefore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class StartingPoint:
             and finder is not FrozenImporter
             and finder is not PathFinder
         ]
-        self.modules = KnownModules()
+        self.modules = ModulesBefore()
 
     def enter(self) -> None:
         """In a hook process, before anything is imported.

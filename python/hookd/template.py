@@ -19,9 +19,8 @@ from hookd.failures import CallerGone
 from hookd.fork_channel import ForkChannel
 from hookd.forked_worker import ChildWatch, fork_worker
 from hookd.known_workers import KnownWorkers
-from hookd.output_check import OutputCheck
 from hookd.preload import Preloader
-from hookd.process_state import settled_threads
+from hookd.process_state import OutputFile, settled_threads
 from hookd.signals import die_of
 from hookd.starting_point import forget_starting_point, hide_hookd
 
@@ -37,6 +36,11 @@ EXIT_TEMPLATE_FAILED = 1
 # How long workers may take to end when the supervisor is dead.
 PATIENCE = 2.0
 
+# How long the first worker waits for learned modules, in seconds: its hook wants them. Later ones
+# are hardly kept waiting.
+LONGEST_BEFORE_FIRST_FORK = 1.0
+LONGEST_AT_A_TIME = 0.05
+
 # A worker's input, output and log.
 DESCRIPTORS_OF_A_WORKER = 3
 
@@ -49,10 +53,10 @@ class Template:
         self._log_descriptor = log_descriptor
         self._become_worker = become_worker
         self._watch = ChildWatch()
-        self._output = OutputCheck()
+        self._output = OutputFile()
         self._workers = KnownWorkers()
-        self._preloader = Preloader(channel, self._output, self._log, self._leave)
-        self._learned = self._preloader.queue
+        self._preloader = Preloader(channel, self._output)
+        self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
         self._retired = False
         # What all command lines have in common: the interpreter, and hookd.
         self._command = list(getattr(sys, "orig_argv", ()))[: 1 - len(sys.argv)]
@@ -76,13 +80,13 @@ class Template:
         self._look_at_children()
         while True:
             ready = self._wait()
-            if self._watch.descriptor in ready or self._learned.is_due(ready):
+            if self._watch.descriptor in ready:
                 self._watch.drain()
-                self._see_to_children()
+                self._look_at_children()
             if self._channel.descriptor in ready:
                 self._take_packet()
-            elif not ready and self._learned.is_ready():
-                self._import(self._preloader.go_on)
+            elif not ready:
+                self._import(lambda: self._preloader.import_learned(LONGEST_AT_A_TIME))
             if not self._channel.has_packet():
                 # More may be asked of it than one packet says.
                 self._preloader.tell_if_idle()
@@ -91,12 +95,8 @@ class Template:
         poll = select.poll()
         poll.register(self._watch.descriptor, select.POLLIN)
         poll.register(self._channel.descriptor, select.POLLIN)
-        for descriptor in self._learned.descriptors():
-            poll.register(descriptor, select.POLLIN)
-        timeout = self._learned.seconds_left()
-        # Rather too late than too early, which would be in vain.
-        milliseconds = int(timeout * 1000) + 1 if timeout else timeout
-        return {descriptor for descriptor, _ in poll.poll(milliseconds)}
+        timeout = 0 if self._preloader.has_learned() else None
+        return {descriptor for descriptor, _ in poll.poll(timeout)}
 
     def _take_packet(self) -> None:
         packet = self._channel.receive()
@@ -109,31 +109,38 @@ class Template:
 
     def _obey(self, packet: Packet) -> None:
         message = packet.value
-        if "preload" in message:
-            self._preload(message)
+        if "backend" in message:
+            self._import_backend(message["backend"])
+        if "learned" in message:
+            self._learn(message["learned"])
         if "fork" in message:
             self._fork(message, packet.descriptors)
         if "reap" in message:
             self._reap(message["reap"])
         if message.get("retire") is True:
             self._retired = True
-            self._learned.drop()
+            self._preloader.drop_learned()
             self._look_at_children()
 
     # Imports.
 
-    def _preload(self, message: Dict[str, Any]) -> None:
-        names, verified = message["preload"], message.get("verified") is True
-        if type(names) is not list or not all(type(name) is str for name in names):
-            self._log("preload: expected a list of names, got {!r}".format(names))
-        elif message.get("learned") is not True:
-            self._import(lambda: self._preloader.import_backends(names, verified))
-        elif self._retired:
-            pass
-        elif verified:
-            self._import(lambda: self._preloader.import_verified(names))
+    def _import_backend(self, name: Any) -> None:
+        if type(name) is str:
+            self._import(lambda: self._preloader.import_backend(name))
         else:
-            self._preloader.append(names)
+            self._log("backend: expected a name, got {!r}".format(name))
+
+    def _learn(self, names: Any) -> None:
+        if type(names) is not list or not all(type(name) is str for name in names):
+            self._log("learned: expected a list of names, got {!r}".format(names))
+        elif not self._retired:
+            self._preloader.append_learned(names)
+            if self._preloader.has_learned() and self._seconds_before_first_fork > 0:
+                begun_at = monotonic()
+                self._import(
+                    lambda: self._preloader.import_learned(self._seconds_before_first_fork)
+                )
+                self._seconds_before_first_fork -= monotonic() - begun_at
 
     def _import(self, action: Callable[[], None]) -> None:
         self._watch.disable()
@@ -143,7 +150,7 @@ class Template:
             self._watch.enable()
             forget_starting_point()
         # Which may have ended unseen.
-        self._see_to_children()
+        self._look_at_children()
 
     # Forks.
 
@@ -152,6 +159,7 @@ class Template:
         if type(number) is not int:
             self._log("fork: expected a number, got {!r}".format(number))
             number = None
+        self._seconds_before_first_fork = 0.0
         reason = self._reason_not_to_fork(message, descriptors)
         if number is not None and reason is None:
             try:
@@ -172,8 +180,8 @@ class Template:
         arguments = message.get("arguments")
         if self._retired:
             return "the template is retired"
-        if self._preloader.tainted_by is not None:
-            return "the template is tainted by {!r}".format(self._preloader.tainted_by)
+        if self._preloader.is_spoilt:
+            return "an import has changed the template"
         if type(arguments) is not list or not all(type(each) is str for each in arguments):
             return "the arguments are no list of strings"
         if len(descriptors) != DESCRIPTORS_OF_A_WORKER:
@@ -191,11 +199,10 @@ class Template:
         self._become_worker(arguments)
 
     def _leave(self) -> None:
-        """In a forked worker, or in a trial: let go of everything that is the template's."""
+        """In a forked worker: let go of everything that is the template's."""
         self._channel.close()
         self._watch.close()
         self._output.close()
-        self._learned.leave()
         os.close(self._log_descriptor)
 
     # Children.
@@ -208,13 +215,8 @@ class Template:
         else:
             self._channel.send({"reaped": pid, "status": None})
 
-    def _see_to_children(self) -> None:
-        # First the trial: what it leaves behind when it ends is for the sweep.
-        self._preloader.take_verdicts()
-        self._look_at_children()
-
     def _look_at_children(self) -> None:
-        killed, reaped = self._workers.look(self._learned.trial_pid())
+        killed, reaped = self._workers.look()
         if killed:
             self._channel.send({"killed": killed})
         for pid, status in reaped.items():

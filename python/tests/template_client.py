@@ -87,7 +87,6 @@ class Template:
         self.capture_folder = self.tree = ""
         self.started: dict[str, list[Any]] = {}
         self._unread: list[dict[str, Any]] = []
-        self._begun: set[str] = set()
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self.log.open("wb") as log, theirs:
             self.process = subprocess.Popen(
@@ -142,35 +141,34 @@ class Template:
 
     # Imports.
 
-    def preload(self, *names: str, learned: bool = False, verified: bool = False) -> None:
-        message: dict[str, Any] = {"preload": list(names), "learned": learned}
-        self.send(dict(message, verified=True) if verified else message)
+    def learn(self, *names: str) -> None:
+        self.send({"learned": list(names)})
 
-    def outcome(self, name: str) -> dict[str, Any]:
-        """What comes of the preload of a module; the parts of a long answer put together."""
+    def outcome(self, what: str) -> dict[str, Any]:
+        """What came of the import of the backend, or of learned modules; the parts of a long
+        answer put together."""
         answer = self.receive()
-        # Of several that are judged as one, the imports of all begin before the first answer.
-        while "importing" in answer:
-            self._begun.update(answer["importing"])
+        if answer == {"importing": what}:
             answer = self.receive()
-        # What a trial has refused is never imported here.
-        assert name in self._begun or "refused" in answer, answer
-        whole: dict[str, Any] = {"modules": [], "folders": [], "imported": []}
+        whole: dict[str, Any] = {"modules": [], "folders": []}
         while "imported" in answer:
-            for key in ("modules", "folders", "imported"):
+            for key in ("modules", "folders"):
                 answer[key] = whole[key] + answer[key]
             whole = answer
             if not answer.pop("more"):
                 break
             answer = self.receive()
-        assert name in answer.get("imported", [answer.get("refused")]), answer
+        assert what in (answer.get("imported"), answer.get("refused")), answer
         return answer
 
-    def import_now(
-        self, name: str, learned: bool = False, verified: bool = False
-    ) -> dict[str, Any]:
-        self.preload(name, learned=learned, verified=verified)
-        return self.outcome(name)
+    def import_backend(self, name: str) -> dict[str, Any]:
+        self.send({"backend": name})
+        return self.outcome("backend")
+
+    def import_learned(self, *names: str) -> dict[str, Any]:
+        """Before the first worker is forked, that is done at once."""
+        self.learn(*names)
+        return self.outcome("learned")
 
     # Workers.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import INTERPRETERS, Start
 from template_client import StartTemplate
-from test_template_preload import names, refused, write
+from test_template_preload import names, write
 
 pytest_plugins = ["template_fixture"]
 
@@ -44,7 +44,7 @@ def test_all_imports_are_lazy(start: Start, isolation: str) -> None:
 def test_all_imports_are_lazy_in_a_template(start_template: StartTemplate, site: Path) -> None:
     write(site, subject="import helper\nVALUE = 1", helper="VALUE = 2")
     template = start_template()
-    assert names(template.import_now("subject", learned=True)) == ["subject"]
+    assert names(template.import_backend("subject")) == ["subject"]
     template.wait_idle()
     code = "import sys, subject\nresult = [str('helper' in sys.modules)]\n"
     code += "result += [str(subject.helper.VALUE), sys.get_lazy_imports()]"
@@ -58,47 +58,3 @@ def test_a_template_has_no_more_modules(start: Start, start_template: StartTempl
     spawned = start().run_code(code).result
     forked = start_template().fork_worker().run_code(code).result
     assert set(forked) - set(spawned) <= {"_socket"}
-
-
-def test_what_is_put_off_is_found_as_late(start_template: StartTemplate, site: Path) -> None:
-    """A name that comes to mean something is no change to the module that has it."""
-    write(
-        site,
-        early="lazy import later\nlazy from later import function",
-        later="def function():\n    return 'called'",
-        user="import early\nassert early.function() == 'called'\nearly.later",
-    )
-    template = start_template()
-    template.preload("early", "user", learned=True)
-    assert names(template.outcome("early")) == ["early"]
-    assert names(template.outcome("user")) == ["later", "user"]
-
-
-def test_what_is_refused_is_refused_as_late(start_template: StartTemplate, site: Path) -> None:
-    """A module may put off what does harm; who has it imported is refused."""
-    write(
-        site,
-        harm="import os; os.umask(1)",
-        early="lazy import harm",
-        user="import early\nearly.harm.os",
-    )
-    template = start_template()
-    template.preload("harm", "early", "user", learned=True)
-    assert refused(template.outcome("harm")) == ("it changed the umask", False)
-    assert names(template.outcome("early")) == ["early"]
-    reason, tainted = refused(template.outcome("user"))
-    assert (reason, tainted) == ("it imports harm, which is refused: it changed the umask", False)
-    code = "import early; result = [str(early.harm.os.umask(0))]"
-    assert template.fork_worker().run_code(code).result == ["1"]
-
-
-@pytest.mark.parametrize("call", ["imports('all')", "imports_filter(lambda *names: False)"])
-def test_who_puts_off_the_imports_of_others(
-    start_template: StartTemplate, site: Path, call: str
-) -> None:
-    write(site, subject=f"import sys; sys.set_lazy_{call}", after="")
-    template = start_template()
-    template.preload("subject", "after", learned=True)
-    reason, _ = refused(template.outcome("subject"))
-    assert reason == "it changed how imports are put off"
-    assert names(template.outcome("after")) == ["after"]

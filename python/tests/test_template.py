@@ -73,8 +73,8 @@ def test_folders_are_looked_at_anew(start_template: StartTemplate, site: Path) -
     hookd = template.fork_worker()
     code = "import importlib; importlib.import_module(settings['name'])"
     assert hookd.run_code(code, name="late").error[1]["exception"] == "ModuleNotFoundError"
-    template.import_now("early")
-    template.import_now("importlib.metadata")
+    template.import_backend("early")
+    template.import_learned("importlib.metadata")
     before = site.stat()
     (site / "late.py").write_text("")
     with zipfile.ZipFile(archive, "a") as file:
@@ -92,7 +92,7 @@ def test_package_of_the_name_of_hookd(start_template: StartTemplate, site: Path)
     (site / "hookd").mkdir()
     (site / "hookd" / "__init__.py").write_text("MINE = True")
     template = start_template()
-    template.import_now("hookd")
+    template.import_backend("hookd")
     hookd = template.fork_worker()
     code = "import sys; result = [str('hookd' in sys.modules)]; import hookd; assert hookd.MINE"
     assert hookd.run_code(code).result == ["True"]
@@ -101,7 +101,7 @@ def test_package_of_the_name_of_hookd(start_template: StartTemplate, site: Path)
 @BOTH
 def test_hooks(start_template: StartTemplate, isolation: str) -> None:
     template = start_template()
-    template.import_now("sample_module")
+    template.import_backend("sample_module")
     hookd = template.fork_worker(isolation=isolation)
     assert hookd.run("sample_module").result == ["wheel >= 0.25", "[null]"]
     assert hookd.run_code("print('shown'); result = ['x']").captured("STDOUT") == "shown\n"
@@ -162,7 +162,7 @@ result = [json.dumps(each) for each in (
 def test_as_if_spawned(start: Start, start_template: StartTemplate, isolation: str) -> None:
     spawned = start(isolation=isolation).run_code(LOOK).result
     template = start_template()
-    template.import_now("run_code")
+    template.import_backend("run_code")
     forked = template.fork_worker(isolation=isolation).run_code(LOOK).result
     assert forked == spawned
 
@@ -282,8 +282,8 @@ def test_packets_that_are_none(start_template: StartTemplate) -> None:
         template.socket.setsockopt(1, 7, 1 << 20)
         template.send(data)
     template.send({"unknown": 1})
-    template.send({"preload": 1})
-    template.send({"preload": [1]})
+    template.send({"backend": 1})
+    template.send({"learned": [1]})
     template.send({"reap": "x"})
     assert template.fork_worker().run("sample_module").result
     assert template.log.read_text().count("a packet was ignored") == 6
@@ -303,8 +303,8 @@ def test_fork_with_threads(start_template: StartTemplate, site: Path) -> None:
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
     template = start_template()
-    outcome = template.import_now("threaded")
-    assert (outcome["tainted"], outcome["reason"]) == (True, "it started a thread")
+    outcome = template.import_backend("threaded")
+    assert (outcome["spoilt"], outcome["reason"]) == (True, "it started a thread")
     template.send_fork("/")
     assert template.find("not_forked")["reason"] == "the template is tainted by 'threaded'"
 
@@ -366,14 +366,13 @@ def test_orphans_of_a_killed_worker(start_template: StartTemplate, lifeline: Lif
 # Ends.
 
 
-def test_retire(start_template: StartTemplate, site: Path) -> None:
-    (site / "never.py").write_text("")
+def test_retire(start_template: StartTemplate) -> None:
     template = start_template()
     one, two = template.fork_worker(), template.fork_worker()
     template.send({"retire": True})
     template.send_fork("/")
     assert template.find("not_forked")["reason"] == "the template is retired"
-    template.preload("never", learned=True)
+    template.learn("colorsys")
     assert one.run("sample_module").result
     assert one.shut_down() == 0
     assert two.run("sample_module").result

@@ -1,4 +1,4 @@
-"""`--template`: modules that keep what they find at their import are not imported ahead of it."""
+"""`--template`: a backend that keeps what it finds at its import is not imported ahead of hooks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from template_client import StartTemplate
-from test_template_preload import LEARNED, names, refused, write
+from test_template_preload import names, refused, write
 
 pytest_plugins = ["template_fixture"]
 
@@ -83,7 +83,7 @@ HARMLESS = {
     "own_file": "import os; TEXT = open(__file__).read()",
     "own_path": "import pathlib; TEXT = pathlib.Path(__file__).read_text()",
     "own_folder": "import os, pathlib; A = os.path.dirname(os.path.abspath(__file__))\n"
-    "B = pathlib.Path(__file__).resolve().parent; C = os.listdir(A) if {exact} else 0\n"
+    "B = pathlib.Path(__file__).resolve().parent; C = 0\n"
     "D = os.path.realpath(__file__), os.path.exists(A), (B / 'x').exists(), [*B.iterdir()]",
     "version": "from importlib import metadata\n"
     "try: metadata.version('no-such-distribution')\n"
@@ -98,105 +98,62 @@ HARMLESS = {
 }
 
 
-@LEARNED
 @pytest.mark.parametrize("name", ASKS)
-def test_kept(
-    start_template: StartTemplate, site: Path, tmp_path: Path, name: str, learned: bool
-) -> None:
+def test_kept(start_template: StartTemplate, site: Path, tmp_path: Path, name: str) -> None:
     code, expected = ASKS[name]
-    write(site, subject=code.replace("{tmp!r}", repr(str(tmp_path / "made"))), after="")
-    template = start_template()
-    template.preload("subject", "after", learned=learned)
-    outcome = template.outcome("subject")
-    reason, tainted = refused(outcome)
+    write(site, subject=code.replace("{tmp!r}", repr(str(tmp_path / "made"))))
+    reason, spoilt = refused(start_template().import_backend("subject"))
     assert expected is None or expected in reason, reason
-    assert (tainted, outcome["lasting"]) == (not learned, True)
-    if learned:
-        assert names(template.outcome("after")) == ["after"]
+    assert spoilt
 
 
-@LEARNED
 @pytest.mark.parametrize("name", HARMLESS)
-def test_not_kept(
-    start_template: StartTemplate, interpreter: str, site: Path, name: str, learned: bool
-) -> None:
+def test_not_kept(start_template: StartTemplate, interpreter: str, site: Path, name: str) -> None:
     if name == "version" and "/3.7." in interpreter:
         pytest.skip("has no importlib.metadata")
-    # The backend is not seen to list a folder by its full path.
-    exact = learned and "/3.7." not in interpreter
-    write(site, subject=HARMLESS[name].replace("{exact}", str(exact)))
+    write(site, subject=HARMLESS[name])
     template = start_template()
-    outcome = template.import_now("subject", learned=learned)
-    assert "subject" in names(outcome)
-    assert outcome["verified"] is True
+    assert "subject" in names(template.import_backend("subject"))
     assert template.fork_worker().run("sample_module").result
 
 
-@LEARNED
-def test_by_whom(start_template: StartTemplate, site: Path, learned: bool) -> None:
+def test_by_whom(start_template: StartTemplate, site: Path) -> None:
     """What a module imports is asked for by it too."""
-    write(site, low="import os; ROOT = os.getcwd()", middle="import low", high="import middle")
+    write(site, low="import os; ROOT = os.getcwd()", high="import low")
     template = start_template()
-    template.preload("high", learned=learned)
-    assert refused(template.outcome("high"))[0] == "it asked for the current folder (in low)"
-    if learned:
-        template.preload("middle", "low", learned=True)
-        assert template.find("refused")["reason"] == (
-            "it imports low, which is refused: it asked for the current folder"
-        )
-        assert template.find("refused")["reason"] == "it asked for the current folder"
+    reason, _ = refused(template.import_backend("high"))
+    assert reason == "it asked for the current folder (in low)"
 
 
-@LEARNED
-def test_verified_is_not_observed(start_template: StartTemplate, site: Path, learned: bool) -> None:
-    write(site, subject="import os; ROOT = os.getcwd()")
-    outcome = start_template().import_now("subject", learned=learned, verified=True)
-    assert (names(outcome), outcome["verified"]) == (["subject"], True)
+def test_failure_keeps_nothing(start_template: StartTemplate, site: Path) -> None:
+    write(site, subject="open('pyproject.toml')")
+    reason, spoilt = refused(start_template().import_backend("subject"))
+    assert "FileNotFoundError" in reason
+    assert not spoilt
 
 
-@LEARNED
-def test_failure_keeps_nothing(start_template: StartTemplate, site: Path, learned: bool) -> None:
-    write(site, subject="open('pyproject.toml')", after="")
-    template = start_template()
-    template.preload("subject", "after", learned=learned)
-    outcome = template.outcome("subject")
-    assert "FileNotFoundError" in outcome["reason"]
-    assert (outcome["tainted"], outcome["lasting"]) == (False, learned)
-    assert names(template.outcome("after")) == ["after"]
-
-
-@LEARNED
 def test_temporary_folder(
-    start_template: StartTemplate,
-    tmp_path: Path,
-    site: Path,
-    environment: dict[str, str],
-    learned: bool,
+    start_template: StartTemplate, tmp_path: Path, site: Path, environment: dict[str, str]
 ) -> None:
     """It does not stay behind."""
     (tmp_path / "temporary").mkdir()
     environment["TMPDIR"] = str(tmp_path / "temporary")
     write(site, subject="import tempfile; FOLDER = tempfile.TemporaryDirectory()")
     template = start_template()
-    assert "it changed finalizers" in refused(template.import_now("subject", learned=learned))[0]
-    template.wait_idle()
-    if learned:
-        assert "idle" in template.receive()
+    assert "it changed finalizers" in refused(template.import_backend("subject"))[0]
     assert not [*(tmp_path / "temporary").iterdir()]
 
 
 def test_profile_taken_away(start_template: StartTemplate, site: Path) -> None:
     """What is not seen is not trusted."""
     write(site, subject="import os, sys; sys.setprofile(None); ROOT = os.getcwd()")
-    reason, tainted = refused(start_template().import_now("subject", learned=True))
-    assert reason.startswith("it changed the trace or profile functions") and not tainted
+    reason, _ = refused(start_template().import_backend("subject"))
+    assert reason.startswith("it changed the profile function")
 
 
-def test_hooks_are_not_observed(start_template: StartTemplate, site: Path) -> None:
+def test_hooks_are_not_observed(start_template: StartTemplate) -> None:
     """A worker has no trace of it."""
-    write(site, subject="")
     template = start_template()
-    template.import_now("sample_module")
-    template.import_now("subject", learned=True)
+    template.import_backend("sample_module")
     code = "import sys, threading; result = [str(sys.getprofile()), str(sys.gettrace())]"
     assert template.fork_worker().run_code(code).result == ["None", "None"]

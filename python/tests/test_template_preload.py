@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from template_client import StartTemplate
+from template_client import StartTemplate, Template
 
 pytest_plugins = ["template_fixture"]
 
-LEARNED = pytest.mark.parametrize("learned", [False, True])
+# Of the distributions that are known, some with one module of their own name. What these modules
+# do here, the real ones do not.
+KNOWN = ("calver", "editables", "expandvars", "pluggy", "tomli", "zipp")
+
+IS_THERE = "import sys; result = [str(name in sys.modules) for name in settings['names'].split()]"
 
 
 def write(folder: Path, **modules: str) -> None:
@@ -25,20 +29,31 @@ def write(folder: Path, **modules: str) -> None:
         (folder / package / (module + ".py")).write_text(code)
 
 
+@pytest.fixture
+def installed(tmp_path: Path, environment: dict[str, str]) -> Path:
+    """A folder of installed packages, with what tells that the known distributions are there."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    for name in (*KNOWN, "setuptools", "wheel", "PDM_Backend"):
+        (folder / "{}-1.0.dist-info".format(name)).mkdir()
+    environment["PYTHONPATH"] += os.pathsep + str(folder)
+    return folder
+
+
 def refused(outcome: dict[str, Any]) -> tuple[str, bool]:
     assert "refused" in outcome, outcome
-    return outcome["reason"], outcome["tainted"]
-
-
-def gist(message: dict[str, Any]) -> tuple[str, Any]:
-    """What a packet is about."""
-    about = ("importing", "imported", "refused", "forked", "not_forked", "idle")
-    return next((kind, message[kind]) for kind in about if kind in message)
+    return outcome["reason"], outcome["spoilt"]
 
 
 def names(outcome: dict[str, Any]) -> list[str]:
     assert "imported" in outcome, outcome
     return [module["name"] for module in outcome["modules"]]
+
+
+def there(template: Template, *modules: str) -> list[str]:
+    """Which of these are there in a hook of a new worker."""
+    reply = template.fork_worker().run_code(IS_THERE, names=" ".join(modules))
+    return [name for name, found in zip(modules, reply.result) if found == "True"]
 
 
 # What goes well.
@@ -47,8 +62,8 @@ def names(outcome: dict[str, Any]) -> list[str]:
 def test_backend(start_template: StartTemplate, site: Path) -> None:
     write(site, back__end="import back.helper", back__helper="import math")
     template = start_template()
-    template.preload("back.end")
-    assert template.receive() == {"importing": ["back.end"], "learned": False, "more": False}
+    template.send({"backend": "back.end"})
+    assert template.receive() == {"importing": "backend"}
     answer = template.receive()
     file = site / "back" / "end.py"
     status = file.stat()
@@ -67,15 +82,15 @@ def test_backend(start_template: StartTemplate, site: Path) -> None:
         "mtime_ns": status.st_mtime_ns,
     }
     assert answer["folders"] == [[str(site / "back"), (site / "back").stat().st_mtime_ns]]
-    assert (answer["imported"], answer["learned"], answer["more"]) == (["back.end"], False, False)
-    again = template.import_now("back.end")
+    assert (answer["imported"], answer["more"]) == ("backend", False)
+    again = template.import_backend("back.end")
     assert (again["modules"], again["folders"]) == ([], [])
 
 
 def test_hooks_find_what_was_preloaded(start_template: StartTemplate, site: Path) -> None:
     write(site, counted="import builtins; builtins.imports = getattr(builtins, 'imports', 0) + 1")
     template = start_template()
-    assert names(template.import_now("counted")) == ["counted"]
+    assert names(template.import_backend("counted")) == ["counted"]
     code = "import sys; result = [str('counted' in sys.modules)]; import builtins, counted;"
     code += "result += [str(builtins.imports)]"
     for _ in range(2):
@@ -84,12 +99,12 @@ def test_hooks_find_what_was_preloaded(start_template: StartTemplate, site: Path
 
 def test_module_of_our_own_name(start_template: StartTemplate) -> None:
     template = start_template()
-    assert names(template.import_now("hookd")) == ["hookd"]
+    assert names(template.import_backend("hookd")) == ["hookd"]
     reply = template.fork_worker().run("hookd")
     assert reply.result == ["A backend that has the worker's own name."]
 
 
-def test_modules_find_a_fresh_process(start_template: StartTemplate, site: Path) -> None:
+def test_modules_find_a_fresh_process(start_template: StartTemplate, installed: Path) -> None:
     code = """
 import json, os, signal, sys
 look = json.dumps([
@@ -98,136 +113,102 @@ look = json.dumps([
     [line for line in open("/proc/self/status") if line.startswith("Sig")][2:],
 ])
 """
-    write(site, looks=code)
+    write(installed, calver=code)
     template = start_template()
-    template.import_now("looks", verified=True)
-    shown = template.fork_worker().run_code("import looks; result = [looks.look]").result
+    template.import_learned("calver")
+    shown = template.fork_worker().run_code("import calver; result = [calver.look]").result
     handlers = "<built-in function default_int_handler>", "Handlers.SIG_DFL", "SIGINT"
     assert '[[], "/", [' in shown[0]
     assert handlers[0] in shown[0] or handlers[2] in shown[0]
     assert shown[0].count(handlers[1]) == 2 or '"0", "0"' in shown[0]
 
 
-def test_learned_modules_wait(start_template: StartTemplate, site: Path) -> None:
-    """They are imported in order, and one that hangs only delays what comes after it."""
-    fifo = site / "fifo"
-    os.mkfifo(fifo)
-    write(site, one="", two="open({!r}).read()".format(str(fifo)), three="", four="")
+def test_learned_modules_are_there_for_the_first_worker(
+    start_template: StartTemplate, installed: Path
+) -> None:
+    write(installed, calver="import tomli", pluggy="", tomli="")
     template = start_template()
-    template.preload("one", "two", "three", learned=True)
-    template.preload("four", learned=True)
-    assert names(template.outcome("one")) == ["one"]
-    # Its trial opens it, too.
-    with fifo.open("w"):
-        pass
-    assert template.receive() == {"importing": ["two"], "learned": True, "more": False}
-    # These come while the second is imported, and are seen to before the third.
+    template.learn("calver", "json")
+    template.learn("pluggy")
     hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
-    template.preload("sample_module")
-    with fifo.open("w"):
-        pass
-    messages = template.until("idle")
-    hookd.was_forked(messages[1]["pid"])
+    messages = [message for message in template.until("forked") if "idle" not in message]
+    hookd.was_forked(messages[-1]["pid"])
     hookd.ready()
-    found = [gist(message) for message in messages[:-1]]
-    assert found[:4] == [
-        ("imported", ["two"]),
-        ("forked", hookd.number),
-        ("importing", ["sample_module"]),
-        ("imported", ["sample_module"]),
+    assert messages[0] == messages[2] == {"importing": "learned"}
+    assert [set(names(message)) for message in (messages[1], messages[3])] == [
+        {"tomli", "calver"},
+        {"pluggy"},
     ]
-    assert [names for kind, names in found[4:] if kind == "importing"] == [["three"], ["four"]]
-    assert [names for kind, names in found[4:] if kind == "imported"] == [["three"], ["four"]]
+    reply = hookd.run_code(IS_THERE, names="calver tomli pluggy")
+    assert reply.result == ["True", "True", "True"]
+
+
+def test_later_workers_do_not_wait_for_learned_modules(
+    start_template: StartTemplate, installed: Path
+) -> None:
+    fifo = installed / "fifo"
+    os.mkfifo(fifo)
+    write(installed, calver="open({!r}).read()".format(str(fifo)), pluggy="", tomli="")
+    template = start_template()
+    template.fork_worker()
+    template.learn("calver", "pluggy")
+    assert template.receive() == {"importing": "learned"}
+    # These come while the first is imported, which takes longer than a turn, and are seen to
+    # before the second.
+    hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
+    template.learn("tomli")
+    with fifo.open("w"):
+        import time
+
+        time.sleep(0.1)
+    messages = template.until("idle")
+    about = [next(iter(message)) for message in messages]
+    hookd.was_forked(messages[about.index("forked")]["pid"])
+    hookd.ready()
+    assert about[:3] == ["imported", "forked", "importing"]
+    assert names(messages[0]) == ["calver"]
+    assert [
+        name for message in messages[3:-1] if "imported" in message for name in names(message)
+    ] == [
+        "pluggy",
+        "tomli",
+    ]
     assert messages[-1]["idle"] > len(template.started["modules"])
 
 
-def test_verified_modules_do_not_wait(start_template: StartTemplate, site: Path) -> None:
-    """They are there before the first fork, and judged as one."""
-    write(site, one="import below", two="", three="", below="")
+def test_what_is_not_known_is_left_to_hooks(
+    start_template: StartTemplate, installed: Path, site: Path
+) -> None:
+    """Only the standard library, and what was installed as a part of a known distribution."""
+    write(installed, unknown="", flit_core="", pdm__backend="", calver="", zipp="")
+    (installed / "pdm" / "__init__.py").unlink()
+    # Of the same name, and first on sys.path.
+    write(site, zipp="")
     template = start_template()
-    template.preload("one", "json", "below", learned=True, verified=True)
-    template.preload("two", learned=True, verified=True)
-    hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
-    told = template.until("forked")
-    # What it is asked for next may come after it is done with what came before.
-    messages = [message for message in told if "idle" not in message]
-    hookd.was_forked(messages[-1]["pid"])
-    hookd.ready()
-    assert [gist(message) for message in messages[:-1]] == [
-        ("importing", ["one", "json", "below"]),
-        # It came with the interpreter.
-        ("imported", ["json"]),
-        ("imported", ["one", "below"]),
-        ("importing", ["two"]),
-        ("imported", ["two"]),
-    ]
-    imported = [message for message in messages if "imported" in message]
-    assert [message["verified"] for message in imported] == [False, True, True]
-    new = [names(message) for message in imported]
-    assert set(new[1]) == {"below", "one"}
-    assert new[0] == [] and new[2] == ["two"]
-    last = max(place for place, message in enumerate(told) if "imported" in message)
-    if not any("idle" in message for message in told[last:]):
-        assert "idle" in template.receive()
-    template.wait_idle()
+    asked = ["colorsys", "unknown", "flit_core", "pdm.backend", "calver", "zipp", "no_such_module"]
+    assert names(template.import_learned(*asked)) == ["colorsys", "pdm.backend", "calver"]
+    assert "idle" in template.receive()
+    assert there(template, *asked) == ["colorsys", "pdm.backend", "calver"]
 
 
-def test_verified_modules_that_take_long(start_template: StartTemplate, site: Path) -> None:
-    """They wait as the others do, and the first worker does not wait for them."""
-    write(site, slow="import time; time.sleep(1.1)", next="", last="")
+def test_exceptions(start_template: StartTemplate, installed: Path) -> None:
+    """They are left to hooks, unless the backend has imported them."""
+    write(installed, pkg_resources="", setuptools__dist="", setuptools__package_index="")
+    write(installed, wheel__macosx_libfile="")
+    (installed / "wheel" / "_bdist_wheel.py").write_text("")
+    asked = ["pkg_resources", "setuptools.dist", "setuptools.package_index", "wheel._bdist_wheel"]
     template = start_template()
-    template.preload("slow", "next", learned=True, verified=True)
-    template.preload("last", learned=True, verified=True)
-    hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
-    messages = template.until("idle")
-    forked = next(message for message in messages if "forked" in message)
-    hookd.was_forked(forked["pid"])
-    hookd.ready()
-    found = [gist(message) for message in messages]
-    assert found.index(("forked", hookd.number)) < found.index(("importing", ["next"]))
-    imported = [message["imported"] for message in messages if "imported" in message]
-    assert [name for names in imported for name in names] == ["slow", "next", "last"]
-
-
-def test_failure_among_verified_modules(start_template: StartTemplate, site: Path) -> None:
-    """It is refused, and nothing else is."""
-    write(site, one="", fails="1 / 0", two="")
+    assert names(template.import_learned(*asked)) == []
+    assert there(template, *asked) == []
     template = start_template()
-    template.preload("one", "fails", "two", learned=True, verified=True)
-    messages = template.until("idle")
-    failing = next(message for message in messages if "refused" in message)
-    reason = "its import failed: ZeroDivisionError: division by zero"
-    assert refused(failing) == (reason, False)
-    assert not failing["lasting"]
-    imported = [message["imported"] for message in messages if "imported" in message]
-    assert imported == [["one"], ["two"]]
-    assert template.fork_worker().run("sample_module").result
-
-
-def test_taint_among_verified_modules(start_template: StartTemplate, site: Path) -> None:
-    """Nobody knows whose it is: they are to be tried again."""
-    write(site, one="", prints="print()", two="", three="")
-    template = start_template()
-    template.preload("one", "json", "prints", "two", "three", learned=True, verified=True)
-    messages = [message for message in template.until("refused") if "importing" not in message]
-    messages += [template.receive() for _ in range(3)]
-    suspects = [message["refused"] for message in messages]
-    # What was there before has done nothing.
-    assert suspects == [name for name in suspects if name != "json"]
-    assert {"one", "prints", "two", "three"} == set(suspects)
-    for message in messages:
-        assert message["tainted"] and not message["lasting"]
-        assert message["reason"].startswith("it, or one of 3 others; ")
-        assert message["reason"].endswith("; it printed")
-    template.send_fork("/")
-    assert template.receive()["reason"] == "the template is tainted by 'one'"
+    template.import_backend("setuptools.dist")
+    assert names(template.import_learned(*asked)) == ["wheel", "wheel._bdist_wheel"]
+    assert there(template, *asked) == ["setuptools.dist", "wheel._bdist_wheel"]
 
 
 def test_idle_without_a_new_module(start_template: StartTemplate) -> None:
     template = start_template()
-    template.preload("json", "no_such_module", learned=True)
-    assert template.outcome("json")["modules"] == []
-    assert "ModuleNotFoundError" in refused(template.outcome("no_such_module"))[0]
+    assert names(template.import_learned("json", "no_such_module")) == []
     assert "idle" in template.receive()
 
 
@@ -240,7 +221,7 @@ def test_long_answers_are_split(start_template: StartTemplate, site: Path) -> No
     )
     write(site, many=code)
     template = start_template()
-    modules = names(template.import_now("many"))
+    modules = names(template.import_backend("many"))
     assert len(modules) == count + 1 == len(set(modules))
 
 
@@ -253,10 +234,10 @@ def test_zip_and_namespace_package(start_template: StartTemplate, site: Path) ->
     code = "import sys; sys.path.append({!r}); import in_a_zip; sys.path.pop()"
     write(site, zips=code.format(str(archive)))
     template = start_template()
-    zipped = template.import_now("zips")["modules"]
+    zipped = template.import_backend("zips")["modules"]
     entry = next(module for module in zipped if module["name"] == "in_a_zip")
     assert entry["mtime_ns"] is entry["inode"] is entry["device"] is entry["size"] is None
-    outcome = template.import_now("space.inner")
+    outcome = template.import_backend("space.inner")
     assert names(outcome) == ["space.inner"]
     assert outcome["folders"] == [[str(site / "space"), (site / "space").stat().st_mtime_ns]]
 
@@ -309,88 +290,68 @@ SHARED = {
     "prints_in_c": ("import ctypes; ctypes.CDLL(None).puts(b'x')", "it printed"),
     "subprocess_prints": ("import os; os.system('echo x >&2')", "it printed"),
     "snapshot": ("import pkg_resources", "it imported pkg_resources"),
-    "snapshot_swallowed": (
-        "import setuptools.package_index",
-        "it imported setuptools.package_index",
-    ),
 }
 
 
-# They need not even be imported.
-BY_ADMISSION = {
-    "snapshot": "it imports pkg_resources, which is refused: ",
-    "snapshot_swallowed": "it imports setuptools.package_index, which is refused: ",
-}
-
-NO_SUBJECT = "import sys; result = [str('subject' in sys.modules)]"
+BOTH = pytest.mark.parametrize("what", ["backend", "learned"])
 
 
-@LEARNED
+def ask(template: Template, what: str, name: str) -> dict[str, Any]:
+    return template.import_backend(name) if what == "backend" else template.import_learned(name)
+
+
+@BOTH
 @pytest.mark.parametrize("name", SHARED)
-def test_taint(start_template: StartTemplate, site: Path, name: str, learned: bool) -> None:
-    """By the backend, or a learned module of which more was expected."""
+def test_change(start_template: StartTemplate, installed: Path, name: str, what: str) -> None:
+    """The process is of no more use, and says so."""
     code, expected = SHARED[name]
-    write(site, subject=code, pkg_resources="", setuptools__package_index="", after="")
+    write(installed, calver=code, pkg_resources="", zipp="")
     template = start_template()
-    template.preload("subject", learned=learned, verified=True)
-    template.preload("after", learned=learned, verified=True)
-    outcome = template.outcome("subject")
-    reason, tainted = refused(outcome)
-    assert tainted and outcome["lasting"]
+    reason, spoilt = refused(ask(template, what, "calver"))
+    assert spoilt
     assert expected is None or reason.startswith(expected), reason
+    template.learn("zipp")
+    template.send({"backend": "zipp"})
     template.send_fork("/")
     answer = template.receive()
-    assert answer["reason"] == "the template is tainted by 'subject'", "nothing else came"
-    template.preload("after", learned=learned, verified=True)
+    assert answer.get("reason") == "an import has changed the template", "nothing else came"
     template.wait_idle()
 
 
-@pytest.mark.parametrize("name", SHARED)
-def test_harm_in_a_trial(start_template: StartTemplate, site: Path, name: str) -> None:
-    """It is found out before it is done."""
-    code, expected = SHARED[name]
-    write(site, subject=code, pkg_resources="", setuptools__package_index="", after="")
-    template = start_template()
-    template.preload("subject", "after", learned=True)
-    outcome = template.outcome("subject")
-    reason, tainted = refused(outcome)
-    assert (tainted, outcome["lasting"]) == (False, True)
-    expected = BY_ADMISSION.get(name, expected)
-    assert expected is None or reason.startswith(expected), reason
-    assert names(template.outcome("after")) == ["after"]
-    assert template.fork_worker().run_code(NO_SUBJECT).result == ["False"]
-
-
-@LEARNED
-def test_banned(start_template: StartTemplate, site: Path, learned: bool) -> None:
-    """Asked for by name they are not even tried."""
+def test_backend_that_is_never_preloaded(start_template: StartTemplate, site: Path) -> None:
+    """Asked for by its name it is not even tried."""
     write(site, pkg_resources="raise SystemError")
     template = start_template()
     for name in ("pkg_resources", "pkg_resources.extern", "setuptools.command.easy_install"):
-        reason, tainted = refused(template.import_now(name, learned=learned))
-        assert (reason, tainted) == ("it keeps what it finds at its import", False)
-        assert not learned or "idle" in template.receive()
+        template.send({"backend": name})
+        reason, spoilt = refused(template.receive())
+        assert (reason, spoilt) == ("it keeps what it finds at its import", False)
     assert template.fork_worker().run("sample_module").result
 
 
-@LEARNED
-@pytest.mark.parametrize(
-    "code, expected",
-    [
-        ("1 / 0", "its import failed: ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit(3)", "its import failed: SystemExit: it called sys.exit(3)"),
-        ("raise KeyboardInterrupt", "its import failed: KeyboardInterrupt: "),
-        ("import json.none", "its import failed: ModuleNotFoundError: No module named 'json.none'"),
-        ("x = x y", "its import failed: SyntaxError: invalid syntax (fails.py, line 1)"),
-    ],
-)
+FAILURES = [
+    ("1 / 0", "its import failed: ZeroDivisionError: division by zero"),
+    ("import sys; sys.exit(3)", "its import failed: SystemExit: it called sys.exit(3)"),
+    ("raise KeyboardInterrupt", "its import failed: KeyboardInterrupt: "),
+    ("import json.none", "its import failed: ModuleNotFoundError: No module named 'json.none'"),
+    ("x = x y", "its import failed: SyntaxError: invalid syntax (calver.py, line 1)"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize("code, expected", FAILURES)
 def test_failing_import(
-    start_template: StartTemplate, site: Path, code: str, expected: str, learned: bool
+    start_template: StartTemplate, installed: Path, code: str, expected: str, what: str
 ) -> None:
-    write(site, fails=code)
+    """Hooks can import learned modules; if the template cannot, something is wrong."""
+    write(installed, calver=code)
     template = start_template()
-    assert refused(template.import_now("fails", learned=learned)) == (expected, False)
-    assert template.fork_worker().run("sample_module").result
+    reason, spoilt = refused(ask(template, what, "calver"))
+    if what == "backend":
+        assert (reason, spoilt) == (expected, False)
+        assert template.fork_worker().run("sample_module").result
+    else:
+        assert (reason, spoilt) == ("calver: " + expected, True)
 
 
 def test_failing_import_that_changes_something(start_template: StartTemplate, site: Path) -> None:
@@ -399,32 +360,35 @@ def test_failing_import_that_changes_something(start_template: StartTemplate, si
         ("fails", "it changed the umask"),
         ("leaves", "other modules that it imported are left"),
     ]:
-        reason, tainted = refused(start_template().import_now(name))
-        assert tainted
+        reason, spoilt = refused(start_template().import_backend(name))
+        assert spoilt
         assert reason == "its import failed: ZeroDivisionError: division by zero; " + problem
 
 
-def test_import_that_forks(start_template: StartTemplate, site: Path) -> None:
+def test_import_that_forks(start_template: StartTemplate, installed: Path) -> None:
     """The copy does not take itself for the template."""
-    write(site, forks="import os\nif os.fork():\n    os.wait()\n")
+    write(installed, calver="import os\nif os.fork():\n    os.wait()\n")
     template = start_template()
-    assert names(template.import_now("forks", verified=True)) == ["forks"]
+    assert names(template.import_backend("calver")) == ["calver"]
     assert template.fork_worker().run("sample_module").result
 
 
-def test_import_that_ends_the_process(start_template: StartTemplate, site: Path) -> None:
-    write(site, ends="import os; os._exit(5)")
+@BOTH
+def test_import_that_ends_the_process(
+    start_template: StartTemplate, installed: Path, what: str
+) -> None:
+    write(installed, calver="import os; os._exit(5)")
     template = start_template()
-    template.preload("ends")
-    assert template.receive() == {"importing": ["ends"], "learned": False, "more": False}
+    template.send({"backend": "calver"} if what == "backend" else {"learned": ["calver"]})
+    assert template.receive() == {"importing": what}
     assert template.wait() == 5
 
 
-def test_child_that_an_import_left(start_template: StartTemplate, site: Path) -> None:
+def test_child_that_an_import_left(start_template: StartTemplate, installed: Path) -> None:
     code = "import os, signal\nif os.fork() == 0:\n    signal.pause()\n"
-    write(site, leaves_child=code)
+    write(installed, calver=code)
     template = start_template()
-    template.import_now("leaves_child")
+    template.import_backend("calver")
     assert len(template.find("killed")["killed"]) == 1
 
 
@@ -445,154 +409,17 @@ HARMLESS = {
 }
 
 
-@LEARNED
+@BOTH
 @pytest.mark.parametrize("name", HARMLESS)
-def test_harmless(start_template: StartTemplate, site: Path, name: str, learned: bool) -> None:
-    write(site, subject=HARMLESS[name])
+def test_harmless(start_template: StartTemplate, installed: Path, name: str, what: str) -> None:
+    write(installed, calver=HARMLESS[name])
     template = start_template()
-    assert "subject" in names(template.import_now("subject", learned=learned))
+    assert "calver" in names(ask(template, what, "calver"))
     assert template.fork_worker().run("sample_module").result
-
-
-# What is refused of learned modules only.
-
-BY_LEARNED = {
-    "path": ("import sys; sys.path.append('/x')", "sys.path"),
-    "meta_path": ("import sys; sys.meta_path.append(sys.meta_path[0])", "sys.meta_path"),
-    "path_hooks": ("import sys; sys.path_hooks.append(print)", "sys.path_hooks"),
-    "excepthook": ("import sys; sys.excepthook = print", "sys.excepthook"),
-    "displayhook": ("import sys; sys.displayhook = print", "sys.displayhook"),
-    "stdout": ("import io, sys; sys.stdout = io.StringIO()", "sys.stdout"),
-    "warnings": (
-        "import warnings; warnings.simplefilter('error', BytesWarning)",
-        "the warnings' filters",
-    ),
-    "root_logger": ("import logging; logging.root.addHandler(logging.NullHandler())", "logging"),
-    "log_level": ("import logging; logging.root.setLevel(10)", "logging"),
-    "locale": ("import locale; locale.setlocale(locale.LC_ALL, 'C')", "the locale"),
-    "recursion": ("import sys; sys.setrecursionlimit(5000)", "the recursion limit"),
-    "timeout": ("import socket; socket.setdefaulttimeout(9)", "the sockets' timeout"),
-    "builtin": ("import builtins; builtins._ = str", "the built-in names"),
-    "builtin_replaced": ("import builtins; builtins.input = str", "the built-in names"),
-    "profile": ("import sys; sys.setprofile(lambda *_: None)", "the trace or profile functions"),
-    "thread_profile": (
-        "import threading; threading.setprofile(lambda *_: None)",
-        "the trace or profile functions",
-    ),
-    # Python 3.12.
-    "monitoring": (
-        "import sys\nif hasattr(sys, 'monitoring'):\n    sys.monitoring.use_tool_id(3, 'x')\n"
-        "else:\n    sys.setprofile(lambda *_: None)",
-        "the trace or profile functions",
-    ),
-    "collector": ("import gc; gc.disable()", "the garbage collector"),
-    "function": ("import json; json.dumps = lambda *_: ''", "json.dumps"),
-    "function_by_data": ("import json; json.dumps = 0", "json.dumps"),
-    "function_gone": ("import json; del json.dumps", "json.dumps"),
-    "class": ("import json; json.JSONEncoder = dict", "json.JSONEncoder"),
-    "method": ("import json; json.JSONEncoder.encode = print", "json.encoder.JSONEncoder.encode"),
-    "method_added": ("import json; json.JSONEncoder.more = print", "json.encoder.JSONEncoder.more"),
-    "method_gone": ("import json; del json.JSONEncoder.encode", "json.encoder.JSONEncoder.encode"),
-    "property": ("import victim; victim.Kind.value = property(print)", "victim.Kind.value"),
-    "class_method": ("import victim; victim.Kind.make = classmethod(print)", "victim.Kind.make"),
-    "inner_class": ("import victim; victim.Kind.Inner.act = print", "victim.Kind.Inner.act"),
-    "hostile": ("import victim; victim.Hostile.act = print", "victim.Hostile.act"),
-    "module": ("import sys; sys.modules['victim'] = sys", "victim"),
-    "failing": ("import victim; victim.function = print; 1 / 0", "victim.function"),
-}
-
-VICTIM = """
-def function(): pass
-class Kind:
-    @property
-    def value(self): pass
-    @classmethod
-    def make(cls): pass
-    class Inner:
-        def act(self): pass
-class Meta(type):
-    def __getattribute__(cls, name):
-        print("user code was run")
-        return type.__getattribute__(cls, name)
-    def __eq__(cls, other):
-        print("user code was run")
-        return True
-    def __hash__(cls):
-        print("user code was run")
-        return 1
-    __instancecheck__ = __eq__
-class Hostile(metaclass=Meta):
-    def act(self): pass
-class Value:
-    def __getattribute__(self, name):
-        print("user code was run")
-    def __eq__(self, other):
-        print("user code was run")
-    __hash__ = None
-value = Value()
-def __getattr__(name):
-    print("user code was run")
-    raise AttributeError(name)
-"""
-
-
-@pytest.mark.parametrize("name", BY_LEARNED)
-def test_harm_by_learned(start_template: StartTemplate, site: Path, name: str) -> None:
-    code, expected = BY_LEARNED[name]
-    write(site, subject=code, victim=VICTIM, after="")
-    template = start_template()
-    assert names(template.import_now("victim", learned=True)) == ["victim"]
-    assert "idle" in template.receive()
-    template.preload("subject", "after", learned=True)
-    reason, tainted = refused(template.outcome("subject"))
-    assert not tainted
-    assert names(template.outcome("after")) == ["after"]
-    assert "it changed " + expected in reason.replace("; it changed sys.stdout", ""), reason
-
-
-@pytest.mark.parametrize("name", BY_LEARNED)
-def test_the_backend_may(start_template: StartTemplate, site: Path, name: str) -> None:
-    code, _ = BY_LEARNED[name]
-    if name == "failing":
-        pytest.skip("fails for the backend too")
-    write(site, subject=code, victim=VICTIM, later="")
-    template = start_template()
-    template.import_now("victim")
-    assert "subject" in names(template.import_now("subject"))
-    assert names(template.import_now("later", learned=True)) == ["later"], "it is not blamed"
-
-
-def test_patch_of_what_was_learned(start_template: StartTemplate, site: Path) -> None:
-    write(
-        site,
-        victim__first="class Kind:\n    def act(self): pass\ndef function(): pass",
-        victim__second="from victim.first import Kind",
-        patches="import victim.first; victim.first.Kind.act = lambda self: 1",
-    )
-    template = start_template()
-    for name in ("victim.first", "victim.second"):
-        template.import_now(name, learned=True)
-        assert "idle" in template.receive()
-    assert refused(template.import_now("patches", learned=True)) == (
-        "it changed victim.first.Kind.act",
-        False,
-    )
 
 
 def test_folder_that_multiprocessing_keeps(start_template: StartTemplate, tree: Path) -> None:
     template = start_template()
-    template.import_now("multiprocessing.process", learned=True)
+    template.import_learned("multiprocessing.process")
     code = "import multiprocessing.process as m; result = [m.ORIGINAL_DIR]"
     assert template.fork_worker().run_code(code).result == [str(tree)]
-
-
-def test_memory_is_bounded(start_template: StartTemplate, site: Path) -> None:
-    write(site, huge="held = b'x' * (520 << 20)", never="", nor_this="")
-    template = start_template()
-    template.preload("huge", "never", learned=True)
-    assert names(template.outcome("huge")) == ["huge"]
-    assert "idle" in template.receive()
-    template.preload("nor_this", learned=True)
-    assert "idle" in template.receive()
-    assert template.log.read_text().count("more than 512 MiB are in use") == 1
-    assert names(template.import_now("never")) == ["never"], "a backend is imported all the same"

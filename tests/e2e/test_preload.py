@@ -8,21 +8,25 @@ import pytest
 from conftest import Setting
 from packages import Environment
 from pool import Pool
+from test_templates import wait_logged
 from trees import CODE_BACKEND, call, make_tree
 
 BACKEND = '[build-system]\nrequires = []\nbuild-backend = "plain_backend"\n'
-LEARNED = "import plain_extra\nresult = [plain_extra.WHOSE]\n"
+LEARNED = "import calver\nresult = [calver.WHOSE]\n"
 # As `setup.py` does, and backends that look into `src`.
 OWN = "import os, sys\nsys.path.insert(0, os.path.join(os.getcwd(), {place!r}))\n" + LEARNED
-PRELOADED = "import sys\nresult = [str('plain_extra' in sys.modules)]\n"
+PRELOADED = "import sys\nresult = [str('calver' in sys.modules)]\n"
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """An environment with a backend, and a module that its hooks may import."""
+    """An environment with a backend, and a module that its hooks may import: for hookpool it is of
+    a distribution that it knows, and which has a module of that name.
+    """
     environment = Environment(tmp_path / "venv")
     extra = "WHOSE = 'the environment'\n"
-    environment.write({"plain_backend.py": CODE_BACKEND, "plain_extra.py": extra})
+    known = {"calver.py": extra, "calver-1.dist-info/METADATA": ""}
+    environment.write({"plain_backend.py": CODE_BACKEND, **known})
     return environment
 
 
@@ -52,7 +56,7 @@ def test_f52_a_module_of_the_trees_own(
     other = plain_tree(tmp_path / "other")
     own = plain_tree(tmp_path / "own")
     pool = learned(setting, environment, other)
-    file = own / place / ("plain_extra/__init__.py" if package else "plain_extra.py")
+    file = own / place / ("calver/__init__.py" if package else "calver.py")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("WHOSE = 'the tree'\n")
     for number in range(3):
@@ -69,7 +73,7 @@ def test_f52_a_module_that_comes_later(
     """The tree gets its own one when its worker has the other already."""
     tree = plain_tree(tmp_path / "tree")
     pool = learned(setting, environment, tree)
-    (tree / "plain_extra.py").write_text("WHOSE = 'the tree'\n")
+    (tree / "calver.py").write_text("WHOSE = 'the tree'\n")
     for number in range(3):
         assert pool.ask(call(tree, OWN.format(place=""), number))["result"] == ["the tree"]
     assert pool.finish() == ([], 0)
@@ -93,50 +97,54 @@ EFFECTS = {
         "import os\nresult = [os.environ['COUNT']]\n",
     ),
     "current folder": (
-        "import os\nos.chdir('..')\n",
+        "import os\nos.chdir({folder!r})\n",
         "import os\nresult = [str(os.path.isdir('tree'))]\n",
     ),
 }
 
 
+REFUSED = {
+    "backend": "the backend is not preloaded: ",
+    "learned": "this environment goes without learned modules: ",
+}
+
+
 @pytest.mark.parametrize("effect", EFFECTS)
-@pytest.mark.parametrize("who", ["backend", "learned"])
+@pytest.mark.parametrize("who", REFUSED)
 def test_f53_an_import_that_has_effects(
     setting: Setting, environment: Environment, tmp_path: Path, effect: str, who: str
 ) -> None:
     """Each hook imports it, as in a fresh process, and the template is there for the rest."""
     text, look = EFFECTS[effect]
+    text = text.replace("{folder!r}", repr(str(tmp_path)))
     tree = plain_tree(tmp_path / "tree")
     if who == "backend":
         environment.write({"plain_backend.py": text + CODE_BACKEND})
     else:
-        environment.write({"plain_extra.py": text + "WHOSE = 'the environment'\n"})
-    code = "import plain_extra\n" + look
+        environment.write({"calver.py": text + "WHOSE = 'the environment'\n"})
+    code = "import calver\n" + look
     fresh = {"exit handler": "True", "thread": "1", "environment": "I", "current folder": "True"}
     setting.start_method = "forkserver"
-    pool = setting.start("-vv", python=environment.python)
-    pool.ask(call(tree, code))
-    if who == "learned":
-        # All else that hooks import is learned, and this is not.
-        pool.settle(tree, code)
-        assert pool.ask(call(tree, PRELOADED))["result"] == ["False"]
+    # The second program has what the first has learned.
+    for _ in range(2):
+        pool = setting.start("-vv", python=environment.python)
         pool.ask(call(tree, code))
-    for number in range(6):
-        response = pool.ask(call(tree, code, number))
-        assert response["ok"], response["error"]
-        assert response["result"] == [fresh[effect]]
-    assert response["worker"]["start_method"] == "forkserver"
-    assert "module is not preloaded" in pool.stderr
-    assert pool.finish() == ([], 0)
+        wait_logged(pool, REFUSED[who])
+        for number in range(6):
+            response = pool.ask(call(tree, code, number))
+            assert response["ok"], response["error"]
+            assert response["result"] == [fresh[effect]]
+        assert response["worker"]["start_method"] == "forkserver"
+        assert pool.finish() == ([], 0)
 
 
-def test_a_verified_module_that_the_next_template_dies_of(
+def test_learned_modules_that_the_next_template_dies_of(
     setting: Setting, environment: Environment, tmp_path: Path
 ) -> None:
-    """All that were imported with it are tried out again, and only that one is refused then."""
+    """The environment goes without any, and its hooks go on."""
     trigger = tmp_path / "trigger"
     text = f"import os\nif os.path.exists({str(trigger)!r}):\n    os._exit(1)\n"
-    environment.write({"plain_extra.py": text + "WHOSE = 'the environment'\n"})
+    environment.write({"calver.py": text + "WHOSE = 'the environment'\n"})
     tree = plain_tree(tmp_path / "tree")
     pool = learned(setting, environment, tree)
     assert pool.finish() == ([], 0)
@@ -144,9 +152,22 @@ def test_a_verified_module_that_the_next_template_dies_of(
     pool = setting.start("-vv", python=environment.python)
     response = pool.ask(call(tree, PRELOADED))
     assert (response["result"], response["worker"]["start_method"]) == (["False"], "spawn")
-    pool.settle(tree, "result = []\n")
+    for number in range(3):
+        assert pool.ask(call(tree, "result = []\n", number))["ok"]
     response = pool.ask(call(tree, PRELOADED))
     assert (response["result"], response["worker"]["start_method"]) == (["False"], "forkserver")
     assert pool.finish() == ([], 0)
-    assert "the template ended while it imported this, or one of " in pool.stderr
-    assert "plain_extra" in pool.stderr
+    assert REFUSED["learned"] + "the template ended while it imported them" in pool.stderr
+
+
+def test_only_what_is_known_is_learned(
+    setting: Setting, environment: Environment, tmp_path: Path
+) -> None:
+    """Neither a module that no known distribution brought, nor one that another brought."""
+    environment.write({"unknown.py": "", "zipp.py": "", "other-1.dist-info/METADATA": ""})
+    tree = plain_tree(tmp_path / "tree")
+    pool = learned(setting, environment, tree)
+    pool.settle(tree, "import unknown, zipp\n")
+    code = "import sys\nresult = [name for name in ('unknown', 'zipp') if name in sys.modules]\n"
+    assert pool.ask(call(tree, code))["result"] == []
+    assert pool.finish() == ([], 0)

@@ -1,6 +1,7 @@
 """Modules that do more than define things when they are imported: each hook sees it done anew.
 
-They are of the environment and imported when hooks run: what a template learns.
+They are of the environment. Either the backend imports them, which a template imports ahead of the
+hooks, or hooks do.
 """
 
 from __future__ import annotations
@@ -275,15 +276,19 @@ def check(response: Response, module: Module, tree: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+@pytest.mark.parametrize("importer", ["backend", "hook"])
 def test_a_module(
     setting: Setting,
     environment: Environment,
     plain_tree: Path,
     start_method: str,
+    importer: str,
     module: Module,
 ) -> None:
     """Many times in one program, and again in one that knows what the first has learned."""
     environment.write({"plain_module.py": module.text})
+    if importer == "backend":
+        environment.write({"plain_backend.py": "import plain_module\n" + CODE_BACKEND})
     code = f"import plain_module, sys\n{module.look}\nresult = [answer]\n"
     for _ in range(2):
         pool = start(setting, environment, start_method, REMOVED="there")

@@ -154,8 +154,11 @@ fn log_template(event: &Event) {
             debug!(%template, pid, modules, after_ms = milliseconds(*after), "template is ready");
         }
         Event::TemplateLearned { template, modules } => debug!(%template, modules, "template has learned"),
-        Event::PreloadRefused { template, module, reason } => {
-            debug!(%template, module, "module is not preloaded: {reason}");
+        Event::PreloadRefused { template, backend: Some(backend), reason } => {
+            debug!(%template, backend, "the backend is not preloaded: {reason}");
+        }
+        Event::PreloadRefused { template, backend: None, reason } => {
+            debug!(%template, "this environment goes without learned modules: {reason}");
         }
         Event::PreloadShadowed { tree, module, loaded, found } => {
             warn!(tree = %show(tree), module, loaded, found, "the hook would have imported another module");

@@ -67,6 +67,10 @@ pub struct ImportedModule {
     pub mtime_ns: Option<i64>,
     /// Size of the file in bytes.
     pub size: Option<u64>,
+    /// Whether a template may import it ahead of hooks: it belongs to the standard library, or to a
+    /// distribution that hookd knows.
+    #[serde(default)]
+    pub preloadable: bool,
 }
 
 /// A preloaded module that the hook would have loaded from another file.

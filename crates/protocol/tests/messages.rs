@@ -17,8 +17,14 @@ fn table_of_messages() {
         ..Failure::new(HookErrorKind::HookRuntimeError, "no git\nhere")
     };
     let modules = vec![
-        ImportedModule { name: "sys".into(), file: None, mtime_ns: None, size: None },
-        ImportedModule { name: "a.b".into(), file: Some("/a/b.py".into()), mtime_ns: Some(-1), size: Some(0) },
+        ImportedModule { name: "sys".into(), file: None, mtime_ns: None, size: None, preloadable: false },
+        ImportedModule {
+            name: "a.b".into(),
+            file: Some("/a/b.py".into()),
+            mtime_ns: Some(-1),
+            size: Some(0),
+            preloadable: true,
+        },
     ];
     let table = [
         ("READY", Message::Ready),
@@ -43,7 +49,7 @@ fn table_of_messages() {
         (r#"TRACEBACK "a\nb""#, Message::Traceback("a\nb".into())),
         ("IMPORTED []", Message::Imported(vec![])),
         (
-            r#"IMPORTED [{"name":"sys","file":null,"mtime_ns":null,"size":null},{"name":"a.b","file":"/a/b.py","mtime_ns":-1,"size":0}]"#,
+            r#"IMPORTED [{"name":"sys","file":null,"mtime_ns":null,"size":null,"preloadable":false},{"name":"a.b","file":"/a/b.py","mtime_ns":-1,"size":0,"preloadable":true}]"#,
             Message::Imported(modules),
         ),
         ("PONG 17", Message::Pong("17".into())),
@@ -124,7 +130,7 @@ fn failures_may_lack_fields_and_have_others() {
     for payload in ["{}", r#"{"message":null,"unsupported_operation":null,"signal":null}"#, r#"{"later":[1]}"#] {
         assert_eq!(parse(&format!("ERROR InvalidAction {payload}")), Message::Error(failure.clone()));
     }
-    let modules = vec![ImportedModule { name: "a".into(), file: None, mtime_ns: None, size: None }];
+    let modules = vec![ImportedModule { name: "a".into(), file: None, mtime_ns: None, size: None, preloadable: false }];
     assert_eq!(parse(r#"IMPORTED [{"name":"a","later":1}]"#), Message::Imported(modules));
 }
 

@@ -147,9 +147,9 @@ pub enum Event {
     TemplateReady { template: TemplateId, pid: u32, modules: usize, after: Duration },
     /// A template has preloaded all learned modules, and has `modules` loaded.
     TemplateLearned { template: TemplateId, modules: usize },
-    /// A module is not preloaded: its import failed, or would change what hooks
-    /// see.
-    PreloadRefused { template: TemplateId, module: String, reason: String },
+    /// The backend or, where none is named, the learned modules are not
+    /// preloaded: that failed, or would change what hooks see.
+    PreloadRefused { template: TemplateId, backend: Option<String>, reason: String },
     /// A hook would have found a preloaded module elsewhere on its own `sys.path`
     /// (see [`Builder::report_shadowed`](crate::Builder::report_shadowed)).
     PreloadShadowed { tree: PathBuf, module: String, loaded: String, found: String },

@@ -42,10 +42,6 @@ pub struct Interpreter {
     /// The values of environment markers (PEP 508) by their names.
     #[serde(default)]
     pub markers: BTreeMap<String, String>,
-    /// The folders of the standard library and of the environment's packages.
-    /// Modules from elsewhere (`PYTHONPATH`, `.pth` files) are not preloaded.
-    #[serde(default)]
-    pub(crate) module_folders: Vec<PathBuf>,
     /// The folders whose `.pth` and `.start` files are read at start (`site`).
     #[serde(default)]
     pub site_folders: Vec<PathBuf>,

@@ -147,7 +147,7 @@ answer = {
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "prefix": sys.prefix, "base_prefix": getattr(sys, "base_prefix", sys.prefix),
     "scripts": paths["scripts"],
-    "module_folders": sorted(set(library + packages)), "site_folders": sorted(set(packages)),
+    "site_folders": sorted(set(packages)),
     "startup_files": sorted(startup_files),
     "path": [entry for entry in sys.path[1:] if os.path.isabs(entry)],
 }

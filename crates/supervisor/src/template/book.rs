@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use hookd_protocol::ImportedModule;
 use tokio::time::Instant;
 
 use super::Template;
-use super::learned::{Batch, LearnedModules, UnsavedList, VerifiedFile};
+use super::learned::{LearnedModules, UnsavedList};
 use super::message::TemplateCommand;
 use crate::event::TemplateId;
 use crate::interpreter::KnownInterpreter;
@@ -75,9 +75,7 @@ pub(crate) struct Start {
     pub id: TemplateId,
     pub variant: Variant,
     pub backend: Option<String>,
-    /// Whether the backend was tried out before.
-    pub backend_verified: bool,
-    pub learned: Vec<Batch>,
+    pub learned: Vec<String>,
 }
 
 /// All keys of a supervisor.
@@ -90,15 +88,6 @@ pub(crate) struct Book {
     next_turn: u64,
     /// Lists of keys that were forgotten, on their way to their files.
     unsaved: Vec<UnsavedList>,
-}
-
-/// What must be looked at on the disk before a template can be chosen.
-pub(crate) enum Unknown {
-    /// The list that the key has learned in earlier runs.
-    Learned(Option<PathBuf>),
-    /// Whether these files, from which a template would be started, are as they
-    /// were.
-    Verified(Vec<VerifiedFile>),
 }
 
 impl Book {
@@ -114,17 +103,11 @@ impl Book {
         Self { families: HashMap::new(), max_templates, folder, next_id: 0, next_turn: 0, unsaved: Vec::new() }
     }
 
-    /// What is to be looked at before [`Book::choose`], if anything is.
-    pub fn unknown(&self, key: &TemplateKey, imports: &TreeImports) -> Option<Unknown> {
-        let Some(family) = self.families.get(key) else {
-            return Some(Unknown::Learned(self.folder.as_ref().map(|folder| folder.join(file_name(key)))));
-        };
-        let slot = match family.variant_for(imports) {
-            Variant::Learned => &family.learned_template,
-            Variant::Plain => &family.plain_template,
-        };
-        let verified = family.learned.verified_files();
-        (slot.is_none() && !verified.is_empty()).then_some(Unknown::Verified(verified))
+    /// Where to look for what a key has learned in earlier runs, unless the key
+    /// is known already: before [`Book::choose`].
+    pub fn unread_list(&self, key: &TemplateKey) -> Option<PathBuf> {
+        let folder = self.folder.as_ref().filter(|_| !self.families.contains_key(key))?;
+        Some(folder.join(file_name(key)))
     }
 
     /// What a key has learned in earlier runs, unless that is known by now.
@@ -135,15 +118,7 @@ impl Book {
         }
     }
 
-    /// Something that was tried out has changed.
-    pub fn forget_verified(&mut self, key: &TemplateKey) {
-        if let Some(family) = self.families.get_mut(key) {
-            family.learned.forget_verified();
-        }
-    }
-
-    /// The template for a worker of a tree, after a look at what was
-    /// [unknown](Book::unknown).
+    /// The template for a worker of a tree.
     pub fn choose(&mut self, key: &TemplateKey, interpreter: &Arc<KnownInterpreter>, imports: &TreeImports) -> Choice {
         self.introduce(key, interpreter, LearnedModules::default());
         self.next_turn += 1;
@@ -163,10 +138,9 @@ impl Book {
             return Choice::Template(live.template.clone());
         }
         self.next_id += 1;
-        let learned = if variant == Variant::Learned { family.learned.batches() } else { Vec::new() };
+        let learned = if variant == Variant::Learned { family.learned.names().to_vec() } else { Vec::new() };
         let backend = key.backend.clone().filter(|_| !family.backend_refused);
-        let backend_verified = backend.as_ref().is_some_and(|name| family.learned.is_verified(name));
-        Choice::Start(Start { id: TemplateId(self.next_id), variant, backend, backend_verified, learned })
+        Choice::Start(Start { id: TemplateId(self.next_id), variant, backend, learned })
     }
 
     /// A template was started; the least recently used makes room for it.
@@ -254,35 +228,25 @@ impl Book {
         family.fallback.clone()
     }
 
-    /// A module is not to be preloaded.
-    pub fn refuse(&mut self, key: &TemplateKey, name: &str, reason: &str, lasting: bool) {
-        let Some(family) = self.families.get_mut(key) else { return };
-        if key.backend.as_deref() == Some(name) {
-            family.backend_refused |= lasting;
-        } else {
-            family.learned.refuse(name, reason, lasting);
-        }
-    }
-
-    /// A module that was taken for harmless may not be.
-    pub fn doubt(&mut self, key: &TemplateKey, name: &str) {
+    /// The backend is not to be imported by templates of this key.
+    pub fn refuse_backend(&mut self, key: &TemplateKey) {
         if let Some(family) = self.families.get_mut(key) {
-            family.learned.doubt(name);
+            family.backend_refused = true;
         }
     }
 
-    /// A module was tried out, and does no harm.
-    pub fn verify(&mut self, key: &TemplateKey, name: &str, file: &VerifiedFile) {
+    /// Templates of this key go without learned modules.
+    pub fn refuse_learned(&mut self, key: &TemplateKey) {
         if let Some(family) = self.families.get_mut(key) {
-            family.learned.verify(name, file);
+            family.learned.give_up();
         }
     }
 
-    /// A hook of `tree` imported these modules: the key's template learns those
-    /// that are new.
-    pub fn learn(&mut self, key: &TemplateKey, modules: &[ImportedModule], tree: &Path) {
+    /// A hook imported these modules: the key's template learns those that are
+    /// new.
+    pub fn learn(&mut self, key: &TemplateKey, modules: &[ImportedModule]) {
         let Some(family) = self.families.get_mut(key) else { return };
-        let new = family.learned.learn(modules, tree, &family.interpreter.interpreter);
+        let new = family.learned.learn(modules);
         if let Some(live) = family.learned_template.as_ref().filter(|_| !new.is_empty()) {
             live.template.is_learning.send_replace(true);
             live.template.tell(TemplateCommand::Learn(new));
@@ -341,7 +305,7 @@ impl Family {
         self.failures.clear();
         self.forks_refused = 0;
         self.fallback = None;
-        self.learned.forgive_failures();
+        self.learned.forgive();
     }
 
     /// A learned name is used for a tree only if the tree offers no module of

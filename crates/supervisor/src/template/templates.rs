@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 use super::Template;
 use super::actor;
-use super::book::{Book, Choice, Start, TemplateKey, Unknown};
-use super::learned::{Batch, LearnedModules, UnsavedList, VerifiedFile};
+use super::book::{Book, Choice, Start, TemplateKey};
+use super::learned::{LearnedModules, UnsavedList};
 use super::message::{ForkFailure, Pace, TemplateCommand};
 use super::process::ForkedProcess;
 use super::socket::{TemplateSocket, WorkerDescriptors};
@@ -103,7 +103,7 @@ impl Templates {
         /// templates.
         const ATTEMPTS: usize = 3;
         for _ in 0..ATTEMPTS {
-            self.look(&request).await;
+            self.read_list(&request).await;
             let Some(template) = self.choose(&request).await else { return Forking::Spawn };
             if !self.is_fresh(&request.key, &template).await {
                 continue;
@@ -121,24 +121,14 @@ impl Templates {
         Forking::Spawn
     }
 
-    /// Finds out on the disk what the choice of a template depends on. What
-    /// cannot be found out only saves time.
-    async fn look(&self, request: &ForkRequest<'_>) {
-        let place = &request.key.executable;
-        let unknown = self.book().unknown(&request.key, request.imports);
-        match unknown {
-            None => {}
-            Some(Unknown::Learned(file)) => {
-                let load = move |_: &_| file.map(LearnedModules::load).unwrap_or_default();
-                let learned = self.shared.pool.run(&[place], load).await.unwrap_or_default();
-                self.book().introduce(&request.key, request.interpreter, learned);
-            }
-            Some(Unknown::Verified(files)) => {
-                let look = move |_: &_| files.iter().all(VerifiedFile::is_unchanged);
-                if !self.shared.pool.run(&[place], look).await.unwrap_or(false) {
-                    self.book().forget_verified(&request.key);
-                }
-            }
+    /// Reads what a key has learned in earlier runs. What cannot be read only
+    /// saves time.
+    async fn read_list(&self, request: &ForkRequest<'_>) {
+        let file = self.book().unread_list(&request.key);
+        if let Some(file) = file {
+            let load = move |_: &_| LearnedModules::load(file);
+            let learned = self.shared.pool.run(&[&request.key.executable], load).await.unwrap_or_default();
+            self.book().introduce(&request.key, request.interpreter, learned);
         }
     }
 
@@ -183,12 +173,8 @@ impl Templates {
             backend: key.backend.clone(),
         };
         template.is_learning.send_replace(!start.learned.is_empty());
-        let mut orders = Vec::new();
-        if let Some(backend) = start.backend {
-            let verified = start.backend_verified;
-            orders.push(Order::Preload { preload: vec![backend], learned: false, verified });
-        }
-        orders.extend(start.learned.iter().flat_map(learned_orders));
+        let mut orders: Vec<Order> = start.backend.map(|backend| Order::Backend { backend }).into_iter().collect();
+        orders.extend(learned_orders(&start.learned));
         let life = actor::Life {
             templates: self.clone(),
             template: template.clone(),
@@ -247,9 +233,9 @@ impl Templates {
         self.book().suits(key, template, imports)
     }
 
-    /// A hook of `tree` imported these modules.
-    pub fn learn(&self, key: &TemplateKey, modules: &[ImportedModule], tree: &Path) {
-        self.book().learn(key, modules, tree);
+    /// A hook imported these modules.
+    pub fn learn(&self, key: &TemplateKey, modules: &[ImportedModule]) {
+        self.book().learn(key, modules);
     }
 
     /// Tells all templates.
@@ -325,9 +311,7 @@ impl Templates {
 
 /// Orders to preload learned modules, in packets of a size that every socket
 /// takes.
-pub(super) fn learned_orders(batch: &Batch) -> Vec<Order> {
+pub(super) fn learned_orders(names: &[String]) -> impl Iterator<Item = Order> {
     const NAMES_IN_A_PACKET: usize = 200;
-    let packets = batch.names.chunks(NAMES_IN_A_PACKET);
-    let order = |names: &[String]| Order::Preload { preload: names.to_vec(), learned: true, verified: batch.verified };
-    packets.map(order).collect()
+    names.chunks(NAMES_IN_A_PACKET).map(|names| Order::Learned { learned: names.to_vec() })
 }

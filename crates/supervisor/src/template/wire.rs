@@ -5,17 +5,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::learned::VerifiedFile;
 use crate::interpreter::{Stamp, Watched};
 
 /// What a template is told. One packet each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Order {
-    /// Import these: the backend at once, and so learned modules that are
-    /// `verified`: they were tried out before, and have not changed since. The
-    /// others are tried out and imported when idle.
-    Preload { preload: Vec<String>, learned: bool, verified: bool },
+    /// Import this module at once.
+    Backend { backend: String },
+    /// Import these when idle, or at once before the first worker is forked.
+    Learned { learned: Vec<String> },
     /// Fork a worker; its descriptors come with the packet.
     Fork { fork: u64, arguments: Vec<String> },
     /// This worker's death was seen; its pid may be given away.
@@ -31,10 +30,9 @@ pub(crate) enum Report {
     Started {
         started: Started,
     },
-    /// These imports begin, in this order. Long lists come in several.
+    /// These imports begin.
     Importing {
-        importing: Vec<String>,
-        learned: bool,
+        importing: Preload,
     },
     Imported(Imported),
     Refused(Refused),
@@ -70,14 +68,18 @@ pub(crate) struct Started {
     pub more: bool,
 }
 
-/// Modules that were imported, and what came with them.
+/// What is imported ahead of the hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Preload {
+    Backend,
+    Learned,
+}
+
+/// What came with these imports. Long lists come in several.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Imported {
-    pub imported: Vec<String>,
-    pub learned: bool,
-    /// They were tried out, and found to do no harm.
-    #[serde(default)]
-    pub verified: bool,
+    pub imported: Preload,
     #[serde(default)]
     pub modules: Vec<LoadedModule>,
     /// The folders of new packages.
@@ -88,18 +90,14 @@ pub(crate) struct Imported {
     pub more: bool,
 }
 
-/// A module that is not to be preloaded.
+/// These are not to be preloaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Refused {
-    pub refused: String,
-    pub learned: bool,
+    pub refused: Preload,
     pub reason: String,
-    /// The attempt has changed the template's state: it is of no use any more.
-    pub tainted: bool,
-    /// Another attempt would end as this one did. A mere failure may be mended
-    /// with the environment.
-    #[serde(default)]
-    pub lasting: bool,
+    /// The attempt has changed the template's state: it is of no use any more,
+    /// and another attempt would end as this one did.
+    pub spoilt: bool,
 }
 
 /// A module and its file, as it was when it was imported.
@@ -114,12 +112,6 @@ pub(crate) struct LoadedModule {
 }
 
 impl LoadedModule {
-    /// Its name, and its file as it was.
-    pub fn file(&self) -> Option<(String, VerifiedFile)> {
-        let (size, mtime_ns) = self.size.zip(self.mtime_ns)?;
-        Some((self.name.clone(), VerifiedFile { file: self.file.clone(), size, mtime_ns }))
-    }
-
     pub fn watched(&self) -> Watched {
         let stamp = self.size.zip(self.mtime_ns).map(|(size, modified)| Stamp {
             identity: self.device.zip(self.inode),
@@ -144,10 +136,10 @@ mod tests {
     fn reports_are_told_apart() {
         let report = |text: &str| serde_json::from_str::<Report>(text).unwrap();
         assert_eq!(report(r#"{"forked": 7, "pid": 123}"#), Report::Forked { forked: 7, pid: 123 });
-        let refused = report(r#"{"refused": "x", "learned": true, "reason": "it prints", "tainted": true}"#);
-        assert!(matches!(refused, Report::Refused(Refused { tainted: true, .. })));
+        let refused = report(r#"{"refused": "learned", "reason": "it prints", "spoilt": true}"#);
+        assert!(matches!(refused, Report::Refused(Refused { refused: Preload::Learned, spoilt: true, .. })));
         let imported = report(
-            r#"{"imported": ["six"], "learned": false, "more": false, "folders": [["/a", 5]], "modules": [
+            r#"{"imported": "backend", "more": false, "folders": [["/a", 5]], "modules": [
                 {"name": "six", "file": "/a/six.py", "device": 1, "inode": 2, "size": 3, "mtime_ns": 4},
                 {"name": "gone", "file": "/b", "device": null, "inode": null, "size": null, "mtime_ns": null}]}"#,
         );
@@ -161,7 +153,6 @@ mod tests {
     fn orders_are_one_object_each() {
         let order = |order: &Order| serde_json::to_string(order).unwrap();
         assert_eq!(order(&Order::Reap { reap: 5 }), r#"{"reap":5}"#);
-        let preload = Order::Preload { preload: vec!["a.b".into()], learned: true, verified: false };
-        assert_eq!(order(&preload), r#"{"preload":["a.b"],"learned":true,"verified":false}"#);
+        assert_eq!(order(&Order::Learned { learned: vec!["a.b".into()] }), r#"{"learned":["a.b"]}"#);
     }
 }

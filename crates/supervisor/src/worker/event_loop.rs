@@ -229,7 +229,7 @@ impl EventLoop {
     fn imported(&mut self, modules: Vec<ImportedModule>) {
         let settings = &self.context.settings;
         if settings.start_method == StartMethod::Forkserver {
-            self.context.templates.learn(self.freshness.key(), &modules, &self.tree);
+            self.context.templates.learn(self.freshness.key(), &modules);
         }
         if settings.isolation == Isolation::Hook || modules.is_empty() {
             return self.let_go();

@@ -18,12 +18,11 @@ use tokio::time::Instant;
 
 use super::Template;
 use super::book::TemplateKey;
-use super::learned::{Batch, VerifiedFile};
 use super::message::{ForkFailure, Pace, TemplateCommand};
 use super::process::ForkedProcess;
 use super::socket::{Packet, Received, TemplateSocket};
 use super::templates::{Templates, learned_orders};
-use super::wire::Order;
+use super::wire::{Order, Preload};
 use crate::error::ExitReason;
 use crate::event::Event;
 use crate::worker::Output;
@@ -45,7 +44,7 @@ pub(super) struct Life {
 impl Life {
     /// Whether it is told to import a backend.
     fn has_backend(&self) -> bool {
-        self.orders.iter().any(|order| matches!(order, Order::Preload { learned: false, .. }))
+        self.orders.iter().any(|order| matches!(order, Order::Backend { .. }))
     }
 }
 
@@ -105,12 +104,8 @@ struct Actor {
     /// Dead workers to be reaped, by their pids.
     reaps: HashMap<u32, Asked<Option<i32>>>,
     /// What it imports now: to be blamed for its death.
-    importing: Vec<String>,
-    /// These are learned modules, not the backend.
-    imports_learned: bool,
+    importing: Option<Preload>,
     modules: usize,
-    /// The files of what was preloaded.
-    files: HashMap<String, VerifiedFile>,
     /// Grows with each learned module that it imports.
     learned: u64,
     /// It was told to end, or must be replaced: nothing of it counts as a
@@ -149,10 +144,8 @@ impl Actor {
             forks: HashMap::new(),
             next_fork: 1,
             reaps: HashMap::new(),
-            importing: Vec::new(),
-            imports_learned: false,
+            importing: None,
             modules: 0,
-            files: HashMap::new(),
             learned: 0,
             retired: false,
             life,
@@ -230,10 +223,11 @@ impl Actor {
             }
             Happening::Pace(pace) => self.set_pace(pace),
             Happening::Due => {
-                let imports = match self.importing.as_slice() {
-                    [] => String::new(),
-                    [name] => format!(" (imports {name})"),
-                    [name, others @ ..] => format!(" (imports {name} and {} others)", others.len()),
+                let backend = self.life.key.backend.as_deref().unwrap_or_default();
+                let imports = match self.importing {
+                    None => String::new(),
+                    Some(Preload::Backend) => format!(" (it imports {backend})"),
+                    Some(Preload::Learned) => " (it imports learned modules)".to_owned(),
                 };
                 return Some(format!("it did not answer in time{imports}"));
             }
@@ -280,8 +274,7 @@ impl Actor {
             }
             TemplateCommand::Learn(names) => {
                 if !self.retired {
-                    let batch = Batch { names, verified: false };
-                    self.waiting.extend(learned_orders(&batch).iter().map(Packet::new));
+                    self.waiting.extend(learned_orders(&names).map(|order| Packet::new(&order)));
                 }
             }
             TemplateCommand::Retire => {
@@ -344,19 +337,17 @@ impl Actor {
         self.reaps.drain().filter_map(unwanted).collect()
     }
 
-    /// A learned module that the template died of is not preloaded again. One
-    /// of several was: they are tried out before the next template has them.
+    /// When a template died of learned modules, the next go without.
     async fn blame(&mut self) {
-        let modules = std::mem::take(&mut self.importing);
-        let Some(module) = modules.first().filter(|_| self.imports_learned).cloned() else { return };
-        let mut reason = "the template ended while it imported this".to_owned();
-        if modules.len() == 1 {
-            self.life.templates.book().refuse(&self.life.key, &module, &reason, true);
-        } else {
-            modules.iter().for_each(|module| self.life.templates.book().doubt(&self.life.key, module));
-            reason += &format!(", or one of {} others", modules.len() - 1);
+        if self.importing == Some(Preload::Learned) {
+            self.life.templates.book().refuse_learned(&self.life.key);
+            self.refused_event(Preload::Learned, "the template ended while it imported them".to_owned()).await;
         }
-        self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
+    }
+
+    async fn refused_event(&self, refused: Preload, reason: String) {
+        let backend = self.life.key.backend.clone().filter(|_| refused == Preload::Backend);
+        self.notify(Event::PreloadRefused { template: self.life.template.id, backend, reason }).await;
     }
 
     async fn log(&mut self, bytes: &[u8]) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::super::message::ForkFailure;
 use super::super::process::ForkedProcess;
 use super::super::socket::Packet;
-use super::super::wire::{Imported, LoadedModule, Order, Refused, Report, Started, watched_folders};
+use super::super::wire::{Imported, LoadedModule, Order, Preload, Refused, Report, Started, watched_folders};
 use super::Actor;
 use crate::event::Event;
 use crate::interpreter::Watched;
@@ -15,10 +15,7 @@ impl Actor {
     pub(super) async fn report(&mut self, report: Report) {
         match report {
             Report::Started { started } => self.started(started).await,
-            Report::Importing { importing, learned } => {
-                self.importing.extend(importing);
-                self.imports_learned = learned;
-            }
+            Report::Importing { importing } => self.importing = Some(importing),
             Report::Imported(imported) => self.imported(imported).await,
             Report::Refused(refused) => self.refused(refused).await,
             Report::Forked { forked, pid } => self.forked(forked, pid).await,
@@ -74,40 +71,34 @@ impl Actor {
 
     async fn imported(&mut self, imported: Imported) {
         self.modules += imported.modules.len();
-        // One that was there already is no reason to replace a worker.
-        self.learned += u64::from(imported.learned && !imported.modules.is_empty());
-        self.files.extend(imported.modules.iter().filter_map(LoadedModule::file));
+        // What was there already is no reason to replace a worker.
+        self.learned += u64::from(imported.imported == Preload::Learned && !imported.modules.is_empty());
         self.watch(&imported.modules, &imported.folders).await;
-        if imported.verified {
-            let files = imported.imported.iter().filter_map(|name| Some((name, self.files.get(name)?)));
-            files.for_each(|(name, file)| self.life.templates.book().verify(&self.life.key, name, file));
-        }
         if imported.more {
             return;
         }
-        self.importing.clear();
-        if !imported.learned {
+        self.importing = None;
+        if imported.imported == Preload::Backend {
             self.backend_is_done().await;
         }
     }
 
     async fn refused(&mut self, refused: Refused) {
-        self.importing.clear();
-        let Refused { refused: module, learned, reason, tainted, lasting } = refused;
-        if learned && tainted && !lasting {
-            // It, or one that was judged with it.
-            self.life.templates.book().doubt(&self.life.key, &module);
-        } else {
-            self.life.templates.book().refuse(&self.life.key, &module, &reason, lasting);
-        }
-        if tainted {
+        self.importing = None;
+        let Refused { refused: what, reason, spoilt } = refused;
+        if spoilt {
             // Its workers go on; the next are forked from another.
             self.retired = true;
             self.life.template.is_learning.send_replace(false);
-            self.life.templates.book().retire(&self.life.template);
+            let mut book = self.life.templates.book();
+            match what {
+                Preload::Backend => book.refuse_backend(&self.life.key),
+                Preload::Learned => book.refuse_learned(&self.life.key),
+            }
+            book.retire(&self.life.template);
         }
-        self.notify(Event::PreloadRefused { template: self.life.template.id, module, reason }).await;
-        if !learned {
+        self.refused_event(what, reason).await;
+        if what == Preload::Backend {
             self.backend_is_done().await;
         }
     }

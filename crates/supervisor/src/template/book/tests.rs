@@ -32,6 +32,12 @@ impl Bench {
         }
     }
 
+    fn start(&mut self, backend: &str) -> Start {
+        let choice = self.book.choose(&key(backend), &self.interpreter, &TreeImports::default());
+        let Choice::Start(start) = choice else { panic!("there is a template, or none is to be used") };
+        start
+    }
+
     fn id(&mut self, backend: &str) -> Option<TemplateId> {
         self.choose(&key(backend), &TreeImports::default()).map(|template| template.id)
     }
@@ -42,20 +48,15 @@ impl Bench {
     }
 
     fn learn(&mut self, backend: &str, name: &str) {
-        let module = ImportedModule {
-            name: name.into(),
-            file: Some(format!("/usr/lib/python3/{name}.py")),
-            mtime_ns: None,
-            size: None,
-        };
-        self.book.learn(&key(backend), &[module], Path::new("/tree"));
+        let module = ImportedModule { name: name.into(), file: None, mtime_ns: None, size: None, preloadable: true };
+        self.book.learn(&key(backend), &[module]);
     }
 }
 
 fn known_interpreter() -> KnownInterpreter {
     let interpreter = serde_json::from_value(serde_json::json!({
         "executable": "/usr/bin/python", "version": [3, 11, 7], "implementation": "cpython", "prefix": "/usr",
-        "base_prefix": "/usr", "scripts": "/usr/bin", "module_folders": ["/usr/lib/python3"],
+        "base_prefix": "/usr", "scripts": "/usr/bin",
     }))
     .unwrap();
     KnownInterpreter { interpreter, freshness: Freshness::new(Vec::new()) }
@@ -139,9 +140,23 @@ fn recycling_retires_all() {
 fn a_backend_that_is_refused_is_left_out() {
     let mut bench = Bench::new(16);
     let template = bench.choose(&key("a"), &TreeImports::default()).unwrap();
-    bench.book.refuse(&key("a"), "a", "it starts a thread", true);
+    bench.book.refuse_backend(&key("a"));
     assert!(bench.book.retire(&template));
-    let choice = bench.book.choose(&key("a"), &bench.interpreter, &TreeImports::default());
-    let Choice::Start(start) = choice else { panic!("there is no template") };
-    assert_eq!(start.backend, None);
+    assert_eq!(bench.start("a").backend, None);
+    bench.book.recycle();
+    assert_eq!(bench.start("a").backend, Some("a".to_owned()));
+}
+
+#[test]
+fn learned_modules_that_are_refused_are_left_out_until_something_changes() {
+    let mut bench = Bench::new(16);
+    let template = bench.choose(&key("a"), &TreeImports::default()).unwrap();
+    bench.learn("a", "toml");
+    bench.book.refuse_learned(&key("a"));
+    assert!(bench.book.retire(&template));
+    bench.learn("a", "toml");
+    assert!(bench.start("a").learned.is_empty());
+    bench.book.recycle();
+    bench.learn("a", "toml");
+    assert_eq!(bench.start("a").learned, ["toml"]);
 }
