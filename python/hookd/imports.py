@@ -91,7 +91,7 @@ def _describe(name: str, module: object, preloadable: Preloadable) -> Dict[str, 
         "file": file,
         "mtime_ns": None,
         "size": None,
-        "preloadable": file is not None and preloadable.holds(file),
+        "preloadable": file is not None and preloadable.may_import(name, file),
     }
     if file is not None:
         try:

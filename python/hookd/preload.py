@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from time import monotonic
 
 from hookd.failures import describe, qualified_name
@@ -139,20 +139,21 @@ class Preloader:
 
     def _is_known(self, name: str) -> bool:
         """Whether the import system would find this module among what is known."""
-        end = name.find(".")
-        while True:
+        end = 0
+        while end >= 0:
+            end = name.find(".", end + 1)
             package = name if end < 0 else name[:end]
             try:
                 file = _file_of(package)
+                if file is None and package not in sys.modules:
+                    # A namespace package (PEP 420): nothing is run to import it.
+                    __import__(package)
             except Exception:
                 # There is none of that name, or its package has something else in its place.
                 return False
             if file is not None:
                 return self._preloadable.holds(file)
-            # A namespace package (PEP 420): nothing is run to import it.
-            if end < 0:
-                return False
-            end = name.find(".", end + 1)
+        return False
 
     def _import(
         self, name: str, observation: Optional[Observation] = None
@@ -202,7 +203,9 @@ def _file_of(name: str) -> Optional[str]:
     if module is not None:
         file = vars(module).get("__file__")
     else:
-        spec = find_spec(name)
+        package = name.rpartition(".")[0]
+        path = vars(sys.modules[package])["__path__"] if package else None
+        spec = PathFinder.find_spec(name, path)
         if spec is None:
             raise ImportError(name)
         file = spec.origin if spec.has_location else None

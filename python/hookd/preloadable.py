@@ -163,6 +163,10 @@ class Preloadable:
             if isinstance(entry, str) and os.path.basename(entry.rstrip(os.sep)) in INSTALLED
         }
 
+    def may_import(self, name: str, file: str) -> bool:
+        """Whether a module of this file, which a hook has imported, can be preloaded at all."""
+        return self.holds(file) and not is_never_preloaded(name)
+
     def holds(self, file: str) -> bool:
         """Whether this absolute path is of the standard library or a known distribution."""
         return self.is_standard(file) or any(
