@@ -205,7 +205,7 @@ def test_f55_a_file_system_that_hangs_costs_its_trees_alone(
             refusal = found[tree.name]["error"]
             assert refusal["kind"] == "SystemRefused"
             assert str(tree) in refusal["message"]
-            assert "has not answered for" in refusal["message"]
+            assert "has not responded for" in refusal["message"]
         # It is known to be unresponsive now: no request and no thread waits for it again.
         pool.send(*(call(hung[0], "", n) for n in range(200)))
         assert {kind(response) for response in pool.responses(200)} == {"SystemRefused"}

@@ -139,7 +139,7 @@ def test_a_mandatory_hook_that_is_missing(setting: Setting, tmp_path: Path) -> N
     for command in ("wheel", "sdist"):
         error = error_of(setting, command, tree, "-o", tmp_path / "out")
         assert error["kind"] == "UnsupportedHook"
-        assert error["hint"].startswith("PEP 517 asks every build backend for this hook")
+        assert error["hint"].startswith("PEP 517 requires this hook of every build backend")
 
 
 def test_no_temporary_folder_is_in_a_message(setting: Setting, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_f89_what_an_interpreter_leaves_that_says_nothing(
     pool = setting.start("--startup-timeout", "1s", python=str(python))
     left = gate.arrived()
     assert pool.wait(20) == 3
-    assert "did not say who it is within 1s" in pool.stderr
+    assert "did not answer within 1s" in pool.stderr
     processes.wait_gone([left])
 
 

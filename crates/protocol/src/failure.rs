@@ -112,7 +112,7 @@ impl<K> Failure<K> {
                 format!("the hook's process died of {signal}")
             }
             (None, Some(code)) if self.message.is_empty() => {
-                format!("the hook's process left with exit code {code} and no result")
+                format!("the hook's process exited with code {code} and without a result")
             }
             _ => self.message.clone(),
         }

@@ -77,7 +77,7 @@ impl Hook {
         }
     }
 
-    /// Whether PEP 517 asks every build backend to have this hook.
+    /// Whether PEP 517 requires this hook of every build backend.
     pub const fn is_mandatory(self) -> bool {
         matches!(self, Hook::BuildWheel | Hook::BuildSdist)
     }

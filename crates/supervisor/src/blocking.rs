@@ -22,10 +22,10 @@ use crate::error::{ErrorKind, HookError};
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Unresponsive {
     /// The file system of this path has not responded in time.
-    #[error("{path}: its file system has not answered for {:.1} s", after.as_secs_f64())]
+    #[error("{path}: its file system has not responded for {:.1} s", after.as_secs_f64())]
     FileSystem { path: PathBuf, after: Duration },
     /// No thread could be started for work on this path.
-    #[error("{path} cannot be looked at: no thread could be started: {reason}")]
+    #[error("{path} cannot be read: no thread could be started: {reason}")]
     NoThread { path: PathBuf, reason: String },
 }
 

@@ -256,9 +256,9 @@ impl HookError {
                 "is the backend installed in the environment of the interpreter, or listed in `backend-path`?"
             }
             ErrorKind::UnsupportedHook if hook.is_mandatory() => {
-                "PEP 517 asks every build backend for this hook: is `build-backend` the right name?"
+                "PEP 517 requires this hook of every build backend: is `build-backend` the right name?"
             }
-            ErrorKind::UnsupportedHook => "PEP 517 lets a backend leave this hook out; the caller has to fall back",
+            ErrorKind::UnsupportedHook => "this hook is optional in PEP 517: the caller has to fall back",
             _ => return self,
         };
         self.hint.get_or_insert_with(|| hint.to_owned());
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn the_hint_about_a_missing_hook_depends_on_the_hook() {
         let hint = |hook| HookError::new(ErrorKind::UnsupportedHook, "m").of_hook(hook).hint.unwrap();
-        assert!(hint(Hook::BuildEditable).contains("lets a backend leave this hook out"));
+        assert!(hint(Hook::BuildEditable).contains("is optional in PEP 517"));
         for mandatory in [Hook::BuildWheel, Hook::BuildSdist] {
-            assert!(hint(mandatory).contains("asks every build backend"));
+            assert!(hint(mandatory).contains("requires this hook of every build backend"));
         }
     }
 

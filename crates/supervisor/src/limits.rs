@@ -11,7 +11,7 @@ pub struct Timeout(Duration);
 
 /// A duration that is not valid as a [`Timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no timeout: expected more than zero and at most {max} days", max = Timeout::MAX.as_secs() / 86_400)]
+#[error("{0:?} is not a valid timeout: expected more than zero and at most {max} days", max = Timeout::MAX.as_secs() / 86_400)]
 pub struct InvalidTimeout(pub Duration);
 
 impl Timeout {
@@ -64,7 +64,7 @@ pub struct QueueSize(NonZeroUsize);
 
 /// A number that is not valid as a [`QueueSize`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is no queue size: expected 1 to {max}", max = QueueSize::MAX)]
+#[error("{0} is not a valid queue size: expected 1 to {max}", max = QueueSize::MAX)]
 pub struct InvalidQueueSize(pub usize);
 
 impl QueueSize {

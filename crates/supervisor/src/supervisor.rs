@@ -33,7 +33,7 @@ pub enum SubmitError {
         limit: usize,
     },
     /// The supervisor is ending.
-    #[error("the supervisor is ending and admits nothing more")]
+    #[error("the supervisor is ending and admits no more requests")]
     Closed,
 }
 

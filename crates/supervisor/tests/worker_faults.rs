@@ -113,7 +113,7 @@ async fn f29_half_a_line_and_silence_or_the_end() {
     let silent = pool.tree("silent", "ready(); read_request(); accept(); write('OK \"ha'); be_deaf()");
     let error = pool.run(&silent).await.outcome.unwrap_err();
     assert_eq!(error.kind, ErrorKind::WorkerCrashed);
-    assert!(error.message.contains("no sign of life"), "{}", error.message);
+    assert!(error.message.contains("no answer to a health check"), "{}", error.message);
     let ended = pool.tree("ended", "ready(); read_request(); accept(); write('OK \"ha'); os._exit(0)");
     let error = pool.run(&ended).await.outcome.unwrap_err();
     assert_eq!((error.kind, error.exit), (ErrorKind::WorkerCrashed, Some(ExitReason::ExitCode(0))));

@@ -35,7 +35,7 @@ pub enum InterpreterError {
         source: io::Error,
     },
     /// It did not give the answer of a Python interpreter.
-    #[error("{path} is no Python interpreter that works: it {exit} without an answer{words}")]
+    #[error("{path} is not a working Python interpreter: it {exit} without an answer{words}")]
     NoAnswer {
         /// As the request names it.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum InterpreterError {
         words: String,
     },
     /// It did not end in time.
-    #[error("interpreter {path} did not say who it is within {timeout:?}")]
+    #[error("interpreter {path} did not answer within {timeout:?}")]
     TimedOut {
         /// As the request names it.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum InterpreterError {
         timeout: Duration,
     },
     /// The file system of the interpreter or its environment does not respond.
-    #[error("interpreter {path} cannot be looked at: {reason}")]
+    #[error("interpreter {path} cannot be checked: {reason}")]
     Unresponsive {
         /// As the request names it.
         path: PathBuf,
@@ -349,7 +349,7 @@ fn parse(stdout: &str) -> Option<Interpreter> {
 fn no_answer(python: &Path, output: &ProgramOutput) -> InterpreterError {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.trim().lines().last().unwrap_or_default();
-    let words = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
+    let words = if last.is_empty() { String::new() } else { format!("; its last output: {last}") };
     let was_killed = !matches!(output.exit, ExitReason::ExitCode(_));
     InterpreterError::NoAnswer { path: python.to_owned(), exit: output.exit.to_string(), was_killed, words }
 }
@@ -428,7 +428,7 @@ mod tests {
         let error = get(Path::new("/no/such/python")).await.unwrap_err();
         assert!(matches!(*error, InterpreterError::NotFound { .. }) && error.is_lasting(), "{error}");
         let error = get(&script("#!/bin/sh\necho garbage; echo sorry >&2; exit 3\n")).await.unwrap_err();
-        assert!(error.to_string().contains("exited with code 3 without an answer; its last words: sorry"), "{error}");
+        assert!(error.to_string().contains("exited with code 3 without an answer; its last output: sorry"), "{error}");
         assert!(error.is_lasting());
         let error = get(&script("#!/bin/sh\nkill -KILL $$\n")).await.unwrap_err();
         assert!(error.to_string().contains("it died of SIGKILL without an answer"), "{error}");

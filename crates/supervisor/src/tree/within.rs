@@ -57,7 +57,7 @@ pub(crate) fn recursion(path: &Path) -> HookError {
         path.display()
     );
     HookError::new(ErrorKind::HookRecursion, message)
-        .with_hint("a hook can have other trees built; for its own it has to call the build backend itself")
+        .with_hint("a hook can build other trees; for its own tree it must call the build backend itself")
 }
 
 #[cfg(test)]

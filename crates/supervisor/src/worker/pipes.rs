@@ -143,7 +143,7 @@ impl LogTail {
     pub fn explain(&self, reason: String) -> String {
         match String::from_utf8_lossy(&self.text).trim() {
             "" => reason,
-            log => format!("{reason}; its last words: {log}"),
+            log => format!("{reason}; its last output: {log}"),
         }
     }
 }

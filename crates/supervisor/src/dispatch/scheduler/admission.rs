@@ -341,5 +341,5 @@ pub(super) fn cancelled() -> HookError {
 
 /// The answer to requests that come after the shutdown has begun.
 pub(super) fn closed() -> HookError {
-    HookError::new(ErrorKind::Interrupted, "the supervisor is ending and admits nothing more")
+    HookError::new(ErrorKind::Interrupted, "the supervisor is ending and admits no more requests")
 }

@@ -204,7 +204,7 @@ impl Scheduler {
 
 pub(super) fn quarantined(reason: &str) -> HookError {
     HookError::new(ErrorKind::Quarantined, format!("the workers of this tree failed too often: {reason}"))
-        .with_hint("after a while another start is tried")
+        .with_hint("another start is tried after a while")
         .with_setting(Setting::RestartWindow)
 }
 

@@ -181,7 +181,7 @@ impl Machine {
         match self.phase {
             // It is ending anyway.
             Phase::Terminating(_) | Phase::Gone | Phase::Stopping { .. } | Phase::Lingering => Effects::new(),
-            _ => self.violation(&format!("{kind} came where it cannot come"), now),
+            _ => self.violation(&format!("unexpected {kind}"), now),
         }
     }
 

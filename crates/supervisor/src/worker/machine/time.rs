@@ -99,7 +99,9 @@ impl Machine {
                 }
                 let mut effects = vec![Effect::observe(Event::HealthCheckFailed { worker: self.id })];
                 let after = self.limits.health_timeout.get();
-                effects.extend(self.terminate(Ending::Crashed(format!("no sign of life within {after:?}")), now));
+                effects.extend(
+                    self.terminate(Ending::Crashed(format!("no answer to a health check within {after:?}")), now),
+                );
                 effects
             }
             _ => Effects::new(),
