@@ -14,36 +14,8 @@ use crate::format::milliseconds;
 
 /// Logs an event.
 pub fn log(event: &Event) {
-    match event {
-        Event::RequestQueued { .. }
-        | Event::RequestPreparing { .. }
-        | Event::RequestPrepared { .. }
-        | Event::RequestAccepted { .. }
-        | Event::OutputCaptured { .. }
-        | Event::RequestRetried { .. }
-        | Event::RequestFinished { .. }
-        | Event::DeadlineExceeded { .. }
-        | Event::MemoryLimitExceeded { .. } => log_request(event),
-        Event::WorkerStarting { .. }
-        | Event::WorkerReady { .. }
-        | Event::WorkerStartFailed { .. }
-        | Event::WorkerStopping { .. }
-        | Event::WorkerExited { .. }
-        | Event::WorkerLingers { .. }
-        | Event::HealthCheckFailed { .. }
-        | Event::ProtocolViolated { .. }
-        | Event::WorkerLog { .. } => log_worker(event),
-        Event::TemplateStarting { .. }
-        | Event::TemplateReady { .. }
-        | Event::TemplateLearned { .. }
-        | Event::PreloadRefused { .. }
-        | Event::PreloadShadowed { .. }
-        | Event::TemplateStale { .. }
-        | Event::TemplateFailed { .. }
-        | Event::TemplateFallback { .. }
-        | Event::TemplateExited { .. }
-        | Event::TemplateLog { .. } => log_template(event),
-        event => log_pool(event),
+    if !(log_request(event) || log_worker(event) || log_template(event)) {
+        log_pool(event);
     }
 }
 
@@ -89,7 +61,8 @@ pub fn pip_in_place_of_uv(told_by: &str) -> String {
     )
 }
 
-fn log_request(event: &Event) {
+/// Logs an event of a request; returns false for all others.
+fn log_request(event: &Event) -> bool {
     match event {
         Event::RequestQueued { request, tree, hook } => {
             trace!(%request, tree = %show(tree), %hook, "request queued");
@@ -110,11 +83,13 @@ fn log_request(event: &Event) {
         Event::MemoryLimitExceeded { request, worker, bytes } => {
             warn!(%request, %worker, bytes, "hook exceeded its memory limit and is killed");
         }
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
-fn log_worker(event: &Event) {
+/// Logs an event of a worker; returns false for all others.
+fn log_worker(event: &Event) -> bool {
     match event {
         Event::WorkerStarting { worker, tree, generation, .. } => {
             debug!(%worker, tree = %show(tree), generation, "worker starts");
@@ -141,11 +116,13 @@ fn log_worker(event: &Event) {
             warn!(%worker, "worker violated the protocol and is killed: {reason}")
         }
         Event::WorkerLog { worker, line } => debug!(%worker, "worker says: {line}"),
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
-fn log_template(event: &Event) {
+/// Logs an event of a template; returns false for all others.
+fn log_template(event: &Event) -> bool {
     match event {
         Event::TemplateStarting { template, interpreter, backend } => {
             debug!(%template, interpreter = %show(interpreter), backend, "template starts");
@@ -173,8 +150,9 @@ fn log_template(event: &Event) {
         }
         Event::TemplateExited { template } => debug!(%template, "template exited"),
         Event::TemplateLog { template, line } => debug!(%template, "template says: {line}"),
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
 fn log_pool(event: &Event) {

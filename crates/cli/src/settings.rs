@@ -60,9 +60,8 @@ pub struct PoolSettings {
 impl PoolSettings {
     /// Resolves the arguments of a command that runs hooks.
     pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
-        let PoolArguments { capacity, hooks, workers, installer, environment, report } = arguments;
-        let build_environments =
-            if environment.no_build_isolation { None } else { Some(installer_settings(installer)?) };
+        let PoolArguments { capacity, hooks, workers, installer, locations, report } = arguments;
+        let build_environments = if locations.no_build_isolation { None } else { Some(installer_settings(installer)?) };
         let is_within_hook = is_within_hook();
         if is_within_hook {
             tracing::info!("started by a hook of another hookpool: one hook runs at a time, in its job slot");
@@ -86,9 +85,9 @@ impl PoolSettings {
                 JobserverName::Off => jobserver::Mode::Off,
             },
             limits: limits(&capacity, &hooks, &workers, is_within_hook),
-            python: environment.interpreter.python,
-            cache_folder: environment.cache.cache_dir,
-            capture_folder: environment.capture_dir,
+            python: locations.interpreter.python,
+            cache_folder: locations.cache.cache_dir,
+            capture_folder: locations.capture_dir,
         })
     }
 }

@@ -26,7 +26,7 @@ pub struct PoolArguments {
     #[command(flatten)]
     pub installer: InstallerArguments,
     #[command(flatten)]
-    pub environment: EnvironmentArguments,
+    pub locations: LocationArguments,
     #[command(flatten)]
     pub report: ReportArguments,
 }
@@ -302,7 +302,7 @@ pub enum InstallerName {
 /// The interpreter and the folders.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Interpreter and folders")]
-pub struct EnvironmentArguments {
+pub struct LocationArguments {
     #[command(flatten)]
     pub interpreter: InterpreterArguments,
 

@@ -47,7 +47,7 @@ pub struct Display {
 }
 
 /// A change of the state of the display, made by the thread.
-type Change = Box<dyn FnOnce(&mut Shown) + Send>;
+type Change = Box<dyn FnOnce(&mut DisplayState) + Send>;
 
 /// Sends changes to the thread. The channel is unbounded, since no change may be lost;
 /// each hook causes only a few.
@@ -55,7 +55,7 @@ type Change = Box<dyn FnOnce(&mut Shown) + Send>;
 struct DisplayThread(Sender<Change>);
 
 impl DisplayThread {
-    fn change(&self, change: impl FnOnce(&mut Shown) + Send + 'static) {
+    fn change(&self, change: impl FnOnce(&mut DisplayState) + Send + 'static) {
         // After the end of the thread nothing is shown.
         let _ = self.0.send(Box::new(change));
     }
@@ -67,7 +67,7 @@ impl Display {
         let names: Arc<Vec<String>> = Arc::new(jobs.iter().map(|job| text::name(job.name())).collect());
         let progress = Progress::new(names.clone(), verbosity.is_quiet);
         let owns_the_terminal = progress.owns_the_terminal();
-        let shown = Shown {
+        let state = DisplayState {
             progress,
             summary: Summary::new(jobs.len(), wants_metadata),
             live: LiveOutput::default(),
@@ -75,7 +75,7 @@ impl Display {
             names,
         };
         let (changes, received) = channel();
-        std::thread::Builder::new().name("display".into()).spawn(move || shown.run(&received))?;
+        std::thread::Builder::new().name("display".into()).spawn(move || state.run(&received))?;
         Ok(Self { format, verbosity, owns_the_terminal, thread: DisplayThread(changes) })
     }
 
@@ -85,17 +85,17 @@ impl Display {
         move |event| match event {
             BuildEvent::Step { job, step } => {
                 let (job, step) = (*job, *step);
-                thread.change(move |shown| shown.progress.step(job, step));
+                thread.change(move |state| state.progress.step(job, step));
             }
             BuildEvent::HookSubmitted { job, request, .. } => {
                 let (job, request) = (*job, *request);
-                thread.change(move |shown| {
-                    shown.requests.insert(request, job);
+                thread.change(move |state| {
+                    state.requests.insert(request, job);
                 });
             }
             BuildEvent::HookAnswered { request, stdout, stderr } if shows_output => {
                 let (request, written) = (*request, [stdout.clone(), stderr.clone()]);
-                thread.change(move |shown| shown.progress.print(&shown.live.end(request, written)));
+                thread.change(move |state| state.progress.print(&state.live.end(request, written)));
             }
             _ => {}
         }
@@ -105,11 +105,11 @@ impl Display {
     pub fn observer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
         let (thread, shows_output) = (self.thread.clone(), self.verbosity.shows_output);
         move |event| {
-            let hook_is = |request: &RequestId, state| {
+            let hook_is = |request: &RequestId, hook| {
                 let request = *request;
-                thread.change(move |shown| {
-                    if let Some(job) = shown.requests.get(&request) {
-                        shown.progress.hook_is(*job, state);
+                thread.change(move |state| {
+                    if let Some(job) = state.requests.get(&request) {
+                        state.progress.hook_is(*job, hook);
                     }
                 });
             };
@@ -119,22 +119,22 @@ impl Display {
                 Event::RequestAccepted { request, .. } => hook_is(request, HookState::Running),
                 Event::OutputCaptured { request, stdout, stderr } if shows_output => {
                     let (request, stdout, stderr) = (*request, stdout.clone(), stderr.clone());
-                    thread.change(move |shown| {
-                        if let Some(job) = shown.requests.get(&request) {
-                            shown.live.begin(request, shown.names[job.0].clone(), &stdout, &stderr);
+                    thread.change(move |state| {
+                        if let Some(job) = state.requests.get(&request) {
+                            state.live.begin(request, state.names[job.0].clone(), &stdout, &stderr);
                         }
                     });
                 }
                 Event::RequestFinished { request, .. } => {
                     let request = *request;
-                    thread.change(move |shown| {
-                        shown.live.pause(request);
-                        shown.requests.remove(&request);
+                    thread.change(move |state| {
+                        state.live.pause(request);
+                        state.requests.remove(&request);
                     });
                 }
                 Event::TreeLocked { tree } => {
                     let line = format!("waiting: another process uses {}", text::name(tree));
-                    thread.change(move |shown| shown.progress.note(&line));
+                    thread.change(move |state| state.progress.note(&line));
                 }
                 _ => {}
             }
@@ -146,10 +146,10 @@ impl Display {
         let thread = self.thread.clone();
         move |event| {
             if matches!(event, EnvironmentEvent::Made { .. }) {
-                thread.change(|shown| shown.summary.environment_made());
+                thread.change(|state| state.summary.environment_made());
             }
             if let Some(line) = text::environment_event(event) {
-                thread.change(move |shown| shown.progress.note(&line));
+                thread.change(move |state| state.progress.note(&line));
             }
         }
     }
@@ -171,10 +171,10 @@ impl Display {
             lines.extend(String::from_utf8_lossy(&bytes).lines().map(Into::into));
         }
         let job = job.id;
-        self.thread.change(move |shown| {
-            shown.summary.add(&shown.names[job.0], &report);
-            shown.progress.done(job, &report, took);
-            shown.progress.print(&lines);
+        self.thread.change(move |state| {
+            state.summary.add(&state.names[job.0], &report);
+            state.progress.done(job, &report, took);
+            state.progress.print(&lines);
         });
         (!self.owns_the_terminal && !bytes.is_empty()).then_some(bytes)
     }
@@ -183,10 +183,10 @@ impl Display {
     pub async fn finish(&self, interrupted: bool) {
         let (drawn, is_drawn) = oneshot::channel();
         let is_quiet = self.verbosity.is_quiet;
-        self.thread.change(move |shown| {
-            shown.progress.finish();
+        self.thread.change(move |state| {
+            state.progress.finish();
             if !is_quiet {
-                shown.progress.print(&shown.summary.lines(interrupted));
+                state.progress.print(&state.summary.lines(interrupted));
             }
             let _ = drawn.send(());
         });
@@ -195,7 +195,7 @@ impl Display {
 }
 
 /// The state of the display.
-struct Shown {
+struct DisplayState {
     progress: Progress,
     summary: Summary,
     live: LiveOutput,
@@ -204,7 +204,7 @@ struct Shown {
     names: Arc<Vec<String>>,
 }
 
-impl Shown {
+impl DisplayState {
     /// The body of the thread; ends when the display is dropped.
     fn run(mut self, changes: &Receiver<Change>) {
         let mut drawn = Instant::now();
