@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use hookpool_supervisor::files::{Links, kept, open_regular_file, unblock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
 
 /// Runs blocking work that can be stopped: it has to look at the flag, which is
 /// set when `stop` completes, or when this future is dropped. `None` if it was
@@ -80,6 +82,12 @@ pub(crate) fn has_same_content(one: &Path, two: &Path) -> io::Result<bool> {
             return Ok(true);
         }
     }
+}
+
+/// The disk space of a file, or of a folder with its content, in bytes. Blocks.
+pub(crate) fn disk_space(path: &Path) -> u64 {
+    let entries = WalkDir::new(path).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
+    entries.map(|metadata| metadata.blocks() * 512).sum()
 }
 
 /// Reads a JSON file of the cache folder; `None` if it is missing or damaged.

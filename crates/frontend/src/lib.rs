@@ -41,6 +41,8 @@ mod frontend;
 pub mod jobserver;
 mod metadata;
 mod output;
+mod pruning;
+mod redact;
 mod run_folder;
 mod source;
 
@@ -48,7 +50,7 @@ pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack
 pub use durations::Durations;
 pub use environment::{
     Distribution, Environment, EnvironmentError, EnvironmentEvent, EnvironmentSettings, Environments, IndexOptions,
-    InstallerChoice, InstallerKind, Pruned, prune, redact,
+    InstallerChoice, InstallerKind,
 };
 pub use extensions::{
     EXTENSION_FILES, Extension, ExtensionPattern, ExtensionPolicy, InvalidExtensionPattern, MalformedExtensions,
@@ -62,5 +64,7 @@ pub use metadata::{
     CoreMetadata, MetadataError, NotStatic, WheelError, WheelProblem, static_metadata, wheel_extensions, wheel_metadata,
 };
 pub use output::{Before, OutputError, OutputFile, OutputFolder};
+pub use pruning::{Pruned, prune};
+pub use redact::redact;
 pub use run_folder::{RunFolder, RunFolderError};
 pub use source::{InvalidWheelName, ListError, Source, SourceError, SourceId, read_list};

@@ -39,7 +39,7 @@ use crate::source::has_suffix;
 use error::Fault;
 use limits::Budget;
 use tree::TreeWriter;
-use wanted::Wanted;
+use wanted::WantedFiles;
 
 /// Unpacks a source archive, `.tar.gz`, `.tgz` or `.zip`, into the empty folder
 /// `into`, which nobody else may write to. Returns the source tree: the one folder at
@@ -82,7 +82,7 @@ pub fn read_files<const N: usize>(
 ) -> Result<[Option<Vec<u8>>; N], ArchiveError> {
     let read = || {
         let (file, budget) = open(archive, limits, cancel)?;
-        let mut wanted = Wanted::new(names);
+        let mut wanted = WantedFiles::new(names);
         each_member(archive, file, &budget, &mut |member, content| wanted.read(&member, content, limits))?;
         Ok(wanted.found())
     };

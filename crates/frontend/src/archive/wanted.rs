@@ -14,14 +14,14 @@ type Contents<const N: usize> = [Option<Vec<u8>>; N];
 
 /// The files that are wanted from the top of the source tree. Only the end of the
 /// archive shows which folder that is.
-pub(super) struct Wanted<'a, const N: usize> {
+pub(super) struct WantedFiles<'a, const N: usize> {
     names: [&'a str; N],
     top: Top,
     at_top: Contents<N>,
     in_folder: Contents<N>,
 }
 
-impl<'a, const N: usize> Wanted<'a, N> {
+impl<'a, const N: usize> WantedFiles<'a, N> {
     pub fn new(names: [&'a str; N]) -> Self {
         let none = || [const { None }; N];
         Self { names, top: Top::default(), at_top: none(), in_folder: none() }

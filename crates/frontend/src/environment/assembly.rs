@@ -1,7 +1,7 @@
 //! Making an environment: its name and lock, the virtual environment, what is
 //! installed, the manifest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, 
 
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
-use super::handle::InUse;
-use super::installer::{Installer, PipConfiguration, is_offline, pip, remove_variables, uv, without_places};
+use super::handle::{InUse, Manifest};
+use super::installer::{PipConfiguration, Target, is_offline, pip, remove_variables, without_places};
 use super::python_of;
-use super::redact::redact;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
-use super::store::{Manifest, Store, now, random_name};
+use super::store::{Store, now};
 use super::wanted::Wanted;
 use crate::files::write_json;
+use crate::redact::redact;
 use crate::run_folder::RunFolder;
 
 /// Makes an environment. Nobody else sees it before it is complete. If this fails,
@@ -37,20 +37,20 @@ pub(super) async fn assemble(
         }
         // `None`: another process, which removes all that is not in use, came
         // between the manifest and the lock.
-        if let Some(in_use) = draft.complete().await? {
+        if let Some(in_use) = draft.seal().await? {
             return Ok(in_use);
         }
     }
 }
 
 /// An environment that is not complete.
-pub(super) struct Draft<'a> {
-    pub settings: &'a EnvironmentSettings,
-    pub wanted: &'a Wanted,
-    pub folder: PathBuf,
+struct Draft<'a> {
     supervisor: &'a Supervisor,
+    settings: &'a EnvironmentSettings,
     store: Arc<Store>,
+    wanted: &'a Wanted,
     name: String,
+    folder: PathBuf,
     /// Exclusive: keeps other processes from removing it.
     lock: LockFile,
 }
@@ -73,8 +73,8 @@ sys.stdout.write("\nhookpool-environment " + json.dumps(wheels[:1]) + "\n")
 const VENV_MARK: &str = "hookpool-environment ";
 
 impl<'a> Draft<'a> {
-    /// Chooses a name and locks it. The environment is made in its final place,
-    /// because its scripts contain its path.
+    /// Reserves the place of the environment. It is made in its final place, because its
+    /// scripts contain its path.
     async fn begin(
         supervisor: &'a Supervisor,
         settings: &'a EnvironmentSettings,
@@ -82,23 +82,13 @@ impl<'a> Draft<'a> {
         wanted: &'a Wanted,
     ) -> Result<Self, EnvironmentError> {
         let store = store.clone();
-        unblock({
+        let reserve = {
             let store = store.clone();
-            move || {
-                loop {
-                    let name = random_name();
-                    let (folder, path) = (store.environment(&name), store.environment_lock(&name));
-                    let lock = LockFile::try_exclusive(&path).map_err(EnvironmentError::system("lock", &path))?;
-                    if let Some(lock) = lock
-                        && !folder.exists()
-                    {
-                        return Ok((name, folder, lock));
-                    }
-                }
-            }
-        })
-        .await
-        .map(|(name, folder, lock)| Self { settings, wanted, folder, supervisor, store, name, lock })
+            move || store.reserve_name()
+        };
+        let (name, lock) = unblock(reserve).await?;
+        let folder = store.environment(&name);
+        Ok(Self { supervisor, settings, store, wanted, name, folder, lock })
     }
 
     /// Makes the virtual environment, and installs the requirements.
@@ -107,7 +97,8 @@ impl<'a> Draft<'a> {
         if self.wanted.requirements.texts().is_empty() {
             return Ok(());
         }
-        let configuration = PipConfiguration::lend(self).await?;
+        let (installer, prefix) = (&self.wanted.installation.installer, &self.wanted.interpreter.prefix);
+        let configuration = PipConfiguration::lend(installer, prefix, &self.folder).await?;
         // After a failure all of the environment is removed.
         self.install(pip_wheel).await?;
         configuration.take_back().await
@@ -139,12 +130,10 @@ impl<'a> Draft<'a> {
             let find_links = self.settings.index.find_links.clone();
             unblock(move || installation.write_files(temporary.path(), &requirements, &find_links)).await?
         };
-        let installer = &self.wanted.installation.installer;
-        let mut command = match installer {
-            Installer::Uv(program) => uv::install(self, program, &files),
-            Installer::Pip(own) => pip::install(self, own.as_ref(), pip_wheel.as_deref(), &files, temporary.path())?,
-        };
-        command.env("TMPDIR", temporary.path());
+        let python = python_of(&self.folder);
+        let target = Target { python: &python, interpreter: &self.wanted.interpreter, settings: self.settings };
+        let installation = &self.wanted.installation;
+        let command = installation.command(&target, pip_wheel.as_deref(), &files, temporary.path())?;
         let output = self.run_program(command, temporary.clone()).await?;
         let is_success = output.is_success();
         let requirements_file = files.requirements.display().to_string();
@@ -163,7 +152,7 @@ impl<'a> Draft<'a> {
         let words = std::iter::once(reason_of_failure(&output)).chain(refusals).collect::<Vec<_>>().join("\n");
         let words = without_places(&words, &requirements_file);
         Err(EnvironmentError::Installer {
-            installer: installer.kind(),
+            installer: installation.installer.kind(),
             requirements: self.wanted.requirements.redacted(),
             words,
             offline: is_offline(self.settings),
@@ -172,7 +161,7 @@ impl<'a> Draft<'a> {
 
     /// Seals the environment and writes its manifest, after which other processes
     /// may open it. `None` if another process has removed it since.
-    async fn complete(self) -> Result<Option<InUse>, EnvironmentError> {
+    async fn seal(self) -> Result<Option<InUse>, EnvironmentError> {
         // If this fails, whoever runs hooks asks again, and reports the reason.
         let interpreter = self.supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
         let interpreter = interpreter.map(|known| Interpreter::clone(&known));
@@ -230,16 +219,6 @@ impl<'a> Draft<'a> {
 
     fn not_made(&self, words: String) -> EnvironmentError {
         EnvironmentError::NotMade { python: self.wanted.interpreter.executable.clone(), words }
-    }
-
-    /// The interpreter of the new environment.
-    pub fn python(&self) -> PathBuf {
-        python_of(&self.folder)
-    }
-
-    /// The prefix of the interpreter that it is made from.
-    pub fn prefix(&self) -> &Path {
-        &self.wanted.interpreter.prefix
     }
 }
 

@@ -26,7 +26,7 @@ use super::assembly::assemble;
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{Environment, InUse};
 use super::installer::{Installation, believes_any_age};
-use super::memory::{Entry, Found, Memory, Outcome};
+use super::memory::{Found, Known, Memory, Outcome};
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
 use super::store::{Observer, Store, nanoseconds, now};
@@ -240,7 +240,7 @@ impl Environments {
     /// of them get a failure too, but it is not remembered.
     async fn find_or_make(self: &Arc<Self>, wanted: Arc<Wanted>, slot: &MakerSlot) -> Outcome {
         let remembered = match self.memory().get(&wanted.key) {
-            Some(Entry::Found(found)) => Some(found.in_use.clone()),
+            Some(Known::Found(found)) => Some(found.in_use.clone()),
             _ => None,
         };
         if let Some(in_use) = remembered {
@@ -250,9 +250,9 @@ impl Environments {
         let pending = {
             let mut memory = self.memory();
             let pending = match memory.get(&wanted.key) {
-                Some(Entry::Found(found)) if self.is_believed(found) => return Ok(found.in_use.clone()),
-                Some(Entry::Pending(future)) => future.upgrade(),
-                Some(Entry::Found(_)) | None => None,
+                Some(Known::Found(found)) if self.is_believed(found) => return Ok(found.in_use.clone()),
+                Some(Known::Pending(future)) => future.upgrade(),
+                Some(Known::Found(_)) | None => None,
             };
             match pending {
                 Some(pending) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hookpool_supervisor::files::{FolderError, is_refusal};
 use hookpool_supervisor::{ErrorKind, HookError, InterpreterError, Setting};
 
-use super::installer::InstallerKind;
+use super::settings::InstallerKind;
 
 /// Something that happened to a build environment. Nothing in it contains credentials.
 #[derive(Clone, Debug)]

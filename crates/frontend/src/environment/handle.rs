@@ -1,18 +1,19 @@
-//! An environment that is in use.
+//! An environment that is in use, and what is known of it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookpool_supervisor::BuildEnvironment;
 use hookpool_supervisor::files::{LockFile, kept, unblock};
+use hookpool_supervisor::{BuildEnvironment, Interpreter};
+use serde::{Deserialize, Serialize};
 
 use super::contents::{Distribution, site_packages};
 use super::error::EnvironmentError;
 use super::python_of;
-use super::seal::Look;
-use super::store::Manifest;
+use super::seal::{Look, Seal};
+use super::settings::InstallerKind;
 use super::wanted::Wanted;
 use crate::files::write_json;
 
@@ -90,6 +91,24 @@ pub(super) struct InUse {
     pub made_here: bool,
     /// Whether nothing new may use it.
     discarded: AtomicBool,
+}
+
+/// What is kept of a complete environment.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The folder that it was made in. In a cache folder that was moved, scripts
+    /// lead to the old place.
+    pub folder: PathBuf,
+    pub content_id: String,
+    pub installed: Vec<Distribution>,
+    pub installer: InstallerKind,
+    /// Nanoseconds since 1970.
+    pub made_at: u64,
+    /// Whether only the process that made it may use it.
+    pub private: bool,
+    pub seal: Seal,
+    /// What its interpreter says about itself; `None` if it gave no answer in time.
+    pub interpreter: Option<Interpreter>,
 }
 
 impl InUse {

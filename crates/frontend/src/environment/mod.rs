@@ -32,7 +32,6 @@ mod handle;
 mod installer;
 mod memory;
 mod pruning;
-mod redact;
 mod requirement;
 mod seal;
 mod settings;
@@ -45,11 +44,9 @@ pub use contents::Distribution;
 pub use environments::Environments;
 pub use error::{EnvironmentError, EnvironmentEvent};
 pub use handle::Environment;
-pub use installer::InstallerKind;
-pub use pruning::{Pruned, prune};
-pub use redact::redact;
+pub(crate) use pruning::{PrunedEnvironments, prune_environments};
 pub(crate) use requirement::check_requirement;
-pub use settings::{EnvironmentSettings, IndexOptions, InstallerChoice};
+pub use settings::{EnvironmentSettings, IndexOptions, InstallerChoice, InstallerKind};
 
 /// The interpreter of an environment.
 fn python_of(environment: &Path) -> PathBuf {

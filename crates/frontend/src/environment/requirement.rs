@@ -9,8 +9,8 @@ use pep508_rs::{MarkerEnvironment, MarkerTree, Requirement, VerbatimUrl, Version
 
 use super::contents::Distribution;
 use super::error::EnvironmentError;
-use super::redact::redact;
 use crate::dependency_specifier;
+use crate::redact::redact;
 
 /// The requirements of a list that apply to an interpreter: sorted, normalised, without
 /// repetitions.

@@ -1,9 +1,13 @@
 //! The settings of build environments.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use hookpool_supervisor::Timeout;
+use serde::{Deserialize, Serialize};
+
+use crate::redact::redact;
 
 /// Which program installs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,25 @@ pub enum InstallerChoice {
     Uv,
     /// pip: that of the interpreter.
     Pip,
+}
+
+/// A program that installs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstallerKind {
+    /// uv.
+    Uv,
+    /// pip.
+    Pip,
+}
+
+impl fmt::Display for InstallerKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Uv => "uv",
+            Self::Pip => "pip",
+        })
+    }
 }
 
 /// Where installers look for distributions. Anything that is not set here is taken from the
@@ -31,12 +54,12 @@ pub struct IndexOptions {
     pub no_index: bool,
 }
 
-impl std::fmt::Debug for IndexOptions {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let redacted = |texts: &[String]| texts.iter().map(|text| super::redact(text).into_owned()).collect::<Vec<_>>();
+impl fmt::Debug for IndexOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let redacted = |texts: &[String]| texts.iter().map(|text| redact(text).into_owned()).collect::<Vec<_>>();
         formatter
             .debug_struct("IndexOptions")
-            .field("index_url", &self.index_url.as_deref().map(super::redact))
+            .field("index_url", &self.index_url.as_deref().map(redact))
             .field("extra_index_urls", &redacted(&self.extra_index_urls))
             .field("find_links", &redacted(&self.find_links))
             .field("no_index", &self.no_index)

@@ -19,37 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::Interpreter;
 use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::{Deserialize, Serialize};
 
-use super::contents::Distribution;
 use super::error::{EnvironmentError, EnvironmentEvent};
-use super::handle::InUse;
-use super::installer::InstallerKind;
-use super::seal::Seal;
+use super::handle::{InUse, Manifest};
 use crate::files::{read_json, write_json};
 
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
-
-/// What is kept of a complete environment.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Manifest {
-    /// The folder that it was made in. In a cache folder that was moved, scripts
-    /// lead to the old place.
-    pub folder: PathBuf,
-    pub content_id: String,
-    pub installed: Vec<Distribution>,
-    pub installer: InstallerKind,
-    /// Nanoseconds since 1970.
-    pub made_at: u64,
-    /// Whether only the process that made it may use it.
-    pub private: bool,
-    pub seal: Seal,
-    /// What its interpreter says about itself; `None` if it gave no answer in time.
-    pub interpreter: Option<Interpreter>,
-}
 
 /// The environment that a key was resolved to.
 #[derive(Serialize, Deserialize)]
@@ -284,8 +262,22 @@ impl Store {
     }
 }
 
-/// What nobody uses any more.
+/// From a new name to the end.
 impl Store {
+    /// Chooses a name for an environment that is going to be made, and locks it exclusively.
+    pub fn reserve_name(&self) -> Result<(String, LockFile), EnvironmentError> {
+        loop {
+            let name = random_name();
+            let path = self.environment_lock(&name);
+            let lock = LockFile::try_exclusive(&path).map_err(EnvironmentError::system("lock", &path))?;
+            if let Some(lock) = lock
+                && !self.environment(&name).exists()
+            {
+                return Ok((name, lock));
+            }
+        }
+    }
+
     /// Removes an environment. To be called with its exclusive lock, or if nobody
     /// else knows its name. The manifest goes first: if this is interrupted, what
     /// stays is a leftover. The lock goes last.
@@ -337,9 +329,7 @@ pub(super) fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A new name for an environment. Should another process choose the same, the
-/// lock file tells.
-pub(super) fn random_name() -> String {
+fn random_name() -> String {
     // Seeded by the system.
     let half = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}", half() ^ half().rotate_left(32))

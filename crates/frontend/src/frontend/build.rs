@@ -20,14 +20,12 @@ use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
 use super::Frontend;
 use super::claim::Claim;
 use super::errors::{inconsistent_metadata, invalid_source, required_extension, wrong_result};
-use super::hook::made_file;
+use super::hook::{Hooks, made_file};
 use super::report::{
-    BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin, Product,
-    Report, Step,
+    BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report, Step,
 };
 use super::spelling::near_misses;
 use crate::archive::{UnpackLimits, read_files, unpack};
-use crate::environment::Environment;
 use crate::extensions::WhenRequired;
 use crate::files::{digest_of_file, short};
 use crate::metadata::{
@@ -40,13 +38,11 @@ use crate::source::{SdistName, Source};
 
 /// A source that is being built, and what there is to report so far.
 pub(super) struct Build<'a> {
-    pub frontend: &'a Frontend,
-    pub job: JobId,
+    frontend: &'a Frontend,
+    job: JobId,
     /// The source, as the user named it.
-    pub name: &'a Path,
-    /// The environment of the last hook.
-    pub environment: Option<Environment>,
-    pub hooks: Vec<HookRun>,
+    name: &'a Path,
+    hooks: Hooks<'a>,
     not_static: Option<NotStatic>,
     /// Whether the editable wheel names paths in the environment.
     needs_environment: bool,
@@ -71,8 +67,7 @@ impl<'a> Build<'a> {
             frontend,
             job,
             name,
-            environment: None,
-            hooks: Vec::new(),
+            hooks: Hooks::new(frontend, job, name),
             not_static: None,
             needs_environment: false,
             kept_wheel: None,
@@ -137,7 +132,7 @@ impl<'a> Build<'a> {
     pub async fn report(self, outcome: Result<Product, HookError>) -> Report {
         let environment = self.environment_use().await;
         let Self { hooks, not_static, kept_wheel, extensions, fallback, warnings, .. } = self;
-        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback, warnings }
+        Report { outcome, hooks: hooks.runs, not_static, environment, kept_wheel, extensions, fallback, warnings }
     }
 }
 
@@ -157,7 +152,7 @@ impl Build<'_> {
             }
             Source::SourceArchive(archive) => archive.clone(),
         };
-        self.step(Step::Unpacking);
+        self.frontend.step(self.job, Step::Unpacking);
         let claim = Claim::by_name(&archive);
         let names = ["PKG-INFO", "pyproject.toml"];
         let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
@@ -223,7 +218,7 @@ impl Build<'_> {
     }
 
     async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
-        self.step(Step::Unpacking);
+        self.frontend.step(self.job, Step::Unpacking);
         let (archive, source) = (archive.to_owned(), self.name.to_owned());
         let unpack = move |cancel: &_| {
             let folder = folder_for(&archive)?;
@@ -271,9 +266,9 @@ impl Build<'_> {
     /// it.
     async fn prepare_metadata(&mut self, tree: &Tree) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
-        let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
+        let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
         let folder = self.frontend.work_folder().await?;
-        if let Some(value) = self.run_optional_hook(&tree.path, PREPARE, &requirements, Some(folder.path())).await? {
+        if let Some(value) = self.hooks.run_optional(&tree.path, PREPARE, &requirements, Some(folder.path())).await? {
             let (_, path) = made_file(PREPARE, &value, folder.path()).await?;
             let described = unblock(move || describe_folder(&path)).await;
             let described = described.map_err(|error| wrong_result(PREPARE, folder.path(), error))?;
@@ -285,7 +280,7 @@ impl Build<'_> {
             Some(keep) => draft(keep).await?,
             None => self.frontend.work_folder().await?,
         };
-        let value = self.run_hook(&tree.path, Hook::BuildWheel, &requirements, Some(folder.path())).await?;
+        let value = self.hooks.run(&tree.path, Hook::BuildWheel, &requirements, Some(folder.path())).await?;
         let (name, wheel) = made_file(Hook::BuildWheel, &value, folder.path()).await?;
         let described = unblock(move || describe_built_wheel(&wheel)).await;
         let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
@@ -298,9 +293,9 @@ impl Build<'_> {
     }
 
     async fn build_wheel(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
-        let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
+        let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
         let draft = draft(into).await?;
-        let value = self.run_hook(&tree.path, Hook::BuildWheel, &requirements, Some(draft.path())).await?;
+        let value = self.hooks.run(&tree.path, Hook::BuildWheel, &requirements, Some(draft.path())).await?;
         let (name, wheel) = made_file(Hook::BuildWheel, &value, draft.path()).await?;
         self.check_wheel(tree, Hook::BuildWheel, wheel, &draft).await?;
         self.publish(into, Hook::BuildWheel, draft, name).await
@@ -320,9 +315,9 @@ impl Build<'_> {
 
     async fn build_editable(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         const BUILD: Hook = Hook::BuildEditable;
-        let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildEditable).await?;
+        let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildEditable).await?;
         let draft = draft(into).await?;
-        let value = self.run_optional_hook(&tree.path, BUILD, &requirements, Some(draft.path())).await?;
+        let value = self.hooks.run_optional(&tree.path, BUILD, &requirements, Some(draft.path())).await?;
         let Some(value) = value else {
             return Err(HookError::new(
                 ErrorKind::UnsupportedHook,
@@ -330,7 +325,7 @@ impl Build<'_> {
             ));
         };
         let (name, wheel) = made_file(BUILD, &value, draft.path()).await?;
-        if let Some(environment) = &self.environment {
+        if let Some(environment) = &self.hooks.environment {
             let (wheel, folder) = (wheel.clone(), environment.folder().to_owned());
             self.needs_environment = unblock(move || names_paths_in(&wheel, &folder)).await;
         }
@@ -342,8 +337,8 @@ impl Build<'_> {
     /// that it cannot make one.
     async fn build_sdist(&mut self, tree: &Tree, draft: WorkFolder) -> Result<Option<(WorkFolder, String)>, HookError> {
         let built = async {
-            let requirements = self.additional_requirements(&tree.path, Hook::GetRequiresForBuildSdist).await?;
-            self.run_hook(&tree.path, Hook::BuildSdist, &requirements, Some(draft.path())).await
+            let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildSdist).await?;
+            self.hooks.run(&tree.path, Hook::BuildSdist, &requirements, Some(draft.path())).await
         };
         let value = match built.await {
             Err(error) if error.unsupported_operation => return Ok(None),
@@ -461,10 +456,6 @@ impl Build<'_> {
         Ok(published?)
     }
 
-    pub fn step(&self, step: Step) {
-        self.frontend.observe(&BuildEvent::Step { job: self.job, step });
-    }
-
     /// Adds a warning to the report, unless it is there already.
     fn warn(&mut self, warning: BuildWarning) {
         if !self.warnings.contains(&warning) {
@@ -474,7 +465,7 @@ impl Build<'_> {
 
     /// The environment of the last hook, and whether hooks have changed it.
     async fn environment_use(&self) -> Option<EnvironmentUse> {
-        let environment = self.environment.as_ref()?;
+        let environment = self.hooks.environment.as_ref()?;
         let environments = self.frontend.settings.environments.as_ref()?;
         let modified = environments.check_seal(environment).await.unwrap_or_else(|error| {
             tracing::warn!("cannot look at the build environment {}: {error}", environment.folder().display());

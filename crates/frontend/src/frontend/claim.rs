@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::report::BuildWarning;
-use crate::metadata::{is_same_distribution, name_and_version, read_metadata_file};
-use crate::source::SdistName;
+use crate::metadata::{name_and_version, read_metadata_file};
+use crate::source::{SdistName, is_same_distribution};
 
 /// A name and a version.
 type Built<'a> = (&'a str, &'a str);

@@ -1,4 +1,4 @@
-//! A single hook of a build: its request, its environment, its log, its result.
+//! The hooks of a build: their requests, environments, logs and results.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,27 @@ use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response};
 use serde_json::Value;
 
-use super::build::Build;
-use super::hints;
-use super::report::{BuildEvent, HookRun, Step};
-use crate::environment::{Environment, check_requirement, redact};
+use super::report::{BuildEvent, HookRun, JobId, Step};
+use super::{Frontend, hints};
+use crate::environment::{Environment, check_requirement};
+use crate::redact::redact;
 
-impl Build<'_> {
+/// Runs the hooks of a source, and notes how they went.
+pub(super) struct Hooks<'a> {
+    frontend: &'a Frontend,
+    job: JobId,
+    /// The source, as the user named it.
+    name: &'a Path,
+    pub runs: Vec<HookRun>,
+    /// The environment of the last hook.
+    pub environment: Option<Environment>,
+}
+
+impl<'a> Hooks<'a> {
+    pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
+        Self { frontend, job, name, runs: Vec::new(), environment: None }
+    }
+
     /// The requirements that the hook `get_requires` returns, beside those of
     /// `build-system.requires` (PEP 517). Without build isolation the hook does
     /// not run: the environment is the user's business.
@@ -21,21 +36,21 @@ impl Build<'_> {
         if self.frontend.settings.environments.is_none() {
             return Ok(Vec::new());
         }
-        match self.run_optional_hook(tree, get_requires, &[], None).await? {
+        match self.run_optional(tree, get_requires, &[], None).await? {
             Some(value) => requirements(get_requires, &value),
             None => Ok(Vec::new()),
         }
     }
 
     /// Runs a hook; `None` if the backend does not have it.
-    pub async fn run_optional_hook(
+    pub async fn run_optional(
         &mut self,
         tree: &Path,
         hook: Hook,
         requirements: &[String],
         folder: Option<&Path>,
     ) -> Result<Option<Value>, HookError> {
-        match self.run_hook(tree, hook, requirements, folder).await {
+        match self.run(tree, hook, requirements, folder).await {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind == ErrorKind::UnsupportedHook => Ok(None),
             Err(error) => Err(error),
@@ -44,14 +59,14 @@ impl Build<'_> {
 
     /// Runs a hook that writes into `folder`, in an environment that has
     /// `requirements` beside those of `build-system.requires`.
-    pub async fn run_hook(
+    pub async fn run(
         &mut self,
         tree: &Path,
         hook: Hook,
         requirements: &[String],
         folder: Option<&Path>,
     ) -> Result<Value, HookError> {
-        self.step(Step::Hook(hook));
+        self.frontend.step(self.job, Step::Hook(hook));
         let frontend = self.frontend;
         let mut request = HookRequest::new(tree, hook);
         let environments = frontend.settings.environments.as_ref();
@@ -92,7 +107,7 @@ impl Build<'_> {
             }
             error
         });
-        self.hooks.push(HookRun {
+        self.runs.push(HookRun {
             hook: response.hook,
             error: outcome.as_ref().err().map(|error| error.kind),
             worker: response.worker,

@@ -7,10 +7,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use hookpool_supervisor::files::{kept, unblock};
-use hookpool_supervisor::{CaptureFiles, ErrorKind, HookError, Response};
+use hookpool_supervisor::{CaptureFiles, ErrorKind, HookError, Removed, Response};
+use walkdir::WalkDir;
 
+use crate::files::disk_space;
 use crate::output::no_folder;
 
 /// Which hooks have their logs kept.
@@ -48,6 +51,20 @@ impl LogFolder {
     #[must_use]
     pub fn path_in(cache_folder: &Path) -> PathBuf {
         cache_folder.join("logs")
+    }
+
+    /// Removes the logs in a cache folder that were written before `unused_since`. Blocks.
+    pub(crate) fn prune(cache_folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
+        let mut removed = Removed::default();
+        let entries = WalkDir::new(Self::path_in(cache_folder)).max_depth(1).into_iter().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_file()) {
+            let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
+            if modified.is_some_and(|modified| modified < unused_since) {
+                removed += Removed { count: 1, bytes: disk_space(entry.path()) };
+                kept::remove(entry.path())?;
+            }
+        }
+        Ok(removed)
     }
 
     /// Writes the log of a hook, if it is to be kept, and returns its path. If that fails, the

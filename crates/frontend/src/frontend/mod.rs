@@ -22,6 +22,7 @@ use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
 use serde_json::{Map, Value};
 
 use self::build::Build;
+use self::hook::Hooks;
 use crate::environment::{Environment, Environments};
 use crate::extensions::ExtensionPolicy;
 use crate::files::unblock_until;
@@ -125,9 +126,9 @@ impl Frontend {
     /// The environment cannot be made, `pyproject.toml` is invalid, or the hook
     /// failed.
     pub async fn environment(&self, tree: &Path, get_requires: Hook) -> Result<Option<Environment>, HookError> {
-        let mut build = Build::new(self, JobId(0), tree);
-        let additional = build.additional_requirements(tree, get_requires).await?;
-        match (&self.settings.environments, &build.environment) {
+        let mut hooks = Hooks::new(self, JobId(0), tree);
+        let additional = hooks.additional_requirements(tree, get_requires).await?;
+        match (&self.settings.environments, &hooks.environment) {
             (Some(environments), Some(environment)) => Ok(Some(environments.enrich(environment, &additional).await?)),
             _ => Ok(None),
         }
@@ -143,6 +144,10 @@ impl Frontend {
 
     fn observe(&self, event: &BuildEvent) {
         (self.observer)(event);
+    }
+
+    fn step(&self, job: JobId, step: Step) {
+        self.observe(&BuildEvent::Step { job, step });
     }
 
     /// Runs blocking work that is not a hook and may take long. When the

@@ -15,13 +15,10 @@ pub use static_metadata::{NotStatic, static_metadata};
 pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};
 pub(crate) use wheel::{built_wheel_metadata, describe_built_wheel, describe_wheel, names_paths_in};
 
-use std::str::FromStr;
-
 use headers::Headers;
-use pep508_rs::PackageName;
-use pep508_rs::pep440_rs::Version;
 
 use crate::extensions::Extension;
+use crate::source::is_same_distribution;
 
 /// What is read of a `.dist-info` folder.
 #[derive(Debug)]
@@ -119,17 +116,6 @@ pub(crate) fn name_and_version(text: &str) -> Option<(String, String)> {
     let headers = Headers::parse(text);
     let (mut names, mut versions) = (headers.all("Name"), headers.all("Version"));
     names.next().zip(versions.next())
-}
-
-/// Whether two pairs of name and version are the same after normalisation.
-pub(crate) fn is_same_distribution(one: (&str, &str), other: (&str, &str)) -> bool {
-    same(one.0, other.0, |name| PackageName::from_str(name).ok())
-        && same(one.1, other.1, |version| Version::from_str(version).ok())
-}
-
-/// Whether two texts are the same, as they are or after normalisation.
-fn same<T: PartialEq>(one: &str, other: &str, normalise: impl Fn(&str) -> Option<T>) -> bool {
-    one == other || normalise(one).is_some_and(|one| normalise(other) == Some(one))
 }
 
 fn mandatory(headers: &Headers, field: &'static str) -> Result<String, MetadataError> {

@@ -9,8 +9,9 @@ use pep508_rs::pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{ExtraName, PackageName, Requirement, VerbatimUrl, VersionOrUrl};
 use serde::Deserialize;
 
-use super::{CoreMetadata, same};
+use super::CoreMetadata;
 use crate::dependency_specifier;
+use crate::source::same;
 
 #[derive(Deserialize)]
 struct Pyproject {

@@ -10,9 +10,9 @@ use hookpool_supervisor::files::{Links, open_regular_file};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{CoreMetadata, Described, METADATA_LIMIT, MetadataError, is_same_distribution, read_bounded};
+use super::{CoreMetadata, Described, METADATA_LIMIT, MetadataError, read_bounded};
 use crate::extensions::{self, Extension, MalformedExtensions};
-use crate::source::{InvalidWheelName, WheelName};
+use crate::source::{InvalidWheelName, WheelName, is_same_distribution};
 
 /// A wheel cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -8,13 +8,12 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::environment::redact;
 use crate::files::has_same_content;
-use crate::metadata::is_same_distribution;
+use crate::redact::redact;
 
 pub use list::{ListError, read_list};
 pub use names::InvalidWheelName;
-pub(crate) use names::{SdistName, WheelName};
+pub(crate) use names::{SdistName, WheelName, is_same_distribution, same};
 
 /// The suffixes of source archives.
 const ARCHIVE_SUFFIXES: [&str; 3] = [".tar.gz", ".tgz", ".zip"];

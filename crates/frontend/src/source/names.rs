@@ -81,6 +81,17 @@ impl WheelName {
     }
 }
 
+/// Whether two pairs of name and version are the same after normalisation.
+pub(crate) fn is_same_distribution(one: (&str, &str), other: (&str, &str)) -> bool {
+    same(one.0, other.0, |name| PackageName::from_str(name).ok())
+        && same(one.1, other.1, |version| Version::from_str(version).ok())
+}
+
+/// Whether two texts are the same, as they are or after normalisation.
+pub(crate) fn same<T: PartialEq>(one: &str, other: &str, normalise: impl Fn(&str) -> Option<T>) -> bool {
+    one == other || normalise(one).is_some_and(|one| normalise(other) == Some(one))
+}
+
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

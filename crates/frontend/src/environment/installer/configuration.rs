@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::InstallerKind;
 use super::key::setting_of;
 use super::pip::CONFIGURATION_NAME;
 use super::setting::{InstallerSetting, in_pip_file, in_uv_table};
 use super::uv::{UvFile, without_run_time};
 use super::variables::{REMOVED, says_yes};
+use crate::environment::settings::InstallerKind;
 
 /// The settings of both installers, as they were when they were read.
 #[derive(Default)]

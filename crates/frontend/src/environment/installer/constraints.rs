@@ -7,10 +7,10 @@ use super::configuration::Configuration;
 use super::hashes::{Hashes, take_out};
 use super::requirements_file::{is_address, quoted};
 use super::setting::InstallerSetting;
-use super::{Installer, InstallerKind, write_private};
+use super::{Installer, write_private};
 use crate::environment::error::EnvironmentError;
-use crate::environment::redact::redact;
-use crate::environment::settings::EnvironmentSettings;
+use crate::environment::settings::{EnvironmentSettings, InstallerKind};
+use crate::redact::redact;
 
 /// A file in the folder for temporary files.
 const NAME: &str = "build-constraints.txt";

@@ -39,7 +39,7 @@ pub(super) fn take_out(text: &str) -> (String, Hashes) {
 
 /// pip's report of an installation.
 #[derive(Debug, Deserialize)]
-struct Report {
+struct PipReport {
     install: Vec<Installed>,
 }
 
@@ -69,7 +69,7 @@ struct ArchiveInfo {
 
 /// A message for each distribution that was installed with a hash that is not allowed.
 pub(super) fn mismatches(report: &str, hashes: &Hashes) -> Result<Vec<String>, serde_json::Error> {
-    let report: Report = serde_json::from_str(report)?;
+    let report: PipReport = serde_json::from_str(report)?;
     let told = |installed: Installed| {
         let name = PackageName::from_str(&installed.metadata.name).ok()?.to_string();
         let expected = hashes.get(&name)?;

@@ -13,8 +13,8 @@
 //!
 //! A setting too many costs time, a setting too few gives a wrong environment.
 
-use super::InstallerKind;
 use super::variables::REMOVED;
+use crate::environment::settings::InstallerKind;
 
 /// Settings of pip and uv, by their names in files, that do not change what is
 /// installed: how the network is reached, what is shown, where caches are. With

@@ -9,17 +9,16 @@ mod local_places;
 pub(super) mod pip;
 mod requirements_file;
 mod setting;
-pub(super) mod uv;
+mod uv;
 mod variables;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hookpool_supervisor::Interpreter;
-use serde::{Deserialize, Serialize};
 
 use self::configuration::Configuration;
 use self::constraints::Constraints;
@@ -33,27 +32,8 @@ use self::setting::{InstallerSetting, of_index_options};
 pub(super) use self::variables::remove_variables;
 use super::contents::digest;
 use super::error::EnvironmentError;
-use super::redact::redact;
-use super::settings::{EnvironmentSettings, InstallerChoice};
-
-/// A program that installs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InstallerKind {
-    /// uv.
-    Uv,
-    /// pip.
-    Pip,
-}
-
-impl fmt::Display for InstallerKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Uv => "uv",
-            Self::Pip => "pip",
-        })
-    }
-}
+use super::settings::{EnvironmentSettings, InstallerChoice, InstallerKind};
+use crate::redact::redact;
 
 /// The installer for an interpreter.
 pub(super) enum Installer {
@@ -140,6 +120,15 @@ pub(super) struct Installation {
     local_places: LocalPlaces,
 }
 
+/// What an installer installs into.
+pub(super) struct Target<'a> {
+    /// The interpreter of the new environment.
+    pub python: &'a Path,
+    /// The interpreter that the environment is made from.
+    pub interpreter: &'a Interpreter,
+    pub settings: &'a EnvironmentSettings,
+}
+
 /// The files that are written for an installer.
 pub(super) struct InstallerFiles {
     /// The requirements, and the places to look in that may hold credentials.
@@ -183,6 +172,23 @@ impl Installation {
     pub fn key(&self) -> String {
         let found = self.local_places.digest();
         std::iter::once(self.settings_digest.clone()).chain(found).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The command that installs. `pip_wheel` is the wheel of pip that comes with the
+    /// interpreter, `temporary` the folder for temporary files.
+    pub fn command(
+        &self,
+        target: &Target<'_>,
+        pip_wheel: Option<&Path>,
+        files: &InstallerFiles,
+        temporary: &Path,
+    ) -> Result<Command, EnvironmentError> {
+        let mut command = match &self.installer {
+            Installer::Uv(program) => uv::install(target, program, files),
+            Installer::Pip(own) => pip::install(self, target, own.as_ref(), pip_wheel, files, temporary)?,
+        };
+        command.env("TMPDIR", temporary);
+        Ok(command)
     }
 
     /// Writes the files for the installer into a folder for temporary ones. Blocks.

@@ -11,10 +11,9 @@ use hookpool_supervisor::files::{kept, unblock};
 
 use super::hashes::{self, Hashes};
 use super::requirements_file::is_address;
-use super::{Installer, InstallerFiles, is_offline, remove_variables};
-use crate::environment::assembly::Draft;
+use super::{Installation, Installer, InstallerFiles, Target, is_offline, remove_variables};
 use crate::environment::error::EnvironmentError;
-use crate::environment::redact::redact;
+use crate::redact::redact;
 
 /// Files in the folder for temporary files.
 const LOG: &str = "pip.log";
@@ -51,28 +50,27 @@ impl<'a> Pip<'a> {
 }
 
 /// The command that installs.
-pub(in crate::environment) fn install(
-    draft: &Draft<'_>,
+pub(super) fn install(
+    installation: &Installation,
+    target: &Target<'_>,
     own: Option<&UserPip>,
     wheel: Option<&Path>,
     files: &InstallerFiles,
     temporary: &Path,
 ) -> Result<Command, EnvironmentError> {
     let Some(pip) = Pip::choose(own, wheel) else {
-        let reason = format!(
-            "{} has no pip: neither its own nor that of ensurepip",
-            draft.wanted.interpreter.executable.display()
-        );
+        let reason =
+            format!("{} has no pip: neither its own nor that of ensurepip", target.interpreter.executable.display());
         return Err(EnvironmentError::NoInstaller { reason });
     };
-    let mut command = Command::new(draft.python());
+    let mut command = Command::new(target.python);
     command.arg("-I").arg(pip.place.join("pip"));
     command.args(["install", "--ignore-installed", "--compile", "--no-input", "--disable-pip-version-check"]);
     command.args(["--no-color", "--progress-bar", "off", "--no-warn-script-location", "--no-user"]);
-    if !draft.wanted.installation.pip_was_told("log") {
+    if !installation.pip_was_told("log") {
         command.arg("--log").arg(temporary.join(LOG));
     }
-    let settings = draft.settings;
+    let settings = target.settings;
     let index = &settings.index;
     // pip has no other way to be kept from the network.
     if index.no_index || is_offline(settings) {
@@ -85,7 +83,7 @@ pub(in crate::environment) fn install(
         if release(pip.version) < REPORTS {
             let reason = format!(
                 "build constraints have hashes, which takes uv or pip 22.2 or newer; the pip of {} is {}",
-                draft.wanted.interpreter.executable.display(),
+                target.interpreter.executable.display(),
                 pip.version
             );
             return Err(EnvironmentError::NoInstaller { reason });
@@ -100,7 +98,7 @@ pub(in crate::environment) fn install(
     remove_variables(&mut command);
     command.env("PIP_ROOT_USER_ACTION", "ignore");
     // With --no-input, pip asks a keyring only if it is told to.
-    if pip.has_keyring && !draft.wanted.installation.pip_was_told("keyring-provider") {
+    if pip.has_keyring && !installation.pip_was_told("keyring-provider") {
         command.env("PIP_KEYRING_PROVIDER", "import");
     }
     constrain_builds(&mut command, &files.constraints, pip.version);
@@ -214,12 +212,13 @@ pub(in crate::environment) struct PipConfiguration {
 }
 
 impl PipConfiguration {
-    /// Makes the link, if there is such a file and pip installs.
-    pub async fn lend(draft: &Draft<'_>) -> Result<Self, EnvironmentError> {
-        if !matches!(draft.wanted.installation.installer, Installer::Pip(_)) {
+    /// Makes the link in an environment, if pip installs and there is such a file in the
+    /// prefix of the user's interpreter.
+    pub async fn lend(installer: &Installer, prefix: &Path, environment: &Path) -> Result<Self, EnvironmentError> {
+        if !matches!(installer, Installer::Pip(_)) {
             return Ok(Self { link: None });
         }
-        let (file, link) = (draft.prefix().join(CONFIGURATION_NAME), draft.folder.join(CONFIGURATION_NAME));
+        let (file, link) = (prefix.join(CONFIGURATION_NAME), environment.join(CONFIGURATION_NAME));
         let linked = {
             let link = link.clone();
             unblock(move || lend(&file, &link)).await

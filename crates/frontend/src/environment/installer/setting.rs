@@ -6,8 +6,8 @@ use configparser::ini::Ini;
 
 use super::key::setting_decides;
 use super::variables::is_yes_or_no;
-use crate::environment::redact::redact;
 use crate::environment::settings::IndexOptions;
+use crate::redact::redact;
 
 /// A setting that an installer is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use std::process::Command;
 use toml::{Table, Value};
 
 use super::requirements_file::is_address;
-use super::{InstallerFiles, is_offline, remove_variables};
-use crate::environment::assembly::Draft;
+use super::{InstallerFiles, Target, is_offline, remove_variables};
 
 /// The program that the variable `UV` names (uv sets it for its children), or the
 /// first on PATH.
@@ -25,13 +24,13 @@ pub(super) fn default_cache() -> Option<PathBuf> {
 }
 
 /// The command that installs.
-pub(in crate::environment) fn install(draft: &Draft<'_>, program: &Path, files: &InstallerFiles) -> Command {
+pub(super) fn install(target: &Target<'_>, program: &Path, files: &InstallerFiles) -> Command {
     let mut command = Command::new(program);
-    command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(draft.python());
+    command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(target.python);
     // Copies: through hard links, a hook that writes to a file would change uv's
     // cache.
     command.args(["--link-mode", "copy", "--compile-bytecode", "--no-break-system-packages"]);
-    let settings = draft.settings;
+    let settings = target.settings;
     let index = &settings.index;
     // uv takes distributions of a local folder from its cache even if they have
     // changed, unless `--refresh-package` tells it to look, which it does not do

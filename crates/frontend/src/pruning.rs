@@ -1,0 +1,63 @@
+//! Removing from the cache folder what was not used for a long time.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hookpool_supervisor::files::{FolderError, private_folder};
+use hookpool_supervisor::{Removed, prune_learned_modules, prune_worker_programs};
+
+use crate::durations::Durations;
+use crate::environment::{PrunedEnvironments, prune_environments};
+use crate::frontend::LogFolder;
+
+/// What was removed from a cache folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Environments, including incomplete ones.
+    pub environments: Removed,
+    /// Answers whose environment is gone.
+    pub answers: Removed,
+    /// Lists of modules to preload.
+    pub learned: Removed,
+    /// Unpacked worker programs.
+    pub programs: Removed,
+    /// Logs of failed hooks.
+    pub logs: Removed,
+    /// The number of environments that stay because they are in use.
+    pub in_use: usize,
+    /// The number of other environments that stay.
+    pub kept: usize,
+}
+
+impl Pruned {
+    /// The disk space that was freed, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        [self.environments, self.answers, self.learned, self.programs, self.logs]
+            .iter()
+            .map(|removed| removed.bytes)
+            .sum()
+    }
+}
+
+/// Removes from a cache folder what was not used for `unused_for`, what is incomplete, and what
+/// refers to something that is gone; nothing that a process uses. Blocks.
+///
+/// # Errors
+/// The folder is not safe to use, or an operation failed after some things were removed.
+pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, FolderError> {
+    if !cache_folder.exists() {
+        return Ok(Pruned::default());
+    }
+    private_folder(cache_folder)?;
+    let unused_since = SystemTime::now().checked_sub(unused_for).unwrap_or(UNIX_EPOCH);
+    let failed = |source| FolderError::System { path: cache_folder.to_owned(), source };
+    let PrunedEnvironments { environments, answers, in_use, kept } =
+        prune_environments(cache_folder, unused_since).map_err(failed)?;
+    let learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
+    let programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
+    let logs = LogFolder::prune(cache_folder, unused_since).map_err(failed)?;
+    Durations::prune(cache_folder, unused_since).map_err(failed)?;
+    Ok(Pruned { environments, answers, learned, programs, logs, in_use, kept })
+}
