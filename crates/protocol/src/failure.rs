@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{self, StrDeserializer};
 
 /// The kind of an `ERROR`: the nine of the original hookd, and [`HookCrashed`].
 ///
@@ -32,44 +34,16 @@ pub enum HookErrorKind {
 }
 
 impl HookErrorKind {
-    /// Every kind.
-    pub const ALL: [HookErrorKind; 10] = [
-        HookErrorKind::MissingBackendModule,
-        HookErrorKind::MissingBackendAttribute,
-        HookErrorKind::MalformedBackendName,
-        HookErrorKind::BackendImportError,
-        HookErrorKind::InvalidHookName,
-        HookErrorKind::InvalidAction,
-        HookErrorKind::UnsupportedHook,
-        HookErrorKind::MalformedHookArgument,
-        HookErrorKind::HookRuntimeError,
-        HookErrorKind::HookCrashed,
-    ];
-
-    /// The name in messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            HookErrorKind::MissingBackendModule => "MissingBackendModule",
-            HookErrorKind::MissingBackendAttribute => "MissingBackendAttribute",
-            HookErrorKind::MalformedBackendName => "MalformedBackendName",
-            HookErrorKind::BackendImportError => "BackendImportError",
-            HookErrorKind::InvalidHookName => "InvalidHookName",
-            HookErrorKind::InvalidAction => "InvalidAction",
-            HookErrorKind::UnsupportedHook => "UnsupportedHook",
-            HookErrorKind::MalformedHookArgument => "MalformedHookArgument",
-            HookErrorKind::HookRuntimeError => "HookRuntimeError",
-            HookErrorKind::HookCrashed => "HookCrashed",
-        }
-    }
-
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        HookErrorKind::ALL.into_iter().find(|kind| kind.name() == name)
+        let name: StrDeserializer<'_, value::Error> = name.into_deserializer();
+        Self::deserialize(name).ok()
     }
 }
 
 impl fmt::Display for HookErrorKind {
+    /// The name in messages, which is that of the variant.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -104,27 +78,14 @@ impl<K> Failure<K> {
             exit_code: None,
         }
     }
-
-    /// The message or, where that is empty, how the process ended.
-    fn text(&self) -> String {
-        match (&self.signal, self.exit_code) {
-            (Some(signal), _) if self.message.is_empty() => {
-                format!("the hook's process died of {signal}")
-            }
-            (None, Some(code)) if self.message.is_empty() => {
-                format!("the hook's process exited with code {code} and without a result")
-            }
-            _ => self.message.clone(),
-        }
-    }
 }
 
 impl<K: fmt::Display> fmt::Display for Failure<K> {
-    /// The kind and, where there is one, the message: `HookCrashed: the hook's process died of ...`.
+    /// The kind and, unless it is empty, the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text() {
-            text if text.is_empty() => write!(f, "{}", self.kind),
-            text => write!(f, "{}: {text}", self.kind),
+        match self.message.as_str() {
+            "" => write!(f, "{}", self.kind),
+            message => write!(f, "{}: {message}", self.kind),
         }
     }
 }

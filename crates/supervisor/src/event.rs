@@ -6,45 +6,8 @@ use std::time::Duration;
 use hookd_protocol::Hook;
 
 use crate::error::{ErrorKind, ExitReason};
-use crate::request::RequestId;
+use crate::ids::{RequestId, TemplateId, WorkerId};
 use crate::response::{StartMethod, Timing};
-
-/// The number of a worker, unique within its supervisor and, unlike a pid, never
-/// reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(pub(crate) u64);
-
-impl WorkerId {
-    /// The number itself, counted from 1.
-    #[must_use]
-    pub fn number(self) -> u64 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for WorkerId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-/// The number of a template, unique within its supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TemplateId(pub(crate) u64);
-
-impl TemplateId {
-    /// The number itself, counted from 1.
-    #[must_use]
-    pub fn number(self) -> u64 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for TemplateId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
 
 /// Why a worker is ended that has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,24 +10,6 @@ use serde_json::{Map, Value};
 use crate::build_environment::RequestEnvironment;
 use crate::limits::Timeout;
 
-/// The number of a request, unique within its supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub(crate) u64);
-
-impl RequestId {
-    /// The number, counted from 1.
-    #[must_use]
-    pub fn number(self) -> u64 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
 /// One hook to run in one source tree.
 ///
 /// [`HookRequest::new`] sets the mandatory fields.

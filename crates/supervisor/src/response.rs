@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::build_environment::BuildEnvironment;
 use crate::error::HookError;
-use crate::request::RequestId;
+use crate::ids::RequestId;
 
 /// How workers are started, in the terms of Python's `multiprocessing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]

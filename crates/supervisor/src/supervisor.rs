@@ -11,10 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 use crate::builder::Builder;
 use crate::dispatch::message::{Command, Submission};
 use crate::error::ErrorKind;
+use crate::ids::RequestId;
 use crate::interpreter::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::limits::Timeout;
 use crate::programs::{ProgramError, ProgramOutput, Programs};
-use crate::request::{HookRequest, RequestId};
+use crate::request::HookRequest;
 use crate::response::Response;
 use crate::template::Templates;
 use crate::ticket::{Ticket, UnreadResponse};

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::blocking::unblock;
 use crate::error::{ErrorKind, HookError};
-use crate::request::RequestId;
+use crate::ids::RequestId;
 use crate::response::Response;
 use crate::worker::capture_files::CaptureFiles;
 

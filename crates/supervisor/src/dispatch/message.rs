@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use super::slots::JobSlot;
 use crate::build_environment::{MadeEnvironment, WantedEnvironment};
-use crate::event::{Event, WorkerId};
-use crate::request::{HookRequest, RequestId};
+use crate::event::Event;
+use crate::ids::{RequestId, WorkerId};
+use crate::request::HookRequest;
 use crate::ticket::UnreadResponse;
 use crate::tree::TreePath;
 use crate::worker::message::Acknowledgement;

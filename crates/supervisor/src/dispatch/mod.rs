@@ -26,8 +26,8 @@ use self::gate::{Arrival, Gate};
 use self::message::{Action, Command};
 use self::scheduler::Scheduler;
 use crate::error::ExitReason;
-use crate::event::{Event, Observer, WorkerId};
-use crate::request::RequestId;
+use crate::event::{Event, Observer};
+use crate::ids::{RequestId, WorkerId};
 use crate::template::Pace;
 use crate::worker::{
     self, Ending, WorkerCommand, WorkerContext, WorkerEvent, WorkerFreshness, WorkerPlan, WorkerReport,

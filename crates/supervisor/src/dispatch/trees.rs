@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::request::RequestId;
+use crate::ids::RequestId;
 use crate::tree::TreePath;
 
 /// The place of a request in its queue: higher priorities first, then the order

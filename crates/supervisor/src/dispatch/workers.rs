@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::event::WorkerId;
-use crate::request::RequestId;
+use crate::ids::{RequestId, WorkerId};
 use crate::response::StartMethod;
 use crate::tree::{Tree, TreePath};
 use crate::worker::WorkerKey;

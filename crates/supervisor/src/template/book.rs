@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Template;
 use super::learned::{LearnedModules, UnsavedList};
 use super::message::TemplateCommand;
-use crate::event::TemplateId;
+use crate::ids::TemplateId;
 use crate::interpreter::KnownInterpreter;
 use crate::tree::TreeImports;
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use self::message::TemplateCommand;
-use crate::event::TemplateId;
+use crate::ids::TemplateId;
 use crate::interpreter::Freshness;
 
 pub(crate) use book::TemplateKey;

@@ -12,7 +12,8 @@ use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath, With
 use crate::blocking::Progress;
 use crate::build_environment::{BuildEnvironment, EnvironmentRequirements, MadeEnvironment};
 use crate::error::{ErrorKind, HookError};
-use crate::event::{StopReason, WorkerId};
+use crate::event::StopReason;
+use crate::ids::WorkerId;
 use crate::lock::{OwnLocks, TreeLock, TryLock, try_lock};
 use crate::request::HookRequest;
 use crate::response::StartMethod;

@@ -28,7 +28,8 @@ use super::process::WorkerProcess;
 use super::start::StartedWorker;
 use super::task::{Reporter, WorkerContext};
 use crate::error::ExitReason;
-use crate::event::{Event, WorkerId};
+use crate::event::Event;
+use crate::ids::WorkerId;
 use crate::response::{Isolation, StartMethod};
 
 /// The state of a worker that has a process.

@@ -7,9 +7,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::error::{ExitReason, HookError};
-use crate::event::{Event, WorkerId};
+use crate::event::Event;
+use crate::ids::{RequestId, WorkerId};
 use crate::limits::Timeout;
-use crate::request::RequestId;
 use crate::response::StartMethod;
 use crate::tree::Prepared;
 use crate::worker::WorkerFreshness;

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use tokio::net::unix::pipe;
+use tokio::process::Child;
 
 use super::freshness::WorkerFreshness;
 use super::message::Ending;
@@ -18,7 +19,7 @@ use crate::files::private_folder;
 use crate::hookd::WorkerProgram;
 use crate::interpreter::{Interpreter, KnownInterpreter};
 use crate::response::{Isolation, StartMethod};
-use crate::template::{ForkRequest, Forking, TemplateKey, WorkerDescriptors};
+use crate::template::{ForkRequest, ForkedProcess, Forking, TemplateKey, WorkerDescriptors};
 use crate::tree::{Tree, TreeImports};
 
 /// The key of the workers of a tree: requests with the same key can share a
@@ -136,12 +137,7 @@ pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<
     let made = context.pool.run(&[&context.settings.capture_folder], move |_| private_folder(&folder)).await;
     let failed = |reason: String| Ending::StartFailed { lasting: false, reason };
     made.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-    let outcome = match fork(context, plan, &interpreter).await {
-        Ok(Some(worker)) => Ok(worker),
-        Ok(None) => spawn(context, plan, &interpreter).await,
-        Err(error) => Err(error),
-    };
-    outcome.map_err(|error| {
+    start_process(context, plan, &interpreter).await.map_err(|error| {
         let executable = interpreter.interpreter.executable.display();
         let reason = format!("cannot start {executable} in {}: {error}", plan.tree.path.display());
         // An argument or a variable with a NUL, for example.
@@ -150,42 +146,29 @@ pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<
     })
 }
 
-/// Forks a worker from a template. `None` if it must be spawned.
-async fn fork(
+async fn start_process(
     context: &WorkerContext,
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
-) -> io::Result<Option<StartedWorker>> {
-    if context.settings.start_method != StartMethod::Forkserver {
-        return Ok(None);
-    }
-    let arguments = arguments(&context.settings, &plan.tree.path);
-    let as_text = |argument: &std::ffi::OsString| argument.to_str().map(str::to_owned);
-    // Orders for templates are JSON, which cannot carry bytes that are not UTF-8.
-    let Some(arguments) = arguments.iter().map(as_text).collect::<Option<Vec<String>>>() else { return Ok(None) };
+) -> io::Result<StartedWorker> {
     let (their_input, input) = pipe()?;
     let (output, their_output) = pipe()?;
     let (log, their_log) = pipe()?;
+    let theirs = Arc::new([their_input, their_output, their_log]);
     let key = template_key(&interpreter.interpreter, &plan.key);
-    let request = ForkRequest {
-        key: key.clone(),
-        interpreter,
-        imports: &plan.imports,
-        arguments,
-        descriptors: WorkerDescriptors(Arc::new([their_input, their_output, their_log])),
+    let process = match fork(context, plan, interpreter, key.clone(), theirs.clone()).await {
+        Some(process) => WorkerProcess::forked(process),
+        None => WorkerProcess::spawned(spawn(context, plan, interpreter, theirs).await?),
     };
-    let process = match context.templates.fork(request).await {
-        Forking::Forked(process) => process,
-        Forking::Spawn => return Ok(None),
-    };
-    let process = WorkerProcess::forked(process);
-    Ok(Some(StartedWorker {
+    let (templates, settings) = (context.templates.clone(), &context.settings);
+    let freshness = WorkerFreshness::new(interpreter.clone(), templates, key, &process, settings, &context.pool);
+    Ok(StartedWorker {
         input: pipe::Sender::from_owned_fd(input)?,
         output: pipe::Receiver::from_owned_fd(output)?,
         log: pipe::Receiver::from_owned_fd(log)?,
-        freshness: freshness(context, interpreter, key, &process).await?,
+        freshness: freshness.await.map_err(io::Error::other)?,
         process,
-    }))
+    })
 }
 
 /// The reading and the writing end of a pipe, both close-on-exec.
@@ -193,40 +176,42 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
+/// Forks a worker from a template. `None` if it must be spawned.
+async fn fork(
+    context: &WorkerContext,
+    plan: &WorkerPlan,
+    interpreter: &Arc<KnownInterpreter>,
+    key: TemplateKey,
+    descriptors: Arc<[OwnedFd; 3]>,
+) -> Option<ForkedProcess> {
+    if context.settings.start_method != StartMethod::Forkserver {
+        return None;
+    }
+    let arguments = arguments(&context.settings, &plan.tree.path);
+    let as_text = |argument: &OsString| argument.to_str().map(str::to_owned);
+    // Orders for templates are JSON, which cannot carry bytes that are not UTF-8.
+    let arguments = arguments.iter().map(as_text).collect::<Option<Vec<String>>>()?;
+    let descriptors = WorkerDescriptors(descriptors);
+    let request = ForkRequest { key, interpreter, imports: &plan.imports, arguments, descriptors };
+    match context.templates.fork(request).await {
+        Forking::Forked(process) => Some(process),
+        Forking::Spawn => None,
+    }
+}
+
 async fn spawn(
     context: &WorkerContext,
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
-) -> io::Result<StartedWorker> {
-    let key = template_key(&interpreter.interpreter, &plan.key);
+    descriptors: Arc<[OwnedFd; 3]>,
+) -> io::Result<Child> {
     let mut command = command(&context.settings, &interpreter.interpreter, &plan.key, &plan.tree.path);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let [input, output, log] = &*descriptors;
+    command.stdin(input.try_clone()?).stdout(output.try_clone()?).stderr(log.try_clone()?);
+    drop(descriptors);
     let program = context.settings.program.clone();
     let place = program.path().to_owned();
     let mended = context.pool.run(&[&place], move |_| program.mend()).await;
     mended.map_err(io::Error::other)?.map_err(io::Error::other)?;
-    let mut child = context.spawner.spawn(command).await?;
-    let piped = "all three streams of a worker are pipes";
-    let input = child.stdin.take().expect(piped).into_owned_fd()?;
-    let output = child.stdout.take().expect(piped).into_owned_fd()?;
-    let log = child.stderr.take().expect(piped).into_owned_fd()?;
-    let process = WorkerProcess::spawned(child);
-    Ok(StartedWorker {
-        input: pipe::Sender::from_owned_fd(input)?,
-        output: pipe::Receiver::from_owned_fd(output)?,
-        log: pipe::Receiver::from_owned_fd(log)?,
-        freshness: freshness(context, interpreter, key, &process).await?,
-        process,
-    })
-}
-
-async fn freshness(
-    context: &WorkerContext,
-    interpreter: &Arc<KnownInterpreter>,
-    key: TemplateKey,
-    process: &WorkerProcess,
-) -> io::Result<WorkerFreshness> {
-    let (templates, settings) = (context.templates.clone(), &context.settings);
-    let freshness = WorkerFreshness::new(interpreter.clone(), templates, key, process, settings, &context.pool);
-    freshness.await.map_err(io::Error::other)
+    context.spawner.spawn(command).await
 }

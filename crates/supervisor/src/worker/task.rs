@@ -11,7 +11,7 @@ use super::event_loop::EventLoop;
 use super::message::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 use super::start::{LaunchSettings, WorkerPlan, start};
 use crate::blocking::BlockingPool;
-use crate::event::WorkerId;
+use crate::ids::WorkerId;
 use crate::interpreter::Interpreters;
 use crate::limits::Limits;
 use crate::process::Spawner;

@@ -9,7 +9,7 @@ use super::super::trees::{LockState, QueuePlace, TreeState};
 use super::{RequestRecord, RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
-use crate::request::RequestId;
+use crate::ids::RequestId;
 use crate::shutdown::Shutdown;
 use crate::tree::{Found, Ready, TreePath, replaced};
 use crate::worker::WorkerCommand;

@@ -8,8 +8,8 @@ use super::super::restart::Permission;
 use super::super::workers::{Occupation, PoolKey, WorkerRecord};
 use super::{RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError, Setting};
-use crate::event::{Event, StopReason, WorkerId};
-use crate::request::RequestId;
+use crate::event::{Event, StopReason};
+use crate::ids::{RequestId, WorkerId};
 use crate::tree::{CheckedWorker, Prepared};
 use crate::worker::{Lease, WorkerCommand, WorkerPlan};
 

@@ -10,7 +10,7 @@ use super::{RequestState, Scheduler};
 use crate::build_environment::{EnvironmentOutcome, EnvironmentRequirements, MadeEnvironment, WantedEnvironment};
 use crate::error::HookError;
 use crate::event::Event;
-use crate::request::RequestId;
+use crate::ids::RequestId;
 use crate::tree::TreePath;
 
 /// The environments that are being made, and those that could not be made.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::ending::Cause;
 use super::running::Running;
 use super::{Effect, Effects, Health, Machine, Phase};
-use crate::request::RequestId;
+use crate::ids::RequestId;
 use crate::worker::message::{Ending, Lease};
 
 impl Machine {

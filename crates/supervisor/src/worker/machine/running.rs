@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::ending::Cause;
 use crate::error::{ErrorKind, ExitReason, HookError};
+use crate::ids::RequestId;
 use crate::limits::Timeout;
 use crate::process::Termination;
-use crate::request::RequestId;
 use crate::worker::capture_files::CaptureFiles;
 use crate::worker::message::Finished;
 

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::error::{ErrorKind, HookError};
+use crate::ids::RequestId;
 use crate::limits::Timeout;
-use crate::request::RequestId;
 use crate::tree::Prepared;
 use crate::worker::message::Lease;
 

@@ -1,0 +1,38 @@
+//! Numbers of requests, workers and templates, each unique within its supervisor.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) u64);
+
+        impl $name {
+            /// The number, counted from 1.
+            #[must_use]
+            pub fn number(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+id! {
+    /// The number of a request.
+    RequestId
+}
+
+id! {
+    /// The number of a worker, which is never reused, unlike a pid.
+    WorkerId
+}
+
+id! {
+    /// The number of a template.
+    TemplateId
+}
