@@ -21,7 +21,7 @@ use crate::limits::Timeout;
 use crate::lock::{LockWaits, OwnLocks, TreeLock};
 use crate::request::HookRequest;
 use crate::response::StartMethod;
-use crate::tree::{Found, TreePath, Visit, VisitPlan, Within};
+use crate::tree::{Found, TreePath, VisitPlan, Within};
 use crate::worker::WorkerFreshness;
 
 /// The result of a visit or a wait.
@@ -43,17 +43,12 @@ pub(crate) struct Gate {
     /// Locks that are being released. A visit that needs one of them waits for
     /// the end of its channel.
     unlocking: HashMap<TreePath, oneshot::Receiver<()>>,
-    tasks: JoinSet<Done>,
+    /// Each result with the lock that was taken for it.
+    tasks: JoinSet<(Option<TreeLock>, Arrival)>,
     waiting: HashMap<TreePath, AbortHandle>,
     preparing: HashMap<WantedEnvironment, AbortHandle>,
     /// The time by which environments must be made, once the shutdown has begun.
     ends_at: watch::Sender<Option<Instant>>,
-}
-
-enum Done {
-    Visited(RequestId, TreePath, Visit),
-    LockAwaited(TreePath, Result<TreeLock, HookError>),
-    Prepared(WantedEnvironment, EnvironmentOutcome),
 }
 
 impl Gate {
@@ -119,8 +114,8 @@ impl Gate {
                 of_thread.visit(progress)
             };
             let visit = pool.run(&plan.places(), visit).await;
-            let visit = visit.unwrap_or_else(|error| Visit { lock: None, found: Found::Failed(error.into()) });
-            Done::Visited(request, path, visit)
+            let (lock, found) = visit.unwrap_or_else(|error| (None, Found::Failed(error.into())));
+            (lock, Arrival::Visited { request, path, found, is_locked: false })
         });
     }
 
@@ -129,8 +124,8 @@ impl Gate {
     pub async fn next(&mut self) -> Arrival {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(done)) => {
-                    if let Some(arrival) = self.arrive(done) {
+                Some(Ok((lock, arrival))) => {
+                    if let Some(arrival) = self.arrive(lock, arrival) {
                         return arrival;
                     }
                 }
@@ -142,37 +137,34 @@ impl Gate {
         }
     }
 
-    /// The result of a task. `None` if it was given up.
-    fn arrive(&mut self, done: Done) -> Option<Arrival> {
-        Some(match done {
-            Done::Visited(request, path, Visit { lock, found }) => {
-                if let Some(lock) = lock {
-                    self.locks.insert(path.clone(), lock);
-                }
-                let is_locked = self.locks.contains_key(&path);
-                Arrival::Visited { request, path, found, is_locked }
+    /// Stores the lock of a result. `None` if the wait was given up.
+    fn arrive(&mut self, lock: Option<TreeLock>, mut arrival: Arrival) -> Option<Arrival> {
+        match &mut arrival {
+            Arrival::Visited { path, is_locked, .. } => {
+                self.locks.extend(lock.map(|lock| (path.clone(), lock)));
+                *is_locked = self.locks.contains_key(path);
             }
-            Done::LockAwaited(path, outcome) => {
+            Arrival::LockAwaited(path, _) => {
                 // If a wait was given up and begun again, there are two tasks: the
                 // other would now wait for this lock.
-                self.waiting.remove(&path)?.abort();
-                let outcome = outcome.map(|lock| {
-                    self.locks.insert(path.clone(), lock);
-                });
-                Arrival::LockAwaited(path, outcome)
+                self.waiting.remove(path)?.abort();
+                self.locks.extend(lock.map(|lock| (path.clone(), lock)));
             }
-            Done::Prepared(wanted, outcome) => {
-                self.preparing.remove(&wanted)?.abort();
-                Arrival::Prepared(wanted, outcome)
-            }
-        })
+            Arrival::Prepared(wanted, _) => self.preparing.remove(wanted)?.abort(),
+        }
+        Some(arrival)
     }
 
     /// Waits for the lock of a tree that a visit found busy.
     pub fn await_lock(&mut self, path: TreePath) {
         let wait = self.lock_waits.clone().wait(path.clone());
         let of_task = path.clone();
-        let task = self.tasks.spawn(async move { Done::LockAwaited(of_task, wait.await) });
+        let task = self.tasks.spawn(async move {
+            match wait.await {
+                Ok(lock) => (Some(lock), Arrival::LockAwaited(of_task, Ok(()))),
+                Err(error) => (None, Arrival::LockAwaited(of_task, Err(error))),
+            }
+        });
         self.waiting.insert(path, task);
     }
 
@@ -216,7 +208,7 @@ impl Gate {
                     Err(HookError::new(ErrorKind::Interrupted, "the supervisor was ended while the environment was made"))
                 }
             };
-            Done::Prepared(of_task, outcome)
+            (None, Arrival::Prepared(of_task, outcome))
         });
         self.preparing.insert(wanted, task);
     }

@@ -51,13 +51,6 @@ pub(crate) struct VisitPlan {
 
 /// What a visit found.
 #[derive(Debug)]
-pub(crate) struct Visit {
-    /// `None` if the queue held it before, and if it is not free.
-    pub lock: Option<TreeLock>,
-    pub found: Found,
-}
-
-#[derive(Debug)]
 pub(crate) enum Found {
     /// A hook may run.
     Ready(Ready),
@@ -97,27 +90,28 @@ impl VisitPlan {
         std::iter::once(&*self.path).chain(worker).collect()
     }
 
-    /// Visits the tree. Blocks on files, and on nothing else.
-    pub fn visit(&self, progress: &Progress) -> Visit {
+    /// Visits the tree. Blocks on files, and on nothing else. Returns the lock, if
+    /// the queue did not hold it before.
+    pub fn visit(&self, progress: &Progress) -> (Option<TreeLock>, Found) {
         let tree = match Tree::find(&self.path) {
             Ok(tree) => Arc::new(tree),
-            Err(error) => return Visit { lock: None, found: Found::Failed(error) },
+            Err(error) => return (None, Found::Failed(error)),
         };
         let lock = match self.locked {
             // The lock is that of a folder, and the path may lead to another now.
             Some(locked) if locked == tree.id => None,
-            Some(_) => return Visit { lock: None, found: Found::Elsewhere },
+            Some(_) => return (None, Found::Elsewhere),
             None => match try_lock(&tree, &self.queue, &self.own_locks, &self.fallback_lock_folder) {
                 Ok(TryLock::Locked(lock)) => Some(lock),
-                Ok(TryLock::Ours(path)) => return Visit { lock: None, found: Found::Busy { ours: Some(path) } },
+                Ok(TryLock::Ours(path)) => return (None, Found::Busy { ours: Some(path) }),
                 Ok(TryLock::Busy(_)) if self.within.contains(&tree) => {
-                    return Visit { lock: None, found: Found::Failed(recursion(&self.path)) };
+                    return (None, Found::Failed(recursion(&self.path)));
                 }
-                Ok(TryLock::Busy(_)) => return Visit { lock: None, found: Found::Busy { ours: None } },
-                Err(error) => return Visit { lock: None, found: Found::Failed(error) },
+                Ok(TryLock::Busy(_)) => return (None, Found::Busy { ours: None }),
+                Err(error) => return (None, Found::Failed(error)),
             },
         };
-        Visit { lock, found: self.look(tree, progress).unwrap_or_else(Found::Failed) }
+        (lock, self.look(tree, progress).unwrap_or_else(Found::Failed))
     }
 
     fn look(&self, tree: Arc<Tree>, progress: &Progress) -> Result<Found, HookError> {
