@@ -31,9 +31,9 @@ pub struct PoolArguments {
     pub report: ReportArguments,
 }
 
-/// How much at once.
+/// The capacity of the pool.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How much at once")]
+#[command(next_help_heading = "Capacity")]
 pub struct CapacityArguments {
     /// The most hooks that run at the same time [default: the number of processors
     /// that this process may use].
