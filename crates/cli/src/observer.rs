@@ -56,8 +56,8 @@ pub fn log_environment(event: &EnvironmentEvent) {
 /// The message that pip was chosen although uv is faster.
 pub fn pip_in_place_of_uv(told_by: &str) -> String {
     format!(
-        "pip makes the build environments although uv is faster: {told_by} configures the package index, and uv does \
-         not read it (configure uv too, or pass --installer)"
+        "pip makes the build environments although uv is faster: {told_by} configures sources of distributions, \
+         and uv does not read it (configure uv too, or pass --installer)"
     )
 }
 

@@ -290,7 +290,7 @@ pub struct InstallerArguments {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum InstallerName {
     /// uv if it is installed, unless only pip is configured (by `pip.conf` or variables)
-    /// for a package index; else pip.
+    /// with sources of distributions; else pip.
     #[default]
     Auto,
     /// uv.
