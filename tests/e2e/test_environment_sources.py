@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from build_environments import NEWEST_PIP, BuildEnvironments, file_of
 from builds import build, make_project
 from conftest import Setting
 from environments import python_with
 from index import Index
 from packages import make_wheel
-from questions import NEWEST_PIP, Questions, file_of
 from trees import call, make_tree
 
 
 @pytest.fixture
-def questions(setting: Setting, tmp_path: Path) -> Questions:
+def build_environments(setting: Setting, tmp_path: Path) -> BuildEnvironments:
     """An empty cache folder."""
-    return Questions(setting, tmp_path)
+    return BuildEnvironments(setting, tmp_path)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def configure(python: Path, *lines: str) -> None:
 
 @pytest.mark.parametrize("installer", ["auto", "pip"])
 def test_f66_the_configuration_of_a_virtual_environment(
-    questions: Questions, own_python: Path, tmp_path: Path, installer: str
+    build_environments: BuildEnvironments, own_python: Path, tmp_path: Path, installer: str
 ) -> None:
     """The public index has another distribution with the same name."""
     public, private = tmp_path / "public", tmp_path / "private"
@@ -48,17 +48,17 @@ def test_f66_the_configuration_of_a_virtual_environment(
         configure(own_python, f"index-url = {ours.url('user:secret')}")
         env = {"PIP_INDEX_URL": "", "UV_DEFAULT_INDEX": ""}
         flags = ["--installer", installer]
-        environment = questions.ask(["tool-one"], *flags, env=env, python=own_python)
+        environment = build_environments.of(["tool-one"], *flags, env=env, python=own_python)
         assert file_of(environment, "tool_one.py").read_text() == "OWNER = 'we'\n"
         # A different key, since the other interpreter prefix has a different configuration.
         env = {"PIP_INDEX_URL": stranger.url()}
-        assert questions.ask(["tool-one"], "--installer", "pip", env=env)["made"]
+        assert build_environments.of(["tool-one"], "--installer", "pip", env=env)["made"]
     folder = Path(environment["python"]).parent.parent
     assert not (folder / "pip.conf").is_symlink(), "the credentials were copied"
 
 
 def test_f66_a_keyring_beside_the_users_pip(
-    questions: Questions, own_python: Path, tmp_path: Path
+    build_environments: BuildEnvironments, own_python: Path, tmp_path: Path
 ) -> None:
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
@@ -71,26 +71,28 @@ def test_f66_a_keyring_beside_the_users_pip(
     )
     with Index(wheels, password="secret") as index:
         flags = ["--installer", "pip", "--index-url", index.url()]
-        environment = questions.ask(["tool-one"], *flags, python=own_python)
+        environment = build_environments.of(["tool-one"], *flags, python=own_python)
     assert file_of(environment, "tool_one.py")
 
 
-def test_f66_a_newer_pip_is_the_one_that_is_used(questions: Questions, target: Path) -> None:
+def test_f66_a_newer_pip_is_the_one_that_is_used(
+    build_environments: BuildEnvironments, target: Path
+) -> None:
     """Older ones do not have its setting `uploaded-prior-to`."""
     python = python_with(target / "newest-pip-venv", NEWEST_PIP)
     env = {"PIP_UPLOADED_PRIOR_TO": "2020-01-01T00:00:00Z"}
-    environment = questions.ask(["wheel"], "--installer", "pip", env=env, python=python)
+    environment = build_environments.of(["wheel"], "--installer", "pip", env=env, python=python)
     assert file_of(environment, "wheel-0.33.6.dist-info").is_dir()
 
 
 @pytest.mark.parametrize("code", [401, 403])
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 def test_f66_an_index_that_refuses_is_named(
-    questions: Questions, tmp_path: Path, installer: str, code: int
+    build_environments: BuildEnvironments, tmp_path: Path, installer: str, code: int
 ) -> None:
     with Index(tmp_path, refuses=code) as index:
         flags = ["--installer", installer, "--index-url", index.url("user:secret")]
-        error = questions.result(["tool-one"], *flags)["error"]
+        error = build_environments.result(["tool-one"], *flags)["error"]
         address = index.url("").partition("//")[2]
     assert error["kind"] == "EnvironmentFailed"
     words = {401: "401 Unauthorized", 403: "403 Forbidden"}[code]

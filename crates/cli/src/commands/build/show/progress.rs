@@ -108,17 +108,17 @@ impl Progress {
         }
     }
 
-    /// Lines that are shown in any case.
+    /// Prints lines, whatever the verbosity.
     pub fn print(&self, lines: &[String]) {
         console::print(lines);
     }
 
-    /// Whether results on standard output would be drawn over by the display.
+    /// Whether the bars would overwrite results on standard output.
     pub fn owns_the_terminal(&self) -> bool {
         self.bars.is_some() && stdout().is_terminal()
     }
 
-    /// Time has passed.
+    /// Redraws the bars, or prints reminders that are due.
     pub fn tick(&mut self) {
         match &self.bars {
             Some(bars) => bars.tick(),
@@ -136,7 +136,7 @@ impl Progress {
         }
     }
 
-    /// Takes the display off the screen.
+    /// Removes the bars.
     pub fn finish(&mut self) {
         if let Some(bars) = self.bars.take() {
             bars.finish();

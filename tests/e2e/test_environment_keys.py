@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from build_environments import BuildEnvironments, file_of, versions
 from builds import build, make_project
 from conftest import Setting
 from packages import make_wheel
-from questions import Questions, file_of, versions
 from trees import call, make_tree
 
 INSTALLERS = pytest.mark.parametrize("installer", ["pip", "uv"])
@@ -47,9 +47,9 @@ def make_sdist(folder: Path, name: str, backend: str) -> None:
 
 
 @pytest.fixture
-def questions(setting: Setting, tmp_path: Path) -> Questions:
+def build_environments(setting: Setting, tmp_path: Path) -> BuildEnvironments:
     """An empty cache folder."""
-    return Questions(setting, tmp_path)
+    return BuildEnvironments(setting, tmp_path)
 
 
 def machine(environment: dict[str, Any]) -> bytes:
@@ -63,14 +63,18 @@ def machine_of(program: Path) -> bytes:
 
 
 @INSTALLERS
-def test_f65_the_platform_that_is_built_for(questions: Questions, installer: str) -> None:
+def test_f65_the_platform_that_is_built_for(
+    build_environments: BuildEnvironments, installer: str
+) -> None:
     flags = ["--installer", installer]
-    cross = questions.ask(["ninja==1.13.0"], *flags, env={"_PYTHON_HOST_PLATFORM": "linux-aarch64"})
-    own = questions.ask(["ninja==1.13.0"], *flags)
+    cross = build_environments.of(
+        ["ninja==1.13.0"], *flags, env={"_PYTHON_HOST_PLATFORM": "linux-aarch64"}
+    )
+    own = build_environments.of(["ninja==1.13.0"], *flags)
     assert own["made"]
     assert machine(own) == machine_of(Path("/bin/sh"))
     # The environment of the first key is still known.
-    again = questions.ask(["ninja==1.13.0"], *flags, "--offline")
+    again = build_environments.of(["ninja==1.13.0"], *flags, "--offline")
     assert (again["made"], again["id"]) == (False, own["id"])
     # uv ignores the variable when it installs.
     if installer == "pip":
@@ -78,14 +82,16 @@ def test_f65_the_platform_that_is_built_for(questions: Questions, installer: str
 
 
 @INSTALLERS
-def test_f65_flags_of_compilers(questions: Questions, tmp_path: Path, installer: str) -> None:
+def test_f65_flags_of_compilers(
+    build_environments: BuildEnvironments, tmp_path: Path, installer: str
+) -> None:
     make_sdist(tmp_path / "wheels", "flagged", FLAGGED)
     flags = ["--installer", installer, "--no-index", "--find-links", tmp_path / "wheels"]
     # The installer's own cache of builds does not matter.
     env = {"PIP_NO_CACHE_DIR": "1", "UV_NO_CACHE": "1"}
     found = []
     for value in ("-O1", "-O2", "-O1"):
-        environment = questions.ask(["flagged"], *flags, env=env | {"CFLAGS": value})
+        environment = build_environments.of(["flagged"], *flags, env=env | {"CFLAGS": value})
         assert file_of(environment, "flagged.py").read_text() == f"FLAGS = {value!r}\n"
         found.append((environment["made"], environment["id"]))
     assert [made for made, _ in found] == [True, True, False]
@@ -94,7 +100,7 @@ def test_f65_flags_of_compilers(questions: Questions, tmp_path: Path, installer:
 
 @INSTALLERS
 def test_what_differs_from_job_to_job_does_not_count(
-    questions: Questions, tmp_path: Path, installer: str
+    build_environments: BuildEnvironments, tmp_path: Path, installer: str
 ) -> None:
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
@@ -108,16 +114,16 @@ def test_what_differs_from_job_to_job_does_not_count(
             "PIP_EXTRA_INDEX_URL": f"http://user:{name}@127.0.0.1:9/simple",
             "UV_EXTRA_INDEX_URL": f"http://user:{name}@127.0.0.1:9/simple",
         }
-        assert questions.ask(["tool-one"], *flags, env=env)["made"] == (number == 0)
+        assert build_environments.of(["tool-one"], *flags, env=env)["made"] == (number == 0)
     # With --offline, an environment that was made with the network is found.
     env |= {"UV_OFFLINE": "1"}
-    assert not questions.ask(["tool-one"], *flags, env=env)["made"]
+    assert not build_environments.of(["tool-one"], *flags, env=env)["made"]
 
 
 @INSTALLERS
 @pytest.mark.parametrize("how", ["flag", "relative", "variable"])
 def test_f68_distributions_in_a_folder_change(
-    questions: Questions, tmp_path: Path, installer: str, how: str
+    build_environments: BuildEnvironments, tmp_path: Path, installer: str, how: str
 ) -> None:
     wheels = tmp_path / "wheels"
     flags: list[object] = ["--installer", installer, "--no-index"]
@@ -129,7 +135,7 @@ def test_f68_distributions_in_a_folder_change(
         flags += ["--find-links", wheels if how == "flag" else "wheels"]
 
     def ask() -> tuple[bool, str, str]:
-        environment = questions.ask(["tool-one"], *flags, **options)
+        environment = build_environments.of(["tool-one"], *flags, **options)
         (version,) = versions(environment).values()
         return environment["made"], version, file_of(environment, "tool_one.py").read_text()
 
@@ -162,7 +168,7 @@ def test_f68_distributions_in_a_folder_change_under_a_program_that_stays(
 
 @INSTALLERS
 def test_a_new_working_folder_asks_nothing_new(
-    questions: Questions, tmp_path: Path, installer: str
+    build_environments: BuildEnvironments, tmp_path: Path, installer: str
 ) -> None:
     """Whatever the configuration of pip and uv, unless it has a relative path."""
     wheels = tmp_path / "wheels"
@@ -178,18 +184,20 @@ def test_a_new_working_folder_asks_nothing_new(
     for number in range(3):
         cwd = tmp_path / f"cwd-{number}"
         cwd.mkdir()
-        environment = questions.ask(["tool-one"], "--installer", installer, env=env, cwd=cwd)
+        environment = build_environments.of(
+            ["tool-one"], "--installer", installer, env=env, cwd=cwd
+        )
         assert environment["made"] == (number == 0)
 
 
 def test_what_was_made_and_thrown_away_is_not_counted(
-    setting: Setting, questions: Questions, tmp_path: Path
+    setting: Setting, build_environments: BuildEnvironments, tmp_path: Path
 ) -> None:
     make_wheel(tmp_path / "wheels", "tool_one", "1.0", {"tool_one.py": ""})
     flags = ["--no-index", "--find-links", tmp_path / "wheels"]
-    assert questions.ask(["tool-one"], *flags)["made"]
+    assert build_environments.of(["tool-one"], *flags)["made"]
     tree = make_project(tmp_path / "again", requires=["tool-one>=1"])
-    again = build(setting, "metadata", tree, *flags, "--cache-dir", questions.cache)
+    again = build(setting, "metadata", tree, *flags, "--cache-dir", build_environments.cache)
     assert "installed tool-one>=1 in" in again.stderr
     assert "exists already" in again.stderr
     assert "environment made" not in again.stderr

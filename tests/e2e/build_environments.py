@@ -12,7 +12,7 @@ from conftest import Setting
 NEWEST_PIP = Path(__file__).with_name("newest_pip.txt")
 
 
-class Questions:
+class BuildEnvironments:
     """Builds trees with requirements, with a private cache folder."""
 
     def __init__(self, setting: Setting, folder: Path) -> None:
@@ -21,7 +21,7 @@ class Questions:
         self._count = 0
         self.cache = folder / "own-cache"
 
-    def ask(
+    def of(
         self,
         requires: list[str],
         *flags: object,
