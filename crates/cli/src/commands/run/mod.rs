@@ -2,12 +2,12 @@
 //! JSON Lines.
 
 mod fields;
-mod input;
+mod lines;
 mod request;
 mod requests;
 mod response;
 
-use self::input::InputLines;
+use self::lines::InputLines;
 use self::requests::OpenRequests;
 use crate::arguments::RunArguments;
 use crate::commands::lifecycle;

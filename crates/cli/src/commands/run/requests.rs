@@ -12,7 +12,7 @@ use hookpool_frontend::Environments;
 use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, Supervisor, Ticket, UnreadResponse};
 use tokio::sync::watch;
 
-use super::input::{InputLine, InputLines, MAX_LINE};
+use super::lines::{InputLine, InputLines, MAX_LINE};
 use super::request::{Id, RequestLine};
 use super::response::{ResponseLine, invalid_request};
 use crate::commands::lifecycle::{EndReason, time_is_up};
