@@ -284,7 +284,7 @@ def test_another_make_is_not_trusted(setting: Setting, tmp_path: Path) -> None:
     env = {"PATH": fake_make(tmp_path / "bsd", "usage: make [-j jobs]"), "MAKEFLAGS": ""}
     pool = setting.start("--jobserver", "on", env=env)
     assert pool.finish() == ([], 3)
-    assert "does not say that it is GNU make 4.4 or newer: it said: usage" in pool.stderr
+    assert "does not say that it is GNU make 4.4 or newer: it printed: usage" in pool.stderr
 
 
 def test_it_can_be_turned_off(setting: Setting, tree: Path, new_make: dict[str, str]) -> None:

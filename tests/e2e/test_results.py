@@ -87,7 +87,7 @@ WRONG_WHEELS = {
         zipped((WHOLE[0][0], other(METADATA, "Version: 1.0\n", "")), WHOLE[1]),
         f"{INFO}/METADATA is not core metadata: it has no field",
     ),
-    "METADATA twice": (zipped(*WHOLE, WHOLE[0]), "has several members of one name"),
+    "METADATA twice": (zipped(*WHOLE, WHOLE[0]), "has several members with the same name"),
 }
 
 

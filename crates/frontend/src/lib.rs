@@ -58,7 +58,7 @@ pub use extensions::{
 };
 pub use frontend::{
     BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendSettings, Goal, HookRun,
-    JobId, KeptLogs, LogFolder, NearMiss, Origin, Product, Report, Step,
+    JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
 };
 pub use metadata::{
     CoreMetadata, MetadataError, NotStatic, WheelError, WheelProblem, static_metadata, wheel_extensions, wheel_metadata,

@@ -73,9 +73,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// Another source of this run made a file of the same name with other content.
-    #[error(
-        "{name} was already made from {other}, with another content: expected each source to make a file of its own"
-    )]
+    #[error("{name} was already made from {other}, with different content: expected a different file from each source")]
     Taken {
         /// The file.
         name: String,
@@ -97,9 +95,9 @@ pub enum OutputError {
 
 fn not_replaced(editable: bool) -> &'static str {
     if editable {
-        "there is an editable wheel of this name, which is replaced by editable ones only"
+        "it would replace an editable wheel of this name, and is not editable"
     } else {
-        "there is a wheel of this name that is not editable, which an editable one does not replace"
+        "it is editable, and would replace a wheel of this name that is not"
     }
 }
 

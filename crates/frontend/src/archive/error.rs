@@ -66,7 +66,7 @@ pub enum ArchiveProblem {
         limit: usize,
     },
     /// More than [`UnpackLimits::depth`](crate::UnpackLimits::depth).
-    #[error("it lies more than {limit} folders deep")]
+    #[error("it is more than {limit} folders deep")]
     TooDeep {
         /// The limit.
         limit: usize,
@@ -97,7 +97,7 @@ pub enum ArchiveProblem {
     #[error("it is a link with an empty target, or one with a NUL byte")]
     MalformedLink,
     /// A member below an earlier one that is no folder.
-    #[error("it lies below \"{parent}\", which the archive has made a {kind}")]
+    #[error("it is below \"{parent}\", which is a {kind} in the archive")]
     Below {
         /// The name of the earlier member, escaped.
         parent: String,

@@ -207,7 +207,7 @@ impl<'a> Draft<'a> {
                 program,
                 requirements: self.wanted.requirements.redacted(),
                 limit: limit.get(),
-                words: last_lines(&output).unwrap_or_else(|| "it said nothing".into()),
+                words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
             },
             ProgramError::Interrupted => EnvironmentError::Interrupted,
             ProgramError::NotStarted { program, source } => {
@@ -224,7 +224,7 @@ impl<'a> Draft<'a> {
 
 fn reason_of_failure(output: &ProgramOutput) -> String {
     match (last_lines(output), &output.exit) {
-        (None, exit) => format!("it {exit} without a word"),
+        (None, exit) => format!("it {exit} without any output"),
         // What a program printed does not explain a signal.
         (Some(last), exit @ ExitReason::Signal(_)) => format!("it {exit}: {last}"),
         (Some(last), _) => last,

@@ -80,13 +80,13 @@ pub enum EnvironmentError {
         offline: bool,
     },
     /// What was installed has other hashes than the constraints allow.
-    #[error("what was installed is not what is expected: {}", .mismatches.join("; "))]
+    #[error("the installed distributions are not the expected ones: {}", .mismatches.join("; "))]
     OtherHashes {
         /// For each distribution, the hashes that were found and expected.
         mismatches: Vec<String>,
     },
     /// A program that makes an environment exceeded its time limit.
-    #[error("{program} did not make an environment with {} within {limit:?} and was ended: {words}", Listed(.requirements))]
+    #[error("{program} did not make an environment with {} within {limit:?} and was killed: {words}", Listed(.requirements))]
     TimedOut {
         /// The program.
         program: PathBuf,
@@ -142,26 +142,27 @@ impl EnvironmentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::InvalidRequirement { .. } => {
-                Some("requirements are written as PEP 508 says, for example `setuptools>=61`".into())
+                Some("write requirements as in PEP 508, for example `setuptools>=61`".into())
             }
             Self::Installer { offline: true, .. } => Some(
-                "the network is not used: what is not in the installer's cache must be in a folder of wheels".into(),
+                "without the network, distributions have to be in the installer's cache or in a folder of wheels"
+                    .into(),
             ),
             Self::Installer { words, .. } if tells_of_refusal(words) => Some(
-                "an index asks for other credentials: in its address, in netrc, or by a keyring, as the installer \
-                 documents it"
+                "an index rejects the credentials: give others in its address, in netrc or in a keyring, as the \
+                 installer documents it"
                     .into(),
             ),
             Self::Installer { words, .. } if tells_of_no_network(words) => {
-                Some("the index cannot be reached: what was installed before does without the network".into())
+                Some("the index cannot be reached: environments that were made before need no network".into())
             }
-            Self::TimedOut { .. } => Some("it can be given more time".into()),
+            Self::TimedOut { .. } => Some("allow it more time".into()),
             Self::NoInstaller { .. } => Some("install uv, or pip for the interpreter".into()),
             Self::NotMade { words, .. } if words.contains("No module named") => {
                 Some("the interpreter needs the module `venv` of the standard library".into())
             }
             Self::Folder(_) | Self::System { .. } => {
-                Some("the cache folder can be another one; TMPDIR names the one for temporary files".into())
+                Some("use another cache folder, or set TMPDIR to another folder for temporary files".into())
             }
             Self::Interpreter(_)
             | Self::NotMade { .. }

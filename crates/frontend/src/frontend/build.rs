@@ -24,7 +24,7 @@ use super::hook::{Hooks, made_file};
 use super::report::{
     BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report, Step,
 };
-use super::spelling::near_misses;
+use super::spelling::misspelt_names;
 use crate::archive::{UnpackLimits, read_files, unpack};
 use crate::extensions::WhenRequired;
 use crate::files::{digest_of_file, short};
@@ -242,8 +242,8 @@ impl Build<'_> {
     /// Python that the project does not support.
     async fn look_for_mistakes(&mut self, tree: &Tree) {
         let path = tree.path.clone();
-        for miss in unblock(move || near_misses(&path)).await {
-            self.warn(BuildWarning::NearMiss(miss));
+        for warning in unblock(move || misspelt_names(&path)).await {
+            self.warn(warning);
         }
         // It can only be an error with `check_requires_python`, and then the
         // check was made before.

@@ -64,7 +64,7 @@ impl From<OutputError> for HookError {
             }
             OutputError::Taken { .. } => Self::new(ErrorKind::OutputConflict, message),
             OutputError::OtherKind { .. } => Self::new(ErrorKind::OutputConflict, message)
-                .with_hint("choose another output folder, or remove the wheel that is there"),
+                .with_hint("choose another output folder, or remove that wheel"),
         }
     }
 }
@@ -134,7 +134,7 @@ pub(super) fn required_extension(
     };
     let (extension, distribution) = (missing[0].clone(), metadata.name.clone());
     HookError::new(ErrorKind::RequiredExtension, message)
-        .with_hint(format!("{extension} can be said to be supported, if what installs {distribution} understands it"))
+        .with_hint(format!("declare {extension} as supported, if the installer of {distribution} understands it"))
         .with_setting(Setting::RequiredExtension { extension, distribution, source })
 }
 

@@ -18,8 +18,7 @@ struct Known {
 const COMPILER: &str = "a compiler is missing: install a C compiler (gcc or clang), or name yours in the variable CC";
 const RUST: &str = "the project needs Rust: install rustc and cargo";
 /// For hooks that download. Failures of installers have hints of their own.
-const DOWNLOADS: &str =
-    "the build itself downloads something, and there is no network: the log tells what; provide that beforehand";
+const DOWNLOADS: &str = "the build itself downloads something, and there is no network: see the log for what it is, and provide it beforehand";
 
 const KNOWN: &[Known] = &[
     Known { sign: "' failed: No such file or directory", hint: COMPILER },
@@ -141,13 +140,13 @@ fn for_module(module: &str, isolated: bool) -> Hint {
              or, if the project is not yours, in a file of constraints",
             Some(Setting::BuildConstraint),
         ),
-        ("pkg_resources", false) => ("newer setuptools have no pkg_resources: install setuptools<82 there", None),
+        ("pkg_resources", false) => ("newer setuptools have no pkg_resources: install setuptools<82", None),
         (_, true) => (
-            "add the distribution that has it to build-system.requires, \
+            "add the distribution that contains it to build-system.requires, \
              or, if the project is not yours, build in an environment of your own that has it",
             Some(Setting::BuildIsolation),
         ),
-        (_, false) => ("install the distribution that has it there", None),
+        (_, false) => ("install the distribution that contains it", None),
     };
     Hint { text: format!("the build imports {module}, which is not in its environment: {advice}"), setting }
 }

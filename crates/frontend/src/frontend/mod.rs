@@ -35,7 +35,6 @@ pub use report::{
     BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin, Product,
     Report, Step,
 };
-pub use spelling::NearMiss;
 
 /// How a [`Frontend`] builds.
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hookpool_supervisor::{CapturedOutput, ErrorKind, Hook, HookError, RequestId, Timing, WorkerInfo};
 
-use super::spelling::NearMiss;
 use crate::extensions::Extension;
 use crate::metadata::{CoreMetadata, NotStatic};
 use crate::output::{OutputFile, OutputFolder};
@@ -183,8 +182,13 @@ pub enum BuildWarning {
     #[error("the build backend found no name for it")]
     NoName,
     /// A name in `pyproject.toml` that nothing reads.
-    #[error("{0}")]
-    NearMiss(NearMiss),
+    #[error("pyproject.toml has {found}, which nothing reads: was {expected} meant?")]
+    Misspelt {
+        /// The name.
+        found: String,
+        /// A similar name that is missing.
+        expected: String,
+    },
     /// The `PKG-INFO` of an archive names another distribution than was built:
     /// the archive was changed after it was made.
     #[error("its PKG-INFO says that it is {} {}", .pkg_info.0, .pkg_info.1)]

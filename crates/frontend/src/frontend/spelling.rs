@@ -3,15 +3,8 @@
 
 use std::path::Path;
 
+use super::report::BuildWarning;
 use crate::metadata::read_metadata_file;
-
-/// A name in `pyproject.toml` that nothing reads, and that is similar to one that is missing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("pyproject.toml has {found}, which nothing reads: was {expected} meant?")]
-pub struct NearMiss {
-    found: String,
-    expected: String,
-}
 
 const TABLES: &[&str] = &["build-system", "project", "tool"];
 const KEYS: &[&str] = &["requires", "build-backend", "backend-path"];
@@ -21,12 +14,12 @@ const SIMILAR: f64 = 0.65;
 
 /// The misspelt names of a tree; none if `pyproject.toml` cannot be read, which is an error
 /// elsewhere. Blocks.
-pub(crate) fn near_misses(tree: &Path) -> Vec<NearMiss> {
+pub(crate) fn misspelt_names(tree: &Path) -> Vec<BuildWarning> {
     let bytes = read_metadata_file(&tree.join("pyproject.toml")).unwrap_or_default();
     std::str::from_utf8(&bytes).map(find).unwrap_or_default()
 }
 
-fn find(pyproject: &str) -> Vec<NearMiss> {
+fn find(pyproject: &str) -> Vec<BuildWarning> {
     let text = pyproject.strip_prefix('\u{feff}').unwrap_or(pyproject);
     let Ok(document) = text.parse::<toml::Table>() else { return Vec::new() };
     let mut found = misses(&document, TABLES, |name| format!("[{name}]"));
@@ -37,13 +30,14 @@ fn find(pyproject: &str) -> Vec<NearMiss> {
 }
 
 /// For each expected name that is missing, the most similar one that nothing reads.
-fn misses(table: &toml::Table, expected: &[&str], written: impl Fn(&str) -> String) -> Vec<NearMiss> {
+fn misses(table: &toml::Table, expected: &[&str], written: impl Fn(&str) -> String) -> Vec<BuildWarning> {
     let unread = || table.keys().filter(|name| !expected.contains(&name.as_str()));
     let missing = expected.iter().filter(|name| !table.contains_key(**name));
     let closest = missing.filter_map(|name| {
         let similarity = |other: &String| strsim::normalized_levenshtein(&other.to_lowercase().replace('_', "-"), name);
         let other = unread().max_by(|one, other| similarity(one).total_cmp(&similarity(other)))?;
-        (similarity(other) >= SIMILAR).then(|| NearMiss { found: written(other), expected: written(name) })
+        (similarity(other) >= SIMILAR)
+            .then(|| BuildWarning::Misspelt { found: written(other), expected: written(name) })
     });
     closest.collect()
 }
@@ -55,7 +49,11 @@ mod tests {
     #[test]
     fn misspelt_names() {
         let found = |text: &str| {
-            find(text).into_iter().map(|miss| format!("{}: {}", miss.found, miss.expected)).collect::<Vec<_>>()
+            let pair = |warning| match warning {
+                BuildWarning::Misspelt { found, expected } => format!("{found}: {expected}"),
+                other => other.to_string(),
+            };
+            find(text).into_iter().map(pair).collect::<Vec<_>>()
         };
         assert_eq!(found("[build_sytem]\nrequires = []"), ["[build_sytem]: [build-system]"]);
         assert_eq!(found("[Build-System]"), ["[Build-System]: [build-system]"]);

@@ -113,7 +113,6 @@ pub(super) fn variables(makeflags: String, is_set: impl Fn(&str) -> bool) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobserver::make::MakeVersion;
     use futures_util::FutureExt;
 
     /// The output of a future that does not wait.
@@ -122,7 +121,7 @@ mod tests {
     }
 
     fn old() -> Unsuitable {
-        Unsuitable::OldMake { make: "/usr/bin/make".into(), version: MakeVersion(4, 3) }
+        Unsuitable::OldMake { make: "/usr/bin/make".into(), version: "4.3".into() }
     }
 
     fn with_makeflags(mode: Mode, makeflags: &str, make: Result<(), Unsuitable>) -> Result<Decided, Unsuitable> {

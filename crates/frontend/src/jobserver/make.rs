@@ -26,7 +26,7 @@ pub enum Unsuitable {
         /// The program, as it was found on `PATH`.
         make: PathBuf,
         /// Its version.
-        version: MakeVersion,
+        version: String,
     },
     /// This make is not GNU make, or could not be asked.
     #[error("{} does not say that it is GNU make 4.4 or newer: {answer}", make.display())]
@@ -43,7 +43,7 @@ pub enum Unsuitable {
 
 /// A version of GNU make: major and minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MakeVersion(pub u32, pub u32);
+struct MakeVersion(u32, u32);
 
 impl MakeVersion {
     /// The first with `--jobserver-auth=fifo:PATH`.
@@ -76,9 +76,9 @@ async fn check(make: &Path) -> Result<(), Unsuitable> {
     let line = first_line(make).await.map_err(unknown)?;
     match MakeVersion::parse(&line) {
         Some(version) if version >= MakeVersion::WITH_FIFO => Ok(()),
-        Some(version) => Err(Unsuitable::OldMake { make: make.to_owned(), version }),
-        None if line.is_empty() => Err(unknown("it said nothing to --version".into())),
-        None => Err(unknown(format!("it said: {line}"))),
+        Some(version) => Err(Unsuitable::OldMake { make: make.to_owned(), version: version.to_string() }),
+        None if line.is_empty() => Err(unknown("it printed nothing for --version".into())),
+        None => Err(unknown(format!("it printed: {line}"))),
     }
 }
 
@@ -124,11 +124,11 @@ mod tests {
         assert_eq!(check(&new).await, Ok(()));
         let (_folder, old) = script("echo GNU Make 4.3");
         let error = check(&old).await.unwrap_err();
-        assert_eq!(error, Unsuitable::OldMake { make: old.clone(), version: MakeVersion(4, 3) });
+        assert_eq!(error, Unsuitable::OldMake { make: old.clone(), version: "4.3".into() });
         assert!(error.to_string().contains("is GNU make 4.3"), "{error}");
         let (_folder, other) = script("echo usage: make >&2; exit 2");
-        assert!(check(&other).await.unwrap_err().to_string().contains("it said nothing"));
+        assert!(check(&other).await.unwrap_err().to_string().contains("it printed nothing"));
         let (_folder, other) = script("echo bmake 1");
-        assert!(check(&other).await.unwrap_err().to_string().contains("it said: bmake 1"));
+        assert!(check(&other).await.unwrap_err().to_string().contains("it printed: bmake 1"));
     }
 }

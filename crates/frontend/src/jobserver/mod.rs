@@ -54,7 +54,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 pub use self::decision::{Decision, Mode};
-pub use self::make::{MakeVersion, Unsuitable};
+pub use self::make::Unsuitable;
 
 use self::decision::{Decided, variables};
 use self::fifo::{CAPACITY, Fifo};

@@ -66,7 +66,7 @@ pub enum WheelProblem {
         version: String,
     },
     /// Several members have the same name. Readers disagree which one counts.
-    #[error("has several members of one name")]
+    #[error("has several members with the same name")]
     RepeatedMembers,
     /// A file of the `.dist-info` folder is too large.
     #[error("{member} has more than {METADATA_LIMIT} bytes")]

@@ -21,13 +21,13 @@ pub enum ListError {
         source: io::Error,
     },
     /// A line is longer than any path.
-    #[error("line {line}: is longer than {LINE_LIMIT} bytes: expected one path a line")]
+    #[error("line {line}: is longer than {LINE_LIMIT} bytes: expected one path per line")]
     TooLong {
         /// The line's number; the first is 1.
         line: usize,
     },
     /// A line has a NUL byte, which no path may have.
-    #[error("line {line}: has a NUL byte: expected one path a line, with a newline at its end")]
+    #[error("line {line}: has a NUL byte: expected one path per line, with a newline at its end")]
     Nul {
         /// The line's number; the first is 1.
         line: usize,

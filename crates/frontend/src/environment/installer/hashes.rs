@@ -81,7 +81,7 @@ pub(super) fn mismatches(report: &str, hashes: &Hashes) -> Result<Vec<String>, s
         let found_words = if found.is_empty() { "none".to_owned() } else { list(&found) };
         found
             .is_disjoint(expected)
-            .then(|| format!("{name} has the hash {found_words}: expected, by the constraints, {}", list(expected)))
+            .then(|| format!("{name} has the hash {found_words}: the constraints expect {}", list(expected)))
     };
     Ok(report.install.into_iter().filter_map(told).collect())
 }

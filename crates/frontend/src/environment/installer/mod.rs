@@ -63,7 +63,7 @@ impl Installer {
                 None => Ok((Self::Uv(program), None)),
             },
             (InstallerChoice::Uv, None) => Err(EnvironmentError::NoInstaller {
-                reason: "uv is not found: neither the variable UV nor PATH lead to it".into(),
+                reason: "uv was found neither in the variable UV nor on PATH".into(),
             }),
         }
     }

@@ -59,8 +59,7 @@ pub(super) fn install(
     temporary: &Path,
 ) -> Result<Command, EnvironmentError> {
     let Some(pip) = Pip::choose(own, wheel) else {
-        let reason =
-            format!("{} has no pip: neither its own nor that of ensurepip", target.interpreter.executable.display());
+        let reason = format!("{} has no pip, and no ensurepip", target.interpreter.executable.display());
         return Err(EnvironmentError::NoInstaller { reason });
     };
     let mut command = Command::new(target.python);
