@@ -87,13 +87,13 @@ impl RunFolder {
 /// there may be thousands of files in it.
 #[derive(Debug)]
 pub(crate) struct WorkFolder {
-    folder: Option<Removed>,
+    folder: Option<RemovedOnDrop>,
     path: PathBuf,
 }
 
 /// Removes a folder when it is dropped.
 #[derive(Debug)]
-enum Removed {
+enum RemovedOnDrop {
     WithinRun(#[expect(dead_code, reason = "it is dropped")] TempDir),
     OfItsOwn(#[expect(dead_code, reason = "it is dropped")] RunFolder),
 }
@@ -102,7 +102,7 @@ impl WorkFolder {
     /// Makes a folder in the folder `run`. Blocks.
     pub fn within(run: &Path, prefix: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(run)?;
-        Ok(Self { path: folder.path().to_owned(), folder: Some(Removed::WithinRun(folder)) })
+        Ok(Self { path: folder.path().to_owned(), folder: Some(RemovedOnDrop::WithinRun(folder)) })
     }
 
     /// Makes a folder for a content with this digest. It has the same path in each run, unless
@@ -115,7 +115,7 @@ impl WorkFolder {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 Err(RunFolderError { parent: path, source })
             }
-            _ => Ok(Self { path, folder: Some(Removed::OfItsOwn(folder)) }),
+            _ => Ok(Self { path, folder: Some(RemovedOnDrop::OfItsOwn(folder)) }),
         }
     }
 

@@ -99,7 +99,7 @@ fn open<'a>(
     Ok((file, Budget::new(limits, size, cancel)))
 }
 
-fn each_member(archive: &Path, file: File, budget: &Budget<'_>, visit: &mut Visit<'_>) -> Result<(), Fault> {
+fn each_member(archive: &Path, file: File, budget: &Budget<'_>, visit: &mut VisitMember<'_>) -> Result<(), Fault> {
     if [".tar.gz", ".tgz"].iter().any(|suffix| has_suffix(archive, suffix)) {
         tar::each_member(file, budget, visit)
     } else if has_suffix(archive, ".zip") {
@@ -114,13 +114,13 @@ fn each_member(archive: &Path, file: File, budget: &Budget<'_>, visit: &mut Visi
 struct Member {
     /// Not checked yet.
     pub name: Vec<u8>,
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// The time of its last modification, if that is known.
     pub modified: Option<SystemTime>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum MemberKind {
     Folder,
     File {
         executable: bool,
@@ -132,7 +132,7 @@ enum Kind {
 }
 
 /// Called with each member and its content.
-type Visit<'a> = dyn FnMut(Member, &mut dyn Read) -> Result<(), ArchiveProblem> + 'a;
+type VisitMember<'a> = dyn FnMut(Member, &mut dyn Read) -> Result<(), ArchiveProblem> + 'a;
 
 /// Whether a file's owner may execute it: the only bit of the mode that is kept.
 fn is_executable(mode: u32) -> bool {

@@ -14,14 +14,14 @@ use super::error::{ArchiveProblem, Fault};
 use super::gzip::GzipMembers;
 use super::limits::Budget;
 use super::pax;
-use super::{Kind, Member, Visit, is_executable};
+use super::{Member, MemberKind, VisitMember, is_executable};
 
 /// The limit for the description of a member: its names, and extended attributes, which
 /// are ignored.
 const DESCRIPTION_LIMIT: u64 = 1 << 20;
 
 /// Reads the members of a `.tar.gz` file.
-pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>) -> Result<(), Fault> {
+pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut VisitMember<'_>) -> Result<(), Fault> {
     let mut archive = tar::Archive::new(budget.metered(GzipMembers::new(BufReader::new(file))));
     let mut described = Description::default();
     for entry in archive.entries().map_err(ArchiveProblem::reading)?.raw(true) {
@@ -125,17 +125,17 @@ impl Description {
         let link = || self.link.clone().or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
         let kind = match header.entry_type() {
             // Before POSIX, a folder was a file with a slash at the end of its name.
-            EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Folder,
+            EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => MemberKind::Folder,
             EntryType::Regular | EntryType::Continuous => {
-                Kind::File { executable: header.mode().is_ok_and(is_executable) }
+                MemberKind::File { executable: header.mode().is_ok_and(is_executable) }
             }
-            EntryType::Directory => Kind::Folder,
-            EntryType::Symlink => Kind::SymbolicLink(link()),
-            EntryType::Link => Kind::HardLink(link()),
+            EntryType::Directory => MemberKind::Folder,
+            EntryType::Symlink => MemberKind::SymbolicLink(link()),
+            EntryType::Link => MemberKind::HardLink(link()),
             other => return Err(ArchiveProblem::UnsupportedType(type_name(other))),
         };
         // Readers disagree whether such content is to be skipped.
-        if size > 0 && !matches!(kind, Kind::File { .. }) {
+        if size > 0 && !matches!(kind, MemberKind::File { .. }) {
             return Err(damaged("it is a folder or a link and has content"));
         }
         let modified = self.modified.or_else(|| header.mtime().ok().map(Duration::from_secs));

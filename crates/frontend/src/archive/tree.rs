@@ -12,7 +12,7 @@ use super::error::{ArchiveProblem, Fault, escaped};
 use super::limits::Budget;
 use super::name::{LinkTarget, member_path};
 use super::top::Top;
-use super::{Kind, Member};
+use super::{Member, MemberKind};
 
 /// Writes a source tree.
 ///
@@ -60,23 +60,23 @@ impl<'a> TreeWriter<'a> {
     /// Writes one member. Of several with the same name the last one counts, as for tar;
     /// but a folder is not replaced by something else, nor something else by a folder.
     pub fn place(&mut self, member: Member, content: &mut dyn Read) -> Result<(), ArchiveProblem> {
-        if !matches!(member.kind, Kind::Folder) {
+        if !matches!(member.kind, MemberKind::Folder) {
             self.budget.count_member()?;
         }
         let path = member_path(&member.name, self.budget.limits)?;
         if path.as_os_str().is_empty() {
             // The entry `./` for the folder at the top.
-            return if matches!(member.kind, Kind::Folder) { Ok(()) } else { Err(ArchiveProblem::EmptyName) };
+            return if matches!(member.kind, MemberKind::Folder) { Ok(()) } else { Err(ArchiveProblem::EmptyName) };
         }
-        self.top.add(&path, matches!(member.kind, Kind::Folder));
+        self.top.add(&path, matches!(member.kind, MemberKind::Folder));
         if let Some(parent) = path.parent() {
             self.ensure_folder(parent)?;
         }
         match member.kind {
-            Kind::Folder => self.place_folder(path, member.modified),
-            Kind::File { executable } => self.place_file(path, executable, member.modified, content),
-            Kind::SymbolicLink(target) => self.place_symbolic_link(path, &target),
-            Kind::HardLink(target) => self.place_hard_link(path, &target),
+            MemberKind::Folder => self.place_folder(path, member.modified),
+            MemberKind::File { executable } => self.place_file(path, executable, member.modified, content),
+            MemberKind::SymbolicLink(target) => self.place_symbolic_link(path, &target),
+            MemberKind::HardLink(target) => self.place_hard_link(path, &target),
         }
     }
 

@@ -6,7 +6,7 @@ use super::error::ArchiveProblem;
 use super::limits::UnpackLimits;
 use super::name::member_path;
 use super::top::Top;
-use super::{Kind, Member};
+use super::{Member, MemberKind};
 use crate::metadata::{METADATA_LIMIT, read_bounded};
 
 /// The content of each file that is wanted.
@@ -37,7 +37,7 @@ impl<'a, const N: usize> WantedFiles<'a, N> {
     ) -> Result<(), ArchiveProblem> {
         // A member that cannot be unpacked is not wanted either.
         let Ok(path) = member_path(&member.name, limits) else { return Ok(()) };
-        self.top.add(&path, matches!(member.kind, Kind::Folder));
+        self.top.add(&path, matches!(member.kind, MemberKind::Folder));
         let contents = match path.components().count() {
             1 => &mut self.at_top,
             2 => &mut self.in_folder,
@@ -45,7 +45,7 @@ impl<'a, const N: usize> WantedFiles<'a, N> {
         };
         if let Some(index) = self.names.iter().position(|name| path.ends_with(name)) {
             contents[index] = match member.kind {
-                Kind::File { .. } => {
+                MemberKind::File { .. } => {
                     let bytes = read_bounded(content).map_err(ArchiveProblem::reading)?;
                     Some(bytes.ok_or(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT })?)
                 }

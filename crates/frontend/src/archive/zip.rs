@@ -10,7 +10,7 @@ use zip::{CompressionMethod, DateTime, ExtraField, ZipArchive};
 
 use super::error::{ArchiveProblem, Fault};
 use super::limits::Budget;
-use super::{Kind, Member, Visit, is_executable};
+use super::{Member, MemberKind, VisitMember, is_executable};
 
 /// The file type in a Unix mode (inode(7)).
 mod file_type {
@@ -23,7 +23,7 @@ mod file_type {
 type ZipMember<'a> = zip::read::ZipFile<'a, BufReader<File>>;
 
 /// Reads the members of a `.zip` file, in the order of its central directory.
-pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut Visit<'_>) -> Result<(), Fault> {
+pub(super) fn each_member(file: File, budget: &Budget<'_>, visit: &mut VisitMember<'_>) -> Result<(), Fault> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
     // A bomb may have the same compressed bytes as the content of many members, which
     // the ratio of a single member does not show.
@@ -59,10 +59,10 @@ fn member(file: &mut ZipMember<'_>, name: Vec<u8>, budget: &Budget<'_>) -> Resul
     }
     let mode = file.unix_mode().unwrap_or_default();
     let kind = match mode & file_type::MASK {
-        file_type::SYMBOLIC_LINK => Kind::SymbolicLink(read_target(file, budget)?),
-        file_type::FOLDER => Kind::Folder,
-        0 | file_type::REGULAR if name.ends_with(b"/") => Kind::Folder,
-        0 | file_type::REGULAR => Kind::File { executable: is_executable(mode) },
+        file_type::SYMBOLIC_LINK => MemberKind::SymbolicLink(read_target(file, budget)?),
+        file_type::FOLDER => MemberKind::Folder,
+        0 | file_type::REGULAR if name.ends_with(b"/") => MemberKind::Folder,
+        0 | file_type::REGULAR => MemberKind::File { executable: is_executable(mode) },
         _ => return Err(ArchiveProblem::UnsupportedType("device, a named pipe or a socket")),
     };
     Ok(Member { name, kind, modified: modified(file) })

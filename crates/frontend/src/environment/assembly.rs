@@ -11,7 +11,7 @@ use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, 
 use super::contents::{content_id, installed};
 use super::error::EnvironmentError;
 use super::handle::{InUse, Manifest};
-use super::installer::{PipConfiguration, Target, is_offline, pip, remove_variables, without_places};
+use super::installer::{InstallTarget, PipConfiguration, is_offline, pip, remove_variables, without_places};
 use super::python_of;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
@@ -131,7 +131,7 @@ impl<'a> Draft<'a> {
             unblock(move || installation.write_files(temporary.path(), &requirements, &find_links)).await?
         };
         let python = python_of(&self.folder);
-        let target = Target { python: &python, interpreter: &self.wanted.interpreter, settings: self.settings };
+        let target = InstallTarget { python: &python, interpreter: &self.wanted.interpreter, settings: self.settings };
         let installation = &self.wanted.installation;
         let command = installation.command(&target, pip_wheel.as_deref(), &files, temporary.path())?;
         let output = self.run_program(command, temporary.clone()).await?;

@@ -26,10 +26,10 @@ use super::assembly::assemble;
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{Environment, InUse};
 use super::installer::{Installation, believes_any_age};
-use super::memory::{Found, Known, Memory, Outcome};
+use super::memory::{KeyState, Memory, Outcome, Remembered};
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
-use super::store::{Observer, Store, nanoseconds, now};
+use super::store::{EnvironmentObserver, Store, nanoseconds, now};
 use super::wanted::Wanted;
 
 /// For how long it is believed what requirements were resolved to.
@@ -39,7 +39,7 @@ const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Environments {
     supervisor: Supervisor,
     settings: EnvironmentSettings,
-    observer: Observer,
+    observer: EnvironmentObserver,
     store: Arc<Store>,
     /// Locked for a look-up only.
     memory: Mutex<Memory>,
@@ -65,7 +65,7 @@ impl Environments {
         settings: EnvironmentSettings,
         observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
     ) -> Result<Arc<Self>, EnvironmentError> {
-        let observer: Observer = Arc::new(observer);
+        let observer: EnvironmentObserver = Arc::new(observer);
         let store = Arc::new(Store::new(&settings.cache_folder, observer.clone()));
         store.make_folders()?;
         Ok(Arc::new(Self {
@@ -240,7 +240,7 @@ impl Environments {
     /// of them get a failure too, but it is not remembered.
     async fn find_or_make(self: &Arc<Self>, wanted: Arc<Wanted>, slot: &MakerSlot) -> Outcome {
         let remembered = match self.memory().get(&wanted.key) {
-            Some(Known::Found(found)) => Some(found.in_use.clone()),
+            Some(KeyState::Found(found)) => Some(found.in_use.clone()),
             _ => None,
         };
         if let Some(in_use) = remembered {
@@ -250,9 +250,9 @@ impl Environments {
         let pending = {
             let mut memory = self.memory();
             let pending = match memory.get(&wanted.key) {
-                Some(Known::Found(found)) if self.is_believed(found) => return Ok(found.in_use.clone()),
-                Some(Known::Pending(future)) => future.upgrade(),
-                Some(Known::Found(_)) | None => None,
+                Some(KeyState::Found(found)) if self.is_believed(found) => return Ok(found.in_use.clone()),
+                Some(KeyState::Pending(future)) => future.upgrade(),
+                Some(KeyState::Found(_)) | None => None,
             };
             match pending {
                 Some(pending) => {
@@ -393,7 +393,7 @@ impl Environments {
 impl Environments {
     /// Whether a remembered environment may be used again. Whoever inspected its
     /// seal may have discarded it.
-    fn is_believed(&self, found: &Found) -> bool {
+    fn is_believed(&self, found: &Remembered) -> bool {
         !found.in_use.is_discarded() && (found.at.elapsed() < BELIEVED || believes_any_age(&self.settings))
     }
 

@@ -14,16 +14,16 @@ use super::handle::{Environment, InUse};
 pub(super) type Outcome = Result<Arc<InUse>, EnvironmentError>;
 
 /// What is known of a key.
-pub(super) enum Known {
+pub(super) enum KeyState {
     /// The environment is being found or made. All who want it share the future,
     /// which is dropped when none of them is left.
     Pending(WeakShared<BoxFuture<'static, Outcome>>),
-    Found(Found),
+    Found(Remembered),
 }
 
 /// An environment that was found or made.
 #[derive(Clone)]
-pub(super) struct Found {
+pub(super) struct Remembered {
     pub in_use: Arc<InUse>,
     pub at: Instant,
     /// The number of the last use; later uses have higher numbers.
@@ -33,7 +33,7 @@ pub(super) struct Found {
 /// Environments by the keys and by the requirements that lead to them.
 #[derive(Default)]
 pub(super) struct Memory {
-    by_key: HashMap<String, Known>,
+    by_key: HashMap<String, KeyState>,
     by_requirements: HashMap<EnvironmentRequirements, Environment>,
     uses: u64,
 }
@@ -43,17 +43,17 @@ impl Memory {
     /// list of its files. Of more, the least recently used are forgotten.
     const IDLE: usize = 16;
 
-    pub fn get(&mut self, key: &str) -> Option<&Known> {
+    pub fn get(&mut self, key: &str) -> Option<&KeyState> {
         self.uses += 1;
         let entry = self.by_key.get_mut(key)?;
-        if let Known::Found(found) = entry {
+        if let KeyState::Found(found) = entry {
             found.last_use = self.uses;
         }
         Some(entry)
     }
 
     pub fn set_pending(&mut self, key: String, future: WeakShared<BoxFuture<'static, Outcome>>) {
-        self.by_key.insert(key, Known::Pending(future));
+        self.by_key.insert(key, KeyState::Pending(future));
     }
 
     /// Remembers what came of a pending key: nothing if it failed. Returns what is
@@ -64,8 +64,8 @@ impl Memory {
             return Vec::new();
         };
         self.uses += 1;
-        let found = Found { in_use: in_use.clone(), at: Instant::now(), last_use: self.uses };
-        self.by_key.insert(key, Known::Found(found));
+        let found = Remembered { in_use: in_use.clone(), at: Instant::now(), last_use: self.uses };
+        self.by_key.insert(key, KeyState::Found(found));
         self.forget_idle()
     }
 
@@ -75,10 +75,10 @@ impl Memory {
     }
 
     /// What requirements have led to.
-    pub fn find(&mut self, requirements: &EnvironmentRequirements) -> Option<(Environment, Found)> {
+    pub fn find(&mut self, requirements: &EnvironmentRequirements) -> Option<(Environment, Remembered)> {
         let environment = self.by_requirements.get(requirements)?.clone();
         match self.get(&environment.wanted.key)? {
-            Known::Found(found) if Arc::ptr_eq(&found.in_use, &environment.in_use) => {
+            KeyState::Found(found) if Arc::ptr_eq(&found.in_use, &environment.in_use) => {
                 Some((environment, found.clone()))
             }
             _ => None,
@@ -89,8 +89,8 @@ impl Memory {
     pub fn clear(&mut self) -> Vec<Arc<InUse>> {
         let by_requirements = std::mem::take(&mut self.by_requirements).into_values();
         let found = std::mem::take(&mut self.by_key).into_values().filter_map(|entry| match entry {
-            Known::Found(found) => Some(found.in_use),
-            Known::Pending(_) => None,
+            KeyState::Found(found) => Some(found.in_use),
+            KeyState::Pending(_) => None,
         });
         by_requirements.map(|environment| environment.in_use).chain(found).collect()
     }
@@ -98,8 +98,8 @@ impl Memory {
     fn forget_idle(&mut self) -> Vec<Arc<InUse>> {
         let found = || {
             self.by_key.iter().filter_map(|(key, entry)| match entry {
-                Known::Found(found) => Some((key, found)),
-                Known::Pending(_) => None,
+                KeyState::Found(found) => Some((key, found)),
+                KeyState::Pending(_) => None,
             })
         };
         // An environment is idle if all references to it are from here.
@@ -117,7 +117,7 @@ impl Memory {
         let surplus = idle.len().saturating_sub(Self::IDLE);
         let mut forgotten = Vec::new();
         for (_, key) in idle.drain(..surplus) {
-            if let Some(Known::Found(found)) = self.by_key.remove(&key) {
+            if let Some(KeyState::Found(found)) = self.by_key.remove(&key) {
                 forgotten.push(found.in_use);
             }
         }

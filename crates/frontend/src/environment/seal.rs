@@ -26,11 +26,11 @@ use super::contents::digest_of_file;
 /// The paths are strings, because comparing `Path`s takes longer than looking at the files.
 /// Names that are not UTF-8 are escaped; wheels have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Seal(BTreeMap<String, Entry>);
+pub(super) struct Seal(BTreeMap<String, SealEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Entry {
+enum SealEntry {
     /// Size, modification time in seconds and nanoseconds, digest of the content.
     File(u64, i64, i64, String),
     Link(PathBuf),
@@ -55,7 +55,7 @@ impl Seal {
         for entry in entries_of(environment) {
             let (name, path, metadata) = entry?;
             let content = || digest_of_file(&path);
-            entries.insert(name, Entry::of(&path, &metadata, content)?);
+            entries.insert(name, SealEntry::of(&path, &metadata, content)?);
         }
         Ok(Self(entries))
     }
@@ -75,13 +75,13 @@ impl Seal {
             }
             let before = self.0.get(&name);
             let content = || match before {
-                Some(Entry::File(size, seconds, nanoseconds, content)) if *size == metadata.len() => {
+                Some(SealEntry::File(size, seconds, nanoseconds, content)) if *size == metadata.len() => {
                     let is_untouched = (*seconds, *nanoseconds) == (metadata.mtime(), metadata.mtime_nsec());
                     if is_untouched { Ok(content.clone()) } else { digest_of_file(&path) }
                 }
                 _ => Ok(String::new()),
             };
-            let entry = match Entry::of(&path, &metadata, content) {
+            let entry = match SealEntry::of(&path, &metadata, content) {
                 Err(error) if is_about_the_file(&error) => continue,
                 entry => entry?,
             };
@@ -144,7 +144,7 @@ fn entries_of(environment: &Path) -> impl Iterator<Item = io::Result<FolderEntry
     })
 }
 
-impl Entry {
+impl SealEntry {
     fn of(path: &Path, metadata: &Metadata, content: impl FnOnce() -> io::Result<String>) -> io::Result<Self> {
         Ok(if metadata.is_dir() {
             Self::Folder

@@ -40,11 +40,11 @@ pub(super) struct StoredAnswer {
 }
 
 /// Called with each event.
-pub(super) type Observer = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;
+pub(super) type EnvironmentObserver = Arc<dyn Fn(&EnvironmentEvent) + Send + Sync>;
 
 pub(super) struct Store {
     root: PathBuf,
-    observer: Observer,
+    observer: EnvironmentObserver,
     /// The environments that this process uses, by name: each is locked and its
     /// seal inspected once.
     in_use: Mutex<HashMap<String, Weak<InUse>>>,
@@ -53,7 +53,7 @@ pub(super) struct Store {
 /// Where things are.
 impl Store {
     /// The store in a cache folder, which need not exist.
-    pub fn new(cache_folder: &Path, observer: Observer) -> Self {
+    pub fn new(cache_folder: &Path, observer: EnvironmentObserver) -> Self {
         Self { root: cache_folder.join("environments").join(FORMAT), observer, in_use: Mutex::default() }
     }
 

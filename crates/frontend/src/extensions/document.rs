@@ -67,7 +67,7 @@ impl<'de> Visitor<'de> for Document<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
             if name == TABLE {
-                map.next_value_seed(Table(self.0))?;
+                map.next_value_seed(ExtensionTable(self.0))?;
                 continue;
             }
             let found = map.next_value_seed(Anything).map_err(of_extension(&name))?;
@@ -80,9 +80,9 @@ impl<'de> Visitor<'de> for Document<'_> {
 }
 
 /// The value of `extensions`.
-struct Table<'a>(&'a mut Declared);
+struct ExtensionTable<'a>(&'a mut Declared);
 
-impl<'de> DeserializeSeed<'de> for Table<'_> {
+impl<'de> DeserializeSeed<'de> for ExtensionTable<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -90,7 +90,7 @@ impl<'de> DeserializeSeed<'de> for Table<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Table<'_> {
+impl<'de> Visitor<'de> for ExtensionTable<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -53,7 +53,7 @@ pub(super) struct Build<'a> {
 }
 
 /// A source tree.
-struct Tree {
+struct SourceTree {
     path: PathBuf,
     /// The name and version that its archive claims.
     claim: Claim,
@@ -108,7 +108,7 @@ impl<'a> Build<'a> {
         outcome.map_err(|error| self.with_python_hint(error))
     }
 
-    async fn build_tree(&mut self, tree: &Tree, goal: &Goal) -> Result<Product, HookError> {
+    async fn build_tree(&mut self, tree: &SourceTree, goal: &Goal) -> Result<Product, HookError> {
         match goal {
             Goal::Metadata => self.prepare_metadata(tree).await,
             // What was unpacked is a source distribution already.
@@ -208,29 +208,29 @@ impl Build<'_> {
 
 /// The source tree.
 impl Build<'_> {
-    async fn open_tree(&self, source: &Source) -> Result<Tree, HookError> {
+    async fn open_tree(&self, source: &Source) -> Result<SourceTree, HookError> {
         match source {
             Source::SourceArchive(archive) => self.unpack(archive).await,
             Source::Tree(path) | Source::Wheel(path) => {
-                Ok(Tree { path: path.clone(), claim: Claim::default(), unpacked: None })
+                Ok(SourceTree { path: path.clone(), claim: Claim::default(), unpacked: None })
             }
         }
     }
 
-    async fn unpack(&self, archive: &Path) -> Result<Tree, HookError> {
+    async fn unpack(&self, archive: &Path) -> Result<SourceTree, HookError> {
         self.frontend.step(self.job, Step::Unpacking);
         let (archive, source) = (archive.to_owned(), self.name.to_owned());
         let unpack = move |cancel: &_| {
             let folder = folder_for(&archive)?;
             let path = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel)?;
             expect_project(&source, &archive, &path)?;
-            Ok(Tree { claim: Claim::of(&archive, &path), path, unpacked: Some(folder) })
+            Ok(SourceTree { claim: Claim::of(&archive, &path), path, unpacked: Some(folder) })
         };
         self.frontend.unblock_unless_interrupted(unpack).await?
     }
 
     /// Unpacks the source distribution that a hook made.
-    async fn unpack_sdist(&self, draft: &WorkFolder, name: &str) -> Result<Tree, HookError> {
+    async fn unpack_sdist(&self, draft: &WorkFolder, name: &str) -> Result<SourceTree, HookError> {
         let unpacked = self.unpack(&draft.path().join(name)).await;
         unpacked.map_err(|error| match error.kind {
             ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
@@ -240,7 +240,7 @@ impl Build<'_> {
 
     /// Adds warnings for names in `pyproject.toml` that are misspelt, and for a
     /// Python that the project does not support.
-    async fn look_for_mistakes(&mut self, tree: &Tree) {
+    async fn look_for_mistakes(&mut self, tree: &SourceTree) {
         let path = tree.path.clone();
         for warning in unblock(move || misspelt_names(&path)).await {
             self.warn(warning);
@@ -251,7 +251,7 @@ impl Build<'_> {
     }
 }
 
-impl Tree {
+impl SourceTree {
     /// Removes what was unpacked.
     async fn remove(self) {
         if let Some(folder) = self.unpacked {
@@ -264,7 +264,7 @@ impl Tree {
 impl Build<'_> {
     /// `prepare_metadata_for_build_wheel`, or `build_wheel` if the backend lacks
     /// it.
-    async fn prepare_metadata(&mut self, tree: &Tree) -> Result<Product, HookError> {
+    async fn prepare_metadata(&mut self, tree: &SourceTree) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
         let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
         let folder = self.frontend.work_folder().await?;
@@ -292,7 +292,7 @@ impl Build<'_> {
         Ok(product)
     }
 
-    async fn build_wheel(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+    async fn build_wheel(&mut self, tree: &SourceTree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
         let draft = draft(into).await?;
         let value = self.hooks.run(&tree.path, Hook::BuildWheel, &requirements, Some(draft.path())).await?;
@@ -301,7 +301,11 @@ impl Build<'_> {
         self.publish(into, Hook::BuildWheel, draft, name).await
     }
 
-    async fn build_wheel_via_sdist(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+    async fn build_wheel_via_sdist(
+        &mut self,
+        tree: &SourceTree,
+        into: &Arc<OutputFolder>,
+    ) -> Result<OutputFile, HookError> {
         // PEP 517: if the backend says that it cannot make a source distribution
         // here, the wheel is built from the tree itself.
         let Some((draft, name)) = self.build_sdist(tree, self.frontend.work_folder().await?).await? else {
@@ -313,7 +317,7 @@ impl Build<'_> {
         outcome
     }
 
-    async fn build_editable(&mut self, tree: &Tree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+    async fn build_editable(&mut self, tree: &SourceTree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
         const BUILD: Hook = Hook::BuildEditable;
         let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildEditable).await?;
         let draft = draft(into).await?;
@@ -335,7 +339,11 @@ impl Build<'_> {
 
     /// The name of the source distribution in `draft`; `None` if the backend says
     /// that it cannot make one.
-    async fn build_sdist(&mut self, tree: &Tree, draft: WorkFolder) -> Result<Option<(WorkFolder, String)>, HookError> {
+    async fn build_sdist(
+        &mut self,
+        tree: &SourceTree,
+        draft: WorkFolder,
+    ) -> Result<Option<(WorkFolder, String)>, HookError> {
         let built = async {
             let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildSdist).await?;
             self.hooks.run(&tree.path, Hook::BuildSdist, &requirements, Some(draft.path())).await
@@ -356,7 +364,7 @@ impl Build<'_> {
 impl Build<'_> {
     async fn check_wheel(
         &mut self,
-        tree: &Tree,
+        tree: &SourceTree,
         hook: Hook,
         wheel: PathBuf,
         draft: &WorkFolder,
@@ -366,13 +374,13 @@ impl Build<'_> {
         self.check(tree, &metadata).await
     }
 
-    async fn check(&mut self, tree: &Tree, metadata: &CoreMetadata) -> Result<(), HookError> {
+    async fn check(&mut self, tree: &SourceTree, metadata: &CoreMetadata) -> Result<(), HookError> {
         self.check_claim(tree, &metadata.name, &metadata.version)?;
         self.check_python(metadata.requires_python.as_deref()).await
     }
 
     /// Whether the name and version are those that the source claims.
-    fn check_claim(&mut self, tree: &Tree, name: &str, version: &str) -> Result<(), HookError> {
+    fn check_claim(&mut self, tree: &SourceTree, name: &str, version: &str) -> Result<(), HookError> {
         match tree.claim.check((name, version)) {
             Ok(warning) => {
                 warning.into_iter().for_each(|warning| self.warn(warning));
@@ -383,7 +391,7 @@ impl Build<'_> {
     }
 
     /// Checks the Requires-Python that the tree declares, before any hook ran.
-    async fn check_declared_python(&mut self, tree: &Tree) -> Result<(), HookError> {
+    async fn check_declared_python(&mut self, tree: &SourceTree) -> Result<(), HookError> {
         let (path, believes_pkg_info) = (tree.path.clone(), tree.unpacked.is_some());
         let declared = unblock(move || declared_requires_python(&path, believes_pkg_info)).await;
         self.check_python(declared.as_deref()).await

@@ -10,7 +10,7 @@ pub(crate) struct Hint {
 }
 
 /// A hint for a line that contains `sign`.
-struct Known {
+struct KnownFailure {
     sign: &'static str,
     hint: &'static str,
 }
@@ -20,32 +20,32 @@ const RUST: &str = "the project needs Rust: install rustc and cargo";
 /// For hooks that download. Failures of installers have hints of their own.
 const DOWNLOADS: &str = "the build itself downloads something, and there is no network: see the log for what it is, and provide it beforehand";
 
-const KNOWN: &[Known] = &[
-    Known { sign: "' failed: No such file or directory", hint: COMPILER },
-    Known { sign: "Unknown compiler(s)", hint: COMPILER },
-    Known { sign: "cannot find -l", hint: "a library to link with is missing: install its development package" },
-    Known { sign: "can't find Rust compiler", hint: RUST },
-    Known { sign: "Cargo, the Rust package manager, is not installed or is not on PATH", hint: RUST },
-    Known {
+const KNOWN: &[KnownFailure] = &[
+    KnownFailure { sign: "' failed: No such file or directory", hint: COMPILER },
+    KnownFailure { sign: "Unknown compiler(s)", hint: COMPILER },
+    KnownFailure { sign: "cannot find -l", hint: "a library to link with is missing: install its development package" },
+    KnownFailure { sign: "can't find Rust compiler", hint: RUST },
+    KnownFailure { sign: "Cargo, the Rust package manager, is not installed or is not on PATH", hint: RUST },
+    KnownFailure {
         sign: "CMake must be installed",
         hint: "the project needs CMake: install it, or add cmake to build-system.requires",
     },
-    Known {
+    KnownFailure {
         sign: "setuptools-scm was unable to detect version",
         hint: "the version comes from git tags: build from a clone with its history, or set SETUPTOOLS_SCM_PRETEND_VERSION",
     },
-    Known {
+    KnownFailure {
         sign: "No space left on device",
         hint: "a disk is full: free some space, or set TMPDIR to a folder on another disk",
     },
-    Known {
+    KnownFailure {
         sign: "ZIP does not support timestamps before 1980",
         hint: "files of the source have times that a wheel cannot hold: set SOURCE_DATE_EPOCH=315532800 (1980-01-01) \
                or later, or give the files another time",
     },
-    Known { sign: "Temporary failure in name resolution", hint: DOWNLOADS },
-    Known { sign: "Could not resolve host", hint: DOWNLOADS },
-    Known { sign: "Network is unreachable", hint: DOWNLOADS },
+    KnownFailure { sign: "Temporary failure in name resolution", hint: DOWNLOADS },
+    KnownFailure { sign: "Could not resolve host", hint: DOWNLOADS },
+    KnownFailure { sign: "Network is unreachable", hint: DOWNLOADS },
 ];
 
 /// Headers that older versions of CPython have beside `Python.h`, and newer ones do not have,

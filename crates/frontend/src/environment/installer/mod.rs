@@ -121,7 +121,7 @@ pub(super) struct Installation {
 }
 
 /// What an installer installs into.
-pub(super) struct Target<'a> {
+pub(super) struct InstallTarget<'a> {
     /// The interpreter of the new environment.
     pub python: &'a Path,
     /// The interpreter that the environment is made from.
@@ -178,7 +178,7 @@ impl Installation {
     /// interpreter, `temporary` the folder for temporary files.
     pub fn command(
         &self,
-        target: &Target<'_>,
+        target: &InstallTarget<'_>,
         pip_wheel: Option<&Path>,
         files: &InstallerFiles,
         temporary: &Path,

@@ -11,7 +11,7 @@ use hookpool_supervisor::files::{kept, unblock};
 
 use super::hashes::{self, Hashes};
 use super::requirements_file::is_address;
-use super::{Installation, Installer, InstallerFiles, Target, is_offline, remove_variables};
+use super::{InstallTarget, Installation, Installer, InstallerFiles, is_offline, remove_variables};
 use crate::environment::error::EnvironmentError;
 use crate::redact::redact;
 
@@ -52,7 +52,7 @@ impl<'a> Pip<'a> {
 /// The command that installs.
 pub(super) fn install(
     installation: &Installation,
-    target: &Target<'_>,
+    target: &InstallTarget<'_>,
     own: Option<&UserPip>,
     wheel: Option<&Path>,
     files: &InstallerFiles,

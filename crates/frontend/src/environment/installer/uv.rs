@@ -6,7 +6,7 @@ use std::process::Command;
 use toml::{Table, Value};
 
 use super::requirements_file::is_address;
-use super::{InstallerFiles, Target, is_offline, remove_variables};
+use super::{InstallTarget, InstallerFiles, is_offline, remove_variables};
 
 /// The program that the variable `UV` names (uv sets it for its children), or the
 /// first on PATH.
@@ -24,7 +24,7 @@ pub(super) fn default_cache() -> Option<PathBuf> {
 }
 
 /// The command that installs.
-pub(super) fn install(target: &Target<'_>, program: &Path, files: &InstallerFiles) -> Command {
+pub(super) fn install(target: &InstallTarget<'_>, program: &Path, files: &InstallerFiles) -> Command {
     let mut command = Command::new(program);
     command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(target.python);
     // Copies: through hard links, a hook that writes to a file would change uv's
