@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_come_first_and_the_unknown_before_them() {
+    fn unknown_sources_come_first_and_then_the_longest() {
         let folder = tempfile::tempdir().unwrap();
         let mut durations = Durations::open(folder.path());
         for (name, took) in [("short", 40), ("long", 9000), ("also-short", 50)] {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_there_the_next_time_and_pruned_when_old() {
+    fn durations_are_saved_and_pruned() {
         let folder = tempfile::tempdir().unwrap();
         let archive = |folder: &str| Source::SourceArchive(PathBuf::from(folder).join("a-1.tar.gz"));
         let (mut one, mut other) = (Durations::open(folder.path()), Durations::open(folder.path()));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_none() {
+    fn a_damaged_file_counts_as_missing() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(file_in(folder.path()), "{\"wheel a\": ").unwrap();
         let mut durations = Durations::open(folder.path());

@@ -56,7 +56,7 @@ pub enum OutputError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The hidden folder cannot be made.
@@ -69,7 +69,7 @@ pub enum OutputError {
         name: String,
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Another source of this run made a file of the same name with other content.

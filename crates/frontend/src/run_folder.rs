@@ -24,7 +24,7 @@ pub struct RunFolder {
 pub struct RunFolderError {
     /// Its parent folder.
     pub parent: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -39,7 +39,7 @@ impl RunFolder {
     /// `purpose` is part of the name of that.
     ///
     /// # Errors
-    /// The system's, with the name of the parent folder.
+    /// [`RunFolderError`], which names the parent folder.
     pub fn temporary(purpose: &str) -> Result<Self, RunFolderError> {
         Self::temporary_named(purpose, None)
     }
@@ -70,7 +70,7 @@ impl RunFolder {
     /// this prefix count as run folders, and are removed if their run has died.
     ///
     /// # Errors
-    /// The system's, with the name of the parent folder.
+    /// [`RunFolderError`], which names the parent folder.
     pub fn within(parent: &Path, prefix: &str) -> Result<Self, RunFolderError> {
         let parent = absolute(parent)?;
         make(&parent, prefix, None).map_err(|source| RunFolderError { parent, source })

@@ -48,7 +48,7 @@ async fn different_lists_share_what_they_resolve_to() {
 }
 
 #[tokio::test]
-async fn one_is_made_for_all_who_ask_at_once() {
+async fn concurrent_requests_share_one_environment() {
     let place = Place::new();
     place.wheel("alpha", "1.0", &[]);
     let run = place.run(InstallerChoice::Pip).await;
@@ -118,7 +118,7 @@ async fn a_richer_environment_only_where_it_is_needed() {
 }
 
 #[tokio::test]
-async fn what_an_address_holds_is_not_shared() {
+async fn environments_with_addresses_are_not_shared() {
     for installer in installers() {
         let place = Place::new();
         let wheel = place.wheel("alpha", "1.0", &[]);

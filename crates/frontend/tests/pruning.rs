@@ -11,7 +11,7 @@ use self::support::{Place, installed, made};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[tokio::test]
-async fn what_is_in_use_or_was_lately_stays() {
+async fn environments_in_use_or_recently_used_stay() {
     let place = Place::new();
     place.wheel("alpha", "1.0", &[]);
     place.wheel("beta", "1.0", &[]);
@@ -62,7 +62,7 @@ async fn an_answer_whose_environment_is_gone_leads_to_one_with_the_same_content(
 }
 
 #[test]
-fn a_folder_that_is_not_there_has_nothing() {
+fn a_missing_folder_is_not_made() {
     let place = Place::new();
     assert_eq!(prune(&place.cache(), Duration::ZERO).unwrap(), Pruned::default());
     assert!(!place.cache().exists());

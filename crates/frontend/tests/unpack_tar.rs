@@ -127,7 +127,7 @@ fn hard_links_are_to_files_of_the_archive() {
 }
 
 #[test]
-fn what_is_no_file_folder_or_link() {
+fn other_kinds_of_members_are_refused() {
     for entry_type in [EntryType::Char, EntryType::Block] {
         refuses!([raw(b"a-1/x", entry_type, 0o644, b"", b"")], Problem::UnsupportedType("device"), Some("a-1/x"));
     }

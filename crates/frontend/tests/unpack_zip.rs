@@ -98,7 +98,7 @@ fn links_that_lead_out() {
 }
 
 #[test]
-fn what_is_no_file_folder_or_link() {
+fn other_kinds_of_members_are_refused() {
     for kind in [0o010_000, 0o020_000, 0o060_000, 0o140_000] {
         refuses!([with_mode(kind, entry("a-1/x", ""))], Problem::UnsupportedType(_), Some("a-1/x"));
     }

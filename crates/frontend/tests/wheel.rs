@@ -32,7 +32,7 @@ fn the_metadata_of_a_wheel() {
 }
 
 #[test]
-fn wheels_that_are_none() {
+fn invalid_wheels() {
     let metadata = |folder: &str| entry(&format!("{folder}/METADATA"), METADATA);
     assert!(matches!(read("foo.whl", b"").unwrap_err(), Problem::Name(_)));
     assert!(matches!(read("foo_bar-1.0-py3-none-any.whl", b"nonsense").unwrap_err(), Problem::NotAZip(_)));

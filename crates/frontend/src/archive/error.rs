@@ -20,7 +20,7 @@ fn of_member(member: Option<&str>) -> String {
     member.map(|name| format!("member \"{name}\": ")).unwrap_or_default()
 }
 
-/// What is wrong with an archive, or with one of its members.
+/// A problem of an archive, or of one of its members.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveProblem {

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_damaged_is_an_error() {
+    fn truncated_and_damaged_files_are_errors() {
         let whole = gzip(b"content");
         for end in 0..whole.len() {
             assert!(read(&whole[..end]).is_err(), "{end} of {} bytes", whole.len());

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn going_down_and_up_again_is_taken_out() {
+    fn steps_down_and_up_again_are_removed() {
         // If `d` is a link to a folder elsewhere in the tree, `d/..` leads to another
         // folder than it seems.
         assert_eq!(target("a", b"d/../b").unwrap(), Path::new("b"));

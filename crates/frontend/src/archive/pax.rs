@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_ends_the_records() {
+    fn a_malformed_record_ends_the_records() {
         for header in [&b"x"[..], b"9 path=a", b"99 path=a\n", b"8 path=a\n", b"5 ab\n", b"1 a=b\n", b"+9 path=a"] {
             assert_eq!(records(header).collect::<Vec<_>>(), [Err(Malformed)], "{header:?}");
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 /// and uv.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Top {
-    /// Nothing so far.
+    /// Nothing yet.
     #[default]
     Nothing,
     /// One folder.
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn one_folder_or_everything() {
+    fn the_tree_is_one_folder_or_everything() {
         let one = Top::Folder("a-1".into());
         assert_eq!(top(&[]), Top::Nothing);
         assert_eq!(top(&["a-1/"]), one);

@@ -32,7 +32,7 @@ enum Placed {
         modified: Option<SystemTime>,
     },
     File,
-    /// Not made yet.
+    /// Made at the end.
     SymbolicLink {
         target: LinkTarget,
     },
@@ -49,7 +49,7 @@ impl Placed {
 }
 
 impl<'a> TreeWriter<'a> {
-    /// In the folder `into`, which must be empty.
+    /// `into` must be empty.
     pub fn new(into: &'a Path, budget: &'a Budget<'a>) -> Result<Self, ArchiveProblem> {
         if fs::read_dir(into).map_err(ArchiveProblem::Unwritable)?.next().is_some() {
             return Err(ArchiveProblem::NotEmpty(into.to_owned()));

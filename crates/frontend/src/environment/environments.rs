@@ -210,7 +210,7 @@ impl Environments {
         Ok(Environment { in_use, wanted })
     }
 
-    /// Decides what is wanted.
+    /// Decides what is wanted, by everything that it depends on.
     async fn decide(&self, python: Option<&Path>, requires: Vec<String>) -> Result<Arc<Wanted>, EnvironmentError> {
         let interpreter = self.supervisor.interpreter(python).await.map_err(EnvironmentError::Interpreter)?;
         let requirements = RequirementList::parse(&requires, &interpreter)?;

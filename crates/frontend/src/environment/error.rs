@@ -105,7 +105,7 @@ pub enum EnvironmentError {
     Constraints {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// An operation on a file or folder failed.
@@ -115,7 +115,7 @@ pub enum EnvironmentError {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// A program could not be started.
@@ -123,7 +123,7 @@ pub enum EnvironmentError {
     NotStarted {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// The supervisor is being ended.

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_address_has_variables_in_it() {
+    fn addresses_with_variables_are_refused() {
         // It is set wherever tests run.
         let home = std::env::var("HOME").unwrap();
         for text in [

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_that_is_gone_differs() {
+    fn removed_and_unreadable_files_are_found() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("environment");
         let make = |folder: &Path| {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn other_times_alone_are_no_change() {
+    fn times_alone_do_not_break_the_seal() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.py");
         fs::write(&path, "a = 1").unwrap();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::redact::redact;
 
-/// Which program installs.
+/// The choice of an installer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InstallerChoice {
     /// uv where it is found, else pip.

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_required_and_not_supported_is_missing_once() {
+    fn missing_extensions_are_listed_once() {
         let extension = |name: &str, required, file| Extension { name: name.into(), required, file };
         let extensions = [
             extension("python.details", false, "pydist.json"),

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reasons_that_are_known() {
+    fn known_failures() {
         let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";
         assert!(hint(missing, "").contains("numpy.distutils"));
         assert!(hint("ModuleNotFoundError: No module named 'pkg_resources'", "").contains("setuptools<82"));
@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_ended_the_hook_counts() {
+    fn only_the_reason_of_a_failure_counts() {
         let passing = "No module named 'numpy', building without\nModuleNotFoundError: No module named 'numpy'";
         for (message, output, expected) in [
-            // Whoever raises says why.
+            // The exception itself gives the reason.
             ("KeyError: 'version'", passing, ""),
             ("KeyError: 'version'", "x.c:1:1: fatal error: ffi.h: No such file or directory", ""),
             (r#"the hook called sys.exit("set the version")"#, passing, ""),
-            // A program says it in what it writes, at its end.
+            // The reason is at the end of a program's output.
             ("the hook called sys.exit(1)", "No module named 'numpy', building without", ""),
             ("the hook called sys.exit(1)", passing, "numpy"),
             ("the hook called sys.exit(1)", &format!("{passing}{}", "\nx".repeat(60)), ""),
@@ -227,7 +227,7 @@ mod tests {
                 &format!("{passing}\nx.c:1:1: fatal error: ffi.h: No such file or directory"),
                 "ffi.h",
             ),
-            // The exception itself before those that led to it.
+            // The exception itself counts, and not its context.
             (
                 "ModuleNotFoundError: No module named 'tomli'\nwhile handling ModuleNotFoundError: No module named 'tomllib'",
                 "",

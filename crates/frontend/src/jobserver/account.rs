@@ -67,7 +67,7 @@ impl Account {
 mod tests {
     use super::*;
 
-    /// An account with a fifo that is only a number.
+    /// An account, with a number in place of a fifo.
     struct Model {
         account: Account,
         free: usize,
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_struck_out_by_a_hook_that_ends() {
+    fn a_hook_that_ends_pays_a_debt() {
         let mut model = Model::new(1);
         model.start();
         model.start();
@@ -154,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_and_what_is_free_are_all_tokens_whatever_the_order() {
+    fn held_and_free_tokens_are_all_tokens_in_any_order() {
         let mut model = Model::new(3);
-        // Bit by bit: a hook starts, or one ends if any runs.
+        // Each bit: a hook starts, or a running one ends.
         for order in 0_u32..1 << 12 {
             for bit in 0..12 {
                 if order >> bit & 1 == 1 {

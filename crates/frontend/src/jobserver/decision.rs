@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_when_it_is_off() {
+    fn make_is_not_run_when_it_is_off() {
         let decision = now(decide(Mode::Off, None, |_| true, async || unreachable!("make is not asked")));
         assert_eq!(decision, Ok(Decided::None { reason: None, makeflags: None }));
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_are_no_text_are_not_touched() {
+    fn flags_that_are_not_utf_8_are_left_alone() {
         use std::os::unix::ffi::OsStrExt;
         let binary = Some(OsStr::from_bytes(b"k \xff"));
         let ask = |mode| now(decide(mode, binary, |_| true, async || Ok(())));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_would_look_at_first_says_the_same() {
+    fn the_variables_that_cargo_prefers_have_the_same_value() {
         let names = |is_set: fn(&str) -> bool| {
             variables("k".into(), is_set).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };

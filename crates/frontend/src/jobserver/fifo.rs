@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holds_what_it_is_given() {
+    fn tokens_are_put_and_taken() {
         let parent = tempfile::tempdir().unwrap();
         let (fifo, folder, path) = Fifo::make(parent.path()).unwrap();
         assert_eq!(fifo.take(5), 0);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_full_of_rubbish_keeps_nobody_waiting() {
+    fn a_full_pipe_does_not_block() {
         let parent = tempfile::tempdir().unwrap();
         let (fifo, _folder, _path) = Fifo::make(parent.path()).unwrap();
         for _ in 0..1000 {

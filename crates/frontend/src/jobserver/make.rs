@@ -28,7 +28,7 @@ pub enum Unsuitable {
         /// Its version.
         version: String,
     },
-    /// This make is not GNU make, or could not be asked.
+    /// This make is not GNU make, or could not be run.
     #[error("{} does not say that it is GNU make 4.4 or newer: {answer}", make.display())]
     UnknownMake {
         /// The program, as it was found on `PATH`.
@@ -36,7 +36,7 @@ pub enum Unsuitable {
         /// What it printed for `--version`, or why it did not.
         answer: String,
     },
-    /// `MAKEFLAGS` is not text.
+    /// `MAKEFLAGS` is not UTF-8.
     #[error("the environment variable MAKEFLAGS is not UTF-8")]
     MakeFlags,
 }

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_jobserver_in_a_definition_is_none() {
+    fn an_address_in_a_definition_is_no_jobserver() {
         assert_eq!(MakeFlags::parse("k -- A=--jobserver-auth=3,4 --jobserver-auth=3,4").outer, None);
     }
 }

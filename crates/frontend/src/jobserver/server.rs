@@ -128,7 +128,7 @@ mod tests {
     struct Bench {
         server: Arc<Server>,
         receiver: Option<Receiver>,
-        /// A client's end.
+        /// The client's end of the fifo.
         client: std::fs::File,
         _folder: tempfile::TempDir,
     }
@@ -183,7 +183,7 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(20), paid).await.expect("the debt is paid");
             assert_eq!(bench.free(), 0);
         }
-        // Debts that are paid leave the next token to the clients.
+        // Without debts, the next token is left to the clients.
         bench.put_as_client();
         tokio::task::yield_now().await;
         assert_eq!(bench.free(), 1);

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_that_are_none_of_pep_440_are_escaped_in_the_name_of_a_wheel() {
+    fn versions_outside_pep_440_are_escaped_in_the_name_of_a_wheel() {
         let wheel = WheelName::parse(Path::new("a-1_odd_thing-py3-none-any.whl")).unwrap();
         assert!(is_named(("A", "1-odd-thing"), &wheel));
         assert!(!is_named(("A", "1-odd.thing"), &wheel));

@@ -17,7 +17,7 @@ pub enum ListError {
     Unreadable {
         /// The line's number; the first is 1.
         line: usize,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A line is longer than any path.

@@ -56,7 +56,7 @@ pub enum SourceError {
     Unreadable {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file without a known suffix.

@@ -34,7 +34,7 @@ pub(super) struct Constraints {
 }
 
 impl Constraints {
-    /// Reads them.
+    /// Reads all files of constraints. Blocks.
     pub fn find(
         settings: &EnvironmentSettings,
         configuration: &Configuration,

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_installed_is_compared() {
+    fn hashes_in_the_report_are_compared() {
         let (_, hashes) = take_out("tool-one==1 --hash=sha256:aa\n");
         let report = |info: &str| {
             format!(

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_this_machine_are_found() {
+    fn local_places_are_found() {
         for (name, value, expected) in [
             ("find-links", "wheels", &["/here/wheels", "/here/wheels"][..]),
             ("find-links", "/a /b", &["/a /b", "/a", "/b"]),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_called_after_distributions() {
+    fn names_of_distributions_in_names_of_files() {
         for (file, expected) in [
             ("Tool_one-1.0-py3-none-any.whl", Some("tool-one")),
             ("tool-one-1.0.tar.gz", Some("tool-one")),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn distributions_that_come_change_or_go_are_seen() {
+    fn new_changed_and_removed_distributions_change_the_digest() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_str().unwrap();
         let places = LocalPlaces::of([told("find-links", place)].iter());

@@ -235,7 +235,7 @@ impl Installation {
     }
 }
 
-/// Whether the network is not to be used.
+/// Whether the network must not be used.
 pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
     settings.offline || variables::says_yes("UV_OFFLINE")
 }

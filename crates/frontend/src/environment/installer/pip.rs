@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_own_is_taken_if_it_is_new_enough() {
+    fn the_users_pip_is_used_if_it_is_new_enough() {
         let own = |version: &str| UserPip { folder: "/own".into(), version: version.into(), has_keyring: true };
         let wheel = Path::new("/bundled/pip-23.2.1-py3-none-any.whl");
         let (new, old) = (own("26.3"), own("20.0"));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn run_time_constraints_hold_for_older_ones_only() {
+    fn run_time_constraints_apply_with_older_versions_only() {
         let environment = |constraints: &[&str], version: &str| {
             let mut command = Command::new("pip");
             let files: Vec<PathBuf> = constraints.iter().map(PathBuf::from).collect();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_once_and_without_credentials() {
+    fn refused_addresses_are_listed_once_and_redacted() {
         let log = "2026-11-27T15:24:45,229 Fetching project page\n\
                    x Could not fetch URL http://u:****@h/s/a/: 403 Client Error: Forbidden for url: http://u:p@h/s/a/ - skipping\n\
                    x Could not fetch URL http://h/s/a/: 403 Client Error: Forbidden for url: http://u:p@h/s/a/ - skipping\n\

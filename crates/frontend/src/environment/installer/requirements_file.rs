@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_mean_what_they_say() {
+    fn addresses_are_quoted() {
         for (address, expected) in [
             ("https://user:pass@host/wheels/", "https://user:pass@host/wheels/"),
             ("https://host/?t=${HOME}", "https://host/?t=%24{HOME}"),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn places_in_the_file_are_not_told() {
+    fn references_to_the_file_are_removed() {
         let words = "no a>=1 (from -r /t/r.txt (line 1)) (from versions: none)\nb (from -r /t/r.txt (line 12))";
         assert_eq!(without_places(words, "/t/r.txt"), "no a>=1 (from versions: none)\nb");
         assert_eq!(without_places(words, "/other.txt"), words);

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_say_where() {
+    fn settings_that_tell_where_to_look() {
         let says = |name: &str, value: &str| {
             InstallerSetting { name: name.into(), value: value.into(), ..InstallerSetting::default() }.says_where()
         };
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_folder_may_decide_on_is_seen() {
+    fn relative_values_are_recognised() {
         let is_relative = |name: &str, value: &str| {
             InstallerSetting { name: name.into(), value: value.into(), ..InstallerSetting::default() }.is_relative()
         };
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_pip_is_taken_apart() {
+    fn a_configuration_file_of_pip_is_parsed() {
         let text = "[global]\nindex_url = https://u:p@example.org/simple\n# a note\nfind-links =\n    /wheels\n    more\n\
                     timeout: 10\n[list]\nformat = columns\n  x\n[install]\nno-binary = :all:\n";
         let told = in_pip_file(text, Path::new("/here"), Path::new("/pip.conf"));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_uv_is_taken_apart() {
+    fn a_table_of_uv_is_parsed() {
         let text = "find-links = ['/a', 'b']\nprerelease = 'allow'\ncache-dir = '/c'\n\
                     [[index]]\nname = 'own'\nurl = 'https://example.org'\n[pip]\nno-binary = ['x']\n";
         let told = in_uv_table(&text.parse().unwrap(), Path::new("/here"));

@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_for_build_environments_alone_stays_as_it_is() {
+    fn files_with_settings_for_build_environments_only_are_left_alone() {
         let own = file("/a/uv.toml", "find-links = ['x']\nbuild-constraint-dependencies = ['a<1']\n[pip]\npre = true");
         assert_eq!(without_run_time(&[own]), None);
         assert_eq!(without_run_time(&[]), None);
     }
 
     #[test]
-    fn run_time_constraints_are_left_out_and_places_stay_where_they_are() {
+    fn run_time_constraints_are_removed_and_places_made_absolute() {
         let project = file(
             "/project/pyproject.toml",
             "constraint-dependencies = ['a<1']\noverride-dependencies = ['b']\nexclude-dependencies = ['c']\n\
