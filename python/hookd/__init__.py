@@ -7,17 +7,24 @@ Try it, from the project's folder, with any source tree::
 
     PYTHONPATH=python/tests/backends python python/hookd TREE < python/example.in
 
-The path of a request through the modules:
+Where things are:
 
-``__main__`` -> ``main`` (command line, descriptors) -> ``worker`` (what is common to both
-isolations) -> ``requests`` (reading one request, checked by ``hooks``) -> one of
+* ``main`` reads the command line (``arguments``) and becomes a worker, a template or a ``guard``;
+* ``worker``: the conversation with the caller (``base``), and two kinds of worker: ``forking``
+  starts a process for each hook, ``in_process`` calls hooks itself, with a ``sentinel`` or a
+  ``watchdog`` beside it;
+* ``protocol``: lines (``channel``), ``requests`` and the ``hooks`` that they ask for, ``failures``
+  with the text of ``exceptions``, and the ``outcome`` of a hook;
+* ``hook``: importing the ``backend`` and making the ``call``, in a ``process`` of its own under
+  the worker's ``supervision``; what it prints (``capture``) and imports (``modules``);
+* ``template``: the ``server`` that imports modules ahead (``preload``) and forks ``workers``;
+* ``process``: what the operating system gives: ``descriptors``, ``children``, ``signals``,
+  ``libc``;
+* ``retained``: functions of the standard library that must work whatever a hook has replaced.
 
-* ``isolation_hook``: forks a hook process (``hook_process``) for each hook, and watches it
-  through a ``running_hook``;
-* ``isolation_none``: calls the hook in the worker itself, with a ``sentinel`` or a ``watchdog``
-  beside it;
-
-both of which end in ``running``, that imports the ``backend`` and calls the hook.
+The path of a request: ``worker.base`` -> ``protocol.requests`` -> ``worker.forking`` ->
+``hook.process`` -> ``hook.call`` -> ``hook.backend``, and back by ``hook.report_pipes`` ->
+``hook.supervision`` -> ``protocol.outcome`` -> ``worker.base``.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def import_all() -> Callable[[List[str]], None]:
     Nothing of ours is imported later, when this path is gone, or when a user's module has taken
     our name.
     """
-    from hookd.eager_imports import EagerImports
+    from hookd.retained import EagerImports
 
     with EagerImports():
         from hookd.main import main
@@ -54,13 +54,13 @@ def import_all() -> Callable[[List[str]], None]:
 
 def import_without_bytecode(folder: str) -> Callable[[List[str]], None]:
     """Import our sources, and have the next process make the bytecode anew."""
-    bytecode = os.path.join(folder, "__pycache__")
-    for name in os.listdir(bytecode) if os.path.isdir(bytecode) else []:
-        try:
-            os.unlink(os.path.join(bytecode, name))
-        except OSError:
-            # Somebody else was faster, or it cannot be mended here.
-            pass
+    for place, _, names in os.walk(folder):
+        for name in names if os.path.basename(place) == "__pycache__" else []:
+            try:
+                os.unlink(os.path.join(place, name))
+            except OSError:
+                # Somebody else was faster, or it cannot be mended here.
+                pass
     for name in [name for name in sys.modules if name == "hookd" or name.startswith("hookd.")]:
         del sys.modules[name]
     tag = sys.implementation.cache_tag

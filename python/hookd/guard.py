@@ -11,11 +11,10 @@ import os
 import signal
 import sys
 
-from hookd import libc
-from hookd.children import HAS_WAITID, kill_all, reap_others, send_group_signal
-from hookd.descriptors import point_at_null_device
-from hookd.polling import wait_readable
-from hookd.signals import PAUSE_SIGNALS, STOP_SIGNALS, SignalWatch, die_of
+from hookd.process import libc
+from hookd.process.children import HAS_WAITID, kill_all, reap_others, send_group_signal
+from hookd.process.descriptors import point_at_null_device, wait_readable
+from hookd.process.signals import PAUSE_SIGNALS, STOP_SIGNALS, SignalWatch, die_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,19 +6,19 @@ import os
 import sys
 
 from hookd.arguments import UsageError, parse
-from hookd.channel import Channel
-from hookd.descriptors import take_over_standard_descriptors
-from hookd.eager_imports import EagerImports
-from hookd.isolation_hook import ForkingWorker
-from hookd.isolation_none import InProcessWorker
-from hookd.worker import Worker, serve
+from hookd.process.descriptors import take_over_standard_descriptors
+from hookd.protocol.channel import Channel
+from hookd.retained import EagerImports
+from hookd.worker.base import Worker, serve
+from hookd.worker.forking import ForkingWorker
+from hookd.worker.in_process import InProcessWorker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List, NoReturn
 
     from hookd.arguments import Options
-    from hookd.descriptors import Descriptors
+    from hookd.process.descriptors import Descriptors
 
 EXIT_USAGE = 2
 
@@ -68,7 +68,7 @@ def _hand_down_tree() -> None:
 def _be_template(descriptor: int) -> NoReturn:
     # Only now: no worker that is started by itself needs any of it.
     with EagerImports():
-        from hookd.template import open_channel, serve_template
+        from hookd.template.server import open_channel, serve_template
 
     try:
         channel = open_channel(descriptor)

@@ -24,17 +24,18 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hookd import bound, libc
-from hookd.imports import imported_since
-from hookd.observation import Observation
-from hookd.preloadable import (
+from hookd import retained
+from hookd.hook.modules import imported_since
+from hookd.process import libc
+from hookd.template.observation import Observation
+from hookd.template.preloadable import (
     DISTRIBUTIONS,
     ONLY_AS_BACKEND,
     Preloadable,
     exceptions_among,
     is_excepted,
 )
-from hookd.process_state import OutputFile, ProcessState
+from hookd.template.process_state import OutputFile, ProcessState
 
 del sys.path[0]
 
@@ -217,7 +218,7 @@ def main() -> None:
     # Loaded before, as in a template.
     import warnings  # noqa: F401
 
-    bound.load()
+    retained.load()
     libc.load()
     os.chdir("/")
     output = OutputFile()

@@ -1,4 +1,4 @@
-"""The list of what may be preloaded (hookd/preloadable.py): what it holds is examined.
+"""The list of what may be preloaded (hookd/template/preloadable.py): what it holds is examined.
 
 Each module of the listed distributions, in two versions, and of the standard library is imported in
 a process of its own, in which everything is looked at that a hook might find changed. Where this

@@ -377,6 +377,7 @@ def test_report_imports(start: Start, isolation: str, tree: Path) -> None:
         "file": str(tree / "two.py"),
         "mtime_ns": status.st_mtime_ns,
         "size": status.st_size,
+        "preloadable": False,
     }
     reply = hookd.run("fails_to_import")
     assert reply.kinds[-3:] == ["ERROR", "TRACEBACK", "IMPORTED"]

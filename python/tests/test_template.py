@@ -306,7 +306,7 @@ def test_fork_with_threads(start_template: StartTemplate, site: Path) -> None:
     outcome = template.import_backend("threaded")
     assert (outcome["spoilt"], outcome["reason"]) == (True, "it started a thread")
     template.send_fork("/")
-    assert template.find("not_forked")["reason"] == "the template is tainted by 'threaded'"
+    assert template.find("not_forked")["reason"] == "an import has changed the template"
 
 
 # Deaths.

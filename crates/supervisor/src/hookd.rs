@@ -1,6 +1,7 @@
 //! hookd, the worker's program: embedded here, and unpacked to where Python can
 //! run it.
 
+use std::collections::BTreeSet;
 use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -151,7 +152,14 @@ fn is_complete(path: &Path) -> bool {
     let is_whole = |name: &str, content: &[u8]| {
         read_regular_file(&path.join(name), Links::Refuse, content.len() as u64).is_ok_and(|found| found == content)
     };
-    HOOKD_FILES.iter().all(|(name, content)| is_whole(name, content)) && has_readable_bytecode(path)
+    HOOKD_FILES.iter().all(|(name, content)| is_whole(name, content))
+        && packages().iter().all(|package| has_readable_bytecode(&path.join(package)))
+}
+
+/// The folders of the program, by their relative paths: that of hookd itself
+/// (empty) and those of its packages.
+fn packages() -> BTreeSet<&'static Path> {
+    HOOKD_FILES.iter().filter_map(|(name, _)| Path::new(name).parent()).collect()
 }
 
 /// Whether Python can read the bytecode to its end, as it does without a check.
@@ -178,10 +186,12 @@ fn is_missing(error: io::Error) -> bool {
 /// Processes that do this at the same time write the same.
 fn write_files(parent: &Path, home: &Path) -> io::Result<()> {
     let draft = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
-    let package = draft.path().join("hookd");
-    std::fs::create_dir(&package)?;
+    let hookd = draft.path().join("hookd");
+    for package in packages() {
+        std::fs::create_dir_all(hookd.join(package))?;
+    }
     for (name, content) in HOOKD_FILES {
-        let mut file = File::create_new(package.join(name))?;
+        let mut file = File::create_new(hookd.join(name))?;
         file.write_all(content)?;
     }
     match std::fs::rename(draft.path(), home) {

@@ -1,0 +1,1 @@
+"""A hook: its process, its output, what it imports, and how it ends."""

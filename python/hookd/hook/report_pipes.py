@@ -1,0 +1,116 @@
+"""The pipes of a hook process to its worker: one for its outcome, one for what it does just now.
+
+The worker waits for the first. It looks at the second only if no outcome can be had, so that it
+need not wake up whenever something new begins.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Bound before a hook can replace them: what reports its result.
+from os import fstat, getpid, write
+
+from hookd import retained
+from hookd.retained import to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hookd.protocol.outcome import Outcome
+
+# What goes through the pipe for the outcome: this byte, a length, and the outcome as JSON.
+OUTCOME = b"O"
+LENGTH_SIZE = 8
+
+HIGH_DESCRIPTOR = 200
+
+
+class ReportPipes:
+    """Both pipes, made before the fork."""
+
+    __slots__ = ("outcome", "outcome_end", "phase", "phase_end")
+
+    def __init__(self) -> None:
+        self.outcome, self.outcome_end = os.pipe()
+        try:
+            self.phase, self.phase_end = os.pipe()
+        except BaseException:
+            os.close(self.outcome)
+            os.close(self.outcome_end)
+            raise
+        os.set_blocking(self.outcome, False)
+        os.set_blocking(self.phase, False)
+        # Nobody reads that while the hook runs, which is not to wait should others have filled it.
+        os.set_blocking(self.phase_end, False)
+
+    def close_reading(self) -> None:
+        """For the hook process."""
+        os.close(self.outcome)
+        os.close(self.phase)
+
+    def close_writing(self) -> None:
+        """For the worker."""
+        os.close(self.outcome_end)
+        os.close(self.phase_end)
+
+
+class Report:
+    """In the hook process: tells the worker."""
+
+    def __init__(self, pipes: ReportPipes) -> None:
+        self._outcome = _WritingEnd(pipes.outcome_end)
+        self._phase = _WritingEnd(pipes.phase_end)
+        self._owner = os.getpid()
+
+    def tell(self, phase: bytes) -> None:
+        """Tell what is about to be done, as one byte, if that is still possible."""
+        try:
+            if self.is_ours():
+                self._phase.write(phase)
+        except OSError:
+            # The outcome may not get through either, and that is told.
+            pass
+
+    def is_ours(self) -> bool:
+        """Whether this is still the hook process, not one that the hook forked."""
+        return getpid() == self._owner
+
+    def send(self, outcome: Outcome) -> None:
+        """Send the outcome. From then on nothing that happens to this process matters."""
+        data = to_json(outcome.to_json()).encode("ascii")
+        self._outcome.write(OUTCOME + len(data).to_bytes(LENGTH_SIZE, "big") + data)
+
+
+class _WritingEnd:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = _out_of_the_way(descriptor)
+        self._identity = self._identify()
+
+    def write(self, data: bytes) -> None:
+        # A hook may close every descriptor that it does not know, as daemons do when they start,
+        # and open files of its own in their place. Those are not for us to write in.
+        if self._identify() != self._identity:
+            raise OSError("the hook closed the descriptor for its result")
+        view = memoryview(data)
+        while view:
+            view = view[write(self._descriptor, view) :]
+
+    def _identify(self) -> Any:
+        status = fstat(self._descriptor)
+        return status.st_dev, status.st_ino
+
+
+def _out_of_the_way(descriptor: int) -> int:
+    """Move a descriptor to a high number, if the limit allows that.
+
+    There are programs that close all descriptors up to some number, out of habit.
+    """
+    fcntl = retained.fcntl
+    try:
+        moved: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+    except (AttributeError, OSError):
+        return descriptor
+    os.close(descriptor)
+    return moved

@@ -1,0 +1,158 @@
+"""What is told of an exception: its type and text, where it comes from, and what led to it."""
+
+from __future__ import annotations
+
+from os import __file__ as _os_file
+from os.path import dirname, isabs
+from os.path import join as join_path
+
+from hookd.protocol.failures import describe, is_ours, qualified_name, shortened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, List, Optional, Set
+
+MOST_EXCEPTIONS = 8
+MOST_PLACES = 3
+# Of texts that are told again: distutils repeats that of a command which failed.
+SHORTEST_REPEATED = 40
+# In characters, as for `shortened`: one long text leaves room for the rest of the account.
+LONGEST_PART = 8 << 10
+
+INSTALLED = ("/site-packages/", "/dist-packages/")
+# As it is before any hook has run.
+STANDARD_LIBRARY = join_path(dirname(_os_file), "")
+
+
+def account_of(error: BaseException, who: str, tree: str) -> str:
+    """The lines for a person: the exception, with the last places in the user's own code on the
+    way to it, its causes, and the parts of an exception group.
+
+    All that is asked of an exception may be anybody's code, and may fail. `who` called
+    ``sys.exit``, if that is what happened.
+    """
+    account = _Account(who, tree)
+    account.add(error)
+    return "\n".join(account.lines)
+
+
+class _Account:
+    def __init__(self, who: str, tree: str) -> None:
+        self._who = who
+        self._folder = join_path(tree, "")
+        self.lines: List[str] = []
+        self._told: Set[int] = set()
+
+    def add(
+        self, error: BaseException, title: str = "", indent: str = "", before: str = ""
+    ) -> None:
+        """Add the lines for an exception; `before` is the text of the one that it led to."""
+        if id(error) in self._told or len(self._told) == MOST_EXCEPTIONS:
+            return
+        self._told.add(id(error))
+        text = describe(error, self._who)
+        if len(text) < SHORTEST_REPEATED or text not in before:
+            self._add_lines(error, title, indent, text)
+        for part in _parts(error):
+            self.add(part, "- ", indent + "  ")
+        cause = _of(error, "__cause__")
+        if cause is not None:
+            self.add(cause, "caused by ", indent, text)
+        elif not _of(error, "__suppress_context__"):
+            context = _of(error, "__context__")
+            if context is not None:
+                self.add(context, "while handling ", indent, text)
+
+    def _add_lines(self, error: BaseException, title: str, indent: str, text: str) -> None:
+        # Not isinstance, which asks the exception.
+        if not issubclass(type(error), SystemExit):
+            text = ": ".join(part for part in (qualified_name(type(error)), text) if part)
+        text = title + shortened("\n".join([text, *_notes(error)]), LONGEST_PART)
+        self.lines += [indent + line for line in text.split("\n")]
+        self.lines += [indent + "  at " + place for place in self._places(error)]
+
+    def _places(self, error: BaseException) -> List[str]:
+        """The last lines of the user's own code, the last first; without any, the very last."""
+        places: List[str] = []
+        last: List[str] = []
+        try:
+            entry: Optional[TracebackType] = _of(error, "__traceback__")
+            while entry is not None:
+                file = _file(entry)
+                if not (is_ours(entry) or file.startswith("<frozen ")):
+                    last = [self._place(entry, file)]
+                    if _is_the_users(file):
+                        places = (last + places)[:MOST_PLACES]
+                entry = entry.tb_next
+        except BaseException:
+            pass
+        return places or last
+
+    def _place(self, entry: TracebackType, file: str) -> str:
+        installed = _where_installed(file)
+        if installed:
+            file = file[installed:]
+        elif file.startswith(self._folder):
+            file = file[len(self._folder) :]
+        function = entry.tb_frame.f_code.co_name
+        where = "" if function == "<module>" else ", in " + function
+        return "{}, line {}{}".format(file, entry.tb_lineno, where)
+
+
+def _of(error: BaseException, name: str) -> Any:
+    # Not what a class of the user's makes of it.
+    return BaseException.__dict__[name].__get__(error)
+
+
+def _notes(error: BaseException) -> List[str]:
+    """PEP 678."""
+    try:
+        notes: Any = error.__notes__  # type: ignore[attr-defined]
+        return [str.__str__(note) for note in _plain_list(notes)]
+    except BaseException:
+        return []
+
+
+def _parts(error: BaseException) -> List[BaseException]:
+    """Of an exception group: Python's own, or one that stands in for it before Python 3.11."""
+    try:
+        if not type(error).__name__.endswith("ExceptionGroup"):
+            return []
+        parts: Any = error.exceptions  # type: ignore[attr-defined]
+        return [part for part in _plain_list(parts) if issubclass(type(part), BaseException)]
+    except BaseException:
+        return []
+
+
+def _plain_list(values: Any) -> List[Any]:
+    # What else can be iterated over may have no end.
+    return list(values) if type(values) in (list, tuple) else []
+
+
+def _file(entry: TracebackType) -> str:
+    """The file of the code. setuptools runs setup.py as a string, and tells it the name."""
+    frame = entry.tb_frame
+    file = frame.f_code.co_filename
+    if file == "<string>":
+        told = dict.get(frame.f_globals, "__file__")
+        if type(told) is str:
+            return told
+    return file
+
+
+def _is_the_users(file: str) -> bool:
+    """Whether it is neither installed nor the standard library's."""
+    if file.startswith("<"):
+        return file == "<string>"
+    if _where_installed(file):
+        return False
+    return not (isabs(file) and file.startswith(STANDARD_LIBRARY))
+
+
+def _where_installed(file: str) -> int:
+    """Where in the path of an installed module its own name begins; 0 for others."""
+    for folder in INSTALLED:
+        if folder in file:
+            return file.rindex(folder) + len(folder)
+    return 0

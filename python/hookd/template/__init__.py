@@ -1,0 +1,1 @@
+"""`--template`: a process that imports modules ahead of hooks, and forks workers."""

@@ -1,0 +1,282 @@
+"""`--template`: a process that has imported what hooks need, and forks workers that need not.
+
+It is single-threaded, never runs a hook, and is in the root folder. What it is told and what it
+tells is in the reference of the protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from time import monotonic, sleep
+
+from hookd import retained
+from hookd.hook.starting_point import forget_starting_point, hide_hookd
+from hookd.process import libc
+from hookd.process.children import kill_all, living_children
+from hookd.process.descriptors import log, take_over_standard_descriptors
+from hookd.process.signals import die_of
+from hookd.protocol.failures import CallerGone
+from hookd.template.channel import ForkChannel
+from hookd.template.preload import Preloader
+from hookd.template.process_state import OutputFile, settled_threads
+from hookd.template.workers import ChildWatch, KnownWorkers, fork_worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
+
+    from hookd.template.channel import Packet
+    from hookd.template.workers import BecomeWorker
+
+EXIT_TEMPLATE_FAILED = 1
+
+# How long workers may take to end when the supervisor is dead.
+PATIENCE = 2.0
+
+# How long the first worker waits for learned modules, in seconds: its hook wants them. Later ones
+# are hardly kept waiting.
+LONGEST_BEFORE_FIRST_FORK = 1.0
+LONGEST_AT_A_TIME = 0.05
+
+# A worker's input, output and log.
+DESCRIPTORS_OF_A_WORKER = 3
+
+
+class Template:
+    """The conversation with the supervisor."""
+
+    def __init__(self, channel: ForkChannel, log_descriptor: int, become_worker: BecomeWorker):
+        self._channel = channel
+        self._log_descriptor = log_descriptor
+        self._become_worker = become_worker
+        self._watch = ChildWatch()
+        self._output = OutputFile()
+        self._workers = KnownWorkers()
+        self._preloader = Preloader(channel, self._output)
+        self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
+        self._retired = False
+        # What all command lines have in common: the interpreter, and hookd.
+        self._command = list(getattr(sys, "orig_argv", ()))[: 1 - len(sys.argv)]
+
+    def prepare(self) -> None:
+        """Become what is to be forked, and tell what that is made of."""
+        try:
+            libc.load()
+            libc.become_subreaper()
+        except libc.NotAvailable as error:
+            self._log(str(error))
+        os.chdir("/")
+        # A module that is preloaded may have the name of one of ours.
+        hide_hookd()
+        self._output.put_in_place()
+        self._preloader.tell_start()
+
+    def serve(self) -> NoReturn:
+        """Do as told until the supervisor is gone."""
+        self._watch.enable()
+        self._look_at_children()
+        while True:
+            ready = self._wait()
+            if self._watch.descriptor in ready:
+                self._watch.drain()
+                self._look_at_children()
+            if self._channel.descriptor in ready:
+                self._take_packet()
+            elif not ready:
+                self._import(lambda: self._preloader.import_learned(LONGEST_AT_A_TIME))
+            if not self._channel.has_packet():
+                # More may be asked of it than one packet says.
+                self._preloader.tell_if_idle()
+
+    def _wait(self) -> Set[int]:
+        poll = select.poll()
+        poll.register(self._watch.descriptor, select.POLLIN)
+        poll.register(self._channel.descriptor, select.POLLIN)
+        timeout = 0 if self._preloader.has_learned() else None
+        return {descriptor for descriptor, _ in poll.poll(timeout)}
+
+    def _take_packet(self) -> None:
+        packet = self._channel.receive()
+        try:
+            if packet.problem is not None:
+                self._log("a packet was ignored: {}".format(packet.problem))
+            self._obey(packet)
+        finally:
+            packet.close()
+
+    def _obey(self, packet: Packet) -> None:
+        message = packet.value
+        if "backend" in message:
+            self._import_backend(message["backend"])
+        if "learned" in message:
+            self._learn(message["learned"])
+        if "fork" in message:
+            self._fork(message, packet.descriptors)
+        if "reap" in message:
+            self._reap(message["reap"])
+        if message.get("retire") is True:
+            self._retired = True
+            self._preloader.drop_learned()
+            self._look_at_children()
+
+    # Imports.
+
+    def _import_backend(self, name: Any) -> None:
+        if type(name) is str:
+            self._import(lambda: self._preloader.import_backend(name))
+        else:
+            self._log("backend: expected a name, got {!r}".format(name))
+
+    def _learn(self, names: Any) -> None:
+        if type(names) is not list or not all(type(name) is str for name in names):
+            self._log("learned: expected a list of names, got {!r}".format(names))
+        elif not self._retired:
+            self._preloader.append_learned(names)
+            if self._preloader.has_learned() and self._seconds_before_first_fork > 0:
+                begun_at = monotonic()
+                self._import(
+                    lambda: self._preloader.import_learned(self._seconds_before_first_fork)
+                )
+                self._seconds_before_first_fork -= monotonic() - begun_at
+
+    def _import(self, action: Callable[[], None]) -> None:
+        self._watch.disable()
+        try:
+            action()
+        finally:
+            self._watch.enable()
+            forget_starting_point()
+        # Which may have ended unseen.
+        self._look_at_children()
+
+    # Forks.
+
+    def _fork(self, message: Dict[str, Any], descriptors: List[int]) -> None:
+        number = message["fork"]
+        if type(number) is not int:
+            self._log("fork: expected a number, got {!r}".format(number))
+            number = None
+        self._seconds_before_first_fork = 0.0
+        reason = self._reason_not_to_fork(message, descriptors)
+        if number is not None and reason is None:
+            try:
+                arguments = [_as_argument(argument) for argument in message["arguments"]]
+                pid = fork_worker(arguments, descriptors, self._leave, self._become)
+            except OSError as error:
+                reason = "fork: {}".format(error.strerror)
+            except UnicodeError as error:
+                reason = "an argument has no bytes: {}".format(error)
+            else:
+                self._workers.add(pid)
+                self._channel.send({"forked": number, "pid": pid})
+                return
+        reason = reason or "the packet has no number"
+        self._channel.send({"not_forked": number, "reason": reason})
+
+    def _reason_not_to_fork(self, message: Dict[str, Any], descriptors: List[int]) -> Optional[str]:
+        arguments = message.get("arguments")
+        if self._retired:
+            return "the template is retired"
+        if self._preloader.is_spoilt:
+            return "an import has changed the template"
+        if type(arguments) is not list or not all(type(each) is str for each in arguments):
+            return "the arguments are no list of strings"
+        if len(descriptors) != DESCRIPTORS_OF_A_WORKER:
+            return "{} descriptors came, not {}".format(len(descriptors), DESCRIPTORS_OF_A_WORKER)
+        threads = settled_threads()
+        if threads > 1:
+            return "the template has {} threads".format(threads)
+        return None
+
+    def _become(self, arguments: List[str]) -> NoReturn:
+        """In a forked worker, whose descriptors are in place."""
+        if self._command:
+            # Python 3.10.
+            sys.orig_argv = self._command + arguments
+        self._become_worker(arguments)
+
+    def _leave(self) -> None:
+        """In a forked worker: let go of everything that is the template's."""
+        self._channel.close()
+        self._watch.close()
+        self._output.close()
+        os.close(self._log_descriptor)
+
+    # Children.
+
+    def _reap(self, pid: Any) -> None:
+        if type(pid) is not int:
+            self._log("reap: expected a pid, got {!r}".format(pid))
+        elif self._workers.acknowledge(pid):
+            self._look_at_children()
+        else:
+            self._channel.send({"reaped": pid, "status": None})
+
+    def _look_at_children(self) -> None:
+        killed, reaped = self._workers.look()
+        if killed:
+            self._channel.send({"killed": killed})
+        for pid, status in reaped.items():
+            self._channel.send({"reaped": pid, "status": status})
+        if self._retired and not self._workers.any_left():
+            os._exit(0)
+
+    def _log(self, text: str) -> None:
+        log(self._log_descriptor, text)
+
+
+def open_channel(descriptor: int) -> ForkChannel:
+    """The channel that the supervisor has left open for us. Raises `OSError` if there is none."""
+    import fcntl
+
+    # Off the standard descriptors, which become others.
+    channel = ForkChannel(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
+    if not channel.is_fit():
+        raise OSError("it is none of type SOCK_SEQPACKET")
+    os.close(descriptor)
+    return channel
+
+
+def _as_argument(text: str) -> str:
+    """What an interpreter would make of these bytes on its command line."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
+def _let_workers_end() -> None:
+    # They see the end of their own input, and kill what their hooks started. If we killed them, and
+    # were killed with the supervisor before we could look for what they left, that would live on.
+    deadline = monotonic() + PATIENCE
+    while living_children() and monotonic() < deadline:
+        sleep(0.005)
+
+
+def serve_template(channel: ForkChannel, become_worker: BecomeWorker) -> NoReturn:
+    """Be a template until the supervisor ends. `become_worker` goes on in each forked worker.
+
+    Never returns, never raises, and runs no exit handlers: they are the workers'.
+    """
+    exit_code = EXIT_TEMPLATE_FAILED
+    retained.load()
+    descriptors = take_over_standard_descriptors()
+    os.close(descriptors.input)
+    os.close(descriptors.output)
+    try:
+        template = Template(channel, descriptors.log, become_worker)
+        template.prepare()
+        template.serve()
+    except CallerGone:
+        _let_workers_end()
+        kill_all()
+        exit_code = 0
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
+    except BaseException as error:
+        # Its workers go on without it.
+        # Not by way of `failures`, which leaves our own frames out.
+        lines = retained.format_exception(type(error), error, error.__traceback__)
+        log(descriptors.log, "the template cannot go on:\n{}".format("".join(lines)))
+    finally:
+        os._exit(exit_code)
