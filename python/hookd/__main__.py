@@ -1,7 +1,7 @@
 """The entry, as ``python path/to/hookd`` and as ``python -m hookd``.
 
-Best as ``python path/to/hookd/__main__.py``: of that Python keeps no bytecode, so that nothing is
-between its start and this file. It is short, therefore.
+The best way to run it is ``python path/to/hookd/__main__.py``: Python writes no bytecode for a
+script, so no damaged bytecode can keep this file from running. That is why it is short.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def enter() -> None:
     """Import the package, undo what that did to ``sys.path``, and run the worker."""
     folder = os.path.dirname(os.path.abspath(__file__))
-    # What the interpreter put first on sys.path in order to run us is not for hooks to see: our
-    # own folder (python FOLDER), or the current one (python -m).
+    # Hooks must not see the entry that the interpreter put first on sys.path to run us: our own
+    # folder (python FOLDER), or the current one (python -m).
     if __package__:
         if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
             del sys.path[0]
@@ -31,8 +31,8 @@ def enter() -> None:
         try:
             main = import_all()
         except (EOFError, ImportError, TypeError, ValueError):
-            # What marshal says of bytecode that was cut short: Python before 3.12.8 and 3.13.1
-            # puts it in its place when the disk is full.
+            # The errors that marshal raises for truncated bytecode. Python before 3.12.8 and
+            # 3.13.1 leaves such files behind when the disk is full.
             main = import_without_bytecode(folder)
     finally:
         sys.path.remove(parent)
@@ -42,8 +42,7 @@ def enter() -> None:
 def import_all() -> Callable[[List[str]], None]:
     """Import all of our modules at once.
 
-    Nothing of ours is imported later, when this path is gone, or when a user's module has taken
-    our name.
+    None may be imported later: by then the path is gone, and a user's module may have our name.
     """
     from hookd.retained import EagerImports
 
@@ -53,18 +52,18 @@ def import_all() -> Callable[[List[str]], None]:
 
 
 def import_without_bytecode(folder: str) -> Callable[[List[str]], None]:
-    """Import our sources, and have the next process make the bytecode anew."""
+    """Delete the bytecode, so that the next process writes it again, and import the sources."""
     for place, _, names in os.walk(folder):
         for name in names if os.path.basename(place) == "__pycache__" else []:
             try:
                 os.unlink(os.path.join(place, name))
             except OSError:
-                # Somebody else was faster, or it cannot be mended here.
+                # Another process has deleted it, or we are not allowed to.
                 pass
     for name in [name for name in sys.modules if name == "hookd" or name.startswith("hookd.")]:
         del sys.modules[name]
     tag = sys.implementation.cache_tag
-    # Without it nothing is read or written (PEP 421): the disk may still be full.
+    # Without a tag no bytecode is read or written (PEP 421): the disk may still be full.
     sys.implementation.cache_tag = None  # type: ignore[assignment]
     try:
         return import_all()

@@ -1,8 +1,7 @@
-"""Guarding a program: whatever it starts ends with it, and all of it with the supervisor.
+"""`--guard`: runs a program, and kills what that started when it, or the supervisor, ends.
 
-An installer starts compilers and build backends, which the supervisor could neither find nor kill
-once their parent is dead. So it has a parent that adopts them, and that sees the supervisor's
-death by itself.
+An installer starts compilers and build backends. Once their parent is dead, the supervisor could
+neither find nor kill them. So the guard is their subreaper, and it notices the supervisor's death.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 
 # sh(1): the program could not be started.
 EXIT_NOT_STARTED = 127
-# Nobody is left to see it.
+# The supervisor is dead, so nobody reads it.
 EXIT_CALLER_GONE = 1
 
 
 def guard(command: List[str]) -> NoReturn:
-    """Run the command to its end, kill what it left behind, and end as it did.
+    """Run the command, kill what it leaves behind, and exit with its status.
 
-    Standard input is not the command's: its end means that nobody wants the command any more, and
-    kills it. SIGINT, SIGTERM and SIGCONT go to the command's process group; at SIGTSTP it is
-    stopped, by SIGSTOP: SIGTSTP is ignored in groups that no shell could continue.
+    The command does not get our standard input: its end means that the supervisor is gone, and
+    the command is killed. SIGINT, SIGTERM and SIGCONT are forwarded to the command's process group;
+    SIGTSTP as SIGSTOP, as orphaned process groups ignore SIGTSTP.
     """
     control = os.dup(0)
     point_at_null_device(os.O_RDONLY, 0)
@@ -44,7 +43,7 @@ def guard(command: List[str]) -> NoReturn:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number == signal.SIGKILL:
-            # No handler of it could be reset.
+            # `die_of` resets the handler first, which is not possible for SIGKILL.
             os.kill(os.getpid(), number)
         die_of(number)
     os._exit(os.WEXITSTATUS(status))
@@ -53,11 +52,11 @@ def guard(command: List[str]) -> NoReturn:
 def _adopt_orphans() -> None:
     try:
         libc.become_subreaper()
-        # Until here the supervisor's death has killed us; from here on we have to kill others
-        # then. Whether it died in between is told by the end of input.
+        # Until now the kernel has killed us at the supervisor's death. From now on we must survive
+        # it, to kill the others; if it died in between, our input has ended.
         libc.die_with_parent(0)
     except libc.NotAvailable:
-        # What leaves the process group is missed, as on platforms without subreapers.
+        # Processes that leave the process group are missed.
         pass
 
 
@@ -84,7 +83,7 @@ def _become(command: List[str], guard_pid: int) -> None:
         pass
     if os.getppid() != guard_pid:
         return
-    # The interpreter ignores these two for itself, and that would be inherited.
+    # The interpreter ignores these two, and the program would inherit that.
     for name in ("SIGPIPE", "SIGXFSZ"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
@@ -96,7 +95,10 @@ def _become(command: List[str], guard_pid: int) -> None:
 
 
 def _wait(program: int, control: int, signals: SignalWatch) -> Optional[int]:
-    """The command's wait status; None if its end is our doing. Nothing of it is left then."""
+    """Wait for the command, until no descendant of it is left.
+
+    Returns its wait status, or None if it was killed because the supervisor is gone.
+    """
     while True:
         ready = wait_readable([control, signals.descriptor])
         if control in ready and not os.read(control, 4096):
@@ -116,7 +118,7 @@ def _ended(program: int) -> Optional[int]:
         reap_others(program)
         if os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        # It was not reaped, so that its group is still its own.
+        # It is not reaped yet, so no other process group can have its number.
         send_group_signal(program, signal.SIGKILL)
     pid, status = os.waitpid(program, os.WNOHANG)
     return status if pid == program else None

@@ -27,10 +27,10 @@ WITHIN = "HOOKPOOL_WITHIN"
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """Be a worker on the standard descriptors, a template or a guard, as the command line asks."""
+    """Run as a worker, a template or a guard, as the command line says."""
     options = _parse(arguments)
     if options.guarded:
-        # Only now, as below.
+        # Imported late, as the template below.
         from hookd.guard import guard
 
         guard(options.guarded)
@@ -66,7 +66,7 @@ def _hand_down_tree() -> None:
 
 
 def _be_template(descriptor: int) -> NoReturn:
-    # Only now: no worker that is started by itself needs any of it.
+    # Imported late: a worker that is not forked from a template needs none of it.
     with EagerImports():
         from hookd.template.server import open_channel, serve_template
 
@@ -78,7 +78,7 @@ def _be_template(descriptor: int) -> NoReturn:
 
 
 def _become_worker(arguments: List[str]) -> NoReturn:
-    """In a process that was forked from a template: what `main` does in one of its own."""
+    """Do what `main` does, but in a process that was forked from a template."""
     options = _parse(arguments)
     if options.template is not None:
         _leave_with_usage_error("--template: a template cannot be forked from another")
@@ -87,7 +87,7 @@ def _become_worker(arguments: List[str]) -> NoReturn:
     _enter_tree(options)
     multiprocessing: Any = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None:
-        # The only module of the standard library that keeps the folder of its import.
+        # The only module of the standard library that stores the current folder when imported.
         multiprocessing.ORIGINAL_DIR = os.getcwd()
     if options.control:
         _hand_down_tree()
@@ -95,7 +95,7 @@ def _become_worker(arguments: List[str]) -> NoReturn:
 
 
 def work(options: Options, descriptors: Descriptors) -> NoReturn:
-    """Be a worker on the given descriptors, in a process that is ready for it."""
+    """Run as a worker on the given descriptors."""
     channel = Channel(descriptors.input, descriptors.output)
     kind = ForkingWorker if options.isolation == "hook" else InProcessWorker
     worker: Worker = kind(options, channel, descriptors)

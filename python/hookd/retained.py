@@ -1,7 +1,7 @@
-"""What is needed after user code has run, taken hold of before.
+"""Functions of the standard library that hookd needs after a hook has run.
 
-A hook may replace what it likes in Python's own modules, and hide them. Its result, or what went
-wrong, is to be reported all the same.
+A hook may replace or hide anything in Python's modules. Its result must be reported all the same,
+so references are taken before the first hook.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ escaped: Callable[[str], str]
 format_exception: Callable[..., List[str]]
 run_exit_functions: Callable[[], None]
 fcntl: Any = None
-"""The module, where there is one: none is looked for in each hook process."""
+"""The module, or None where there is none."""
 
 _loaded = False
 
 
 def load() -> None:
-    """Import these modules, which are half of the worker's start; it is ready without them."""
+    """Import these modules. That takes as long as the rest of a worker's start, so it is done after
+    READY."""
     global _loaded, json_loads, escaped, format_exception, run_exit_functions, fcntl  # noqa: PLW0603
     if _loaded:
         return
@@ -51,9 +52,11 @@ _set_profile = sys.setprofile
 
 
 def stop_tracing() -> None:
-    """Take away the functions by which a hook may see, and break, what is done after it.
+    """Remove the trace and profile functions of a hook, which would run in, and could break, the
+    code that follows it.
 
-    Where one raises, Python takes it away itself: so it is tried again, and with success.
+    Such a function is called once more when it is removed. If it raises then, Python removes it
+    itself, and the second attempt succeeds.
     """
     for remove in (_set_trace, _set_profile, _set_trace, _set_profile):
         try:
@@ -63,7 +66,7 @@ def stop_tracing() -> None:
 
 
 def to_json(value: Any) -> str:
-    """JSON in ASCII, of plain values of exactly the types that JSON has; `TypeError` for others."""
+    """Encode plain values, of exactly the types that JSON has, in ASCII. Raises `TypeError`."""
     kind = type(value)
     if kind is str:
         return escaped(value)
@@ -82,7 +85,11 @@ def to_json(value: Any) -> str:
 
 
 class EagerImports:
-    """A context in which only those imports are lazy that say so themselves."""
+    """A context in which only imports that are written `lazy import` are lazy (PEP 810).
+
+    With ``PYTHON_LAZY_IMPORTS=all`` a module is imported when something of it is first used. For
+    our own modules that is too late: they cannot be found any more once a worker is ready.
+    """
 
     def __enter__(self) -> None:
         # Python 3.15.

@@ -1,4 +1,4 @@
-"""Importing a build backend, and telling apart the ways in which that fails."""
+"""Importing a build backend, with a failure of its own kind for each way in which that fails."""
 
 from __future__ import annotations
 
@@ -48,16 +48,15 @@ def import_backend(request: Request) -> Any:
 
 
 def _import_module(request: Request) -> Tuple[ModuleType, List[str]]:
-    """The backend's module, and the attributes that lead from it to the backend."""
+    """Import the backend's module. Returns it, and the attributes that lead to the backend."""
     attributes = request.attribute.split(".") if request.attribute else []
     try:
-        # Unlike importlib.import_module this leaves the import system's own frames out of
-        # tracebacks.
+        # Not importlib.import_module, whose frames would appear in tracebacks.
         __import__(request.module)
         return sys.modules[request.module], attributes
     except ModuleNotFoundError as error:
         missing = error.name or ""
-        # Only if it is the backend that is missing, not something that the backend imports.
+        # Is the backend missing, or something that it imports?
         if not (request.module + ".").startswith(missing + ".") or not missing:
             raise _import_failure(request, error) from error
         if not attributes:
@@ -83,7 +82,7 @@ def _as_attribute(name: str, missing: str) -> Optional[Tuple[ModuleType, List[st
     try:
         return (module, attributes) if hasattr(module, attributes[0]) else None
     except BaseException:
-        # From a __getattr__ of the module: there is nothing to be had from it.
+        # Raised by a __getattr__ of the module.
         return None
 
 

@@ -70,7 +70,7 @@ class Captures:
     def prepare(self) -> None:
         """Open those of the last hook again, if that was asked for and they are as good as new.
 
-        For when nobody waits; from now on they are open here, and nobody else knows of them.
+        Called when no request waits.
         """
         if self._last is not None:
             self._last.open_again()
@@ -78,8 +78,8 @@ class Captures:
     def open(self) -> Capture:
         """The files for a hook, in the folder, by default the platform's temporary one.
 
-        They are those that are prepared, or new ones. A folder that is gone is made anew, once, if
-        the one that it was in is still there.
+        They are those of the last hook, if prepared, or new ones. If the folder is gone, it is made
+        again, if its parent is still there.
         """
         if self._last is not None:
             if self._last.is_ready():
@@ -95,7 +95,7 @@ class Captures:
             try:
                 return _make_in(place)
             except FileNotFoundError:
-                # Something that tidies up took it. The platform's own folder is not ours to make.
+                # It was removed by some cleaning program. We do not make the platform's.
                 if not self._folder:
                     raise
             os.mkdir(place, 0o700)
@@ -106,7 +106,7 @@ class Captures:
 
 
 def _make_in(folder: str) -> Capture:
-    # Not the pid: it may come again, while the files of its former owner are still there.
+    # Not the pid, which may be used again while files of an earlier process are still there.
     base = os.path.join(folder, "hookd-" + os.urandom(16).hex())
     output = CaptureFile(base + ".stdout")
     try:
@@ -124,14 +124,14 @@ def temporary_folder() -> str:
     for folder in candidates:
         if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return os.path.abspath(folder)
-    # Whatever comes of it is told by name.
+    # If that fails, the error names it.
     return "/tmp"
 
 
-# As they are before any hook: one that runs in this process may replace them.
+# Taken before a hook that runs in this process can replace them.
 _close, _fstat, _lstat, _open = os.close, os.fstat, os.lstat, os.open
 
-# Appending, so that a program that opens /dev/stdout anew does not write over what is there.
+# Appending, so that a program that opens /dev/stdout again does not overwrite what is there.
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -147,7 +147,7 @@ class CaptureFile:
         self._identity = (status.st_dev, status.st_ino)
 
     def close(self) -> None:
-        """Close it, if it is open. It stays where it is."""
+        """Close it, if it is open. The file is not removed."""
         if self.descriptor >= 0:
             _close(self.descriptor)
             self.descriptor = -1
@@ -164,17 +164,16 @@ class CaptureFile:
             return False
 
     def open_again(self) -> bool:
-        """Open a file that was closed, if it is as it was made: whether it is.
+        """Open a file that was closed, if it can be used again. Returns whether it is open.
 
-        One that is open, because the last request had no use for it, stays so. As it was made:
-        that is, it still is where it was, nothing was written, and nobody else has it open: not a
-        process that the last hook has left behind, not who reads it. They would see what the next
-        hook writes, or write among it.
+        It can if it is still where it was, nothing was written to it, and no other process has it
+        open. A process that the last hook left behind could otherwise write among the next hook's
+        output, and a reader would see that.
         """
         if self.descriptor >= 0:
             return self.is_ready()
         try:
-            # Before it is opened: a hook may have put a link or a named pipe in its place.
+            # Before it is opened: a hook may have replaced it by a link or a named pipe.
             if not self._is_as_made(_lstat(self.path)):
                 return False
             self.descriptor = _open(self.path, FLAGS | os.O_NONBLOCK)
@@ -182,7 +181,7 @@ class CaptureFile:
                 _check_ours_alone(self.descriptor)
                 return True
         except Exception:
-            # It is not there any more, there are no leases here, or a hook has replaced `fcntl`.
+            # It is gone, the file system has no leases, or a hook has replaced `fcntl`.
             pass
         self.close()
         return False
@@ -197,16 +196,15 @@ class CaptureFile:
 
 
 def _check_ours_alone(descriptor: int) -> None:
-    """Raise if the file is open anywhere else, by whatever way that was come by.
+    """Raise an exception if the file is open anywhere else.
 
-    Only if it is not does the system grant a lease for writing: fcntl(2), "Leases". It counts each
-    opening once, however many processes have inherited it; ours is a new one.
+    The system grants a write lease only for a file that nobody else has open: fcntl(2), "Leases".
     """
     fcntl = retained.fcntl
-    # Who opens it before the lease is given back would have a signal sent to us, SIGIO, which ends
-    # a process. This one does nothing.
+    # If another process opens the file while we have the lease, we get a signal: by default SIGIO,
+    # which kills. SIGURG is ignored.
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    # Not waiting was for the case that it is a named pipe by now.
+    # O_NONBLOCK was for the case that it had become a named pipe.
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)

@@ -1,7 +1,7 @@
-"""Ending a hook process as tidily as a fresh interpreter would end, but 20 ms faster.
+"""Ending a hook process as the interpreter would, but 20 ms faster.
 
-The order is that of the interpreter's own end (Py_FinalizeEx): threads, exit handlers, open files.
-What it does beyond that, taking modules and memory apart, nobody needs.
+The order is that of Py_FinalizeEx: threads, exit handlers, open files. The rest of it, which
+destroys modules and frees memory, is left out.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 
 def end_tidily() -> None:
-    """Wait for threads, run exit handlers, write out what is buffered.
+    """Wait for threads, run exit handlers, flush files.
 
-    A problem in one step does not keep the others from being taken, nor the hook's result from
-    being reported: in a fresh process too it would come too late for that.
+    An exception in one step prevents neither the other steps nor the report of the hook's result:
+    in a fresh process it would come too late for that, too.
     """
     for step in (_join_threads, _run_exit_handlers, _flush_files, _flush_c_stdio):
         _shielded(step)
 
 
 def end_worker() -> None:
-    """The same for a worker that ran hooks itself, but for their threads: nobody waits for those of
-    a hook that was answered long ago, and a worker that is told to end has to.
+    """The same for a worker that ran hooks itself, but without waiting for their threads, which
+    could keep a worker that was told to end.
     """
     for step in (_run_exit_handlers, _flush_files, _flush_c_stdio):
         _shielded(step)
 
 
 def end_copy(outcome: Outcome) -> NoReturn:
-    """End a process that the hook forked, and that came back from the hook as well.
+    """End a process that the hook forked, and that has returned from the hook, too.
 
-    It goes the way that it would have gone in a fresh process, and reports nothing.
+    It ends as it would have in a fresh process, and reports nothing.
     """
     failure = outcome.failure
     if failure is not None and failure.exit_code:
@@ -53,7 +53,7 @@ def end_copy(outcome: Outcome) -> NoReturn:
 
 
 def leave_copy(outcome: Outcome) -> NoReturn:
-    """The same for one that an exit handler forked, and that came back from there."""
+    """The same for a process that an exit handler forked."""
     failure = outcome.failure
     _exit(failure.exit_code if failure is not None else 0)
 
@@ -69,24 +69,24 @@ def _shielded(step: Callable[[], None]) -> None:
 def _join_threads() -> None:
     threading = sys.modules.get("threading")
     if threading is not None:
-        # All but daemon threads; also what concurrent.futures registered to be run before that.
+        # This also runs what concurrent.futures has registered to be run before threads end.
         threading._shutdown()
 
 
 def _run_exit_handlers() -> None:
-    # Nothing public runs them in a process that then leaves by os._exit. weakref.finalize,
-    # logging, multiprocessing and some build backends do their last work here.
+    # There is no public function for this. weakref.finalize, logging, multiprocessing and some
+    # build backends depend on their exit handlers.
     retained.run_exit_functions()
 
 
 def _flush_files() -> None:
-    """Flush each open file that was written to, as its end with the interpreter would."""
+    """Flush all open files, as the end of the interpreter would."""
     flush_standard_streams()
     objects = gc.get_objects()
-    # There may be 100,000 objects: first their types, which costs a tenth. `type()` and not
-    # isinstance(), which asks proxies for their __class__, and that may run anything.
+    # There may be 100,000 objects, so look at their types first, which takes a tenth of the time.
+    # Not by isinstance(), which asks proxies for their __class__ and so may run any code.
     types = set(map(type, objects))
-    # Text first: it flushes into the binary writer below it.
+    # Text files first, as they flush into the binary files below them.
     for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
         kinds = {candidate for candidate in types if issubclass(candidate, kind)}
         if kinds:

@@ -1,4 +1,4 @@
-"""The import system: what it knows before a hook, and what it learned by it."""
+"""Which modules a hook imports, and making the import system look at the disk again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def invalidate_import_caches() -> None:
-    """Have the import system look at all folders anew, as `importlib.invalidate_caches` does.
+    """Make the import system look at all folders again, as `importlib.invalidate_caches` does.
 
-    That imports importlib.metadata first, for the sake of its cache (Python 3.13): 25 ms in each
-    hook process, for a cache that does not exist as long as nothing else has imported it.
+    That function imports importlib.metadata to clear a cache of it (Python 3.13), which takes 25 ms
+    in each hook process. As long as nothing has imported that module, there is no such cache.
     """
     if "importlib.metadata" in sys.modules:
         importlib.invalidate_caches()
@@ -32,11 +32,11 @@ def invalidate_import_caches() -> None:
 
 
 class ModulesBefore:
-    """The modules that there are now, to tell later which are new.
+    """Remembers the loaded modules, to tell later which are new.
 
-    That looks at those only that came after what is the last one now: not at all of them, for the
-    sake of memory that is shared with other processes. So new ones may be left out where a hook
-    has removed others and had the last one imported again.
+    It looks only at modules that come after the one that is the last now, not at all of them:
+    touching an object copies a page of memory that is shared with other processes. It may miss new
+    modules if a hook has removed others and imported the last one again.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class ModulesBefore:
         self._preloadable = Preloadable()
 
     def imported_since(self) -> List[Dict[str, Any]]:
-        """The modules that are new, as the function of this name tells them."""
+        """Describe the modules that are new; see the function of this name."""
         count = len(sys.modules) - len(self._names)
         if count >= 0 and self._last:
             last = _last_modules(count + 1)
@@ -56,9 +56,9 @@ class ModulesBefore:
 
 
 def _last_modules(count: int) -> List[Tuple[Any, Any]]:
-    """So many entries, the last one first."""
+    """The last entries of `sys.modules`, the very last one first."""
     try:
-        # In one go, as another thread of the hook may still be importing.
+        # As one operation, since another thread of the hook may still be importing.
         return list(islice(reversed(sys.modules.items()), count))
     except TypeError:
         # Before Python 3.8.
@@ -66,11 +66,11 @@ def _last_modules(count: int) -> List[Tuple[Any, Any]]:
 
 
 def imported_since(names: Collection[str], preloadable: Preloadable) -> List[Dict[str, Any]]:
-    """The modules that are not among `names`, in the order in which their imports were completed:
-    a module comes after those that it needs.
+    """Describe the modules that are not among `names`, in the order in which their imports were
+    completed: a module comes after those that it imports.
     """
-    # The import system moves a module to the end of this dict when it is complete. A copy is
-    # looked at: see above.
+    # The import system moves a module to the end of this dict when its import is complete. This is
+    # a copy, as another thread may still be importing.
     modules = list(sys.modules.items())
     new = [entry for entry in modules if entry[0] not in names]
     return _describe_all(new, preloadable)
@@ -104,10 +104,10 @@ def _describe(name: str, module: object, preloadable: Preloadable) -> Dict[str, 
 
 
 def _file_of(module: object) -> Any:
-    # Not by getattr: there are lazy modules, which would now do what they put off.
+    # Not by getattr, which would make lazy modules run.
     try:
         file = vars(module).get("__file__")
         return os.path.abspath(str.__str__(file)) if isinstance(file, str) else None
     except BaseException:
-        # It has no dict, or one of anybody's making.
+        # It has no __dict__, or an unusual one.
         return None

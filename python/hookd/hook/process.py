@@ -1,4 +1,4 @@
-"""The hook process: forked from the worker for one hook, which it runs as if it were fresh."""
+"""The hook process: it is forked from the worker for one hook, which finds it like a fresh one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-# Bound before a hook can replace them: what ends this process.
+# Taken before a hook can replace them.
 from os import _exit
 from signal import SIG_BLOCK, SIGINT, pthread_sigmask
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from hookd.process.signals import SignalWatch
     from hookd.protocol.requests import Request
 
-# sysexits.h, EX_SOFTWARE: seen as the hook process's exit code if our own code fails in it.
+# EX_SOFTWARE of sysexits.h: the exit code of a hook process in which our own code fails.
 EXIT_UNREPORTED = 70
 
 
 class Child:
-    """What the worker hands over to the hook process when it forks it."""
+    """What the hook process needs to know of the worker."""
 
     __slots__ = (
         "capture",
@@ -70,12 +70,12 @@ class Child:
         self.report_imports = report_imports
         self.report_shadowed = report_shadowed
         self.start = start
-        # Compared after the fork: with a subreaper above us, orphans do not go to process 1.
+        # Compared after the fork: orphans may go to a subreaper instead of process 1.
         self.parent = os.getpid()
 
 
 def run_in_hook_process(child: Child) -> None:
-    """Everything that a hook process does, from fork to exit. Never returns."""
+    """Run the hook and exit. Never returns."""
     exit_code = EXIT_UNREPORTED
     try:
         _leave_worker(child)
@@ -87,19 +87,19 @@ def run_in_hook_process(child: Child) -> None:
         if not report.is_ours():
             leave_copy(outcome)
         stop_tracing()
-        # A SIGINT that comes now must not break the message in two.
+        # A SIGINT must not interrupt the message.
         pthread_sigmask(SIG_BLOCK, [SIGINT])
         report.send(outcome)
         exit_code = 0
     except BaseException:
-        # Goes to the hook's captured stderr.
+        # This is printed to the hook's captured standard error.
         sys.excepthook(*sys.exc_info())
     finally:
         _exit(exit_code)
 
 
 def _leave_worker(child: Child) -> None:
-    """Let go of everything that is the worker's."""
+    """Close everything that belongs to the worker."""
     os.setsid()
     _die_with_worker(child.parent)
     child.capture.put_in_place()
@@ -114,9 +114,9 @@ def _die_with_worker(worker: int) -> None:
     try:
         libc.die_with_parent(signal.SIGKILL)
     except libc.NotAvailable:
-        # The worker has said so already.
+        # The worker has reported that already.
         return
-    # It may have died before the call above.
+    # The worker may have died before the call above.
     if os.getppid() != worker:
         os._exit(EXIT_UNREPORTED)
 
@@ -135,7 +135,7 @@ def _run(child: Child, report: Report) -> Outcome:
 
 
 def enter_tree(tree: str) -> None:
-    """Make the tree the current folder, by its name: it may have been replaced by another."""
+    """Change to the tree by its path: the folder may have been replaced meanwhile."""
     try:
         os.chdir(tree)
     except OSError as error:

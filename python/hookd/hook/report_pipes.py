@@ -1,14 +1,14 @@
-"""The pipes of a hook process to its worker: one for its outcome, one for what it does just now.
+"""The pipes from a hook process to its worker: one for its outcome, one for its current phase.
 
-The worker waits for the first. It looks at the second only if no outcome can be had, so that it
-need not wake up whenever something new begins.
+The worker waits for the first only. It reads the second if there is no outcome, so it need not wake
+up for each new phase.
 """
 
 from __future__ import annotations
 
 import os
 
-# Bound before a hook can replace them: what reports its result.
+# Taken before a hook can replace them.
 from os import fstat, getpid, write
 
 from hookd import retained
@@ -42,7 +42,7 @@ class ReportPipes:
             raise
         os.set_blocking(self.outcome, False)
         os.set_blocking(self.phase, False)
-        # Nobody reads that while the hook runs, which is not to wait should others have filled it.
+        # Nobody reads it while the hook runs: if others fill it, the hook process must not block.
         os.set_blocking(self.phase_end, False)
 
     def close_reading(self) -> None:
@@ -57,7 +57,7 @@ class ReportPipes:
 
 
 class Report:
-    """In the hook process: tells the worker."""
+    """Reports from the hook process to the worker."""
 
     def __init__(self, pipes: ReportPipes) -> None:
         self._outcome = _WritingEnd(pipes.outcome_end)
@@ -65,12 +65,12 @@ class Report:
         self._owner = os.getpid()
 
     def tell(self, phase: bytes) -> None:
-        """Tell what is about to be done, as one byte, if that is still possible."""
+        """Report the phase that begins now, as one byte, if that is still possible."""
         try:
             if self.is_ours():
                 self._phase.write(phase)
         except OSError:
-            # The outcome may not get through either, and that is told.
+            # The outcome may fail as well, and that is reported.
             pass
 
     def is_ours(self) -> bool:
@@ -78,7 +78,7 @@ class Report:
         return getpid() == self._owner
 
     def send(self, outcome: Outcome) -> None:
-        """Send the outcome. From then on nothing that happens to this process matters."""
+        """Send the outcome. What happens to this process afterwards does not matter."""
         data = to_json(outcome.to_json()).encode("ascii")
         self._outcome.write(OUTCOME + len(data).to_bytes(LENGTH_SIZE, "big") + data)
 
@@ -89,8 +89,8 @@ class _WritingEnd:
         self._identity = self._identify()
 
     def write(self, data: bytes) -> None:
-        # A hook may close every descriptor that it does not know, as daemons do when they start,
-        # and open files of its own in their place. Those are not for us to write in.
+        # A hook may close all descriptors that it does not know, as daemons do when they start, and
+        # open its own files under their numbers. We must not write to those.
         if self._identify() != self._identity:
             raise OSError("the hook closed the descriptor for its result")
         view = memoryview(data)
@@ -105,7 +105,7 @@ class _WritingEnd:
 def _out_of_the_way(descriptor: int) -> int:
     """Move a descriptor to a high number, if the limit allows that.
 
-    There are programs that close all descriptors up to some number, out of habit.
+    Some programs close all descriptors up to a fixed number.
     """
     fcntl = retained.fcntl
     try:

@@ -1,4 +1,4 @@
-"""Preloaded modules that a hook would have found elsewhere, by its own ``sys.path``."""
+"""Finds preloaded modules that a hook's own ``sys.path`` would have led elsewhere for."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Set, Tuple
 
 _learned: Set[str] = set()
-"""Names of modules that a template imported because other hooks had."""
+"""Names of the learned modules that the template has imported."""
 
 
 def note_learned(names: List[str]) -> None:
-    """In a template: these modules would not be there yet in a fresh process."""
+    """Remember, in a template, that these modules would not be loaded in a fresh process."""
     _learned.update(names)
 
 
 class PathWatch:
-    """Takes down what ``sys.path`` holds, until the end of a hook process."""
+    """Records the values of ``sys.path``, until the end of a hook process."""
 
     def __init__(self) -> None:
         self._seen: List[Tuple[str, ...]] = []
         self.look()
-        # Python 3.8. Hooks change sys.path for a while only; there is an event whenever a file
-        # is opened, and code compiled or run.
+        # Python 3.8. Hooks may change sys.path for a short time only. An audit event comes whenever
+        # a file is opened, or code is compiled or run.
         add_audit_hook = getattr(sys, "addaudithook", None)
         if add_audit_hook is not None and _learned:
             add_audit_hook(self._on_event)
@@ -34,18 +34,18 @@ class PathWatch:
         self.look()
 
     def look(self) -> None:
-        """Take down what it holds now."""
+        """Record the current value."""
         try:
-            # Relative entries mean the current folder, which hooks may change.
+            # A tuple of plain strings, whatever a hook has put there.
             path = tuple(str.__str__(entry) for entry in sys.path if isinstance(entry, str))
         except BaseException:
-            # A hook may have put anything in its place.
+            # A hook may have replaced it by anything.
             return
         if not self._seen or self._seen[-1] != path:
             self._seen.append(path)
 
     def shadowed(self) -> List[Dict[str, str]]:
-        """The modules that would have come from elsewhere, with both files."""
+        """The modules that would have come from another file, with both files."""
         self.look()
         paths = list(dict.fromkeys(self._seen))
         found = (_elsewhere(name, paths) for name in sorted(_learned) if "." not in name)
@@ -70,7 +70,7 @@ def _find(name: str, path: Tuple[str, ...]) -> Optional[str]:
         spec = importlib.machinery.PathFinder.find_spec(name, list(path))
     except BaseException:
         return None
-    # A folder without __init__ has no origin, and goes behind all others.
+    # A namespace package has no origin, and any other module comes before it.
     return spec.origin if spec is not None and isinstance(spec.origin, str) else None
 
 

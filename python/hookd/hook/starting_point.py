@@ -1,7 +1,7 @@
-"""What hook processes start from: it is found out before they are forked, once for all of them.
+"""What hook processes start from. It is computed once, before they are forked.
 
-Python counts references in the objects themselves. To look at every module in the hook process
-would be to write to all pages that they lie in, each of which the kernel then has to copy.
+Python counts references in the objects themselves. A hook process that looked at all modules would
+write to all their pages of memory, and the kernel would have to copy each.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class StartingPoint:
-    """The modules that are there, and an import system that knows nothing of any folder.
+    """The loaded modules, and an import system with empty caches.
 
-    It holds for the processes that are forked from here on, until something is imported.
+    It is valid for processes that are forked from now on, until something is imported.
     """
 
     def __init__(self) -> None:
@@ -35,9 +35,8 @@ class StartingPoint:
         self.modules = ModulesBefore()
 
     def enter(self) -> None:
-        """In a hook process, before anything is imported.
-
-        Finders of other makers are told here only: that may run anything, imports included.
+        """Clear the caches of finders that are not Python's own. For the hook process only, as that
+        may run any code.
         """
         for finder in self._finders:
             if hasattr(finder, "invalidate_caches"):
@@ -45,16 +44,16 @@ class StartingPoint:
 
 
 def _forget_folders() -> None:
-    """Have Python's own finders look at all folders and archives anew."""
+    """Make Python's own finders look at all folders and archives again."""
     for path, finder in list(sys.path_importer_cache.items()):
-        # Hook processes need not make these anew, which takes them half a millisecond.
+        # Keep these: making them again takes each hook process half a millisecond.
         if type(finder) is FileFinder and os.path.isabs(path):
             finder.invalidate_caches()
         else:
             del sys.path_importer_cache[path]
-    # What lies in each archive, for all finders of them.
+    # The contents of archives, which all their finders share.
     getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {}).clear()
-    # It would import that first: see `invalidate_import_caches`. Of others' finders, none is left.
+    # Otherwise this would import that module: see `invalidate_import_caches`.
     if "importlib.metadata" in sys.modules:
         PathFinder.invalidate_caches()
 
@@ -64,7 +63,7 @@ _hidden = False
 
 
 def starting_point() -> StartingPoint:
-    """The one that was found out last, or a new one if that does not hold any more."""
+    """Return the current starting point, or make a new one."""
     global _current  # noqa: PLW0603
     if _current is None:
         _current = StartingPoint()
@@ -78,15 +77,14 @@ def forget_starting_point() -> None:
 
 
 def hide_hookd() -> None:
-    """Make this process look as if hookd had never been in it.
+    """Remove hookd's traces from this process, so that a backend of the same name can be imported.
 
-    That is, a backend of the same name can be imported. Our functions go on working: they hold on
-    to their own globals.
+    Our functions go on working, as they keep their own globals.
     """
     global _hidden  # noqa: PLW0603
     sys.argv = sys.argv[:1]
     if _hidden:
-        # By the template. A package of that name is a user's by now.
+        # The template has done it. A package of that name is a user's by now.
         return
     _hidden = True
     package = __name__.partition(".")[0]

@@ -29,7 +29,7 @@ PHASES = {
     RETURNED: "after the hook had returned, while exit handlers and threads ended",
 }
 
-# Room for a result of the longest, and for the list of modules beside it.
+# In bytes. It has room for the longest result and the list of modules.
 LONGEST_OUTCOME = 32 << 20
 
 UNREPORTED = (
@@ -39,7 +39,7 @@ UNREPORTED = (
 
 
 def _small_int(digits: str) -> int:
-    # Time in nanoseconds and sizes are all that there is. Long ones take very long to convert.
+    # All numbers are times in nanoseconds and sizes. Converting very long ones would take minutes.
     if len(digits) > 20:
         raise ValueError("a number too long")
     return int(digits)
@@ -48,9 +48,8 @@ def _small_int(digits: str) -> int:
 class RunningHook:
     """A hook process and the reading ends of its pipes.
 
-    The hook is over when its outcome has come or when it has exited, whichever is first. Never is
-    the end of the pipe waited for: the hook's descendants may hold it open for as long as they
-    live.
+    The hook is over when its outcome has come, or when it has exited. Do not wait for the end of
+    the pipe: the hook's descendants may hold it open for as long as they live.
     """
 
     def __init__(self, pid: int, pipes: ReportPipes, hook: str) -> None:
@@ -66,20 +65,20 @@ class RunningHook:
 
     def signal_group(self, number: int) -> None:
         """Signal the hook process and all in its process group."""
-        # Once reaped, its pid and its group may be somebody else's.
+        # Once it is reaped, another process may have its pid.
         if not self.reaped:
             send_group_signal(self.pid, number)
 
     def is_readable(self) -> bool:
-        """Whether to wait for `descriptor`. Once the outcome is there, or the pipe has ended, to
-        wait for it would be to come back at once, until the process is gone.
+        """Whether to wait for `descriptor`. When the outcome is there, or the pipe has ended, such
+        a wait would return at once.
         """
         return self.outcome is None and not self._pipe_ended
 
     def receive(self) -> None:
         """Read what has come of the outcome, without waiting for more.
 
-        Who writes without end is cut short by the length of an outcome.
+        A hook that writes without end is stopped by the limit on an outcome's length.
         """
         try:
             while self.outcome is None:
@@ -113,7 +112,7 @@ class RunningHook:
             self._set_unreadable()
 
     def _set_unreadable(self) -> None:
-        # Anybody can write there: what the hook ran in its process, or left to another.
+        # The hook, or a process that it started, has written to the pipe.
         message = "the hook process was given up {}: its result was unreadable"
         failure = Failure(HOOK_CRASHED, message.format(self._phase()), {})
         self.outcome = Outcome(failure=failure)
@@ -124,14 +123,14 @@ class RunningHook:
             return True
         if not self._has_exited():
             return False
-        # Its exit is often seen before its last words.
+        # The exit is often noticed before the outcome is read.
         self.receive()
         if self.outcome is None:
             self.outcome = Outcome(failure=self._crash())
         return True
 
     def _has_exited(self) -> bool:
-        """Look, but do not reap, so that its group can still be killed without doubt."""
+        """Look, but do not reap: its process group can then still be killed safely."""
         if self._death is not None:
             return True
         if HAS_WAITID:
@@ -144,8 +143,8 @@ class RunningHook:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid == 0:
             return False
-        # No waitid on this platform. The group's number is not given to others as long as the
-        # group has members: there is a doubt only about an empty group, for a moment.
+        # This platform has no waitid. A process group's number is not used again while the group
+        # has members, so only an empty group's number could belong to another by now.
         send_group_signal(self.pid, signal.SIGKILL)
         self.reaped = True
         killed = os.WIFSIGNALED(status)
@@ -167,12 +166,12 @@ class RunningHook:
         return Failure(HOOK_CRASHED, message, death)
 
     def _phase(self) -> str:
-        """What it told last that it was about to do."""
+        """What the hook process was doing, by its last report."""
         try:
             told = os.read(self._pipes.phase, READ_SIZE)
         except BlockingIOError:
             told = b""
-        # Anybody can write there, too.
+        # The hook can write to this pipe, too.
         return PHASES.get(told[-1:], "at a time that is not known")
 
     def close(self) -> None:

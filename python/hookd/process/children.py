@@ -1,7 +1,7 @@
-"""The worker's children: hook processes, and what it adopts as their subreaper.
+"""The worker's children: hook processes, and orphans that it adopts as a subreaper.
 
-Every signal to a single process goes to a child that was not reaped, so its pid cannot belong to
-another process meanwhile.
+Signals are sent only to children that are not reaped yet, whose pid cannot belong to another
+process.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _are_known: Optional[bool] = None
 
 
 def overlook(pid: int) -> None:
-    """Leave out that child, from now on, whenever children are listed."""
+    """Leave that child out whenever children are listed."""
     _overlooked.add(pid)
 
 
 def living_children() -> List[Tuple[int, int]]:
-    """Pid and session of our children that have not ended; empty where they are not known.
+    """Pid and session of our children that have not ended. Empty where they cannot be listed.
 
-    One that comes to be our child while this looks may be missed. Who must not miss any looks
-    again after each death of a child, since only that gives us new ones.
+    A process that becomes our child during the look may be missed. To miss none, look again after
+    each death of a child, which is when orphans come to us.
     """
     return look_at_children(os.getpid())[0]
 
 
 def look_at_children(parent: int) -> Tuple[List[Tuple[int, int]], Set[int]]:
-    """What `living_children` tells, but of any process, and the pids of those that have ended."""
+    """The living children of any process, as `living_children`, and the pids of ended ones."""
     living: List[Tuple[int, int]] = []
     ended: Set[int] = set()
     for pid in _candidates(parent):
@@ -60,11 +60,10 @@ def look_at_children(parent: int) -> Tuple[List[Tuple[int, int]], Set[int]]:
 
 
 def are_known() -> bool:
-    """Whether /proc tells of processes by the pids that we know them by.
+    """Whether /proc shows the processes of our own pid namespace.
 
-    It may be missing, or that of another pid namespace, in which our numbers are others' processes.
-    What is forked inherits the answer, which is the same there: it may not be able to find it out,
-    as old C libraries do not ask for the pid after a clone(2) of our own.
+    It may be missing, or belong to another namespace, where our pids mean other processes. Forked
+    processes inherit the answer, since old C libraries return a cached pid after our own clone(2).
     """
     global _are_known  # noqa: PLW0603
     if _are_known is None:
@@ -79,9 +78,8 @@ def _candidates(parent: int) -> List[int]:
     if not are_known():
         return []
     try:
-        # Not in every kernel (CONFIG_PROC_CHILDREN). Each thread has children of its own; the
-        # main one is looked at first, so that what a thread that ends meanwhile leaves to it is
-        # not taken for complete.
+        # Not every kernel has these files (CONFIG_PROC_CHILDREN). Each thread has its own children.
+        # A thread that ends leaves them to another thread, so the main thread is read again then.
         threads = os.listdir("/proc/{}/task".format(parent))
         children = _children_of_thread(parent, parent)
         for thread in threads:
@@ -89,7 +87,7 @@ def _candidates(parent: int) -> List[int]:
                 try:
                     children += _children_of_thread(parent, int(thread))
                 except OSError:
-                    # It has ended, and left its children to another.
+                    # The thread has ended.
                     children += _children_of_thread(parent, parent)
         return list(dict.fromkeys(children))
     except OSError:
@@ -106,21 +104,21 @@ def _children_of_thread(process: int, thread: int) -> List[int]:
 
 
 def is_stopped(process: int) -> bool:
-    """Whether no thread of the process runs, so that it starts no other."""
+    """Whether no thread of the process runs, so that it can start no other process."""
     folder = "/proc/{}/task".format(process)
     try:
         states = {
             _read_stat("{}/{}/stat".format(folder, thread))[STATE] for thread in os.listdir(folder)
         }
     except OSError:
-        # A thread has ended just now: whether it had started another is not known.
+        # A thread has just ended, and may have started another before.
         return False
     return states <= {b"T", b"t", b"Z", b"X"}
 
 
 def _read_stat(path: str) -> List[bytes]:
     with open(path, "rb") as file:
-        # The name stands in parentheses, and may hold anything, parentheses too.
+        # The name stands in parentheses and may itself hold parentheses.
         return file.read().rpartition(b")")[2].split()
 
 
@@ -138,8 +136,8 @@ def reap_ended() -> Tuple[Set[int], bool]:
 
 
 def reap_others(spared: int) -> None:
-    """Reap children that have ended, but not `spared`: as long as it is not reaped, its process
-    group can be signalled without a doubt about whose it is.
+    """Reap children that have ended, except `spared`, whose process group can only be signalled
+    safely until it is reaped.
     """
     if not HAS_WAITID:
         return
@@ -148,14 +146,14 @@ def reap_others(spared: int) -> None:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        # Which of several it tells of is not defined. The rest is reaped after the hook's end.
+        # It may return `spared` although others have ended. These are reaped after the hook's end.
         if ended is None or ended.si_pid == spared:
             return
         os.waitpid(ended.si_pid, 0)
 
 
 def send_signal(pid: int, number: int) -> bool:
-    """Signal a child that was not reaped. False if it cannot be: it runs as another user."""
+    """Signal a child that is not reaped. False if that is not permitted: another user's process."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -166,23 +164,23 @@ def send_signal(pid: int, number: int) -> bool:
 
 
 def send_group_signal(leader: int, number: int) -> None:
-    """Signal the process group, and session, of a hook process that was not reaped."""
+    """Signal the process group of a hook process that is not reaped."""
     try:
         os.killpg(leader, number)
     except ProcessLookupError:
-        # Just forked, and not yet the leader of a group.
+        # It was just forked, and leads no group yet.
         send_signal(leader, number)
     except PermissionError:
-        # All members run as other users, or macOS: all members are zombies.
+        # All members run as other users; or, on macOS, all are zombies.
         pass
 
 
 def kill_all(hook: Optional[int] = None, other_threads: bool = False) -> None:
-    """SIGKILL every child and whatever becomes our child by that, until none is left.
+    """Kill all children, and the orphans that come to us by that, until none is left.
 
-    `hook` is the hook process, if there is one: where children cannot be listed, it is the only
-    one. Where `other_threads` of a hook may start and reap children meanwhile, none is waited for,
-    and it is tried for some seconds at most.
+    `hook` is the hook process, if there is one; where children cannot be listed, only it is killed.
+    With `other_threads`, which may start and reap children meanwhile, this waits for no child, and
+    gives up after some seconds.
     """
     deadline = monotonic() + LONGEST_KILLING
     if hook is not None:
@@ -194,8 +192,8 @@ def kill_all(hook: Optional[int] = None, other_threads: bool = False) -> None:
         if not any_left and not killed:
             return
         if not any(killed):
-            # Waiting for those that we may not kill could take for ever. But one that has ended
-            # while we looked may have left us others.
+            # Those that we are not permitted to kill may never end. But if a child has ended since
+            # the look, it may have left us others.
             if not reap_ended()[0]:
                 return
         elif not other_threads:

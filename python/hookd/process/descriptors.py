@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Optional, Sequence, Set, TextIO, Tuple, Type
 
-# As they are before any hook: one that runs in this process may replace them.
+# Taken before a hook that runs in this process can replace them.
 _close, _dup2, _fstat, _open = os.close, os.dup2, os.fstat, os.open
 
 
 class Descriptors:
-    """Private, close-on-exec descriptors of the worker, all above 2."""
+    """The worker's private, close-on-exec descriptors, all above 2."""
 
     __slots__ = ("input", "log", "output")
 
@@ -36,41 +36,41 @@ class Descriptors:
         self.log = log
 
     def close(self) -> None:
-        """For the hook process, which must hold none of them."""
+        """Close them, in the hook process."""
         os.close(self.input)
         os.close(self.output)
         os.close(self.log)
 
 
 def take_over_standard_descriptors() -> Descriptors:
-    """Duplicate 0, 1 and 2 for the worker's own use, and point them at the null device.
+    """Duplicate 0, 1 and 2 for the worker, and make them the null device.
 
-    Whatever a backend, its subprocesses or an extension module in C reads or writes there from
-    now on, is not the protocol's.
+    So nothing that a backend, its subprocesses or C code read or write there can disturb the
+    protocol.
     """
-    # Started with one of them closed, we would get our private duplicates at its number.
+    # If one of them were closed, a private duplicate would get its number.
     open_missing()
     descriptors = Descriptors(os.dup(0), os.dup(1), os.dup(2))
     point_at_null_device(os.O_RDONLY, 0)
     point_at_null_device(os.O_WRONLY, 1, 2)
-    # What sitecustomize or a .pth file printed may still lie in these buffers: only now may it
-    # come out.
+    # What sitecustomize or a .pth file printed may still be in these buffers. It must not get into
+    # the protocol.
     flush_standard_streams()
     return descriptors
 
 
 def open_missing() -> None:
-    """Open those standard descriptors that are closed, of the null device."""
+    """Open the standard descriptors that are closed, as the null device."""
     for descriptor in (0, 1, 2):
         try:
             _fstat(descriptor)
         except OSError:
-            # The lowest free number, so this one; inheritable, as the others are.
+            # open() returns the lowest free number, which is this one.
             os.set_inheritable(_open(os.devnull, os.O_RDWR), True)
 
 
 def point_at_null_device(flags: int, *descriptors: int) -> None:
-    """Make `descriptors` inheritable ones of the null device."""
+    """Make these descriptors the null device, inheritable."""
     null = _open(os.devnull, flags)
     for descriptor in descriptors:
         _dup2(null, descriptor)
@@ -78,7 +78,7 @@ def point_at_null_device(flags: int, *descriptors: int) -> None:
 
 
 def flush_standard_streams() -> None:
-    """Flush what Python prints to, and what it printed to before user code replaced that."""
+    """Flush the standard streams, and the original ones if user code has replaced them."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         flush(stream)
 
@@ -89,12 +89,12 @@ def flush(stream: Optional[TextIO]) -> None:
         if stream is not None:
             stream.flush()
     except BaseException:
-        # Nothing can be done about it, and nobody is to be told.
+        # Nothing can be done about it.
         pass
 
 
 def log(descriptor: int, text: str) -> None:
-    """Write a line to the worker's log, if there is still somebody who reads it."""
+    """Write a line to the worker's log, if it is still read."""
     line = "hookd[{}]: {}\n".format(os.getpid(), text)
     try:
         os.write(descriptor, line.encode("utf-8", "backslashreplace"))
@@ -105,15 +105,14 @@ def log(descriptor: int, text: str) -> None:
 # The size of a C int.
 INT = 4
 
-# A hook may put something else in their place.
 _open, _dup2, _close = os.open, os.dup2, os.close
 
 
 class HiddenDescriptor:
-    """While this is entered, the open file is in a message that nobody has received: unix(7).
+    """A context in which the open file is held only by a message in a socket: unix(7).
 
-    Its number leads to the null device. Who writes to each descriptor that there is sends further
-    messages, which nobody reads; who wants to can receive ours.
+    Its number is the null device meanwhile. Code that writes to every open descriptor then sends
+    further messages, which nobody reads. Code that means harm could receive ours.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -122,10 +121,10 @@ class HiddenDescriptor:
 
     def __enter__(self) -> None:
         try:
-            # Each message is apart, so that ours stays whole.
+            # Datagrams, so that other messages cannot mix with ours.
             sockets = socketpair(AF_UNIX, SOCK_DGRAM)
         except OSError:
-            # No more descriptors: then it stays where it is.
+            # There are no more descriptors: it is not hidden.
             return
         rights = self._descriptor.to_bytes(INT, sys.byteorder)
         sockets[0].sendmsg([b"."], [(SOL_SOCKET, SCM_RIGHTS, rights)])
@@ -153,16 +152,16 @@ class HiddenDescriptor:
                 end.close()
 
 
-# poll() on macOS does not work on terminals, where a bare hookd may be tried out. Elsewhere
-# select() would fail on descriptors above 1023, which a careless caller's leaks can lead to.
+# On macOS poll() does not work on terminals, where somebody may try a bare hookd. Elsewhere
+# select() would fail on descriptors above 1023, which we get if the caller leaks descriptors.
 HAS_POLL = hasattr(select, "poll") and sys.platform != "darwin"
 
 
 def wait_readable(readable: Sequence[int], hung_up: Sequence[int] = ()) -> Set[int]:
     """Block until one of `readable` can be read or has ended, or one of `hung_up` has no writer
-    left, even if what was written is still unread. Which ones, is returned.
+    left, even if there is unread data. Returns these descriptors.
 
-    Without poll() the latter cannot be told, and is not waited for.
+    Without poll(), `hung_up` is ignored.
     """
     if not HAS_POLL:
         return set(select.select(list(readable), (), ())[0])

@@ -1,6 +1,6 @@
-"""The few calls of the C library that Python does not offer.
+"""Functions of the C library that Python does not offer: prctl, clone (both Linux) and fflush.
 
-These are prctl and clone (Linux), fflush, and mmap, whose own module costs half a millisecond.
+mmap is here, too, as the import of its module takes half a millisecond.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-# linux/wait.h: also wait for children like those of `fork_unseen`.
+# __WALL of linux/wait.h: also wait for children of `fork_unseen`.
 WALL = 0x40000000
 
-# asm/unistd.h: clone(2) of programs with 64 bits, by what uname(2) calls the machine.
+# asm/unistd.h: the number of clone(2) for 64-bit programs, by the machine's name of uname(2).
 CLONE = {
     "x86_64": 56,
     "aarch64": 220,
@@ -35,28 +35,28 @@ MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
 MAP_FAILED = -1
 
 _library: Optional[Library] = None
-"""Kept, so that a hook process inherits it and finds it ready."""
+"""Loaded once; hook processes inherit it."""
 _problem = ""
-"""Why there is none: it is not looked for again in each hook process."""
+"""Why it cannot be loaded. Then it is not tried again."""
 
 
 class NotAvailable(Exception):
-    """The C library cannot be called; the message says why. All can go on without."""
+    """The C library cannot be called; the message says why. Callers can do without."""
 
 
 class Library:
-    """The functions of all libraries that are part of the process."""
+    """Calls functions of the libraries that are loaded in this process."""
 
     def __init__(self, ctypes: Any) -> None:
-        # By this name a function object asks for where to look.
+        # A function object of ctypes looks for this attribute.
         self._handle = ctypes.dlopen(None, 0)
         self.get_errno: Callable[[], int] = ctypes.get_errno
 
         class Byte(ctypes._SimpleCData):  # type: ignore[misc]
             _type_ = "b"
 
-        # All parameters and results here fit in a long. Those of variadic functions have to be
-        # one: an int would leave half of a register as it was.
+        # All parameters and results fit in a long. For variadic functions it must be a long, as an
+        # int would leave half of a register undefined.
         class Long(ctypes._SimpleCData):  # type: ignore[misc]
             _type_ = "l"
 
@@ -69,12 +69,12 @@ class Library:
         self._function = Function
 
     def call(self, name: str, *arguments: int) -> int:
-        """Call the function of this name, and return what it does."""
+        """Call the function of this name. Returns its result."""
         return int(self._function((name, self))(*map(self._long, arguments)))
 
 
 def load() -> Library:
-    """The C library, which is loaded once. Raises `NotAvailable`."""
+    """Return the C library, which is loaded at the first call. Raises `NotAvailable`."""
     global _library, _problem  # noqa: PLW0603
     if _library is None:
         if _problem:
@@ -88,8 +88,8 @@ def load() -> Library:
 
 
 def _import_ctypes() -> Any:
-    """The part of `ctypes` that is written in C, which takes a fifth of the time of all of it."""
-    # Before, it is the other part that makes a callback: see below.
+    """Import the part of `ctypes` that is written in C: a fifth of the time of the whole."""
+    # In older versions the part in Python makes the callback: see below.
     if sys.version_info >= (3, 13) and "_ctypes" not in sys.modules:
         from importlib.util import find_spec
 
@@ -102,23 +102,24 @@ def _import_ctypes() -> Any:
 
 
 def _run_without_files(spec: Any) -> None:
-    """Import a module that may open no file when it is run, or leave it if it cannot do without.
+    """Import a module while no file can be opened. If that fails, do not import it.
 
-    Each hook would have the descriptor: `_ctypes` makes a callback to see whether it can, and newer
-    versions of libffi make callbacks from a file, their own library as a rule, that they keep open.
-    They do without, for good, where the first cannot open any.
+    When `_ctypes` is imported, it makes a callback to find out whether it can. Newer versions of
+    libffi open a file for that and keep it open, so each hook would have one more descriptor. If
+    libffi cannot open a file for the first callback, it never tries again.
     """
     import resource
     from importlib.util import module_from_spec
 
-    # Opens the file of the module itself.
+    # This opens the module's own file.
     module = module_from_spec(spec)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
         spec.loader.exec_module(module)
     except (ImportError, MemoryError, OSError):
-        # A callback is then memory that can be written to and run, which some systems forbid.
+        # Without a file, a callback needs memory that is both writable and executable, which some
+        # systems forbid.
         return
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -126,29 +127,26 @@ def _run_without_files(spec: Any) -> None:
 
 
 def become_subreaper() -> None:
-    """Have orphaned descendants become our children, instead of init's (Linux 3.4).
-
-    Children do not inherit this: prctl(2).
-    """
+    """Make orphaned descendants our children, instead of init's (Linux 3.4). Not inherited."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Get that signal when the parent *thread* dies; 0 for none. Not inherited by fork."""
+    """Get this signal when the parent *thread* dies; 0 for none. Not inherited by fork."""
     _prctl(PR_SET_PDEATHSIG, signal_number)
 
 
 def flush_stdio() -> None:
-    """Write out what C code has in the buffers of its own open streams."""
+    """Flush the open streams of C code."""
     load().call("fflush", 0)
 
 
 def fork_unseen() -> int:
-    """As `os.fork`, but no wait() finds the child unless it passes `WALL`.
+    """As `os.fork`, but wait() does not find the child unless it is given `WALL`.
 
-    So a hook that waits for its children, whichever they are, neither meets nor reaps it. Raises
-    `NotAvailable`. Exit handlers and the like that were registered for forks are not run, and
-    locks that other threads hold stay locked: it takes a process of one thread.
+    So a hook that waits for any child does not reap it. Functions of os.register_at_fork are not
+    called, and locks of other threads would stay locked, so the process must have one thread.
+    Raises `NotAvailable`.
     """
     number = CLONE.get(os.uname().machine) if sys.platform.startswith("linux") else None
     if number is None or sys.maxsize < 2**32 or sys.implementation.name != "cpython":
@@ -159,8 +157,8 @@ def fork_unseen() -> int:
         raise NotAvailable("clone: {}".format(error)) from error
     if threads != 1:
         raise NotAvailable("clone: there are {} threads".format(threads))
-    # No flags, no stack of its own: a fork. The signal that tells of its end is a part of the
-    # flags, and that it has none is what hides it from wait(): clone(2), wait4(2).
+    # Without flags and a stack, this is a fork. The flags hold the signal that the child's end
+    # sends; a child without one is hidden from wait(): clone(2), wait4(2).
     pid = load().call("syscall", number, *[0] * 5)
     if pid < 0:
         raise _failed("clone")
@@ -168,9 +166,9 @@ def fork_unseen() -> int:
 
 
 def share_byte() -> Any:
-    """A number from 0 to 127, its `value`, that this process and those forked from it share.
+    """Make a number, from 0 to 127 in `value`, that is shared with processes forked from now on.
 
-    It stays for as long as any of them lives. Raises `NotAvailable`.
+    Raises `NotAvailable`.
     """
     protection, flags = PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS
     address = load().call("mmap", 0, 1, protection, flags, -1, 0)

@@ -1,7 +1,6 @@
-"""The protocol's two descriptors: lines in, messages out.
+"""Reading lines from the caller, and writing messages to it.
 
-Lines are bytes. What a line means decides how it is decoded: text is UTF-8 whatever the locale,
-paths are what the file system's encoding makes of the same bytes.
+Lines are bytes. Text is decoded as UTF-8, whatever the locale; paths by the file system's encoding.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ READ_SIZE = 1 << 16
 
 
 class Channel:
-    """Buffered reading of lines, and whole writes of messages. Neither waits for input."""
+    """Buffers lines and messages. It never waits for input."""
 
     def __init__(self, input_descriptor: int, output_descriptor: int) -> None:
         self.input = input_descriptor
@@ -63,7 +62,7 @@ class Channel:
         return len(self._buffer)
 
     def _find_end(self) -> int:
-        # A line may be a megabyte of settings that comes in 16 pieces: never search one twice.
+        # A line may be a megabyte of settings, read in 16 pieces: search each piece once.
         end = self._buffer.find(b"\n", self._searched)
         if end < 0:
             self._searched = len(self._buffer)
@@ -75,19 +74,19 @@ class Channel:
         self.flush()
 
     def send_later(self, kind: str, value: bytes = b"") -> None:
-        """Write one message together with the next that is sent, or before waiting for input.
+        """Write a message together with the next one that is sent, or before waiting for input.
 
-        Each write wakes the caller: one that wrote ahead need not be woken by every question that
-        it has answered already.
+        Each write wakes the caller. One that wrote ahead has already answered most questions, and
+        need not be woken for them.
         """
         self._unsent += kind.encode("ascii") + (b" " + value if value else b"") + b"\n"
 
     def send_empty_line(self) -> None:
-        """End whatever unfinished line the interpreter's start left on the output."""
+        """End an unfinished line that the interpreter's start may have left on the output."""
         self._unsent += b"\n"
 
     def flush(self) -> None:
-        """Write what `send_later` left."""
+        """Write the messages that `send_later` has kept."""
         if self._unsent:
             data = bytes(self._unsent)
             self._unsent.clear()
@@ -113,14 +112,14 @@ def encode_text(text: str) -> bytes:
     try:
         return line.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        # A lone surrogate that stands for no byte.
+        # There is a lone surrogate that stands for no byte.
         return _well_formed(line).encode("utf-8")
 
 
 def encode_json(value: Any) -> bytes:
     """JSON in ASCII; lone surrogates, which many readers refuse, are replaced."""
     text = to_json(value)
-    # Half of a pair; or a whole one, or Hangul, for which the longer way changes nothing.
+    # It may hold a lone surrogate. Pairs and Hangul match, too, but the longer way changes neither.
     if "\\ud" in text:
         text = to_json(_well_formed_json(value))
     return text.encode("ascii")

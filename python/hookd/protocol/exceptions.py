@@ -1,4 +1,4 @@
-"""What is told of an exception: its type and text, where it comes from, and what led to it."""
+"""Describing an exception for people: type, text, places in the code, and causes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 MOST_EXCEPTIONS = 8
 MOST_PLACES = 3
-# Of texts that are told again: distutils repeats that of a command which failed.
+# In characters. A text of this length that the next exception repeats is left out: distutils
+# repeats the text of a command that failed.
 SHORTEST_REPEATED = 40
-# In characters, as for `shortened`: one long text leaves room for the rest of the account.
+# In characters, as for `shortened`: a long text must leave room for the rest.
 LONGEST_PART = 8 << 10
 
 INSTALLED = ("/site-packages/", "/dist-packages/")
-# As it is before any hook has run.
+# Computed before any hook has run.
 STANDARD_LIBRARY = join_path(dirname(_os_file), "")
 
 
 def account_of(error: BaseException, who: str, tree: str) -> str:
-    """The lines for a person: the exception, with the last places in the user's own code on the
-    way to it, its causes, and the parts of an exception group.
+    """Describe an exception: its text, the last places in the user's code that led to it, its
+    causes, and the parts of an exception group.
 
-    All that is asked of an exception may be anybody's code, and may fail. `who` called
-    ``sys.exit``, if that is what happened.
+    Every access to an exception may run a user's code, and may fail. `who` is named as the one that
+    called ``sys.exit``.
     """
     account = _Account(who, tree)
     account.add(error)
@@ -47,7 +48,7 @@ class _Account:
     def add(
         self, error: BaseException, title: str = "", indent: str = "", before: str = ""
     ) -> None:
-        """Add the lines for an exception; `before` is the text of the one that it led to."""
+        """Add the lines for an exception; `before` is the text of the exception that it caused."""
         if id(error) in self._told or len(self._told) == MOST_EXCEPTIONS:
             return
         self._told.add(id(error))
@@ -65,7 +66,7 @@ class _Account:
                 self.add(context, "while handling ", indent, text)
 
     def _add_lines(self, error: BaseException, title: str, indent: str, text: str) -> None:
-        # Not isinstance, which asks the exception.
+        # Not isinstance, which asks the exception for its class.
         if not issubclass(type(error), SystemExit):
             text = ": ".join(part for part in (qualified_name(type(error)), text) if part)
         text = title + shortened("\n".join([text, *_notes(error)]), LONGEST_PART)
@@ -73,7 +74,7 @@ class _Account:
         self.lines += [indent + "  at " + place for place in self._places(error)]
 
     def _places(self, error: BaseException) -> List[str]:
-        """The last lines of the user's own code, the last first; without any, the very last."""
+        """The last places in the user's code, the last one first; if none, the last of all."""
         places: List[str] = []
         last: List[str] = []
         try:
@@ -101,7 +102,7 @@ class _Account:
 
 
 def _of(error: BaseException, name: str) -> Any:
-    # Not what a class of the user's makes of it.
+    # Not what a user's class defines under this name.
     return BaseException.__dict__[name].__get__(error)
 
 
@@ -115,7 +116,7 @@ def _notes(error: BaseException) -> List[str]:
 
 
 def _parts(error: BaseException) -> List[BaseException]:
-    """Of an exception group: Python's own, or one that stands in for it before Python 3.11."""
+    """The exceptions in an exception group, Python's or the backport for Python before 3.11."""
     try:
         if not type(error).__name__.endswith("ExceptionGroup"):
             return []
@@ -126,12 +127,12 @@ def _parts(error: BaseException) -> List[BaseException]:
 
 
 def _plain_list(values: Any) -> List[Any]:
-    # What else can be iterated over may have no end.
+    # Other iterables may be infinite.
     return list(values) if type(values) in (list, tuple) else []
 
 
 def _file(entry: TracebackType) -> str:
-    """The file of the code. setuptools runs setup.py as a string, and tells it the name."""
+    """The file of the code. setuptools runs setup.py as a string, and sets its `__file__`."""
     frame = entry.tb_frame
     file = frame.f_code.co_filename
     if file == "<string>":
@@ -142,7 +143,7 @@ def _file(entry: TracebackType) -> str:
 
 
 def _is_the_users(file: str) -> bool:
-    """Whether it is neither installed nor the standard library's."""
+    """Whether a file is neither installed nor of the standard library."""
     if file.startswith("<"):
         return file == "<string>"
     if _where_installed(file):
@@ -151,7 +152,7 @@ def _is_the_users(file: str) -> bool:
 
 
 def _where_installed(file: str) -> int:
-    """Where in the path of an installed module its own name begins; 0 for others."""
+    """The index in the path at which the name of an installed module begins; 0 for others."""
     for folder in INSTALLED:
         if folder in file:
             return file.rindex(folder) + len(folder)

@@ -1,4 +1,4 @@
-"""The typed errors of the protocol, and how exceptions become them."""
+"""The errors of the protocol, and making them from exceptions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOOK_RUNTIME_ERROR = "HookRuntimeError"
 # Only known to callers that asked for --json.
 HOOK_CRASHED = "HookCrashed"
 
-# In characters: of a text that is longer than two of these, the middle is left out.
+# In characters. Of a text that is longer than twice this, the middle is left out.
 LONGEST_PART = 32 << 10
 LONGEST_MARKER = 64
 MOST_PLAIN_LINES = 1000
@@ -34,7 +34,7 @@ UNKNOWN_NAME = "<an exception whose name cannot be shown>"
 
 
 class CallerGone(Exception):
-    """End of input, or nobody reads what we write: whoever started us is no longer there."""
+    """The input has ended, or nobody reads our output: the caller is gone."""
 
 
 class Failure(Exception):
@@ -58,10 +58,10 @@ class Failure(Exception):
             self.details = details
         self.traceback = None if traceback is None else shortened(traceback)
         self.exit_code = 1
-        """With what a process would have exited that did not catch the error."""
+        """The exit code of a process that does not catch the error."""
 
     def to_json(self) -> Dict[str, Any]:
-        """What crosses the pipe between hook process and worker; see `reading`."""
+        """For the pipe from hook process to worker; see `outcome`."""
         return {
             "kind": self.kind,
             "message": self.message,
@@ -71,9 +71,9 @@ class Failure(Exception):
 
 
 def shortened(text: str, longest_part: int = LONGEST_PART) -> str:
-    """The text, if it is not too long to be sent; else its first and its last part."""
+    """The text, or, if it is too long, its first and last part."""
     left_out = len(text) - 2 * longest_part
-    # What was shortened before, in the hook process, stays as it is.
+    # A text that the hook process has shortened already is left as it is.
     if left_out <= LONGEST_MARKER:
         return text
     marker = "\n[... {} characters left out ...]\n".format(left_out)
@@ -93,13 +93,13 @@ def failure_from(
         if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
             failure.exit_code = int(error.code or 0)
     except BaseException:
-        # The code of anybody's own kind of exception.
+        # Raised by code of a user's exception class.
         pass
     return failure
 
 
 def qualified_name(kind: type) -> str:
-    """``ValueError``, but ``package.module.Problem`` for what is not built in."""
+    """The name of a class, as ``ValueError`` or ``package.module.Problem``."""
     name = _own_text(kind, "__qualname__")
     module = _own_text(kind, "__module__")
     if name is None:
@@ -108,9 +108,9 @@ def qualified_name(kind: type) -> str:
 
 
 def _own_text(kind: type, attribute: str) -> Optional[str]:
-    """An attribute that every class has, unless it was made something that is no text."""
+    """An attribute of a class, if it is text."""
     try:
-        # Not by way of the metaclass, which may be anybody's code.
+        # Not through the metaclass, which may be a user's code.
         value = type.__dict__[attribute].__get__(kind)
         return str.__str__(value)
     except BaseException:
@@ -118,14 +118,14 @@ def _own_text(kind: type, attribute: str) -> Optional[str]:
 
 
 def describe(error: BaseException, who: str) -> str:
-    """The text of an exception, which may be hostile: its ``__str__`` is anybody's code.
+    """The text of an exception. Its ``__str__`` is a user's code and may fail.
 
-    `who` called ``sys.exit``, if that is what happened.
+    `who` is named as the one that called ``sys.exit``.
     """
     try:
         if isinstance(error, SystemExit):
             return "{} called sys.exit({})".format(who, _exit_argument(error.code))
-        # It may have returned a str of a kind of its own.
+        # str() may return an instance of a subclass.
         return str.__str__(str(error))
     except BaseException:
         return "<{} whose text cannot be shown>".format(qualified_name(type(error)))

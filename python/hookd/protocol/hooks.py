@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     HookResult = Union[str, List[str]]
 
-# In the order in which the hook takes its arguments, which is that of the protocol too.
+# Arguments stand in the order of the hook's parameters, as in the protocol.
 _BUILD_WHEEL = ("wheel_directory", "config_settings", "metadata_directory")
 _PREPARE = ("metadata_directory", "config_settings")
 _REQUIRES = ("config_settings",)
@@ -32,7 +32,7 @@ HOOKS: Dict[str, Tuple[str, ...]] = {
 
 LONGEST_SHOWN_VALUE = 200
 
-# In bytes of JSON. A supervisor bounds the lines that it reads, with room to spare.
+# In bytes of JSON. The supervisor's limit for a line is twice that.
 LONGEST_RESULT = 8 << 20
 
 
@@ -77,12 +77,12 @@ def malformed(name: str, line: bytes, expected: str) -> Failure:
 
 
 def check_result(hook: str, result: Any) -> HookResult:
-    """What a hook returned, if it is what PEP 517 says that it returns."""
+    """Return a hook's result as plain values, or raise a `Failure` if PEP 517 does not allow it."""
     if HOOKS[hook] is not _REQUIRES:
         if issubclass(type(result), str):
             return _of_bearable_length(hook, _plain_text(result))
         raise _wrong_result(hook, result, "the base name of what it made, a str")
-    # pip and build take any sequence here, and backends get away with a tuple.
+    # Some backends return a tuple, which pip and build accept.
     if issubclass(type(result), list):
         items = list.__getitem__(result, slice(None))
     elif issubclass(type(result), tuple):
@@ -96,13 +96,13 @@ def check_result(hook: str, result: Any) -> HookResult:
 
 
 def _plain_text(text: Any) -> str:
-    # Not str(): a subclass may make of that what it wants.
+    # Not str(), which a subclass may override.
     return str.__str__(text)
 
 
 def _of_bearable_length(hook: str, result: HookResult) -> HookResult:
     characters = len(result) if isinstance(result, str) else sum(len(item) + 4 for item in result)
-    # No character takes more than 12 in JSON, so that most results need not be converted here.
+    # A character takes at most 12 in JSON, so most results need not be encoded to be measured.
     if characters * 12 + 4 > LONGEST_RESULT:
         length = len(encode_json(result))
         if length > LONGEST_RESULT:

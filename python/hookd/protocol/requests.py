@@ -66,8 +66,8 @@ class _FirstFailure:
 def read_request(tree: str, ask: Ask, next_line: NextLine) -> Request:
     """Read all lines of a request, and only then raise the first `Failure` found in them.
 
-    A caller may have written the whole request ahead: left unread, the rest of it would be taken
-    for actions. Only after an unknown hook name nobody can know how many lines that are.
+    The caller may have written the whole request ahead; unread lines of it would be taken for
+    actions. Only after an unknown hook name the number of lines is not known.
     """
     request = Request(tree)
     checked = _FirstFailure()
@@ -84,7 +84,7 @@ def read_request(tree: str, ask: Ask, next_line: NextLine) -> Request:
 
     request.hook = text_of(ask("hook_name"))
     if request.hook not in HOOKS:
-        # Before any other failure: it tells a caller that the rest was not read.
+        # Before any other failure, as it tells the caller that the rest was not read.
         raise Failure(
             INVALID_HOOK_NAME,
             "{!r} is not a hook, expected one of {}".format(request.hook, ", ".join(HOOKS)),
@@ -132,7 +132,6 @@ def _parse_backend_path(line: bytes, tree: str) -> str:
 def is_inside(path: str, folder: str) -> bool:
     """Whether `path` is `folder` or lies in it, as both are written.
 
-    Where symbolic links lead is the matter of whoever made the tree: build systems make whole
-    trees of links.
+    Symbolic links are not followed: build systems make trees that consist of links.
     """
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Not `socket`, which a source tree may have a module of its own by the name of.
+# Not `socket`: a source tree may have a module of that name.
 import _socket
 import os
 import select
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 LONGEST_READ = 256 << 10
 LONGEST_SENT = 64 << 10
 
-# What a packet holds beside its lists: names and a reason.
+# In bytes, for what a packet holds beside its lists.
 ROOM_FOR_OTHERS = 16 << 10
 
 DESCRIPTOR_SIZE = 4
 
-# A fork needs three. What exceeds the room is closed by the kernel.
+# A fork needs three. The kernel closes those for which there is no room.
 MOST_DESCRIPTORS = 16
 
 # Linux. Python's `socket` would have the same number, under the same name.
@@ -32,7 +32,7 @@ MSG_CMSG_CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0x40000000)
 
 
 class Packet:
-    """What came in one piece: a JSON object, and descriptors, which are now ours."""
+    """A JSON object, and the descriptors that came with it."""
 
     __slots__ = ("descriptors", "problem", "value")
 
@@ -42,7 +42,7 @@ class Packet:
         self.value = value
         self.descriptors = descriptors
         self.problem = problem
-        """Why `value` is not what was sent."""
+        """Why the packet is ignored, if it is."""
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -56,13 +56,13 @@ class ForkChannel:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        # Its kind is asked from the kernel.
+        # The kernel knows the kind of socket.
         self._socket = _socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
         self._room = _socket.CMSG_SPACE(MOST_DESCRIPTORS * DESCRIPTOR_SIZE)
 
     def is_fit(self) -> bool:
-        """Whether it is a socket of the kind that keeps packets whole."""
+        """Whether it is of type SOCK_SEQPACKET."""
         kind = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_TYPE)
         return kind == _socket.SOCK_SEQPACKET
 
@@ -80,7 +80,7 @@ class ForkChannel:
         if flags & _socket.MSG_TRUNC:
             return Packet({}, descriptors, "it is longer than {} bytes".format(LONGEST_READ))
         try:
-            # Bytes that are not UTF-8 are those of paths.
+            # Paths may hold bytes that are not UTF-8.
             value = retained.json_loads(data.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
             return Packet({}, descriptors, "it is no JSON: {}".format(error))
@@ -123,7 +123,7 @@ class ForkChannel:
             self._send(packet)
 
     def close(self) -> None:
-        """For a forked worker, which must not hold it."""
+        """Close it, in a forked worker."""
         self._socket.close()
 
 
@@ -138,7 +138,7 @@ def _descriptors_in(ancillary: Any) -> List[int]:
 
 
 def _split(lists: Dict[str, List[bytes]]) -> Iterator[Tuple[Dict[str, List[bytes]], bool]]:
-    """Parts of these lists, each of which fits into a packet, and whether another follows."""
+    """Split these lists into parts that fit into packets, with whether another follows."""
     part: Dict[str, List[bytes]] = {name: [] for name in lists}
     size = 0
     for name, items in lists.items():

@@ -1,4 +1,4 @@
-"""The files and folders that modules were loaded from, as they were then."""
+"""The files that modules were loaded from, and the folders of packages, for a later comparison."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class LoadedFiles:
-    """By which a change of them is seen."""
+    """Collects the files and package folders of imported modules."""
 
     def __init__(self) -> None:
         self.modules: List[Dict[str, Any]] = []
         self.folders: List[List[Any]] = []
 
     def add(self, imported: Sequence[Dict[str, Any]]) -> None:
-        """Look at those of modules that are as `imported_since` describes them."""
+        """Add those of modules that `imported_since` has described."""
         self.modules += loaded_modules(imported)
         self.folders += [
             stamp(folder) for module in imported for folder in _package_folders(module["name"])
@@ -26,7 +26,7 @@ class LoadedFiles:
 
 
 def loaded_modules(imported: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Those of the modules that have a file, with all by which a change of it is seen."""
+    """Describe the modules that have a file, with what changes when the file changes."""
     described = []
     for module in imported:
         if module["file"] is not None:
@@ -37,7 +37,7 @@ def loaded_modules(imported: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def stamp(path: str) -> List[Any]:
-    """A folder, and when it was changed."""
+    """A folder, and when it was modified."""
     path = os.path.abspath(path)
     return [path, _identity(path)["mtime_ns"]]
 
@@ -46,7 +46,7 @@ def _identity(file: str) -> Dict[str, Optional[int]]:
     try:
         status = os.stat(file)
     except (OSError, ValueError):
-        # In a zip file, or gone.
+        # It is in a zip file, or gone.
         return {"device": None, "inode": None, "size": None, "mtime_ns": None}
     return {
         "device": status.st_dev,
@@ -62,5 +62,5 @@ def _package_folders(name: str) -> List[str]:
         path = vars(sys.modules[name]).get("__path__", ())
         return [os.path.abspath(entry) for entry in path if isinstance(entry, str)]
     except BaseException:
-        # It is no module, or its __path__ is of somebody's own making.
+        # It is no module, or has an unusual __path__.
         return []

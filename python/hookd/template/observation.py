@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Meanings = Dict[str, str]
 
 FOLDER = "it asked for the current folder"
-# In a template that may lead to where it is, and is not seen afterwards.
+# In a template, this may change nothing that could be seen afterwards.
 CHANGES_FOLDER = "it went to another folder"
 PROCESS = "it asked for the number of its process"
 TIME = "it asked for the time"
@@ -32,15 +32,14 @@ NETWORK = "it used a socket"
 FILES = "it made or changed files"
 
 LOOKS = ""
-"""At a file: it depends on which."""
+"""It looks at a file: whether that matters depends on the path."""
 
 MOST_KEPT = 20
 
 # The code of the import system itself.
 IMPORT_SYSTEM = ("<frozen importlib", "<frozen zipimport")
 
-# Modules of the standard library that start programs to learn what is the same at all times and in
-# all folders.
+# Modules of the standard library that start programs whose answers never change.
 CONSTANT = ("platform", "ctypes.util")
 
 
@@ -50,8 +49,8 @@ def _all(meaning: str, names: str) -> Meanings:
 
 _CLOCKS = "time monotonic perf_counter process_time thread_time clock_gettime"
 
-# By what the functions are bound to: a module in C, as a rule. What a version or a system does not
-# have is not met.
+# By the object that the functions are bound to, mostly a module in C. Some do not exist in all
+# versions or on all systems.
 OF_MODULES: Dict[str, Meanings] = {
     "posix": {
         **_all(FOLDER, "getcwd getcwdb"),
@@ -81,8 +80,8 @@ OF_ATTRIBUTES: Dict[Tuple[str, str], Meanings] = {
     ("random", "_inst"): _all(RANDOM, "random getrandbits"),
 }
 
-# What the path is called where the standard library looks at a file: that what is furthest from
-# the caller's own words comes first.
+# The variables that hold the path in functions of the standard library. Those of the innermost
+# functions come first.
 PATH_NAMES = [
     *("arg", "newpath", "pathobj", "path", "pathname", "filename", "file", "fullname", "name"),
     *("top", "dirname", "f1", "fn", "src", "self"),
@@ -90,7 +89,7 @@ PATH_NAMES = [
 
 
 class Observation:
-    """A context in which calls are observed that are made for modules that are being imported."""
+    """A context that records what imported modules ask the system for."""
 
     def __init__(self, preloadable: Preloadable) -> None:
         self._is_standard = preloadable.is_standard
@@ -99,7 +98,7 @@ class Observation:
         self._previous: Any = None
         self._meanings: Dict[int, Meanings] = {}
         """What the functions mean that are bound to an object, by its id."""
-        # So that what is identified stays where it is.
+        # Keeps these objects alive, so that their ids stay valid.
         self._held: List[object] = []
 
     def __enter__(self) -> None:
@@ -109,7 +108,7 @@ class Observation:
         sys.setprofile(self._on_event)
 
     def __exit__(self, *error: object) -> None:
-        # The module may have others see its calls from now on.
+        # The module may have installed a profile function of its own.
         if sys.getprofile() == self._on_event:
             sys.setprofile(self._previous)
         else:
@@ -121,11 +120,11 @@ class Observation:
         return self._seen
 
     def _find_functions(self) -> None:
-        """Look for what was not imported before."""
+        """Find the functions of modules that are loaded by now."""
         for name, meanings in OF_MODULES.items():
             self._add(sys.modules.get(name), meanings)
         for (name, attribute), meanings in OF_ATTRIBUTES.items():
-            # It may not be there yet.
+            # The attribute may not exist yet.
             module = sys.modules.get(name)
             self._add(None if module is None else vars(module).get(attribute), meanings)
 
@@ -143,13 +142,13 @@ class Observation:
             try:
                 self._on_call(frame, function.__name__, meanings, event == "c_exception")
             except Exception as error:
-                # It would be taken for one of the module's.
+                # The exception would appear to come from the module.
                 self._note("it cannot be observed: {!r}".format(error))
 
     def _on_call(self, frame: FrameType, name: str, meanings: Meanings, failed: bool) -> None:
         meaning = meanings.get(name)
         if meaning is None:
-            # Of the import system, for one.
+            # Mostly of the import system: there may be new modules.
             self._find_functions()
             return
         module = self._importing(frame)
@@ -165,9 +164,9 @@ class Observation:
             self._seen.append(text)
 
     def _importing(self, frame: Optional[FrameType]) -> Optional[str]:
-        """The name of the innermost module that is being imported, if this is done for it.
+        """The name of the innermost module that is being imported, for which this frame runs.
 
-        None if that is one of the standard library, or if the import system is at work.
+        None if that is one of the standard library, or if the frame belongs to the import system.
         """
         while frame is not None and frame is not self._outermost:
             file = frame.f_code.co_filename
@@ -176,7 +175,7 @@ class Observation:
             name = frame.f_globals.get("__name__")
             if name in CONSTANT and self._is_standard(file):
                 return None
-            # Not what a module has passed to exec().
+            # Code that a module has passed to exec() has no file.
             is_file = not file.startswith("<") or file.startswith("<frozen ")
             if frame.f_code.co_name == "<module>" and is_file:
                 return None if file.startswith("<") or self._is_standard(file) else str(name)
@@ -184,22 +183,24 @@ class Observation:
         return None
 
     def _look(self, frame: FrameType, name: str, failed: bool) -> str:
-        """What a look at a file means. The functions in C do not tell which file that is."""
+        """What a look at a file means. A profile function is not told the arguments, so the path is
+        taken from the frame."""
         file = frame.f_code.co_filename
         is_others = not file.startswith("<") and not self._is_standard(file)
         path = None if is_others else _path_in(frame)
         if path is not None:
-            # Functions that list a folder have an empty name for the current one.
+            # An empty path means the current folder.
             is_relative = path[:1] not in ("/", b"/")
             return "it looked for {!r} in the current folder".format(path) if is_relative else ""
         if name == "open":
-            # One that is found has the full path: there is nothing like it in the root folder.
+            # A file that could be opened was given by its full path, as nothing else is found from
+            # the root folder.
             return "it tried to open a file" if failed else ""
         return "" if failed else "it asked for files by os.{}".format(name)
 
 
 def _path_in(frame: FrameType) -> Any:
-    """The path that a function of the standard library works with, if that can be told."""
+    """The path that a function of the standard library works with, if it is found."""
     variables = frame.f_locals
     for name in PATH_NAMES:
         value: Any = variables.get(name)

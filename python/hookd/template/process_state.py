@@ -1,7 +1,7 @@
-"""What belongs to the process, and must be the same after a preload as before.
+"""The state of the process, which must be the same after a preload as before.
 
-A worker that is forked later would hand a change on to its hooks, which would not find it in a
-fresh process, or would make it a second time.
+Hooks would inherit a change that they would not find in a fresh process, or that they would miss
+because the import made it only once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Collection, Dict, List, Optional
 
-# How many exit handlers modules of the standard library register when they are imported, found by
-# importing all of them. They are the same in a hook process that imports the module by itself, and
-# do nothing if it is not used.
+# How many exit handlers modules of the standard library register when they are imported. A hook
+# process that imports the module would register the same, and they do nothing if it is not used.
 EXIT_HANDLERS: Dict[str, int] = {"logging": 1, "multiprocessing.util": 1}
 THREADING_EXIT_HANDLERS: Dict[str, int] = {
     "concurrent.futures.thread": 1,
@@ -32,14 +31,14 @@ if sys.version_info < (3, 9):
     EXIT_HANDLERS.update(THREADING_EXIT_HANDLERS)
     THREADING_EXIT_HANDLERS = {}
 
-# In seconds. A thread that was joined is seen for another moment.
+# In seconds. A thread that was joined is still listed for a moment.
 LONGEST_SETTLING = 0.2
 SETTLING_STEP = 0.001
 
-# In /proc/self/status: which signals have handlers, also such as C code has set.
+# In /proc/self/status: the signal masks, which also show handlers that C code has installed.
 SIGNAL_FIELDS = (b"SigBlk:", b"SigIgn:", b"SigCgt:")
 
-# The C library takes the first two real-time signals for itself, at the first thread.
+# The C library uses the first two real-time signals when there are threads.
 OWN_SIGNALS_OF_LIBC = 1 << 31 | 1 << 32
 
 ALL_SIGNALS = [int(number) for number in signal.Signals]
@@ -57,17 +56,17 @@ class OutputFile:
         os.dup2(self._descriptor, 2)
 
     def written(self) -> int:
-        """How many bytes were written so far, what lay in buffers included."""
+        """How many bytes were written so far, including buffered ones."""
         flush_standard_streams()
         try:
             libc.flush_stdio()
         except libc.NotAvailable:
-            # The template has said so already.
+            # The template has logged that already.
             pass
         return os.fstat(self._descriptor).st_size
 
     def close(self) -> None:
-        """For a forked worker, whose descriptors 1 and 2 become others."""
+        """Close it, in a forked worker, which gets other descriptors 1 and 2."""
         os.close(self._descriptor)
 
 
@@ -86,10 +85,10 @@ def _nameless_file() -> int:
 
 
 class ProcessState:
-    """How the process is at one moment."""
+    """The state of the process when this was made."""
 
     def __init__(self, output: OutputFile) -> None:
-        # First of all: a thread that is just ending is waited for, and may change something yet.
+        # First, as it waits for threads that are just ending, which may still change something.
         self.threads = settled_threads()
         self.output = output.written()
         self.exit_handlers = _exit_handlers()
@@ -105,9 +104,9 @@ class ProcessState:
         self.variables = _variables()
 
     def changes_to(self, after: ProcessState, imported: Collection[str]) -> List[str]:
-        """What has been changed by an import, and must not be, for people to read.
+        """What an import has changed, for people to read.
 
-        `imported` are the modules that are new.
+        `imported` are the names of the modules that are new.
         """
         changed = [
             text
@@ -155,7 +154,7 @@ def count_threads() -> int:
 
 
 def settled_threads() -> int:
-    """As `count_threads`, but threads that are just ending are waited for."""
+    """As `count_threads`, but wait for threads that are just ending."""
     waited = 0.0
     threads = count_threads()
     while threads > 1 and waited < LONGEST_SETTLING:
@@ -166,7 +165,7 @@ def settled_threads() -> int:
 
 
 def _read(path: str) -> bytes:
-    # Not by open(), which a backend may have replaced for everybody.
+    # Not by open(), which a backend may have replaced.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, 1 << 16)
@@ -180,7 +179,7 @@ def _exit_handlers() -> int:
 
 
 def _threading_exit_handlers() -> int:
-    # Python 3.9: run before those of atexit.
+    # Python 3.9. They run before those of atexit.
     threading = sys.modules.get("threading")
     return 0 if threading is None else len(getattr(threading, "_threading_atexits", ()))
 
@@ -191,15 +190,15 @@ def _finalizers() -> int:
 
 
 def _finalizers_registered() -> bool:
-    # weakref registers one exit handler for all of them, at the first.
+    # weakref registers one exit handler, with the first finalizer.
     weakref = sys.modules.get("weakref")
     return weakref is not None and bool(weakref.finalize._registered_with_atexit)
 
 
 def remove_temporary_folders() -> None:
-    """What `tempfile.TemporaryDirectory` would do at the process's exit, if it exited tidily.
+    """Remove the folders of `tempfile.TemporaryDirectory`, since no exit handler will.
 
-    Where a module was refused, that is all that it can have left behind in good faith.
+    A module that was refused may have made some.
     """
     weakref = sys.modules.get("weakref")
     for finalizer, entry in [] if weakref is None else list(weakref.finalize._registry.items()):
@@ -207,7 +206,7 @@ def remove_temporary_folders() -> None:
             try:
                 finalizer()
             except BaseException:
-                # It is gone already, or no longer ours.
+                # The folder is gone already.
                 pass
 
 
@@ -219,7 +218,7 @@ def _descriptors() -> Dict[str, str]:
             try:
                 descriptors[number] = os.readlink("/proc/self/fd/" + number)
             except OSError:
-                # That by which the folder was listed.
+                # The descriptor by which the folder was listed.
                 pass
     except OSError:
         pass
@@ -244,7 +243,7 @@ def _folder() -> Optional[str]:
 
 
 def _umask() -> int:
-    # There is no other way to read it, and no other thread to be disturbed.
+    # There is no other way to read it, and no other thread that could be disturbed.
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
@@ -252,7 +251,7 @@ def _umask() -> int:
 
 def _variables() -> Any:
     try:
-        # Without decoding each, and without any code that a module may have put around it.
+        # Not decoded, and past any code that a module may have put around it.
         return dict(os.environ._data)  # type: ignore[attr-defined]
     except AttributeError:
         return dict(os.environ)

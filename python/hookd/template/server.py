@@ -1,7 +1,7 @@
-"""`--template`: a process that has imported what hooks need, and forks workers that need not.
+"""The template's loop: it imports modules, forks workers and reaps them, as the supervisor asks.
 
-It is single-threaded, never runs a hook, and is in the root folder. What it is told and what it
-tells is in the reference of the protocol.
+It has one thread and never runs a hook; its current folder is the root. The messages are described
+in docs/src/reference/protocol.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EXIT_TEMPLATE_FAILED = 1
 
-# How long workers may take to end when the supervisor is dead.
+# How long workers may take to end when the supervisor is dead, in seconds.
 PATIENCE = 2.0
 
 # How long the first worker waits for learned modules, in seconds: its hook wants them. Later ones
@@ -58,24 +58,24 @@ class Template:
         self._preloader = Preloader(channel, self._output)
         self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
         self._retired = False
-        # What all command lines have in common: the interpreter, and hookd.
+        # The part of the command line that all workers share: the interpreter and hookd.
         self._command = list(getattr(sys, "orig_argv", ()))[: 1 - len(sys.argv)]
 
     def prepare(self) -> None:
-        """Become what is to be forked, and tell what that is made of."""
+        """Prepare the process for forks, and report what is loaded."""
         try:
             libc.load()
             libc.become_subreaper()
         except libc.NotAvailable as error:
             self._log(str(error))
         os.chdir("/")
-        # A module that is preloaded may have the name of one of ours.
+        # A module that is preloaded may be named hookd.
         hide_hookd()
         self._output.put_in_place()
         self._preloader.tell_start()
 
     def serve(self) -> NoReturn:
-        """Do as told until the supervisor is gone."""
+        """Carry out orders until the supervisor is gone."""
         self._watch.enable()
         self._look_at_children()
         while True:
@@ -88,7 +88,7 @@ class Template:
             elif not ready:
                 self._import(lambda: self._preloader.import_learned(LONGEST_AT_A_TIME))
             if not self._channel.has_packet():
-                # More may be asked of it than one packet says.
+                # Not between two packets: the second may bring more learned modules.
                 self._preloader.tell_if_idle()
 
     def _wait(self) -> Set[int]:
@@ -149,7 +149,7 @@ class Template:
         finally:
             self._watch.enable()
             forget_starting_point()
-        # Which may have ended unseen.
+        # Some may have ended while SIGCHLD was not watched.
         self._look_at_children()
 
     # Forks.
@@ -192,14 +192,14 @@ class Template:
         return None
 
     def _become(self, arguments: List[str]) -> NoReturn:
-        """In a forked worker, whose descriptors are in place."""
+        """Continue as a worker, in the forked process, whose descriptors are in place."""
         if self._command:
             # Python 3.10.
             sys.orig_argv = self._command + arguments
         self._become_worker(arguments)
 
     def _leave(self) -> None:
-        """In a forked worker: let go of everything that is the template's."""
+        """Close everything that belongs to the template, in a forked worker."""
         self._channel.close()
         self._watch.close()
         self._output.close()
@@ -229,10 +229,10 @@ class Template:
 
 
 def open_channel(descriptor: int) -> ForkChannel:
-    """The channel that the supervisor has left open for us. Raises `OSError` if there is none."""
+    """Take over the supervisor's socket. Raises `OSError` if there is none."""
     import fcntl
 
-    # Off the standard descriptors, which become others.
+    # Moved above the standard descriptors, which are replaced.
     channel = ForkChannel(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
     if not channel.is_fit():
         raise OSError("it is none of type SOCK_SEQPACKET")
@@ -241,22 +241,22 @@ def open_channel(descriptor: int) -> ForkChannel:
 
 
 def _as_argument(text: str) -> str:
-    """What an interpreter would make of these bytes on its command line."""
+    """Decode an argument as the interpreter decodes its command line."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def _let_workers_end() -> None:
-    # They see the end of their own input, and kill what their hooks started. If we killed them, and
-    # were killed with the supervisor before we could look for what they left, that would live on.
+    # They notice the end of their own input, and kill what their hooks started. If we killed them
+    # at once, and were killed before we could find what they left, that would live on.
     deadline = monotonic() + PATIENCE
     while living_children() and monotonic() < deadline:
         sleep(0.005)
 
 
 def serve_template(channel: ForkChannel, become_worker: BecomeWorker) -> NoReturn:
-    """Be a template until the supervisor ends. `become_worker` goes on in each forked worker.
+    """Run as a template until the supervisor ends. `become_worker` is called in forked workers.
 
-    Never returns, never raises, and runs no exit handlers: they are the workers'.
+    Never returns or raises, and runs no exit handlers, which belong to the workers.
     """
     exit_code = EXIT_TEMPLATE_FAILED
     retained.load()
@@ -274,8 +274,7 @@ def serve_template(channel: ForkChannel, become_worker: BecomeWorker) -> NoRetur
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
     except BaseException as error:
-        # Its workers go on without it.
-        # Not by way of `failures`, which leaves our own frames out.
+        # Its workers go on without it. Not formatted by `failures`, which omits our own frames.
         lines = retained.format_exception(type(error), error, error.__traceback__)
         log(descriptors.log, "the template cannot go on:\n{}".format("".join(lines)))
     finally:

@@ -1,4 +1,9 @@
-"""A template's workers: their fork, their ends, and what they leave behind."""
+"""A template's workers: forking and reaping them, and killing what they leave behind.
+
+A worker is reaped when the supervisor knows that it is dead: until then no other process can get
+its pid. All other children are orphans that came to us as their subreaper. The worker that should
+have ended them is dead, so they are killed.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +24,15 @@ if TYPE_CHECKING:
     BecomeWorker = Callable[[List[str]], NoReturn]
     from typing import Dict, List, Optional, Set, Tuple
 
-# What Python exits with after an exception that nobody caught.
+# Python's exit code after an uncaught exception.
 EXIT_FAILED = 1
 
 
 class ChildWatch:
     """Makes SIGCHLD readable on a descriptor, while it is enabled.
 
-    Imports run while it is not, so that modules find all signals as in a fresh interpreter. After
-    it was enabled, look at the children: some may have ended before.
+    It is disabled during imports, so that modules find the signal handlers of a fresh interpreter.
+    After enabling it, look at the children: some may have ended before.
     """
 
     def __init__(self) -> None:
@@ -46,7 +51,7 @@ class ChildWatch:
         signal.set_wakeup_fd(-1)
 
     def drain(self) -> None:
-        """Have `descriptor` wait for the next signal."""
+        """Read what is there, so that `descriptor` waits for the next signal."""
         try:
             while len(os.read(self.descriptor, 4096)) == 4096:
                 pass
@@ -54,7 +59,7 @@ class ChildWatch:
             pass
 
     def close(self) -> None:
-        """For a forked worker."""
+        """Close it, in a forked worker."""
         self.disable()
         os.close(self.descriptor)
         os.close(self._write_end)
@@ -98,7 +103,7 @@ def _run(
     become_worker: BecomeWorker,
     mask: object,
 ) -> NoReturn:
-    """Be the worker. Whatever happens, the template's own code is never come back to."""
+    """Run as the worker. Never returns to the template's code."""
     exit_code = EXIT_FAILED
     try:
         os.setsid()
@@ -120,13 +125,13 @@ def _run(
 
 
 class KnownWorkers:
-    """Which children are workers, and how far each is on its way out. Never waits."""
+    """The workers among the children, and the state of each. Never waits."""
 
     def __init__(self) -> None:
         self._alive_or_unacknowledged: Set[int] = set()
         self._acknowledged: Set[int] = set()
         self._ended: Dict[int, Optional[int]] = {}
-        """Raw wait statuses of those that were reaped, but not yet told of."""
+        """Wait statuses of those that are reaped, but not reported yet."""
         self._condemned: Set[int] = set()
 
     def add(self, pid: int) -> None:
@@ -134,7 +139,7 @@ class KnownWorkers:
         self._alive_or_unacknowledged.add(pid)
 
     def any_left(self) -> bool:
-        """Whether there are workers of whose end the supervisor was not told."""
+        """Whether there are workers whose end was not reported to the supervisor."""
         return bool(self._alive_or_unacknowledged or self._acknowledged or self._ended)
 
     def acknowledge(self, pid: int) -> bool:
@@ -146,10 +151,10 @@ class KnownWorkers:
         return pid in self._acknowledged
 
     def look(self) -> Tuple[List[int], Dict[int, Optional[int]]]:
-        """See to all children. Call it after each SIGCHLD and each acknowledgement.
+        """Reap children, and kill orphans. Call it after each SIGCHLD and each acknowledgement.
 
-        Returns the orphans that have died of us, and the acknowledged workers with their statuses,
-        once there is no orphan left either.
+        Returns the orphans that were killed, and, if no orphan is left, the acknowledged workers
+        with their wait statuses.
         """
         for pid in list(self._acknowledged):
             ended, status = _reap(pid)
@@ -163,7 +168,7 @@ class KnownWorkers:
         return killed, told
 
     def _sweep(self) -> Tuple[List[int], bool]:
-        """Kill and reap what is no worker. Returns what has died of that, and whether more will."""
+        """Kill and reap orphans. Returns those that are dead, and whether there are others."""
         killed: List[int] = []
         while True:
             reaped = alive = False
@@ -173,7 +178,7 @@ class KnownWorkers:
                 try:
                     ended = os.waitpid(pid, os.WNOHANG)[0] != 0
                 except ChildProcessError:
-                    # No child of ours: not every kernel can list those alone.
+                    # It is no child of ours: not every kernel can list only children.
                     continue
                 if ended:
                     reaped = True
@@ -182,7 +187,7 @@ class KnownWorkers:
                         killed.append(pid)
                 else:
                     alive = self._kill(pid) or alive
-            # The children of one that has died are ours by now.
+            # If one has died, its children have become ours.
             if not reaped:
                 return killed, alive
 
@@ -191,7 +196,7 @@ class KnownWorkers:
             try:
                 os.kill(pid, signal.SIGKILL)
             except PermissionError:
-                # It runs as another user, and is not waited for.
+                # It runs as another user. It is not waited for.
                 return False
             self._condemned.add(pid)
         return True
@@ -201,6 +206,6 @@ def _reap(pid: int) -> Tuple[bool, Optional[int]]:
     try:
         reaped, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        # A module that was imported has waited for whatever child there was.
+        # An imported module has waited for any child.
         return True, None
     return reaped != 0, status

@@ -1,4 +1,4 @@
-"""What a worker does whichever its isolation: it takes requests one by one, and answers them."""
+"""The worker's conversation with its caller, which is the same for both isolations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """The conversation with the caller. The isolations say how a hook is run."""
+    """Reads requests and answers them. Subclasses run the hooks."""
 
     def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
         self.options = options
@@ -44,14 +44,14 @@ class Worker:
         self.descriptors = descriptors
         self.captures = Captures(options.capture_folder, options.reuse_captures)
 
-    # What the isolations fill in.
+    # For subclasses.
 
     def prepare(self) -> None:
         """Get ready, before the caller is told so."""
         raise NotImplementedError
 
     def wait_for_input(self) -> None:
-        """Block until the channel was filled once more, or something else has happened."""
+        """Block until there is input in the channel, or another event has been handled."""
         raise NotImplementedError
 
     def run_request(self, request: Request) -> None:
@@ -63,32 +63,32 @@ class Worker:
         raise NotImplementedError
 
     def wait_for_event(self) -> None:
-        """As `wait_for_input`, and also come back when a child has ended."""
+        """As `wait_for_input`, but also return when a child has ended."""
         raise NotImplementedError
 
     def kill_everything(self) -> None:
-        """Kill everything that belongs to the worker, which is about to end."""
+        """Kill all processes that belong to the worker, which is about to end."""
         raise NotImplementedError
 
     # Ends.
 
     def abandon(self, exit_code: int) -> NoReturn:
-        """End at once, and kill everything that belongs to the worker."""
+        """Kill all processes that belong to the worker, and exit."""
         self.kill_everything()
         os._exit(exit_code)
 
     def die(self, number: int) -> NoReturn:
-        """The same by a signal, so that the wait status tells of it."""
+        """As `abandon`, but die of that signal, for the wait status."""
         self.kill_everything()
         die_of(number)
 
     def clean_up(self) -> None:
-        """Do the last work of hooks that ran in this process, if any did."""
+        """Run the exit handlers of hooks that ran in this process."""
 
-    # The keeper of what hooks detached.
+    # Processes that hooks detached.
 
     def adopt_orphans(self) -> None:
-        """Become the parent of what hooks detach, where the platform can (Linux)."""
+        """Become the parent of processes that hooks detach, where that is possible (Linux)."""
         try:
             libc.load()
             libc.become_subreaper()
@@ -96,13 +96,13 @@ class Worker:
             self.debug(str(error))
 
     def kept_processes(self) -> int:
-        """How many processes that hooks left would make `leave` wait."""
+        """Count the processes that hooks left, for which `leave` would wait."""
         reap_ended()
         return len(living_children())
 
     def leave(self) -> NoReturn:
-        """Exit, but not before detached processes: they are to end with the supervisor, and only
-        their parent can see to that, should the supervisor be killed.
+        """Exit when no detached process is left. They must end with the supervisor, and if that is
+        killed, only their parent can kill them.
         """
         while True:
             _, any_left = reap_ended()
@@ -119,11 +119,11 @@ class Worker:
         while True:
             self.channel.send_later("READY")
             self.channel.send_later("EXPECT", b"action")
-            # With it goes the answer to the request before. Whoever waits for READY may go on
-            # while we load what a request needs.
+            # This also sends the answer to the previous request. The caller can go on while we
+            # load what the next request needs.
             self.channel.flush()
-            # So that no hook process has to, and that a problem can be told when files can no
-            # longer be opened.
+            # Here, so that hook processes need not do it, and that failures can be reported even
+            # when no more files can be opened.
             retained.load()
             self.captures.prepare()
             action = self._read_action()
@@ -143,8 +143,8 @@ class Worker:
     def _read_action(self) -> str:
         while True:
             line = self.next_line()
-            # An empty line is nothing: people type it, and a caller can find out by it whether
-            # anybody reads.
+            # An empty line is skipped: people type it, and a caller may write it to find out
+            # whether the worker still reads.
             if line and not self.act_on_control(line):
                 return text_of(line)
 
@@ -187,7 +187,7 @@ class Worker:
     # Messages.
 
     def announce(self, capture: Capture) -> None:
-        """Tell the names of the capture files. With that the request counts as accepted."""
+        """Send the names of the capture files, which accepts the request."""
         try:
             output, error = map(os.fsencode, capture.paths)
             self.channel.send_later("STDOUT", output)
@@ -197,8 +197,8 @@ class Worker:
             raise
 
     def report(self, outcome: Outcome, capture: Capture) -> None:
-        """Tell how a hook ended, with the next message that is sent."""
-        # So that the caller need not look at files that it leaves to us.
+        """Report how a hook ended, with the next message that is sent."""
+        # Then the caller need not look at the files, which it leaves to us.
         if self.options.reuse_captures and capture.is_silent():
             self.channel.send_later("SILENT")
         if outcome.failure is not None:
@@ -214,7 +214,7 @@ class Worker:
 
     def _report_modules(self, kind: str, modules: List[Any]) -> None:
         if modules:
-            # The answer is not to wait for what may be a long list.
+            # The result must not wait for a list that may be long.
             self.channel.flush()
         value = encode_json(modules)
         if len(value) <= LONGEST_RESULT:
@@ -224,15 +224,15 @@ class Worker:
             self.debug(message.format(kind, len(value)))
 
     def report_failure(self, failure: Failure) -> None:
-        """Tell that a request failed, with the next message that is sent."""
+        """Report that a request failed, with the next message that is sent."""
         kind = failure.kind
         if not self.options.json and kind == HOOK_CRASHED:
-            # Not among the kinds that a caller of the original knows.
+            # Callers of the original hookd do not know this kind.
             kind = HOOK_RUNTIME_ERROR
         self._send_error("ERROR", kind, failure)
 
     def report_fatal(self, error: BaseException) -> None:
-        """Tell that the worker itself cannot go on."""
+        """Report that the worker cannot go on."""
         kind = type(error).__name__
         failure = failure_from(kind, describe(error, "the worker"), error)
         log(self.descriptors.log, "cannot go on:\n{}".format(failure.traceback))
@@ -253,15 +253,14 @@ class Worker:
             self.channel.send_later("TRACEBACK", encode(failure.traceback))
 
     def debug(self, text: str) -> None:
-        """Tell something that only matters to whoever looks for a problem."""
+        """Send a message for those who debug."""
         self.channel.send("DEBUG", encode_text(text))
 
     def forget_parent_death(self) -> None:
-        """Undo the death signal under which a supervisor starts us.
+        """Turn off the death signal (PR_SET_PDEATHSIG) that the supervisor has set for us.
 
-        It guards the interpreter's start only. From READY on it is the end of input that tells of
-        the supervisor's death: a worker that is killed at once could not kill what its hook
-        started.
+        It is for the interpreter's start only. Later, the end of input tells us of the supervisor's
+        death: a worker that the kernel killed could not kill what its hook started.
         """
         try:
             libc.die_with_parent(0)

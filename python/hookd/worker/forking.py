@@ -1,7 +1,7 @@
 """Isolation `hook`: every hook runs in a process of its own, forked for it.
 
-The worker itself never imports anything of the source tree or its environment, so that each hook
-process finds them as they are, and it stays awake while a hook runs.
+The worker never imports anything of the source tree or its environment, so each hook process finds
+them as they are on the disk. It can answer while a hook runs.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from hookd.protocol.channel import Channel
     from hookd.protocol.requests import Request
 
-# While a hook runs, input is read to see its end and control actions. Requests that come with it
-# are kept, up to this many bytes; beyond, only a hang-up is looked for.
+# While a hook runs, input is read for control actions and its end. Requests among it are kept, up
+# to this many bytes; beyond that, the worker only looks whether the caller has hung up.
 MOST_READ_AHEAD = 16 << 20
 
 
 class ForkingWorker(Worker):
-    """Forks a hook process for each request. Single-threaded; all waiting is in one place."""
+    """Forks a hook process for each request. It has one thread and waits only in `_wait`."""
 
     def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
         super().__init__(options, channel, descriptors)
@@ -65,7 +65,7 @@ class ForkingWorker(Worker):
         self._wait()
 
     def _wait(self) -> None:
-        """Block until anything happens, and see to it."""
+        """Block until there is an event, and handle it."""
         readable = [self.signals.descriptor]
         hung_up = []
         if self.hook is not None and self.hook.is_readable():
@@ -104,15 +104,15 @@ class ForkingWorker(Worker):
             return
         line = self._act_on_read_ahead()
         if self.channel.ended and (self.options.control or line is None):
-            # A supervisor is gone when its pipe ends, whatever it may have written before. But a
-            # script that is piped into a bare hookd ends early as a rule: its lines are answered.
+            # When a supervisor's pipe ends, it is dead, whatever it wrote before. A script that is
+            # piped into a bare hookd usually ends early; its lines are still answered.
             raise CallerGone("end of input")
 
     def _act_on_read_ahead(self) -> Optional[bytes]:
-        """Obey the control actions at the front of what was read; return the line after them.
+        """Carry out the control actions that were read; return the line that follows them.
 
-        A hook runs, so the next line is an action. The first that is none of these begins the next
-        request, and everything from there on waits.
+        The first line that is no control action begins the next request. It is left unread, as is
+        everything after it.
         """
         line = self.channel.peek_line()
         while line is not None and (not line or self.act_on_control(line)):
@@ -144,7 +144,7 @@ class ForkingWorker(Worker):
         self.hook = hook
         if self.options.control:
             self.channel.send("HOOK", str(hook.pid).encode("ascii"))
-        # A `cancel` may have come in one piece with its request.
+        # A `cancel` may have been read together with its request.
         self._act_on_read_ahead()
         while not hook.is_over():
             self._wait()
@@ -158,7 +158,8 @@ class ForkingWorker(Worker):
             self.die(self.stopped_by)
 
     def _fork(self, request: Request, capture: Capture, pipes: ReportPipes) -> RunningHook:
-        # Out of the collector's sight, so that it does not write to pages that are shared.
+        # Hide all objects from the garbage collector, which would write to pages that the hook
+        # process shares.
         freeze = getattr(gc, "freeze", None)
         if freeze is not None:
             freeze()
@@ -185,20 +186,20 @@ class ForkingWorker(Worker):
         return RunningHook(pid, pipes, request.hook)
 
     def _sweep(self, hook: RunningHook) -> None:
-        """End the hook process, and all that it left in its group or session.
+        """Kill the hook process, and all that it left in its process group or session.
 
-        What it left in sessions of its own lives on, unless --kill-detached.
+        Processes in sessions of their own live on, unless --kill-detached was given.
         """
         hook.signal_group(signal.SIGKILL)
         idle_looks = 0
-        # Twice: one that came to be our child during the first may have been missed.
+        # Look twice: a process that became our child during the first look may have been missed.
         while idle_looks < 2:
             ended, any_left = reap_ended()
             hook.reaped = hook.reaped or hook.pid in ended
             if not any_left:
                 return
             if not hook.reaped:
-                # It leaves nobody behind, as a rule: there is no need to look for them yet.
+                # Most hooks leave no process behind: wait for this one before looking for others.
                 self._wait()
                 continue
             killed = [

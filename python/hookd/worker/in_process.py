@@ -1,7 +1,6 @@
 """Isolation `none`: hooks run in the worker itself, one after the other, as in the original hookd.
 
-The import cache is kept from hook to hook, and so is everything else that a hook does to its
-process.
+Everything that a hook changes in its process stays, imported modules included.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class InProcessWorker(Worker):
-    """Runs each hook in the worker's only thread; something beside it sees the caller's death."""
+    """Runs hooks in the worker's only thread. A sentinel or watchdog notices the caller's death."""
 
     def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
         super().__init__(options, channel, descriptors)
@@ -58,7 +57,7 @@ class InProcessWorker(Worker):
             self.forget_parent_death()
             self.adopt_orphans()
             self._start_sentinel()
-        # Started in the background by a shell, SIGINT is ignored, and stays so: sh(1).
+        # A shell starts background jobs with SIGINT ignored, which must stay so: sh(1).
         self._watched = [
             number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
         ]
@@ -78,7 +77,7 @@ class InProcessWorker(Worker):
     def _on_stop_signal(self, number: int, frame: object) -> None:
         if not self._hook_runs:
             self.die(number)
-        # The hook gets the chance to clean up. Its failure is reported; then we die of the signal.
+        # Let the hook clean up. Its failure is reported, and then we die of the signal.
         self._stopped_by = self._stopped_by or number
         if number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -101,9 +100,9 @@ class InProcessWorker(Worker):
             self.channel.fill()
 
     def _watch_signals(self) -> SignalWatch:
-        """From the last hook's end on: before that, SIGCHLD is the hooks' own affair."""
-        # What hooks have open would close now, if nothing kept us. Helpers that end by that, as
-        # multiprocessing's do, would otherwise keep us, and we them.
+        """Begin to watch signals after the last hook: until then SIGCHLD belongs to the hooks."""
+        # Close all that hooks have left open, as the end of this process would. Helper processes,
+        # such as those of multiprocessing, exit when their pipe is closed; we wait for them.
         ours = (self.descriptors.input, self.descriptors.output, self.descriptors.log)
         start = 3
         for descriptor in sorted(ours):
@@ -116,24 +115,24 @@ class InProcessWorker(Worker):
 
     def run_request(self, request: Request) -> None:
         if self.options.control:
-            # Not while a hook runs, which may wait for children of its own. But one that waits
-            # for any is not to be told of those that were adopted.
+            # Not while a hook runs, which may wait for its own children. But a hook that waits for
+            # any child must not get those that we have adopted.
             reap_ended()
         capture = self.captures.open()
         self.announce(capture)
         capture.put_in_place()
         capture.close()
         try:
-            # What a hook writes to each descriptor that it finds is no answer.
+            # A hook that writes to every open descriptor must not write to the protocol.
             with self._guard, HiddenDescriptor(self.descriptors.output):
                 outcome = self._run_hook(request)
         finally:
             self._flush()
-            # The hook may have closed any: the null device, or a file that is opened next, would
-            # come to be there, and be closed with its other number.
+            # The hook may have closed a standard descriptor. The next file that is opened would get
+            # its number, and would be overwritten below.
             open_missing()
             point_at_null_device(os.O_WRONLY, 1, 2)
-            # What found no room on a full disk must not come out among the next hook's output.
+            # What could not be written to a full disk must not appear in the next hook's output.
             self._flush()
         self.report(outcome, capture)
         if self._stopped_by is not None:
@@ -154,14 +153,14 @@ class InProcessWorker(Worker):
         except Failure as failure:
             return Outcome(failure=failure)
         except BaseException as error:
-            # Raised by our own handler, a moment before or after the hook.
+            # Raised by our own signal handler, just before or after the hook.
             if self._stopped_by is None:
                 raise
             message = describe(error, "the worker")
             return Outcome(failure=failure_from(HOOK_RUNTIME_ERROR, message, error))
         finally:
             self._hook_runs = False
-            # The hook may have set its own.
+            # The hook may have replaced them.
             self._install_handlers()
             for folder in request.backend_path:
                 if folder in sys.path:
@@ -171,7 +170,7 @@ class InProcessWorker(Worker):
         try:
             known = set(sys.modules)
         except BaseException:
-            # A former hook has made something else of sys.modules: no more can be known.
+            # An earlier hook has replaced sys.modules by something unusable.
             return None
         preloadable = Preloadable()
         return lambda: imported_since(known, preloadable)
@@ -184,20 +183,20 @@ class InProcessWorker(Worker):
             self.debug(str(error))
 
     def _may_end(self, has_unread_input: bool) -> bool:
-        # A supervisor is gone when its pipe ends, whatever it may have written before. But a script
-        # that is piped into a bare hookd ends early as a rule: its lines are answered.
+        # When a supervisor's pipe ends, it is dead, whatever it wrote before. A script that is
+        # piped into a bare hookd usually ends early; its lines are still answered.
         return self.options.control or not (has_unread_input or self.channel.waiting_bytes())
 
     def cancel(self, signal_name: str) -> None:
-        """Nothing to do: it is only read when no hook runs."""
+        """Nothing to do: `cancel` is read only when no hook runs."""
 
     def clean_up(self) -> None:
-        # It is code of hooks, and may hang as they may.
+        # This runs code of hooks, which may hang.
         if self.options.control:
             with self._guard:
                 end_worker()
         else:
-            # The end of a script's input says nothing: its last line brought us here.
+            # A script's input may have ended already, which does not mean that it is gone.
             end_worker()
 
     def leave(self) -> NoReturn:
@@ -206,7 +205,7 @@ class InProcessWorker(Worker):
         super().leave()
 
     def kill_everything(self) -> None:
-        # Without --control nobody asked for it: it is the original's equal.
+        # Without --control it behaves as the original hookd, which kills nothing.
         if self.options.control and os.getpid() == self._pid:
             kill_all(other_threads=True)
             self._guard.dismiss()

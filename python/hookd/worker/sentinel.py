@@ -1,7 +1,7 @@
-"""Isolation `none` with --control: seeing the supervisor's death from another process.
+"""Isolation `none` with --control: a process that notices the supervisor's death.
 
-A hook that blocks in C code may hold the interpreter's lock for as long as it likes. No thread of
-the worker runs then.
+A hook that blocks in C code may hold the interpreter's lock for any time. Then no thread of the
+worker can run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn, Set
 
-# How long a worker without a hook may take to see the end by itself. It does so at once, unless
-# it is stopped, or a thread that a hook left behind holds the interpreter's lock.
+# How long a worker that runs no hook may take to notice the end of its input, in seconds. It takes
+# no time, unless it is stopped or a thread that a hook left holds the interpreter's lock.
 PATIENCE = 2.0
 TICK = 0.005
 
@@ -34,8 +34,8 @@ TICK = 0.005
 class Sentinel:
     """A process that kills the worker, with its hook, when the input hangs up while a hook runs.
 
-    A hook runs for as long as the `with` statement. The process is a child of the worker that
-    hooks do not meet when they wait for children. It dies with the worker, whatever ends that.
+    A hook runs during the `with` statement. The process is a child of the worker, but hooks that
+    wait for children do not get it. It dies with the worker, however that ends.
     """
 
     def __init__(self, input_descriptor: int) -> None:
@@ -44,13 +44,13 @@ class Sentinel:
             raise libc.NotAvailable(
                 "a process beside the worker cannot see it: no /proc of its own"
             )
-        # In memory: a hook may close any descriptor.
+        # In shared memory, as a hook may close any descriptor.
         self._hook_runs = libc.share_byte()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, list(signal.Signals))
         try:
             self._pid = libc.fork_unseen()
             if self._pid == 0:
-                # No signal is meant for it, so the mask stays.
+                # The signal mask stays, as no signal is meant for it.
                 _be_sentinel(self._worker, input_descriptor, self._hook_runs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -65,14 +65,14 @@ class Sentinel:
             self._hook_runs.value = 0
 
     def dismiss(self) -> None:
-        """End it and reap it: who adopts it may not look for it after the worker's orderly end."""
+        """Kill and reap it: after the worker's exit, nobody may look for it."""
         try:
-            # The pid is its own for as long as we are told that it lives.
+            # As long as waitpid says that it lives, no other process can have its pid.
             if os.waitpid(self._pid, os.WNOHANG | libc.WALL) == (0, 0):
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, libc.WALL)
         except OSError:
-            # Reaped by a hook that waits for really any child.
+            # A hook has reaped it, by waiting with __WALL.
             pass
 
 
@@ -91,15 +91,15 @@ def _be_sentinel(worker: int, input_descriptor: int, hook_runs: Any) -> NoReturn
 def _leave_worker(input_descriptor: int) -> None:
     # The supervisor stops, continues and kills the worker's process group.
     os.setsid()
-    # The output ends, for who reads it, with its last writer.
+    # The caller sees the end of the output only when all processes have closed it.
     for name in os.listdir("/proc/self/fd"):
         if int(name) != input_descriptor:
             try:
                 os.close(int(name))
             except OSError:
-                # The one by which they were listed.
+                # The descriptor by which the folder was listed.
                 pass
-    # Not getpid(), which old C libraries answer without asking after a clone(2) of our own.
+    # Not getpid(): old C libraries return a cached pid after our own clone(2).
     overlook(int(os.readlink("/proc/self")))
     try:
         with open("/proc/self/comm", "w") as file:
@@ -109,7 +109,7 @@ def _leave_worker(input_descriptor: int) -> None:
 
 
 def _wait_for_hang_up(input_descriptor: int) -> None:
-    # Told by poll() unasked. What can be read is the worker's.
+    # poll() reports a hang-up without being asked. Input is for the worker to read.
     poll = select.poll()
     poll.register(input_descriptor, 0)
     poll.poll()
@@ -122,26 +122,26 @@ def _wait_for_reason(hook_runs: Any) -> None:
 
 
 def _end_worker(worker: int) -> None:
-    """Kill the worker's children, and whatever becomes its child by that, and then the worker.
+    """Kill the worker's children, and those that become its children by that; then the worker.
 
-    While it is stopped it reaps none, so that their pids stay their own. (Where a hook has SIGCHLD
-    ignored, the kernel reaps them; but it does not give a pid away again that soon.) The same
-    holds for the worker's: at its end the kernel kills us before anybody can reap it.
+    A stopped worker reaps no child, so no pid can go to another process meanwhile. (If a hook
+    ignores SIGCHLD, the kernel reaps them, but does not use a pid again that soon.) The worker's
+    own pid is safe, too: when it dies, the kernel kills us before anybody can reap it.
     """
     deadline = monotonic() + LONGEST_KILLING
     known: Set[int] = set()
     while monotonic() < deadline:
-        # Each time: a supervisor that lives continues whom it wants to see ended.
+        # Each time: a supervisor that is alive may have continued it, to let it end.
         send_signal(worker, signal.SIGSTOP)
         stopped = is_stopped(worker)
         living, ended = look_at_children(worker)
         killed = [send_signal(pid, signal.SIGKILL) for pid, _ in living]
-        # One that ended during the look may have left it children that were missed.
+        # A child that ended during the look may have left children of its own, not seen yet.
         if stopped and not any(killed) and ended <= known:
             break
         known = ended
         sleep(0.001)
-    # In a process group of its own, as supervisors start it, not all need be its descendants.
+    # A supervisor gives the worker its own process group, in which others may be, too.
     if os.getpgid(worker) == worker:
         os.killpg(worker, signal.SIGKILL)
     send_signal(worker, signal.SIGKILL)

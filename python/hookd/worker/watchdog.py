@@ -1,6 +1,6 @@
-"""Isolation `none`: seeing the caller's death while the only thread runs a hook.
+"""Isolation `none`: a thread that notices the caller's death while the main thread runs a hook.
 
-With --control that is the `sentinel`'s part, where there can be one.
+With --control, the `sentinel` does that, where the platform allows it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class Watchdog:
     """Kills the worker, with its hook, when the input hangs up while a hook runs.
 
-    A hook runs for as long as the `with` statement. `may_act` is asked first, with whether there
-    is input that nobody has read yet: the watchdog itself must not read any.
+    A hook runs during the `with` statement. `may_act` is called first, with whether there is unread
+    input: the watchdog itself must not read any.
 
-    The thread is started with the first hook and sleeps for the rest of the worker's life: to
-    start one for each hook costs as much as a small hook.
+    The thread is started with the first hook, and sleeps until the worker ends: starting one for
+    each hook would cost as much as a small hook.
     """
 
     def __init__(self, input_descriptor: int, may_act: Callable[[bool], bool]) -> None:
@@ -37,8 +37,8 @@ class Watchdog:
     def __enter__(self) -> None:
         if not self._started:
             self._start()
-        # First the one, then the other, and the thread in the opposite order: so that at least one
-        # of the two sees both.
+        # We set one flag and then read the other; the thread does so in the opposite order. So at
+        # least one of us sees both.
         self._hook_runs = True
         if self._hung_up:
             self._act()
@@ -47,12 +47,12 @@ class Watchdog:
         self._hook_runs = False
 
     def dismiss(self) -> None:
-        """End it. Nothing to do: the thread ends with its process."""
+        """Nothing to do: the thread ends with its process."""
 
     def _start(self) -> None:
         self._started = True
-        # The thread inherits the mask. Signals are for the main thread: they must interrupt the
-        # system call that it is in.
+        # The thread inherits this mask: signals must reach the main thread, to interrupt its system
+        # calls.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, list(signal.Signals))
         try:
             # Not a threading.Thread, which the hook's own code would see.
@@ -61,7 +61,7 @@ class Watchdog:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _watch(self) -> None:
-        # Looked at for a hang-up only, which poll() tells unasked.
+        # Only a hang-up is of interest, which poll() reports without being asked.
         poll = select.poll()
         poll.register(self._input, 0)
         poll.poll()
@@ -80,14 +80,14 @@ class Watchdog:
 
 
 def end_everything() -> NoReturn:
-    """Kill this process and what it has started or adopted, as far as it can be found.
+    """Kill this process, and all that it has started or adopted, as far as they can be found.
 
-    A supervisor gives each worker a session of its own, so that this is the whole process group.
+    If it leads its process group, as every worker of a supervisor does, the group is killed, too.
     """
     try:
         kill_all(other_threads=True)
     except BaseException:
-        # A hook may have made anything of Python. What can be killed otherwise, still is.
+        # A hook may have broken Python's modules. The process group can still be killed.
         pass
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
