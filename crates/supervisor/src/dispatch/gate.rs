@@ -21,13 +21,13 @@ use crate::limits::Timeout;
 use crate::lock::{LockWaits, OwnLocks, TreeLock};
 use crate::request::HookRequest;
 use crate::response::StartMethod;
-use crate::tree::{Found, TreePath, VisitPlan, Within};
+use crate::tree::{TreePath, VisitOutcome, VisitPlan, Within};
 use crate::worker::WorkerFreshness;
 
 /// The result of a visit or a wait.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Visited { request: RequestId, path: TreePath, found: Found, is_locked: bool },
+    Visited { request: RequestId, path: TreePath, outcome: VisitOutcome, is_locked: bool },
     LockAwaited(TreePath, Result<(), HookError>),
     Prepared(WantedEnvironment, EnvironmentOutcome),
 }
@@ -114,8 +114,8 @@ impl Gate {
                 of_thread.visit(progress)
             };
             let visit = pool.run(&plan.places(), visit).await;
-            let (lock, found) = visit.unwrap_or_else(|error| (None, Found::Failed(error.into())));
-            (lock, Arrival::Visited { request, path, found, is_locked: false })
+            let (lock, outcome) = visit.unwrap_or_else(|error| (None, VisitOutcome::Failed(error.into())));
+            (lock, Arrival::Visited { request, path, outcome, is_locked: false })
         });
     }
 

@@ -228,8 +228,8 @@ impl Dispatcher {
 
     fn arrived(&mut self, arrival: Arrival, now: Instant) {
         match arrival {
-            Arrival::Visited { request, path, found, is_locked } => {
-                self.scheduler.visited(request, &path, found, is_locked, now);
+            Arrival::Visited { request, path, outcome, is_locked } => {
+                self.scheduler.visited(request, &path, outcome, is_locked, now);
             }
             Arrival::LockAwaited(path, outcome) => self.scheduler.lock_awaited(&path, outcome, now),
             Arrival::Prepared(wanted, outcome) => self.scheduler.prepared(&wanted, outcome, now),

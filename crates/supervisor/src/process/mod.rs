@@ -5,5 +5,5 @@ pub mod open_files;
 pub(crate) mod spawner;
 mod termination;
 
-pub(crate) use spawner::{ChildSettings, Session, Spawner};
+pub(crate) use spawner::{ChildSettings, SessionGuard, Spawner};
 pub(crate) use termination::{Stage, Termination};

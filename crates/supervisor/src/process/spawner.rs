@@ -136,21 +136,21 @@ impl Unclaimed {
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        drop(self.0.as_ref().map(Session::of));
+        drop(self.0.as_ref().map(SessionGuard::of));
     }
 }
 
 /// The session of a child that was not waited for, so that its pid, which is also
 /// the id of the session, is not reused. Killed when this is dropped.
-pub(crate) struct Session(Option<Pid>);
+pub(crate) struct SessionGuard(Option<Pid>);
 
-impl Session {
+impl SessionGuard {
     pub fn of(child: &Child) -> Self {
         Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
     }
 }
 
-impl Drop for Session {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         if let Some(pid) = self.0 {
             let _ = killpg(pid, Signal::SIGKILL);

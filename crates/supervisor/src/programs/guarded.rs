@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Kept, Pause, ProgramError, ProgramOutput};
+use super::{Pause, ProgramError, ProgramOutput};
 use crate::limits::Timeout;
 use crate::process::{Spawner, Stage, Termination};
 use crate::shutdown::Shutdown;
@@ -33,7 +33,8 @@ pub(super) struct GuardedProgram {
     pub pauses: broadcast::Receiver<Pause>,
     /// Closed when the caller is gone.
     pub reply: oneshot::Sender<Result<ProgramOutput, ProgramError>>,
-    pub kept: Kept,
+    /// A value that the program needs, such as a folder, dropped after its end.
+    pub kept: Box<dyn Send>,
     pub clock: Clock,
 }
 

@@ -82,9 +82,6 @@ enum Pause {
     Resume,
 }
 
-/// A value that a program needs, such as a folder, dropped after its end.
-pub(crate) type Kept = Box<dyn Send>;
-
 /// The programs of a supervisor.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -119,7 +116,7 @@ impl Programs {
         &self,
         command: Command,
         limit: Option<Timeout>,
-        kept: Kept,
+        kept: Box<dyn Send>,
     ) -> Result<ProgramOutput, ProgramError> {
         let shutdown = self.shutdown.subscribe();
         let is_running = self.running.subscribe();

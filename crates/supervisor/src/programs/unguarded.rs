@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::{ProgramError, ProgramOutput};
 use crate::error::ExitReason;
 use crate::limits::Timeout;
-use crate::process::{ChildSettings, Session, Spawner};
+use crate::process::{ChildSettings, SessionGuard, Spawner};
 
 /// Runs a program without input for at most `limit`, and returns the first
 /// 64 KiB of each of its outputs.
@@ -48,7 +48,7 @@ pub(crate) async fn run_unguarded_by(
     let pid = child.id();
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let session = Session::of(&child);
+    let session = SessionGuard::of(&child);
     let ended = async {
         tokio::join!(read(out, &mut stdout), read(err, &mut stderr));
         // Before `wait`, after which the pid may be another process's. A program

@@ -51,7 +51,7 @@ pub(crate) struct VisitPlan {
 
 /// What a visit found.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum VisitOutcome {
     /// A hook may run.
     Ready(Ready),
     /// The request's environment is missing.
@@ -92,29 +92,29 @@ impl VisitPlan {
 
     /// Visits the tree. Blocks on files, and on nothing else. Returns the lock, if
     /// the queue did not hold it before.
-    pub fn visit(&self, progress: &Progress) -> (Option<TreeLock>, Found) {
+    pub fn visit(&self, progress: &Progress) -> (Option<TreeLock>, VisitOutcome) {
         let tree = match Tree::find(&self.path) {
             Ok(tree) => Arc::new(tree),
-            Err(error) => return (None, Found::Failed(error)),
+            Err(error) => return (None, VisitOutcome::Failed(error)),
         };
         let lock = match self.locked {
             // The lock is that of a folder, and the path may lead to another now.
             Some(locked) if locked == tree.id => None,
-            Some(_) => return (None, Found::Elsewhere),
+            Some(_) => return (None, VisitOutcome::Elsewhere),
             None => match try_lock(&tree, &self.queue, &self.own_locks, &self.fallback_lock_folder) {
                 Ok(TryLock::Locked(lock)) => Some(lock),
-                Ok(TryLock::Ours(path)) => return (None, Found::Busy { ours: Some(path) }),
+                Ok(TryLock::Ours(path)) => return (None, VisitOutcome::Busy { ours: Some(path) }),
                 Ok(TryLock::Busy(_)) if self.within.contains(&tree) => {
-                    return (None, Found::Failed(recursion(&self.path)));
+                    return (None, VisitOutcome::Failed(recursion(&self.path)));
                 }
-                Ok(TryLock::Busy(_)) => return (None, Found::Busy { ours: None }),
-                Err(error) => return (None, Found::Failed(error)),
+                Ok(TryLock::Busy(_)) => return (None, VisitOutcome::Busy { ours: None }),
+                Err(error) => return (None, VisitOutcome::Failed(error)),
             },
         };
-        (lock, self.look(tree, progress).unwrap_or_else(Found::Failed))
+        (lock, self.look(tree, progress).unwrap_or_else(VisitOutcome::Failed))
     }
 
-    fn look(&self, tree: Arc<Tree>, progress: &Progress) -> Result<Found, HookError> {
+    fn look(&self, tree: Arc<Tree>, progress: &Progress) -> Result<VisitOutcome, HookError> {
         let request = &*self.request;
         let mut own = OwnBuildSystem { tree: &tree.path, read: None };
         let environment = match &request.environment {
@@ -129,7 +129,7 @@ impl VisitPlan {
                 let made = self.made.as_ref().filter(|made| *made.requirements == requirements);
                 match made.map(|made| made.environment.clone()).or_else(|| wanted.provider.find(&requirements)) {
                     Some(environment) => Some(environment),
-                    None => return Ok(Found::NoEnvironment(Arc::new(requirements))),
+                    None => return Ok(VisitOutcome::NoEnvironment(Arc::new(requirements))),
                 }
             }
         };
@@ -140,7 +140,7 @@ impl VisitPlan {
             progress.enter(1);
             CheckedWorker { worker: *worker, stale: freshness.reason_to_recycle(&prepared.imports) }
         });
-        Ok(Found::Ready(Ready { tree, prepared, environment, worker }))
+        Ok(VisitOutcome::Ready(Ready { tree, prepared, environment, worker }))
     }
 }
 

@@ -13,13 +13,13 @@ use crate::template::ForkedProcess;
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pid: u32,
-    kind: Kind,
+    origin: Origin,
     /// It was waited for.
     waited_for: bool,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Origin {
     /// A child of this process.
     Spawned(Child),
     /// A child of a template.
@@ -30,11 +30,11 @@ impl WorkerProcess {
     /// A child that was not waited for.
     pub fn spawned(child: Child) -> Self {
         let pid = child.id().expect("nobody has waited for it");
-        Self { pid, kind: Kind::Spawned(child), waited_for: false }
+        Self { pid, origin: Origin::Spawned(child), waited_for: false }
     }
 
     pub fn forked(process: ForkedProcess) -> Self {
-        Self { pid: process.id(), kind: Kind::Forked(process), waited_for: false }
+        Self { pid: process.id(), origin: Origin::Forked(process), waited_for: false }
     }
 
     pub fn id(&self) -> u32 {
@@ -42,17 +42,17 @@ impl WorkerProcess {
     }
 
     pub fn start_method(&self) -> StartMethod {
-        match self.kind {
-            Kind::Spawned(_) => StartMethod::Spawn,
-            Kind::Forked(_) => StartMethod::Forkserver,
+        match self.origin {
+            Origin::Spawned(_) => StartMethod::Spawn,
+            Origin::Forked(_) => StartMethod::Forkserver,
         }
     }
 
     /// `None` if it was spawned.
     pub fn as_forked(&self) -> Option<&ForkedProcess> {
-        match &self.kind {
-            Kind::Spawned(_) => None,
-            Kind::Forked(process) => Some(process),
+        match &self.origin {
+            Origin::Spawned(_) => None,
+            Origin::Forked(process) => Some(process),
         }
     }
 
@@ -61,9 +61,9 @@ impl WorkerProcess {
         if self.waited_for {
             return std::future::pending().await;
         }
-        let exit = match &mut self.kind {
-            Kind::Spawned(child) => child.wait().await.map_or(ExitReason::Unknown, ExitReason::from),
-            Kind::Forked(process) => process.wait().await,
+        let exit = match &mut self.origin {
+            Origin::Spawned(child) => child.wait().await.map_or(ExitReason::Unknown, ExitReason::from),
+            Origin::Forked(process) => process.wait().await,
         };
         self.waited_for = true;
         exit
@@ -71,9 +71,9 @@ impl WorkerProcess {
 
     /// Sends a signal to the process itself.
     pub fn signal(&self, signal: Signal) {
-        match &self.kind {
-            Kind::Forked(process) => process.signal(signal),
-            Kind::Spawned(_) => {
+        match &self.origin {
+            Origin::Forked(process) => process.signal(signal),
+            Origin::Spawned(_) => {
                 if let Some(pid) = self.own_pid() {
                     let _ = kill(pid, signal);
                 }
@@ -90,10 +90,10 @@ impl WorkerProcess {
 
     /// Its pid, while that cannot be another process's.
     fn own_pid(&self) -> Option<Pid> {
-        let holds_pid = match &self.kind {
+        let holds_pid = match &self.origin {
             // A child keeps its pid until it is waited for.
-            Kind::Spawned(child) => child.id().is_some(),
-            Kind::Forked(process) => process.holds_pid(),
+            Origin::Spawned(child) => child.id().is_some(),
+            Origin::Forked(process) => process.holds_pid(),
         };
         let pid = i32::try_from(self.pid).ok().filter(|_| holds_pid && !self.waited_for)?;
         Some(Pid::from_raw(pid))

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
 use crate::ids::RequestId;
 use crate::shutdown::Shutdown;
-use crate::tree::{Found, Ready, TreePath, replaced};
+use crate::tree::{Ready, TreePath, VisitOutcome, replaced};
 use crate::worker::WorkerCommand;
 
 impl Scheduler {
@@ -115,32 +115,42 @@ impl Scheduler {
 
     /// A visit has ended. The request may have been answered meanwhile, so the
     /// tree is a parameter too.
-    pub fn visited(&mut self, request: RequestId, path: &TreePath, found: Found, is_locked: bool, now: Instant) {
-        let lock = match &found {
-            Found::Busy { ours } if ours.as_ref().is_none_or(|main| main == path) => LockState::Waiting,
+    pub fn visited(
+        &mut self,
+        request: RequestId,
+        path: &TreePath,
+        outcome: VisitOutcome,
+        is_locked: bool,
+        now: Instant,
+    ) {
+        let lock = match &outcome {
+            VisitOutcome::Busy { ours } if ours.as_ref().is_none_or(|main| main == path) => LockState::Waiting,
             _ if is_locked => LockState::Held,
             _ => LockState::Free,
         };
         self.trees.change(path, |state| state.lock = lock);
         let wanted = self.requests.contains_key(&request) && !self.shutdown.ends_hooks();
-        match found {
+        match outcome {
             // It began before an earlier one of its tree was found to wait for
             // its environment.
-            Found::Ready(_) if wanted && self.is_ahead_of_its_turn(request, path) => {
+            VisitOutcome::Ready(_) if wanted && self.is_ahead_of_its_turn(request, path) => {
                 self.put_back(request);
                 self.leave_tree(path);
             }
-            Found::Ready(ready) if wanted => self.found(request, ready, now),
-            Found::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
+            VisitOutcome::Ready(ready) if wanted => self.ready(request, ready, now),
+            VisitOutcome::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
 
-            Found::Busy { ours: Some(main) } if main != *path => self.merge(request, path, &main),
-            Found::Busy { .. } => self.await_lock(request, path),
-            Found::Elsewhere if wanted => self.separate(request, now),
-            Found::Failed(error) if wanted => {
+            VisitOutcome::Busy { ours: Some(main) } if main != *path => self.merge(request, path, &main),
+            VisitOutcome::Busy { .. } => self.await_lock(request, path),
+            VisitOutcome::Elsewhere if wanted => self.separate(request, now),
+            VisitOutcome::Failed(error) if wanted => {
                 self.fail(request, error, now);
                 self.leave_tree(path);
             }
-            Found::Ready(_) | Found::NoEnvironment(_) | Found::Elsewhere | Found::Failed(_) => {
+            VisitOutcome::Ready(_)
+            | VisitOutcome::NoEnvironment(_)
+            | VisitOutcome::Elsewhere
+            | VisitOutcome::Failed(_) => {
                 self.leave_tree(path);
             }
         }
@@ -150,7 +160,7 @@ impl Scheduler {
     }
 
     /// A visit has found all that a request needs, so that its pool is known.
-    fn found(&mut self, request: RequestId, ready: Ready, now: Instant) {
+    fn ready(&mut self, request: RequestId, ready: Ready, now: Instant) {
         let Ready { tree, prepared, environment, worker } = ready;
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.tree = Some(tree);

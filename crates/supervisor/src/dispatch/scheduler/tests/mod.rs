@@ -17,7 +17,7 @@ use crate::dispatch::message::Submission;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{CheckedWorker, Found, Ready, TreeId};
+use crate::tree::{CheckedWorker, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// A scheduler whose visits succeed at once, and whose workers obey.
@@ -99,7 +99,7 @@ impl Bench {
         match action {
             Action::Visit { request, details, path, worker, .. } => {
                 let found = self.look(&details, &path, worker);
-                let is_locked = !matches!(found, Found::Busy { .. });
+                let is_locked = !matches!(found, VisitOutcome::Busy { .. });
                 self.scheduler.visited(request, &path, found, is_locked, self.now);
             }
             Action::Start { worker, plan } => {
@@ -133,24 +133,24 @@ impl Bench {
         }
     }
 
-    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Found {
+    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> VisitOutcome {
         let inode = number(path);
         if self.busy.contains(&inode) {
-            return Found::Busy { ours: None };
+            return VisitOutcome::Busy { ours: None };
         }
         let environment = details.environment.as_ref().map(|environment| {
             let requires = environment.requires.clone().unwrap();
             EnvironmentRequirements { python: None, requires, additional: Vec::new() }
         });
         let environment = match environment {
-            Some(requirements) if !self.has_environments => return Found::NoEnvironment(Arc::new(requirements)),
+            Some(requirements) if !self.has_environments => return VisitOutcome::NoEnvironment(Arc::new(requirements)),
             Some(_) => Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>),
             None => None,
         };
         let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
         let stale = |worker: WorkerId| self.stale.contains(&worker.0).then_some(StopReason::EnvironmentChanged);
         let worker = worker.map(|worker| CheckedWorker { worker, stale: stale(worker) });
-        Found::Ready(Ready { tree, prepared: Prepared::default(), environment, worker })
+        VisitOutcome::Ready(Ready { tree, prepared: Prepared::default(), environment, worker })
     }
 
     /// A request that needs an environment with this.

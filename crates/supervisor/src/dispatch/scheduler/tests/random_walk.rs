@@ -19,7 +19,7 @@ use crate::dispatch::workers::Occupation;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{CheckedWorker, Found, Ready, TreeId};
+use crate::tree::{CheckedWorker, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// xorshift64*: the same walk for the same seed, everywhere.
@@ -204,20 +204,20 @@ impl Walk {
         let found = if !locked && self.fault() {
             // Sometimes by another queue of this process.
             let held = self.locks.iter().filter(|held| **held != path).min().cloned();
-            Found::Busy { ours: held.filter(|_| self.random.one_in(2)) }
+            VisitOutcome::Busy { ours: held.filter(|_| self.random.one_in(2)) }
         } else if locked && (named != path || self.actors.values().any(|actor| actor.path == path)) && self.fault() {
-            Found::Elsewhere
+            VisitOutcome::Elsewhere
         } else if !locked && self.fault() {
-            Found::Failed(error)
+            VisitOutcome::Failed(error)
         } else {
             self.locks.insert(path.clone());
-            if self.fault() { Found::Failed(error) } else { self.look(&details, &path, worker) }
+            if self.fault() { VisitOutcome::Failed(error) } else { self.look(&details, &path, worker) }
         };
         let is_locked = self.locks.contains(&path);
         self.scheduler.visited(request, &path, found, is_locked, self.now);
     }
 
-    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> Found {
+    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> VisitOutcome {
         let mut environment = None;
         if let Some(RequestEnvironment { provider, requires, .. }) = &details.environment {
             let requires = requires.clone().unwrap();
@@ -228,14 +228,14 @@ impl Walk {
                 self.made.remove(&wanted);
             }
             if !self.made.contains(&wanted) {
-                return Found::NoEnvironment(requirements);
+                return VisitOutcome::NoEnvironment(requirements);
             }
             environment = Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>);
         }
         let tree = Tree { id: TreeId { device: 1, inode: 1 }, path: path.to_path_buf() };
         let stale = self.fault().then_some(StopReason::EnvironmentChanged);
         let worker = worker.map(|worker| CheckedWorker { worker, stale });
-        Found::Ready(Ready { tree: Arc::new(tree), prepared: Prepared::default(), environment, worker })
+        VisitOutcome::Ready(Ready { tree: Arc::new(tree), prepared: Prepared::default(), environment, worker })
     }
 
     fn end_preparation(&mut self) {
