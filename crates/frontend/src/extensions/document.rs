@@ -27,7 +27,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, bool)>, MalformedExtens
     let malformed = |error: serde_json::Error| MalformedExtensions(error.to_string());
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut declared = Vec::new();
-    Document(&mut declared).deserialize(&mut json).map_err(malformed)?;
+    let extensions = Extensions { declared: &mut declared, at_top: true };
+    extensions.deserialize(&mut json).map_err(malformed)?;
     json.end().map_err(malformed)?;
     Ok(declared)
 }
@@ -42,14 +43,13 @@ fn declare(declared: &mut Declared, name: String, required: bool) {
     }
 }
 
-fn of_extension<E: Error>(name: &str) -> impl Fn(E) -> E {
-    move |error| E::custom(format!("extension {name}: {error}"))
+/// The objects that may be extensions: those at the top level, or those in [`TABLE`].
+struct Extensions<'a> {
+    declared: &'a mut Declared,
+    at_top: bool,
 }
 
-/// The whole document.
-struct Document<'a>(&'a mut Declared);
-
-impl<'de> DeserializeSeed<'de> for Document<'_> {
+impl<'de> DeserializeSeed<'de> for Extensions<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -57,50 +57,26 @@ impl<'de> DeserializeSeed<'de> for Document<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Document<'_> {
+impl<'de> Visitor<'de> for Extensions<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
+        formatter.write_str(if self.at_top { "an object" } else { "an object of extensions" })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            if name == TABLE {
-                map.next_value_seed(ExtensionTable(self.0))?;
+            if self.at_top && name == TABLE {
+                map.next_value_seed(Extensions { declared: &mut *self.declared, at_top: false })?;
                 continue;
             }
-            let found = map.next_value_seed(Anything).map_err(of_extension(&name))?;
-            if let Some(flags) = found.filter(|flags| flags.are_there || name.contains('.')) {
-                declare(self.0, name, flags.required);
+            let value = map.next_value_seed(ExtensionValue { may_be_anything: self.at_top });
+            let flags = value.map_err(|error: A::Error| A::Error::custom(format!("extension {name}: {error}")))?;
+            if let Some(flags) = flags
+                && (!self.at_top || flags.exist || name.contains('.'))
+            {
+                declare(self.declared, name, flags.required);
             }
-        }
-        Ok(())
-    }
-}
-
-/// The value of `extensions`.
-struct ExtensionTable<'a>(&'a mut Declared);
-
-impl<'de> DeserializeSeed<'de> for ExtensionTable<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ExtensionTable<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object of extensions")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<String>()? {
-            let flags = map.next_value_seed(Flags::default()).map_err(of_extension(&name))?;
-            declare(self.0, name, flags.required);
         }
         Ok(())
     }
@@ -109,60 +85,43 @@ impl<'de> Visitor<'de> for ExtensionTable<'_> {
 /// The flags in the object of an extension.
 #[derive(Default)]
 struct Flags {
-    are_there: bool,
+    exist: bool,
     required: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Flags {
-    type Value = Self;
+/// A value that may be the object of an extension. Its flags, if it is an object.
+struct ExtensionValue {
+    may_be_anything: bool,
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(self)
+impl<'de> DeserializeSeed<'de> for ExtensionValue {
+    type Value = Option<Flags>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.may_be_anything { deserializer.deserialize_any(self) } else { deserializer.deserialize_map(self) }
     }
 }
 
-impl<'de> Visitor<'de> for Flags {
-    type Value = Self;
+impl<'de> Visitor<'de> for ExtensionValue {
+    type Value = Option<Flags>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut flags = Flags::default();
         while let Some(name) = map.next_key::<String>()? {
             if FLAGS.contains(&name.as_str()) {
                 // A value that is no boolean must not count as false.
                 let flag: bool = map.next_value().map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
-                self.required |= flag;
-                self.are_there = true;
+                flags.required |= flag;
+                flags.exist = true;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(self)
-    }
-}
-
-/// A value at the top level; the flags if it is an object.
-struct Anything;
-
-impl<'de> DeserializeSeed<'de> for Anything {
-    type Value = Option<Flags>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Anything {
-    type Value = Option<Flags>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Flags::default().visit_map(map).map(Some)
+        Ok(Some(flags))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
