@@ -83,7 +83,7 @@ class Hookd:
     # Writing.
 
     def write(self, *lines: str) -> None:
-        """Write lines, and come back only when all is in the pipe."""
+        """Write lines. Returns when all of them are in the pipe."""
         self.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"))
 
     def write_bytes(self, data: bytes) -> None:
@@ -97,7 +97,7 @@ class Hookd:
     # Reading.
 
     def line(self) -> bytes:
-        """The next line of output; empty at its end."""
+        """The next line of output; empty at the end of the output."""
         deadline = time.monotonic() + PATIENCE
         while b"\n" not in self._unread:
             if not select.select([self.output], [], [], max(0, deadline - time.monotonic()))[0]:
@@ -150,12 +150,12 @@ class Hookd:
         return self.ready()
 
     def start_code(self, code: str, **settings: str) -> None:
-        """Have the code run as a hook; do not wait for anything."""
+        """Start a hook that runs this code. Does not wait."""
         payload = json.dumps(dict(settings, code=code))
         self.write(*self.request("run_code", "get_requires_for_build_wheel", payload))
 
     def run_code(self, code: str, **settings: str) -> Reply:
-        """Have the code run as a hook, to its end."""
+        """Run this code as a hook, to its end."""
         self.start_code(code, **settings)
         return self.ready()
 
@@ -171,7 +171,7 @@ class Hookd:
         return self.wait()
 
     def finish(self) -> None:
-        """End it whatever state it is in."""
+        """End the worker, whatever its state."""
         self.input.close()
         try:
             self.process.wait(PATIENCE)
@@ -194,7 +194,7 @@ class Hookd:
 
 
 class Lifeline:
-    """A named pipe, that tells when processes have started, and when all of them are gone.
+    """A named pipe that shows when processes have started, and when all of them are gone.
 
     The tested code opens it for writing, hands the descriptor on to its descendants by forking,
     and writes a byte for each that is ready. The end of it is the end of the last that had it.
@@ -243,7 +243,7 @@ def wait_for_end(pids: list[int], seconds: float) -> list[int]:
 
 
 def wait_for_state(pid: int, states: str) -> None:
-    """Wait until the process is in one of these states; the kernel offers nothing to wait on."""
+    """Wait until the process is in one of these states. It polls, as the kernel sends no event."""
     deadline = time.monotonic() + PATIENCE
     state = state_of(pid)
     while state not in states:
@@ -253,7 +253,7 @@ def wait_for_state(pid: int, states: str) -> None:
 
 
 def state_of(pid: int) -> str:
-    """The letter that ps(1) shows."""
+    """The state of a process, as the letter that ps(1) shows."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 

@@ -1,4 +1,4 @@
-"""Which interpreters are tested, and what must be left behind by no test."""
+"""The interpreters that are tested, and a check that no test leaves anything behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def interpreter(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def time_limit() -> Iterator[None]:
-    """Nothing here waits on a clock, so what hangs must be cut off."""
+    """End a test that hangs: the tests themselves have no time limits."""
 
     def interrupt(number: int, frame: object) -> None:
         raise TimeoutError("the test took more than {} s".format(TIME_LIMIT))
@@ -59,14 +59,14 @@ def capture_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """The environment of workers: a user's, so without what is set for the tests' own sake."""
+    """The environment of workers: that of a user, without the variables that are set for tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return dict(kept, PYTHONPATH=str(BACKENDS), HOOKD_TEST_MARKER=uuid.uuid4().hex)
 
 
 @pytest.fixture
 def site(tmp_path: Path, environment: dict[str, str]) -> Path:
-    """A folder that is on the workers' path before their start, for a sitecustomize."""
+    """A folder on the workers' PYTHONPATH, for a sitecustomize, for example."""
     folder = tmp_path / "site"
     folder.mkdir()
     environment["PYTHONPATH"] = str(folder) + os.pathsep + environment["PYTHONPATH"]

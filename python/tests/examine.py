@@ -90,7 +90,7 @@ def installed() -> List[str]:
 
 
 class Interpreter:
-    """What modules of others find, and could find changed."""
+    """The state of the interpreter that is common to all modules."""
 
     def __init__(self) -> None:
         self._settings = {
@@ -110,7 +110,7 @@ class Interpreter:
         self._definitions = dict(_definitions())
 
     def changes_to(self, after: Interpreter, is_standard: bool) -> List[str]:
-        """What is no longer the same. The standard library may complete itself."""
+        """What is no longer the same. Modules of the standard library may change each other."""
         changed = [name for name, value in self._settings.items() if value != after._settings[name]]
         if not is_standard:
             changed += [
@@ -153,7 +153,7 @@ def _locale() -> Optional[str]:
 
 
 def examine(name: str, output: OutputFile) -> Optional[Dict[str, List[str]]]:
-    """Import a module, and tell what that did. None for those that are left to hooks anyway."""
+    """Import a module, and describe what that did. None for exceptions, which are not imported."""
     preloadable = Preloadable()
     if is_excepted(name):
         # As a backend has them: what needs them may do no more harm then.
@@ -190,7 +190,7 @@ def _try_import(name: str) -> Optional[BaseException]:
 
 
 def in_a_child(action: Callable[[], Any], output: OutputFile) -> Any:
-    """What an action returns in a copy of this process."""
+    """Run an action in a forked process. Returns its result."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:

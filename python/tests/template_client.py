@@ -51,7 +51,7 @@ class ForkedHookd(Hookd):
         return self.worker
 
     def wait_dead(self) -> None:
-        """Wait until the worker has ended. It is not reaped by that."""
+        """Wait until the worker has ended, without reaping it."""
         if self.pidfd >= 0:
             assert select.select([self.pidfd], [], [], PATIENCE)[0], self.log.read_text()
 
@@ -145,8 +145,8 @@ class Template:
         self.send({"learned": list(names)})
 
     def outcome(self, what: str) -> dict[str, Any]:
-        """What came of the import of the backend, or of learned modules; the parts of a long
-        answer put together."""
+        """The answer to the import of the backend or of learned modules. The parts of a long one
+        are joined."""
         answer = self.receive()
         if answer == {"importing": what}:
             answer = self.receive()
@@ -166,7 +166,7 @@ class Template:
         return self.outcome("backend")
 
     def import_learned(self, *names: str) -> dict[str, Any]:
-        """Before the first worker is forked, that is done at once."""
+        """Have these imported; before the first fork the template does that at once."""
         self.learn(*names)
         return self.outcome("learned")
 
@@ -188,14 +188,14 @@ class Template:
         return hookd
 
     def fork_worker(self, isolation: str = "hook", tree: str | None = None) -> ForkedHookd:
-        """A worker as the tests start them otherwise, and its first READY."""
+        """Fork a worker with the usual options, and wait for its first READY."""
         switches = ["--json", "--control", "--isolation", isolation]
         hookd = self.fork(*switches, "--capture-dir", self.capture_folder, tree or self.tree)
         hookd.ready()
         return hookd
 
     def wait_idle(self) -> None:
-        """Wait until it has done with all that it was sent before."""
+        """Wait until it has handled all packets that it was sent."""
         self.send({"reap": 1})
         assert self.find("reaped") == {"reaped": 1, "status": None}
 
@@ -213,7 +213,7 @@ class Template:
         return self.process.wait(PATIENCE)
 
     def finish(self) -> None:
-        """End it and all that it has forked, whatever state they are in."""
+        """End the template and its workers, whatever their state."""
         self.socket.close()
         # As the death of a supervisor does it: else the template waits for its workers' end.
         for hookd in self.workers:

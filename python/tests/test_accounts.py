@@ -1,4 +1,4 @@
-"""What the message of a hook's failure tells of the exception."""
+"""The message of a hook's failure describes the exception."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import json
 
 
 class ExceptionGroup(Exception):
-    """Stands in for an exception group, as several backends bring one for old interpreters."""
+    """An exception group as backports define it for old interpreters."""
 
     def __init__(self, message, exceptions):
         super().__init__(message)
@@ -199,7 +199,7 @@ def test_an_import_that_fails_is_told_with_its_places(
 def test_where_no_frame_is_the_users_the_last_is_told(
     start: Start, isolation: str, tree: Path
 ) -> None:
-    """Of an installed backend."""
+    """Of an exception in an installed backend, the last place is shown."""
     package = tree / "site-packages" / "installed"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(

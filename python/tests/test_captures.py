@@ -1,4 +1,4 @@
-"""The files with the hooks' output, from hook to hook (`--reuse-captures`)."""
+"""`--reuse-captures`: hooks that print nothing leave their output files to the next hook."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def files(reply: Reply) -> list[str]:
 
 
 def are_the_same(hookd: Hookd, first: Reply) -> bool:
-    """Whether the next hook writes to the same files as `first`, and all that it prints."""
+    """Whether the next hook writes to the same files as `first`. Checks its output, too."""
     second = hookd.run_code("import os; print('again'); os.write(2, b'!')")
     assert second.captured("STDOUT") == "again\n"
     assert second.captured("STDERR") == "!"
@@ -162,7 +162,7 @@ def test_no_descriptor_is_lost_with_requests_that_need_none(start: Start, isolat
 
 @pytest.mark.parametrize("name", ["os.lstat", "os.fstat", "os.open", "fcntl.fcntl"])
 def test_functions_that_hooks_have_replaced(start: Start, name: str) -> None:
-    """With isolation `none` they stay so. It may cost new files, and no more."""
+    """With isolation `none` they stay replaced. Then new files are made."""
     hookd = start(REUSE, isolation="none")
     first = hookd.run_code("")
     second = hookd.run_code(f"import os, fcntl\ndef fail(*a, **k): raise TypeError\n{name} = fail")

@@ -63,7 +63,7 @@ shutdown
 def test_ways_to_start(
     interpreter: str, environment: dict[str, str], tree: Path, how: str, isolation: str
 ) -> None:
-    """They differ in what the interpreter puts first on sys.path; hooks see nothing of it."""
+    """They differ in the first entry of sys.path, which hooks must not see."""
     backends = environment["PYTHONPATH"]
     environment["TMPDIR"] = str(tree.parent)
     commands = {
@@ -142,7 +142,7 @@ def test_closed_standard_descriptors(
 
 
 def test_start_imports_little(interpreter: str, environment: dict[str, str]) -> None:
-    """What costs milliseconds is not imported before READY, or by no more than one process."""
+    """Modules that take milliseconds to import are not imported before READY."""
     script = (
         "import sys; before = set(sys.modules); sys.path.insert(0, {!r}); import hookd.main;"
         "print(*sorted(set(sys.modules) - before))"

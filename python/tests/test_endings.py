@@ -1,4 +1,4 @@
-"""How a worker ends when nothing runs, whichever its isolation."""
+"""How an idle worker ends, with both isolations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_shutdown(start: Start, isolation: str) -> None:
 @BOTH
 @pytest.mark.parametrize("lines", range(len(REQUEST)))
 def test_end_of_input(start: Start, isolation: str, lines: int) -> None:
-    """Idle, and at each point of a request; with and without a piece of the next line."""
+    """The input ends between requests and within one, with and without an unfinished line."""
     for piece in (b"", b"half a li"):
         hookd = start(isolation=isolation)
         hookd.write(*REQUEST[:lines])
@@ -74,7 +74,7 @@ def test_nobody_reads(start: Start, isolation: str) -> None:
 
 @BOTH
 def test_pipe_script_without_control(start: Start, isolation: str) -> None:
-    """Requests that were piped into a bare hookd are answered, though the pipe ends early."""
+    """Requests that are piped into a bare hookd are answered after the end of the pipe."""
     hookd = start(isolation=isolation, control=False)
     slow = "run\nrun_code\n\nget_requires_for_build_wheel\n{}\n"
     code = "import os; open(settings['go']).read(); result = ['slow']"

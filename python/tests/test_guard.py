@@ -1,4 +1,4 @@
-"""Guarding a program: it ends as if nobody were between, and nothing of it is left."""
+"""`--guard`: the program ends as if it ran without a guard, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def guarded(interpreter: str, environment: dict[str, str]) -> Iterator[Guarded]:
 
 
 def wait(guard: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
-    """Until it ends by itself: its input stays open."""
+    """Wait until it ends by itself, with its input open."""
     assert guard.stdout is not None and guard.stderr is not None
     output, errors = guard.stdout.read(), guard.stderr.read()
     return guard.wait(), output, errors
@@ -87,7 +87,7 @@ def test_the_program_has_the_variables_and_no_ignored_signals(
 
 @linux
 def test_what_it_leaves_behind_is_killed(guarded: Guarded) -> None:
-    """They hold the output open: that it ends says that they have."""
+    """They hold the output open, so its end shows that they are gone."""
     assert wait(guarded("sh", "-c", FAMILY.format("exit 4")))[0] == 4
 
 

@@ -1,4 +1,4 @@
-"""Hooks that return, raise or break what no hook should: it costs them their own result only."""
+"""Hooks that return, raise or break what no hook should lose at most their own result."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_modules(start: Start, what: str) -> None:
-    """The result is not lost, nor an exception, nor are exit handlers."""
+    """The result, exceptions and exit handlers survive."""
     hookd = start()
     code = "import os, sys, atexit\n"
     code += "atexit.register(lambda write=os.write: write(1, b'ended tidily'))\n"
@@ -170,7 +170,7 @@ def test_broken_modules_without_isolation(start: Start, what: str) -> None:
 
 @BOTH
 def test_output_files_that_are_gone(start: Start, isolation: str) -> None:
-    """They are the caller's to delete, at any time."""
+    """The caller may delete them at any time."""
     hookd = start(isolation=isolation)
     code = "import os\nfor n in (1, 2): os.unlink(os.readlink('/proc/self/fd/%d' % n))\n"
     assert hookd.run_code(code + "print('text'); result = ['kept']").result == ["kept"]

@@ -1,4 +1,4 @@
-"""Isolation `hook`: hook processes, what they leave behind, and whose death ends what."""
+"""Isolation `hook`: hook processes, what they leave behind, and who ends with whom."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_crash_while_importing_and_in_exit_handlers(start: Start, tree: Path) ->
 
 
 def test_tidy_end(start: Start, tree: Path) -> None:
-    """What runs at the end of a fresh process runs at the end of a hook process, in its order."""
+    """What runs at the end of a fresh process runs here, too, in the same order."""
     code = """
 import atexit, threading, time, weakref, logging.handlers, concurrent.futures, io
 log = open("log", "w")
@@ -195,7 +195,7 @@ def test_endless_result(start: Start) -> None:
 
 
 def test_exit_handler_that_forks_and_comes_back(start: Start) -> None:
-    """One outcome is told, and not by the copy."""
+    """Only the hook process reports an outcome, not the copy that it forked."""
     hookd = start()
     code = "import atexit, os; atexit.register(os.fork); result = ['x' * 1000000]"
     for _ in range(5):
@@ -203,7 +203,7 @@ def test_exit_handler_that_forks_and_comes_back(start: Start) -> None:
 
 
 def test_forged_phases(start: Start) -> None:
-    """They tell what a hook process died of, and nobody waits for them."""
+    """They say in which phase a hook process died, and do not delay it."""
     hookd = start()
     crash = "os.kill(os.getpid(), 9)\n"
     message = hookd.run_code(FORGE % (1, "b'C'") + crash).error[1]["message"]
@@ -280,7 +280,7 @@ def test_edits_are_seen(start: Start, tree: Path) -> None:
 def test_folders_that_come_later_are_seen(
     start: Start, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """The import system remembers that a folder on the path was not there, for good."""
+    """A folder on sys.path that did not exist at first is found when it exists."""
     folder = tmp_path / "later"
     environment["PYTHONPATH"] = str(folder) + os.pathsep + environment["PYTHONPATH"]
     hookd = start()
@@ -304,7 +304,7 @@ def test_same_module_name_in_two_trees(start: Start, tmp_path: Path) -> None:
 
 
 def started(hookd: Hookd, lifeline: Lifeline, code: str, count: int = 1) -> None:
-    """Run the code as a hook, until it has written that many bytes to the lifeline."""
+    """Start a hook, and wait until it has written that many bytes to the lifeline."""
     hookd.start_code(code, line=lifeline.path)
     lifeline.wait_started(count)
     hookd.until("HOOK")
@@ -351,7 +351,7 @@ def test_stop_and_continue(start: Start, lifeline: Lifeline) -> None:
 
 
 def test_requests_ahead_keep_their_place(start: Start, lifeline: Lifeline) -> None:
-    """A ping after the next request waits for it, and is then answered while its hook runs."""
+    """A ping behind the next request is answered while that request's hook runs."""
     hookd = start()
     code = (
         LEFTOVERS
@@ -380,7 +380,7 @@ def test_cancel_that_came_with_its_request(start: Start, lifeline: Lifeline) -> 
 
 
 def children_of(hookd: Hookd) -> list[int]:
-    """The worker's children as the kernel sees them, zombies included."""
+    """The worker's children, including zombies."""
     children = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -412,7 +412,7 @@ def test_messages_with_everything_on(start: Start) -> None:
 
 
 def reply_to(hookd: Hookd, lifeline: Lifeline, code: str, count: int = 1) -> Reply:
-    """Run code that writes to the lifeline, to its end."""
+    """Run a hook with code that writes to the lifeline, to its end."""
     hookd.start_code(code, line=lifeline.path)
     lifeline.wait_started(count)
     return hookd.ready()
@@ -420,7 +420,7 @@ def reply_to(hookd: Hookd, lifeline: Lifeline, code: str, count: int = 1) -> Rep
 
 @pytest.mark.parametrize("code", [CHILD, OTHER_GROUP], ids=["child", "other group"])
 def test_children_end_with_the_hook(start: Start, lifeline: Lifeline, code: str) -> None:
-    """... and do not delay its answer, though they hold its result pipe and output open."""
+    """They do not delay the answer, though they hold its result pipe and output open."""
     hookd = start()
     assert reply_to(hookd, lifeline, code).result == []
     lifeline.wait_gone()
@@ -501,7 +501,7 @@ def test_end_of_input_while_a_hook_runs(start: Start, lifeline: Lifeline, contro
 
 
 def test_end_of_input_while_a_hook_runs_and_requests_wait(start: Start, lifeline: Lifeline) -> None:
-    """A supervisor is gone when its pipe ends, whatever it wrote before."""
+    """When a supervisor's pipe ends, it is dead, whatever it wrote before."""
     hookd = start()
     started(hookd, lifeline, HANG)
     hookd.write(*hookd.request("sample_module"))
@@ -511,7 +511,7 @@ def test_end_of_input_while_a_hook_runs_and_requests_wait(start: Start, lifeline
 
 
 def test_end_of_input_behind_a_flood(start: Start, lifeline: Lifeline) -> None:
-    """More than the worker reads ahead: it sees the end behind it all the same."""
+    """The end is noticed even behind more input than the worker reads ahead."""
     hookd = start()
     started(hookd, lifeline, HANG)
     hookd.write_bytes(b"run\n" + b"x" * (16 << 20))
@@ -561,7 +561,7 @@ def test_nobody_reads_the_output(start: Start, lifeline: Lifeline) -> None:
 
 
 def test_no_fork(start: Start, site: Path) -> None:
-    """Where no process can be started, the request fails with that, and the worker lives on."""
+    """If no process can be started, the request fails with that reason, and the worker lives on."""
     (site / "sitecustomize.py").write_text(
         "import errno, os\n"
         "def fork():\n"
@@ -611,7 +611,7 @@ POORER = {
 
 @pytest.mark.parametrize("lack", POORER)
 def test_poorer_platforms(start: Start, site: Path, lifeline: Lifeline, lack: str) -> None:
-    """Other systems and interpreters lack things, and the hook's group ends all the same."""
+    """The hook's process group is ended even where a system or interpreter lacks functions."""
     (site / "sitecustomize.py").write_text(POORER[lack])
     hookd = start()
     assert hookd.run("sample_module").result
@@ -635,7 +635,7 @@ def test_poorer_platforms(start: Start, site: Path, lifeline: Lifeline, lack: st
 def test_death_of_the_starting_thread(
     interpreter: str, tree: Path, environment: dict[str, str], isolation: str
 ) -> None:
-    """A death signal under which the worker was started is without force from READY on."""
+    """A death signal under which the worker was started is turned off by the first READY."""
     started: list[Hookd] = []
     command = [interpreter, str(HOOKD), "--control", "--isolation", isolation, str(tree)]
 
@@ -655,7 +655,7 @@ def test_death_of_the_starting_thread(
 
 
 def test_callbacks_of_hooks(start: Start) -> None:
-    """That hookd itself uses ctypes opens nothing, and leaves it as useful as it was."""
+    """Though hookd uses ctypes, no file stays open, and hooks can use ctypes."""
     code = "import os, ctypes; kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)\n"
     code += "callbacks = [kind(lambda n, more=more: n + more) for more in range(1000)]\n"
     code += "result = [str(sum(callback(1) for callback in callbacks))]"
@@ -665,7 +665,7 @@ def test_callbacks_of_hooks(start: Start) -> None:
 def test_memory_is_not_to_be_written_and_run(
     interpreter: str, tree: Path, environment: dict[str, str], capture_folder: Path
 ) -> None:
-    """Where that is forbidden, ctypes needs a file, and has one."""
+    """Where that is forbidden, ctypes needs a file, and gets one."""
     # linux/prctl.h: PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN (Linux 6.3)
     forbid = functools.partial(ctypes.CDLL(None).prctl, 65, 1, 0, 0, 0)
     command = [interpreter, str(HOOKD), "--control", "--isolation", "hook", "--json"]
@@ -678,7 +678,7 @@ def test_memory_is_not_to_be_written_and_run(
 
 
 def test_idle_costs_nothing(start: Start) -> None:
-    """The worker sleeps in one system call, and is not woken by a clock."""
+    """The worker sleeps in one system call without a timeout."""
     hookd = start()
     hookd.run("sample_module")
 

@@ -230,7 +230,7 @@ def test_leftovers_end_with_a_stop_signal(start: Start, lifeline: Lifeline) -> N
 
 
 def test_worker_keeps_leftovers(start: Start, lifeline: Lifeline) -> None:
-    """... until the end of input, or of the last of them."""
+    """The worker stays until its input has ended, or the last of them."""
     hookd = start(isolation="none")
     leave_behind(hookd, lifeline, DAEMON)
     hookd.write("shutdown")
@@ -265,7 +265,7 @@ def test_end_of_keeping(start: Start, lifeline: Lifeline, number: signal.Signals
 
 
 def test_helpers_do_not_keep_the_worker(start: Start) -> None:
-    """They end when their pipe does, and we hold the other end."""
+    """They end when their pipe does, whose other end the worker holds."""
     hookd = start(isolation="none")
     hookd.run_code(
         "import subprocess, sys\n"
@@ -311,7 +311,7 @@ def children(pid: int) -> list[int]:
 
 
 def sentinel_of(hookd: Hookd) -> int:
-    """The only child of an idle worker, once it is what it is to be."""
+    """The sentinel: the only child of an idle worker, when it has set its name."""
     (sentinel,) = children(hookd.pid)
     deadline = time.monotonic() + PATIENCE
     while Path(f"/proc/{sentinel}/comm").read_text() != "hookd-sentinel\n":
@@ -469,7 +469,7 @@ def test_worker_outlives_its_sentinel(start: Start) -> None:
 
 
 def test_thread_in_place_of_the_sentinel(start: Start, lifeline: Lifeline, site: Path) -> None:
-    """A process with threads cannot be forked without a danger."""
+    """A process with threads cannot be forked safely."""
     code = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True)"
     (site / "sitecustomize.py").write_text(code + ".start()\n")
     hookd = start(isolation="none", ready=False)

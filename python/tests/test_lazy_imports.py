@@ -23,14 +23,14 @@ def interpreter() -> str:
 
 @pytest.fixture
 def all_lazy(environment: dict[str, str]) -> None:
-    """For hookd and hooks."""
+    """Make all imports lazy, of hookd and of hooks."""
     environment["PYTHON_LAZY_IMPORTS"] = "all"
 
 
 @pytest.mark.usefixtures("all_lazy")
 @pytest.mark.parametrize("isolation", ["hook", "none"])
 def test_all_imports_are_lazy(start: Start, isolation: str) -> None:
-    """Those of hooks. Hookd's own are not, nor are they when a hook has hidden all modules."""
+    """Imports of hooks are. Hookd's own are not: it works when a hook hides all modules."""
     hookd = start(isolation=isolation)
     assert hookd.run_code(MODE).result == ["all"]
     assert hookd.run("sample_module").result
@@ -53,7 +53,7 @@ def test_all_imports_are_lazy_in_a_template(start_template: StartTemplate, site:
 
 @pytest.mark.usefixtures("all_lazy")
 def test_a_template_has_no_more_modules(start: Start, start_template: StartTemplate) -> None:
-    """What hookd needs after a hook is there before it, however the worker was started."""
+    """All modules that hookd needs after a hook are loaded before it, in spawned workers, too."""
     code = "import sys; result = [name for name in sys.modules]"
     spawned = start().run_code(code).result
     forked = start_template().fork_worker().run_code(code).result

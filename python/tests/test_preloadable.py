@@ -25,7 +25,7 @@ TIME_LIMIT = 900
 
 @pytest.fixture(autouse=True)
 def time_limit() -> Iterator[None]:
-    """There are a thousand modules."""
+    """Allow more time: there are a thousand modules."""
     signal.alarm(TIME_LIMIT)
     yield
     signal.alarm(0)
@@ -38,7 +38,7 @@ def python_of(version: str) -> str:
 
 
 def examine(python: str, what: str) -> dict[str, Any]:
-    """By module, what was found, of those that are not excepted."""
+    """What was found, by module, without the exceptions."""
     # As it would be for a user, and not with what the tests have set.
     command = [python, "-I", "-W", "ignore::DeprecationWarning", str(HERE / "examine.py"), what]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
@@ -48,7 +48,7 @@ def examine(python: str, what: str) -> dict[str, Any]:
 
 
 def check(found: dict[str, Any]) -> None:
-    """Fail with what the tables of exceptions lack, and the reasons."""
+    """Fail with the entries that the tables of exceptions lack, and the reasons."""
     lacking = []
     for name, outcome in found.items():
         if outcome["exceptions"]:

@@ -1,4 +1,4 @@
-"""The conversation itself, which is the same whichever the isolation."""
+"""The conversation between worker and caller, which is the same for both isolations."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ WRONG_REQUESTS = [
 
 @BOTH
 def test_errors(start: Start, isolation: str) -> None:
-    """Each error has the kind that tells it apart, names what is wrong, and costs one request."""
+    """Each error has a kind of its own, names the cause, and fails only its request."""
     hookd = start(isolation=isolation)
     for arguments, expected_kind, expected_text in WRONG_REQUESTS:
         reply = hookd.run(*arguments)
@@ -408,7 +408,7 @@ sys.modules[last] = sys.modules.pop(last)
 
 
 def test_isolation_none_reports_each_new_module(start: Start, tree: Path) -> None:
-    """Even where a hook has removed as many as it imports, and moved the one that was the last."""
+    """Even if a hook removes as many modules as it imports, and moves the last one."""
     for name in ("one", "two", "new"):
         (tree / (name + ".py")).write_text("")
     hookd = start("--report-imports", isolation="none")
@@ -453,7 +453,7 @@ else:
 
 @BOTH
 def test_large_messages(start: Start, isolation: str) -> None:
-    """Larger than any pipe, and written to nobody who reads meanwhile."""
+    """Messages may be larger than a pipe, and the caller may read late."""
     hookd = start(isolation=isolation)
     reply = hookd.run_code("result = ['x' * 1000] * 3000")
     assert reply.result == ["x" * 1000] * 3000
@@ -499,7 +499,7 @@ def test_capture_folder_that_is_gone(start: Start, isolation: str, capture_folde
 
 @BOTH
 def test_example(isolation: str, interpreter: str, environment: dict[str, str], tree: Path) -> None:
-    """A bare hookd, fed with a file: its end is no reason to drop what it asks for."""
+    """A bare hookd answers all requests of a file, though its input has ended."""
     environment["TMPDIR"] = str(tree.parent)
     output = subprocess.run(
         [interpreter, HOOKD, "--isolation", isolation, tree],

@@ -1,4 +1,4 @@
-"""`--template`: forking workers, and what becomes of them."""
+"""`--template`: forking and reaping workers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ sys.meta_path.append(Finder)
 
 
 def test_folders_are_looked_at_anew(start_template: StartTemplate, site: Path) -> None:
-    """Hooks see what came to be there since the template looked, even if the times tell nothing."""
+    """Hooks see files that are newer than the template, even if modification times are the same."""
     (site / "early.py").write_text("")
     archive = site / "archive.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -114,7 +114,7 @@ def test_hooks(start_template: StartTemplate, isolation: str) -> None:
 
 
 def test_workers_are_apart(start_template: StartTemplate, lifeline: Lifeline) -> None:
-    """The death of one is nothing to another, and none has what belongs to another."""
+    """The death of one does not affect another, and they share no descriptors."""
     template = start_template()
     one, two = template.fork_worker(), template.fork_worker()
     two.start_code(HANG, line=lifeline.path)
@@ -168,7 +168,7 @@ def test_as_if_spawned(start: Start, start_template: StartTemplate, isolation: s
 
 
 def test_template_imports_little(start: Start, start_template: StartTemplate) -> None:
-    """No module that a spawned worker does not have, but for some in C that hide no other."""
+    """A forked worker has no more modules than a spawned one, but for some in C."""
     code = "import sys; result = [name for name in sys.modules]"
     spawned = start().run_code(code).result
     forked = start_template().fork_worker().run_code(code).result
@@ -187,7 +187,7 @@ result = [os.path.basename(each) if "capture" in each else each for each in resu
 
 
 def test_worker_process(start: Start, start_template: StartTemplate) -> None:
-    """The worker itself, seen from outside."""
+    """The worker process, seen from outside."""
 
     def descriptors(hookd: Hookd) -> dict[int, str]:
         folder = Path("/proc", str(hookd.pid), "fd")
@@ -235,7 +235,7 @@ def test_wrong_worker_arguments(
 
 
 def test_tree_that_is_no_utf8(start_template: StartTemplate, tree: Path) -> None:
-    """Its bytes are what an interpreter would find on its command line."""
+    """It is decoded as on the command line of an interpreter."""
     path = os.fsencode(tree) + b"/\xc3\xa4\xff"
     os.mkdir(path)
     template = start_template()
@@ -347,7 +347,7 @@ def test_acknowledged_too_early(start_template: StartTemplate) -> None:
 
 
 def test_orphans_of_a_killed_worker(start_template: StartTemplate, lifeline: Lifeline) -> None:
-    """They die at once, not when the death of their worker is acknowledged."""
+    """They die at once, before the death of their worker is acknowledged."""
     template = start_template()
     other = template.fork_worker()
     hookd = template.fork_worker()
@@ -391,7 +391,7 @@ def test_retire_without_workers(start_template: StartTemplate) -> None:
 
 
 def test_end_of_the_socket(start_template: StartTemplate, lifeline: Lifeline) -> None:
-    """Everything dies, whatever it does."""
+    """All processes die, whatever they do."""
     template = start_template()
     template.fork_worker()
     for _ in range(2):
@@ -450,7 +450,7 @@ def test_wrong_arguments(
 
 
 def test_many_forks(start_template: StartTemplate) -> None:
-    """Nothing is left of each in the template."""
+    """None of them leaves anything in the template."""
     template: Template = start_template()
     folder = "/proc/{}/fd".format(template.process.pid)
     before = os.listdir(folder)

@@ -1,4 +1,4 @@
-"""`--template`: a backend that keeps what it finds at its import is not imported ahead of hooks."""
+"""`--template`: a backend that keeps what it finds at its import is refused."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_not_kept(start_template: StartTemplate, interpreter: str, site: Path, n
 
 
 def test_by_whom(start_template: StartTemplate, site: Path) -> None:
-    """What a module imports is asked for by it too."""
+    """A backend is also refused for what the modules do that it imports."""
     write(site, low="import os; ROOT = os.getcwd()", high="import low")
     template = start_template()
     reason, _ = refused(template.import_backend("high"))
@@ -135,7 +135,7 @@ def test_failure_keeps_nothing(start_template: StartTemplate, site: Path) -> Non
 def test_temporary_folder(
     start_template: StartTemplate, tmp_path: Path, site: Path, environment: dict[str, str]
 ) -> None:
-    """It does not stay behind."""
+    """A temporary folder does not stay behind."""
     (tmp_path / "temporary").mkdir()
     environment["TMPDIR"] = str(tmp_path / "temporary")
     write(site, subject="import tempfile; FOLDER = tempfile.TemporaryDirectory()")
@@ -145,14 +145,14 @@ def test_temporary_folder(
 
 
 def test_profile_taken_away(start_template: StartTemplate, site: Path) -> None:
-    """What is not seen is not trusted."""
+    """A module that turns the observation off is refused."""
     write(site, subject="import os, sys; sys.setprofile(None); ROOT = os.getcwd()")
     reason, _ = refused(start_template().import_backend("subject"))
     assert reason.startswith("it changed the profile function")
 
 
 def test_hooks_are_not_observed(start_template: StartTemplate) -> None:
-    """A worker has no trace of it."""
+    """Nothing of the observation is left in workers."""
     template = start_template()
     template.import_backend("sample_module")
     code = "import sys, threading; result = [str(sys.getprofile()), str(sys.gettrace())]"

@@ -1,4 +1,4 @@
-"""`--template`: what it imports ahead of hooks, and what it refuses to."""
+"""`--template`: what is imported ahead of hooks, and what is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(folder: Path, **modules: str) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path, environment: dict[str, str]) -> Path:
-    """A folder of installed packages, with what tells that the known distributions are there."""
+    """A folder of packages, in which some known distributions are installed."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     for name in (*KNOWN, "setuptools", "wheel", "PDM_Backend"):
@@ -51,7 +51,7 @@ def names(outcome: dict[str, Any]) -> list[str]:
 
 
 def there(template: Template, *modules: str) -> list[str]:
-    """Which of these are there in a hook of a new worker."""
+    """Which of these modules are loaded in a hook of a new worker."""
     reply = template.fork_worker().run_code(IS_THERE, names=" ".join(modules))
     return [name for name, found in zip(modules, reply.result) if found == "True"]
 
@@ -148,19 +148,19 @@ def test_later_workers_do_not_wait_for_learned_modules(
 ) -> None:
     fifo = installed / "fifo"
     os.mkfifo(fifo)
-    write(installed, calver="open({!r}).read()".format(str(fifo)), pluggy="", tomli="")
+    # Longer than a turn, from when the test lets it go on.
+    slow = "import time\nopen({!r}).read()\nend = time.monotonic() + 0.06\n"
+    slow += "while time.monotonic() < end: pass\n"
+    write(installed, calver=slow.format(str(fifo)), pluggy="", tomli="")
     template = start_template()
     template.fork_worker()
     template.learn("calver", "pluggy")
     assert template.receive() == {"importing": "learned"}
-    # These come while the first is imported, which takes longer than a turn, and are seen to
-    # before the second.
+    # These packets come while the first module is imported, and are handled before the second.
     hookd = template.send_fork("--json", "--capture-dir", template.capture_folder, template.tree)
     template.learn("tomli")
     with fifo.open("w"):
-        import time
-
-        time.sleep(0.1)
+        pass
     messages = template.until("idle")
     about = [next(iter(message)) for message in messages]
     hookd.was_forked(messages[about.index("forked")]["pid"])
@@ -179,7 +179,7 @@ def test_later_workers_do_not_wait_for_learned_modules(
 def test_what_is_not_known_is_left_to_hooks(
     start_template: StartTemplate, installed: Path, site: Path
 ) -> None:
-    """Only the standard library, and what was installed as a part of a known distribution."""
+    """Only modules of the standard library and of installed known distributions are imported."""
     write(installed, unknown="", flit_core="", pdm__backend="", calver="", zipp="")
     (installed / "pdm" / "__init__.py").unlink()
     # Of the same name, and first on sys.path.
@@ -192,7 +192,7 @@ def test_what_is_not_known_is_left_to_hooks(
 
 
 def test_exceptions(start_template: StartTemplate, installed: Path) -> None:
-    """They are left to hooks, unless the backend has imported them."""
+    """Exceptions are left to hooks, unless the backend has imported them."""
     write(installed, pkg_resources="", setuptools__dist="", setuptools__package_index="")
     write(installed, wheel__macosx_libfile="")
     (installed / "wheel" / "_bdist_wheel.py").write_text("")
@@ -303,7 +303,7 @@ def ask(template: Template, what: str, name: str) -> dict[str, Any]:
 @BOTH
 @pytest.mark.parametrize("name", SHARED)
 def test_change(start_template: StartTemplate, installed: Path, name: str, what: str) -> None:
-    """The process is of no more use, and says so."""
+    """An import that changes the process is refused, and the template forks no more."""
     code, expected = SHARED[name]
     write(installed, calver=code, pkg_resources="", zipp="")
     template = start_template()
@@ -319,7 +319,7 @@ def test_change(start_template: StartTemplate, installed: Path, name: str, what:
 
 
 def test_backend_that_is_never_preloaded(start_template: StartTemplate, site: Path) -> None:
-    """Asked for by its name it is not even tried."""
+    """It is refused without an attempt."""
     write(site, pkg_resources="raise SystemError")
     template = start_template()
     for name in ("pkg_resources", "pkg_resources.extern", "setuptools.command.easy_install"):
@@ -343,7 +343,7 @@ FAILURES = [
 def test_failing_import(
     start_template: StartTemplate, installed: Path, code: str, expected: str, what: str
 ) -> None:
-    """Hooks can import learned modules; if the template cannot, something is wrong."""
+    """A backend that only fails does not spoil the template; a learned module does."""
     write(installed, calver=code)
     template = start_template()
     reason, spoilt = refused(ask(template, what, "calver"))
@@ -366,7 +366,7 @@ def test_failing_import_that_changes_something(start_template: StartTemplate, si
 
 
 def test_import_that_forks(start_template: StartTemplate, installed: Path) -> None:
-    """The copy does not take itself for the template."""
+    """The forked copy ends, and does not go on as a second template."""
     write(installed, calver="import os\nif os.fork():\n    os.wait()\n")
     template = start_template()
     assert names(template.import_backend("calver")) == ["calver"]
