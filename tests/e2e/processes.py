@@ -48,10 +48,9 @@ def parent(pid: int) -> int:
 
 
 def cpu_ticks(pid: int) -> int:
-    """The processor time used so far, in clock ticks."""
+    """The processor time used so far, in clock ticks; 0 if the process has ended."""
     fields = stat(pid)
-    assert fields is not None, f"process {pid} has ended"
-    return int(fields[11]) + int(fields[12])
+    return int(fields[11]) + int(fields[12]) if fields else 0
 
 
 def pids() -> list[int]:

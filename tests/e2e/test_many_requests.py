@@ -111,7 +111,7 @@ def test_f84_few_requests_that_are_long(setting: Setting, tmp_path: Path, gate: 
         start = written % len(line)
         written += os.write(descriptor, line[start : start + 65536])
     count = written // len(line)
-    assert 10 < count < 30, "it reads, and not for ever"
+    assert 10 < count < 30, "the program reads, but not forever"
     assert processes.peak_memory(pool.pid) < 8 * 64 * 2**20
     os.set_blocking(descriptor, True)
     gate.release()
@@ -133,7 +133,7 @@ def check_idle(pool: Pool) -> list[int]:
             if after - before <= 1:
                 return everyone
         # Work after a response (the end of a hook, learning) may take a moment.
-        assert time.monotonic() < end, "it does not come to rest"
+        assert time.monotonic() < end, "the pool does not become idle"
 
 
 @BOTH_START_METHODS
