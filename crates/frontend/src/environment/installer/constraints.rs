@@ -47,14 +47,14 @@ impl Constraints {
             found.files.push(file.clone());
         }
         let (of_pip, of_uv) = (configuration.of(InstallerKind::Pip), configuration.of(InstallerKind::Uv));
-        found.files.extend(of_pip.iter().chain(of_uv).flat_map(|told| files_of(told, "build-constraint")));
-        let listed = of_uv.iter().filter(|told| told.name == "build-constraint-dependencies");
-        found.listed.extend(listed.map(|told| told.value.clone()));
+        found.files.extend(of_pip.iter().chain(of_uv).flat_map(|setting| files_of(setting, "build-constraint")));
+        let listed = of_uv.iter().filter(|setting| setting.name == "build-constraint-dependencies");
+        found.listed.extend(listed.map(|setting| setting.value.clone()));
         (found.texts, found.unread) = contents(&found.files);
         found.texts.extend(found.listed.iter().cloned());
         found.key = key_of(&found.texts, &found.unread);
         if installer.obeys_run_time_constraints() {
-            let files: Vec<PathBuf> = of_pip.iter().flat_map(|told| files_of(told, "constraint")).collect();
+            let files: Vec<PathBuf> = of_pip.iter().flat_map(|setting| files_of(setting, "constraint")).collect();
             let (texts, unread) = contents(&files);
             found.key.extend(key_of(&texts, &unread));
         }
@@ -120,9 +120,9 @@ fn key_of(texts: &[String], unread: &[PathBuf]) -> Vec<String> {
 
 /// The files that a setting names, if it has this name; both installers separate them
 /// by spaces.
-fn files_of<'a>(told: &'a InstallerSetting, name: &str) -> impl Iterator<Item = PathBuf> + use<'a> {
-    let value = if told.name == name { told.value.as_str() } else { "" };
-    let file = |file: &str| if file.contains("://") { file.into() } else { told.folder.join(file) };
+fn files_of<'a>(setting: &'a InstallerSetting, name: &str) -> impl Iterator<Item = PathBuf> + use<'a> {
+    let value = if setting.name == name { setting.value.as_str() } else { "" };
+    let file = |file: &str| if file.contains("://") { file.into() } else { setting.folder.join(file) };
     value.split_whitespace().map(file)
 }
 

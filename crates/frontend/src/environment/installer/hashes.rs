@@ -70,7 +70,7 @@ struct ArchiveInfo {
 /// A message for each distribution that was installed with a hash that is not allowed.
 pub(super) fn mismatches(report: &str, hashes: &Hashes) -> Result<Vec<String>, serde_json::Error> {
     let report: PipReport = serde_json::from_str(report)?;
-    let told = |installed: Installed| {
+    let mismatch = |installed: Installed| {
         let name = PackageName::from_str(&installed.metadata.name).ok()?.to_string();
         let expected = hashes.get(&name)?;
         let archive = installed.download_info.archive_info.unwrap_or_default();
@@ -83,7 +83,7 @@ pub(super) fn mismatches(report: &str, hashes: &Hashes) -> Result<Vec<String>, s
             .is_disjoint(expected)
             .then(|| format!("{name} has the hash {found_words}: the constraints expect {}", list(expected)))
     };
-    Ok(report.install.into_iter().filter_map(told).collect())
+    Ok(report.install.into_iter().filter_map(mismatch).collect())
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ const ENDINGS: [&str; 9] = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2
 
 impl LocalPlaces {
     /// The places that an installer is told of.
-    pub fn of<'a>(told: impl Iterator<Item = &'a InstallerSetting>) -> Self {
-        Self(told.filter(|told| told.says_where()).flat_map(places).collect())
+    pub fn of<'a>(settings: impl Iterator<Item = &'a InstallerSetting>) -> Self {
+        Self(settings.filter(|setting| setting.says_where()).flat_map(places).collect())
     }
 
     /// A digest of the names, sizes and times of the files there now; `None` if there
@@ -59,9 +59,9 @@ fn distribution_name(file: &str) -> Option<String> {
 
 /// All places that a value may mean: installers split it at spaces and commas, and a
 /// path may contain either.
-fn places(told: &InstallerSetting) -> impl Iterator<Item = PathBuf> + '_ {
-    let parts = told.value.split(|letter: char| letter.is_whitespace() || letter == ',');
-    std::iter::once(told.value.as_str()).chain(parts).filter_map(|part| path_of(part, &told.folder))
+fn places(setting: &InstallerSetting) -> impl Iterator<Item = PathBuf> + '_ {
+    let parts = setting.value.split(|letter: char| letter.is_whitespace() || letter == ',');
+    std::iter::once(setting.value.as_str()).chain(parts).filter_map(|part| path_of(part, &setting.folder))
 }
 
 fn path_of(place: &str, folder: &Path) -> Option<PathBuf> {
@@ -96,7 +96,7 @@ fn file(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(name: &str, value: &str) -> InstallerSetting {
+    fn setting(name: &str, value: &str) -> InstallerSetting {
         InstallerSetting {
             name: name.into(),
             value: value.into(),
@@ -117,7 +117,7 @@ mod tests {
             ("find-links", "", &[]),
             ("prerelease", "allow", &[]),
         ] {
-            let found = LocalPlaces::of([told(name, value)].iter());
+            let found = LocalPlaces::of([setting(name, value)].iter());
             assert_eq!(found.0, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{name} {value}");
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     fn new_changed_and_removed_distributions_change_the_digest() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_str().unwrap();
-        let places = LocalPlaces::of([told("find-links", place)].iter());
+        let places = LocalPlaces::of([setting("find-links", place)].iter());
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let mut seen = vec![places.digest()];
         let mut is_new = |what: &str, expected: bool| {

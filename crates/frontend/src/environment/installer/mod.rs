@@ -104,8 +104,8 @@ impl Installer {
 /// stranger has published under the same name.
 fn only_pip_was_told(configuration: &Configuration) -> Option<&str> {
     let uv_was_told = configuration.of(InstallerKind::Uv).iter().any(InstallerSetting::says_where);
-    let told = configuration.of(InstallerKind::Pip).iter().find(|setting| setting.says_where())?;
-    (!uv_was_told).then_some(&told.origin)
+    let setting = configuration.of(InstallerKind::Pip).iter().find(|setting| setting.says_where())?;
+    (!uv_was_told).then_some(&setting.origin)
 }
 
 /// The installer for an interpreter, and what it was told when it was found.
@@ -153,16 +153,16 @@ impl Installation {
         let constraints = Constraints::find(settings, &configuration, &installer)?;
         let folder = std::env::current_dir().unwrap_or_default();
         let given = of_index_options(&settings.index, &folder);
-        let told = || given.iter().chain(configuration.of(installer.kind()));
+        let installer_settings = || given.iter().chain(configuration.of(installer.kind()));
         let mut texts = installer.key().to_vec();
         texts.push("settings".into());
-        texts.extend(told().flat_map(InstallerSetting::key));
+        texts.extend(installer_settings().flat_map(InstallerSetting::key));
         texts.push("constraints".into());
         texts.extend_from_slice(constraints.key());
         texts.push("variables".into());
         texts.extend(build_variables());
         let settings_digest = digest(texts.iter().map(String::as_str));
-        let local_places = LocalPlaces::of(told());
+        let local_places = LocalPlaces::of(installer_settings());
         Ok(Self { installer, pip_because_of, configuration, constraints, settings_digest, local_places })
     }
 
@@ -221,8 +221,8 @@ impl Installation {
     /// Whether uv can use its cache: it fails if the home folder is read-only. Makes
     /// the cache folder if that is possible.
     fn uv_cache_is_usable(&self) -> bool {
-        let told = self.configuration.of(InstallerKind::Uv);
-        if told.iter().any(|setting| matches!(setting.name.as_str(), "cache-dir" | "no-cache")) {
+        let settings = self.configuration.of(InstallerKind::Uv);
+        if settings.iter().any(|setting| matches!(setting.name.as_str(), "cache-dir" | "no-cache")) {
             return true;
         }
         uv::default_cache()

@@ -245,12 +245,12 @@ fn lend(file: &Path, link: &Path) -> io::Result<bool> {
 fn refusals_in(log: &str) -> Vec<String> {
     const REFUSALS: [(&str, &str); 2] =
         [("401 Client Error", "401 Unauthorized"), ("403 Client Error", "403 Forbidden")];
-    let told = |line: &str| {
+    let refusal = |line: &str| {
         let (_, answer) = REFUSALS.into_iter().find(|(sign, _)| line.contains(sign))?;
         let address = line.split(" for url: ").nth(1)?.split_whitespace().next()?;
         Some(format!("{} answered {answer}", redact(address)))
     };
-    let found: BTreeSet<String> = log.lines().filter_map(told).collect();
+    let found: BTreeSet<String> = log.lines().filter_map(refusal).collect();
     found.into_iter().collect()
 }
 

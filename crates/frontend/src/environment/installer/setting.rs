@@ -86,17 +86,17 @@ fn is_the_same_everywhere(value: &str) -> bool {
 
 /// Our own settings, as those of an installer.
 pub(super) fn of_index_options(index: &IndexOptions, folder: &Path) -> Vec<InstallerSetting> {
-    let told = |name: &str, value: &str| InstallerSetting {
+    let setting = |name: &str, value: &str| InstallerSetting {
         name: name.into(),
         value: value.into(),
         folder: folder.to_owned(),
         ..InstallerSetting::default()
     };
-    let mut all: Vec<InstallerSetting> = index.index_url.iter().map(|url| told("index-url", url)).collect();
-    all.extend(index.extra_index_urls.iter().map(|url| told("extra-index-url", url)));
-    all.extend(index.find_links.iter().map(|place| told("find-links", place)));
+    let mut all: Vec<InstallerSetting> = index.index_url.iter().map(|url| setting("index-url", url)).collect();
+    all.extend(index.extra_index_urls.iter().map(|url| setting("extra-index-url", url)));
+    all.extend(index.find_links.iter().map(|place| setting("find-links", place)));
     if index.no_index {
-        all.push(told("no-index", "true"));
+        all.push(setting("no-index", "true"));
     }
     all
 }
@@ -127,24 +127,24 @@ pub(super) fn in_pip_file(text: &str, folder: &Path, file: &Path) -> Vec<Install
 
 /// The settings in a table of uv: each text, number and boolean in it.
 pub(super) fn in_uv_table(table: &toml::Table, folder: &Path) -> Vec<InstallerSetting> {
-    let mut told = Vec::new();
+    let mut settings = Vec::new();
     for (name, value) in table {
-        add(name, value, folder, &mut told);
+        add(name, value, folder, &mut settings);
     }
-    told
+    settings
 }
 
-fn add(name: &str, value: &toml::Value, folder: &Path, told: &mut Vec<InstallerSetting>) {
+fn add(name: &str, value: &toml::Value, folder: &Path, settings: &mut Vec<InstallerSetting>) {
     match value {
-        toml::Value::Array(values) => values.iter().for_each(|value| add(name, value, folder, told)),
+        toml::Value::Array(values) => values.iter().for_each(|value| add(name, value, folder, settings)),
         toml::Value::Table(table) => {
             for (key, value) in table {
-                add(&format!("{name}.{key}"), value, folder, told);
+                add(&format!("{name}.{key}"), value, folder, settings);
             }
         }
         value => {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            told.push(InstallerSetting {
+            settings.push(InstallerSetting {
                 name: name.to_owned(),
                 value,
                 folder: folder.to_owned(),
@@ -213,8 +213,9 @@ mod tests {
     fn a_configuration_file_of_pip_is_parsed() {
         let text = "[global]\nindex_url = https://u:p@example.org/simple\n# a note\nfind-links =\n    /wheels\n    more\n\
                     timeout: 10\n[list]\nformat = columns\n  x\n[install]\nno-binary = :all:\n";
-        let told = in_pip_file(text, Path::new("/here"), Path::new("/pip.conf"));
-        let found: Vec<(&str, &str)> = told.iter().map(|told| (told.name.as_str(), told.value.as_str())).collect();
+        let settings = in_pip_file(text, Path::new("/here"), Path::new("/pip.conf"));
+        let found: Vec<(&str, &str)> =
+            settings.iter().map(|setting| (setting.name.as_str(), setting.value.as_str())).collect();
         let expected = [
             ("find-links", "/wheels\nmore"),
             ("index-url", "https://u:p@example.org/simple"),
@@ -222,7 +223,7 @@ mod tests {
             ("timeout", "10"),
         ];
         assert_eq!(found, expected);
-        let keys: Vec<Vec<String>> = told.iter().map(InstallerSetting::key).collect();
+        let keys: Vec<Vec<String>> = settings.iter().map(InstallerSetting::key).collect();
         let expected = [
             &["find-links", "/wheels\nmore", "/here"][..],
             &["index-url", "https://***@example.org/simple"],
@@ -236,8 +237,8 @@ mod tests {
     fn a_table_of_uv_is_parsed() {
         let text = "find-links = ['/a', 'b']\nprerelease = 'allow'\ncache-dir = '/c'\n\
                     [[index]]\nname = 'own'\nurl = 'https://example.org'\n[pip]\nno-binary = ['x']\n";
-        let told = in_uv_table(&text.parse().unwrap(), Path::new("/here"));
-        let keys: Vec<Vec<String>> = told.iter().map(InstallerSetting::key).collect();
+        let settings = in_uv_table(&text.parse().unwrap(), Path::new("/here"));
+        let keys: Vec<Vec<String>> = settings.iter().map(InstallerSetting::key).collect();
         let mut expected: Vec<Vec<String>> = [
             &["find-links", "/a"][..],
             &["find-links", "b", "/here"],
