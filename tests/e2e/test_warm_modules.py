@@ -18,7 +18,8 @@ from pool import Pool, Response
 from trap_trees import UMASK
 from trees import CODE_BACKEND, call
 
-REQUESTS = 30
+# Enough for a template to learn, and for its workers to be replaced.
+REQUESTS = 12
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ LONGEST_REASON = 4000
 
 
 class Preloader:
-    """Imports the backend, then learned modules, and tells the supervisor what came of it."""
+    """Imports the backend and learned modules, and reports the outcome to the supervisor."""
 
     def __init__(self, channel: ForkChannel, output: OutputFile) -> None:
         self.is_spoilt = False
@@ -45,7 +45,7 @@ class Preloader:
         self._was_idle = True
 
     def tell_start(self) -> None:
-        """Tell what the interpreter and hookd have imported by themselves."""
+        """Report what the interpreter and hookd have imported by themselves."""
         path = [entry for entry in sys.path if isinstance(entry, str)]
         lists: Dict[str, List[Any]] = {
             "modules": loaded_modules(imported_since((), self._preloadable)),
@@ -57,7 +57,7 @@ class Preloader:
     # The backend.
 
     def import_backend(self, name: str) -> None:
-        """Import this module, or tell why that must not be."""
+        """Import this module, or report why it must not be preloaded."""
         if self.is_spoilt:
             return
         if is_never_preloaded(name):
@@ -66,7 +66,7 @@ class Preloader:
         self._channel.send({"importing": "backend"})
         before = ProcessState(self._output)
         loaded = set(sys.modules)
-        # What is known was observed by a test.
+        # Known modules were examined by a test.
         observation = None if self._is_known(name) else Observation(self._preloadable)
         error = self._import(name, observation)
         imported = imported_since(loaded, self._preloadable)
@@ -102,10 +102,10 @@ class Preloader:
         return bool(self._learned)
 
     def import_learned(self, seconds: float) -> None:
-        """Import those that wait, for about so long at most.
+        """Import those that wait, for about this long at most.
 
-        The process is looked at before the first and after the last: what is known does no harm,
-        and all that is left to be found out is whether that holds here, too.
+        The process is compared before the first and after the last: known modules were found to be
+        harmless, but this environment may have versions that were never examined.
         """
         self._channel.send({"importing": "learned"})
         before = ProcessState(self._output)
@@ -119,12 +119,13 @@ class Preloader:
                 continue
             loaded = set(sys.modules)
             error = self._import(name)
-            # At once: later, a file may have been replaced by another.
+            # At once, before a file can be replaced by another.
             imported = imported_since(loaded, self._preloadable)
             files.add(imported)
             names += _names(imported)
-            # The environment may have been changed since, and have no such module any more.
-            if error is not None and getattr(error, "name", None) != name:
+            # After a change of the environment there may be no such module any more.
+            is_gone = isinstance(error, ModuleNotFoundError) and error.name == name
+            if error is not None and not is_gone:
                 problems.append("{}: {}".format(name, _failure(error)))
         problems += before.changes_to(ProcessState(self._output), names)
         problems += ["it imported " + each for each in exceptions_among(names, False)]
@@ -135,12 +136,12 @@ class Preloader:
             self._tell_imported("learned", files)
 
     def tell_if_idle(self) -> None:
-        """Tell that nothing is left to be imported, if that is so since a moment ago."""
+        """Report when no learned module is left, once each time."""
         if not self._was_idle and not self._learned and not self.is_spoilt:
             self._was_idle = True
             self._channel.send({"idle": len(sys.modules)})
 
-    # What is common to both.
+    # For both.
 
     def _is_known(self, name: str) -> bool:
         """Whether the import system would find this module among what is known."""
@@ -163,7 +164,7 @@ class Preloader:
     def _import(
         self, name: str, observation: Optional[Observation] = None
     ) -> Optional[BaseException]:
-        """Import a module. Returns what its code has raised."""
+        """Import a module. Returns the exception that its code has raised, if any."""
         try:
             if observation is None:
                 __import__(name)

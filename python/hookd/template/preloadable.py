@@ -1,9 +1,9 @@
 """Which modules a template may import before the hooks that want them.
 
-Those of the standard library, and those of the distributions listed here: build backends, their
-plugins and what they need. The exceptions are known too. What is listed was examined by
-``python/tests/test_preloadable.py``, which imports each module of these distributions and looks at
-what that does.
+These are the modules of the standard library, and of the distributions that are listed here: build
+backends, their plugins and what they need. Exceptions are listed, too.
+``python/tests/test_preloadable.py`` examines the lists: it imports each of these modules, and looks
+at what that changes.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ _distribution_of = {
 def is_excepted(name: str) -> bool:
     """Whether this module must not be imported for hooks that may not want it."""
     tables = (NEVER, ONLY_AS_BACKEND)
-    # Once an exception is there, nothing is left of what its import does.
+    # When the exception is loaded already, importing what needs it does no further harm.
     return any(
         _is_below(name, excepted)
         for table in tables
