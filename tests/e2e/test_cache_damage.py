@@ -125,7 +125,7 @@ def damage_each(
 @pytest.mark.parametrize("how", BYTECODE_DAMAGES)
 def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> None:
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
-    for pattern in ("hookd/*/hookd/__pycache__/*.pyc", "environments/1/made/**/flit_core/**/*.pyc"):
+    for pattern in ("hookd/*/hookd/**/*.pyc", "environments/1/made/**/flit_core/**/*.pyc"):
         found = list(cache.glob(pattern))
         assert len(found) > 5
         for path in found:
