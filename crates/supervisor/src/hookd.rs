@@ -114,7 +114,7 @@ fn unpack(cache_folder: &Path) -> Result<(PathBuf, Option<File>), UnpackError> {
         drop(in_use);
         write_files(&parent, &home).map_err(write)?;
     }
-    Err(write(io::Error::other("somebody else removes it at once")))
+    Err(write(io::Error::other("another process removes it again and again")))
 }
 
 fn digest() -> String {
