@@ -66,7 +66,7 @@ FOLDER_DAMAGES: dict[str, Callable[[Path], object]] = {
 FILES = [
     "durations.json",
     "learned/*",
-    "hookd/*/hookd/*.py",
+    "hookd/*/hookd/**/*.py",
     "environments/1/contents.lock",
     "environments/1/contents/*",
     "environments/1/answers/*.json",
@@ -78,6 +78,7 @@ FOLDERS = [
     "hookd",
     "hookd/*",
     "hookd/*/hookd",
+    "hookd/*/hookd/worker",
     "learned",
     "logs",
     "environments",
