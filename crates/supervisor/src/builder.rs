@@ -268,7 +268,7 @@ impl Builder {
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));
         let settings = self.template_settings(&program, &variables);
-        let templates = Templates::new(settings, spawner.clone(), pool.clone(), notices.clone());
+        let templates = Arc::new(Templates::new(settings, spawner.clone(), pool.clone(), notices.clone()));
         let (reports, report_inbox) = async_channel::bounded(256);
         let context = WorkerContext {
             settings: Arc::new(LaunchSettings {

@@ -77,7 +77,7 @@ pub(crate) struct Services {
     pub queue_size: usize,
     pub next_id: AtomicU64,
     pub finished: watch::Receiver<bool>,
-    pub templates: Templates,
+    pub templates: Arc<Templates>,
     pub programs: Programs,
     pub interpreters: Interpreters,
     pub default_python: PathBuf,

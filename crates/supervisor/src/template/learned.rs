@@ -1,5 +1,5 @@
-//! Which modules a template imports ahead: what hooks imported by themselves,
-//! as far as hookd knows it to be harmless.
+//! The modules that a template preloads: those that hooks have imported, if hookd
+//! lists them as harmless.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,26 @@ use hookd_protocol::ImportedModule;
 use crate::files::kept;
 use crate::files::{Links, open_regular_file, read_all};
 
-/// The list of one template key, in the order in which hooks imported them.
+/// The list of one template key, in the order of the hooks' imports.
 #[derive(Debug, Default)]
 pub(crate) struct LearnedModules {
     names: Vec<String>,
     known: HashSet<String>,
-    /// Their import did harm: nothing is learned until the environment changes.
-    given_up: bool,
-    /// Where the list is kept for the next start of the program.
+    /// Their import has changed or ended a template. No module is learned until
+    /// the environment changes.
+    disabled: bool,
+    /// The file that keeps the list for later runs.
     file: Option<PathBuf>,
     unsaved: bool,
 }
 
 impl LearnedModules {
-    /// More would only cost memory in every template.
+    /// The size of the list. Each name costs memory in every template.
     const MOST: usize = 3000;
+    /// In bytes.
     const LARGEST_FILE: u64 = 4 << 20;
 
-    /// The list that was kept in this file, if there is one that can be read:
+    /// Reads a list from its file. It is empty if the file cannot be read, since
     /// it only saves time. Blocks.
     pub fn load(file: PathBuf) -> Self {
         let names = read(&file).unwrap_or_default();
@@ -38,7 +40,7 @@ impl LearnedModules {
         list
     }
 
-    /// A hook imported these. Answers with the names that are new and may be
+    /// A hook has imported these. Returns the names that are new and may be
     /// preloaded.
     pub fn learn(&mut self, modules: &[ImportedModule]) -> Vec<String> {
         let preloadable = modules.iter().filter(|module| module.preloadable).map(|module| &module.name);
@@ -46,7 +48,7 @@ impl LearnedModules {
     }
 
     fn add(&mut self, name: &str) -> bool {
-        let is_new = !self.given_up && self.names.len() < Self::MOST && self.known.insert(name.to_owned());
+        let is_new = !self.disabled && self.names.len() < Self::MOST && self.known.insert(name.to_owned());
         if is_new {
             self.names.push(name.to_owned());
             self.unsaved = true;
@@ -54,30 +56,31 @@ impl LearnedModules {
         is_new
     }
 
-    /// Forgets all of it, and learns nothing more. The next start of the program
-    /// begins anew.
-    pub fn give_up(&mut self) {
+    /// Clears the list, and adds no module until [`LearnedModules::enable`]. A
+    /// later run begins with an empty list.
+    pub fn disable(&mut self) {
         self.names.clear();
         self.known.clear();
-        self.given_up = true;
+        self.disabled = true;
         self.unsaved = true;
     }
 
-    /// The environment has changed: what did harm in it may be gone.
-    pub fn forgive(&mut self) {
-        self.given_up = false;
+    /// Learns again: the environment has changed, so the harmful module may be
+    /// gone.
+    pub fn enable(&mut self) {
+        self.disabled = false;
     }
 
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The first parts of all names: `setuptools` of `setuptools.dist`.
+    /// The top-level packages of all names: `setuptools` of `setuptools.dist`.
     pub fn top_levels(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|name| top_level(name))
     }
 
-    /// The list to be written, if it has changed since it was last asked for.
+    /// The list to be saved, if it has changed since the last call.
     pub fn unsaved(&mut self) -> Option<UnsavedList> {
         let file = self.file.as_ref().filter(|_| self.unsaved)?.clone();
         self.unsaved = false;
@@ -85,7 +88,7 @@ impl LearnedModules {
     }
 }
 
-/// A list on its way to its file.
+/// A list to be saved to its file.
 #[derive(Debug)]
 pub(crate) struct UnsavedList {
     file: PathBuf,
@@ -93,11 +96,11 @@ pub(crate) struct UnsavedList {
 }
 
 impl UnsavedList {
-    /// Blocks. That it cannot be written costs time at the next start, and
-    /// nothing else.
+    /// Saves the list. An error is only logged, since it costs no more than time
+    /// in the next run. Blocks.
     pub fn save(&self) {
         if let Err(error) = write(&self.file, &self.names) {
-            tracing::debug!("cannot keep the list of learned modules in {}: {error}", self.file.display());
+            tracing::debug!("cannot save the list of learned modules to {}: {error}", self.file.display());
         }
     }
 }
@@ -109,7 +112,7 @@ pub(crate) fn top_level(name: &str) -> &str {
 
 fn read(file: &Path) -> Option<Vec<String>> {
     let open = open_regular_file(file, Links::Refuse).ok()?;
-    // The time tells when it was last of use.
+    // The modification time is the time of the last use.
     let _ = open.set_modified(std::time::SystemTime::now());
     serde_json::from_slice(&read_all(open, LearnedModules::LARGEST_FILE).ok()?).ok()
 }
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_learned_once_and_kept() {
+    fn preloadable_modules_are_learned_once_and_saved() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("learned/list.json");
         let mut list = LearnedModules::load(file.clone());
@@ -149,21 +152,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_is_learned_again_when_the_environment_has_changed() {
+    fn a_disabled_list_is_learned_again_when_the_environment_has_changed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("learned/list.json");
         let mut list = LearnedModules::load(file.clone());
         list.learn(&modules(&[("a", true)]));
-        list.give_up();
+        list.disable();
         assert!(list.learn(&modules(&[("a", true)])).is_empty());
         list.unsaved().unwrap().save();
         assert!(LearnedModules::load(file).names().is_empty());
-        list.forgive();
+        list.enable();
         assert_eq!(list.learn(&modules(&[("a", true)])), ["a"]);
     }
 
     #[test]
-    fn a_damaged_list_is_an_empty_one() {
+    fn a_damaged_file_gives_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("list.json");
         std::fs::write(&file, "[\"a\", 1]").unwrap();

@@ -1,45 +1,44 @@
 //! Templates: Python processes that hold a backend's imports and fork workers.
 //!
-//! [`Templates`] finds the template for a worker, starting it where there is
-//! none; each is owned by a task ([`actor`]), which speaks with it over its
-//! socket ([`wire`]). What was learned is in [`learned`], and which template is
-//! used for what is decided in [`book`].
+//! [`Templates`] finds or starts the template for a worker; the [`selector`]
+//! decides which one. Each template has a [`task`], whose [`event_loop`] owns the
+//! process. All messages over its [`socket`] are in [`protocol`]. [`learned`] has
+//! the modules that templates preload.
 
-mod actor;
-mod book;
+mod event_loop;
+mod forked_process;
 mod learned;
-mod message;
-mod process;
+mod protocol;
+mod selector;
 mod socket;
+mod task;
 mod templates;
-mod wire;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use self::message::TemplateCommand;
 use crate::ids::TemplateId;
 use crate::interpreter::Freshness;
 
-pub(crate) use book::TemplateKey;
-pub(crate) use message::Pace;
-pub(crate) use process::ForkedProcess;
+pub(crate) use forked_process::ForkedProcess;
+pub(crate) use selector::TemplateKey;
 pub(crate) use socket::WorkerDescriptors;
-pub(crate) use templates::{ForkRequest, Forking, TemplateSettings, Templates};
+pub(crate) use templates::{ForkRequest, TemplateSettings, Templates};
 
-/// A template as all see who use it. Its task holds it too.
+/// The handle of a template, shared by its task and its users.
 #[derive(Debug)]
 pub(crate) struct Template {
     pub id: TemplateId,
-    /// Whether what it has imported is what lies on the disk.
+    /// Whether the files that it has imported are unchanged on the disk.
     pub freshness: Freshness,
-    /// Unbounded: a fork and a reap for each worker, and what a hook has
-    /// imported. None of them may be lost.
+    /// Unbounded, because no command may be lost. There are few: a fork and a
+    /// reap for each worker, and the modules that hooks have imported.
     commands: mpsc::UnboundedSender<TemplateCommand>,
-    /// Grows with the learned modules that it holds, when it is done with them.
+    /// Grows when learned modules were imported; see
+    /// [`Template::learned_version`].
     learned_version: AtomicU64,
-    /// Whether learned modules wait to be imported.
+    /// Whether learned modules remain to be imported.
     is_learning: watch::Sender<bool>,
     ended: AtomicBool,
 }
@@ -56,8 +55,8 @@ impl Template {
         }
     }
 
-    /// What a worker must have been forked with to hold as many learned modules
-    /// as it did when it was last done with them.
+    /// A worker that was forked at a lower version lacks learned modules. The
+    /// version changes only when all of them are imported.
     pub fn learned_version(&self) -> u64 {
         self.learned_version.load(Ordering::Relaxed)
     }
@@ -66,8 +65,40 @@ impl Template {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Tells its task something; one that has ended does not hear it.
+    /// Sends a command to its task; without effect if the task has ended.
     fn tell(&self, command: TemplateCommand) {
         let _ = self.commands.send(command);
     }
+}
+
+/// A command to a template's task.
+#[derive(Debug)]
+enum TemplateCommand {
+    /// Fork a worker that runs with these arguments. An error is the reason why
+    /// it was not forked.
+    Fork {
+        arguments: Vec<String>,
+        descriptors: WorkerDescriptors,
+        reply: oneshot::Sender<Result<ForkedProcess, String>>,
+    },
+    /// Reap this dead worker. The reply is its wait status, once its pid is free
+    /// and the processes that it left behind are killed.
+    Reap { pid: u32, reply: oneshot::Sender<Option<i32>> },
+    /// Import these modules when idle: hooks have imported them.
+    Learn(Vec<String>),
+    /// Fork no more workers, and end after the last one.
+    Retire,
+}
+
+/// How the state of the supervisor changes the deadlines of all templates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pace {
+    #[default]
+    Normal,
+    /// The supervisor is suspended. Deadlines do not run.
+    Suspended,
+    /// The supervisor shuts down. Deadlines are short.
+    Hurried,
+    /// Templates end now.
+    AtOnce,
 }

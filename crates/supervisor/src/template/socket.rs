@@ -1,4 +1,5 @@
-//! The socket of a template: one JSON object a packet, with descriptors.
+//! The socket of a template. Each packet is one JSON object, and may carry
+//! descriptors.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,13 +8,13 @@ use std::sync::Arc;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::AncillaryMessageWriter;
 
-use super::wire::{Order, Report};
+use super::protocol::{TemplateOrder, TemplateReport};
 
-/// The ends of the pipes that a worker gets: its input, output and log.
+/// A worker's ends of its pipes: input, output and log.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerDescriptors(pub Arc<[OwnedFd; 3]>);
 
-/// An order, ready to be sent.
+/// An encoded order with its descriptors.
 #[derive(Debug)]
 pub(crate) struct Packet {
     bytes: Vec<u8>,
@@ -21,7 +22,7 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    pub fn new(order: &Order) -> Self {
+    pub fn new(order: &TemplateOrder) -> Self {
         let bytes = serde_json::to_vec(order).expect("orders are plain data");
         Self { bytes, descriptors: None }
     }
@@ -32,15 +33,16 @@ impl Packet {
     }
 }
 
-/// What came through the socket.
+/// What was received through the socket.
 #[derive(Debug)]
 pub(crate) enum Received {
-    Report(Report),
-    /// Something that is no report; its beginning.
-    Nonsense(String),
+    Report(TemplateReport),
+    /// A packet that is no report: its beginning, and the reason.
+    Invalid(String),
     End,
 }
 
+/// The supervisor's end of the socket.
 pub(crate) struct TemplateSocket {
     sender: PacketSender,
     receiver: PacketReceiver,
@@ -56,10 +58,10 @@ pub(crate) struct PacketReceiver {
 }
 
 impl TemplateSocket {
-    /// Larger than any packet of a template, which are of 64 KiB at most.
+    /// In bytes. Packets of templates have 64 KiB at most.
     const LARGEST_PACKET: usize = 256 * 1024;
 
-    /// Our end, and the one for the template.
+    /// The supervisor's end, and the template's.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = UnixSeqpacket::pair()?;
         let socket = Arc::new(ours);
@@ -68,14 +70,14 @@ impl TemplateSocket {
         Ok((Self { sender, receiver: PacketReceiver { socket, buffer } }, theirs.into()))
     }
 
-    /// For sending and receiving at the same time.
+    /// Both halves, to send and receive at the same time.
     pub fn halves(&mut self) -> (&PacketSender, &mut PacketReceiver) {
         (&self.sender, &mut self.receiver)
     }
 }
 
 impl PacketSender {
-    /// Sends a packet, whole or not at all: cancel-safe.
+    /// Sends a packet. Cancel-safe: a packet is sent whole or not at all.
     pub async fn send(&self, packet: &Packet) -> io::Result<()> {
         let mut space = [0; 64];
         let mut ancillary = AncillaryMessageWriter::new(&mut space);
@@ -88,11 +90,12 @@ impl PacketSender {
 }
 
 impl PacketReceiver {
-    /// The next packet. Cancel-safe: a packet is taken whole or not at all.
+    /// Receives the next packet. Cancel-safe: a packet is taken whole or not at
+    /// all.
     pub async fn receive(&mut self) -> Received {
         let info = match self.socket.recv(&mut self.buffer).await {
-            // It died before it had read all that it was told. That comes
-            // first, once, and what it had said itself comes after it: unix(7).
+            // The template died before it had read all orders. The error is
+            // returned once; the reports that it had sent follow (unix(7)).
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.socket.recv(&mut self.buffer).await,
             result => result,
         };
@@ -105,7 +108,7 @@ impl PacketReceiver {
             Ok(report) => Received::Report(report),
             Err(error) => {
                 let start = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]);
-                Received::Nonsense(format!("{start}: {error}"))
+                Received::Invalid(format!("{start}: {error}"))
             }
         }
     }

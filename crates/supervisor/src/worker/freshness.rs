@@ -19,7 +19,7 @@ use crate::tree::TreeImports;
 #[derive(Debug)]
 pub(crate) struct WorkerFreshness {
     interpreter: Arc<KnownInterpreter>,
-    templates: Templates,
+    templates: Arc<Templates>,
     key: TemplateKey,
     /// The template that it was forked from, and the number of learned modules
     /// that the template had then.
@@ -32,7 +32,7 @@ pub(crate) struct WorkerFreshness {
 impl WorkerFreshness {
     pub async fn new(
         interpreter: Arc<KnownInterpreter>,
-        templates: Templates,
+        templates: Arc<Templates>,
         key: TemplateKey,
         process: &WorkerProcess,
         settings: &Arc<LaunchSettings>,

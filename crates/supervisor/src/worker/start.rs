@@ -19,7 +19,7 @@ use crate::files::private_folder;
 use crate::hookd::WorkerProgram;
 use crate::interpreter::{Interpreter, KnownInterpreter};
 use crate::response::{Isolation, StartMethod};
-use crate::template::{ForkRequest, ForkedProcess, Forking, TemplateKey, WorkerDescriptors};
+use crate::template::{ForkRequest, ForkedProcess, TemplateKey, WorkerDescriptors};
 use crate::tree::{Tree, TreeImports};
 
 /// The key of the workers of a tree: requests with the same key can share a
@@ -193,10 +193,7 @@ async fn fork(
     let arguments = arguments.iter().map(as_text).collect::<Option<Vec<String>>>()?;
     let descriptors = WorkerDescriptors(descriptors);
     let request = ForkRequest { key, interpreter, imports: &plan.imports, arguments, descriptors };
-    match context.templates.fork(request).await {
-        Forking::Forked(process) => Some(process),
-        Forking::Spawn => None,
-    }
+    context.templates.fork(request).await
 }
 
 async fn spawn(

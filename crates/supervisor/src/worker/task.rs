@@ -25,7 +25,7 @@ pub(crate) struct WorkerContext {
     pub pool: BlockingPool,
     pub spawner: Spawner,
     pub interpreters: Interpreters,
-    pub templates: Templates,
+    pub templates: Arc<Templates>,
     pub reports: async_channel::Sender<WorkerReport>,
 }
 

@@ -1,8 +1,10 @@
-//! A worker's process that a template forked: our grandchild.
+//! The process of a worker that a template has forked: a grandchild of this
+//! process.
 //!
-//! We cannot wait for it, so we hold a pidfd (pidfd_open(2)), which tells its
-//! end and never means another process. The template keeps it as a zombie
-//! until we have acknowledged that end: until then the pid is its own too.
+//! This process cannot wait for it, so it holds a pidfd (pidfd_open(2)), which
+//! becomes readable at its end and never refers to another process. The template
+//! keeps it as a zombie until it is ordered to reap it, so that the pid is not
+//! given to another process before.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,38 +18,41 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, pidfd_
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-use super::Template;
-use super::message::TemplateCommand;
+use super::{Template, TemplateCommand};
 use crate::error::ExitReason;
 
+/// The handle of the process, which is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ForkedProcess {
     pid: u32,
     pidfd: AsyncFd<OwnedFd>,
     template: Arc<Template>,
-    /// How many learned modules the template held when it forked this.
+    /// The learned modules that it has from the template; compare it with
+    /// [`Template::learned_version`].
     pub learned_version: u64,
-    phase: Phase,
+    reap: ReapState,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ReapState {
     Alive,
-    /// It is dead, and the template was asked how it ended.
-    Acknowledged(oneshot::Receiver<Option<i32>>),
+    /// It is dead. The template was ordered to reap it, and will report its wait
+    /// status.
+    Requested(oneshot::Receiver<Option<i32>>),
     Reaped,
 }
 
 impl ForkedProcess {
-    /// Takes hold of a worker that `template` has just forked. To be called
-    /// only while that template is alive: nobody else can reap the worker.
+    /// Opens the process of a worker that `template` has just forked. Call this
+    /// only while the template is alive: then no other process can have reaped
+    /// the worker.
     pub fn open(pid: u32, template: Arc<Template>, learned_version: u64) -> io::Result<Self> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = pidfd_open(number, PidfdFlags::NONBLOCK)?;
         // SAFETY: an `OwnedFd` gives the same descriptor at every call, and the
         // only other use of it here is by shared reference.
         let pidfd = unsafe { AsyncFd::register(pidfd) }?;
-        Ok(Self { pid, pidfd, template, learned_version, phase: Phase::Alive })
+        Ok(Self { pid, pidfd, template, learned_version, reap: ReapState::Alive })
     }
 
     pub fn id(&self) -> u32 {
@@ -58,33 +63,32 @@ impl ForkedProcess {
         &self.template
     }
 
-    /// Waits for its end; what it left behind is killed by then. Pends when
-    /// that was told before.
-    ///
-    /// Cancel-safe: how far it has come is kept in `phase`.
+    /// Waits for its end; the processes that it left behind are killed by then.
+    /// Pends after it has returned once. Cancel-safe: its progress is kept in
+    /// `reap`.
     pub async fn wait(&mut self) -> ExitReason {
         loop {
-            match &mut self.phase {
-                Phase::Alive => {
-                    // An error would mean that the pidfd cannot be polled, and
-                    // then there is nothing to wait for.
+            match &mut self.reap {
+                ReapState::Alive => {
+                    // An error would mean that the pidfd cannot be polled, so that
+                    // the end cannot be waited for.
                     let _ = self.pidfd.readable().await;
                     let (reply, answer) = oneshot::channel();
                     self.template.tell(TemplateCommand::Reap { pid: self.pid, reply });
-                    self.phase = Phase::Acknowledged(answer);
+                    self.reap = ReapState::Requested(answer);
                 }
-                Phase::Acknowledged(answer) => {
+                ReapState::Requested(answer) => {
                     let status = answer.await.ok().flatten().map(ExitStatus::from_raw);
-                    self.phase = Phase::Reaped;
+                    self.reap = ReapState::Reaped;
                     return status.map_or_else(|| self.reap_orphan(), ExitReason::from);
                 }
-                Phase::Reaped => return std::future::pending().await,
+                ReapState::Reaped => return std::future::pending().await,
             }
         }
     }
 
-    /// Its template is gone too. If we are the next subreaper, it is our child
-    /// now; otherwise nobody can tell us how it ended.
+    /// The template has ended too. If this process is the next subreaper, the
+    /// worker is its child now; otherwise the exit status cannot be known.
     fn reap_orphan(&self) -> ExitReason {
         let by_pidfd = WaitId::PidFd(rustix::fd::AsFd::as_fd(self.pidfd.get_ref()));
         match waitid(by_pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
@@ -97,22 +101,23 @@ impl ForkedProcess {
         }
     }
 
-    /// Sends a signal to the process itself, and to no other ever.
+    /// Sends a signal to the process itself, never to another.
     pub fn signal(&self, signal: Signal) {
         if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
-            // It may be gone.
+            // It may have ended.
             let _ = pidfd_send_signal(self.pidfd.get_ref(), signal);
         }
     }
 
-    /// Whether its pid, and with it its process group, is still its own for
-    /// sure: the template, which alone can free it, waits for our word. When
-    /// the template is gone, somebody else may reap a worker that has ended.
+    /// Whether its pid, and so its process group, cannot belong to another
+    /// process. Only the template frees the pid, when it is ordered to reap. If
+    /// the template has ended, another process may reap a worker that has
+    /// ended.
     pub fn holds_pid(&self) -> bool {
-        matches!(self.phase, Phase::Alive) && !(self.template.has_ended() && self.has_ended())
+        matches!(self.reap, ReapState::Alive) && !(self.template.has_ended() && self.has_ended())
     }
 
-    /// A pidfd can be read once its process has ended.
+    /// A pidfd is readable once its process has ended.
     fn has_ended(&self) -> bool {
         let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
         poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
@@ -120,9 +125,9 @@ impl ForkedProcess {
 }
 
 impl Drop for ForkedProcess {
-    /// As with tokio's `kill_on_drop`: no worker outlives its task.
+    /// As tokio's `kill_on_drop`, so that no worker outlives its task.
     fn drop(&mut self) {
-        if let Phase::Alive = self.phase {
+        if let ReapState::Alive = self.reap {
             self.signal(Signal::SIGKILL);
             let (reply, _) = oneshot::channel();
             self.template.tell(TemplateCommand::Reap { pid: self.pid, reply });

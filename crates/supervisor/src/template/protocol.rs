@@ -1,5 +1,5 @@
-//! All messages over the socket between the supervisor and a template; see
-//! "The template" in the protocol's reference.
+//! All messages between the supervisor and a template over the template's
+//! socket. "The template" in docs/src/reference/protocol.md specifies them.
 
 use std::path::PathBuf;
 
@@ -7,56 +7,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::interpreter::{Stamp, Watched};
 
-/// What a template is told. One packet each.
+/// A message to a template: one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Order {
-    /// Import this module at once.
+pub(crate) enum TemplateOrder {
+    /// Import this module now.
     Backend { backend: String },
-    /// Import these when idle, or at once before the first worker is forked.
+    /// Import these modules: before the first fork if there was none yet,
+    /// otherwise when idle.
     Learned { learned: Vec<String> },
-    /// Fork a worker; its descriptors come with the packet.
+    /// Fork a worker. Its descriptors are sent with the packet.
     Fork { fork: u64, arguments: Vec<String> },
-    /// This worker's death was seen; its pid may be given away.
+    /// Reap this dead worker, which frees its pid.
     Reap { reap: u32 },
-    /// Fork nothing more, and exit when the last worker has.
+    /// Fork no more workers, and exit after the last one.
     Retire { retire: bool },
 }
 
-/// What a template says.
+/// A message of a template: one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum Report {
+pub(crate) enum TemplateReport {
     Started {
         started: Started,
     },
-    /// These imports begin.
+    /// It begins to import these.
     Importing {
         importing: Preload,
     },
     Imported(Imported),
     Refused(Refused),
+    /// The answer to `Fork`.
     Forked {
         forked: u64,
         pid: u32,
     },
+    /// The answer to `Fork` if it failed.
     NotForked {
         not_forked: u64,
         reason: String,
     },
+    /// The answer to `Reap`, with the wait status.
     Reaped {
         reaped: u32,
         status: Option<i32>,
     },
+    /// It has killed these processes, which a worker left behind.
     Killed {
         killed: Vec<u32>,
     },
+    /// It has imported all learned modules, and has so many modules loaded.
     Idle {
         idle: usize,
     },
 }
 
-/// The interpreter runs; nothing was preloaded yet. Long lists come in several.
+/// The interpreter runs, and nothing was preloaded yet. Long lists come in
+/// several packets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Started {
     #[serde(default)]
@@ -65,10 +72,11 @@ pub(crate) struct Started {
     #[serde(default)]
     pub folders: Vec<(PathBuf, Option<i64>)>,
     #[serde(default)]
+    /// Another packet continues the list.
     pub more: bool,
 }
 
-/// What is imported ahead of the hooks.
+/// What a template imports before hooks need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Preload {
@@ -76,7 +84,7 @@ pub(crate) enum Preload {
     Learned,
 }
 
-/// What came with these imports. Long lists come in several.
+/// What these imports have loaded. Long lists come in several packets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Imported {
     pub imported: Preload,
@@ -85,18 +93,18 @@ pub(crate) struct Imported {
     /// The folders of new packages.
     #[serde(default)]
     pub folders: Vec<(PathBuf, Option<i64>)>,
-    /// Another packet goes on with the list.
+    /// Another packet continues the list.
     #[serde(default)]
     pub more: bool,
 }
 
-/// These are not to be preloaded.
+/// These must not be preloaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Refused {
     pub refused: Preload,
     pub reason: String,
-    /// The attempt has changed the template's state: it is of no use any more,
-    /// and another attempt would end as this one did.
+    /// The attempt has changed the template's process, which must be replaced.
+    /// Another attempt would have the same result.
     pub spoilt: bool,
 }
 
@@ -122,10 +130,17 @@ impl LoadedModule {
     }
 }
 
-/// Folders as what is watched. Those that have changed since the template saw
-/// them, too: what they offered then, nobody knows. Blocks.
+/// The folders with their present content. A folder that has changed since the
+/// template read it counts as stale, because its former content is unknown.
+/// Blocks.
 pub(crate) fn watched_folders(folders: &[(PathBuf, Option<i64>)]) -> Vec<Watched> {
     folders.iter().map(|(path, modified)| Watched::folder_as_of(path, *modified)).collect()
+}
+
+/// Orders to preload learned modules, in packets small enough for every socket.
+pub(super) fn learned_orders(names: &[String]) -> impl Iterator<Item = TemplateOrder> {
+    const NAMES_IN_A_PACKET: usize = 200;
+    names.chunks(NAMES_IN_A_PACKET).map(|names| TemplateOrder::Learned { learned: names.to_vec() })
 }
 
 #[cfg(test)]
@@ -134,16 +149,16 @@ mod tests {
 
     #[test]
     fn reports_are_told_apart() {
-        let report = |text: &str| serde_json::from_str::<Report>(text).unwrap();
-        assert_eq!(report(r#"{"forked": 7, "pid": 123}"#), Report::Forked { forked: 7, pid: 123 });
+        let report = |text: &str| serde_json::from_str::<TemplateReport>(text).unwrap();
+        assert_eq!(report(r#"{"forked": 7, "pid": 123}"#), TemplateReport::Forked { forked: 7, pid: 123 });
         let refused = report(r#"{"refused": "learned", "reason": "it prints", "spoilt": true}"#);
-        assert!(matches!(refused, Report::Refused(Refused { refused: Preload::Learned, spoilt: true, .. })));
+        assert!(matches!(refused, TemplateReport::Refused(Refused { refused: Preload::Learned, spoilt: true, .. })));
         let imported = report(
             r#"{"imported": "backend", "more": false, "folders": [["/a", 5]], "modules": [
                 {"name": "six", "file": "/a/six.py", "device": 1, "inode": 2, "size": 3, "mtime_ns": 4},
                 {"name": "gone", "file": "/b", "device": null, "inode": null, "size": null, "mtime_ns": null}]}"#,
         );
-        let Report::Imported(imported) = imported else { panic!("{imported:?}") };
+        let TemplateReport::Imported(imported) = imported else { panic!("{imported:?}") };
         let stamp = Stamp { identity: Some((1, 2)), size: 3, modified: 4 };
         assert!(matches!(imported.modules[0].watched(), Watched::File { stamp: Some(found), .. } if found == stamp));
         assert!(matches!(imported.modules[1].watched(), Watched::File { stamp: None, .. }));
@@ -151,8 +166,8 @@ mod tests {
 
     #[test]
     fn orders_are_one_object_each() {
-        let order = |order: &Order| serde_json::to_string(order).unwrap();
-        assert_eq!(order(&Order::Reap { reap: 5 }), r#"{"reap":5}"#);
-        assert_eq!(order(&Order::Learned { learned: vec!["a.b".into()] }), r#"{"learned":["a.b"]}"#);
+        let order = |order: &TemplateOrder| serde_json::to_string(order).unwrap();
+        assert_eq!(order(&TemplateOrder::Reap { reap: 5 }), r#"{"reap":5}"#);
+        assert_eq!(order(&TemplateOrder::Learned { learned: vec!["a.b".into()] }), r#"{"learned":["a.b"]}"#);
     }
 }
