@@ -151,29 +151,44 @@ async fn start_process(
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
 ) -> io::Result<StartedWorker> {
-    let (their_input, input) = pipe()?;
-    let (output, their_output) = pipe()?;
-    let (log, their_log) = pipe()?;
-    let theirs = Arc::new([their_input, their_output, their_log]);
     let key = template_key(&interpreter.interpreter, &plan.key);
-    let process = match fork(context, plan, interpreter, key.clone(), theirs.clone()).await {
-        Some(process) => WorkerProcess::forked(process),
-        None => WorkerProcess::spawned(spawn(context, plan, interpreter, theirs).await?),
+    let (process, pipes) = match fork(context, plan, interpreter, key.clone()).await? {
+        Some((process, pipes)) => (WorkerProcess::forked(process), pipes),
+        None => {
+            let (child, pipes) = spawn(context, plan, interpreter).await?;
+            (WorkerProcess::spawned(child), pipes)
+        }
     };
     let (templates, settings) = (context.templates.clone(), &context.settings);
     let freshness = WorkerFreshness::new(interpreter.clone(), templates, key, &process, settings, &context.pool);
     Ok(StartedWorker {
-        input: pipe::Sender::from_owned_fd(input)?,
-        output: pipe::Receiver::from_owned_fd(output)?,
-        log: pipe::Receiver::from_owned_fd(log)?,
+        input: pipe::Sender::from_owned_fd(pipes.input)?,
+        output: pipe::Receiver::from_owned_fd(pipes.output)?,
+        log: pipe::Receiver::from_owned_fd(pipes.log)?,
         freshness: freshness.await.map_err(io::Error::other)?,
         process,
     })
 }
 
-/// The reading and the writing end of a pipe, both close-on-exec.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+/// Our ends of the pipes of a worker.
+///
+/// Each attempt to start one has its own: a template that fails may have forked a
+/// worker by then, which would write to the pipes, and read from them, beside its
+/// replacement.
+struct Pipes {
+    input: OwnedFd,
+    output: OwnedFd,
+    log: OwnedFd,
+}
+
+impl Pipes {
+    /// With the worker's ends, in the order of descriptors 0 to 2. All are
+    /// close-on-exec.
+    fn new() -> io::Result<(Self, [OwnedFd; 3])> {
+        let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
+        let ((their_input, input), (output, their_output), (log, their_log)) = (pipe()?, pipe()?, pipe()?);
+        Ok((Self { input, output, log }, [their_input, their_output, their_log]))
+    }
 }
 
 /// Forks a worker from a template. `None` if it must be spawned.
@@ -182,33 +197,31 @@ async fn fork(
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
     key: TemplateKey,
-    descriptors: Arc<[OwnedFd; 3]>,
-) -> Option<ForkedProcess> {
+) -> io::Result<Option<(ForkedProcess, Pipes)>> {
     if context.settings.start_method != StartMethod::Forkserver {
-        return None;
+        return Ok(None);
     }
     let arguments = arguments(&context.settings, &plan.tree.path);
     let as_text = |argument: &OsString| argument.to_str().map(str::to_owned);
     // Orders for templates are JSON, which cannot carry bytes that are not UTF-8.
-    let arguments = arguments.iter().map(as_text).collect::<Option<Vec<String>>>()?;
-    let descriptors = WorkerDescriptors(descriptors);
+    let Some(arguments) = arguments.iter().map(as_text).collect::<Option<Vec<String>>>() else { return Ok(None) };
+    let (pipes, theirs) = Pipes::new()?;
+    let descriptors = WorkerDescriptors(Arc::new(theirs));
     let request = ForkRequest { key, interpreter, imports: &plan.imports, arguments, descriptors };
-    context.templates.fork(request).await
+    Ok(context.templates.fork(request).await.map(|process| (process, pipes)))
 }
 
 async fn spawn(
     context: &WorkerContext,
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
-    descriptors: Arc<[OwnedFd; 3]>,
-) -> io::Result<Child> {
+) -> io::Result<(Child, Pipes)> {
     let mut command = command(&context.settings, &interpreter.interpreter, &plan.key, &plan.tree.path);
-    let [input, output, log] = &*descriptors;
-    command.stdin(input.try_clone()?).stdout(output.try_clone()?).stderr(log.try_clone()?);
-    drop(descriptors);
+    let (pipes, [input, output, log]) = Pipes::new()?;
+    command.stdin(input).stdout(output).stderr(log);
     let program = context.settings.program.clone();
     let place = program.path().to_owned();
     let mended = context.pool.run(&[&place], move |_| program.mend()).await;
     mended.map_err(io::Error::other)?.map_err(io::Error::other)?;
-    context.spawner.spawn(command).await
+    Ok((context.spawner.spawn(command).await?, pipes))
 }
