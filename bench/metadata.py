@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from measure import Samples, compare, file_system, machine
-from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser
+from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser, run_to_end
 
 # Uses the projects of the tests. The folder is put last: one of its modules has the name of a
 # module here.
@@ -63,13 +62,9 @@ class Contestant:
     def run(self, first: bool = False) -> tuple[float, float | None]:
         """The time of a run, and its processor time if known, in seconds."""
         self.prepare()
-        command, before, start = self.command(first), _used(), perf_counter()
-        run = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
-        seconds, used = perf_counter() - start, _used() - before
-        if run.returncode != 0:
-            raise RuntimeError(f"{command[:3]} exited with {run.returncode}: {run.stderr}")
-        self.check(run.stdout, first)
-        return seconds, used
+        took = run_to_end(self.command(first), self.env)
+        self.check(took.output, first)
+        return took.wall, took.processors
 
 
 class Uv(Contestant):
@@ -173,12 +168,6 @@ def _requires(tree: Path) -> list[str]:
         pyproject = {}
     requires: list[str] = pyproject.get("build-system", {}).get("requires", ["setuptools>=40.8.0"])
     return requires
-
-
-def _used() -> float:
-    """The processor time of all reaped children and their descendants."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def measure(contestants: Mapping[str, Contestant], rounds: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -48,6 +50,31 @@ def environment() -> dict[str, str]:
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
         own.pop(name, None)
     return own | {"PYTHONPATH": str(HERE / "backends")}
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a run took, children included, in seconds; and what it printed."""
+
+    wall: float
+    processors: float
+    output: str
+
+
+def run_to_end(command: list[str], env: Mapping[str, str]) -> Took:
+    """Run a command that has to succeed."""
+    before, start = _used(), perf_counter()
+    run = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False)
+    took = Took(perf_counter() - start, _used() - before, run.stdout)
+    if run.returncode != 0:
+        raise RuntimeError(f"{command[:3]} exited with {run.returncode}: {run.stderr}")
+    return took
+
+
+def _used() -> float:
+    """The processor time of all children that were waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def make_trees(folder: Path, count: int) -> list[Path]:
