@@ -67,6 +67,12 @@ FILES = [
     "durations.json",
     "learned/*",
     "hookd/*/hookd/**/*.py",
+    "environments/1/models/*",
+    "environments/1/distributions/lock",
+    "environments/1/distributions/ids/*",
+    "environments/1/distributions/kept/*.json",
+    "environments/1/distributions/kept/*/flit_core/buildapi.py",
+    "environments/1/distributions/kept/*/flit_core-*/METADATA",
     "environments/1/contents.lock",
     "environments/1/contents/*",
     "environments/1/answers/*.json",
@@ -85,7 +91,12 @@ FOLDERS = [
     "environments/1",
     "environments/1/answers",
     "environments/1/contents",
+    "environments/1/distributions",
+    "environments/1/distributions/ids",
+    "environments/1/distributions/kept",
+    "environments/1/distributions/kept/*/flit_core",
     "environments/1/made",
+    "environments/1/models",
 ]
 
 
@@ -126,7 +137,8 @@ def damage_each(
 @pytest.mark.parametrize("how", BYTECODE_DAMAGES)
 def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> None:
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
-    for pattern in ("hookd/*/hookd/**/*.pyc", "environments/1/made/**/flit_core/**/*.pyc"):
+    kept = "environments/1/distributions/kept/*/flit_core/**/*.pyc"
+    for pattern in ("hookd/*/hookd/**/*.pyc", kept):
         found = list(cache.glob(pattern))
         assert len(found) > 5
         for path in found:

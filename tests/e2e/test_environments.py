@@ -19,7 +19,8 @@ from builds import arguments, build, make_project
 from conftest import Setting
 from gate import Gate
 from installer import Installer
-from pool import PROGRAM, kind
+from packages import make_wheel
+from pool import PROGRAM, Pool, kind
 from trees import call, make_tree
 
 REQUIRES = ["sample-tool==1.0"]
@@ -294,6 +295,46 @@ def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) 
         assert pool.finish() == ([], 0)
     assert files[0] != files[1]
     assert installer.calls == 2
+
+
+def test_f49_of_a_distribution_that_environments_share(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    """No environment that has it runs another hook, in this program and in another."""
+    wheels = tmp_path / "wheels"
+    for name in ("shared_tool", "tool_one", "tool_two"):
+        make_wheel(wheels, name, "1.0", {f"{name}/__init__.py": "VALUE = 'whole'\n"})
+    flags = ["--no-index", "--find-links", str(wheels)]
+    setting.env["HOOKPOOL_NO_INDEX"] = "true"
+    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    trees = [make_tree(tmp_path / name) for name in ("one", "two")]
+    look = (
+        "import os, shared_tool\n"
+        "result = [str(shared_tool.VALUE), os.path.realpath(shared_tool.__file__)]\n"
+    )
+    pools = [setting.start(build_isolation=True) for _ in range(2)]
+
+    def ask(pool: Pool, number: int, code: str = look) -> list[str]:
+        requires = ["shared-tool", ("tool-one", "tool-two")[number]]
+        response = pool.ask(call(trees[number], code, requires=requires))
+        assert response["ok"], response["error"]
+        result: list[str] = response["result"]
+        return result
+
+    shared = {tuple(ask(pools[0], 0)), tuple(ask(pools[0], 1)), tuple(ask(pools[1], 1))}
+    assert len(shared) == 1, "the environments have it in common"
+    spoil = "import shared_tool; open(shared_tool.__file__, 'a').write('VALUE = 0\\n')"
+    project = make_project(tmp_path / "project", requires=["shared-tool", "tool-one"])
+    out = ["-o", tmp_path / "out", "-C", f"build_wheel={spoil}", "--format", "json"]
+    spoilt = build(setting, "wheel", project, *flags, *out).result
+    (modified,) = spoilt["environment"]["modified"]
+    assert modified.endswith("site-packages/shared_tool/__init__.py")
+    after = {tuple(ask(pool, number)) for pool in pools for number in (0, 1)}
+    assert len(after) == 1
+    assert not after & shared
+    assert {value for value, _ in after} == {"whole"}
+    for pool in pools:
+        assert pool.finish() == ([], 0)
 
 
 def test_an_interpreter_whose_name_leads_elsewhere_by_now(

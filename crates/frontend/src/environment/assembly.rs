@@ -8,16 +8,17 @@ use std::sync::Arc;
 use hookpool_supervisor::files::{LockFile, unblock};
 use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
 
-use super::contents::{content_id, installed};
+use super::contents::{content_id, digest, installed};
 use super::error::EnvironmentError;
 use super::handle::{InUse, Manifest};
 use super::installer::{InstallTarget, PipConfiguration, is_offline, pip, remove_variables, without_places};
+use super::model::Model;
 use super::python_of;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
 use super::store::{Store, now};
 use super::wanted::Wanted;
-use crate::files::write_json;
+use crate::files::{read_json, write_json};
 use crate::redact::redact;
 use crate::run_folder::RunFolder;
 
@@ -104,8 +105,34 @@ impl<'a> Draft<'a> {
         configuration.take_back().await
     }
 
-    /// Returns the wheel of pip that comes with the interpreter.
+    /// Makes the virtual environment, from the model if there is one. Returns the
+    /// wheel of pip that comes with the interpreter.
     async fn make_venv(&self) -> Result<Option<PathBuf>, EnvironmentError> {
+        // Virtual environments of one interpreter have the same id, and make others
+        // with links to their own program.
+        let executable = self.wanted.interpreter.executable.display().to_string();
+        let path = self.store.model(&digest([self.wanted.interpreter_id.as_str(), executable.as_str()]));
+        let (kept, folder) = (path.clone(), self.folder.clone());
+        let made = unblock(move || {
+            let Some(model) = read_json::<Model>(&kept) else { return Ok(None) };
+            let made = model.make(&folder).map_err(EnvironmentError::system("make", &folder))?;
+            Ok::<_, EnvironmentError>(made.then_some(model))
+        })
+        .await?;
+        if let Some(model) = made {
+            return Ok(model.pip_wheel);
+        }
+        let pip_wheel = self.run_venv().await?;
+        let (folder, wheel) = (self.folder.clone(), pip_wheel.clone());
+        unblock(move || {
+            let model = Model::of(&folder, wheel).map_err(EnvironmentError::system("read", &folder))?;
+            model.map_or(Ok(()), |model| write_json(&path, &model)).map_err(EnvironmentError::system("write", &path))
+        })
+        .await?;
+        Ok(pip_wheel)
+    }
+
+    async fn run_venv(&self) -> Result<Option<PathBuf>, EnvironmentError> {
         let mut command = Command::new(&self.wanted.interpreter.executable);
         command.args(["-I", "-c", VENV]).arg(&self.folder);
         remove_variables(&mut command);
@@ -162,6 +189,17 @@ impl<'a> Draft<'a> {
     /// Seals the environment and writes its manifest, after which other processes
     /// may open it. `None` if another process has removed it since.
     async fn seal(self) -> Result<Option<InUse>, EnvironmentError> {
+        // The lock keeps the distributions until the manifest names them.
+        let (links, _lock) = {
+            let (store, folder) = (self.store.clone(), self.folder.clone());
+            unblock(move || {
+                let path = store.distributions.lock();
+                let lock = LockFile::shared(&path).map_err(EnvironmentError::system("lock", &path))?;
+                let links = store.distributions.link(&folder).map_err(EnvironmentError::system("link", &folder))?;
+                Ok::<_, EnvironmentError>((links, lock))
+            })
+            .await?
+        };
         // If this fails, whoever runs hooks asks again, and reports the reason.
         let interpreter = self.supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
         let interpreter = interpreter.map(|known| Interpreter::clone(&known));
@@ -174,12 +212,15 @@ impl<'a> Draft<'a> {
             let seal = Seal::of(&folder).map_err(EnvironmentError::system("look at", &folder))?;
             let content_id = content_id(&interpreter_id, &installed);
             let made_at = now();
-            let manifest = Manifest { folder, content_id, installed, installer, made_at, private, seal, interpreter };
+            let manifest =
+                Manifest { folder, content_id, installed, installer, made_at, private, seal, links, interpreter };
             let path = store.manifest(&name);
             write_json(&path, &manifest).map_err(EnvironmentError::system("write", &path))?;
             let lock_path = store.environment_lock(&name);
             let still_exists = lock.share().map_err(EnvironmentError::system("lock", &lock_path))?;
-            Ok(still_exists.then(|| InUse::new(name, manifest, lock, true)))
+            let kept = store.open_links(&manifest)?;
+            let is_usable = still_exists && kept.len() == manifest.links.len();
+            Ok(is_usable.then(|| InUse::new(name, manifest, kept, lock, true)))
         })
         .await
     }

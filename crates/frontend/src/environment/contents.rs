@@ -3,6 +3,7 @@
 //! The content id is the same for the same distributions, whichever installer unpacked them:
 //! files that installers add themselves do not count.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -70,7 +71,7 @@ fn distribution(folder: &Path) -> io::Result<Distribution> {
 }
 
 /// Reads a regular file with a limit: an installed distribution may contain anything.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     const LIMIT: u64 = 64 << 20;
     read_regular_file(path, Links::Follow, LIMIT)
 }
@@ -109,14 +110,17 @@ fn content(path: &Path) -> io::Result<Option<String>> {
 
 /// Whether the file at a path in RECORD counts.
 fn counts(path: &str) -> bool {
-    const INSTALLERS_OWN: [&str; 6] =
-        ["INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"];
-    let mut parts = path.rsplit('/');
-    let (file, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let is_installers_own = parent.ends_with(".dist-info") && INSTALLERS_OWN.contains(&file);
     // Scripts: installers generate them, or rewrite their first line.
     let is_outside = path.starts_with("..") || path.starts_with('/');
-    !path.is_empty() && !is_installers_own && !is_outside && !file.ends_with(".pyc")
+    !path.is_empty() && !is_installers_own(Path::new(path)) && !is_outside && !path.ends_with(".pyc")
+}
+
+/// Whether it is a file of `.dist-info` that the installer writes.
+pub(super) fn is_installers_own(path: &Path) -> bool {
+    const INSTALLERS_OWN: [&str; 6] =
+        ["INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"];
+    let is_own = path.file_name().is_some_and(|name| INSTALLERS_OWN.iter().any(|own| name == *own));
+    is_own && path.parent().and_then(Path::extension) == Some(OsStr::new("dist-info"))
 }
 
 /// The id of an environment with these distributions and this interpreter.

@@ -23,6 +23,7 @@ use hookpool_supervisor::{
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::assembly::assemble;
+use super::bytecode::check_bytecode;
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{Environment, InUse};
 use super::installer::{Installation, believes_any_age};
@@ -313,7 +314,11 @@ impl Environments {
     async fn find_on_disk(&self, wanted: &Wanted, not_before: u64) -> Result<Option<Arc<InUse>>, EnvironmentError> {
         let (store, key) = (self.store.clone(), wanted.key.clone());
         let executable = wanted.interpreter.executable.clone();
-        unblock(move || store.find(&key, not_before, &executable)).await
+        let found = unblock(move || store.find(&key, not_before, &executable)).await?;
+        if let Some(in_use) = &found {
+            check_bytecode(&self.supervisor, &self.settings, &self.store, in_use).await?;
+        }
+        Ok(found)
     }
 
     /// Keeps other processes from making the same.

@@ -1,19 +1,22 @@
 //! An environment that is in use, and what is known of it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hookpool_supervisor::files::{LockFile, kept, unblock};
 use hookpool_supervisor::{BuildEnvironment, Interpreter};
 use serde::{Deserialize, Serialize};
 
 use super::contents::{Distribution, site_packages};
+use super::distributions::{Kept, Link};
 use super::error::EnvironmentError;
 use super::python_of;
 use super::seal::{Look, Seal};
 use super::settings::InstallerKind;
+use super::store::Store;
 use super::wanted::Wanted;
 use crate::files::write_json;
 
@@ -35,6 +38,12 @@ impl Environment {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.in_use.manifest.folder
+    }
+
+    /// Its folder, and those that it links to.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let kept = self.in_use.kept.iter().map(|kept| kept.folder.clone());
+        std::iter::once(self.folder().to_owned()).chain(kept).collect()
     }
 
     /// The same for the same distributions and interpreter.
@@ -62,7 +71,7 @@ impl Environment {
     /// [`EnvironmentError::System`].
     pub async fn inspect_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
         let in_use = self.in_use.clone();
-        unblock(move || in_use.differences()).await
+        unblock(move || in_use.differences().map(|differences| differences.all())).await
     }
 }
 
@@ -86,6 +95,10 @@ pub(super) struct InUse {
     pub name: String,
     pub python: PathBuf,
     pub manifest: Manifest,
+    /// The distributions that it links to, in the order of the manifest.
+    kept: Vec<Arc<Kept>>,
+    /// Bytecode of its own that may have been cut short.
+    unchecked: Mutex<Vec<PathBuf>>,
     /// Shared with other processes that use it; keeps all from removing it.
     lock: LockFile,
     pub made_here: bool,
@@ -107,19 +120,23 @@ pub(super) struct Manifest {
     /// Whether only the process that made it may use it.
     pub private: bool,
     pub seal: Seal,
+    /// The distributions that it links to.
+    pub links: Vec<Link>,
     /// What its interpreter says about itself; `None` if it gave no answer in time.
     pub interpreter: Option<Interpreter>,
 }
 
 impl InUse {
-    pub fn new(name: String, manifest: Manifest, lock: LockFile, made_here: bool) -> Self {
+    pub fn new(name: String, manifest: Manifest, kept: Vec<Arc<Kept>>, lock: LockFile, made_here: bool) -> Self {
         lock.touch();
         let python = python_of(&manifest.folder);
-        Self { name, python, manifest, lock, made_here, discarded: AtomicBool::new(false) }
+        let (unchecked, discarded) = (Mutex::default(), AtomicBool::new(false));
+        Self { name, python, manifest, kept, unchecked, lock, made_here, discarded }
     }
 
+    /// Whether it, or a distribution in it, was discarded.
     pub fn is_discarded(&self) -> bool {
-        self.discarded.load(Ordering::Acquire)
+        self.discarded.load(Ordering::Acquire) || self.kept.iter().any(|kept| kept.is_discarded())
     }
 
     /// False if it was discarded before.
@@ -135,8 +152,40 @@ impl InUse {
     }
 
     /// The files that were changed, added or removed. Blocks.
-    pub fn differences(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
-        Ok(self.look()?.differences)
+    pub fn differences(&self) -> Result<Differences, EnvironmentError> {
+        let mut differences = Differences { own: self.look()?.differences, ..Differences::default() };
+        for (link, kept) in self.manifest.links.iter().zip(&self.kept) {
+            let look = kept.look().map_err(EnvironmentError::system("look at", &kept.folder))?;
+            if !look.differences.is_empty() {
+                differences.changed.push(kept.clone());
+                differences.linked.extend(look.differences.iter().map(|path| link.packages.join(path)));
+            }
+        }
+        Ok(differences)
+    }
+
+    /// The bytecode that has to be checked before anything is imported.
+    pub fn unchecked_bytecode(&self) -> Vec<PathBuf> {
+        let own = self.unchecked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        own.into_iter().chain(self.kept.iter().flat_map(|kept| kept.unchecked())).collect()
+    }
+
+    /// Ends the check of bytecode: removes what is not whole, and records the rest,
+    /// so that it is not checked again. Blocks.
+    pub fn end_check(&self, store: &Store, checked: &[PathBuf], whole: &HashSet<PathBuf>) {
+        for path in checked.iter().filter(|path| !whole.contains(*path)) {
+            if let Err(error) = kept::remove(path) {
+                tracing::debug!("{}: {error}", path.display());
+            }
+        }
+        let within = |folder: &Path| -> Vec<PathBuf> {
+            checked.iter().filter(|path| whole.contains(*path) && path.starts_with(folder)).cloned().collect()
+        };
+        for kept in &self.kept {
+            store.distributions.end_check(kept, &within(&kept.folder));
+        }
+        self.unchecked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        store.add_bytecode(&self.name, &within(&self.manifest.folder));
     }
 
     fn look(&self) -> Result<Look, EnvironmentError> {
@@ -144,16 +193,11 @@ impl InUse {
         self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))
     }
 
-    /// As [`differences`](Self::differences); removes bytecode that differs. If
-    /// only times differ, writes the new ones to the manifest, so that the files
-    /// are not read again.
+    /// The own files that were changed, added or removed. If only times differ,
+    /// writes the new ones to the manifest, so that the files are not read again.
     pub fn restore(&mut self, manifest: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         let look = self.look()?;
-        for path in &look.bytecode {
-            if let Err(error) = kept::remove(path) {
-                tracing::debug!("{}: {error}", path.display());
-            }
-        }
+        self.unchecked = Mutex::new(look.bytecode);
         if let Some(seal) = look.restored {
             self.manifest.seal = seal;
             if let Err(error) = write_json(manifest, &self.manifest) {
@@ -161,6 +205,26 @@ impl InUse {
             }
         }
         Ok(look.differences)
+    }
+}
+
+/// What differs from what was installed.
+#[derive(Default)]
+pub(super) struct Differences {
+    /// Paths of the environment's own files, relative to it.
+    own: Vec<PathBuf>,
+    /// Those of files that it links to.
+    linked: Vec<PathBuf>,
+    /// The distributions that those belong to.
+    pub changed: Vec<Arc<Kept>>,
+}
+
+impl Differences {
+    /// All paths, relative to the environment.
+    pub fn all(&self) -> Vec<PathBuf> {
+        let mut all = [self.own.as_slice(), self.linked.as_slice()].concat();
+        all.sort_unstable();
+        all
     }
 }
 

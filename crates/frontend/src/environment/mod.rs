@@ -25,12 +25,15 @@
 //! environment with a broken seal is not used again.
 
 mod assembly;
+mod bytecode;
 mod contents;
+mod distributions;
 mod environments;
 mod error;
 mod handle;
 mod installer;
 mod memory;
+mod model;
 mod pruning;
 mod requirement;
 mod seal;

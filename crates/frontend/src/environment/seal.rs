@@ -60,6 +60,19 @@ impl Seal {
         Ok(Self(entries))
     }
 
+    /// Adds these files of the environment, as they are now. Returns whether there
+    /// are any.
+    pub fn add(&mut self, environment: &Path, files: &[PathBuf]) -> bool {
+        let before = self.0.len();
+        for path in files {
+            let entry = path.symlink_metadata().and_then(|found| SealEntry::of(path, &found, || digest_of_file(path)));
+            if let (Ok(entry), Ok(name)) = (entry, path.strip_prefix(environment)) {
+                self.0.insert(name.to_string_lossy().into_owned(), entry);
+            }
+        }
+        self.0.len() > before
+    }
+
     /// Looks at every file, and reads those of which only the time differs. A file that cannot
     /// be read counts as removed.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {

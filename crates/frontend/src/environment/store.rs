@@ -6,6 +6,8 @@
 //!   made/NAME/          an environment; it cannot be moved, its scripts contain its path
 //!   made/NAME.lock      exclusive while it is made, shared while it is used; its time is the last use
 //!   made/NAME.json      the manifest: written last, so that an environment with one is complete
+//!   distributions/      see `Distributions`
+//!   models/ID.json      the virtual environment of an interpreter, as `Model` keeps it
 //!   contents/ID         the name of an environment with this content
 //!   contents.lock       held while contents get their names
 //!   answers/KEY.json    the environment that a key was resolved to, and when
@@ -22,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::{Deserialize, Serialize};
 
+use super::distributions::{Distributions, Kept};
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{InUse, Manifest};
 use crate::files::{read_json, write_json};
@@ -45,6 +48,7 @@ pub(super) type EnvironmentObserver = Arc<dyn Fn(&EnvironmentEvent) + Send + Syn
 pub(super) struct Store {
     root: PathBuf,
     observer: EnvironmentObserver,
+    pub distributions: Distributions,
     /// The environments that this process uses, by name: each is locked and its
     /// seal inspected once.
     in_use: Mutex<HashMap<String, Weak<InUse>>>,
@@ -54,13 +58,28 @@ pub(super) struct Store {
 impl Store {
     /// The store in a cache folder, which need not exist.
     pub fn new(cache_folder: &Path, observer: EnvironmentObserver) -> Self {
-        Self { root: cache_folder.join("environments").join(FORMAT), observer, in_use: Mutex::default() }
+        let root = cache_folder.join("environments").join(FORMAT);
+        let distributions = Distributions::new(root.join("distributions"));
+        Self { root, observer, distributions, in_use: Mutex::default() }
     }
 
     /// Makes the folders that are missing.
     pub fn make_folders(&self) -> Result<(), FolderError> {
         let parents = [self.root.parent().unwrap_or(&self.root), &self.root].map(Path::to_owned);
-        parents.iter().chain(&[self.made(), self.contents(), self.answers()]).try_for_each(|path| kept::folder(path))
+        parents
+            .iter()
+            .chain(&[self.made(), self.contents(), self.answers(), self.models()])
+            .try_for_each(|path| kept::folder(path))?;
+        self.distributions.make_folders()
+    }
+
+    fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    /// The virtual environment of an interpreter.
+    pub fn model(&self, interpreter_id: &str) -> PathBuf {
+        self.models().join(format!("{interpreter_id}.json"))
     }
 
     fn made(&self) -> PathBuf {
@@ -140,7 +159,7 @@ impl Store {
             return Ok(None);
         }
         if let Some(in_use) = self.in_use().get(name).and_then(Weak::upgrade) {
-            return Ok((!in_use.is_discarded()).then_some(in_use));
+            return Ok(self.is_usable(&in_use).then_some(in_use));
         }
         let lock_path = self.environment_lock(name);
         let lock = LockFile::try_shared(&lock_path).map_err(EnvironmentError::system("lock", &lock_path))?;
@@ -150,9 +169,13 @@ impl Store {
             return Ok(None);
         }
         let moved = manifest.folder != self.environment(name);
-        let mut in_use = InUse::new(name.to_owned(), manifest, lock, false);
+        let kept = self.open_links(&manifest)?;
+        let is_whole = kept.len() == manifest.links.len();
+        let mut in_use = InUse::new(name.to_owned(), manifest, kept, lock, false);
         let reason = if moved {
             Some("its folder was moved".to_owned())
+        } else if !is_whole {
+            Some("a distribution in it was changed or removed".to_owned())
         } else {
             broken_seal(&in_use.restore(&self.manifest(name))?)
         };
@@ -162,6 +185,17 @@ impl Store {
             return Ok(None);
         }
         Ok(Some(self.remember(in_use)))
+    }
+
+    /// The distributions that an environment links to, as far as they are complete
+    /// and unchanged.
+    pub fn open_links(&self, manifest: &Manifest) -> Result<Vec<Arc<Kept>>, EnvironmentError> {
+        let mut kept = Vec::new();
+        for link in &manifest.links {
+            let folder = self.distributions.folder(&link.name);
+            kept.extend(self.distributions.open(&link.name).map_err(EnvironmentError::system("look at", &folder))?);
+        }
+        Ok(kept)
     }
 
     fn open_content(&self, content_id: &str) -> Result<Option<Arc<InUse>>, EnvironmentError> {
@@ -225,6 +259,18 @@ impl Store {
         Ok(in_use)
     }
 
+    /// Records bytecode of an environment's own that is known to be whole.
+    pub fn add_bytecode(&self, name: &str, files: &[PathBuf]) {
+        let path = self.manifest(name);
+        // As it is on the disk now: another process may have added some.
+        let Some(mut manifest) = read_json::<Manifest>(&path).filter(|_| !files.is_empty()) else { return };
+        if manifest.seal.add(&self.environment(name), files)
+            && let Err(error) = write_json(&path, &manifest)
+        {
+            tracing::debug!("{}: {error}", path.display());
+        }
+    }
+
     /// Keeps all processes from opening an environment again. Its folder is
     /// removed when nobody uses it.
     pub fn discard(&self, in_use: &InUse, reason: String) -> Result<(), EnvironmentError> {
@@ -240,7 +286,8 @@ impl Store {
     /// Whether an environment in use may be used again. Discards it if somebody
     /// has removed it.
     pub fn is_usable(&self, in_use: &InUse) -> bool {
-        if !in_use.is_discarded() && !in_use.exists() {
+        let exists = || self.manifest(&in_use.name).exists() && in_use.exists();
+        if !in_use.is_discarded() && !exists() {
             // What is left of it is a leftover, which is removed later.
             let _ = self.discard(in_use, "it was removed".to_owned());
         }
@@ -248,13 +295,31 @@ impl Store {
     }
 
     /// Inspects the seal: the files that differ. Discards an environment whose
-    /// seal is broken.
+    /// seal is broken; a changed distribution with all environments that have it.
     pub fn check_seal(&self, in_use: &InUse) -> Result<Vec<PathBuf>, EnvironmentError> {
         let differences = in_use.differences()?;
-        if let Some(reason) = broken_seal(&differences) {
+        if let Some(reason) = broken_seal(&differences.all()) {
             self.discard(in_use, reason)?;
         }
-        Ok(differences)
+        for kept in &differences.changed {
+            self.distributions.discard(kept).map_err(EnvironmentError::system("remove", &kept.folder))?;
+        }
+        if !differences.changed.is_empty() {
+            self.discard_those_with(&differences.changed)?;
+        }
+        Ok(differences.all())
+    }
+
+    /// Keeps all processes from using the environments that link to these.
+    fn discard_those_with(&self, changed: &[Arc<Kept>]) -> Result<(), EnvironmentError> {
+        for name in self.names() {
+            let path = self.manifest(&name);
+            let Some(manifest) = read_json::<Manifest>(&path) else { continue };
+            if manifest.links.iter().any(|link| changed.iter().any(|kept| kept.name == link.name)) {
+                kept::remove(&path).map_err(EnvironmentError::system("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     fn in_use(&self) -> MutexGuard<'_, HashMap<String, Weak<InUse>>> {
@@ -329,14 +394,14 @@ pub(super) fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-fn random_name() -> String {
+pub(super) fn random_name() -> String {
     // Seeded by the system.
     let half = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}", half() ^ half().rotate_left(32))
 }
 
 /// Whether a text may be a name of ours, and not a path from a damaged file.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

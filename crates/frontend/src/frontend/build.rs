@@ -330,8 +330,8 @@ impl Build<'_> {
         };
         let (name, wheel) = made_file(BUILD, &value, draft.path()).await?;
         if let Some(environment) = &self.hooks.environment {
-            let (wheel, folder) = (wheel.clone(), environment.folder().to_owned());
-            self.needs_environment = unblock(move || names_paths_in(&wheel, &folder)).await;
+            let (wheel, folders) = (wheel.clone(), environment.folders());
+            self.needs_environment = unblock(move || names_paths_in(&wheel, &folders)).await;
         }
         self.check_wheel(tree, BUILD, wheel, &draft).await?;
         self.publish(into, BUILD, draft, name).await

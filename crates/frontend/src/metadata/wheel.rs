@@ -204,20 +204,19 @@ impl OpenWheel {
     }
 }
 
-/// Whether a file in the wheel contains a path in `folder`: some build backends
+/// Whether a file in the wheel contains a path in one of the folders: some build backends
 /// write paths of their tools into editable wheels, to build again on import. A
 /// wheel that cannot be read contains none. Blocks.
-pub(crate) fn names_paths_in(wheel: &Path, folder: &Path) -> bool {
+pub(crate) fn names_paths_in(wheel: &Path, folders: &[PathBuf]) -> bool {
     /// Loaders are small; larger files are data or compiled.
     const LARGEST: u64 = 1 << 20;
     let Ok(Ok(mut archive)) = File::open(wheel).map(ZipArchive::new) else { return false };
-    let mut path = folder.as_os_str().as_bytes().to_vec();
-    path.push(b'/');
+    let paths: Vec<Vec<u8>> = folders.iter().map(|folder| [folder.as_os_str().as_bytes(), b"/"].concat()).collect();
     (0..archive.len()).any(|index| {
         let Ok(member) = archive.by_index(index) else { return false };
         let mut content = Vec::new();
         let read = member.take(LARGEST).read_to_end(&mut content);
-        read.is_ok() && content.windows(path.len()).any(|part| part == path)
+        read.is_ok() && paths.iter().any(|path| content.windows(path.len()).any(|part| part == path))
     })
 }
 

@@ -57,19 +57,19 @@ impl LockFile {
     /// # Errors
     /// As [`LockFile::try_exclusive`], and [`io::ErrorKind::TimedOut`].
     pub fn exclusive(path: &Path) -> io::Result<Self> {
-        const PATIENCE: Duration = Duration::from_secs(60);
-        const PAUSE: Duration = Duration::from_millis(5);
-        let began = Instant::now();
-        loop {
-            if let Some(lock) = Self::try_exclusive(path)? {
-                return Ok(lock);
-            }
-            if began.elapsed() >= PATIENCE {
-                let words = format!("another process has kept it locked for {} s", PATIENCE.as_secs());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
-            }
-            std::thread::sleep(PAUSE);
-        }
+        wait_for(|| Self::try_exclusive(path))
+    }
+
+    /// Takes a lock with others; makes the file where it is missing. Blocks while
+    /// another process holds it exclusively, for a minute at most.
+    ///
+    /// # Errors
+    /// As [`LockFile::try_shared`], and [`io::ErrorKind::TimedOut`].
+    pub fn shared(path: &Path) -> io::Result<Self> {
+        wait_for(|| {
+            kept::make_lock(path)?;
+            Self::try_shared(path)
+        })
     }
 
     /// Turns an exclusive lock into a shared one. In between another process may
@@ -101,6 +101,23 @@ impl LockFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Attempts for a minute at most.
+fn wait_for(attempt: impl Fn() -> io::Result<Option<LockFile>>) -> io::Result<LockFile> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let began = Instant::now();
+    loop {
+        if let Some(lock) = attempt()? {
+            return Ok(lock);
+        }
+        if began.elapsed() >= PATIENCE {
+            let words = format!("another process has kept it locked for {} s", PATIENCE.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn install(
     };
     let mut command = Command::new(target.python);
     command.arg("-I").arg(pip.place.join("pip"));
-    command.args(["install", "--ignore-installed", "--compile", "--no-input", "--disable-pip-version-check"]);
+    command.args(["install", "--ignore-installed", "--no-compile", "--no-input", "--disable-pip-version-check"]);
     command.args(["--no-color", "--progress-bar", "off", "--no-warn-script-location", "--no-user"]);
     if !installation.pip_was_told("log") {
         command.arg("--log").arg(temporary.join(LOG));

@@ -27,9 +27,8 @@ pub(super) fn default_cache() -> Option<PathBuf> {
 pub(super) fn install(target: &InstallTarget<'_>, program: &Path, files: &InstallerFiles) -> Command {
     let mut command = Command::new(program);
     command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(target.python);
-    // Copies: through hard links, a hook that writes to a file would change uv's
-    // cache.
-    command.args(["--link-mode", "copy", "--compile-bytecode", "--no-break-system-packages"]);
+    // Hard links only for the moment: what stays is copied (`Distributions::link`).
+    command.args(["--link-mode", "hardlink", "--no-compile-bytecode", "--no-break-system-packages"]);
     let settings = target.settings;
     let index = &settings.index;
     // uv takes distributions of a local folder from its cache even if they have

@@ -1,0 +1,100 @@
+//! The virtual environment of an interpreter as `venv` makes it, kept to make
+//! others like it without a process. Everything here blocks, as files do.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+/// A virtual environment with nothing installed.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Model {
+    /// The folder that it was made in, which its scripts contain.
+    folder: String,
+    /// The wheel of pip that comes with the interpreter.
+    pub pip_wheel: Option<PathBuf>,
+    /// In an order in which folders come before what is in them.
+    entries: Vec<(PathBuf, Entry)>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Entry {
+    Folder,
+    Link(PathBuf),
+    /// Text, and the permissions.
+    File(String, u32),
+}
+
+impl Model {
+    /// The model of an environment in which nothing is installed yet. `None` if
+    /// it is not made of text and links, or its path is no text.
+    pub fn of(environment: &Path, pip_wheel: Option<PathBuf>) -> io::Result<Option<Self>> {
+        let Some(folder) = environment.to_str().map(str::to_owned) else { return Ok(None) };
+        let mut entries = Vec::new();
+        for found in WalkDir::new(environment).min_depth(1) {
+            let found = found?;
+            let (path, kind) = (found.path(), found.file_type());
+            let entry = if kind.is_dir() {
+                Entry::Folder
+            } else if kind.is_symlink() {
+                Entry::Link(path.read_link()?)
+            } else {
+                match String::from_utf8(fs::read(path)?) {
+                    Ok(text) => Entry::File(text, found.metadata()?.mode() & 0o777),
+                    Err(_) => return Ok(None),
+                }
+            };
+            entries.push((path.strip_prefix(environment).unwrap_or(path).to_owned(), entry));
+        }
+        Ok(Some(Self { folder, pip_wheel, entries }))
+    }
+
+    /// Makes an environment like it. False if its path is no text.
+    pub fn make(&self, environment: &Path) -> io::Result<bool> {
+        let Some(folder) = environment.to_str() else { return Ok(false) };
+        fs::create_dir(environment)?;
+        for (path, entry) in &self.entries {
+            let path = environment.join(path);
+            match entry {
+                Entry::Folder => fs::create_dir(&path)?,
+                Entry::Link(target) => symlink(target, &path)?,
+                Entry::File(text, mode) => {
+                    fs::write(&path, text.replace(&self.folder, folder))?;
+                    fs::set_permissions(&path, Permissions::from_mode(*mode))?;
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_like_the_model_has_its_own_path() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = parent.path().join("first");
+        fs::create_dir_all(first.join("bin")).unwrap();
+        fs::create_dir_all(first.join("lib/python3.11/site-packages")).unwrap();
+        symlink("lib", first.join("lib64")).unwrap();
+        symlink("/usr/bin/python3", first.join("bin/python")).unwrap();
+        fs::write(first.join("bin/activate"), format!("VIRTUAL_ENV='{}'", first.display())).unwrap();
+        fs::set_permissions(first.join("bin/activate"), Permissions::from_mode(0o750)).unwrap();
+        let model = Model::of(&first, Some("/pip.whl".into())).unwrap().unwrap();
+        let model: Model = serde_json::from_slice(&serde_json::to_vec(&model).unwrap()).unwrap();
+        let second = parent.path().join("second");
+        assert!(model.make(&second).unwrap());
+        let activate = second.join("bin/activate");
+        assert_eq!(fs::read_to_string(&activate).unwrap(), format!("VIRTUAL_ENV='{}'", second.display()));
+        assert_eq!(activate.metadata().unwrap().mode() & 0o777, 0o750);
+        assert_eq!(second.join("bin/python").read_link().unwrap(), Path::new("/usr/bin/python3"));
+        assert!(second.join("lib64/python3.11/site-packages").is_dir());
+        fs::write(first.join("bin/python3"), b"\xff\xfe").unwrap();
+        assert_eq!(Model::of(&first, None).unwrap(), None, "a copied interpreter is no text");
+    }
+}
