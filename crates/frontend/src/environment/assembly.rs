@@ -200,7 +200,7 @@ impl<'a> Draft<'a> {
             })
             .await?
         };
-        // If this fails, whoever runs hooks asks again, and reports the reason.
+        // If this fails, the supervisor asks again before it runs hooks, and reports the reason.
         let interpreter = self.supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
         let interpreter = interpreter.map(|known| Interpreter::clone(&known));
         let interpreter_id = self.wanted.interpreter_id.clone();

@@ -68,7 +68,7 @@ impl Pruning {
         let mut removed = Removed::default();
         let kept = &self.store.distributions;
         let lock = kept.lock();
-        // Whoever links to distributions at this moment holds it shared.
+        // A process that links to distributions holds it shared.
         let Some(_lock) = (if lock.is_file() { LockFile::try_exclusive(&lock)? } else { None }) else {
             return Ok(removed);
         };

@@ -1,7 +1,7 @@
 """A worker that misbehaves as told.
 
 Runs the file `script.py` of its tree, in which the functions below are
-defined, and `start`: the how-manieth worker of this tree it is, from 1.
+defined, and `start`: the number of this worker among those of its tree, from 1.
 """
 
 import json
