@@ -335,6 +335,9 @@ def test_f49_of_a_distribution_that_environments_share(
     assert {value for value, _ in after} == {"whole"}
     for pool in pools:
         assert pool.finish() == ([], 0)
+    kept = (own_cache / "environments/1/distributions/kept").iterdir()
+    # The changed one is gone with the last environment that had it.
+    assert all(path.with_suffix(".json").exists() for path in kept)
 
 
 def test_an_interpreter_whose_name_leads_elsewhere_by_now(

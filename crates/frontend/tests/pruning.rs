@@ -24,6 +24,7 @@ async fn environments_in_use_or_recently_used_stay() {
     assert_eq!((pruned.environments.count, pruned.kept, pruned.in_use), (0, 2, 0));
     let pruned = prune(&place.cache(), Duration::ZERO).unwrap();
     assert_eq!((pruned.environments.count, pruned.answers.count, pruned.in_use), (1, 1, 1));
+    assert_eq!(pruned.distributions.count, 1);
     assert!(pruned.bytes() > 10_000);
     assert_eq!(made(&place.cache()), [alpha.folder().file_name().unwrap().to_str().unwrap()]);
     // A removed environment is made again.
@@ -33,7 +34,7 @@ async fn environments_in_use_or_recently_used_stay() {
     run.end().await;
     prune(&place.cache(), Duration::ZERO).unwrap();
     assert_eq!(made(&place.cache()), Vec::<String>::new());
-    for folder in ["made", "contents", "answers"] {
+    for folder in ["made", "contents", "answers", "models", "distributions/kept", "distributions/ids"] {
         assert_eq!(place.cache().join("environments/1").join(folder).read_dir().unwrap().count(), 0, "{folder}");
     }
     let run = place.run(InstallerChoice::Auto).await;

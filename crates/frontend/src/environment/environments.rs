@@ -148,7 +148,8 @@ impl Environments {
         let store = self.store.clone();
         let clean = move || {
             drop(forgotten);
-            store.remove_leftovers()
+            store.remove_leftovers();
+            store.remove_distributions(UNIX_EPOCH)
         };
         // The next run removes what cannot be removed now.
         let _ = unblock(clean).await;

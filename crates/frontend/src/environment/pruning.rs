@@ -1,6 +1,5 @@
 //! Removing environments that were not used for a long time.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hookpool_supervisor::Removed;
 use hookpool_supervisor::files::{LockFile, kept};
 
-use super::handle::Manifest;
 use super::store::{Store, StoredAnswer, names_in};
 use crate::files::{disk_space, read_json};
 
@@ -31,8 +29,9 @@ pub(crate) fn prune_environments(cache_folder: &Path, unused_since: SystemTime) 
     let pruning = Pruning { store: Store::new(cache_folder, Arc::new(|_| {})), unused_since };
     let mut pruned = PrunedEnvironments::default();
     pruning.environments(&mut pruned)?;
-    pruned.distributions = pruning.distributions()?;
+    pruned.distributions = pruning.store.remove_distributions(unused_since)?;
     pruned.answers = pruning.answers()?;
+    pruning.models()?;
     Ok(pruned)
 }
 
@@ -62,33 +61,15 @@ impl Pruning {
         Ok(())
     }
 
-    /// Removes distributions that no environment has and that were not used for
-    /// long, or never completed.
-    fn distributions(&self) -> io::Result<Removed> {
-        let mut removed = Removed::default();
-        let kept = &self.store.distributions;
-        let lock = kept.lock();
-        // A process that links to distributions holds it shared.
-        let Some(_lock) = (if lock.is_file() { LockFile::try_exclusive(&lock)? } else { None }) else {
-            return Ok(removed);
-        };
-        let mut linked = HashSet::new();
-        for name in self.store.names() {
-            match read_json::<Manifest>(&self.store.manifest(&name)) {
-                Some(manifest) => linked.extend(manifest.links.into_iter().map(|link| link.name)),
-                // It was discarded while it is used, and links to nobody knows what.
-                None if LockFile::try_exclusive(&self.store.environment_lock(&name))?.is_none() => return Ok(removed),
-                None => {}
+    /// Models are made again in no time, so it does not matter when they were used.
+    fn models(&self) -> io::Result<()> {
+        for name in names_in(&self.store.models()) {
+            let path = self.store.model(&name);
+            if path.symlink_metadata()?.modified()? < self.unused_since {
+                kept::remove(&path)?;
             }
         }
-        for name in kept.names() {
-            let is_old = kept.last_use(&name).is_none_or(|last| last < self.unused_since);
-            if is_old && !linked.contains(&name) {
-                removed += Removed { count: 1, bytes: disk_space(&kept.folder(&name)) };
-                kept.remove(&name)?;
-            }
-        }
-        Ok(removed)
+        Ok(())
     }
 
     fn is_to_go(&self, name: &str) -> bool {

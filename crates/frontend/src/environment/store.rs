@@ -14,20 +14,21 @@
 //!   answers/KEY.lock    held while a key is resolved
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hookpool_supervisor::Removed;
 use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::{Deserialize, Serialize};
 
 use super::distributions::{Distributions, Kept};
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{InUse, Manifest};
-use crate::files::{read_json, write_json};
+use crate::files::{disk_space, read_json, write_json};
 
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
@@ -73,7 +74,7 @@ impl Store {
         self.distributions.make_folders()
     }
 
-    fn models(&self) -> PathBuf {
+    pub fn models(&self) -> PathBuf {
         self.root.join("models")
     }
 
@@ -355,6 +356,34 @@ impl Store {
     /// Whether an environment is incomplete, or private to one process.
     pub fn is_leftover(&self, name: &str) -> bool {
         read_json::<Manifest>(&self.manifest(name)).is_none_or(|manifest| manifest.private)
+    }
+
+    /// Removes the distributions that no environment has, and that were not used
+    /// since or are not complete: discarded, or left by a process that has died.
+    pub fn remove_distributions(&self, unused_since: SystemTime) -> io::Result<Removed> {
+        let mut removed = Removed::default();
+        let kept = &self.distributions;
+        let is_old = |name: &String| kept.last_use(name).is_none_or(|last| last < unused_since);
+        let old: Vec<String> = kept.names().into_iter().filter(is_old).collect();
+        if old.is_empty() {
+            return Ok(removed);
+        }
+        // Processes that link to distributions hold it shared.
+        let Some(_lock) = LockFile::try_exclusive(&kept.lock())? else { return Ok(removed) };
+        let mut linked = HashSet::new();
+        for name in self.names() {
+            match read_json::<Manifest>(&self.manifest(&name)) {
+                Some(manifest) => linked.extend(manifest.links.into_iter().map(|link| link.name)),
+                // A discarded environment that is in use: its links are unknown.
+                None if LockFile::try_exclusive(&self.environment_lock(&name))?.is_none() => return Ok(removed),
+                None => {}
+            }
+        }
+        for name in old.iter().filter(|name| is_old(name) && !linked.contains(*name)) {
+            removed += Removed { count: 1, bytes: disk_space(&kept.folder(name)) };
+            kept.remove(name)?;
+        }
+        Ok(removed)
     }
 
     /// Removes the leftovers of processes that have died. Returns their number.
