@@ -151,6 +151,21 @@ def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> N
         assert mended, "no bytecode is kept any more"
 
 
+@pytest.mark.parametrize("how", BYTECODE_DAMAGES)
+def test_f95_bytecode_is_damaged_that_a_new_environment_shares(
+    setting: Setting, project: Path, how: str
+) -> None:
+    cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
+    builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
+    kept = "environments/1/distributions/kept/*/flit_core/__pycache__/*.pyc"
+    found = list(cache.glob(kept))
+    assert len(found) > 5
+    for path in found:
+        BYTECODE_DAMAGES[how](path)
+    other = make_project(project.parent / "other", requires=["flit_core>=3.9", "packaging"])
+    builds_it(setting, other, "-C", "build_wheel=import flit_core.buildapi")
+
+
 def environment(setting: Setting) -> Path:
     """The folder of the build environment of the project."""
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])

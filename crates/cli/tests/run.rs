@@ -19,7 +19,8 @@ fn a_hook_that_succeeds() {
     assert_eq!(response["worker"]["generation"], 1);
     let expected = if cfg!(target_os = "linux") { "forkserver" } else { "spawn" };
     assert_eq!(response["worker"]["start_method"], expected);
-    assert!(response["timing"]["hook_ms"].as_f64().unwrap() > 0.0);
+    // Zero where its acceptance and its result were read together.
+    assert!(response["timing"]["hook_ms"].as_f64().unwrap() >= 0.0);
     assert_eq!((&response["stdout"], &response["stderr"]), (&json!("standard output\n"), &json!("standard error\n")));
     assert_eq!((&response["stdout_truncated"], &response["stderr_truncated"]), (&json!(false), &json!(false)));
     assert!(output.stderr.is_empty());

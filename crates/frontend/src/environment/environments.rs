@@ -275,11 +275,19 @@ impl Environments {
     }
 
     async fn find_or_make_for_all(self: Arc<Self>, wanted: Arc<Wanted>, slot: MakerSlot) -> Outcome {
-        let outcome = self.find_or_make_on_disk(&wanted, &slot).await;
+        let outcome = self.find_or_make_checked(&wanted, &slot).await;
         let forgotten = self.memory().set_outcome(wanted.key.clone(), &outcome);
         // Releasing locks may look at the disk.
         unblock(move || drop(forgotten)).await;
         outcome
+    }
+
+    /// Finds or makes an environment, and checks its bytecode: a new one may link to
+    /// distributions that have some.
+    async fn find_or_make_checked(&self, wanted: &Wanted, slot: &MakerSlot) -> Outcome {
+        let in_use = self.find_or_make_on_disk(wanted, slot).await?;
+        check_bytecode(&self.supervisor, &self.settings, &self.store, &in_use).await?;
+        Ok(in_use)
     }
 
     /// Finds an environment on the disk, or makes it while other processes wait.
@@ -315,11 +323,7 @@ impl Environments {
     async fn find_on_disk(&self, wanted: &Wanted, not_before: u64) -> Result<Option<Arc<InUse>>, EnvironmentError> {
         let (store, key) = (self.store.clone(), wanted.key.clone());
         let executable = wanted.interpreter.executable.clone();
-        let found = unblock(move || store.find(&key, not_before, &executable)).await?;
-        if let Some(in_use) = &found {
-            check_bytecode(&self.supervisor, &self.settings, &self.store, in_use).await?;
-        }
-        Ok(found)
+        unblock(move || store.find(&key, not_before, &executable)).await
     }
 
     /// Keeps other processes from making the same.
