@@ -152,18 +152,24 @@ def _locale() -> Optional[str]:
     return _locale.setlocale(_locale.LC_ALL, None)
 
 
-def examine(name: str, output: OutputFile) -> Optional[Dict[str, List[str]]]:
-    """Import a module, and describe what that did. None for exceptions, which are not imported."""
+def examine(
+    name: str, output: OutputFile, interpreter: Interpreter
+) -> Optional[Dict[str, List[str]]]:
+    """Import a module, and describe what that did. None for exceptions, which are not imported.
+
+    `interpreter` is the state before, which all modules have in common.
+    """
     preloadable = Preloadable()
     if is_excepted(name):
         # As a backend has them: what needs them may do no more harm then.
         for cause, importers in ONLY_AS_BACKEND.items():
             if any(name == each or name.startswith(each + ".") for each in (cause, *importers)):
                 _try_import(cause)
+                interpreter = Interpreter()
     if is_excepted(name):
         return None
     known = set(sys.modules)
-    process, interpreter = ProcessState(output), Interpreter()
+    process = ProcessState(output)
     observation = Observation(preloadable)
     with observation:
         failure = _try_import(name)
@@ -223,7 +229,11 @@ def main() -> None:
     os.chdir("/")
     output = OutputFile()
     names = standard() if sys.argv[1:] == ["standard"] else installed()
-    print(json.dumps({name: in_a_child(partial(examine, name, output), output) for name in names}))
+    interpreter = Interpreter()
+    found = {
+        name: in_a_child(partial(examine, name, output, interpreter), output) for name in names
+    }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
