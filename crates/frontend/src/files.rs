@@ -99,3 +99,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     kept::write(path, &serde_json::to_vec(value)?)
 }
+
+/// Writes what only saves time when it is there.
+pub(crate) fn try_write_json(path: &Path, value: &impl Serialize) {
+    if let Err(error) = write_json(path, value) {
+        tracing::debug!("{}: {error}", path.display());
+    }
+}

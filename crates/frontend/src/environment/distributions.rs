@@ -26,7 +26,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use hookpool_supervisor::files::{FolderError, kept};
@@ -34,15 +34,15 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::contents::{digest, digest_of_file, is_installers_own, read, site_packages};
-use super::seal::{Look, Seal};
-use super::store::{is_name, names_in, random_name};
-use crate::files::{read_json, write_json};
+use super::seal::{Look, Seal, is_bytecode};
+use super::store::{ByName, is_name, names_in, random_name};
+use crate::files::{read_json, try_write_json, write_json};
 
 /// The kept distributions of a cache folder.
 pub(super) struct Distributions {
     root: PathBuf,
     /// Those that this process uses, by name.
-    in_use: Mutex<HashMap<String, Weak<Kept>>>,
+    in_use: ByName<Kept>,
     /// Held while a distribution is looked for and copied: two threads would copy
     /// the same.
     copying: Mutex<()>,
@@ -92,7 +92,7 @@ impl Kept {
 
 impl Distributions {
     pub fn new(root: PathBuf) -> Self {
-        Self { root, in_use: Mutex::default(), copying: Mutex::default() }
+        Self { root, in_use: ByName::default(), copying: Mutex::default() }
     }
 
     pub fn make_folders(&self) -> Result<(), FolderError> {
@@ -134,7 +134,7 @@ impl Distributions {
         if !is_name(name) {
             return Ok(None);
         }
-        if let Some(kept) = self.in_use().get(name).and_then(Weak::upgrade) {
+        if let Some(kept) = self.in_use.get(name) {
             if !self.manifest(name).exists() {
                 // Another process has discarded it.
                 kept.discarded.store(true, Ordering::Release);
@@ -152,14 +152,10 @@ impl Distributions {
         }
         if let Some(seal) = look.restored {
             kept.manifest.seal = seal;
-            self.write_manifest(&kept);
+            try_write_json(&self.manifest(name), &kept.manifest);
         }
         self.touch(name);
-        let kept = Arc::new(kept);
-        let mut in_use = self.in_use();
-        in_use.retain(|_, other| other.strong_count() > 0);
-        in_use.insert(name.to_owned(), Arc::downgrade(&kept));
-        Ok(Some(kept))
+        Ok(Some(self.in_use.remember(name.to_owned(), Arc::new(kept))))
     }
 
     /// Keeps all environments from using it any more. Its folder is removed when
@@ -172,13 +168,14 @@ impl Distributions {
     /// Ends the check of its bytecode: records these files as whole.
     pub fn end_check(&self, kept: &Kept, whole: &[PathBuf]) {
         kept.unchecked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if whole.is_empty() {
+            return;
+        }
+        let path = self.manifest(&kept.name);
         // As it is on the disk now: another process may have added some.
-        let Some(mut manifest) = read_json::<Manifest>(&self.manifest(&kept.name)) else { return };
-        if manifest.seal.add(&kept.folder, whole) {
-            let path = self.manifest(&kept.name);
-            if let Err(error) = write_json(&path, &manifest) {
-                tracing::debug!("{}: {error}", path.display());
-            }
+        if let Some(mut manifest) = read_json::<Manifest>(&path) {
+            manifest.seal.add(&kept.folder, whole);
+            try_write_json(&path, &manifest);
         }
     }
 
@@ -195,13 +192,6 @@ impl Distributions {
         kept::remove(&self.folder(name))
     }
 
-    fn write_manifest(&self, kept: &Kept) {
-        let path = self.manifest(&kept.name);
-        if let Err(error) = write_json(&path, &kept.manifest) {
-            tracing::debug!("{}: {error}", path.display());
-        }
-    }
-
     /// Records the time of this use.
     fn touch(&self, name: &str) {
         let now = SystemTime::now();
@@ -209,10 +199,6 @@ impl Distributions {
         if let Err(error) = touched {
             tracing::debug!("{}: {error}", self.manifest(name).display());
         }
-    }
-
-    fn in_use(&self) -> MutexGuard<'_, HashMap<String, Weak<Kept>>> {
-        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,10 +347,6 @@ fn recorded(packages: &Path, dist_info: &Path) -> Option<Vec<PathBuf>> {
     (!files.is_empty()).then_some(files)
 }
 
-fn is_bytecode(path: &Path) -> bool {
-    path.extension() == Some(OsStr::new("pyc")) || path.file_name() == Some(OsStr::new("__pycache__"))
-}
-
 /// The path from one folder to another, both absolute. Old forms of archives, which
 /// cache folders are kept in, have no room for long links.
 fn relative(from: &Path, to: &Path) -> PathBuf {
@@ -461,7 +443,7 @@ mod tests {
     #[test]
     fn each_top_level_name_of_one_distribution_is_a_link() {
         let installed = Installed::new();
-        installed.install("one", &["one/__init__.py", "one/sub/a,b.py", "one.pth", "space/one.py"]);
+        installed.install("one", &["one/__init__.py", "one/sub/a,b.py", "one.pth", "space/one.py", "one/bare.pyc"]);
         installed.install("two", &["two.py", "space/two/x.py", "space/two/y.py"]);
         fs::create_dir(installed.packages().join("one/__pycache__")).unwrap();
         fs::write(installed.packages().join("one/__pycache__/a.pyc"), "").unwrap();
@@ -476,6 +458,7 @@ mod tests {
         let read = |path: &str| fs::read_to_string(installed.packages().join(path)).unwrap();
         assert_eq!(read("one/sub/a,b.py"), "one one/sub/a,b.py");
         assert_eq!(read("space/two/y.py"), "two space/two/y.py");
+        assert_eq!(read("one/bare.pyc"), "one one/bare.pyc", "a module without source");
         assert!(!installed.packages().join("one/__pycache__").exists());
     }
 

@@ -18,7 +18,7 @@ use super::seal::{Look, Seal};
 use super::settings::InstallerKind;
 use super::store::Store;
 use super::wanted::Wanted;
-use crate::files::write_json;
+use crate::files::try_write_json;
 
 /// A build environment. No process removes it while a clone of this exists.
 #[derive(Clone)]
@@ -200,9 +200,7 @@ impl InUse {
         self.unchecked = Mutex::new(look.bytecode);
         if let Some(seal) = look.restored {
             self.manifest.seal = seal;
-            if let Err(error) = write_json(manifest, &self.manifest) {
-                tracing::debug!("{}: {error}", manifest.display());
-            }
+            try_write_json(manifest, &self.manifest);
         }
         Ok(look.differences)
     }

@@ -4,7 +4,7 @@
 //! its files are listed when it is made.
 //!
 //! Bytecode does not break the seal, because Python writes it itself. But Python also trusts
-//! bytecode that a full disk has truncated, so bytecode that differs is removed.
+//! bytecode that a full disk has truncated, so bytecode that differs is checked.
 //!
 //! A file is read only if nothing but its time differs. An archive in which a cache folder was
 //! saved may have stored whole seconds only.
@@ -60,17 +60,14 @@ impl Seal {
         Ok(Self(entries))
     }
 
-    /// Adds these files of the environment, as they are now. Returns whether there
-    /// are any.
-    pub fn add(&mut self, environment: &Path, files: &[PathBuf]) -> bool {
-        let before = self.0.len();
+    /// Adds these files of the environment, or what they are now.
+    pub fn add(&mut self, environment: &Path, files: &[PathBuf]) {
         for path in files {
             let entry = path.symlink_metadata().and_then(|found| SealEntry::of(path, &found, || digest_of_file(path)));
             if let (Ok(entry), Ok(name)) = (entry, path.strip_prefix(environment)) {
                 self.0.insert(name.to_string_lossy().into_owned(), entry);
             }
         }
-        self.0.len() > before
     }
 
     /// Looks at every file, and reads those of which only the time differs. A file that cannot
@@ -140,7 +137,9 @@ fn is_readable(metadata: &Metadata) -> bool {
 /// The name of folders for bytecode.
 const BYTECODE: &str = "__pycache__";
 
-fn is_bytecode(name: &Path) -> bool {
+/// Whether Python makes it when it imports a module. Not a `.pyc` elsewhere, which is a module
+/// without source.
+pub(super) fn is_bytecode(name: &Path) -> bool {
     name.components().any(|part| part.as_os_str() == BYTECODE)
 }
 
@@ -197,7 +196,7 @@ mod tests {
         for name in ["a/__pycache__/same.pyc", "a/__pycache__/cut.pyc", "a/__pycache__/gone.pyc"] {
             fs::write(path(name), "bytecode").unwrap();
         }
-        let seal = Seal::of(folder.path()).unwrap();
+        let mut seal = Seal::of(folder.path()).unwrap();
         fs::write(path("a/__pycache__/cut.pyc"), "byte").unwrap();
         fs::remove_file(path("a/__pycache__/gone.pyc")).unwrap();
         fs::write(path("a/__pycache__/new.pyc"), "").unwrap();
@@ -205,6 +204,8 @@ mod tests {
         assert_eq!((look.differences, look.restored), (Vec::new(), None));
         look.bytecode.sort();
         assert_eq!(look.bytecode, ["a/__pycache__/cut.pyc", "a/__pycache__/new.pyc"].map(path));
+        seal.add(folder.path(), &look.bytecode);
+        assert_eq!(seal.look(folder.path()).unwrap().bytecode, Vec::<PathBuf>::new());
     }
 
     #[test]

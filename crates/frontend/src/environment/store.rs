@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::distributions::{Distributions, Kept};
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{InUse, Manifest};
-use crate::files::{disk_space, read_json, write_json};
+use crate::files::{disk_space, read_json, try_write_json, write_json};
 
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
@@ -52,7 +52,7 @@ pub(super) struct Store {
     pub distributions: Distributions,
     /// The environments that this process uses, by name: each is locked and its
     /// seal inspected once.
-    in_use: Mutex<HashMap<String, Weak<InUse>>>,
+    in_use: ByName<InUse>,
 }
 
 /// Where things are.
@@ -61,7 +61,7 @@ impl Store {
     pub fn new(cache_folder: &Path, observer: EnvironmentObserver) -> Self {
         let root = cache_folder.join("environments").join(FORMAT);
         let distributions = Distributions::new(root.join("distributions"));
-        Self { root, observer, distributions, in_use: Mutex::default() }
+        Self { root, observer, distributions, in_use: ByName::default() }
     }
 
     /// Makes the folders that are missing.
@@ -159,7 +159,7 @@ impl Store {
         if !is_name(name) {
             return Ok(None);
         }
-        if let Some(in_use) = self.in_use().get(name).and_then(Weak::upgrade) {
+        if let Some(in_use) = self.in_use.get(name) {
             return Ok(self.is_usable(&in_use).then_some(in_use));
         }
         let lock_path = self.environment_lock(name);
@@ -185,7 +185,7 @@ impl Store {
             self.discard(&in_use, reason)?;
             return Ok(None);
         }
-        Ok(Some(self.remember(in_use)))
+        Ok(Some(self.in_use.remember(name.to_owned(), in_use)))
     }
 
     /// The distributions that an environment links to, as far as they are complete
@@ -220,17 +220,6 @@ impl Store {
         Ok(None)
     }
 
-    /// If two threads have opened the same environment at once, the first counts.
-    fn remember(&self, opened: Arc<InUse>) -> Arc<InUse> {
-        let mut in_use = self.in_use();
-        if let Some(first) = in_use.get(&opened.name).and_then(Weak::upgrade) {
-            return first;
-        }
-        in_use.retain(|_, other| other.strong_count() > 0);
-        in_use.insert(opened.name.clone(), Arc::downgrade(&opened));
-        opened
-    }
-
     /// Takes in an environment that was made for a key: or, if there is one with
     /// the same content, removes the new one and returns that.
     pub fn add(&self, made: InUse, key: &str) -> Result<Arc<InUse>, EnvironmentError> {
@@ -251,7 +240,7 @@ impl Store {
             None => {
                 let path = self.content(&content_id);
                 kept::write(&path, made.name.as_bytes()).map_err(EnvironmentError::system("write", &path))?;
-                self.remember(made)
+                self.in_use.remember(made.name.clone(), made)
             }
         };
         let answer = StoredAnswer { name: in_use.name.clone(), content_id, asked_at: now() };
@@ -262,13 +251,14 @@ impl Store {
 
     /// Records bytecode of an environment's own that is known to be whole.
     pub fn add_bytecode(&self, name: &str, files: &[PathBuf]) {
+        if files.is_empty() {
+            return;
+        }
         let path = self.manifest(name);
         // As it is on the disk now: another process may have added some.
-        let Some(mut manifest) = read_json::<Manifest>(&path).filter(|_| !files.is_empty()) else { return };
-        if manifest.seal.add(&self.environment(name), files)
-            && let Err(error) = write_json(&path, &manifest)
-        {
-            tracing::debug!("{}: {error}", path.display());
+        if let Some(mut manifest) = read_json::<Manifest>(&path) {
+            manifest.seal.add(&self.environment(name), files);
+            try_write_json(&path, &manifest);
         }
     }
 
@@ -321,10 +311,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    fn in_use(&self) -> MutexGuard<'_, HashMap<String, Weak<InUse>>> {
-        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -398,6 +384,37 @@ impl Store {
         let Ok(Some(_lock)) = LockFile::try_exclusive(&self.environment_lock(name)) else { return false };
         // It may have been completed before its maker released the lock.
         self.is_leftover(name) && self.remove(name).is_ok()
+    }
+}
+
+/// What this process uses of the things on the disk, by their names: each is locked
+/// and its seal inspected once.
+pub(super) struct ByName<T>(Mutex<HashMap<String, Weak<T>>>);
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> ByName<T> {
+    pub fn get(&self, name: &str) -> Option<Arc<T>> {
+        self.locked().get(name).and_then(Weak::upgrade)
+    }
+
+    /// If two threads have opened the same thing at once, the first counts.
+    pub fn remember(&self, name: String, opened: Arc<T>) -> Arc<T> {
+        let mut in_use = self.locked();
+        if let Some(first) = in_use.get(&name).and_then(Weak::upgrade) {
+            return first;
+        }
+        in_use.retain(|_, other| other.strong_count() > 0);
+        in_use.insert(name, Arc::downgrade(&opened));
+        opened
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Weak<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
