@@ -10,9 +10,9 @@ Try it, from the project's folder, with any source tree::
 Where things are:
 
 * ``main`` reads the command line (``arguments``) and becomes a worker, a template or a ``guard``;
-* ``worker``: the conversation with the caller (``base``), and two kinds of worker: ``forking``
-  starts a process for each hook, ``in_process`` calls hooks itself, with a ``sentinel`` or a
-  ``watchdog`` beside it;
+* ``worker``: the conversation with the caller (``base``) about the ``tree`` that is served, and
+  two kinds of worker: ``forking`` starts a process for each hook, ``in_process`` calls hooks
+  itself, with a ``sentinel`` or a ``watchdog`` beside it;
 * ``protocol``: lines (``channel``), ``requests`` and the ``hooks`` that they ask for, ``failures``
   with the text of ``exceptions``, and the ``outcome`` of a hook;
 * ``hook``: importing the ``backend`` and making the ``call``, in a ``process`` of its own under

@@ -12,18 +12,16 @@ from hookd.retained import EagerImports
 from hookd.worker.base import Worker, serve
 from hookd.worker.forking import ForkingWorker
 from hookd.worker.in_process import InProcessWorker
+from hookd.worker.tree import ServedTree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, NoReturn
+    from typing import List, NoReturn
 
     from hookd.arguments import Options
     from hookd.process.descriptors import Descriptors
 
 EXIT_USAGE = 2
-
-# Device and inode of each tree, the outermost first. Read by the supervisor.
-WITHIN = "HOOKPOOL_WITHIN"
 
 
 def main(arguments: List[str]) -> NoReturn:
@@ -37,10 +35,7 @@ def main(arguments: List[str]) -> NoReturn:
     _make_path_absolute()
     if options.template is not None:
         _be_template(options.template)
-    _enter_tree(options)
-    if options.control:
-        _hand_down_tree()
-    work(options, take_over_standard_descriptors())
+    work(options, _enter_tree(options), take_over_standard_descriptors())
 
 
 def _parse(arguments: List[str]) -> Options:
@@ -50,19 +45,13 @@ def _parse(arguments: List[str]) -> Options:
         _leave_with_usage_error(str(error))
 
 
-def _enter_tree(options: Options) -> None:
+def _enter_tree(options: Options) -> ServedTree:
+    tree = ServedTree(options.tree, hand_down=options.control)
     try:
-        os.chdir(options.tree)
+        tree.enter()
     except OSError as error:
         _leave_with_usage_error("TREE: cannot be entered: {}".format(error))
-
-
-def _hand_down_tree() -> None:
-    """Let a hookpool that a hook starts know which trees' hooks wait for it."""
-    status = os.stat(os.curdir)
-    tree = "{}:{}".format(status.st_dev, status.st_ino)
-    outer = os.environ.get(WITHIN)
-    os.environ[WITHIN] = "{} {}".format(outer, tree) if outer else tree
+    return tree
 
 
 def _be_template(descriptor: int) -> NoReturn:
@@ -84,21 +73,14 @@ def _become_worker(arguments: List[str]) -> NoReturn:
         _leave_with_usage_error("--template: a template cannot be forked from another")
     if options.guarded:
         _leave_with_usage_error("--guard: a template forks workers only")
-    _enter_tree(options)
-    multiprocessing: Any = sys.modules.get("multiprocessing.process")
-    if multiprocessing is not None:
-        # The only module of the standard library that stores the current folder when imported.
-        multiprocessing.ORIGINAL_DIR = os.getcwd()
-    if options.control:
-        _hand_down_tree()
-    work(options, take_over_standard_descriptors())
+    work(options, _enter_tree(options), take_over_standard_descriptors())
 
 
-def work(options: Options, descriptors: Descriptors) -> NoReturn:
+def work(options: Options, tree: ServedTree, descriptors: Descriptors) -> NoReturn:
     """Run as a worker on the given descriptors."""
     channel = Channel(descriptors.input, descriptors.output)
     kind = ForkingWorker if options.isolation == "hook" else InProcessWorker
-    worker: Worker = kind(options, channel, descriptors)
+    worker: Worker = kind(options, tree, channel, descriptors)
     serve(worker)
 
 

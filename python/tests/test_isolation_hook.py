@@ -705,7 +705,7 @@ def test_idle_costs_nothing(start: Start) -> None:
 def test_hooks_know_the_trees_that_they_are_of(
     start: Start, environment: dict[str, str], tree: Path, isolation: str
 ) -> None:
-    """For a supervisor; see `_hand_down_tree`."""
+    """For a supervisor; see `ServedTree`."""
     own = "{0.st_dev}:{0.st_ino}".format(tree.stat())
     code = "import os; result = [os.environ.get('HOOKPOOL_WITHIN', 'nothing')]"
     assert start(isolation=isolation).run_code(code).result == [own]

@@ -94,6 +94,9 @@ fn log_worker(event: &Event) -> bool {
         Event::WorkerStarting { worker, tree, generation, .. } => {
             debug!(%worker, tree = %show(tree), generation, "worker starts");
         }
+        Event::WorkerMoved { worker, tree, generation } => {
+            debug!(%worker, tree = %show(tree), generation, "worker moves");
+        }
         Event::WorkerReady { worker, pid, start_method, after } => {
             let after_ms = milliseconds(*after);
             debug!(%worker, pid, start_method = start_method.name(), after_ms, "worker is ready");

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{self, StrDeserializer};
 
-/// The kind of an `ERROR`: the nine of the original hookd, and [`HookCrashed`].
+/// The kind of an `ERROR`: the nine of the original hookd, [`HookCrashed`] and [`InvalidSource`].
 ///
 /// [`HookCrashed`]: HookErrorKind::HookCrashed
+/// [`InvalidSource`]: HookErrorKind::InvalidSource
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub enum HookErrorKind {
     /// The module of the backend cannot be found.
@@ -31,6 +32,8 @@ pub enum HookErrorKind {
     HookRuntimeError,
     /// The hook's process ended by a signal, or without sending a result.
     HookCrashed,
+    /// The source tree of an action `tree` cannot be entered.
+    InvalidSource,
 }
 
 impl HookErrorKind {

@@ -11,8 +11,8 @@ use crate::lines::excerpt;
 
 /// The first line of a request.
 ///
-/// [`Ping`](Action::Ping) and [`Cancel`](Action::Cancel) are for workers started with `--control`.
-/// They may be sent between requests and while a hook runs.
+/// All but the first two are for workers started with `--control`. [`Ping`](Action::Ping) and
+/// [`Cancel`](Action::Cancel) may be sent between requests and while a hook runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// `run`: a hook. The other lines of a [`HookCall`] follow.
@@ -21,21 +21,34 @@ pub enum Action {
     Shutdown,
     /// `ping TOKEN`: answer `PONG TOKEN`.
     Ping(String),
+    /// `tree PATH`: serve that source tree from now on. There is no answer. Only with isolation
+    /// `hook`, where the worker has imported nothing of the tree before. A path with a newline cannot
+    /// be sent.
+    Tree(PathBuf),
     /// `cancel SIGNAL`: send that signal, such as `SIGTERM`, to the process group of the hook.
     Cancel(String),
 }
 
 impl Action {
-    /// The action as a line, the `\n` included. A newline in a token is written as the two
-    /// characters `\n`, as it would end the line.
+    /// The action as a line, the `\n` included. Of a token, a signal or a path, a newline is written
+    /// as the two characters `\n`, as it would end the line.
     pub fn encode(&self) -> Vec<u8> {
-        let text = match self {
-            Action::Run => "run".to_owned(),
-            Action::Shutdown => "shutdown".to_owned(),
-            Action::Ping(token) => format!("ping {}", token.replace('\n', r"\n")),
-            Action::Cancel(signal) => format!("cancel {}", signal.replace('\n', r"\n")),
+        let (action, value): (&str, &[u8]) = match self {
+            Action::Run => ("run", b""),
+            Action::Shutdown => ("shutdown", b""),
+            Action::Ping(token) => ("ping ", token.as_bytes()),
+            Action::Tree(path) => ("tree ", path.as_os_str().as_bytes()),
+            Action::Cancel(signal) => ("cancel ", signal.as_bytes()),
         };
-        (text + "\n").into_bytes()
+        let mut line = action.as_bytes().to_vec();
+        for (number, part) in value.split(|byte| *byte == b'\n').enumerate() {
+            if number > 0 {
+                line.extend_from_slice(br"\n");
+            }
+            line.extend_from_slice(part);
+        }
+        line.push(b'\n');
+        line
     }
 }
 

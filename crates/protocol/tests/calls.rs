@@ -123,6 +123,7 @@ fn actions() {
         ("run", Action::Run),
         ("shutdown", Action::Shutdown),
         ("ping 1 2", Action::Ping("1 2".into())),
+        ("tree /a b", Action::Tree("/a b".into())),
         ("cancel SIGTERM", Action::Cancel("SIGTERM".into())),
     ];
     for (line, action) in table {

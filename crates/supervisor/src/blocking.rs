@@ -240,6 +240,11 @@ impl BlockingPool {
         }
     }
 
+    /// Whether all work is quick at present.
+    pub fn is_responsive(&self) -> bool {
+        self.shared.slow().is_empty()
+    }
+
     fn give_to_thread(&self, job: Job) -> io::Result<()> {
         let jobs = &self.shared.jobs;
         {

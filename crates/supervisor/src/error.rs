@@ -83,6 +83,7 @@ impl fmt::Display for ErrorKind {
 impl From<HookErrorKind> for ErrorKind {
     fn from(kind: HookErrorKind) -> Self {
         match kind {
+            HookErrorKind::InvalidSource => Self::InvalidSource,
             HookErrorKind::MissingBackendModule => Self::MissingBackendModule,
             HookErrorKind::MissingBackendAttribute => Self::MissingBackendAttribute,
             HookErrorKind::MalformedBackendName => Self::MalformedBackendName,

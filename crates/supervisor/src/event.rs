@@ -81,6 +81,9 @@ pub enum Event {
     WorkerReady { worker: WorkerId, pid: u32, start_method: StartMethod, after: Duration },
     /// A worker could not be started.
     WorkerStartFailed { worker: WorkerId, tree: PathBuf, reason: String },
+    /// An idle worker serves this tree from now on, as the worker of this
+    /// generation.
+    WorkerMoved { worker: WorkerId, tree: PathBuf, generation: u64 },
     /// A worker that has not failed is being ended.
     WorkerStopping { worker: WorkerId, reason: StopReason },
     /// A worker's process has ended. If not `planned`, it crashed.

@@ -15,6 +15,7 @@ from hookd.protocol.failures import (
     HOOK_CRASHED,
     HOOK_RUNTIME_ERROR,
     INVALID_ACTION,
+    INVALID_SOURCE,
     CallerGone,
     Failure,
     describe,
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
     from hookd.protocol.channel import Channel
     from hookd.protocol.outcome import Outcome
     from hookd.protocol.requests import Request
+    from hookd.worker.tree import ServedTree
 
 
 class Worker:
     """Reads requests and answers them. Subclasses run the hooks."""
 
-    def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
+    def __init__(
+        self, options: Options, tree: ServedTree, channel: Channel, descriptors: Descriptors
+    ) -> None:
         self.options = options
+        self.tree = tree
         self.channel = channel
         self.descriptors = descriptors
         self.captures = Captures(options.capture_folder, options.reuse_captures)
@@ -56,6 +61,10 @@ class Worker:
 
     def run_request(self, request: Request) -> None:
         """Run the hook, and report how it ended."""
+        raise NotImplementedError
+
+    def change_tree(self, line: bytes) -> bool:
+        """If `line` is the action `tree`, serve that tree from now on and return True."""
         raise NotImplementedError
 
     def cancel(self, signal_name: str) -> None:
@@ -133,7 +142,7 @@ class Worker:
                 self.clean_up()
                 kept = self.kept_processes() if self.options.control else 0
                 if kept:
-                    self.channel.send("KEEPING", str(kept).encode("ascii"))
+                    self.report_kept(kept)
                 self.channel.send("SHUTDOWN")
                 self.leave()
             else:
@@ -145,16 +154,24 @@ class Worker:
             line = self.next_line()
             # An empty line is skipped: people type it, and a caller may write it to find out
             # whether the worker still reads.
-            if line and not self.act_on_control(line):
+            if line and not (self.act_on_control(line) or self.change_tree(line)):
                 return text_of(line)
 
     def _run(self) -> None:
         try:
-            request = read_request(self.options.tree, self._ask, self.next_line)
+            request = read_request(self.tree.path, self._ask, self.next_line)
+            self._enter_tree()
         except Failure as failure:
             self.report_failure(failure)
             return
         self.run_request(request)
+
+    def _enter_tree(self) -> None:
+        try:
+            self.tree.enter()
+        except OSError as error:
+            message = "source tree {}: cannot be entered: {}".format(self.tree.path, error.strerror)
+            raise Failure(INVALID_SOURCE, message) from None
 
     def _ask(self, name: str) -> bytes:
         self.channel.send_later("EXPECT", name.encode("ascii"))
@@ -211,6 +228,10 @@ class Worker:
             self._report_modules("IMPORTED", outcome.imported)
         if outcome.shadowed is not None:
             self._report_modules("SHADOWED", outcome.shadowed)
+
+    def report_kept(self, processes: int) -> None:
+        """Report how many processes that hooks detached are left, with the next message."""
+        self.channel.send_later("KEEPING", str(processes).encode("ascii"))
 
     def _report_modules(self, kind: str, modules: List[Any]) -> None:
         if modules:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hookd.process.descriptors import Descriptors
     from hookd.protocol.channel import Channel
     from hookd.protocol.requests import Request
+    from hookd.worker.tree import ServedTree
 
 # While a hook runs, input is read for control actions and its end. Requests among it are kept, up
 # to this many bytes; beyond that, the worker only looks whether the caller has hung up.
@@ -44,8 +45,10 @@ MOST_READ_AHEAD = 16 << 20
 class ForkingWorker(Worker):
     """Forks a hook process for each request. It has one thread and waits only in `_wait`."""
 
-    def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
-        super().__init__(options, channel, descriptors)
+    def __init__(
+        self, options: Options, tree: ServedTree, channel: Channel, descriptors: Descriptors
+    ) -> None:
+        super().__init__(options, tree, channel, descriptors)
         self.signals = SignalWatch()
         self.hook: Optional[RunningHook] = None
         self.stopped_by: Optional[int] = None
@@ -151,11 +154,14 @@ class ForkingWorker(Worker):
         if hook.outcome is not None:
             self.report(hook.outcome, capture)
             self.channel.flush()
-        self._sweep(hook)
+        are_left = self._sweep(hook)
         self.hook = None
         hook.close()
         if self.stopped_by is not None:
             self.die(self.stopped_by)
+        if are_left and self.options.control:
+            # Where they cannot be listed, there is one at least.
+            self.report_kept(max(len(living_children()), 1))
 
     def _fork(self, request: Request, capture: Capture, pipes: ReportPipes) -> RunningHook:
         # Hide all objects from the garbage collector, which would write to pages that the hook
@@ -185,10 +191,11 @@ class ForkingWorker(Worker):
             self.signals.unblock(mask)
         return RunningHook(pid, pipes, request.hook)
 
-    def _sweep(self, hook: RunningHook) -> None:
+    def _sweep(self, hook: RunningHook) -> bool:
         """Kill the hook process, and all that it left in its process group or session.
 
-        Processes in sessions of their own live on, unless --kill-detached was given.
+        Processes in sessions of their own live on, unless --kill-detached was given. Returns
+        whether any are left, those of earlier hooks included.
         """
         hook.signal_group(signal.SIGKILL)
         idle_looks = 0
@@ -197,7 +204,7 @@ class ForkingWorker(Worker):
             ended, any_left = reap_ended()
             hook.reaped = hook.reaped or hook.pid in ended
             if not any_left:
-                return
+                return False
             if not hook.reaped:
                 # Most hooks leave no process behind: wait for this one before looking for others.
                 self._wait()
@@ -211,6 +218,14 @@ class ForkingWorker(Worker):
                 self._wait()
             else:
                 idle_looks += 1
+        return True
+
+    def change_tree(self, line: bytes) -> bool:
+        action, _, path = line.partition(b" ")
+        if not (self.options.control and action == b"tree" and path):
+            return False
+        self.tree.change(os.fsdecode(path))
+        return True
 
     def cancel(self, signal_name: str) -> None:
         known = {number.name: number for number in signal.Signals}

@@ -39,13 +39,16 @@ if TYPE_CHECKING:
     from hookd.process.descriptors import Descriptors
     from hookd.protocol.channel import Channel
     from hookd.protocol.requests import Request
+    from hookd.worker.tree import ServedTree
 
 
 class InProcessWorker(Worker):
     """Runs hooks in the worker's only thread. A sentinel or watchdog notices the caller's death."""
 
-    def __init__(self, options: Options, channel: Channel, descriptors: Descriptors) -> None:
-        super().__init__(options, channel, descriptors)
+    def __init__(
+        self, options: Options, tree: ServedTree, channel: Channel, descriptors: Descriptors
+    ) -> None:
+        super().__init__(options, tree, channel, descriptors)
         self._pid = os.getpid()
         self._hook_runs = False
         self._guard: Sentinel | Watchdog = Watchdog(channel.input, self._may_end)
@@ -186,6 +189,10 @@ class InProcessWorker(Worker):
         # When a supervisor's pipe ends, it is dead, whatever it wrote before. A script that is
         # piped into a bare hookd usually ends early; its lines are still answered.
         return self.options.control or not (has_unread_input or self.channel.waiting_bytes())
+
+    def change_tree(self, line: bytes) -> bool:
+        """Nothing: what hooks of one tree have left in the process is not for those of another."""
+        return False
 
     def cancel(self, signal_name: str) -> None:
         """Nothing to do: `cancel` is read only when no hook runs."""

@@ -16,12 +16,12 @@ use crate::blocking::BlockingPool;
 use crate::build_environment::{EnvironmentOutcome, MadeEnvironment, WantedEnvironment};
 use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
-use crate::ids::{RequestId, WorkerId};
+use crate::ids::RequestId;
 use crate::limits::Timeout;
 use crate::lock::{LockWaits, OwnLocks, TreeLock};
 use crate::request::HookRequest;
 use crate::response::StartMethod;
-use crate::tree::{TreePath, VisitOutcome, VisitPlan, Within};
+use crate::tree::{Candidate, TreePath, VisitOutcome, VisitPlan, Within};
 use crate::worker::WorkerFreshness;
 
 /// The result of a visit or a wait.
@@ -90,8 +90,11 @@ impl Gate {
         path: TreePath,
         named: TreePath,
         made: Option<MadeEnvironment>,
-        worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
+        worker: Option<(Arc<WorkerFreshness>, Candidate)>,
     ) {
+        // The tree may have nothing to do with the place of a worker that was
+        // guessed, and must not wait for it.
+        let worker = worker.filter(|(_, candidate)| !candidate.is_guess || self.pool.is_responsive());
         let plan = Arc::new(VisitPlan {
             path: named,
             queue: path.clone(),

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::request::HookRequest;
 use crate::ticket::UnreadResponse;
-use crate::tree::TreePath;
+use crate::tree::{Candidate, TreePath};
 use crate::worker::message::Acknowledgement;
 use crate::worker::{WorkerCommand, WorkerPlan};
 
@@ -43,14 +43,14 @@ pub(crate) struct Submission {
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Visit a tree by the path `named` of the request, and compare this worker
-    /// with the disk.
+    /// with the disk, if it is of the kind that the request needs.
     Visit {
         request: RequestId,
         details: Arc<HookRequest>,
         path: TreePath,
         named: TreePath,
         made: Option<MadeEnvironment>,
-        worker: Option<WorkerId>,
+        worker: Option<Candidate>,
     },
     /// Wait for the lock of a tree that a visit found busy.
     AwaitLock {

@@ -88,7 +88,13 @@ impl Dispatcher {
     ) -> Self {
         let (start_method, lock_timeout) = (context.settings.start_method, context.limits.lock_timeout);
         Self {
-            scheduler: Scheduler::new(context.limits.clone(), default_python, start_method, random_fraction),
+            scheduler: Scheduler::new(
+                context.limits.clone(),
+                default_python,
+                start_method,
+                context.settings.isolation,
+                random_fraction,
+            ),
             gate: Gate::new(context.pool.clone(), fallback_lock_folder, start_method, lock_timeout, notices),
             context,
             observers,
@@ -241,7 +247,7 @@ impl Dispatcher {
             match action {
                 Action::Visit { request, details, path, named, made, worker } => {
                     let freshness = |worker: WorkerId| self.workers.get(&worker)?.freshness.clone();
-                    let worker = worker.and_then(|worker| Some((worker, freshness(worker)?)));
+                    let worker = worker.and_then(|candidate| Some((freshness(candidate.worker)?, candidate)));
                     self.gate.visit(request, details, path, named, made, worker);
                 }
                 Action::AwaitLock { path } => self.gate.await_lock(path),

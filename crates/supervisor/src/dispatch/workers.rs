@@ -59,6 +59,8 @@ pub(crate) struct WorkerRecord {
     pub max_served: Option<u32>,
     /// It is to be replaced when its hook has ended.
     pub stale: bool,
+    /// It is the parent of processes that its hooks detached.
+    pub keeps_processes: bool,
 }
 
 impl WorkerRecord {
@@ -83,11 +85,22 @@ impl WorkerRecord {
             served: 0,
             max_served,
             stale: false,
+            keeps_processes: false,
         }
     }
 
     pub fn occupation(&self) -> Occupation {
         self.occupation
+    }
+
+    pub fn is_idle(&self) -> bool {
+        matches!(self.occupation, Occupation::Idle { .. })
+    }
+
+    /// Whether nothing of its tree is left in it, nor below it. Only workers of
+    /// isolation `hook` are asked: the others keep what hooks have imported.
+    pub fn may_move(&self) -> bool {
+        !self.keeps_processes
     }
 }
 
@@ -100,6 +113,8 @@ pub(crate) struct Workers {
     next_id: u64,
     next_turn: u64,
     lingering: usize,
+    /// Those that a visit compares with the disk, for its request alone.
+    candidates: HashMap<RequestId, WorkerId>,
 }
 
 impl Workers {
@@ -178,11 +193,27 @@ impl Workers {
         self.idle.values().next().copied()
     }
 
-    /// The most recently used idle worker of a pool, whose memory is most likely
-    /// to be cached.
+    /// The most recently used of the idle workers for which this holds and that no
+    /// visit compares with the disk. Its memory is most likely to be cached.
+    pub fn idle_where(&self, test: impl Fn(&WorkerRecord) -> bool) -> Option<WorkerId> {
+        let mut free = self.idle.values().rev().filter(|id| !self.candidates.values().any(|other| other == *id));
+        free.find(|id| self.records.get(id).is_some_and(&test)).copied()
+    }
+
+    /// An idle worker of a pool.
     pub fn idle_of(&self, pool: &PoolKey) -> Option<WorkerId> {
-        let idle = self.idle.values().rev();
-        idle.copied().find(|id| self.records.get(id).is_some_and(|record| record.pool == *pool))
+        self.idle_where(|record| record.pool == *pool)
+    }
+
+    /// A visit compares this worker with the disk. Until it has ended, no other
+    /// request gets the worker.
+    pub fn keep_for(&mut self, request: RequestId, worker: WorkerId) {
+        self.candidates.insert(request, worker);
+    }
+
+    /// The visit for a request has ended.
+    pub fn release(&mut self, request: RequestId) {
+        self.candidates.remove(&request);
     }
 
     /// The trees that have an idle worker.
@@ -190,10 +221,9 @@ impl Workers {
         self.idle().map(|(_, record)| &record.path)
     }
 
-    /// The most recently used idle worker of a tree.
+    /// An idle worker of a tree.
     pub fn idle_in(&self, path: &TreePath) -> Option<WorkerId> {
-        let idle = self.idle.values().rev();
-        idle.copied().find(|id| self.records.get(id).is_some_and(|record| record.path == *path))
+        self.idle_where(|record| record.path == *path)
     }
 
     pub fn has_pool(&self, pool: &PoolKey) -> bool {

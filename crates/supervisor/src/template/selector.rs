@@ -180,6 +180,16 @@ impl TemplateSelector {
         !is_learned || state.variant_for(imports) == Variant::Learned
     }
 
+    /// Whether this template forks the workers of such a tree.
+    pub fn forks_for(&self, key: &TemplateKey, template: &Arc<Template>, imports: &TreeImports) -> bool {
+        let Some(state) = self.keys.get(key) else { return false };
+        let active = match state.variant_for(imports) {
+            Variant::Learned => &state.learned_template,
+            Variant::Plain => &state.plain_template,
+        };
+        active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.template, template))
+    }
+
     /// Whether a worker of this key that was spawned would be forked now.
     pub fn would_fork(&self, key: &TemplateKey) -> bool {
         let would = |state: &KeyState| state.fallback.is_none() && state.failed_forks < Self::MOST_FAILURES;

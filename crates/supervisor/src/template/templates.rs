@@ -224,6 +224,11 @@ impl Templates {
         self.selector().suits(key, template, imports)
     }
 
+    /// Whether this template forks the workers of such a tree.
+    pub fn forks_for(&self, key: &TemplateKey, template: &Arc<Template>, imports: &TreeImports) -> bool {
+        self.selector().forks_for(key, template, imports)
+    }
+
     /// A hook of a worker of this key has imported these modules.
     pub fn learn(&self, key: &TemplateKey, modules: &[ImportedModule]) {
         self.selector().learn(key, modules);

@@ -17,7 +17,7 @@ use crate::ids::WorkerId;
 use crate::lock::{OwnLocks, TreeLock, TryLock, try_lock};
 use crate::request::HookRequest;
 use crate::response::StartMethod;
-use crate::worker::WorkerFreshness;
+use crate::worker::{WorkerFreshness, WorkerKey};
 
 /// A request that can be given to a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(crate) struct VisitPlan {
     pub locked: Option<TreeId>,
     /// The environment that the request has waited for.
     pub made: Option<MadeEnvironment>,
-    /// An idle worker of the tree, which the request may get.
-    pub worker: Option<(WorkerId, Arc<WorkerFreshness>)>,
+    /// An idle worker, which the request may get.
+    pub worker: Option<(Arc<WorkerFreshness>, Candidate)>,
     pub own_locks: OwnLocks,
     /// The trees whose hooks may wait for this process.
     pub within: Arc<Within>,
@@ -75,18 +75,49 @@ pub(crate) struct Ready {
     pub worker: Option<CheckedWorker>,
 }
 
+/// An idle worker that a request may get.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub worker: WorkerId,
+    /// The tree that it serves now.
+    pub tree: Arc<Tree>,
+    pub key: WorkerKey,
+    /// It serves another tree, and before the visit nobody knows whether the
+    /// request needs a worker of this kind.
+    pub is_guess: bool,
+}
+
+impl Candidate {
+    /// Whether a request with this backend, and the interpreter of this
+    /// environment if it has one, needs a worker of this kind. The rest of the key
+    /// is known before the visit.
+    pub fn is_of_kind(&self, backend: &Option<String>, python: Option<&Path>) -> bool {
+        self.key.backend == *backend && python.is_none_or(|python| self.key.python == python)
+    }
+}
+
 /// A worker whose imports were compared with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CheckedWorker {
     pub worker: WorkerId,
-    /// Why it must be replaced, if it must.
-    pub stale: Option<StopReason>,
+    pub fitness: Fitness,
+}
+
+/// Whether a worker can run a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    Fit,
+    /// It serves another tree, and was forked from another template than a new
+    /// worker of this tree would be.
+    Unsuited,
+    /// It must be replaced, for this reason.
+    Stale(StopReason),
 }
 
 impl VisitPlan {
     /// The places that the visit accesses: the tree, and the worker's environment.
     pub fn places(&self) -> Vec<&Path> {
-        let worker = self.worker.iter().map(|(_, freshness)| freshness.place());
+        let worker = self.worker.iter().map(|(freshness, _)| freshness.place());
         std::iter::once(&*self.path).chain(worker).collect()
     }
 
@@ -136,9 +167,13 @@ impl VisitPlan {
         let backend = BuildBackend::of(request, || own.get().cloned())?;
         let imports = Arc::new(TreeImports::of(&tree.path, &backend, self.start_method));
         let prepared = Prepared { lines: lines(request, backend)?, imports };
-        let worker = self.worker.as_ref().map(|(worker, freshness)| {
+        let imports = &prepared.imports;
+        let (backend, python) = (&imports.backend, environment.as_ref().map(|environment| environment.python()));
+        let candidate = self.worker.as_ref().filter(|(_, candidate)| candidate.is_of_kind(backend, python));
+        let worker = candidate.map(|(freshness, candidate)| {
             progress.enter(1);
-            CheckedWorker { worker: *worker, stale: freshness.reason_to_recycle(&prepared.imports) }
+            let fitness = freshness.fitness(imports, candidate.tree != tree);
+            CheckedWorker { worker: candidate.worker, fitness }
         });
         Ok(VisitOutcome::Ready(Ready { tree, prepared, environment, worker }))
     }

@@ -252,6 +252,9 @@ impl EventLoop {
 
     fn lease(&mut self, lease: Lease, now: Instant) -> Vec<Effect> {
         self.leased_at = SystemTime::now();
+        if let Some(tree) = &lease.tree {
+            self.tree.clone_from(&tree.path);
+        }
         self.machine.lease(lease, now)
     }
 
@@ -337,9 +340,9 @@ impl EventLoop {
                 after: self.started_at.elapsed(),
                 freshness: Some(self.freshness.clone()),
             },
-            Effect::Report(WorkerEvent::Idle) if self.held.is_some() => {
+            Effect::Report(event @ WorkerEvent::Idle { .. }) if self.held.is_some() => {
                 // The worker has reported no imports of this hook.
-                self.effects.push_front(Effect::Report(WorkerEvent::Idle));
+                self.effects.push_front(Effect::Report(event));
                 return self.let_go();
             }
             Effect::Report(event) => event,

@@ -13,9 +13,10 @@ use crate::event::StopReason;
 use crate::interpreter::{Freshness, KnownInterpreter, Stamp, Watched};
 use crate::response::{Isolation, StartMethod};
 use crate::template::{Template, TemplateKey, Templates};
-use crate::tree::TreeImports;
+use crate::tree::{Fitness, TreeImports};
 
-/// What a worker was started from, which each visit of its tree checks.
+/// What a worker was started from, which each visit checks that may give it a
+/// hook.
 #[derive(Debug)]
 pub(crate) struct WorkerFreshness {
     interpreter: Arc<KnownInterpreter>,
@@ -56,23 +57,35 @@ impl WorkerFreshness {
         &self.interpreter.interpreter.prefix
     }
 
-    /// Why the worker must be replaced before the next hook, if it must. Blocks
-    /// on files.
-    pub fn reason_to_recycle(&self, imports: &TreeImports) -> Option<StopReason> {
-        if self.settings.start_method == StartMethod::Forkserver && self.has_better_template(imports) {
-            return Some(StopReason::TemplateChanged);
+    /// Whether the worker can run the next hook of its tree or, if it `moves`, one
+    /// of another tree. Blocks on files.
+    pub fn fitness(&self, imports: &TreeImports, moves: bool) -> Fitness {
+        let has_template = self.settings.start_method == StartMethod::Forkserver;
+        if has_template && (self.has_better_template() || !(moves || self.suits_its_tree(imports))) {
+            return Fitness::Stale(StopReason::TemplateChanged);
         }
         if self.settings.check_freshness && self.has_changed() {
-            return Some(StopReason::EnvironmentChanged);
+            return Fitness::Stale(StopReason::EnvironmentChanged);
         }
-        None
+        if moves && !self.is_as_new(imports) {
+            return Fitness::Unsuited;
+        }
+        Fitness::Fit
     }
 
-    fn has_better_template(&self, imports: &TreeImports) -> bool {
+    fn has_better_template(&self) -> bool {
         let Some((template, learned_version)) = &self.forked else { return self.templates.would_fork(&self.key) };
         // With isolation `none`, the worker's own imports are worth more.
-        let has_learned = self.settings.isolation == Isolation::Hook && template.learned_version() > *learned_version;
-        has_learned || !self.templates.suits(&self.key, template, imports)
+        self.settings.isolation == Isolation::Hook && template.learned_version() > *learned_version
+    }
+
+    fn suits_its_tree(&self, imports: &TreeImports) -> bool {
+        self.forked.as_ref().is_none_or(|(template, _)| self.templates.suits(&self.key, template, imports))
+    }
+
+    /// Whether a new worker of a tree would be forked from the same template.
+    fn is_as_new(&self, imports: &TreeImports) -> bool {
+        self.forked.as_ref().is_none_or(|(template, _)| self.templates.forks_for(&self.key, template, imports))
     }
 
     fn has_changed(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::Timeout;
 use crate::response::StartMethod;
-use crate::tree::Prepared;
+use crate::tree::{Prepared, Tree};
 use crate::worker::WorkerFreshness;
 use crate::worker::capture_files::CaptureFiles;
 
@@ -19,6 +19,8 @@ use crate::worker::capture_files::CaptureFiles;
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub request: RequestId,
+    /// The tree that the worker is to serve from now on, if it is another one.
+    pub tree: Option<Arc<Tree>>,
     /// The lines that are written to the worker.
     pub prepared: Prepared,
     /// How long the hook may run.
@@ -70,7 +72,10 @@ pub(crate) enum WorkerEvent {
     /// The request has its answer.
     Finished(Box<Finished>),
     /// The worker can take another request.
-    Idle,
+    Idle {
+        /// It is the parent of processes that its hooks detached.
+        keeps_processes: bool,
+    },
     /// The worker was stopped, and stays as the parent of processes that its
     /// hooks detached.
     Lingers,

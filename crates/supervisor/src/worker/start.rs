@@ -94,7 +94,9 @@ impl LaunchSettings {
 /// The command of a worker of `tree`.
 fn command(settings: &LaunchSettings, interpreter: &Interpreter, key: &WorkerKey, tree: &Path) -> Command {
     let mut command = Command::new(&interpreter.executable);
-    command.arg(settings.program.path()).args(arguments(settings, tree)).current_dir(tree);
+    // As templates, so that the start of the interpreter does not depend on the
+    // tree: the worker may come to serve another.
+    command.arg(settings.program.path()).args(arguments(settings, tree)).current_dir("/");
     interpreter.set_environment(&mut command, settings.keep_python_path);
     command.envs(settings.variables.iter()).envs(key.env.iter());
     command

@@ -9,9 +9,10 @@ use super::super::trees::{LockState, QueuePlace, TreeState};
 use super::{RequestRecord, RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError};
 use crate::event::Event;
-use crate::ids::RequestId;
+use crate::ids::{RequestId, WorkerId};
+use crate::response::Isolation;
 use crate::shutdown::Shutdown;
-use crate::tree::{Ready, TreePath, VisitOutcome, replaced};
+use crate::tree::{Candidate, Ready, TreePath, VisitOutcome, replaced};
 use crate::worker::WorkerCommand;
 
 impl Scheduler {
@@ -74,12 +75,13 @@ impl Scheduler {
 
     /// Takes the next request from its queue.
     ///
-    /// With more trees than workers, strict round-robin would evict each worker
-    /// before the next request of its tree: two hooks in each of a thousand trees
-    /// would start two thousand workers. So if the tree whose turn it is can only
-    /// be served by evicting a worker, a tree with an idle worker is served
-    /// first. This does not happen twice in a row, so no tree waits for more than
-    /// twice as many requests as in strict turns.
+    /// With isolation `none`, workers are not moved between trees. With more trees
+    /// than workers, strict round-robin would evict each worker before the next
+    /// request of its tree: two hooks in each of a thousand trees would start two
+    /// thousand workers. So if the tree whose turn it is can only be served by
+    /// evicting a worker, a tree with an idle worker is served first. This does
+    /// not happen twice in a row, so no tree waits for more than twice as many
+    /// requests as in strict turns.
     fn next_request(&mut self) -> Option<RequestId> {
         let first = self.trees.first()?;
         let may_wait = !self.passed_over && self.needs_eviction(first);
@@ -91,7 +93,9 @@ impl Scheduler {
 
     /// Whether a request of this tree needs a worker to be evicted.
     fn needs_eviction(&self, path: &TreePath) -> bool {
-        self.workers.live() >= self.limits.max_workers.get() && self.workers.idle_in(path).is_none()
+        self.isolation == Isolation::None
+            && self.workers.live() >= self.limits.max_workers.get()
+            && self.workers.idle_in(path).is_none()
     }
 
     /// Has a request's tree visited, and the worker checked that it may get.
@@ -100,17 +104,42 @@ impl Scheduler {
         record.state = RequestState::Visiting;
         let (details, path, named) = (record.details.clone(), record.path.clone(), record.named.clone());
         let made = record.made.take();
-        let worker = match &record.tree {
-            // It was visited before, so its pool is known.
-            Some(_) => self.pool_of(request).and_then(|pool| self.workers.idle_of(&pool)),
-            None => self.workers.idle_in(&path),
-        };
+        let worker = self.candidate(request);
+        if let Some(candidate) = &worker {
+            self.workers.keep_for(request, candidate.worker);
+        }
         self.trees.change(&path, |state| {
             if state.lock == LockState::Free {
                 state.lock = LockState::Taking;
             }
         });
         self.actions.push(Action::Visit { request, details, path, named, made, worker });
+    }
+
+    /// The idle worker that a request will probably get.
+    fn candidate(&self, request: RequestId) -> Option<Candidate> {
+        let record = self.requests.get(&request)?;
+        let (worker, is_guess) = match self.pool_of(request) {
+            // It was visited before.
+            Some(pool) => (self.workers.idle_of(&pool).or_else(|| self.idle_to_move(&pool)), false),
+            None => match self.workers.idle_in(&record.path) {
+                None if self.isolation == Isolation::Hook => (self.idle_alike(record), true),
+                own => (own, false),
+            },
+        };
+        let worker = worker?;
+        let pool = &self.workers.get(worker)?.pool;
+        Some(Candidate { worker, tree: pool.tree.clone(), key: pool.worker.clone(), is_guess })
+    }
+
+    /// An idle worker of another tree that is of the kind which a request needs, as
+    /// far as that is known before its tree was visited.
+    fn idle_alike(&self, request: &RequestRecord) -> Option<WorkerId> {
+        let (key, has_environment) = (&request.key, request.details.environment.is_some());
+        self.workers.idle_where(|record| {
+            let other = &record.pool.worker;
+            record.may_move() && other.env == key.env && (has_environment || other.python == key.python)
+        })
     }
 
     /// A visit has ended. The request may have been answered meanwhile, so the
@@ -129,6 +158,7 @@ impl Scheduler {
             _ => LockState::Free,
         };
         self.trees.change(path, |state| state.lock = lock);
+        self.workers.release(request);
         let wanted = self.requests.contains_key(&request) && !self.shutdown.ends_hooks();
         match outcome {
             // It began before an earlier one of its tree was found to wait for

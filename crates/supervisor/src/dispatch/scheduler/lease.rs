@@ -1,6 +1,9 @@
 //! Workers for requests: idle ones, new ones, and those that make room. Here are
 //! also the timers of workers and of parked requests.
 
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::super::message::Action;
@@ -10,7 +13,8 @@ use super::{RequestState, Scheduler};
 use crate::error::{ErrorKind, HookError, Setting};
 use crate::event::{Event, StopReason};
 use crate::ids::{RequestId, WorkerId};
-use crate::tree::{CheckedWorker, Prepared};
+use crate::response::Isolation;
+use crate::tree::{CheckedWorker, Fitness, Prepared, Tree};
 use crate::worker::{Lease, WorkerCommand, WorkerPlan};
 
 impl Scheduler {
@@ -30,18 +34,19 @@ impl Scheduler {
             self.set_state(request, RequestState::NeedsWorker { prepared });
             return self.needs_worker.push_back(request);
         }
-        if let Some(CheckedWorker { worker, stale: Some(reason) }) = checked
-            && self.workers.get(worker).is_some_and(|record| matches!(record.occupation(), Occupation::Idle { .. }))
-        {
+        // It may have been stopped or have died since.
+        let checked = checked.filter(|checked| self.workers.get(checked.worker).is_some_and(WorkerRecord::is_idle));
+        if let Some(CheckedWorker { worker, fitness: Fitness::Stale(reason) }) = checked {
             self.stop(worker, reason);
         }
-        if let Some(worker) = self.workers.idle_of(&pool) {
-            if checked.is_none_or(|checked| checked.worker != worker) {
-                // Another worker was checked.
-                return self.visit(request);
-            }
-            self.mark_assigned(request, now);
+        let fit = checked.filter(|checked| checked.fitness == Fitness::Fit).map(|checked| checked.worker);
+        let of_pool = |record: &WorkerRecord| record.pool == pool;
+        if let Some(worker) = fit.filter(|worker| self.workers.get(*worker).is_some_and(of_pool)) {
             return self.lease(worker, request, prepared, now);
+        }
+        if self.workers.idle_of(&pool).is_some() {
+            // Another worker was checked.
+            return self.visit(request);
         }
         match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
             Permission::Wait { until } => {
@@ -52,15 +57,49 @@ impl Scheduler {
                 self.fail(request, quarantined(&reason), now);
                 self.leave_tree(&path);
             }
-            Permission::Granted if self.workers.live() < self.limits.max_workers.get() => {
-                self.start(request, pool, prepared, now);
-            }
-            Permission::Granted => {
-                self.set_state(request, RequestState::NeedsWorker { prepared });
-                self.needs_worker.push_back(request);
-                self.make_room();
-            }
+            Permission::Granted => self.assign_another(request, pool, prepared, checked, now),
         }
+    }
+
+    /// Gives a visited request a worker that its pool does not have yet: one of
+    /// another tree, or a new one.
+    fn assign_another(
+        &mut self,
+        request: RequestId,
+        pool: PoolKey,
+        prepared: Prepared,
+        checked: Option<CheckedWorker>,
+        now: Instant,
+    ) {
+        if let Some(CheckedWorker { worker, fitness: Fitness::Fit }) = checked
+            && self.workers.get(worker).is_some_and(|record| self.can_move(record, &pool))
+        {
+            return self.lease(worker, request, prepared, now);
+        }
+        // Where one is unsuited, the others probably are.
+        let is_unsuited = checked.is_some_and(|checked| checked.fitness == Fitness::Unsuited);
+        if !is_unsuited && self.idle_to_move(&pool).is_some() {
+            // Another worker was checked.
+            return self.visit(request);
+        }
+        if self.workers.live() < self.limits.max_workers.get() {
+            return self.start(request, pool, prepared, now);
+        }
+        self.set_state(request, RequestState::NeedsWorker { prepared });
+        self.needs_worker.push_back(request);
+        self.make_room();
+    }
+
+    /// An idle worker of another tree that can be moved to the tree of this pool.
+    pub(super) fn idle_to_move(&self, pool: &PoolKey) -> Option<WorkerId> {
+        self.workers.idle_where(|record| self.can_move(record, pool))
+    }
+
+    /// Whether an idle worker can be moved to the tree of this pool.
+    fn can_move(&self, record: &WorkerRecord, pool: &PoolKey) -> bool {
+        // The protocol cannot carry a newline.
+        let is_line = !pool.tree.path.as_os_str().as_bytes().contains(&b'\n');
+        self.isolation == Isolation::Hook && record.may_move() && record.pool.worker == pool.worker && is_line
     }
 
     /// Evicts the least recently used idle workers until there will be room for
@@ -92,9 +131,7 @@ impl Scheduler {
 
     fn start(&mut self, request: RequestId, pool: PoolKey, prepared: Prepared, now: Instant) {
         let tree = pool.tree.clone();
-        let books = self.pools.entry(pool.clone()).or_default();
-        books.generation += 1;
-        let generation = books.generation;
+        let generation = self.next_generation(&pool);
         let max_served = self.limits.max_requests.map(|limit| with_jitter(limit.get(), (self.jitter)()));
         let imports = prepared.imports.clone();
         let plan = WorkerPlan { key: pool.worker.clone(), tree: tree.clone(), imports };
@@ -102,17 +139,29 @@ impl Scheduler {
         let path = record.path.clone();
         let record = WorkerRecord::starting(pool, path, generation, request, self.start_method, max_served, now);
         let worker = self.workers.add(record);
-        self.mark_assigned(request, now);
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.assigned_at = Some(now);
+        }
         self.set_state(request, RequestState::Starting { worker, prepared });
         let path = tree.path.clone();
         self.actions.push(Action::Start { worker, plan });
         self.observe(Event::WorkerStarting { worker, tree: path, generation, start_method: self.start_method });
     }
 
-    /// Gives a request to an idle worker.
+    fn next_generation(&mut self, pool: &PoolKey) -> u64 {
+        let books = self.pools.entry(pool.clone()).or_default();
+        books.generation += 1;
+        books.generation
+    }
+
+    /// Gives a request to an idle worker, which is moved to the tree of the request
+    /// if it serves another one.
     pub(super) fn lease(&mut self, worker: WorkerId, request: RequestId, prepared: Prepared, now: Instant) {
+        let tree = self.move_to_pool_of(request, worker);
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.state = RequestState::Leased { worker };
+        // It was assigned before if the worker was started for it.
+        record.assigned_at.get_or_insert(now);
         record.leased_at = Some(now);
         let timeout = record.details.timeout.or(self.limits.hook_timeout);
         let path = record.path.clone();
@@ -120,7 +169,23 @@ impl Scheduler {
         if let Some(record) = self.workers.get_mut(worker) {
             record.path = path;
         }
-        self.tell(worker, WorkerCommand::Lease(Lease { request, prepared, timeout }));
+        self.tell(worker, WorkerCommand::Lease(Lease { request, tree, prepared, timeout }));
+    }
+
+    /// Makes a worker one of the request's pool. Returns the tree, if the worker
+    /// has served another one. From now on a failure of the worker counts for the
+    /// new pool.
+    fn move_to_pool_of(&mut self, request: RequestId, worker: WorkerId) -> Option<Arc<Tree>> {
+        let pool = self.pool_of(request)?;
+        if self.workers.get(worker)?.pool == pool {
+            return None;
+        }
+        let (tree, generation) = (pool.tree.clone(), self.next_generation(&pool));
+        let record = self.workers.get_mut(worker)?;
+        record.pool = pool;
+        record.generation = generation;
+        self.observe(Event::WorkerMoved { worker, tree: tree.path.clone(), generation });
+        Some(tree)
     }
 
     /// Stops an idle worker.
@@ -137,12 +202,6 @@ impl Scheduler {
 
     pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
         self.actions.push(Action::Tell { worker, command });
-    }
-
-    fn mark_assigned(&mut self, request: RequestId, now: Instant) {
-        if let Some(record) = self.requests.get_mut(&request) {
-            record.assigned_at = Some(now);
-        }
     }
 
     fn set_state(&mut self, request: RequestId, state: RequestState) {

@@ -45,7 +45,7 @@ use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::Limits;
 use crate::request::HookRequest;
-use crate::response::{CapturedOutput, Response, StartMethod, Timing, WorkerInfo};
+use crate::response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
 use crate::shutdown::Shutdown;
 use crate::ticket::UnreadResponse;
 use crate::tree::{Prepared, Tree, TreePath};
@@ -116,7 +116,8 @@ struct RequestRecord {
 #[derive(Debug, Default)]
 struct Pool {
     restarts: RestartTracker,
-    /// The number of workers that it has had.
+    /// The number of workers that it has had. One that was moved away and comes
+    /// back counts again.
     generation: u64,
 }
 
@@ -124,6 +125,7 @@ pub(crate) struct Scheduler {
     limits: Limits,
     default_python: PathBuf,
     start_method: StartMethod,
+    isolation: Isolation,
     shutdown: Shutdown,
     suspended: bool,
     requests: HashMap<RequestId, RequestRecord>,
@@ -149,13 +151,20 @@ impl Scheduler {
     /// The number of workers that may die before they accept a request.
     const MAX_ATTEMPTS: u32 = 3;
 
-    pub fn new(limits: Limits, default_python: PathBuf, start_method: StartMethod, jitter: fn() -> f64) -> Self {
+    pub fn new(
+        limits: Limits,
+        default_python: PathBuf,
+        start_method: StartMethod,
+        isolation: Isolation,
+        jitter: fn() -> f64,
+    ) -> Self {
         let trees = Trees::new(limits.workers_per_tree.get());
         let slots = JobSlots::new(limits.jobs);
         Self {
             limits,
             default_python,
             start_method,
+            isolation,
             shutdown: Shutdown::NotBegun,
             suspended: false,
             requests: HashMap::new(),

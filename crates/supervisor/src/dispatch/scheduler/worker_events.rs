@@ -29,7 +29,7 @@ impl Scheduler {
                 self.observe(Event::RequestAccepted { request, worker });
             }
             WorkerEvent::Finished(finished) => self.worker_finished(worker, *finished, now),
-            WorkerEvent::Idle => self.worker_idle(worker, now),
+            WorkerEvent::Idle { keeps_processes } => self.worker_idle(worker, keeps_processes, now),
             WorkerEvent::Lingers => self.worker_lingers(worker),
             WorkerEvent::Gone { pid, exit, ending } => self.worker_gone(worker, pid, exit, ending, now),
             WorkerEvent::Observed(event) => self.observe(event),
@@ -74,11 +74,12 @@ impl Scheduler {
         self.answer(finished, info, now);
     }
 
-    fn worker_idle(&mut self, worker: WorkerId, now: Instant) {
-        let Some(record) = self.workers.get(worker) else { return };
+    fn worker_idle(&mut self, worker: WorkerId, keeps_processes: bool, now: Instant) {
+        let Some(record) = self.workers.get_mut(worker) else { return };
         if record.occupation() != Occupation::Sweeping {
             return;
         }
+        record.keeps_processes = keeps_processes;
         let (pool, path) = (record.pool.clone(), record.path.clone());
         // It has answered and is alive, which is the success of a trial start.
         if let Some(books) = self.pools.get_mut(&pool) {

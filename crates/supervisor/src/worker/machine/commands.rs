@@ -41,6 +41,8 @@ impl Machine {
             Phase::Idle => {
                 self.ending = Some(Ending::Planned);
                 self.health = Health::Off;
+                // They may have ended. If not, the worker says so again.
+                self.keeper = false;
                 self.phase = Phase::Stopping { give_up_at: now + self.limits.health_timeout.get() };
                 vec![Effect::Write(Action::Shutdown.encode())]
             }
@@ -68,7 +70,11 @@ impl Machine {
     fn begin(&mut self, lease: Lease, now: Instant) -> Effects {
         self.phase = Phase::Running(Box::new(Running::new(lease.request, lease.timeout, now)));
         self.schedule_health(now);
-        let mut effects = vec![Effect::Write(lease.prepared.lines)];
+        self.keeper = false;
+        // Both in one message: the worker wakes once.
+        let mut lines = lease.tree.map_or_else(Vec::new, |tree| Action::Tree(tree.path.clone()).encode());
+        lines.extend(lease.prepared.lines);
+        let mut effects = vec![Effect::Write(lines)];
         if self.suspended_at.is_some() {
             effects.extend(self.hook_signal(Signal::SIGSTOP));
         }

@@ -116,10 +116,10 @@ impl Machine {
                 self.was_ready = true;
                 effects.push(Effect::Ready);
             }
-            Phase::Finishing { .. } => effects.push(Effect::Report(WorkerEvent::Idle)),
+            Phase::Finishing { .. } => effects.push(self.idle()),
             Phase::Running(running) if running.failure.is_some() => {
                 effects.push(finished(running.answer_failure(None, now)));
-                effects.push(Effect::Report(WorkerEvent::Idle));
+                effects.push(self.idle());
             }
             other => {
                 self.phase = other;
@@ -131,12 +131,16 @@ impl Machine {
         }
         if let Some(ending) = self.ending.clone() {
             // It got a signal after its hook had ended, and will die of that.
-            effects.retain(|effect| !matches!(effect, Effect::Report(WorkerEvent::Idle)));
+            effects.retain(|effect| !matches!(effect, Effect::Report(WorkerEvent::Idle { .. })));
             effects.extend(self.terminate(ending, now));
             return effects;
         }
         self.schedule_health(now);
         effects
+    }
+
+    fn idle(&self) -> Effect {
+        Effect::Report(WorkerEvent::Idle { keeps_processes: self.keeper })
     }
 
     fn finish(&mut self, outcome: Result<Value, HookError>, now: Instant) -> Effects {

@@ -94,7 +94,8 @@ pub(crate) struct Machine {
     health: Health,
     next_token: u64,
     suspended_at: Option<Instant>,
-    /// The worker has reported processes that outlive its hooks.
+    /// The worker has reported processes that outlive its hooks, since its last
+    /// lease or when it was stopped.
     keeper: bool,
     /// Why it is ending, once that is known.
     ending: Option<Ending>,

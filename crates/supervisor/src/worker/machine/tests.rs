@@ -1,6 +1,7 @@
 //! The table of events and phases, without processes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hookd_protocol::{Failure, HookErrorKind, Message};
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::*;
 use crate::error::{ErrorKind, HookError};
 use crate::ids::RequestId;
 use crate::limits::Timeout;
-use crate::tree::Prepared;
+use crate::tree::{Prepared, Tree, TreeId};
 use crate::worker::message::Lease;
 
 const REQUEST: RequestId = RequestId(7);
@@ -44,7 +45,7 @@ impl Bench {
     fn leased(isolation: Isolation) -> Self {
         let mut bench = Self::idle(isolation);
         let timeout = Some(Timeout::from_secs(60));
-        let lease = Lease { request: REQUEST, prepared: prepared(), timeout };
+        let lease = Lease { request: REQUEST, tree: None, prepared: prepared(), timeout };
         assert_eq!(names(&bench.machine.lease(lease, bench.now)), ["write run"]);
         bench
     }
@@ -110,7 +111,8 @@ fn name(effect: &Effect) -> Option<String> {
             Err(HookError { kind, .. }) => format!("answer {kind}"),
         },
         Effect::Report(WorkerEvent::Accepted { .. }) => "accepted".into(),
-        Effect::Report(WorkerEvent::Idle) => "idle".into(),
+        Effect::Report(WorkerEvent::Idle { keeps_processes: false }) => "idle".into(),
+        Effect::Report(WorkerEvent::Idle { keeps_processes: true }) => "idle, keeps processes".into(),
         Effect::Report(WorkerEvent::Lingers) => "lingers".into(),
         Effect::Gone(Ending::Planned) => "gone planned".into(),
         Effect::Gone(Ending::Crashed(_)) => "gone crashed".into(),
@@ -223,7 +225,7 @@ fn a_deadline_does_not_run_while_suspended() {
 fn a_hook_that_starts_while_suspended_is_stopped_at_once() {
     let mut bench = Bench::idle(Isolation::Hook);
     bench.machine.suspend(bench.now);
-    let lease = Lease { request: REQUEST, prepared: prepared(), timeout: None };
+    let lease = Lease { request: REQUEST, tree: None, prepared: prepared(), timeout: None };
     assert_eq!(names(&bench.machine.lease(lease, bench.now)), ["write run", "write cancel SIGSTOP"]);
 }
 
@@ -348,6 +350,32 @@ fn memory_over_the_limit_kills_the_hook_and_says_so() {
     failure.signal = Some("SIGKILL".into());
     bench.say(Message::Error(failure));
     let effects = bench.machine.message(Message::Ready, bench.now);
-    let [Effect::Finished(answer), Effect::Report(WorkerEvent::Idle)] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Finished(answer), Effect::Report(WorkerEvent::Idle { .. })] = &effects[..] else {
+        panic!("{effects:?}")
+    };
     assert!(answer.outcome.as_ref().unwrap_err().message.contains("1073741824 bytes"));
+}
+
+#[test]
+fn a_worker_is_told_of_another_tree_together_with_the_request() {
+    let mut bench = Bench::idle(Isolation::Hook);
+    let tree = Arc::new(Tree { id: TreeId { device: 1, inode: 2 }, path: "/a tree".into() });
+    let lease = Lease { request: REQUEST, tree: Some(tree), prepared: prepared(), timeout: None };
+    let effects = names(&bench.machine.lease(lease, bench.now));
+    assert_eq!(effects, [format!("write tree /a tree\n{}", String::from_utf8(prepared().lines).unwrap().trim_end())]);
+}
+
+#[test]
+fn what_hooks_detached_is_reported_as_long_as_it_is_there() {
+    let mut bench = Bench::finishing();
+    assert!(bench.say(Message::Keeping(1)).is_empty());
+    assert_eq!(bench.say(Message::Ready), ["idle, keeps processes"]);
+    let lease = Lease { request: REQUEST, tree: None, prepared: prepared(), timeout: None };
+    bench.machine.lease(lease, bench.now);
+    bench.say(Message::Stdout("/o".into()));
+    bench.say(Message::Ok(json!("x")));
+    assert_eq!(bench.say(Message::Ready), ["idle"]);
+    // It would stay as a keeper only if it said so again.
+    bench.machine.stop(bench.now);
+    assert!(bench.say(Message::Shutdown).is_empty());
 }

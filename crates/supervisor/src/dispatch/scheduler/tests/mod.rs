@@ -17,7 +17,7 @@ use crate::dispatch::message::Submission;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{CheckedWorker, Ready, TreeId, VisitOutcome};
+use crate::tree::{Candidate, CheckedWorker, Fitness, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// A scheduler whose visits succeed at once, and whose workers obey.
@@ -32,6 +32,10 @@ struct Bench {
     busy: Vec<u64>,
     /// Workers that visits find out of date.
     stale: Vec<u64>,
+    /// Trees whose workers are forked from another template than all others.
+    special: Vec<u64>,
+    /// How many visits there were.
+    visits: usize,
     /// Whether visits find environments.
     has_environments: bool,
     /// The environments that are being made.
@@ -53,14 +57,20 @@ fn number(path: &std::path::Path) -> u64 {
 
 impl Bench {
     fn new(limits: Limits) -> Self {
+        Self::with(limits, Isolation::Hook)
+    }
+
+    fn with(limits: Limits, isolation: Isolation) -> Self {
         Self {
-            scheduler: Scheduler::new(limits, "python3".into(), StartMethod::Spawn, || 0.0),
+            scheduler: Scheduler::new(limits, "python3".into(), StartMethod::Spawn, isolation, || 0.0),
             now: Instant::now(),
             next_request: 1,
             replies: HashMap::new(),
             log: Vec::new(),
             busy: Vec::new(),
             stale: Vec::new(),
+            special: Vec::new(),
+            visits: 0,
             has_environments: false,
             preparations: Vec::new(),
         }
@@ -98,6 +108,7 @@ impl Bench {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Visit { request, details, path, worker, .. } => {
+                self.visits += 1;
                 let found = self.look(&details, &path, worker);
                 let is_locked = !matches!(found, VisitOutcome::Busy { .. });
                 self.scheduler.visited(request, &path, found, is_locked, self.now);
@@ -106,7 +117,10 @@ impl Bench {
                 self.log.push(format!("start {worker} in {}", number(&plan.tree.path)));
             }
             Action::Tell { worker, command } => self.log.push(match command {
-                WorkerCommand::Lease(lease) => format!("{worker} runs {}", lease.request),
+                WorkerCommand::Lease(lease) => {
+                    let moves = lease.tree.map(|tree| format!(" in {}", number(&tree.path)));
+                    format!("{worker} runs {}{}", lease.request, moves.unwrap_or_default())
+                }
                 WorkerCommand::Cancel(request) => format!("{worker} cancels {request}"),
                 WorkerCommand::Stop => format!("stop {worker}"),
                 WorkerCommand::Terminate => format!("terminate {worker}"),
@@ -133,7 +147,7 @@ impl Bench {
         }
     }
 
-    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> VisitOutcome {
+    fn look(&self, details: &HookRequest, path: &TreePath, worker: Option<Candidate>) -> VisitOutcome {
         let inode = number(path);
         if self.busy.contains(&inode) {
             return VisitOutcome::Busy { ours: None };
@@ -148,8 +162,19 @@ impl Bench {
             None => None,
         };
         let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
-        let stale = |worker: WorkerId| self.stale.contains(&worker.0).then_some(StopReason::EnvironmentChanged);
-        let worker = worker.map(|worker| CheckedWorker { worker, stale: stale(worker) });
+        let python = environment.as_ref().map(|environment| environment.python());
+        let worker = worker.filter(|candidate| candidate.is_of_kind(&None, python));
+        let is_special = |tree: &std::path::Path| self.special.contains(&number(tree));
+        let worker = worker.map(|candidate| CheckedWorker {
+            worker: candidate.worker,
+            fitness: if self.stale.contains(&candidate.worker.0) {
+                Fitness::Stale(StopReason::EnvironmentChanged)
+            } else if is_special(&candidate.tree.path) == is_special(path) {
+                Fitness::Fit
+            } else {
+                Fitness::Unsuited
+            },
+        });
         VisitOutcome::Ready(Ready { tree, prepared: Prepared::default(), environment, worker })
     }
 
@@ -192,7 +217,7 @@ impl Bench {
     /// The worker accepts and answers the request, and cleans up.
     fn finish(&mut self, worker: u64, request: u64) {
         self.answer(worker, request);
-        self.report(worker, WorkerEvent::Idle);
+        self.report(worker, IDLE);
     }
 
     fn answer(&mut self, worker: u64, request: u64) {
@@ -236,6 +261,8 @@ impl Bench {
     }
 }
 
+const IDLE: WorkerEvent = WorkerEvent::Idle { keeps_processes: false };
+
 fn crashed() -> Ending {
     Ending::Crashed("it crashed".into())
 }
@@ -264,7 +291,7 @@ fn the_job_slot_is_free_with_the_answer_and_the_tree_with_the_sweep() {
     bench.done();
     bench.answer(1, first);
     assert_eq!(bench.done(), ["start 2 in 2"]);
-    bench.report(1, WorkerEvent::Idle);
+    bench.report(1, IDLE);
     assert!(bench.done().is_empty());
 }
 
@@ -281,7 +308,7 @@ fn jobs_bound_what_runs_and_trees_take_turns() {
 
 #[test]
 fn the_worker_of_the_least_recently_used_tree_makes_room() {
-    let mut bench = Bench::new(limits(1, 2));
+    let mut bench = Bench::with(limits(1, 2), Isolation::None);
     for tree in [1, 2] {
         let request = bench.submit(tree);
         bench.ready(tree);
@@ -296,9 +323,162 @@ fn the_worker_of_the_least_recently_used_tree_makes_room() {
     assert_eq!(bench.done(), ["start 3 in 3"]);
 }
 
+/// A worker that has run a hook of tree 1, and is idle.
+fn with_idle_worker(limits: Limits, isolation: Isolation) -> Bench {
+    let mut bench = Bench::with(limits, isolation);
+    let request = bench.submit(1);
+    bench.ready(1);
+    bench.finish(1, request);
+    bench.done();
+    bench
+}
+
+#[test]
+fn an_idle_worker_is_moved_to_the_tree_that_needs_one() {
+    let mut bench = with_idle_worker(limits(1, 1), Isolation::Hook);
+    bench.visits = 0;
+    for (request, tree) in (2..).zip([2, 2, 3, 1]) {
+        bench.submit(tree);
+        bench.finish(1, request);
+    }
+    // Once in a tree, it is not told so again.
+    assert_eq!(bench.done(), ["1 runs 2 in 2", "1 runs 3", "1 runs 4 in 3", "1 runs 5 in 1"]);
+    assert_eq!(bench.visits, 4, "one for each");
+    let mut response = |request| bench.replies.get_mut(&request).unwrap().try_recv().unwrap().response;
+    let generations = [1, 2, 3, 5].map(|request| response(request).worker.unwrap().generation);
+    assert_eq!(generations, [1, 1, 1, 2], "within each pool");
+}
+
+#[test]
+fn a_tree_keeps_its_own_worker_while_others_are_idle() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (first, second) = (bench.submit(1), bench.submit(2));
+    bench.ready(1);
+    bench.ready(2);
+    bench.finish(2, second);
+    bench.finish(1, first);
+    bench.done();
+    bench.submit(2);
+    bench.submit(1);
+    assert_eq!(bench.done(), ["2 runs 3", "1 runs 4"]);
+}
+
+#[test]
+fn what_may_not_be_moved() {
+    let with_variable = |request: &mut HookRequest| drop(request.env.insert("A".into(), "1".into()));
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::None);
+    bench.submit(2);
+    assert_eq!(bench.done(), ["start 2 in 2"], "isolation `none`");
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::Hook);
+    bench.submit_with(2, with_variable);
+    assert_eq!(bench.done(), ["start 2 in 2"], "another kind");
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::Hook);
+    bench.has_environments = true;
+    bench.submit_with_environment(2, "a");
+    assert_eq!(bench.done(), ["start 2 in 2"], "another environment");
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::Hook);
+    bench.stale.push(1);
+    bench.submit(2);
+    assert_eq!(bench.done(), ["stop 1", "start 2 in 2"], "out of date");
+    let mut bench = with_idle_worker(Limits { max_requests: NonZeroU32::new(2), ..limits(1, 8) }, Isolation::Hook);
+    bench.submit(2);
+    bench.finish(1, 2);
+    bench.submit(3);
+    assert_eq!(bench.done(), ["1 runs 2 in 2", "stop 1", "start 2 in 3"], "at its end");
+}
+
+#[test]
+fn a_worker_with_detached_processes_stays_with_its_tree_until_they_are_gone() {
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::Hook);
+    let again = bench.submit(1);
+    bench.answer(1, again);
+    bench.report(1, WorkerEvent::Idle { keeps_processes: true });
+    bench.submit(2);
+    assert_eq!(bench.done(), ["1 runs 2", "start 2 in 2"]);
+    bench.ready(2);
+    bench.finish(2, 3);
+    bench.submit(1);
+    bench.finish(1, 4);
+    bench.submit(3);
+    assert_eq!(bench.done(), ["2 runs 3", "1 runs 4", "1 runs 5 in 3"]);
+}
+
+#[test]
+fn a_worker_of_another_template_is_left_to_its_own_tree() {
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::Hook);
+    bench.special.push(2);
+    bench.submit(2);
+    assert_eq!(bench.done(), ["start 2 in 2"]);
+    bench.ready(2);
+    bench.finish(2, 2);
+    bench.submit(1);
+    assert_eq!(bench.done(), ["2 runs 2", "1 runs 3"]);
+}
+
+#[test]
+fn two_visits_do_not_compare_the_same_worker() {
+    let mut bench = Bench::new(limits(2, 8));
+    let (first, second) = (bench.submit(1), bench.submit(2));
+    for (worker, request) in [(1, first), (2, second)] {
+        bench.ready(worker);
+        bench.finish(worker, request);
+    }
+    let mut replies = Vec::new();
+    for tree in [3, 4] {
+        let (reply, answer) = oneshot::channel();
+        replies.push(answer);
+        let request = HookRequest::new(format!("/{tree}"), Hook::BuildWheel);
+        bench.scheduler.submit(Submission { id: RequestId(tree), request, path: path(tree), reply }, bench.now);
+    }
+    let visited = bench.scheduler.take_actions().into_iter().filter_map(|action| match action {
+        Action::Visit { worker, .. } => Some(worker.map(|candidate| (candidate.worker.0, candidate.is_guess))),
+        _ => None,
+    });
+    assert_eq!(visited.collect::<Vec<_>>(), [Some((2, true)), Some((1, true))]);
+}
+
+#[test]
+fn a_worker_that_dies_counts_for_the_tree_to_which_it_was_moved() {
+    let mut bench = with_idle_worker(Limits { max_restarts: 0, ..limits(1, 8) }, Isolation::Hook);
+    let request = bench.submit(2);
+    bench.gone(1, crashed());
+    assert_eq!(bench.outcome(request), Some("Quarantined".into()));
+    let other = bench.submit(1);
+    bench.ready(2);
+    bench.finish(2, other);
+    assert_eq!(bench.outcome(other), Some("ok".into()));
+    let refused = bench.submit(2);
+    assert_eq!(bench.outcome(refused), Some("Quarantined".into()), "an idle worker is no way round");
+    assert_eq!(bench.done(), ["1 runs 2 in 2", "start 2 in 1", "2 runs 3"]);
+}
+
+#[test]
+fn a_request_that_its_moved_worker_did_not_accept_is_tried_again() {
+    let mut bench = with_idle_worker(limits(1, 8), Isolation::Hook);
+    let request = bench.submit(2);
+    bench.gone(1, crashed());
+    assert_eq!(bench.outcome(request), None);
+    bench.wait(Duration::from_secs(1));
+    bench.ready(2);
+    bench.finish(2, request);
+    assert_eq!(bench.outcome(request), Some("ok".into()));
+    assert_eq!(bench.done(), ["1 runs 2 in 2", "start 2 in 2", "2 runs 2"]);
+}
+
+#[test]
+fn a_request_that_waits_for_room_gets_the_next_idle_worker_of_its_kind() {
+    let mut bench = Bench::new(limits(2, 1));
+    let (first, second) = (bench.submit(1), bench.submit(2));
+    bench.ready(1);
+    bench.finish(1, first);
+    bench.finish(1, second);
+    assert_eq!(bench.outcome(second), Some("ok".into()));
+    assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "1 runs 2 in 2"]);
+}
+
 /// Two idle workers, and a third tree whose turn it is.
 fn more_trees_than_workers() -> Bench {
-    let mut bench = Bench::new(limits(1, 2));
+    let mut bench = Bench::with(limits(1, 2), Isolation::None);
     for tree in [1, 1, 2, 2, 3] {
         bench.submit(tree);
     }
@@ -356,7 +536,7 @@ fn a_lower_priority_does_not_use_the_moment_in_which_a_worker_sweeps_up() {
     bench.ready(1);
     bench.answer(1, 1);
     assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1"]);
-    bench.report(1, WorkerEvent::Idle);
+    bench.report(1, IDLE);
     assert_eq!(bench.done(), ["1 runs 3"]);
     bench.answer(1, 3);
     assert_eq!(bench.done(), ["start 2 in 2"]);
@@ -364,7 +544,7 @@ fn a_lower_priority_does_not_use_the_moment_in_which_a_worker_sweeps_up() {
 
 #[test]
 fn fewer_workers_than_jobs_are_enough() {
-    let mut bench = Bench::new(limits(4, 1));
+    let mut bench = Bench::with(limits(4, 1), Isolation::None);
     let requests: Vec<u64> = [1, 2, 3].map(|tree| bench.submit(tree)).into();
     for (worker, request) in (1..).zip(requests) {
         bench.ready(worker);
@@ -387,9 +567,8 @@ fn waiting_for_another_process_holds_no_job_slot() {
     bench.done();
     bench.scheduler.lock_awaited(&path(1), Ok(()), bench.now);
     bench.settle();
-    assert_eq!(bench.done(), ["start 2 in 1"]);
-    bench.ready(2);
-    bench.finish(2, blocked);
+    assert_eq!(bench.done(), ["1 runs 1 in 1"]);
+    bench.finish(1, blocked);
     assert_eq!(bench.outcome(blocked), Some("ok".into()));
 }
 
@@ -597,9 +776,8 @@ fn a_pool_that_fails_too_often_is_quarantined_and_others_are_not() {
     bench.finish(4, 3);
     bench.wait(Duration::from_secs(10));
     let trial = bench.submit(1);
-    assert_eq!(bench.done(), ["4 runs 3", "start 5 in 1"]);
-    bench.ready(5);
-    bench.finish(5, trial);
+    assert_eq!(bench.done(), ["4 runs 3", "4 runs 4 in 1"]);
+    bench.finish(4, trial);
     assert_eq!(bench.outcome(trial), Some("ok".into()));
 }
 
@@ -737,11 +915,13 @@ fn keepers_need_no_room_but_there_are_not_too_many() {
     let mut bench = Bench::new(limits(1, 1));
     let first = bench.submit(1);
     bench.ready(1);
-    bench.finish(1, first);
+    bench.answer(1, first);
+    bench.report(1, WorkerEvent::Idle { keeps_processes: true });
     let second = bench.submit(2);
     bench.report(1, WorkerEvent::Lingers);
     bench.ready(2);
-    bench.finish(2, second);
+    bench.answer(2, second);
+    bench.report(2, WorkerEvent::Idle { keeps_processes: true });
     assert_eq!(bench.done(), ["start 1 in 1", "1 runs 1", "stop 1", "start 2 in 2", "2 runs 2"]);
     bench.submit(3);
     bench.report(2, WorkerEvent::Lingers);

@@ -19,8 +19,8 @@ use crate::dispatch::workers::Occupation;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{CheckedWorker, Ready, TreeId, VisitOutcome};
-use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
+use crate::tree::{Candidate, CheckedWorker, Fitness, Ready, TreeId, VisitOutcome};
+use crate::worker::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// xorshift64*: the same walk for the same seed, everywhere.
 struct Random(u64);
@@ -59,7 +59,10 @@ enum Life {
 /// A worker with the two channels between it and the dispatcher.
 struct Actor {
     life: Life,
+    /// Of the tree that it serves.
     path: TreePath,
+    /// It is the parent of processes that its hooks detached.
+    keeps_processes: bool,
     commands: VecDeque<WorkerCommand>,
     reports: VecDeque<WorkerEvent>,
 }
@@ -70,7 +73,7 @@ struct Visit {
     details: Arc<HookRequest>,
     path: TreePath,
     named: TreePath,
-    worker: Option<WorkerId>,
+    worker: Option<Candidate>,
 }
 
 struct Walk {
@@ -89,6 +92,8 @@ struct Walk {
     lock_waits: HashSet<TreePath>,
     actors: BTreeMap<u64, Actor>,
     trees: usize,
+    /// How often a worker was moved.
+    moves: usize,
     /// The percentage of steps that fail.
     faults: usize,
 }
@@ -105,6 +110,7 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let jobs = 1 + random.below(4);
+        let isolation = if random.one_in(4) { Isolation::None } else { Isolation::Hook };
         let limits = Limits {
             max_workers: non_zero(jobs + random.below(4)),
             workers_per_tree: non_zero(1 + random.below(3)),
@@ -116,7 +122,7 @@ impl Walk {
             ..Limits::for_jobs(non_zero(jobs))
         };
         Self {
-            scheduler: Scheduler::new(limits, "python3".into(), StartMethod::Spawn, || 0.5),
+            scheduler: Scheduler::new(limits, "python3".into(), StartMethod::Spawn, isolation, || 0.5),
             now: Instant::now(),
             next_request: 1,
             replies: HashMap::new(),
@@ -129,6 +135,7 @@ impl Walk {
             lock_waits: HashSet::new(),
             actors: BTreeMap::new(),
             trees: 1 + random.below(5),
+            moves: 0,
             faults: [0, 5, 30][random.below(3)],
             random,
         }
@@ -217,7 +224,7 @@ impl Walk {
         self.scheduler.visited(request, &path, found, is_locked, self.now);
     }
 
-    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<WorkerId>) -> VisitOutcome {
+    fn look(&mut self, details: &HookRequest, path: &TreePath, worker: Option<Candidate>) -> VisitOutcome {
         let mut environment = None;
         if let Some(RequestEnvironment { provider, requires, .. }) = &details.environment {
             let requires = requires.clone().unwrap();
@@ -233,8 +240,15 @@ impl Walk {
             environment = Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>);
         }
         let tree = Tree { id: TreeId { device: 1, inode: 1 }, path: path.to_path_buf() };
-        let stale = self.fault().then_some(StopReason::EnvironmentChanged);
-        let worker = worker.map(|worker| CheckedWorker { worker, stale });
+        let python = environment.as_ref().map(|environment| environment.python());
+        let worker = worker.filter(|candidate| candidate.is_of_kind(&None, python)).map(|candidate| {
+            let fitness = match (self.fault(), *candidate.tree == tree) {
+                (false, _) => Fitness::Fit,
+                (true, false) if self.random.one_in(2) => Fitness::Unsuited,
+                (true, _) => Fitness::Stale(StopReason::EnvironmentChanged),
+            };
+            CheckedWorker { worker: candidate.worker, fitness }
+        });
         VisitOutcome::Ready(Ready { tree: Arc::new(tree), prepared: Prepared::default(), environment, worker })
     }
 
@@ -295,6 +309,8 @@ impl Walk {
         }
         if let Life::Running { request, accepted: false } = actor.life {
             assert!(!self.accepted.contains(&request), "{request} is run a second time");
+            let record = &self.scheduler.requests[&request];
+            assert_eq!(record.tree.as_ref().unwrap().path, *actor.path, "{request} is run in another tree");
         }
         if let Life::Running { request, accepted: true } = actor.life {
             self.accepted.insert(request);
@@ -351,9 +367,14 @@ impl Walk {
                 assert!(!self.scheduler.suspended, "{worker} is started while suspended");
                 let (commands, reports) = (VecDeque::new(), VecDeque::new());
                 let path = plan.tree.path.as_path().into();
-                self.actors.insert(worker.0, Actor { life: Life::Starting, path, commands, reports });
+                let actor = Actor { life: Life::Starting, path, keeps_processes: false, commands, reports };
+                self.actors.insert(worker.0, actor);
             }
             Action::Tell { worker, command } => {
+                if let WorkerCommand::Lease(Lease { tree: Some(_), .. }) = &command {
+                    assert_eq!(self.scheduler.isolation, Isolation::Hook, "moved");
+                    self.moves += 1;
+                }
                 // It may have ended.
                 if let Some(actor) = self.actors.get_mut(&worker.0) {
                     actor.commands.push_back(command);
@@ -540,6 +561,11 @@ impl Actor {
         let planned = Life::Dying(Ending::Planned);
         match (command, self.life.clone()) {
             (WorkerCommand::Lease(lease), Life::Idle) => {
+                if let Some(tree) = lease.tree {
+                    assert!(!self.keeps_processes, "moved, with processes of a hook");
+                    assert_ne!(*tree.path, *self.path, "moved to where it was");
+                    self.path = tree.path.as_path().into();
+                }
                 self.life = Life::Running { request: lease.request, accepted: false };
             }
             (WorkerCommand::Lease(_), life) => {
@@ -603,7 +629,8 @@ impl Actor {
             }
             Life::Finishing if fault => crash,
             Life::Finishing => {
-                self.reports.push_back(WorkerEvent::Idle);
+                self.keeps_processes = rare;
+                self.reports.push_back(WorkerEvent::Idle { keeps_processes: rare });
                 Life::Idle
             }
             Life::Stopping if rare => {
@@ -630,6 +657,7 @@ fn the_books_balance_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("WALKS").unwrap_or(60),
     };
+    let mut moves = 0;
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut walk = Walk::new(seed);
@@ -637,7 +665,9 @@ fn the_books_balance_whatever_happens() {
                 walk.step();
             }
             walk.end();
+            walk.moves
         });
-        assert!(outcome.is_ok(), "the walk of seed {seed} failed: its panic is above");
+        moves += outcome.unwrap_or_else(|_| panic!("the walk of seed {seed} failed: its panic is above"));
     }
+    assert!(moves > 0, "no worker was moved");
 }
