@@ -13,7 +13,8 @@ from conftest import Start
 
 WHERE = """
 import os
-result = [os.getcwd(), os.readlink("/proc/{}/cwd".format(os.getppid())), os.environ["HOOKPOOL_WITHIN"]]
+parent = os.readlink("/proc/{}/cwd".format(os.getppid()))
+result = [os.getcwd(), parent, os.environ["HOOKPOOL_WITHIN"]]
 """
 DAEMON = "import leftovers\nleftovers.open_lifeline(settings['line'])\nleftovers.daemon()\n"
 

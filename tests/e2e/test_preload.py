@@ -67,6 +67,25 @@ def test_f52_a_module_of_the_trees_own(
     assert pool.finish() == ([], 0)
 
 
+def test_f52_a_worker_is_not_moved_to_a_tree_with_such_a_module(
+    setting: Setting, environment: Environment, tmp_path: Path
+) -> None:
+    other, own = plain_tree(tmp_path / "other"), plain_tree(tmp_path / "own")
+    (own / "calver.py").write_text("WHOSE = 'the tree'\n")
+    pool = learned(setting, environment, other)
+    rich = pool.ask(call(other, LEARNED))["worker"]["pid"]
+    response = pool.ask(call(own, OWN.format(place="")))
+    assert response["result"] == ["the tree"]
+    plain = response["worker"]["pid"]
+    # Each template's workers serve the trees that are like theirs.
+    third, fourth = plain_tree(tmp_path / "third"), plain_tree(tmp_path / "fourth")
+    (fourth / "calver.py").write_text("WHOSE = 'the tree'\n")
+    assert pool.ask(call(third, LEARNED))["result"] == ["the environment"]
+    assert pool.ask(call(fourth, OWN.format(place="")))["result"] == ["the tree"]
+    assert rich != plain
+    assert pool.finish() == ([], 0)
+
+
 def test_f52_a_module_that_comes_later(
     setting: Setting, environment: Environment, tmp_path: Path
 ) -> None:

@@ -168,7 +168,7 @@ def wait_idle(tree: Path) -> None:
 @BOTH_START_METHODS
 def test_max_workers_evicts_the_least_recently_used(setting: Setting, tmp_path: Path) -> None:
     folders = [make_tree(tmp_path / name, ECHO_BACKEND) for name in ("a", "b", "c")]
-    pool = setting.start("--max-workers", "2", jobs=2)
+    pool = setting.start("--isolation", "none", "--max-workers", "2", jobs=2)
 
     def worker_of(number: int) -> int:
         pid = pool.ask(echo(folders[number], number, ""))["worker"]["pid"]
@@ -197,6 +197,8 @@ def test_more_trees_than_workers(setting: Setting, tmp_path: Path) -> None:
     assert sorted(response["id"] for response in found) == list(range(40))
     assert all(response["result"] == [str(response["id"])] for response in found)
     assert len(processes.workers(pool.pid)) <= 1
+    # Not one for each: it is moved. Templates that learn cause a few more.
+    assert len({response["worker"]["pid"] for response in found}) <= 3
     assert pool.finish() == ([], 0)
 
 

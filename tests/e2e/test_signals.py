@@ -188,9 +188,12 @@ def test_f44_sighup_during_a_burst(
     setting: Setting, tmp_path: Path, gates: Callable[[str], Gate]
 ) -> None:
     folders = [make_tree(tmp_path / f"tree-{number}") for number in range(5)]
-    gate = gates("burst")
-    pool = setting.start()
-    pool.send(*(call(folder, "", f"before-{n}") for n, folder in enumerate(folders)))
+    gate, all_at_once = gates("burst"), gates("all-at-once")
+    pool = setting.start(jobs=5)
+    pool.send(*(call(folder, all_at_once.code, f"before-{n}") for n, folder in enumerate(folders)))
+    for _ in folders:
+        all_at_once.arrived()
+    all_at_once.release(5)
     before = {response["tree"]: response["worker"] for response in pool.responses(5)}
     pool.send(call(folders[0], gate.code, "held"))
     gate.arrived()

@@ -24,6 +24,10 @@ FALLBACK = "workers are spawned from now on"
 NOTED = "noted"
 
 
+# Every request needs a new worker, which is not moved from another tree.
+NEW_WORKERS = ("--max-requests", "1")
+
+
 def make_trees(folder: Path, count: int, name: str = "tree") -> list[Path]:
     """Trees with in-tree backends, which have one template together."""
     return [make_tree(folder / f"{name}-{number}") for number in range(count)]
@@ -229,7 +233,7 @@ def test_f26_no_request_is_lost_whenever_a_template_dies(setting: Setting, tmp_p
 
 def test_f26_a_template_dies_before_its_worker_is_known(setting: Setting, tmp_path: Path) -> None:
     """The supervisor hears of the worker when nobody can vouch for its pid any more."""
-    pool = setting.start()
+    pool = setting.start(*NEW_WORKERS)
     one, two = make_trees(tmp_path, 2)
     assert method(pool, one) == "forkserver"
     template = stopped(pool)
@@ -251,6 +255,7 @@ def test_f26_a_template_dies_before_its_worker_is_known(setting: Setting, tmp_pa
     processes.wait_gone([template])
     pool.signal(signal.SIGCONT)
     response = pool.response()
+    assert response["ok"], response["error"]
     assert (response["result"], response["worker"]["start_method"]) == (["on"], "spawn")
     assert response["worker"]["pid"] not in forked
     processes.wait_gone(forked)
@@ -270,7 +275,7 @@ def stopped(pool: Pool) -> int:
 
 
 def test_f26_a_template_hangs(setting: Setting, tmp_path: Path) -> None:
-    pool = setting.start("--health-timeout", "500ms", jobs=4)
+    pool = setting.start("--health-timeout", "500ms", *NEW_WORKERS, jobs=4)
     folders = make_trees(tmp_path, 7)
     assert method(pool, folders[0]) == "forkserver"
     template = stopped(pool)
@@ -487,7 +492,7 @@ def test_f50_a_worker_dies_next_to_others(setting: Setting, tmp_path: Path, gate
     """What its hook left is adopted and killed by the template, which goes on."""
     pool = setting.start()
     one, two, three = make_trees(tmp_path, 3)
-    worker = pool.settle(one)
+    pool.settle(one)
     template = template_of(pool)
     pool.send(call(two, gate.code + "result = ['two']", 2))
     gate.arrived()
@@ -496,7 +501,8 @@ def test_f50_a_worker_dies_next_to_others(setting: Setting, tmp_path: Path, gate
     pool.send(call(one, code, 1))
     sleeper = gate.arrived()
     assert os.getsid(sleeper) == sleeper
-    os.kill(worker["pid"], signal.SIGKILL)
+    hook = processes.parent(sleeper)
+    os.kill(processes.parent(hook), signal.SIGKILL)
     response = pool.response()
     assert (response["id"], kind(response)) == (1, "WorkerCrashed")
     assert "KILL" in str(response["error"])
