@@ -146,7 +146,8 @@ def test_idle_is_idle(setting: Setting, tmp_path: Path, isolation: str) -> None:
     templates = processes.templates(pool.pid)
     workers = processes.workers(pool.pid)
     assert len(templates) == (1 if setting.start_method == "forkserver" else 0)
-    assert len(workers) == 3
+    # With isolation `hook` one may have been moved.
+    assert len(workers) == 3 if isolation == "none" else 1 <= len(workers) <= 3
     # With isolation `none` each worker has a sentinel.
     sentinels = [child for worker in workers for child in processes.children(worker)]
     assert len(sentinels) == (3 if isolation == "none" else 0)

@@ -31,6 +31,7 @@ pub struct WorkerRecord {
     pub number: u64,
     /// The line in the chart.
     pub slot: usize,
+    /// The one for which it was started. It may have been moved to others.
     pub tree: usize,
     pub generation: u64,
     pub start_method: StartMethod,
