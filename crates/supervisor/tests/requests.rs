@@ -99,8 +99,11 @@ async fn f15_a_dropped_ticket_frees_its_slot_wherever_the_request_is() {
     drop(running);
     // The only job slot is free again, and the hook has ended.
     assert!(pool.run(&plain).await.outcome.is_ok());
-    let starting = pool.supervisor.submit(pool.request(&pool.real_tree("other", PLAIN))).await.unwrap();
-    pool.events.wait_for("WorkerStarting", 3).await;
+    let mut other = pool.request(&pool.real_tree("other", PLAIN));
+    // No idle worker has this variable, so none is moved to the tree.
+    other.env.insert("VARIABLE".into(), "value".into());
+    let starting = pool.supervisor.submit(other).await.unwrap();
+    pool.events.wait_for("WorkerStarting", 2).await;
     drop(starting);
     assert!(pool.run(&plain).await.outcome.is_ok());
     pool.end().await;
