@@ -151,7 +151,7 @@ def test_f46_who_makes_it_after_another_that_died_is_one_of_the_jobs(
     first = setting.start(env=installer.env, build_isolation=True)
     first.send(call(tree, "", 1))
     half_way = gate.arrived()
-    (lock,) = (own_cache / "environments").glob("*/answers/*.lock")
+    (lock,) = (own_cache / "environments").glob("*/resolutions/*.lock")
     second = setting.start("-vvv", env=installer.env, build_isolation=True, jobs=1)
     # It has its environment, so only the hook remains.
     assert second.ask(call(other, "", 0))["ok"]

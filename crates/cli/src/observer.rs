@@ -42,7 +42,7 @@ pub fn log_environment(event: &EnvironmentEvent) {
         EnvironmentEvent::Awaited { requirements } => {
             info!("waiting: another process makes a build environment with {}", requirements.join(", "));
         }
-        EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason } => {
+        EnvironmentEvent::StaleResolutionUsed { folder, requirements, reason } => {
             let list = requirements.join(", ");
             warn!(folder = %show(folder), "an older build environment is used for {list}: {reason}");
         }

@@ -19,7 +19,7 @@ pub struct Pruned {
     /// Distributions that no environment has.
     pub distributions: Removed,
     /// Answers whose environment is gone.
-    pub answers: Removed,
+    pub resolutions: Removed,
     /// Lists of modules to preload.
     pub learned: Removed,
     /// Unpacked worker programs.
@@ -36,7 +36,7 @@ impl Pruned {
     /// The disk space that was freed, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        [self.environments, self.distributions, self.answers, self.learned, self.programs, self.logs]
+        [self.environments, self.distributions, self.resolutions, self.learned, self.programs, self.logs]
             .iter()
             .map(|removed| removed.bytes)
             .sum()
@@ -55,11 +55,11 @@ pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, Folder
     private_folder(cache_folder)?;
     let unused_since = SystemTime::now().checked_sub(unused_for).unwrap_or(UNIX_EPOCH);
     let failed = |source| FolderError::System { path: cache_folder.to_owned(), source };
-    let PrunedEnvironments { environments, distributions, answers, in_use, kept } =
+    let PrunedEnvironments { environments, distributions, resolutions, in_use, kept } =
         prune_environments(cache_folder, unused_since).map_err(failed)?;
     let learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
     let programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
     let logs = LogFolder::prune(cache_folder, unused_since).map_err(failed)?;
     Durations::prune(cache_folder, unused_since).map_err(failed)?;
-    Ok(Pruned { environments, distributions, answers, learned, programs, logs, in_use, kept })
+    Ok(Pruned { environments, distributions, resolutions, learned, programs, logs, in_use, kept })
 }

@@ -5,7 +5,7 @@ mod support;
 use hookpool_frontend::{EnvironmentError, EnvironmentEvent, InstallerChoice};
 use hookpool_supervisor::{ErrorKind, HookError};
 
-use self::support::{Place, Run, installed, installers, made, make_answers_old, program};
+use self::support::{Place, Run, installed, installers, made, make_resolutions_old, program};
 
 #[tokio::test]
 async fn the_installers_own_words_are_told() {
@@ -80,13 +80,13 @@ async fn the_seal_is_looked_at_when_an_environment_is_taken() {
 }
 
 #[tokio::test]
-async fn an_old_answer_counts_where_nobody_can_be_asked() {
+async fn an_old_resolution_counts_where_nobody_can_be_asked() {
     let place = Place::new();
     place.wheel("alpha", "1.0", &[]);
     let run = place.run(InstallerChoice::Auto).await;
     run.get(&["alpha"]).await.unwrap();
     run.end().await;
-    make_answers_old(&place.cache());
+    make_resolutions_old(&place.cache());
     let run = place.run(InstallerChoice::Auto).await;
     run.get(&["alpha"]).await.unwrap();
     assert_eq!(run.events.names(), ["Reused"]);
@@ -104,10 +104,10 @@ async fn an_index_without_an_answer_leaves_the_old_one() {
         assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.0"]);
         run.end().await;
         place.index("alpha", &[]);
-        make_answers_old(&place.cache());
+        make_resolutions_old(&place.cache());
         let run = Run::start(settings).await;
         run.get(&["alpha"]).await.unwrap();
-        assert_eq!(run.events.names(), ["Making", "StaleAnswerUsed"]);
+        assert_eq!(run.events.names(), ["Making", "StaleResolutionUsed"]);
         assert_eq!(made(&place.cache()).len(), 1);
         run.end().await;
     }

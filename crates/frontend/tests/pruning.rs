@@ -23,7 +23,7 @@ async fn environments_in_use_or_recently_used_stay() {
     let pruned = prune(&place.cache(), DAY).unwrap();
     assert_eq!((pruned.environments.count, pruned.kept, pruned.in_use), (0, 2, 0));
     let pruned = prune(&place.cache(), Duration::ZERO).unwrap();
-    assert_eq!((pruned.environments.count, pruned.answers.count, pruned.in_use), (1, 1, 1));
+    assert_eq!((pruned.environments.count, pruned.resolutions.count, pruned.in_use), (1, 1, 1));
     assert_eq!(pruned.distributions.count, 1);
     assert!(pruned.bytes() > 10_000);
     assert_eq!(made(&place.cache()), [alpha.folder().file_name().unwrap().to_str().unwrap()]);
@@ -34,7 +34,7 @@ async fn environments_in_use_or_recently_used_stay() {
     run.end().await;
     prune(&place.cache(), Duration::ZERO).unwrap();
     assert_eq!(made(&place.cache()), Vec::<String>::new());
-    for folder in ["made", "contents", "answers", "models", "distributions/kept", "distributions/ids"] {
+    for folder in ["made", "contents", "resolutions", "models", "distributions/kept", "distributions/ids"] {
         assert_eq!(place.cache().join("environments/1").join(folder).read_dir().unwrap().count(), 0, "{folder}");
     }
     let run = place.run(InstallerChoice::Auto).await;
@@ -43,7 +43,7 @@ async fn environments_in_use_or_recently_used_stay() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_environment_is_gone_leads_to_one_with_the_same_content() {
+async fn a_resolution_whose_environment_is_gone_leads_to_one_with_the_same_content() {
     let place = Place::new();
     place.wheel("alpha", "1.0", &[]);
     let run = place.run(InstallerChoice::Auto).await;

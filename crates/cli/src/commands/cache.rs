@@ -35,7 +35,7 @@ fn describe(pruned: &Pruned) -> String {
     let removed = [
         counted(pruned.environments.count, "environment", "environments"),
         counted(pruned.distributions.count, "distribution", "distributions"),
-        counted(pruned.answers.count, "answer about requirements", "answers about requirements"),
+        counted(pruned.resolutions.count, "resolution", "resolutions"),
         counted(pruned.learned.count, "list of modules", "lists of modules"),
         counted(pruned.programs.count, "worker program", "worker programs"),
         counted(pruned.logs.count, "log", "logs"),

@@ -331,7 +331,7 @@ impl Environments {
         /// The pauses between attempts grow from the first to the last.
         const FIRST_PAUSE: Duration = Duration::from_millis(5);
         const LAST_PAUSE: Duration = Duration::from_millis(250);
-        let path = self.store.answer_lock(&wanted.key);
+        let path = self.store.resolution_lock(&wanted.key);
         let mut pause = FIRST_PAUSE;
         loop {
             let attempt = path.clone();
@@ -394,7 +394,7 @@ impl Environments {
     async fn reuse_stale(&self, wanted: &Wanted, in_use: Arc<InUse>, error: &EnvironmentError) -> Arc<InUse> {
         self.introduce(wanted, &in_use).await;
         let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
-        self.observe(EnvironmentEvent::StaleAnswerUsed { folder, requirements, reason: error.to_string() });
+        self.observe(EnvironmentEvent::StaleResolutionUsed { folder, requirements, reason: error.to_string() });
         in_use
     }
 }
@@ -407,7 +407,7 @@ impl Environments {
         !found.in_use.is_discarded() && (found.at.elapsed() < BELIEVED || believes_any_age(&self.settings))
     }
 
-    /// The time of the oldest answer on the disk that is believed, in
+    /// The time of the oldest resolution on the disk that is believed, in
     /// nanoseconds since 1970.
     fn believed_since(&self) -> u64 {
         let a_day_ago = now().saturating_sub(nanoseconds(BELIEVED));

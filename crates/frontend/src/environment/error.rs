@@ -32,8 +32,8 @@ pub enum EnvironmentEvent {
     Reused { folder: PathBuf, requirements: Vec<String> },
     /// An environment is not used any more.
     Discarded { folder: PathBuf, reason: String },
-    /// The installer failed, so an answer was used that is older than a day.
-    StaleAnswerUsed { folder: PathBuf, requirements: Vec<String>, reason: String },
+    /// The installer failed, so a resolution was used that is older than a day.
+    StaleResolutionUsed { folder: PathBuf, requirements: Vec<String>, reason: String },
     /// Environments that earlier runs have not completed were removed.
     LeftoversRemoved { count: usize },
 }

@@ -8,7 +8,7 @@
 //! | wanted | `Wanted` | those who want it | |
 //! | being found or made | a future in `Memory`, a `Draft` | those in this process who wait for it | exclusive: its key, between processes; its name, while it is made |
 //! | in use | `InUse` | the [`Environment`]s that this process hands out, and `Memory` | shared: its name |
-//! | kept on the disk | `Manifest` and `StoredAnswer`, in `Store` | nobody, until it is removed | |
+//! | kept on the disk | `Manifest` and `StoredResolution`, in `Store` | nobody, until it is removed | |
 //!
 //! `environments` has the steps from one state to the next, in their order.
 //!

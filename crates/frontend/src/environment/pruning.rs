@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hookpool_supervisor::Removed;
 use hookpool_supervisor::files::{LockFile, kept};
 
-use super::store::{Store, StoredAnswer, names_in};
+use super::store::{Store, StoredResolution, names_in};
 use crate::files::{disk_space, read_json};
 
 /// What was removed.
@@ -17,20 +17,20 @@ pub(crate) struct PrunedEnvironments {
     pub environments: Removed,
     /// Distributions that no environment has.
     pub distributions: Removed,
-    pub answers: Removed,
+    pub resolutions: Removed,
     /// The number of environments that stay because they are in use.
     pub in_use: usize,
     /// The number of other environments that stay.
     pub kept: usize,
 }
 
-/// Removes the environments that were not used since, and answers without an environment. Blocks.
+/// Removes the environments that were not used since, and resolutions without an environment. Blocks.
 pub(crate) fn prune_environments(cache_folder: &Path, unused_since: SystemTime) -> io::Result<PrunedEnvironments> {
     let pruning = Pruning { store: Store::new(cache_folder, Arc::new(|_| {})), unused_since };
     let mut pruned = PrunedEnvironments::default();
     pruning.environments(&mut pruned)?;
     pruned.distributions = pruning.store.remove_distributions(unused_since)?;
-    pruned.answers = pruning.answers()?;
+    pruned.resolutions = pruning.resolutions()?;
     pruning.models()?;
     Ok(pruned)
 }
@@ -82,8 +82,8 @@ impl Pruning {
         lock.and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH)
     }
 
-    /// Removes contents and answers whose environment is gone, and locks that nobody holds.
-    fn answers(&self) -> io::Result<Removed> {
+    /// Removes contents and resolutions whose environment is gone, and locks that nobody holds.
+    fn resolutions(&self) -> io::Result<Removed> {
         let mut removed = Removed::default();
         let is_there = |name: &str| self.store.manifest(name).is_file();
         {
@@ -97,14 +97,15 @@ impl Pruning {
                 }
             }
         }
-        for key in names_in(&self.store.answers()) {
-            // Held while the key is answered.
-            let lock = self.store.answer_lock(&key);
+        for key in names_in(&self.store.resolutions()) {
+            // Held while the key is resolved.
+            let lock = self.store.resolution_lock(&key);
             let Some(_lock) = LockFile::try_exclusive(&lock)? else { continue };
-            let path = self.store.answer(&key);
-            let answer = read_json::<StoredAnswer>(&path);
-            let leads_somewhere =
-                answer.is_some_and(|answer| is_there(&answer.name) || self.store.content(&answer.content_id).is_file());
+            let path = self.store.resolution(&key);
+            let resolution = read_json::<StoredResolution>(&path);
+            let leads_somewhere = resolution.is_some_and(|resolution| {
+                is_there(&resolution.name) || self.store.content(&resolution.content_id).is_file()
+            });
             if !leads_somewhere {
                 removed += Removed { count: usize::from(path.is_file()), bytes: disk_space(&path) };
                 kept::remove(&path)?;

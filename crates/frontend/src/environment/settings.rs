@@ -81,7 +81,7 @@ pub struct EnvironmentSettings {
     pub index: IndexOptions,
     /// Files with constraints on what is installed.
     pub build_constraints: Vec<PathBuf>,
-    /// Whether answers from before this run are not used.
+    /// Whether resolutions from before this run are not used.
     pub refresh: bool,
     /// Whether the network must not be used.
     pub offline: bool,

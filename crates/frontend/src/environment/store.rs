@@ -10,8 +10,8 @@
 //!   models/ID.json      the virtual environment of an interpreter, as `Model` keeps it
 //!   contents/ID         the name of an environment with this content
 //!   contents.lock       held while contents get their names
-//!   answers/KEY.json    the environment that a key was resolved to, and when
-//!   answers/KEY.lock    held while a key is resolved
+//!   resolutions/KEY.json    the environment that a key was resolved to, and when
+//!   resolutions/KEY.lock    held while a key is resolved
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ const FORMAT: &str = "1";
 
 /// The environment that a key was resolved to.
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredAnswer {
+pub(super) struct StoredResolution {
     pub name: String,
     /// Another environment with this content does as well.
     pub content_id: String,
@@ -69,7 +69,7 @@ impl Store {
         let parents = [self.root.parent().unwrap_or(&self.root), &self.root].map(Path::to_owned);
         parents
             .iter()
-            .chain(&[self.made(), self.contents(), self.answers(), self.models()])
+            .chain(&[self.made(), self.contents(), self.resolutions(), self.models()])
             .try_for_each(|path| kept::folder(path))?;
         self.distributions.make_folders()
     }
@@ -91,8 +91,8 @@ impl Store {
         self.root.join("contents")
     }
 
-    pub fn answers(&self) -> PathBuf {
-        self.root.join("answers")
+    pub fn resolutions(&self) -> PathBuf {
+        self.root.join("resolutions")
     }
 
     pub fn environment(&self, name: &str) -> PathBuf {
@@ -115,12 +115,12 @@ impl Store {
         self.root.join("contents.lock")
     }
 
-    pub fn answer(&self, key: &str) -> PathBuf {
-        self.answers().join(format!("{key}.json"))
+    pub fn resolution(&self, key: &str) -> PathBuf {
+        self.resolutions().join(format!("{key}.json"))
     }
 
-    pub fn answer_lock(&self, key: &str) -> PathBuf {
-        self.answers().join(format!("{key}.lock"))
+    pub fn resolution_lock(&self, key: &str) -> PathBuf {
+        self.resolutions().join(format!("{key}.lock"))
     }
 
     /// The names of all environments, complete or not.
@@ -140,13 +140,13 @@ impl Store {
     /// `not_before` (nanoseconds since 1970) or later, and the environment is
     /// unchanged and belongs to this interpreter.
     pub fn find(&self, key: &str, not_before: u64, executable: &Path) -> Result<Option<Arc<InUse>>, EnvironmentError> {
-        let Some(answer) = read_json::<StoredAnswer>(&self.answer(key)) else { return Ok(None) };
-        if answer.asked_at < not_before {
+        let Some(resolution) = read_json::<StoredResolution>(&self.resolution(key)) else { return Ok(None) };
+        if resolution.asked_at < not_before {
             return Ok(None);
         }
-        let found = match self.open(&answer.name)? {
+        let found = match self.open(&resolution.name)? {
             Some(in_use) => Some(in_use),
-            None => self.open_content(&answer.content_id)?,
+            None => self.open_content(&resolution.content_id)?,
         };
         match found {
             Some(in_use) => self.unless_replaced(in_use, executable),
@@ -243,9 +243,9 @@ impl Store {
                 self.in_use.remember(made.name.clone(), made)
             }
         };
-        let answer = StoredAnswer { name: in_use.name.clone(), content_id, asked_at: now() };
-        let path = self.answer(key);
-        write_json(&path, &answer).map_err(EnvironmentError::system("write", &path))?;
+        let resolution = StoredResolution { name: in_use.name.clone(), content_id, asked_at: now() };
+        let path = self.resolution(key);
+        write_json(&path, &resolution).map_err(EnvironmentError::system("write", &path))?;
         Ok(in_use)
     }
 

@@ -266,15 +266,15 @@ pub fn installed(environment: &Environment) -> Vec<String> {
     environment.installed().iter().map(|found| format!("{}=={}", found.name, found.version)).collect()
 }
 
-/// Makes the answers in the cache folder older than a day.
-pub fn make_answers_old(cache: &Path) {
-    let folder = cache.join("environments/1/answers");
+/// Makes the resolutions in the cache folder older than a day.
+pub fn make_resolutions_old(cache: &Path) {
+    let folder = cache.join("environments/1/resolutions");
     for entry in
         folder.read_dir().unwrap().flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "json"))
     {
-        let mut answer: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
-        answer["asked_at"] = 1000.into();
-        std::fs::write(entry.path(), answer.to_string()).unwrap();
+        let mut resolution: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
+        resolution["asked_at"] = 1000.into();
+        std::fs::write(entry.path(), resolution.to_string()).unwrap();
     }
 }
 

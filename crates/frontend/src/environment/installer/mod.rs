@@ -240,7 +240,7 @@ pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
     settings.offline || variables::says_yes("UV_OFFLINE")
 }
 
-/// Whether answers of any age are believed, because no index can be asked.
+/// Whether resolutions of any age are believed, because no index can be asked.
 pub(super) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
     is_offline(settings) || settings.index.no_index || variables::says_yes("PIP_NO_INDEX")
 }
