@@ -10,7 +10,6 @@
 //!    extensions that it requires.
 //! 6. It is moved to the output folder.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,16 +17,12 @@ use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
 
 use super::Frontend;
-use super::claim::Claim;
 use super::errors::{inconsistent_metadata, invalid_source, required_extension, wrong_result};
 use super::hook::{Hooks, made_file};
-use super::report::{
-    BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report, Step,
-};
+use super::report::{BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report};
 use super::spelling::misspelt_names;
-use crate::archive::{UnpackLimits, read_files, unpack};
+use super::tree::SourceTree;
 use crate::extensions::WhenRequired;
-use crate::files::{digest_of_file, short};
 use crate::metadata::{
     CoreMetadata, Described, NotStatic, built_wheel_metadata, declared_requires_python, describe_built_wheel,
     describe_folder, describe_wheel, excludes, names_paths_in, static_metadata,
@@ -52,15 +47,6 @@ pub(super) struct Build<'a> {
     warnings: Vec<BuildWarning>,
 }
 
-/// A source tree.
-struct SourceTree {
-    path: PathBuf,
-    /// The name and version that its archive claims.
-    claim: Claim,
-    /// The folder that it was unpacked to, if it was.
-    unpacked: Option<WorkFolder>,
-}
-
 impl<'a> Build<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
         Self {
@@ -79,9 +65,6 @@ impl<'a> Build<'a> {
 
     /// Runs all steps.
     pub async fn run(&mut self, source: &Source, goal: &Goal) -> Result<Product, HookError> {
-        if let Some(metadata) = self.static_metadata(source, goal).await? {
-            return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
-        }
         let tree = match (source, goal) {
             (Source::Wheel(wheel), Goal::Metadata) => return self.wheel_metadata(wheel).await,
             (Source::Wheel(wheel), _) => {
@@ -96,9 +79,16 @@ impl<'a> Build<'a> {
                     archive.display()
                 )));
             }
-            _ => self.open_tree(source).await?,
+            _ => self.tree(source),
         };
+        if self.frontend.settings.static_metadata
+            && matches!(goal, Goal::Metadata)
+            && let Some(metadata) = self.static_metadata(&tree).await?
+        {
+            return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
+        }
         if self.frontend.settings.check_requires_python {
+            tree.path().await?;
             self.check_declared_python(&tree).await?;
         }
         let outcome = self.build_tree(&tree, goal).await;
@@ -108,11 +98,11 @@ impl<'a> Build<'a> {
         outcome.map_err(|error| self.with_python_hint(error))
     }
 
-    async fn build_tree(&mut self, tree: &SourceTree, goal: &Goal) -> Result<Product, HookError> {
+    async fn build_tree(&mut self, tree: &SourceTree<'_>, goal: &Goal) -> Result<Product, HookError> {
         match goal {
             Goal::Metadata => self.prepare_metadata(tree).await,
             // What was unpacked is a source distribution already.
-            Goal::Wheel { into, via_sdist: true } if tree.unpacked.is_none() => {
+            Goal::Wheel { into, via_sdist: true } if !tree.is_archive() => {
                 self.build_wheel_via_sdist(tree, into).await.map(Product::File)
             }
             Goal::Wheel { into, .. } => self.build_wheel(tree, into).await.map(Product::File),
@@ -138,27 +128,15 @@ impl<'a> Build<'a> {
 
 /// Metadata that need no hook.
 impl Build<'_> {
-    /// The metadata in the `PKG-INFO` of an archive, if they are wanted and every
-    /// build would give the same.
-    async fn static_metadata(&mut self, source: &Source, goal: &Goal) -> Result<Option<CoreMetadata>, HookError> {
-        if !self.frontend.settings.static_metadata || !matches!(goal, Goal::Metadata) {
+    /// The metadata in the `PKG-INFO` of an archive, if every build would give the
+    /// same.
+    async fn static_metadata(&mut self, tree: &SourceTree<'_>) -> Result<Option<CoreMetadata>, HookError> {
+        let Some(files) = tree.packed_top_files().await? else {
+            self.not_static = Some(NotStatic::Tree);
             return Ok(None);
-        }
-        let archive = match source {
-            Source::Wheel(_) => return Ok(None),
-            Source::Tree(_) => {
-                self.not_static = Some(NotStatic::Tree);
-                return Ok(None);
-            }
-            Source::SourceArchive(archive) => archive.clone(),
         };
-        self.frontend.step(self.job, Step::Unpacking);
-        let claim = Claim::by_name(&archive);
-        let names = ["PKG-INFO", "pyproject.toml"];
-        let read = move |cancel: &_| read_files(&archive, names, &UnpackLimits::default(), cancel);
-        let [pkg_info, pyproject] = self.frontend.unblock_unless_interrupted(read).await??;
-        let found = static_metadata(pkg_info.as_deref(), pyproject.as_deref());
-        let found = found.and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
+        let found = static_metadata(files.pkg_info.as_deref(), files.pyproject.as_deref());
+        let found = found.and_then(|metadata| match tree.claim().check((&metadata.name, &metadata.version)) {
             Ok(_) => Ok(metadata),
             Err(_) => Err(NotStatic::OtherArchive),
         });
@@ -186,7 +164,7 @@ impl Build<'_> {
         self.fallback =
             Some(Fallback { wheel: wheel.to_owned(), source: source.path().to_owned(), extensions: missing });
         // Only hooks tell of extensions: a `PKG-INFO` does not have them.
-        let tree = self.open_tree(&source).await?;
+        let tree = self.tree(&source);
         let outcome = self.prepare_metadata(&tree).await;
         tree.remove().await;
         let product = outcome?;
@@ -207,43 +185,34 @@ impl Build<'_> {
 }
 
 /// The source tree.
-impl Build<'_> {
-    async fn open_tree(&self, source: &Source) -> Result<SourceTree, HookError> {
+impl<'a> Build<'a> {
+    fn tree(&self, source: &Source) -> SourceTree<'a> {
         match source {
-            Source::SourceArchive(archive) => self.unpack(archive).await,
+            Source::SourceArchive(archive) => SourceTree::archive(self.frontend, self.job, self.name, archive.clone()),
             Source::Tree(path) | Source::Wheel(path) => {
-                Ok(SourceTree { path: path.clone(), claim: Claim::default(), unpacked: None })
+                SourceTree::folder(self.frontend, self.job, self.name, path.clone())
             }
         }
     }
 
-    async fn unpack(&self, archive: &Path) -> Result<SourceTree, HookError> {
-        self.frontend.step(self.job, Step::Unpacking);
-        let (archive, source) = (archive.to_owned(), self.name.to_owned());
-        let unpack = move |cancel: &_| {
-            let folder = folder_for(&archive)?;
-            let path = unpack(&archive, folder.path(), &UnpackLimits::default(), cancel)?;
-            expect_project(&source, &archive, &path)?;
-            Ok(SourceTree { claim: Claim::of(&archive, &path), path, unpacked: Some(folder) })
-        };
-        self.frontend.unblock_unless_interrupted(unpack).await?
-    }
-
-    /// Unpacks the source distribution that a hook made.
-    async fn unpack_sdist(&self, draft: &WorkFolder, name: &str) -> Result<SourceTree, HookError> {
-        let unpacked = self.unpack(&draft.path().join(name)).await;
-        unpacked.map_err(|error| match error.kind {
-            ErrorKind::InvalidSource => wrong_result(Hook::BuildSdist, draft.path(), error.message),
-            _ => error,
-        })
+    /// The tree in the source distribution that a hook made; unpacked, since one that
+    /// cannot be unpacked is not a result.
+    async fn unpack_sdist(&self, draft: &WorkFolder, name: &str) -> Result<SourceTree<'a>, HookError> {
+        let tree = SourceTree::archive(self.frontend, self.job, self.name, draft.path().join(name));
+        match tree.path().await {
+            Ok(_) => Ok(tree),
+            Err(error) if error.kind == ErrorKind::InvalidSource => {
+                Err(wrong_result(Hook::BuildSdist, draft.path(), error.message))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds warnings for names in `pyproject.toml` that are misspelt, and for a
     /// Python that the project does not support.
-    async fn look_for_mistakes(&mut self, tree: &SourceTree) {
-        let path = tree.path.clone();
-        for warning in unblock(move || misspelt_names(&path)).await {
-            self.warn(warning);
+    async fn look_for_mistakes(&mut self, tree: &SourceTree<'_>) {
+        if let Some(files) = tree.known_top_files().await {
+            misspelt_names(files.pyproject.as_deref().unwrap_or_default()).into_iter().for_each(|it| self.warn(it));
         }
         // It can only be an error with `check_requires_python`, and then the
         // check was made before.
@@ -251,24 +220,15 @@ impl Build<'_> {
     }
 }
 
-impl SourceTree {
-    /// Removes what was unpacked.
-    async fn remove(self) {
-        if let Some(folder) = self.unpacked {
-            folder.remove().await;
-        }
-    }
-}
-
 /// The hooks of each goal.
 impl Build<'_> {
     /// `prepare_metadata_for_build_wheel`, or `build_wheel` if the backend lacks
     /// it.
-    async fn prepare_metadata(&mut self, tree: &SourceTree) -> Result<Product, HookError> {
+    async fn prepare_metadata(&mut self, tree: &SourceTree<'_>) -> Result<Product, HookError> {
         const PREPARE: Hook = Hook::PrepareMetadataForBuildWheel;
-        let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
+        let requirements = self.hooks.additional_requirements(tree, Hook::GetRequiresForBuildWheel).await?;
         let folder = self.frontend.work_folder().await?;
-        if let Some(value) = self.hooks.run_optional(&tree.path, PREPARE, &requirements, Some(folder.path())).await? {
+        if let Some(value) = self.hooks.run_optional(tree, PREPARE, &requirements, Some(folder.path())).await? {
             let (_, path) = made_file(PREPARE, &value, folder.path()).await?;
             let described = unblock(move || describe_folder(&path)).await;
             let described = described.map_err(|error| wrong_result(PREPARE, folder.path(), error))?;
@@ -280,7 +240,7 @@ impl Build<'_> {
             Some(keep) => draft(keep).await?,
             None => self.frontend.work_folder().await?,
         };
-        let value = self.hooks.run(&tree.path, Hook::BuildWheel, &requirements, Some(folder.path())).await?;
+        let value = self.hooks.run(tree, Hook::BuildWheel, &requirements, Some(folder.path())).await?;
         let (name, wheel) = made_file(Hook::BuildWheel, &value, folder.path()).await?;
         let described = unblock(move || describe_built_wheel(&wheel)).await;
         let described = described.map_err(|error| wrong_result(Hook::BuildWheel, folder.path(), error))?;
@@ -292,10 +252,10 @@ impl Build<'_> {
         Ok(product)
     }
 
-    async fn build_wheel(&mut self, tree: &SourceTree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
-        let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildWheel).await?;
+    async fn build_wheel(&mut self, tree: &SourceTree<'_>, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+        let requirements = self.hooks.additional_requirements(tree, Hook::GetRequiresForBuildWheel).await?;
         let draft = draft(into).await?;
-        let value = self.hooks.run(&tree.path, Hook::BuildWheel, &requirements, Some(draft.path())).await?;
+        let value = self.hooks.run(tree, Hook::BuildWheel, &requirements, Some(draft.path())).await?;
         let (name, wheel) = made_file(Hook::BuildWheel, &value, draft.path()).await?;
         self.check_wheel(tree, Hook::BuildWheel, wheel, &draft).await?;
         self.publish(into, Hook::BuildWheel, draft, name).await
@@ -303,7 +263,7 @@ impl Build<'_> {
 
     async fn build_wheel_via_sdist(
         &mut self,
-        tree: &SourceTree,
+        tree: &SourceTree<'_>,
         into: &Arc<OutputFolder>,
     ) -> Result<OutputFile, HookError> {
         // PEP 517: if the backend says that it cannot make a source distribution
@@ -317,15 +277,19 @@ impl Build<'_> {
         outcome
     }
 
-    async fn build_editable(&mut self, tree: &SourceTree, into: &Arc<OutputFolder>) -> Result<OutputFile, HookError> {
+    async fn build_editable(
+        &mut self,
+        tree: &SourceTree<'_>,
+        into: &Arc<OutputFolder>,
+    ) -> Result<OutputFile, HookError> {
         const BUILD: Hook = Hook::BuildEditable;
-        let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildEditable).await?;
+        let requirements = self.hooks.additional_requirements(tree, Hook::GetRequiresForBuildEditable).await?;
         let draft = draft(into).await?;
-        let value = self.hooks.run_optional(&tree.path, BUILD, &requirements, Some(draft.path())).await?;
+        let value = self.hooks.run_optional(tree, BUILD, &requirements, Some(draft.path())).await?;
         let Some(value) = value else {
             return Err(HookError::new(
                 ErrorKind::UnsupportedHook,
-                format!("{}: its build backend makes no editable wheels (PEP 660)", tree.path.display()),
+                format!("{}: its build backend makes no editable wheels (PEP 660)", tree.path().await?.display()),
             ));
         };
         let (name, wheel) = made_file(BUILD, &value, draft.path()).await?;
@@ -341,12 +305,12 @@ impl Build<'_> {
     /// that it cannot make one.
     async fn build_sdist(
         &mut self,
-        tree: &SourceTree,
+        tree: &SourceTree<'_>,
         draft: WorkFolder,
     ) -> Result<Option<(WorkFolder, String)>, HookError> {
         let built = async {
-            let requirements = self.hooks.additional_requirements(&tree.path, Hook::GetRequiresForBuildSdist).await?;
-            self.hooks.run(&tree.path, Hook::BuildSdist, &requirements, Some(draft.path())).await
+            let requirements = self.hooks.additional_requirements(tree, Hook::GetRequiresForBuildSdist).await?;
+            self.hooks.run(tree, Hook::BuildSdist, &requirements, Some(draft.path())).await
         };
         let value = match built.await {
             Err(error) if error.unsupported_operation => return Ok(None),
@@ -364,7 +328,7 @@ impl Build<'_> {
 impl Build<'_> {
     async fn check_wheel(
         &mut self,
-        tree: &SourceTree,
+        tree: &SourceTree<'_>,
         hook: Hook,
         wheel: PathBuf,
         draft: &WorkFolder,
@@ -374,14 +338,14 @@ impl Build<'_> {
         self.check(tree, &metadata).await
     }
 
-    async fn check(&mut self, tree: &SourceTree, metadata: &CoreMetadata) -> Result<(), HookError> {
+    async fn check(&mut self, tree: &SourceTree<'_>, metadata: &CoreMetadata) -> Result<(), HookError> {
         self.check_claim(tree, &metadata.name, &metadata.version)?;
         self.check_python(metadata.requires_python.as_deref()).await
     }
 
     /// Whether the name and version are those that the source claims.
-    fn check_claim(&mut self, tree: &SourceTree, name: &str, version: &str) -> Result<(), HookError> {
-        match tree.claim.check((name, version)) {
+    fn check_claim(&mut self, tree: &SourceTree<'_>, name: &str, version: &str) -> Result<(), HookError> {
+        match tree.claim().check((name, version)) {
             Ok(warning) => {
                 warning.into_iter().for_each(|warning| self.warn(warning));
                 Ok(())
@@ -391,9 +355,10 @@ impl Build<'_> {
     }
 
     /// Checks the Requires-Python that the tree declares, before any hook ran.
-    async fn check_declared_python(&mut self, tree: &SourceTree) -> Result<(), HookError> {
-        let (path, believes_pkg_info) = (tree.path.clone(), tree.unpacked.is_some());
-        let declared = unblock(move || declared_requires_python(&path, believes_pkg_info)).await;
+    async fn check_declared_python(&mut self, tree: &SourceTree<'_>) -> Result<(), HookError> {
+        let Some(files) = tree.known_top_files().await else { return Ok(()) };
+        let pkg_info = files.pkg_info.filter(|_| tree.is_archive());
+        let declared = declared_requires_python(files.pyproject.as_deref(), pkg_info.as_deref());
         self.check_python(declared.as_deref()).await
     }
 
@@ -497,24 +462,4 @@ fn is_raised_by_hook(kind: ErrorKind) -> bool {
 async fn draft(into: &Arc<OutputFolder>) -> Result<WorkFolder, HookError> {
     let into = into.clone();
     Ok(unblock(move || into.draft()).await?)
-}
-
-/// The folder that an archive is unpacked to. Its path is the same each time:
-/// compilers write it into their output, and compiler caches compare it. Blocks.
-fn folder_for(archive: &Path) -> Result<WorkFolder, HookError> {
-    let failed = |what: &Path, error: io::Error| {
-        HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
-    };
-    let digest = digest_of_file(archive).map_err(|error| failed(archive, error))?;
-    WorkFolder::of_content("sources", &short(&digest)).map_err(|error| failed(&error.parent, error.source))
-}
-
-/// Here, because later messages would name the folder that the archive was
-/// unpacked to, and not the archive.
-fn expect_project(source: &Path, archive: &Path, tree: &Path) -> Result<(), HookError> {
-    if ["pyproject.toml", "setup.py"].iter().any(|name| tree.join(name).is_file()) {
-        return Ok(());
-    }
-    let (source, archive) = (source.display(), archive.file_name().unwrap_or_default().display());
-    Err(invalid_source(format!("{source}: expected pyproject.toml or setup.py at the top of {archive}")))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::report::BuildWarning;
-use crate::metadata::{name_and_version, read_metadata_file};
+use crate::metadata::name_and_version;
 use crate::source::{SdistName, is_same_distribution};
 
 /// A name and a version.
@@ -44,16 +44,10 @@ impl fmt::Display for ClaimedBy {
 }
 
 impl Claim {
-    /// The claim of an archive's file name.
-    pub fn by_name(archive: &Path) -> Self {
-        Self { file_name: SdistName::readings(archive), pkg_info: None }
-    }
-
-    /// The claim of an archive that was unpacked to `tree`. Blocks.
-    pub fn of(archive: &Path, tree: &Path) -> Self {
-        let pkg_info = read_metadata_file(&tree.join("PKG-INFO")).ok();
-        let pkg_info = pkg_info.and_then(|bytes| name_and_version(&String::from_utf8_lossy(&bytes)));
-        Self { pkg_info, ..Self::by_name(archive) }
+    /// The claim of an archive with this path and this `PKG-INFO`.
+    pub fn of(archive: &Path, pkg_info: Option<&[u8]>) -> Self {
+        let pkg_info = pkg_info.and_then(|bytes| name_and_version(&String::from_utf8_lossy(bytes)));
+        Self { file_name: SdistName::readings(archive), pkg_info }
     }
 
     /// Compares the claim with what was built. The file name takes precedence: it is what

@@ -9,6 +9,7 @@ use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response};
 use serde_json::Value;
 
 use super::report::{BuildEvent, HookRun, JobId, Step};
+use super::tree::SourceTree;
 use super::{Frontend, hints};
 use crate::environment::{Environment, check_requirement};
 use crate::redact::redact;
@@ -32,7 +33,11 @@ impl<'a> Hooks<'a> {
     /// The requirements that the hook `get_requires` returns, beside those of
     /// `build-system.requires` (PEP 517). Without build isolation the hook does
     /// not run: the environment is the user's business.
-    pub async fn additional_requirements(&mut self, tree: &Path, get_requires: Hook) -> Result<Vec<String>, HookError> {
+    pub async fn additional_requirements(
+        &mut self,
+        tree: &SourceTree<'_>,
+        get_requires: Hook,
+    ) -> Result<Vec<String>, HookError> {
         if self.frontend.settings.environments.is_none() {
             return Ok(Vec::new());
         }
@@ -45,7 +50,7 @@ impl<'a> Hooks<'a> {
     /// Runs a hook; `None` if the backend does not have it.
     pub async fn run_optional(
         &mut self,
-        tree: &Path,
+        tree: &SourceTree<'_>,
         hook: Hook,
         requirements: &[String],
         folder: Option<&Path>,
@@ -61,14 +66,14 @@ impl<'a> Hooks<'a> {
     /// `requirements` beside those of `build-system.requires`.
     pub async fn run(
         &mut self,
-        tree: &Path,
+        tree: &SourceTree<'_>,
         hook: Hook,
         requirements: &[String],
         folder: Option<&Path>,
     ) -> Result<Value, HookError> {
-        self.frontend.step(self.job, Step::Hook(hook));
         let frontend = self.frontend;
-        let mut request = HookRequest::new(tree, hook);
+        let mut request = HookRequest::new(tree.path().await?, hook);
+        frontend.step(self.job, Step::Hook(hook));
         let environments = frontend.settings.environments.as_ref();
         request.environment = environments.map(|environments| environments.for_requests(None, requirements.to_vec()));
         request.config_settings = frontend.settings.config_settings.clone();

@@ -11,6 +11,7 @@ mod hook;
 mod logs;
 mod report;
 mod spelling;
+mod tree;
 
 use std::fmt;
 use std::path::Path;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 
 use self::build::Build;
 use self::hook::Hooks;
+use self::tree::SourceTree;
 use crate::environment::{Environment, Environments};
 use crate::extensions::ExtensionPolicy;
 use crate::files::unblock_until;
@@ -125,8 +127,9 @@ impl Frontend {
     /// The environment cannot be made, `pyproject.toml` is invalid, or the hook
     /// failed.
     pub async fn environment(&self, tree: &Path, get_requires: Hook) -> Result<Option<Environment>, HookError> {
-        let mut hooks = Hooks::new(self, JobId(0), tree);
-        let additional = hooks.additional_requirements(tree, get_requires).await?;
+        let (job, mut hooks) = (JobId(0), Hooks::new(self, JobId(0), tree));
+        let source = SourceTree::folder(self, job, tree, tree.to_owned());
+        let additional = hooks.additional_requirements(&source, get_requires).await?;
         match (&self.settings.environments, &hooks.environment) {
             (Some(environments), Some(environment)) => Ok(Some(environments.enrich(environment, &additional).await?)),
             _ => Ok(None),

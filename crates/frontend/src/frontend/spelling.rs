@@ -1,10 +1,7 @@
 //! Misspelt names in `pyproject.toml`, for example `[build_system]`. Nothing reads them, and
 //! nothing complains: setuptools builds the tree without them.
 
-use std::path::Path;
-
 use super::report::BuildWarning;
-use crate::metadata::read_metadata_file;
 
 const TABLES: &[&str] = &["build-system", "project", "tool"];
 const KEYS: &[&str] = &["requires", "build-backend", "backend-path"];
@@ -12,11 +9,10 @@ const KEYS: &[&str] = &["requires", "build-backend", "backend-path"];
 /// The least similarity, from 0 to 1: that of `requirements` and `requires` is greater.
 const SIMILAR: f64 = 0.65;
 
-/// The misspelt names of a tree; none if `pyproject.toml` cannot be read, which is an error
-/// elsewhere. Blocks.
-pub(crate) fn misspelt_names(tree: &Path) -> Vec<BuildWarning> {
-    let bytes = read_metadata_file(&tree.join("pyproject.toml")).unwrap_or_default();
-    std::str::from_utf8(&bytes).map(find).unwrap_or_default()
+/// The misspelt names in a `pyproject.toml`; none if it is not valid, which is an error
+/// elsewhere.
+pub(super) fn misspelt_names(pyproject: &[u8]) -> Vec<BuildWarning> {
+    std::str::from_utf8(pyproject).map(find).unwrap_or_default()
 }
 
 fn find(pyproject: &str) -> Vec<BuildWarning> {

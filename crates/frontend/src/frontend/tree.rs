@@ -1,0 +1,169 @@
+//! The source tree of a build. That of an archive is unpacked when it is first
+//! needed, which it is not if all answers of its hooks are kept.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{ErrorKind, HookError};
+use tokio::sync::OnceCell;
+
+use super::Frontend;
+use super::claim::Claim;
+use super::errors::invalid_source;
+use super::report::{JobId, Step};
+use crate::archive::{UnpackLimits, read_files, unpack};
+use crate::files::{digest_of_file, short};
+use crate::metadata::read_metadata_file;
+use crate::run_folder::WorkFolder;
+
+/// A source tree.
+pub(super) struct SourceTree<'a> {
+    frontend: &'a Frontend,
+    job: JobId,
+    /// The source, as the user named it.
+    name: &'a Path,
+    place: Place,
+}
+
+enum Place {
+    Folder(PathBuf),
+    Archive(Box<Archive>),
+}
+
+/// A source distribution.
+struct Archive {
+    path: PathBuf,
+    /// Read before it was unpacked, or right after that.
+    top_files: OnceCell<TopFiles>,
+    unpacked: OnceCell<Unpacked>,
+}
+
+struct Unpacked {
+    tree: PathBuf,
+    folder: WorkFolder,
+}
+
+/// The files at the top of a source that the frontend reads. `None`: there is no such
+/// file, or it cannot be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TopFiles {
+    pub pyproject: Option<Vec<u8>>,
+    pub pkg_info: Option<Vec<u8>>,
+}
+
+impl TopFiles {
+    const NAMES: [&str; 2] = ["pyproject.toml", "PKG-INFO"];
+
+    /// Blocks.
+    fn of_tree(tree: &Path) -> Self {
+        let [pyproject, pkg_info] = Self::NAMES.map(|name| read_metadata_file(&tree.join(name)).ok());
+        Self { pyproject, pkg_info }
+    }
+}
+
+impl<'a> SourceTree<'a> {
+    /// The tree in a folder.
+    pub fn folder(frontend: &'a Frontend, job: JobId, name: &'a Path, path: PathBuf) -> Self {
+        Self { frontend, job, name, place: Place::Folder(path) }
+    }
+
+    /// The tree in a source distribution.
+    pub fn archive(frontend: &'a Frontend, job: JobId, name: &'a Path, path: PathBuf) -> Self {
+        let archive = Archive { path, top_files: OnceCell::new(), unpacked: OnceCell::new() };
+        Self { frontend, job, name, place: Place::Archive(Box::new(archive)) }
+    }
+
+    pub fn is_archive(&self) -> bool {
+        matches!(self.place, Place::Archive(_))
+    }
+
+    /// Its folder. Unpacks an archive.
+    pub async fn path(&self) -> Result<&Path, HookError> {
+        match &self.place {
+            Place::Folder(path) => Ok(path),
+            Place::Archive(archive) => Ok(&archive.unpacked.get_or_try_init(|| self.unpack(archive)).await?.tree),
+        }
+    }
+
+    /// The files at its top: of a folder, as they are now; of an archive, as they
+    /// were packed, or `None` if they have not been read yet.
+    pub async fn known_top_files(&self) -> Option<TopFiles> {
+        match &self.place {
+            Place::Folder(path) => {
+                let path = path.clone();
+                Some(unblock(move || TopFiles::of_tree(&path)).await)
+            }
+            Place::Archive(archive) => archive.top_files.get().cloned(),
+        }
+    }
+
+    /// The files at the top of an archive, which is not unpacked for them; `None` for a
+    /// folder.
+    pub async fn packed_top_files(&self) -> Result<Option<TopFiles>, HookError> {
+        let Place::Archive(archive) = &self.place else { return Ok(None) };
+        let read = || async {
+            self.frontend.step(self.job, Step::Unpacking);
+            let path = archive.path.clone();
+            let read = move |cancel: &_| read_files(&path, TopFiles::NAMES, &UnpackLimits::default(), cancel);
+            let [pyproject, pkg_info] = self.frontend.unblock_unless_interrupted(read).await??;
+            Ok(TopFiles { pyproject, pkg_info })
+        };
+        archive.top_files.get_or_try_init(read).await.cloned().map(Some)
+    }
+
+    /// The name and version that it claims to have.
+    pub fn claim(&self) -> Claim {
+        match &self.place {
+            Place::Folder(_) => Claim::default(),
+            Place::Archive(archive) => {
+                let pkg_info = archive.top_files.get().and_then(|files| files.pkg_info.as_deref());
+                Claim::of(&archive.path, pkg_info)
+            }
+        }
+    }
+
+    /// Removes what was unpacked.
+    pub async fn remove(self) {
+        if let Place::Archive(archive) = self.place
+            && let Some(unpacked) = archive.unpacked.into_inner()
+        {
+            unpacked.folder.remove().await;
+        }
+    }
+
+    async fn unpack(&self, archive: &Archive) -> Result<Unpacked, HookError> {
+        self.frontend.step(self.job, Step::Unpacking);
+        let (path, source) = (archive.path.clone(), self.name.to_owned());
+        let unpack = move |cancel: &_| {
+            let folder = folder_for(&path)?;
+            let tree = unpack(&path, folder.path(), &UnpackLimits::default(), cancel)?;
+            expect_project(&source, &path, &tree)?;
+            Ok::<_, HookError>((TopFiles::of_tree(&tree), Unpacked { tree, folder }))
+        };
+        let (top_files, unpacked) = self.frontend.unblock_unless_interrupted(unpack).await??;
+        // It may have been read before, and is the same.
+        let _ = archive.top_files.set(top_files);
+        Ok(unpacked)
+    }
+}
+
+/// The folder that an archive is unpacked to. Its path is the same each time:
+/// compilers write it into their output, and compiler caches compare it. Blocks.
+fn folder_for(archive: &Path) -> Result<WorkFolder, HookError> {
+    let failed = |what: &Path, error: io::Error| {
+        HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
+    };
+    let digest = digest_of_file(archive).map_err(|error| failed(archive, error))?;
+    WorkFolder::of_content("sources", &short(&digest)).map_err(|error| failed(&error.parent, error.source))
+}
+
+/// Here, because later messages would name the folder that the archive was
+/// unpacked to, and not the archive.
+fn expect_project(source: &Path, archive: &Path, tree: &Path) -> Result<(), HookError> {
+    if ["pyproject.toml", "setup.py"].iter().any(|name| tree.join(name).is_file()) {
+        return Ok(());
+    }
+    let (source, archive) = (source.display(), archive.file_name().unwrap_or_default().display());
+    Err(invalid_source(format!("{source}: expected pyproject.toml or setup.py at the top of {archive}")))
+}
