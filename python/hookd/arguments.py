@@ -12,14 +12,15 @@ from hookd import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, NoReturn, Optional
+    from typing import Dict, List, NoReturn, Optional, Set
 
 ISOLATIONS = ("hook", "none")
 
 USAGE = """\
 usage: hookd [--json] [--isolation hook|none] [--control] [--report-imports]
-             [--kill-detached] [--capture-dir DIR] [--reuse-captures] [TREE]
-       hookd --template FD
+             [--report-shadowed] [--observe PATTERNS] [--kill-detached]
+             [--capture-dir DIR] [--reuse-captures] [TREE]
+       hookd --template FD [--observe PATTERNS]
        hookd --guard PROGRAM [ARGUMENT...]
 
 Runs the build hooks of the source tree TREE (the current folder if not given)
@@ -32,6 +33,9 @@ as asked for on standard input, and answers on standard output.
   --report-imports    tell after each hook which modules it imported
   --report-shadowed   tell after each hook which modules of its template it would
                       have found elsewhere by its own sys.path
+  --observe PATTERNS  tell after each hook what it used beside its tree and environment;
+                      of the variables that it read, those with these names, with a
+                      comma between two (`*` stands for any text at either end)
   --kill-detached     with a hook's end, kill what it left in sessions of its own
   --capture-dir DIR   where the files with the hooks' output are made
                       (the platform's temporary folder if not given)
@@ -58,6 +62,7 @@ class Options:
         "isolation",
         "json",
         "kill_detached",
+        "observe",
         "report_imports",
         "report_shadowed",
         "reuse_captures",
@@ -72,6 +77,8 @@ class Options:
         self.report_imports = False
         self.report_shadowed = False
         self.kill_detached = False
+        self.observe: Optional[List[str]] = None
+        """Patterns for names of variables, if hooks are to be observed."""
         self.capture_folder: Optional[str] = None
         self.reuse_captures = False
         self.template: Optional[int] = None
@@ -99,6 +106,7 @@ def parse(arguments: List[str]) -> Options:
         return _guard(arguments[1:])
     options = Options()
     trees: List[str] = []
+    names: Set[str] = set()
     waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
@@ -106,13 +114,14 @@ def parse(arguments: List[str]) -> Options:
             trees += waiting
             break
         name, equals, value = argument.partition("=")
+        names.add(name)
         if argument in ("-h", "--help"):
             _print_and_leave(USAGE)
         elif argument == "--version":
             _print_and_leave("hookd {}\n".format(__version__))
         elif argument in SWITCHES:
             setattr(options, SWITCHES[argument], True)
-        elif name in ("--isolation", "--capture-dir", "--template"):
+        elif name in ("--isolation", "--observe", "--capture-dir", "--template"):
             if not equals:
                 value = _following_value(name, waiting)
             _set_value(options, name, value)
@@ -121,9 +130,11 @@ def parse(arguments: List[str]) -> Options:
         else:
             trees.append(argument)
     if options.template is None:
+        if options.observe is not None and options.isolation != "hook":
+            raise UsageError("--observe: expected with --isolation hook only")
         options.tree = _tree(trees)
-    elif len(arguments) != (2 if arguments[0] == "--template" else 1):
-        raise UsageError("--template: expected no TREE and no other option")
+    elif trees or not names <= {"--template", "--observe"}:
+        raise UsageError("--template: expected no TREE and no other option but --observe")
     return options
 
 
@@ -149,6 +160,9 @@ def _set_value(options: Options, name: str, value: str) -> None:
                 "--isolation: {!r} is not an isolation, expected 'hook' or 'none'".format(value)
             )
         options.isolation = value
+        return
+    if name == "--observe":
+        options.observe = [pattern for pattern in value.split(",") if pattern]
         return
     if name == "--template":
         if not (value.isdigit() and value.isascii()):

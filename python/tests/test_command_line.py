@@ -21,6 +21,10 @@ WRONG = [
     (["--capture-dir", "/a\nb"], r"--capture-dir: .* without a newline in its name, got '/a\\nb'"),
     (["/no/such/tree"], r"TREE: expected a folder, got '/no/such/tree'"),
     ([".", "."], r"TREE: expected one source tree"),
+    (["--observe"], r"--observe needs a value"),
+    (["--observe=TERM"], r"--observe: expected with --isolation hook only"),
+    (["--template", "0", "--json"], r"--template: expected no TREE and no other option but"),
+    (["--template", "0", "."], r"--template: expected no TREE and no other option but"),
     (["--jsn"], r"unknown argument '--jsn'"),
 ]
 

@@ -69,5 +69,5 @@ mod request;
 pub use failure::{Failure, HookErrorKind};
 pub use hook::{Argument, Hook, UnknownHook};
 pub use lines::{LineDecoder, LineTooLong, UnfinishedLine};
-pub use message::{ImportedModule, MalformedMessage, Message, Reason, ShadowedModule};
+pub use message::{ImportedModule, MalformedMessage, Message, Observed, Reason, ShadowedModule};
 pub use request::{Action, HookCall, MalformedHookArgument};

@@ -14,8 +14,8 @@ use crate::lines::excerpt;
 
 /// A message of a worker that was started with `--json`.
 ///
-/// In the order of one request: `READY`, `STDOUT`, `STDERR`, `HOOK`, `SILENT`, then `OK` or `ERROR`
-/// (and `TRACEBACK`), `IMPORTED`, `SHADOWED`, `READY`. `DEBUG` and `PONG` may come anywhere.
+/// In the order of one request: `READY`, `STDOUT`, `STDERR`, `HOOK`, `SILENT`, `OBSERVED`, then `OK` or
+/// `ERROR` (and `TRACEBACK`), `IMPORTED`, `SHADOWED`, `READY`. `DEBUG` and `PONG` may come anywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// `READY`: the worker can take a request.
@@ -31,6 +31,8 @@ pub enum Message {
     HookStarted(u32),
     /// `SILENT`: the hook has ended and written nothing to its two files (`--reuse-captures`).
     Silent,
+    /// `OBSERVED <json>`: what the hook used beside its tree and its environment (`--observe`).
+    Observed(Observed),
     /// `OK <data>`: the hook's result.
     Ok(Value),
     /// `ERROR <kind> <message>`: the hook failed; the worker goes on.
@@ -53,6 +55,37 @@ pub enum Message {
     Keeping(u32),
     /// A message that no caller of this crate needs: `EXPECT`, or a kind that is not known here.
     Other,
+}
+
+/// What a hook process was seen to use beside its tree and its environment, from the start of its
+/// template or worker on. Lists are sorted.
+///
+/// It can be a reason not to rely on the hook's result, and is never a proof that one may: Python
+/// reports neither that the state of a file was asked for, nor what code in C does by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The environment variables of the patterns given to `--observe` that were read.
+    pub variables: Vec<String>,
+    /// All environment variables were read: `os.environ` was copied, or looked through.
+    pub environment_taken: bool,
+    /// The programs that were started, by the names that they were called by; `a process` for one
+    /// that was forked.
+    pub programs: Vec<String>,
+    /// What was done with the network, such as `connect` and `getaddrinfo`.
+    pub network: Vec<String>,
+    /// Paths that were opened or listed outside of all known folders, whether or not there was
+    /// something, and that the hook had not made itself.
+    pub outside: Vec<String>,
+    /// What was made, changed, renamed or removed inside the tree, relative to it. `None` if that is
+    /// not known.
+    pub written: Option<Vec<String>>,
+    /// `programs`, `network` or `outside` had more than is listed.
+    pub truncated: bool,
+}
+
+impl Observed {
+    /// The largest JSON of an `OBSERVED` message, in bytes.
+    pub const LIMIT: usize = 1 << 20;
 }
 
 /// A module that a hook imported, and the state of its file at that time.
@@ -141,6 +174,10 @@ fn read(line: &[u8]) -> Result<Message, Reason> {
         "STDERR" => Message::Stderr(read_path("STDERR", payload)?),
         "HOOK" => Message::HookStarted(read_positive("HOOK", "a positive process id", payload)?),
         "SILENT" => nothing("SILENT", payload, Message::Silent)?,
+        "OBSERVED" if payload.len() > Observed::LIMIT => {
+            return Err(Reason::Payload { kind: "OBSERVED", expected: "at most 1 MiB" });
+        }
+        "OBSERVED" => Message::Observed(read_json("OBSERVED", "a JSON object of what was observed", payload)?),
         "OK" => Message::Ok(read_json("OK", "JSON", payload)?),
         "ERROR" => Message::Error(read_failure("ERROR", payload, HookErrorKind::from_name)?),
         "FATAL" => Message::Fatal(read_failure("FATAL", payload, exception_name)?),

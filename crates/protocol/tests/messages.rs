@@ -1,6 +1,6 @@
 //! Every message, by example.
 
-use hookd_protocol::{Failure, HookErrorKind, ImportedModule, Message, Reason};
+use hookd_protocol::{Failure, HookErrorKind, ImportedModule, Message, Observed, Reason};
 use serde_json::json;
 
 fn parse(line: &str) -> Message {
@@ -26,7 +26,25 @@ fn table_of_messages() {
             preloadable: true,
         },
     ];
+    let observed = Observed {
+        variables: vec!["TERM".into()],
+        environment_taken: true,
+        programs: vec!["git".into()],
+        network: vec!["connect".into()],
+        outside: vec!["/etc/hosts".into()],
+        written: Some(vec!["build".into()]),
+        truncated: true,
+    };
+    let unknown = Observed { written: None, ..Observed::default() };
     let table = [
+        (
+            r#"OBSERVED {"variables":["TERM"],"environment_taken":true,"programs":["git"],"network":["connect"],"outside":["/etc/hosts"],"written":["build"],"truncated":true}"#,
+            Message::Observed(observed),
+        ),
+        (
+            r#"OBSERVED {"variables":[],"environment_taken":false,"programs":[],"network":[],"outside":[],"written":null,"truncated":false}"#,
+            Message::Observed(unknown),
+        ),
         ("READY", Message::Ready),
         ("EXPECT action", Message::Other),
         ("EXPECT wheel_directory", Message::Other),
@@ -90,6 +108,9 @@ fn known_kinds_with_a_payload_that_they_cannot_have() {
         "HOOK 1 ",
         "HOOK 2147483648",
         "HOOK 1.0",
+        "OBSERVED",
+        "OBSERVED {}",
+        r#"OBSERVED {"variables":"TERM"}"#,
         "OK",
         "OK wheel",
         "OK {}{}",

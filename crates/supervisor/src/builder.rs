@@ -78,6 +78,7 @@ pub struct Builder {
     program: Option<WorkerProgram>,
     kill_detached: bool,
     keep_output: bool,
+    observe: Option<String>,
     variables: BTreeMap<OsString, OsString>,
     report_shadowed: bool,
     keep_python_path: bool,
@@ -99,6 +100,7 @@ impl Builder {
             program: None,
             kill_detached: false,
             keep_output: false,
+            observe: None,
             variables: BTreeMap::new(),
             report_shadowed: false,
             keep_python_path: false,
@@ -190,6 +192,17 @@ impl Builder {
         self
     }
 
+    /// Has hooks report what they use beside their tree and their environment
+    /// ([`Response::observed`](crate::Response::observed)): programs, the network,
+    /// other files, and the environment variables that match these names, which may
+    /// begin and end with `*`. With [`Isolation::Hook`] and Python 3.8 and later only.
+    /// Default: no.
+    #[must_use]
+    pub fn observe(mut self, variables: &[&str]) -> Self {
+        self.observe = Some(variables.join(","));
+        self
+    }
+
     /// Adds an environment variable for all workers, which inherit those of this
     /// process. May be called repeatedly.
     #[must_use]
@@ -254,6 +267,8 @@ impl Builder {
     /// Outside of a tokio runtime.
     pub async fn start(mut self) -> Result<Supervisor, StartError> {
         self.cap_workers();
+        // Hooks that share a process cannot be told apart.
+        self.observe = self.observe.take().filter(|_| self.isolation == Isolation::Hook);
         let pool = BlockingPool::new(self.limits.startup_timeout.get());
         let program = self.prepare_folders(&pool).await?;
         if let Some(reason) = children::why_unknown().filter(|_| self.children.subreaper) {
@@ -281,6 +296,7 @@ impl Builder {
                 report_shadowed: self.report_shadowed,
                 kill_detached: self.kill_detached,
                 keep_output: self.keep_output,
+                observe: self.observe.clone(),
                 keep_python_path: self.keep_python_path,
             }),
             limits: self.limits.clone(),
@@ -318,6 +334,7 @@ impl Builder {
         TemplateSettings {
             program: program.clone(),
             keep_python_path: self.keep_python_path,
+            observe: self.observe.clone(),
             variables: variables.clone(),
             max_templates: self.limits.max_templates.get(),
             check_freshness: self.check_freshness,

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hookd_protocol::Hook;
 use serde_json::{Map, Value};
 
 use crate::build_environment::RequestEnvironment;
+use crate::kept_answers::KeptAnswers;
 use crate::limits::Timeout;
 
 /// One hook to run in one source tree.
@@ -37,6 +39,8 @@ pub struct HookRequest {
     pub python: Option<PathBuf>,
     /// The build environment. `None`: the interpreter's own environment.
     pub environment: Option<RequestEnvironment>,
+    /// Where an answer may be found without running the hook.
+    pub kept_answers: Option<Arc<dyn KeptAnswers>>,
     /// Environment variables for this request. It runs in a worker that has
     /// them from its start, because modules may read them when imported.
     pub env: BTreeMap<OsString, OsString>,
@@ -61,6 +65,7 @@ impl HookRequest {
             config_settings: None,
             python: None,
             environment: None,
+            kept_answers: None,
             env: BTreeMap::new(),
             priority: 0,
             timeout: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookd_protocol::Hook;
+use hookd_protocol::{Hook, Observed};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -118,6 +118,13 @@ pub struct Response {
     pub hook: Hook,
     /// The hook's result, or why there is none.
     pub outcome: Result<Value, HookError>,
+    /// Whether the result was kept from an earlier hook
+    /// ([`HookRequest::kept_answers`](crate::HookRequest::kept_answers)), and none
+    /// was run.
+    pub kept: bool,
+    /// What the hook used beside its tree and its environment. `None` if it was
+    /// not observed ([`Builder::observe`](crate::Builder::observe)) to its end.
+    pub observed: Option<Observed>,
     /// The build environment, if the request wanted one and it was found.
     pub environment: Option<Arc<dyn BuildEnvironment>>,
     /// The worker that was leased, if one was.
@@ -138,6 +145,8 @@ impl Response {
             tree,
             hook,
             outcome: Err(error),
+            kept: false,
+            observed: None,
             environment: None,
             worker: None,
             timing: Timing::default(),

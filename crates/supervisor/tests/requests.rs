@@ -2,9 +2,13 @@
 
 mod support;
 
-use hookpool_supervisor::{EndSignal, ErrorKind, Hook, Isolation, Limits, QueueSize, StartMethod, SubmitError};
-use serde_json::json;
+use hookpool_supervisor::{
+    BuildEnvironment, EndSignal, ErrorKind, Hook, Isolation, KeptAnswers, Limits, QueueSize, StartMethod, SubmitError,
+};
+use serde_json::{Value, json};
 use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
 use support::{Pool, fifo, held_fifo, milliseconds, read_fifo, seconds};
 
 /// Reports on the named pipe `running` that it runs, and waits.
@@ -56,6 +60,37 @@ async fn results_errors_and_output() {
     let error = pool.supervisor.submit(request).await.unwrap().await.outcome.unwrap_err();
     assert_eq!(error.kind, ErrorKind::MalformedHookArgument);
     assert!(error.message.contains("metadata_directory"), "{}", error.message);
+    pool.end().await;
+}
+
+/// Has the answer in a file of the tree, if it is there.
+#[derive(Debug)]
+struct InTree;
+
+impl KeptAnswers for InTree {
+    fn find(&self, environment: Option<&dyn BuildEnvironment>, tree: &Path) -> Option<Value> {
+        assert!(environment.is_none());
+        std::fs::read_to_string(tree.join("answer")).ok().map(Value::from)
+    }
+}
+
+#[tokio::test]
+async fn a_kept_answer_is_given_without_a_worker() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    std::fs::write(tree.join("answer"), "kept").unwrap();
+    let ask = || {
+        let mut request = pool.request(&tree);
+        request.kept_answers = Some(Arc::new(InTree));
+        async { pool.supervisor.submit(request).await.unwrap().await }
+    };
+    let kept = ask().await;
+    assert_eq!((kept.outcome.unwrap(), kept.kept, kept.worker), (json!("kept"), true, None));
+    assert_eq!((kept.stdout.text().as_str(), pool.events.count("WorkerStarting")), ("", 0));
+    std::fs::remove_file(tree.join("answer")).unwrap();
+    let run = ask().await;
+    assert_eq!((run.outcome.unwrap(), run.kept), (json!(["a>1", "b"]), false));
+    assert!(run.worker.is_some() && run.observed.is_none());
     pool.end().await;
 }
 

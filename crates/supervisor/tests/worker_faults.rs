@@ -2,7 +2,7 @@
 
 mod support;
 
-use hookpool_supervisor::{ErrorKind, ExitReason, Limits};
+use hookpool_supervisor::{ErrorKind, ExitReason, Limits, Observed};
 use serde_json::json;
 use support::{Pool, milliseconds};
 
@@ -20,6 +20,17 @@ async fn a_worker_that_behaves() {
     let worker = response.worker.unwrap();
     assert_eq!(worker.generation, 1);
     assert_eq!(pool.run(&tree).await.worker.unwrap(), worker);
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn what_was_observed_comes_with_the_answer_and_belongs_to_one_hook() {
+    let pool = Pool::fake(limits()).await;
+    let observed = Observed { programs: vec!["git".into()], written: Some(vec!["a/b".into()]), ..Observed::default() };
+    let line = format!("OBSERVED {}\\n", serde_json::to_string(&observed).unwrap());
+    let tree = pool.tree("tree", &format!("ready(); read_request(); accept(); write('{line}'); ok(1); serve(2)"));
+    assert_eq!(pool.run(&tree).await.observed, Some(observed));
+    assert_eq!(pool.run(&tree).await.observed, None);
     pool.end().await;
 }
 

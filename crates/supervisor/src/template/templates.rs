@@ -32,6 +32,8 @@ use crate::tree::TreeImports;
 pub(crate) struct TemplateSettings {
     pub program: WorkerProgram,
     pub keep_python_path: bool,
+    /// As that of the workers.
+    pub observe: Option<String>,
     /// Environment variables of all workers.
     pub variables: Arc<BTreeMap<OsString, OsString>>,
     pub max_templates: usize,
@@ -185,6 +187,7 @@ impl Templates {
     fn command(&self, interpreter: &Interpreter, key: &TemplateKey, socket: OwnedFd) -> Command {
         let mut command = Command::new(&interpreter.executable);
         command.arg(self.settings.program.path()).args(["--template", "0"]).current_dir("/");
+        command.args(self.settings.observe.as_ref().map(|variables| format!("--observe={variables}")));
         interpreter.set_environment(&mut command, self.settings.keep_python_path);
         command.envs(self.settings.variables.iter()).envs(key.env.iter());
         // Pipes, as for a worker that is spawned: Python initializes its

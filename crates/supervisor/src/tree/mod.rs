@@ -11,6 +11,6 @@ pub(crate) use build_system::BuildBackend;
 pub use build_system::BuildSystem;
 pub(crate) use identity::{Tree, TreeId, TreePath, invalid, replaced, tree_path};
 pub(crate) use imports::TreeImports;
-pub(crate) use visit::{Candidate, CheckedWorker, Fitness, Prepared, Ready, VisitOutcome, VisitPlan};
+pub(crate) use visit::{Candidate, CheckedWorker, Fitness, KeptAnswer, Prepared, Ready, VisitOutcome, VisitPlan};
 pub use within::is_within_hook;
 pub(crate) use within::{Within, recursion};

@@ -1,12 +1,14 @@
 //! The visit of a tree before each hook: take its lock, read its
-//! `pyproject.toml`, find its environment, encode the request, and check whether
-//! the worker that would run it is up to date, in this order.
+//! `pyproject.toml`, find its environment, look for a kept answer, encode the
+//! request, and check whether the worker that would run it is up to date, in this
+//! order.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookd_protocol::HookCall;
+use serde_json::Value;
 
 use super::{BuildBackend, BuildSystem, Tree, TreeId, TreeImports, TreePath, Within, recursion};
 use crate::blocking::Progress;
@@ -54,6 +56,8 @@ pub(crate) struct VisitPlan {
 pub(crate) enum VisitOutcome {
     /// A hook may run.
     Ready(Ready),
+    /// The hook need not run.
+    Answered(KeptAnswer),
     /// The request's environment is missing.
     NoEnvironment(Arc<EnvironmentRequirements>),
     /// The tree is locked: by another process or, in this one, by the queue of the
@@ -63,6 +67,14 @@ pub(crate) enum VisitOutcome {
     Elsewhere,
     /// The request has failed.
     Failed(HookError),
+}
+
+/// The result of an earlier hook.
+#[derive(Debug)]
+pub(crate) struct KeptAnswer {
+    pub value: Value,
+    /// `None` if the request wants none.
+    pub environment: Option<Arc<dyn BuildEnvironment>>,
 }
 
 /// Everything that a hook needs except a worker.
@@ -164,6 +176,11 @@ impl VisitPlan {
                 }
             }
         };
+        if let Some(kept) = &request.kept_answers
+            && let Some(value) = kept.find(environment.as_deref(), &tree.path)
+        {
+            return Ok(VisitOutcome::Answered(KeptAnswer { value, environment }));
+        }
         let backend = BuildBackend::of(request, || own.get().cloned())?;
         let imports = Arc::new(TreeImports::of(&tree.path, &backend, self.start_method));
         let prepared = Prepared { lines: lines(request, backend)?, imports };

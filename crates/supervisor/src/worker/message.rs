@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookd_protocol::Observed;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -94,7 +95,15 @@ pub(crate) struct Finished {
     pub start: Option<Duration>,
     /// From the acceptance to the result.
     pub hook: Option<Duration>,
+    pub observed: Option<Observed>,
     pub files: CaptureFiles,
+}
+
+impl Finished {
+    /// The answer to a request that has no worker.
+    pub fn without_worker(request: RequestId, outcome: Result<Value, HookError>) -> Self {
+        Self { request, outcome, start: None, hook: None, observed: None, files: CaptureFiles::default() }
+    }
 }
 
 /// Why a worker has ended.

@@ -50,6 +50,9 @@ pub(crate) struct LaunchSettings {
     /// elsewhere.
     pub report_shadowed: bool,
     pub kill_detached: bool,
+    /// The environment variables whose reading hooks report, as hookd takes them.
+    /// `None`: hooks are not observed.
+    pub observe: Option<String>,
     /// Whether the whole output of a hook is kept.
     pub keep_output: bool,
     /// Whether workers inherit `PYTHONPATH`.
@@ -76,6 +79,9 @@ fn arguments(settings: &LaunchSettings, tree: &Path) -> Vec<OsString> {
     arguments.push("--reuse-captures".into());
     if settings.kill_detached {
         arguments.push("--kill-detached".into());
+    }
+    if let Some(variables) = &settings.observe {
+        arguments.push(format!("--observe={variables}").into());
     }
     // Without `--`, since the path of the tree is absolute.
     arguments.push(tree.into());

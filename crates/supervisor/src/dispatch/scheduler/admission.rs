@@ -12,8 +12,9 @@ use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::response::Isolation;
 use crate::shutdown::Shutdown;
-use crate::tree::{Candidate, Ready, TreePath, VisitOutcome, replaced};
+use crate::tree::{Candidate, KeptAnswer, Ready, TreePath, VisitOutcome, replaced};
 use crate::worker::WorkerCommand;
+use crate::worker::message::Finished;
 
 impl Scheduler {
     /// A request is admitted.
@@ -163,11 +164,17 @@ impl Scheduler {
         match outcome {
             // It began before an earlier one of its tree was found to wait for
             // its environment.
-            VisitOutcome::Ready(_) if wanted && self.is_ahead_of_its_turn(request, path) => {
+            VisitOutcome::Ready(_) | VisitOutcome::Answered(_)
+                if wanted && self.is_ahead_of_its_turn(request, path) =>
+            {
                 self.put_back(request);
                 self.leave_tree(path);
             }
             VisitOutcome::Ready(ready) if wanted => self.ready(request, ready, now),
+            VisitOutcome::Answered(kept) if wanted => {
+                self.answer_with_kept(request, kept, now);
+                self.leave_tree(path);
+            }
             VisitOutcome::NoEnvironment(requirements) if wanted => self.prepare(request, requirements, now),
 
             VisitOutcome::Busy { ours: Some(main) } if main != *path => self.merge(request, path, &main),
@@ -178,6 +185,7 @@ impl Scheduler {
                 self.leave_tree(path);
             }
             VisitOutcome::Ready(_)
+            | VisitOutcome::Answered(_)
             | VisitOutcome::NoEnvironment(_)
             | VisitOutcome::Elsewhere
             | VisitOutcome::Failed(_) => {
@@ -200,6 +208,14 @@ impl Scheduler {
         }
         record.environment = environment;
         self.assign(request, prepared, worker, now);
+    }
+
+    /// A visit has found that the hook need not run.
+    fn answer_with_kept(&mut self, request: RequestId, kept: KeptAnswer, now: Instant) {
+        let KeptAnswer { value, environment } = kept;
+        let Some(record) = self.requests.get_mut(&request) else { return };
+        record.environment = environment;
+        self.answer(Finished::without_worker(request, Ok(value)), None, now);
     }
 
     /// A path leads to the same folder as that of another queue. They become one

@@ -8,6 +8,8 @@
 //! active in its tree, except while it is queued, parked or preparing:
 //!
 //! ```text
+//!            +--- a kept answer --------------------------+
+//!            |                                            v
 //! Queued -> Visiting -> (NeedsWorker) -> (Starting) -> Leased -> answered
 //!   ^        |    |          |               |            |
 //!   |        |    v          v               v            v
@@ -50,7 +52,6 @@ use crate::shutdown::Shutdown;
 use crate::ticket::UnreadResponse;
 use crate::tree::{Prepared, Tree, TreePath};
 use crate::worker::WorkerKey;
-use crate::worker::capture_files::CaptureFiles;
 use crate::worker::message::Finished;
 
 /// The state of a request.
@@ -212,9 +213,7 @@ impl Scheduler {
 
     /// Answers a request with an error that no worker reports.
     fn fail(&mut self, request: RequestId, error: HookError, now: Instant) {
-        let finished =
-            Finished { request, outcome: Err(error), start: None, hook: None, files: CaptureFiles::default() };
-        self.answer(finished, None, now);
+        self.answer(Finished::without_worker(request, Err(error)), None, now);
     }
 
     /// Answers a request, and returns its job slot. The only place where that is
@@ -237,6 +236,9 @@ impl Scheduler {
             id: finished.request,
             tree: details.tree.clone(),
             hook: details.hook,
+            // There is no other result without a worker.
+            kept: worker.is_none() && finished.outcome.is_ok(),
+            observed: finished.observed,
             outcome: finished.outcome.map_err(|error| error.of_hook(details.hook)),
             environment: record.environment,
             worker,

@@ -49,6 +49,13 @@ impl Machine {
                 }
                 _ => self.unexpected("SILENT", now),
             },
+            Message::Observed(observed) => match &mut self.phase {
+                Phase::Running(running) if running.accepted_at.is_some() => {
+                    running.observed = Some(observed);
+                    Effects::new()
+                }
+                _ => self.unexpected("OBSERVED", now),
+            },
             Message::Ok(value) => self.finish(Ok(value), now),
             Message::Error(failure) => match &mut self.phase {
                 Phase::Running(running) if running.failure.is_none() => {

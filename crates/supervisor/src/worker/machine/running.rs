@@ -1,6 +1,6 @@
 //! The request that a worker runs, until it has its answer.
 
-use hookd_protocol::Failure;
+use hookd_protocol::{Failure, Observed};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ pub(crate) struct Running {
     pub files: CaptureFiles,
     /// The hook is being ended, and why.
     pub ending: Option<(Cause, Termination)>,
+    pub observed: Option<Observed>,
     /// An `ERROR` was read; a `TRACEBACK` may follow.
     pub failure: Option<Failure>,
     leased_at: Instant,
@@ -38,6 +39,7 @@ impl Running {
             deadline: None,
             files: CaptureFiles::default(),
             ending: None,
+            observed: None,
             failure: None,
         }
     }
@@ -71,6 +73,7 @@ impl Running {
             outcome,
             start: self.accepted_at.map(|at| at.saturating_duration_since(self.leased_at)),
             hook: self.accepted_at.map(|at| now.saturating_duration_since(at)),
+            observed: self.observed,
             files: self.files,
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hookd_protocol::{Failure, HookErrorKind, Message};
+use hookd_protocol::{Failure, HookErrorKind, Message, Observed};
 use serde_json::json;
 
 use super::*;
@@ -275,6 +275,7 @@ fn what_cannot_come_is_a_violation() {
         Message::Error(Failure::new(HookErrorKind::HookRuntimeError, "")),
         Message::HookStarted(1),
         Message::Silent,
+        Message::Observed(Observed::default()),
     ];
     for message in messages {
         let mut bench = Bench::idle(Isolation::Hook);

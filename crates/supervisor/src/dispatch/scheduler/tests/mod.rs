@@ -17,7 +17,7 @@ use crate::dispatch::message::Submission;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{Candidate, CheckedWorker, Fitness, Ready, TreeId, VisitOutcome};
+use crate::tree::{Candidate, CheckedWorker, Fitness, KeptAnswer, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// A scheduler whose visits succeed at once, and whose workers obey.
@@ -34,6 +34,8 @@ struct Bench {
     stale: Vec<u64>,
     /// Trees whose workers are forked from another template than all others.
     special: Vec<u64>,
+    /// Trees for which there are kept answers.
+    kept: Vec<u64>,
     /// How many visits there were.
     visits: usize,
     /// Whether visits find environments.
@@ -70,6 +72,7 @@ impl Bench {
             busy: Vec::new(),
             stale: Vec::new(),
             special: Vec::new(),
+            kept: Vec::new(),
             visits: 0,
             has_environments: false,
             preparations: Vec::new(),
@@ -161,6 +164,9 @@ impl Bench {
             Some(_) => Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>),
             None => None,
         };
+        if self.kept.contains(&inode) {
+            return VisitOutcome::Answered(KeptAnswer { value: json!("kept"), environment });
+        }
         let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
         let python = environment.as_ref().map(|environment| environment.python());
         let worker = worker.filter(|candidate| candidate.is_of_kind(&None, python));
@@ -223,13 +229,7 @@ impl Bench {
     fn answer(&mut self, worker: u64, request: u64) {
         let request = RequestId(request);
         self.report(worker, WorkerEvent::Accepted { request });
-        let finished = Finished {
-            request,
-            outcome: Ok(json!(request.0)),
-            start: None,
-            hook: None,
-            files: CaptureFiles::default(),
-        };
+        let finished = Finished::without_worker(request, Ok(json!(request.0)));
         self.report(worker, WorkerEvent::Finished(Box::new(finished)));
     }
 
@@ -413,6 +413,54 @@ fn a_worker_of_another_template_is_left_to_its_own_tree() {
     bench.finish(2, 2);
     bench.submit(1);
     assert_eq!(bench.done(), ["2 runs 2", "1 runs 3"]);
+}
+
+#[test]
+fn a_kept_answer_needs_no_worker() {
+    let mut bench = with_idle_worker(limits(1, 1), Isolation::Hook);
+    bench.kept = vec![1, 2];
+    let (own, other) = (bench.submit(1), bench.submit(2));
+    assert_eq!(bench.log, ["unlock 1", "unlock 2"]);
+    for request in [own, other] {
+        let response = bench.replies.get_mut(&request).unwrap().try_recv().unwrap().response;
+        assert_eq!((response.outcome.unwrap(), response.kept), (json!("kept"), true));
+        assert!(response.worker.is_none() && response.environment.is_none() && response.timing.start.is_none());
+    }
+    // The job slot is free, and so is the worker that the visits had chosen.
+    bench.log.clear();
+    bench.submit(3);
+    assert_eq!(bench.done(), ["1 runs 4 in 3"]);
+}
+
+#[test]
+fn a_kept_answer_waits_for_its_environment_and_for_its_turn() {
+    let mut bench = Bench::new(Limits { workers_per_tree: NonZeroUsize::new(2).unwrap(), ..limits(3, 3) });
+    bench.kept = vec![1];
+    let first = bench.submit_with_environment(1, "a");
+    assert_eq!(bench.done(), ["prepare a"]);
+    let second = bench.submit(1);
+    assert_eq!((bench.outcome(first), bench.outcome(second)), (None, None));
+    bench.prepared(Ok(()));
+    let response = bench.replies.get_mut(&first).unwrap().try_recv().unwrap().response;
+    assert!(response.kept && response.environment.is_some() && response.timing.prepare.is_some());
+    assert_eq!(bench.outcome(second), Some("ok".into()));
+    assert!(bench.done().is_empty());
+}
+
+#[test]
+fn a_kept_answer_of_a_cancelled_request_is_dropped() {
+    let mut bench = Bench::new(limits(1, 1));
+    let (reply, answer) = oneshot::channel();
+    let request = HookRequest::new("/1", Hook::BuildWheel);
+    bench.scheduler.submit(Submission { id: RequestId(1), request, path: path(1), reply }, bench.now);
+    bench.scheduler.take_actions();
+    bench.scheduler.cancel(RequestId(1), bench.now);
+    let answered = VisitOutcome::Answered(KeptAnswer { value: json!("kept"), environment: None });
+    bench.scheduler.visited(RequestId(1), &path(1), answered, true, bench.now);
+    bench.settle();
+    bench.replies.insert(1, answer);
+    assert_eq!(bench.outcome(1), Some("Cancelled".into()));
+    assert_eq!((bench.log, bench.scheduler.slots.taken()), (vec!["unlock 1".to_owned()], 0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::dispatch::workers::Occupation;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::Timeout;
-use crate::tree::{Candidate, CheckedWorker, Fitness, Ready, TreeId, VisitOutcome};
+use crate::tree::{Candidate, CheckedWorker, Fitness, KeptAnswer, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 
 /// xorshift64*: the same walk for the same seed, everywhere.
@@ -92,8 +92,11 @@ struct Walk {
     lock_waits: HashSet<TreePath>,
     actors: BTreeMap<u64, Actor>,
     trees: usize,
-    /// How often a worker was moved.
+    /// Whether some visits find kept answers.
+    keeps_answers: bool,
+    /// How often a worker was moved, and how many answers were kept ones.
     moves: usize,
+    kept: usize,
     /// The percentage of steps that fail.
     faults: usize,
 }
@@ -135,7 +138,9 @@ impl Walk {
             lock_waits: HashSet::new(),
             actors: BTreeMap::new(),
             trees: 1 + random.below(5),
+            keeps_answers: random.one_in(2),
             moves: 0,
+            kept: 0,
             faults: [0, 5, 30][random.below(3)],
             random,
         }
@@ -238,6 +243,9 @@ impl Walk {
                 return VisitOutcome::NoEnvironment(requirements);
             }
             environment = Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>);
+        }
+        if self.keeps_answers && self.random.one_in(3) {
+            return VisitOutcome::Answered(KeptAnswer { value: json!("kept"), environment });
         }
         let tree = Tree { id: TreeId { device: 1, inode: 1 }, path: path.to_path_buf() };
         let python = environment.as_ref().map(|environment| environment.python());
@@ -382,6 +390,10 @@ impl Walk {
             }
             Action::Answer { reply, response } => {
                 let id = response.response.id;
+                if response.response.kept {
+                    assert!(!self.accepted.contains(&id), "{id} was run, and has a kept answer");
+                    self.kept += 1;
+                }
                 if reply.send(*response).is_ok() {
                     assert!(self.answered.insert(id), "{id} is answered twice");
                     self.replies.remove(&id);
@@ -546,13 +558,8 @@ impl Actor {
     }
 
     fn answer(&mut self, request: RequestId, outcome: Result<(), ErrorKind>) {
-        let finished = Finished {
-            request,
-            outcome: outcome.map(|()| json!(request.0)).map_err(|kind| HookError::new(kind, "for the walk")),
-            start: None,
-            hook: None,
-            files: CaptureFiles::default(),
-        };
+        let outcome = outcome.map(|()| json!(request.0)).map_err(|kind| HookError::new(kind, "for the walk"));
+        let finished = Finished::without_worker(request, outcome);
         self.reports.push_back(WorkerEvent::Finished(Box::new(finished)));
     }
 
@@ -657,7 +664,7 @@ fn the_books_balance_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("WALKS").unwrap_or(60),
     };
-    let mut moves = 0;
+    let (mut moves, mut kept) = (0, 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut walk = Walk::new(seed);
@@ -665,9 +672,11 @@ fn the_books_balance_whatever_happens() {
                 walk.step();
             }
             walk.end();
-            walk.moves
+            (walk.moves, walk.kept)
         });
-        moves += outcome.unwrap_or_else(|_| panic!("the walk of seed {seed} failed: its panic is above"));
+        let counts = outcome.unwrap_or_else(|_| panic!("the walk of seed {seed} failed: its panic is above"));
+        (moves, kept) = (moves + counts.0, kept + counts.1);
     }
     assert!(moves > 0, "no worker was moved");
+    assert!(kept > 0, "no answer was kept");
 }
