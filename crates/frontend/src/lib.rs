@@ -31,6 +31,7 @@
 //! - Errors and events never contain the credentials in addresses ([`redact`]).
 #![forbid(unsafe_code)]
 
+mod answers;
 mod archive;
 mod dependency_specifier;
 mod durations;
@@ -46,6 +47,7 @@ mod redact;
 mod run_folder;
 mod source;
 
+pub use answers::{AnswerStatistics, AnswersUsage, answers_usage};
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
 pub use durations::Durations;
 pub use environment::{

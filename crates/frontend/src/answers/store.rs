@@ -1,0 +1,365 @@
+//! The store of answers in the cache folder. Everything here blocks, as files do.
+//!
+//! ```text
+//! answers/1/
+//!   lock                   shared while something is written, exclusive while pruning removes
+//!   entries/ab/KEY.json    an answer, or the variables that count besides those in the key
+//!   files/ab/SHA256        the content of a file that a hook made
+//!   sources/ab/SHA256.json what was read of an archive with this digest
+//!   archives/ab/KEY.json   the digest of the archive at a path
+//!   statistics.json        hits and misses of all runs
+//!   statistics.lock        held while a run adds its own
+//! ```
+//!
+//! A file gets its name when it is complete, and a reader compares it with a digest:
+//! nothing is synchronised to the disk, since a file that a crash of the machine has
+//! torn does not match its digest. An entry is written after the files that it names.
+//!
+//! Whatever fails here costs a run of the hook, and never an answer.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hookpool_supervisor::files::{FolderError, LockFile, kept};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::{Answer, Entry, Files, KeptFile, Outcome, Output, Variables, key_with};
+use super::digest::Digest;
+use super::files::{DRAFT, FileStore, MadeFile, NotCopied, for_each_file, invalid, list};
+use super::records::{Damaged, Records};
+use super::statistics::AnswerStatistics;
+
+/// The version of the layout and of the files' formats.
+const FORMAT: &str = "1";
+
+/// The folder of the answers in a cache folder.
+pub(super) fn root_in(cache_folder: &Path) -> PathBuf {
+    cache_folder.join("answers").join(FORMAT)
+}
+
+/// The answers in a cache folder, for all threads of a run.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub(super) root: PathBuf,
+    pub(super) entries: Records,
+    pub(super) sources: Records,
+    pub(super) archives: Records,
+    pub(super) files: FileStore,
+    /// Whether only this user can have written what is there.
+    is_safe: bool,
+    /// Of this run, since they were saved last.
+    statistics: Mutex<AnswerStatistics>,
+    warned: Once,
+}
+
+/// What is known of sources, so that they need not be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// What was read of an archive, under the archive's digest.
+    Source,
+    /// The digest of an archive, under a digest of its path.
+    Archive,
+}
+
+/// An answer that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The key at which it lies.
+    at: Digest,
+    pub answer: Answer,
+}
+
+/// What a hook answered, to be kept.
+#[derive(Debug)]
+pub(crate) struct NewAnswer {
+    pub outcome: Outcome,
+    /// The files and folders that it made. Each is kept with its own name.
+    pub made: Vec<PathBuf>,
+    pub stdout: Output,
+    pub stderr: Output,
+    /// How long the hook ran.
+    pub hook_time: Duration,
+}
+
+/// Why the files of an answer are not in their place: the hook has to run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRestored {
+    /// The answer was removed.
+    #[error("the kept answer cannot be used: {0}")]
+    Damaged(String),
+    /// The folder cannot be written to. The hook will tell.
+    #[error("cannot write {path}: {source}", path = .path.display())]
+    System { path: PathBuf, source: io::Error },
+}
+
+impl Answers {
+    /// The answers in a cache folder. If that cannot be written to, nothing is kept; if
+    /// others can write to it, nothing in it is used.
+    pub fn open(cache_folder: &Path) -> Self {
+        let mut answers = Self::new(cache_folder);
+        if let Err(error) = answers.make_folders() {
+            tracing::warn!("no answers are kept: {error}");
+            answers.is_safe = false;
+        }
+        answers
+    }
+
+    /// The same, without a look at the disk.
+    pub(super) fn new(cache_folder: &Path) -> Self {
+        let root = root_in(cache_folder);
+        Self {
+            entries: Records::new(&root, "entries"),
+            sources: Records::new(&root, "sources"),
+            archives: Records::new(&root, "archives"),
+            files: FileStore::new(&root),
+            is_safe: true,
+            statistics: Mutex::default(),
+            warned: Once::new(),
+            root,
+        }
+    }
+
+    fn make_folders(&self) -> Result<(), FolderError> {
+        kept::folder(self.root.parent().unwrap_or(&self.root))?;
+        kept::folder(&self.root)
+    }
+
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The answer under a key, for the current values of variables that count besides
+    /// those in the key.
+    pub fn find(&self, key: Digest, variable: impl Fn(&OsStr) -> Option<OsString>) -> Option<Found> {
+        let sets = match self.entry(key)? {
+            Entry::Answer(answer) => return Some(Found { at: key, answer }),
+            Entry::Variables(sets) => sets,
+        };
+        sets.into_iter().find_map(|names| {
+            let variables = names.into_iter().map(|name| (name.clone(), variable(name.as_ref()))).collect();
+            let at = key_with(key, &variables);
+            match self.entry(at)? {
+                Entry::Answer(answer) => Some(Found { at, answer }),
+                Entry::Variables(_) => None,
+            }
+        })
+    }
+
+    fn entry(&self, key: Digest) -> Option<Entry> {
+        self.get(&self.entries, key)
+    }
+
+    fn get<T: DeserializeOwned>(&self, records: &Records, key: Digest) -> Option<T> {
+        if !self.is_safe {
+            return None;
+        }
+        records.get(key).unwrap_or_else(|Damaged| {
+            self.count(|statistics| statistics.damaged += 1);
+            None
+        })
+    }
+
+    /// Puts the files of an answer into a folder, where nothing has their names. After an
+    /// error there is none of them.
+    ///
+    /// # Errors
+    /// [`NotRestored`]: the hook has to run.
+    pub fn restore(&self, found: &Found, into: &Path) -> Result<(), NotRestored> {
+        if found.answer.files.is_empty() {
+            return Ok(());
+        }
+        self.copy(&found.answer.files, into).map_err(|error| match error {
+            NotCopied::System { path, source } => NotRestored::System { path, source },
+            NotCopied::Missing(sha256) | NotCopied::Damaged(sha256) => {
+                // If its entry is gone, too, it was pruned meanwhile.
+                if self.entries.path(found.at).exists() {
+                    tracing::warn!("{error}, and so is its answer: the hook runs");
+                    self.count(|statistics| statistics.damaged += 1);
+                }
+                self.entries.remove(found.at);
+                self.files.remove(sha256);
+                NotRestored::Damaged(error.to_string())
+            }
+        })
+    }
+
+    fn copy(&self, files: &Files, into: &Path) -> Result<(), NotCopied> {
+        let system = |path: &Path| {
+            let path = path.to_owned();
+            move |source| NotCopied::System { path, source }
+        };
+        // Removed with what is in it after an error.
+        let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(into).map_err(system(into))?;
+        let mut tops = BTreeSet::new();
+        for file in files.iter() {
+            let path = Path::new(&file.path);
+            let to = draft.path().join(path);
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                let parent = draft.path().join(parent);
+                std::fs::create_dir_all(&parent).map_err(system(&parent))?;
+            }
+            self.files.copy(file, &to)?;
+            tops.extend(path.iter().next());
+        }
+        for top in tops {
+            let to = into.join(top);
+            let exists = || Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            let moved =
+                if to.symlink_metadata().is_ok() { exists() } else { std::fs::rename(draft.path().join(top), &to) };
+            moved.map_err(system(&to))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the answer of a hook that read these variables besides those in the key.
+    /// Whether it was kept is counted.
+    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer) {
+        match self.try_keep(key, variables, new) {
+            Ok(()) => self.count(|statistics| statistics.kept += 1),
+            Err(error) => {
+                tracing::debug!("the answer {key} is not kept: {error}");
+                let reason = match error.kind() {
+                    // Nothing is wrong with the disk.
+                    io::ErrorKind::InvalidData => "it has something else than regular files",
+                    io::ErrorKind::WouldBlock => "the cache was pruned meanwhile",
+                    _ => {
+                        self.warned.call_once(|| tracing::warn!("answers are not kept: {error}"));
+                        "it could not be written"
+                    }
+                };
+                self.count_not_kept(reason);
+            }
+        }
+    }
+
+    fn try_keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> io::Result<()> {
+        let _lock = self.lock_shared()?;
+        let mut files = Vec::new();
+        for_each_file(&new.made, |MadeFile { path, file, executable }| {
+            let (sha256, size) = self.files.add(file)?;
+            files.push(KeptFile { path, executable, sha256, size });
+            Ok(())
+        })?;
+        let answer = Answer {
+            outcome: new.outcome,
+            files: Files::try_from(files).map_err(invalid)?,
+            stdout: new.stdout,
+            stderr: new.stderr,
+            hook_time: new.hook_time,
+            made_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        };
+        self.put(key, variables, answer)
+    }
+
+    /// To be called with the lock, shared.
+    fn put(&self, key: Digest, variables: &Variables, answer: Answer) -> io::Result<()> {
+        if variables.is_empty() {
+            return self.entries.put(key, &Entry::Answer(answer));
+        }
+        self.entries.put(key_with(key, variables), &Entry::Answer(answer))?;
+        // If another process does the same at once, the set of one is lost, and so is
+        // its answer.
+        match Entry::with_variables(self.entry(key), variables.keys().cloned().collect()) {
+            Some(entry) => self.entries.put(key, &entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps pruning away while something is written.
+    fn lock_shared(&self) -> io::Result<LockFile> {
+        if !self.is_safe {
+            return Err(io::Error::other("others can write to the folder"));
+        }
+        let path = self.lock_path();
+        if !path.exists() {
+            // Nothing was ever kept, or somebody has removed the whole folder.
+            self.make_folders().map_err(io::Error::other)?;
+            drop(LockFile::shared(&path)?);
+        }
+        let lock = LockFile::try_shared(&path)?;
+        lock.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "another process prunes the cache"))
+    }
+
+    /// What was noted under a digest.
+    pub fn recall<T: DeserializeOwned>(&self, fact: Fact, key: Digest) -> Option<T> {
+        self.get(self.records(fact), key)
+    }
+
+    /// Notes something that is at most some hundred kilobytes long.
+    pub fn note<T: Serialize>(&self, fact: Fact, key: Digest, value: &T) {
+        let noted = self.lock_shared().and_then(|_lock| self.records(fact).put(key, value));
+        if let Err(error) = noted {
+            tracing::debug!("{:?} {key} is not noted: {error}", fact);
+        }
+    }
+
+    fn records(&self, fact: Fact) -> &Records {
+        match fact {
+            Fact::Source => &self.sources,
+            Fact::Archive => &self.archives,
+        }
+    }
+
+    /// Counts an answer that was not kept. There are few different reasons.
+    pub fn count_not_kept(&self, reason: &str) {
+        self.count(|statistics| *statistics.not_kept.entry(reason.to_owned()).or_default() += 1);
+    }
+
+    /// Counts something of this run.
+    pub fn count(&self, count: impl FnOnce(&mut AnswerStatistics)) {
+        count(&mut self.counted());
+    }
+
+    /// Adds what was counted since the last time to what all runs have counted.
+    pub fn save_statistics(&self) {
+        let of_this_run = std::mem::take(&mut *self.counted());
+        let saved = match of_this_run.is_empty() {
+            true => Ok(()),
+            false => self.lock_shared().and_then(|_lock| of_this_run.save(&self.root)),
+        };
+        if let Err(error) = saved {
+            tracing::debug!("the statistics of answers are not saved: {error}");
+        }
+    }
+
+    /// What was counted since it was saved last.
+    pub fn statistics(&self) -> AnswerStatistics {
+        self.counted().clone()
+    }
+
+    fn counted(&self) -> MutexGuard<'_, AnswerStatistics> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl NewAnswer {
+    /// How this differs from an answer that was kept for the same key, for the reader;
+    /// `None` if it does not. What was printed does not count.
+    ///
+    /// # Errors
+    /// The files that the hook made cannot be read.
+    pub fn difference(&self, kept: &Answer) -> io::Result<Option<String>> {
+        let shown = |outcome: &Outcome| match outcome {
+            Outcome::Returned(value) => value.to_string(),
+            Outcome::Missing => "no such hook".to_owned(),
+        };
+        if self.outcome != kept.outcome {
+            return Ok(Some(format!("it returned {}, and {} is kept", shown(&self.outcome), shown(&kept.outcome))));
+        }
+        let made = list(&self.made)?;
+        let others = |files: &Files, others: &Files| -> BTreeSet<String> {
+            files.iter().filter(|file| !others.contains(file)).map(|file| file.path.clone()).collect()
+        };
+        let (new, old) = (others(&made, &kept.files), others(&kept.files, &made));
+        Ok(new.union(&old).next().map(|path| match (new.contains(path), old.contains(path)) {
+            (true, true) => format!("it made another {path}"),
+            (true, false) => format!("it made {path}, which is not kept"),
+            _ => format!("it did not make {path}, which is kept"),
+        }))
+    }
+}
