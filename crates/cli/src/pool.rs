@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hookpool_frontend::jobserver::{Decision, Jobserver};
-use hookpool_frontend::{EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
+use hookpool_frontend::{AnswerSettings, Answers, EnvironmentEvent, EnvironmentSettings, Environments, RunFolder};
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 use tracing::info;
 
@@ -68,6 +68,10 @@ impl PoolResources {
             .keep_python_path(settings.build_environments.is_none())
             .child_subreaper(true)
             .observer(observer::log);
+        let builder = match settings.answers {
+            Some(_) => builder.observe(&Answers::watched_variables()),
+            None => builder,
+        };
         let builder = self.timings.attach(self.jobserver.attach(builder));
         match raise_open_files_limit() {
             Ok(before) => builder.children_open_files(before),
@@ -125,6 +129,16 @@ impl PoolResources {
                 None => failure,
             }
         })
+    }
+
+    /// The answers of a command; `None` if none are kept.
+    pub async fn answers(&self, settings: &PoolSettings) -> Option<Arc<Answers>> {
+        let choice = settings.answers?;
+        let mut answers = AnswerSettings::new(self.cache.path().to_owned());
+        answers.policy = choice.policy;
+        answers.refresh = choice.refresh;
+        answers.verify = choice.verify;
+        Answers::open(answers).await
     }
 
     /// Writes the report. To be called when no hook runs any more.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookpool_frontend::{
-    ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, OutputFolder, Source, WhenRequired,
-    jobserver,
+    AnswerPolicy, ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, OutputFolder, Source,
+    WhenRequired, jobserver,
 };
 use hookpool_supervisor::files::refuse_foreign_links;
 use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
@@ -20,8 +20,8 @@ use crate::arguments::build::{
     SdistArguments, WheelArguments,
 };
 use crate::arguments::pool::{
-    CapacityArguments, HookArguments, InstallerArguments, InstallerName, IsolationName, JobserverName, PoolArguments,
-    StartMethodName, WorkerArguments,
+    AnswerArguments, AnswersName, CapacityArguments, HookArguments, InstallerArguments, InstallerName, IsolationName,
+    JobserverName, PoolArguments, StartMethodName, WorkerArguments,
 };
 use crate::exit::Failure;
 
@@ -34,6 +34,16 @@ pub struct InstallerSettings {
     pub build_constraints: Vec<PathBuf>,
     pub refresh: bool,
     pub offline: bool,
+}
+
+/// Which answers are kept and used.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerChoice {
+    pub policy: AnswerPolicy,
+    pub refresh: bool,
+    /// A percentage.
+    pub verify: u8,
+    pub strict: bool,
 }
 
 /// The settings of a pool.
@@ -49,6 +59,8 @@ pub struct PoolSettings {
     /// How build environments are made; `None`: hooks run in the environment of
     /// the interpreter.
     pub build_environments: Option<InstallerSettings>,
+    /// `None`: no answers are kept.
+    pub answers: Option<AnswerChoice>,
     /// The file for the report on the run.
     pub timings: Option<PathBuf>,
     /// `None`: the default folder of the user.
@@ -60,19 +72,24 @@ pub struct PoolSettings {
 impl PoolSettings {
     /// Resolves the arguments of a command that runs hooks.
     pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
-        let PoolArguments { capacity, hooks, workers, installer, locations, report } = arguments;
+        let PoolArguments { capacity, hooks, workers, installer, answers, locations, report } = arguments;
+        let answers = answer_choice(&answers, installer.refresh);
         let build_environments = if locations.no_build_isolation { None } else { Some(installer_settings(installer)?) };
         let is_within_hook = is_within_hook();
         if is_within_hook {
             tracing::info!("started by a hook of another hookpool: one hook runs at a time, in its job slot");
         }
+        let isolation = match hooks.isolation {
+            IsolationName::Hook => Isolation::Hook,
+            IsolationName::None => Isolation::None,
+        };
+        // Otherwise it is not known what an answer depends on.
+        let is_known = isolation == Isolation::Hook && build_environments.is_some();
         Ok(Self {
             build_environments,
+            answers: answers.filter(|_| is_known),
             timings: report.timings,
-            isolation: match hooks.isolation {
-                IsolationName::Hook => Isolation::Hook,
-                IsolationName::None => Isolation::None,
-            },
+            isolation,
             start_method: match workers.start_method {
                 StartMethodName::Forkserver => StartMethod::Forkserver,
                 StartMethodName::Spawn => StartMethod::Spawn,
@@ -90,6 +107,16 @@ impl PoolSettings {
             capture_folder: locations.capture_dir,
         })
     }
+}
+
+fn answer_choice(arguments: &AnswerArguments, refresh: bool) -> Option<AnswerChoice> {
+    let policy = match arguments.answers {
+        AnswersName::None => return None,
+        AnswersName::Archives => AnswerPolicy::Archives,
+        AnswersName::Trees => AnswerPolicy::Trees,
+        AnswersName::All => AnswerPolicy::All,
+    };
+    Some(AnswerChoice { policy, refresh, verify: arguments.verify_answers, strict: arguments.strict })
 }
 
 /// The settings of a command that builds.

@@ -12,7 +12,7 @@ use hookpool_supervisor::files::kept;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_json};
-use crate::frontend::HookRun;
+use crate::frontend::{AnswerUse, HookRun};
 use crate::source::Source;
 
 /// How long the hooks of sources took in earlier runs, kept in the cache folder.
@@ -57,6 +57,10 @@ impl Durations {
 
     /// Notes how long the hooks of a source ran, without the time that they waited.
     pub fn note(&mut self, command: &str, source: &Source, hooks: &[HookRun]) {
+        if !hooks.is_empty() && hooks.iter().all(|run| matches!(run.answer, AnswerUse::Used { .. })) {
+            // What was noted when they ran still holds.
+            return;
+        }
         let took: Duration = hooks.iter().filter_map(|run| run.timing.hook).sum();
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.now.insert(key(command, source), Noted { milliseconds, at: seconds(SystemTime::now()) });

@@ -47,7 +47,9 @@ mod redact;
 mod run_folder;
 mod source;
 
-pub use answers::{AnswerStatistics, AnswersUsage, answers_usage};
+pub use answers::{
+    AnswerPolicy, AnswerSettings, AnswerStatistics, Answers, AnswersUsage, Hit, Keeping, Lookup, NotKept, answers_usage,
+};
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
 pub use durations::Durations;
 pub use environment::{
@@ -59,8 +61,8 @@ pub use extensions::{
     SourceForError, WhenRequired,
 };
 pub use frontend::{
-    BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendSettings, Goal, HookRun,
-    JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
+    AnswerUse, BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Frontend, FrontendSettings, Goal,
+    HookRun, JobId, KeptLogs, LogFolder, Origin, Product, Report, Step,
 };
 pub use metadata::{
     CoreMetadata, MetadataError, NotStatic, WheelError, WheelProblem, static_metadata, wheel_extensions, wheel_metadata,

@@ -65,6 +65,12 @@ impl WorkerProgram {
         Self { path: path.into(), unpacked: None }
     }
 
+    /// A digest of the embedded hookd.
+    #[must_use]
+    pub fn embedded_digest() -> String {
+        digest()
+    }
+
     /// Unpacks the embedded hookd below `cache_folder`, in a folder that is named
     /// by its digest, so that its bytecode is kept between runs. Files that are
     /// there already are compared, and replaced if they differ.

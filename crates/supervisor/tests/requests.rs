@@ -3,7 +3,8 @@
 mod support;
 
 use hookpool_supervisor::{
-    BuildEnvironment, EndSignal, ErrorKind, Hook, Isolation, KeptAnswers, Limits, QueueSize, StartMethod, SubmitError,
+    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, QueueSize, StartMethod,
+    SubmitError,
 };
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -68,9 +69,9 @@ async fn results_errors_and_output() {
 struct InTree;
 
 impl KeptAnswers for InTree {
-    fn find(&self, environment: Option<&dyn BuildEnvironment>, tree: &Path) -> Option<Value> {
+    fn find(&self, environment: Option<&Arc<dyn BuildEnvironment>>, tree: &Path) -> Option<Result<Value, HookError>> {
         assert!(environment.is_none());
-        std::fs::read_to_string(tree.join("answer")).ok().map(Value::from)
+        std::fs::read_to_string(tree.join("answer")).ok().map(|text| Ok(Value::from(text)))
     }
 }
 

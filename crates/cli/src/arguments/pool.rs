@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use hookpool_supervisor::{QueueSize, Timeout};
 
 use super::values::{count, count_or_zero, duration, duration_or_zero, file, folder, patience, queue_size, size};
@@ -25,6 +25,8 @@ pub struct PoolArguments {
     pub workers: WorkerArguments,
     #[command(flatten)]
     pub installer: InstallerArguments,
+    #[command(flatten)]
+    pub answers: AnswerArguments,
     #[command(flatten)]
     pub locations: LocationArguments,
     #[command(flatten)]
@@ -256,8 +258,9 @@ pub struct InstallerArguments {
     )]
     pub installer_timeout: Duration,
 
-    /// Resolve requirements with the package index again. Otherwise the last result is
-    /// used for 24 hours.
+    /// Resolve requirements with the package index again, and run all hooks again.
+    /// Otherwise the last result for requirements is used for 24 hours, and answers are
+    /// used as --answers says.
     #[arg(long, env = "HOOKPOOL_REFRESH", value_parser = BoolishValueParser::new())]
     pub refresh: bool,
 
@@ -297,6 +300,46 @@ pub enum InstallerName {
     Uv,
     /// The interpreter's own venv and pip.
     Pip,
+}
+
+/// Which answers of hooks are kept.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Answers")]
+pub struct AnswerArguments {
+    /// Which answers of hooks are kept, and used again if nothing has changed that they
+    /// depend on.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t, env = "HOOKPOOL_ANSWERS")]
+    pub answers: AnswersName,
+
+    /// The percentage of kept answers whose hooks run nevertheless, to compare the
+    /// answers. A difference is a warning, and the new answer is used.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        value_parser = value_parser!(u8).range(0..=100),
+        default_value = "0",
+        env = "HOOKPOOL_VERIFY_ANSWERS"
+    )]
+    pub verify_answers: u8,
+
+    /// Exit with code 1 if a kept answer was wrong (--verify-answers).
+    #[arg(long, env = "HOOKPOOL_STRICT", value_parser = BoolishValueParser::new())]
+    pub strict: bool,
+}
+
+/// Which answers of hooks are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AnswersName {
+    /// None.
+    None,
+    /// The metadata and the pure wheels of source distributions.
+    #[default]
+    Archives,
+    /// Those of source trees, too.
+    Trees,
+    /// Wheels with compiled code, too. They depend on headers and libraries of the
+    /// system, whose changes are noticed only if its package manager made them.
+    All,
 }
 
 /// The interpreter and the folders.

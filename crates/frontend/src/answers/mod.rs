@@ -1,23 +1,163 @@
 //! Answers: what hooks returned, made and printed, kept between runs.
 //!
-//! What is kept is found under a [`Digest`] of everything that it depends on. The
-//! store knows nothing of that: it keeps what it is given under the key that it
-//! is given.
-#![allow(dead_code, unused_imports, reason = "the builds do not use it yet")]
+//! [`Answers::lookup`] makes a [`Lookup`] for each request. It is asked before a hook
+//! runs, and told afterwards what the hook answered. What an answer depends on is in
+//! `key`, whether it may be kept in `guard`, and where it is kept in `store`.
 
 mod answer;
+mod archive;
+mod compilers;
 mod digest;
 mod files;
+mod guard;
+mod key;
+mod lookup;
 mod pruning;
 mod records;
+mod stamp;
 mod statistics;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod variables;
 
-pub(crate) use answer::{Answer, Outcome, Output, Variables};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{Hook, HookRequest};
+
+pub(crate) use archive::TopFiles;
 pub(crate) use digest::Digest;
+pub use guard::NotKept;
+pub(crate) use lookup::Asked;
+pub use lookup::{Hit, Keeping, Lookup};
 pub use pruning::{AnswersUsage, answers_usage};
 pub(crate) use pruning::{PrunedAnswers, prune_answers};
 pub use statistics::AnswerStatistics;
-pub(crate) use store::{Answers, Fact, Found, NewAnswer, NotRestored};
+
+use key::Circumstances;
+use store::AnswerStore;
+
+/// Which answers are kept and used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum AnswerPolicy {
+    /// None.
+    None,
+    /// Metadata and pure wheels of archives.
+    #[default]
+    Archives,
+    /// Those of source trees, too, and their source distributions.
+    Trees,
+    /// Wheels with compiled code, too.
+    All,
+}
+
+/// How answers are kept and used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AnswerSettings {
+    /// The cache folder.
+    pub cache_folder: PathBuf,
+    /// Which answers are kept and used. Default: those of archives.
+    pub policy: AnswerPolicy,
+    /// Whether all hooks run, and their answers replace the kept ones. Default: no.
+    pub refresh: bool,
+    /// The percentage of kept answers whose hooks run nevertheless, to compare the
+    /// answers. Default: 0.
+    pub verify: u8,
+}
+
+impl AnswerSettings {
+    /// The defaults, with answers in this cache folder.
+    #[must_use]
+    pub fn new(cache_folder: PathBuf) -> Self {
+        Self { cache_folder, policy: AnswerPolicy::default(), refresh: false, verify: 0 }
+    }
+}
+
+/// The answers of hooks that ran before.
+#[derive(Debug)]
+pub struct Answers {
+    settings: AnswerSettings,
+    pub(crate) store: AnswerStore,
+    circumstances: Circumstances,
+    /// Of [`AnswerPolicy::All`].
+    compilers: Option<String>,
+}
+
+impl Answers {
+    /// Opens the answers, for hooks that inherit the environment variables of this
+    /// process. `None` if none are wanted.
+    pub async fn open(settings: AnswerSettings) -> Option<Arc<Self>> {
+        if settings.policy == AnswerPolicy::None {
+            return None;
+        }
+        let open = move || {
+            let variables = std::env::vars_os().collect();
+            let compilers = (settings.policy == AnswerPolicy::All).then(|| compilers::identity(&variables));
+            let store = AnswerStore::open(&settings.cache_folder);
+            Arc::new(Self { store, circumstances: Circumstances::new(variables), compilers, settings })
+        };
+        Some(unblock(open).await)
+    }
+
+    /// The environment variables for [`Builder::observe`](hookpool_supervisor::Builder::observe),
+    /// without which no answers are kept.
+    #[must_use]
+    pub fn watched_variables() -> Vec<&'static str> {
+        variables::watched()
+    }
+
+    /// The look-up for a hook of a source tree; `None` if such answers are not kept.
+    #[must_use]
+    pub fn lookup(self: &Arc<Self>, request: &HookRequest) -> Option<Arc<Lookup>> {
+        self.lookup_for(Asked::Tree, request)
+    }
+
+    pub(crate) fn lookup_for(self: &Arc<Self>, asked: Asked, request: &HookRequest) -> Option<Arc<Lookup>> {
+        let of_tree = asked == Asked::Tree;
+        let is_wanted = match request.hook {
+            Hook::GetRequiresForBuildWheel | Hook::PrepareMetadataForBuildWheel => true,
+            // Metadata from elsewhere would have to be part of the key.
+            Hook::BuildWheel => request.metadata_directory.is_none(),
+            Hook::GetRequiresForBuildSdist | Hook::BuildSdist => of_tree,
+            _ => false,
+        };
+        let is_kept = is_wanted && (!of_tree || self.settings.policy >= AnswerPolicy::Trees);
+        is_kept.then(|| Arc::new(Lookup::new(self.clone(), asked, request)))
+    }
+
+    /// The digest of an archive; `None` if it cannot be read. Blocks.
+    pub(crate) fn digest_of_archive(&self, archive: &Path) -> Option<Digest> {
+        let digest = self.store.digest_of_archive(archive);
+        digest.inspect_err(|error| tracing::debug!("{}: {error}", archive.display())).ok()
+    }
+
+    /// What was counted since [`Answers::close`].
+    #[must_use]
+    pub fn statistics(&self) -> AnswerStatistics {
+        self.store.statistics()
+    }
+
+    /// Adds what was counted to the statistics of the cache folder.
+    pub async fn close(self: &Arc<Self>) {
+        let answers = self.clone();
+        unblock(move || answers.store.save_statistics()).await;
+    }
+
+    /// What identifies the compilers, for hooks that may start some.
+    fn compilers_for(&self, hook: Hook) -> Option<&str> {
+        self.compilers.as_deref().filter(|_| hook == Hook::BuildWheel)
+    }
+
+    /// Whether this hit is one of those whose hooks run nevertheless.
+    fn is_to_be_verified(&self) -> bool {
+        use std::hash::{BuildHasher, RandomState};
+        // A random number: the standard library has no other source of them.
+        let percent = RandomState::new().hash_one(()) % 100;
+        percent < u64::from(self.settings.verify)
+    }
+}

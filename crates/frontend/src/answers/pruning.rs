@@ -17,7 +17,7 @@ use super::digest::Digest;
 use super::files::DRAFT;
 use super::records::Records;
 use super::statistics::{self, AnswerStatistics};
-use super::store::Answers;
+use super::store::AnswerStore;
 use crate::files::disk_space;
 
 /// What the answers in a cache folder take.
@@ -35,7 +35,7 @@ pub struct AnswersUsage {
 /// Looks at the answers in a cache folder. Blocks.
 #[must_use]
 pub fn answers_usage(cache_folder: &Path) -> AnswersUsage {
-    let answers = Answers::new(cache_folder);
+    let answers = AnswerStore::new(cache_folder);
     AnswersUsage {
         answers: named_by_digest(answers.entries.folder()).len(),
         files: named_by_digest(answers.files.folder()).len(),
@@ -69,7 +69,7 @@ pub(crate) fn prune_answers(
     unused_since: SystemTime,
     max_size: Option<u64>,
 ) -> io::Result<PrunedAnswers> {
-    let answers = Answers::new(cache_folder);
+    let answers = AnswerStore::new(cache_folder);
     let mut pruned = PrunedAnswers::default();
     if !answers.root.is_dir() {
         return Ok(pruned);
@@ -77,7 +77,7 @@ pub(crate) fn prune_answers(
     // Nobody writes meanwhile: every file that no entry names is needed by none.
     let _lock = LockFile::exclusive(&answers.lock_path())?;
     let mut stays = Vec::new();
-    for records in [&answers.entries, &answers.sources, &answers.archives] {
+    for records in answers.all_records() {
         for (key, path) in named_by_digest(records.folder()) {
             let Some(kept) = look_at(records, key, path.clone()) else {
                 remove(&path, &mut pruned.answers)?;

@@ -7,6 +7,9 @@
 //!   files/ab/SHA256        the content of a file that a hook made
 //!   sources/ab/SHA256.json what was read of an archive with this digest
 //!   archives/ab/KEY.json   the digest of the archive at a path
+//!   trees/ab/KEY.json      the files of the tree at a path
+//!   originals/ab/KEY.json  the state of a tree that hooks have made this one from
+//!   verdicts/ab/KEY.json   what became of the answers about a source
 //!   statistics.json        hits and misses of all runs
 //!   statistics.lock        held while a run adds its own
 //! ```
@@ -44,11 +47,14 @@ pub(super) fn root_in(cache_folder: &Path) -> PathBuf {
 
 /// The answers in a cache folder, for all threads of a run.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct AnswerStore {
     pub(super) root: PathBuf,
     pub(super) entries: Records,
     pub(super) sources: Records,
     pub(super) archives: Records,
+    pub(super) trees: Records,
+    pub(super) originals: Records,
+    pub(super) verdicts: Records,
     pub(super) files: FileStore,
     /// Whether only this user can have written what is there.
     is_safe: bool,
@@ -64,6 +70,12 @@ pub(crate) enum Fact {
     Source,
     /// The digest of an archive, under a digest of its path.
     Archive,
+    /// The files of a tree, under a digest of its path.
+    Tree,
+    /// The state that hooks have made another one from, under the digest of that.
+    Original,
+    /// What became of the answers of a source's hooks, under a digest of the source.
+    Verdict,
 }
 
 /// An answer that was found.
@@ -97,7 +109,7 @@ pub(crate) enum NotRestored {
     System { path: PathBuf, source: io::Error },
 }
 
-impl Answers {
+impl AnswerStore {
     /// The answers in a cache folder. If that cannot be written to, nothing is kept; if
     /// others can write to it, nothing in it is used.
     pub fn open(cache_folder: &Path) -> Self {
@@ -116,6 +128,9 @@ impl Answers {
             entries: Records::new(&root, "entries"),
             sources: Records::new(&root, "sources"),
             archives: Records::new(&root, "archives"),
+            trees: Records::new(&root, "trees"),
+            originals: Records::new(&root, "originals"),
+            verdicts: Records::new(&root, "verdicts"),
             files: FileStore::new(&root),
             is_safe: true,
             statistics: Mutex::default(),
@@ -285,6 +300,16 @@ impl Answers {
         lock.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "another process prunes the cache"))
     }
 
+    /// All kinds of small files.
+    pub(super) fn all_records(&self) -> [&Records; 6] {
+        [&self.entries, &self.sources, &self.archives, &self.trees, &self.originals, &self.verdicts]
+    }
+
+    /// Removes what is kept under a key. Blocks.
+    pub fn forget(&self, key: Digest) {
+        self.entries.remove(key);
+    }
+
     /// What was noted under a digest.
     pub fn recall<T: DeserializeOwned>(&self, fact: Fact, key: Digest) -> Option<T> {
         self.get(self.records(fact), key)
@@ -302,6 +327,9 @@ impl Answers {
         match fact {
             Fact::Source => &self.sources,
             Fact::Archive => &self.archives,
+            Fact::Tree => &self.trees,
+            Fact::Original => &self.originals,
+            Fact::Verdict => &self.verdicts,
         }
     }
 

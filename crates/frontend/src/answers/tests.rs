@@ -16,9 +16,11 @@ use tempfile::TempDir;
 use walkdir::WalkDir;
 
 use super::answer::{Entry, key_with};
+use super::answer::{Outcome, Output, Variables};
 use super::pruning::{PrunedAnswers, answers_usage, prune_answers};
 use super::store::root_in;
-use super::{AnswerStatistics, Answers, Digest, Fact, Found, NewAnswer, NotRestored, Outcome, Output, Variables};
+use super::store::{AnswerStore, Fact, Found, NewAnswer, NotRestored};
+use super::{AnswerStatistics, Digest};
 
 struct Place {
     folder: TempDir,
@@ -35,8 +37,8 @@ impl Place {
         self.folder.path().join("cache")
     }
 
-    fn answers(&self) -> Answers {
-        Answers::open(&self.cache())
+    fn answers(&self) -> AnswerStore {
+        AnswerStore::open(&self.cache())
     }
 
     fn root(&self) -> PathBuf {
@@ -55,7 +57,7 @@ impl Place {
     }
 
     /// The files that an answer has in an empty folder.
-    fn restored(&self, answers: &Answers, found: &Found) -> Result<Vec<(String, String)>, NotRestored> {
+    fn restored(&self, answers: &AnswerStore, found: &Found) -> Result<Vec<(String, String)>, NotRestored> {
         let into = tempfile::tempdir_in(self.folder.path()).unwrap();
         let outcome = answers.restore(found, into.path());
         let files = contents(into.path());
@@ -104,11 +106,11 @@ fn unset(_: &OsStr) -> Option<OsString> {
     None
 }
 
-fn find(answers: &Answers, name: &str) -> Option<Found> {
+fn find(answers: &AnswerStore, name: &str) -> Option<Found> {
     answers.find(key(name), unset)
 }
 
-fn keep(answers: &Answers, name: &str, made: Vec<PathBuf>) {
+fn keep(answers: &AnswerStore, name: &str, made: Vec<PathBuf>) {
     answers.keep(key(name), &Variables::new(), new_answer(name, made));
 }
 
@@ -438,7 +440,7 @@ fn statistics_are_added_up() {
 fn a_process_that_keeps_and_finds() {
     let Some(cache) = std::env::var_os("HOOKPOOL_TEST_CACHE") else { return };
     let folder = tempfile::tempdir_in(Path::new(&cache).parent().unwrap()).unwrap();
-    let answers = Answers::open(Path::new(&cache));
+    let answers = AnswerStore::open(Path::new(&cache));
     let mut progress =
         File::options().append(true).create(true).open(Path::new(&cache).with_file_name("progress")).unwrap();
     // Without an end, it would outlive a test that is killed.

@@ -30,7 +30,7 @@ use super::installer::{Installation, believes_any_age};
 use super::memory::{KeyState, Memory, Outcome, Remembered};
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
-use super::store::{EnvironmentObserver, Store, nanoseconds, now};
+use super::store::{EnvironmentObserver, Store, StoredResolution, nanoseconds, now};
 use super::wanted::Wanted;
 
 /// For how long it is believed what requirements were resolved to.
@@ -127,6 +127,31 @@ impl Environments {
         additional: Vec<String>,
     ) -> RequestEnvironment {
         RequestEnvironment { provider: self.clone(), requires, additional }
+    }
+
+    /// The content id of the environment that satisfies requirements, if that is known:
+    /// the environment is not made for it, and need not exist any more.
+    pub(crate) async fn known_content(&self, requirements: &EnvironmentRequirements) -> Option<String> {
+        let (python, requires) = (requirements.python.as_deref(), requirements.requires.clone());
+        let (wanted, resolution) = self.known_resolution(python, requires).await?;
+        let additional = RequirementList::parse(&requirements.additional, &wanted.interpreter).ok()?;
+        if additional.is_satisfied_by(&resolution.installed) {
+            return Some(resolution.content_id);
+        }
+        let all = requirements.requires.iter().chain(&requirements.additional).cloned().collect();
+        Some(self.known_resolution(python, all).await?.1.content_id)
+    }
+
+    async fn known_resolution(
+        &self,
+        python: Option<&Path>,
+        requires: Vec<String>,
+    ) -> Option<(Arc<Wanted>, StoredResolution)> {
+        // Whoever needs the environment reports why it cannot be had.
+        let wanted = self.decide(python, requires).await.ok().filter(|wanted| !wanted.requirements.has_urls())?;
+        let (store, key, not_before) = (self.store.clone(), wanted.key.clone(), self.believed_since());
+        let resolution = unblock(move || store.resolved(&key, not_before)).await?;
+        Some((wanted, resolution))
     }
 
     /// Inspects the seal of an environment, as [`Environment::inspect_seal`]. If

@@ -25,6 +25,7 @@ use hookpool_supervisor::Removed;
 use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::{Deserialize, Serialize};
 
+use super::contents::Distribution;
 use super::distributions::{Distributions, Kept};
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{InUse, Manifest};
@@ -39,6 +40,7 @@ pub(super) struct StoredResolution {
     pub name: String,
     /// Another environment with this content does as well.
     pub content_id: String,
+    pub installed: Vec<Distribution>,
     /// When the installer was asked, in nanoseconds since 1970.
     pub asked_at: u64,
 }
@@ -140,10 +142,7 @@ impl Store {
     /// `not_before` (nanoseconds since 1970) or later, and the environment is
     /// unchanged and belongs to this interpreter.
     pub fn find(&self, key: &str, not_before: u64, executable: &Path) -> Result<Option<Arc<InUse>>, EnvironmentError> {
-        let Some(resolution) = read_json::<StoredResolution>(&self.resolution(key)) else { return Ok(None) };
-        if resolution.asked_at < not_before {
-            return Ok(None);
-        }
+        let Some(resolution) = self.resolved(key, not_before) else { return Ok(None) };
         let found = match self.open(&resolution.name)? {
             Some(in_use) => Some(in_use),
             None => self.open_content(&resolution.content_id)?,
@@ -152,6 +151,12 @@ impl Store {
             Some(in_use) => self.unless_replaced(in_use, executable),
             None => Ok(None),
         }
+    }
+
+    /// What a key was resolved to, if the installer was asked at `not_before` or later.
+    pub fn resolved(&self, key: &str, not_before: u64) -> Option<StoredResolution> {
+        let resolution = read_json::<StoredResolution>(&self.resolution(key))?;
+        (resolution.asked_at >= not_before).then_some(resolution)
     }
 
     /// Opens an environment for use, if it is complete and unchanged.
@@ -243,7 +248,8 @@ impl Store {
                 self.in_use.remember(made.name.clone(), made)
             }
         };
-        let resolution = StoredResolution { name: in_use.name.clone(), content_id, asked_at: now() };
+        let installed = in_use.manifest.installed.clone();
+        let resolution = StoredResolution { name: in_use.name.clone(), content_id, installed, asked_at: now() };
         let path = self.resolution(key);
         write_json(&path, &resolution).map_err(EnvironmentError::system("write", &path))?;
         Ok(in_use)

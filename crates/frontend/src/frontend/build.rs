@@ -19,9 +19,12 @@ use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
 use super::Frontend;
 use super::errors::{inconsistent_metadata, invalid_source, required_extension, wrong_result};
 use super::hook::{Hooks, made_file};
-use super::report::{BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report};
+use super::report::{
+    AnswerUse, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report,
+};
 use super::spelling::misspelt_names;
 use super::tree::SourceTree;
+use crate::answers::Keeping;
 use crate::extensions::WhenRequired;
 use crate::metadata::{
     CoreMetadata, Described, NotStatic, built_wheel_metadata, declared_requires_python, describe_built_wheel,
@@ -119,8 +122,16 @@ impl<'a> Build<'a> {
     }
 
     /// What is to be reported. Looks at the seal of the environment.
-    pub async fn report(self, outcome: Result<Product, HookError>) -> Report {
+    pub async fn report(mut self, outcome: Result<Product, HookError>) -> Report {
         let environment = self.environment_use().await;
+        if environment.as_ref().is_some_and(|environment| !environment.modified.is_empty()) {
+            self.hooks.forget_answers().await;
+        }
+        for run in &self.hooks.runs {
+            if let AnswerUse::New(Keeping::Mismatch(difference)) = &run.answer {
+                self.warnings.push(BuildWarning::WrongAnswer { hook: run.hook, difference: difference.clone() });
+            }
+        }
         let Self { hooks, not_static, kept_wheel, extensions, fallback, warnings, .. } = self;
         Report { outcome, hooks: hooks.runs, not_static, environment, kept_wheel, extensions, fallback, warnings }
     }
@@ -136,7 +147,8 @@ impl Build<'_> {
             return Ok(None);
         };
         let found = static_metadata(files.pkg_info.as_deref(), files.pyproject.as_deref());
-        let found = found.and_then(|metadata| match tree.claim().check((&metadata.name, &metadata.version)) {
+        let claim = tree.claim().await;
+        let found = found.and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
             Ok(_) => Ok(metadata),
             Err(_) => Err(NotStatic::OtherArchive),
         });
@@ -188,7 +200,9 @@ impl Build<'_> {
 impl<'a> Build<'a> {
     fn tree(&self, source: &Source) -> SourceTree<'a> {
         match source {
-            Source::SourceArchive(archive) => SourceTree::archive(self.frontend, self.job, self.name, archive.clone()),
+            Source::SourceArchive(archive) => {
+                SourceTree::archive(self.frontend, self.job, self.name, archive.clone(), false)
+            }
             Source::Tree(path) | Source::Wheel(path) => {
                 SourceTree::folder(self.frontend, self.job, self.name, path.clone())
             }
@@ -198,7 +212,7 @@ impl<'a> Build<'a> {
     /// The tree in the source distribution that a hook made; unpacked, since one that
     /// cannot be unpacked is not a result.
     async fn unpack_sdist(&self, draft: &WorkFolder, name: &str) -> Result<SourceTree<'a>, HookError> {
-        let tree = SourceTree::archive(self.frontend, self.job, self.name, draft.path().join(name));
+        let tree = SourceTree::archive(self.frontend, self.job, self.name, draft.path().join(name), true);
         match tree.path().await {
             Ok(_) => Ok(tree),
             Err(error) if error.kind == ErrorKind::InvalidSource => {
@@ -318,7 +332,7 @@ impl Build<'_> {
         };
         let (name, path) = made_file(Hook::BuildSdist, &value, draft.path()).await?;
         if let Some(built) = SdistName::readings(&path).last() {
-            self.check_claim(tree, &built.name, &built.version)?;
+            self.check_claim(tree, &built.name, &built.version).await?;
         }
         Ok(Some((draft, name)))
     }
@@ -339,13 +353,13 @@ impl Build<'_> {
     }
 
     async fn check(&mut self, tree: &SourceTree<'_>, metadata: &CoreMetadata) -> Result<(), HookError> {
-        self.check_claim(tree, &metadata.name, &metadata.version)?;
+        self.check_claim(tree, &metadata.name, &metadata.version).await?;
         self.check_python(metadata.requires_python.as_deref()).await
     }
 
     /// Whether the name and version are those that the source claims.
-    fn check_claim(&mut self, tree: &SourceTree<'_>, name: &str, version: &str) -> Result<(), HookError> {
-        match tree.claim().check((name, version)) {
+    async fn check_claim(&mut self, tree: &SourceTree<'_>, name: &str, version: &str) -> Result<(), HookError> {
+        match tree.claim().await.check((name, version)) {
             Ok(warning) => {
                 warning.into_iter().for_each(|warning| self.warn(warning));
                 Ok(())

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, Response};
+use hookpool_supervisor::{
+    BuildSystem, EnvironmentRequirements, ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response, Timing,
+};
 use serde_json::Value;
 
-use super::report::{BuildEvent, HookRun, JobId, Step};
+use super::report::{AnswerUse, BuildEvent, HookRun, JobId, Step};
 use super::tree::SourceTree;
 use super::{Frontend, hints};
+use crate::answers::{Keeping, Lookup, NotKept};
 use crate::environment::{Environment, check_requirement};
 use crate::redact::redact;
 
@@ -21,13 +24,26 @@ pub(super) struct Hooks<'a> {
     /// The source, as the user named it.
     name: &'a Path,
     pub runs: Vec<HookRun>,
-    /// The environment of the last hook.
+    /// The environment of the last hook that ran.
     pub environment: Option<Environment>,
+    /// Of the hooks that ran.
+    lookups: Vec<Arc<Lookup>>,
 }
 
 impl<'a> Hooks<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
-        Self { frontend, job, name, runs: Vec::new(), environment: None }
+        Self { frontend, job, name, runs: Vec::new(), environment: None, lookups: Vec::new() }
+    }
+
+    /// Takes back the answers that were kept: a hook has changed its environment.
+    pub async fn forget_answers(&mut self) {
+        let lookups = std::mem::take(&mut self.lookups);
+        unblock(move || lookups.iter().for_each(|lookup| lookup.forget())).await;
+        for run in &mut self.runs {
+            if let AnswerUse::New(keeping) = &mut run.answer {
+                *keeping = Keeping::NotKept(NotKept::Environment);
+            }
+        }
     }
 
     /// The requirements that the hook `get_requires` returns, beside those of
@@ -72,8 +88,7 @@ impl<'a> Hooks<'a> {
         folder: Option<&Path>,
     ) -> Result<Value, HookError> {
         let frontend = self.frontend;
-        let mut request = HookRequest::new(tree.path().await?, hook);
-        frontend.step(self.job, Step::Hook(hook));
+        let mut request = HookRequest::new(self.name, hook);
         let environments = frontend.settings.environments.as_ref();
         request.environment = environments.map(|environments| environments.for_requests(None, requirements.to_vec()));
         request.config_settings = frontend.settings.config_settings.clone();
@@ -83,6 +98,27 @@ impl<'a> Hooks<'a> {
             Hook::BuildSdist => request.sdist_directory = folder,
             _ => request.metadata_directory = folder,
         }
+        let lookup = self.lookup(tree, &request).await;
+        if let Some(lookup) = &lookup
+            && tree.is_packed()
+            && let Some(outcome) = self.find_kept(tree, requirements, lookup).await
+        {
+            let hit = lookup.hit().unwrap_or_default();
+            self.runs.push(HookRun {
+                hook,
+                error: outcome.as_ref().err().map(|error| error.kind),
+                worker: None,
+                timing: Timing::default(),
+                stdout: hit.stdout,
+                stderr: hit.stderr,
+                log: None,
+                answer: AnswerUse::Used { saved: hit.hook_time },
+            });
+            return outcome;
+        }
+        request.tree = tree.path().await?.to_owned();
+        request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
+        frontend.step(self.job, Step::Hook(hook));
         let ticket = frontend.supervisor.submit(request).await;
         let ticket = ticket.map_err(|error| HookError::new(error.kind(), error.to_string()))?;
         let request = ticket.id();
@@ -98,10 +134,50 @@ impl<'a> Hooks<'a> {
             Some(logs) => logs.keep(self.name, &response, output).await,
             None => None,
         };
-        self.note(response, log)
+        self.note(response, log, lookup.as_ref()).await
     }
 
-    fn note(&mut self, response: Response, log: Option<PathBuf>) -> Result<Value, HookError> {
+    async fn lookup(&self, tree: &SourceTree<'_>, request: &HookRequest) -> Option<Arc<Lookup>> {
+        let answers = self.frontend.settings.answers.as_ref()?;
+        answers.lookup_for(tree.asked().await?, request)
+    }
+
+    /// The kept answer for an archive, which is not unpacked for it.
+    async fn find_kept(
+        &self,
+        tree: &SourceTree<'_>,
+        additional: &[String],
+        lookup: &Arc<Lookup>,
+    ) -> Option<Result<Value, HookError>> {
+        let environments = self.frontend.settings.environments.as_ref()?;
+        let files = tree.known_top_files().await?;
+        let requires = BuildSystem::of_pyproject(files.pyproject.as_deref()).ok()?.requires;
+        let requirements = EnvironmentRequirements { python: None, requires, additional: additional.to_vec() };
+        let environment = environments.known_content(&requirements).await?;
+        let lookup = lookup.clone();
+        unblock(move || lookup.find_for(&environment)).await
+    }
+
+    async fn note(
+        &mut self,
+        mut response: Response,
+        log: Option<PathBuf>,
+        lookup: Option<&Arc<Lookup>>,
+    ) -> Result<Value, HookError> {
+        let answer = match lookup {
+            None => AnswerUse::None,
+            Some(lookup) => match lookup.hit().filter(|_| response.kept) {
+                Some(hit) => {
+                    (response.stdout, response.stderr) = (hit.stdout, hit.stderr);
+                    AnswerUse::Used { saved: hit.hook_time }
+                }
+                None => {
+                    let (keeper, kept) = (lookup.clone(), response.clone());
+                    self.lookups.push(lookup.clone());
+                    AnswerUse::New(unblock(move || keeper.keep(&kept)).await)
+                }
+            },
+        };
         let outcome = response.outcome.map_err(|mut error| {
             let isolated = self.frontend.settings.environments.is_some();
             let outputs = [response.stderr.text(), response.stdout.text()];
@@ -120,6 +196,7 @@ impl<'a> Hooks<'a> {
             stdout: response.stdout,
             stderr: response.stderr,
             log,
+            answer,
         });
         outcome
     }

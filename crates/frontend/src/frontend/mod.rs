@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 use self::build::Build;
 use self::hook::Hooks;
 use self::tree::SourceTree;
+use crate::answers::Answers;
 use crate::environment::{Environment, Environments};
 use crate::extensions::ExtensionPolicy;
 use crate::files::unblock_until;
@@ -34,8 +35,8 @@ use crate::source::Source;
 
 pub use logs::{KeptLogs, LogFolder};
 pub use report::{
-    BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin, Product,
-    Report, Step,
+    AnswerUse, BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin,
+    Product, Report, Step,
 };
 
 /// How a [`Frontend`] builds.
@@ -61,6 +62,8 @@ pub struct FrontendSettings {
     pub check_requires_python: bool,
     /// The folder that keeps the output of hooks. Default: none is kept.
     pub logs: Option<LogFolder>,
+    /// The answers of earlier hooks. Default: none are used or kept.
+    pub answers: Option<Arc<Answers>>,
 }
 
 impl Default for FrontendSettings {
@@ -73,6 +76,7 @@ impl Default for FrontendSettings {
             extensions: ExtensionPolicy::default(),
             check_requires_python: false,
             logs: None,
+            answers: None,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookpool_supervisor::{CapturedOutput, ErrorKind, Hook, HookError, RequestId, Timing, WorkerInfo};
 
+use crate::answers::Keeping;
 use crate::extensions::Extension;
 use crate::metadata::{CoreMetadata, NotStatic};
 use crate::output::{OutputFile, OutputFolder};
@@ -135,7 +137,7 @@ pub struct Fallback {
     pub extensions: Vec<String>,
 }
 
-/// A hook that ran.
+/// A hook that ran, or whose answer was kept.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HookRun {
@@ -154,6 +156,23 @@ pub struct HookRun {
     pub stderr: CapturedOutput,
     /// The file that keeps all of its output.
     pub log: Option<PathBuf>,
+    /// What became of its answer.
+    pub answer: AnswerUse,
+}
+
+/// What became of the answer of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerUse {
+    /// Answers of such hooks are neither kept nor used.
+    None,
+    /// It was kept from an earlier run, and the hook did not run.
+    Used {
+        /// How long the hook ran then.
+        saved: Duration,
+    },
+    /// The hook ran, and this became of its answer.
+    New(Keeping),
 }
 
 /// A build environment that was used.
@@ -195,6 +214,14 @@ pub enum BuildWarning {
     OtherPkgInfo {
         /// The name and the version in `PKG-INFO`.
         pkg_info: (String, String),
+    },
+    /// The answer of a hook that was kept from an earlier run.
+    #[error("the kept answer of {hook} was wrong: {difference}")]
+    WrongAnswer {
+        /// The hook.
+        hook: Hook,
+        /// How it differs from what the hook answers now.
+        difference: String,
     },
     /// The project does not support the Python that builds it.
     #[error("it requires Python {requires_python}, and is built with {}.{}.{}", .version.0, .version.1, .version.2)]

@@ -12,9 +12,9 @@ use super::Frontend;
 use super::claim::Claim;
 use super::errors::invalid_source;
 use super::report::{JobId, Step};
+use crate::answers::{Asked, Digest, TopFiles};
 use crate::archive::{UnpackLimits, read_files, unpack};
 use crate::files::{digest_of_file, short};
-use crate::metadata::read_metadata_file;
 use crate::run_folder::WorkFolder;
 
 /// A source tree.
@@ -34,6 +34,9 @@ enum Place {
 /// A source distribution.
 struct Archive {
     path: PathBuf,
+    /// Whether it exists for this build only.
+    is_draft: bool,
+    known: OnceCell<Known>,
     /// Read before it was unpacked, or right after that.
     top_files: OnceCell<TopFiles>,
     unpacked: OnceCell<Unpacked>,
@@ -44,22 +47,11 @@ struct Unpacked {
     folder: WorkFolder,
 }
 
-/// The files at the top of a source that the frontend reads. `None`: there is no such
-/// file, or it cannot be read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TopFiles {
-    pub pyproject: Option<Vec<u8>>,
-    pub pkg_info: Option<Vec<u8>>,
-}
-
-impl TopFiles {
-    const NAMES: [&str; 2] = ["pyproject.toml", "PKG-INFO"];
-
-    /// Blocks.
-    fn of_tree(tree: &Path) -> Self {
-        let [pyproject, pkg_info] = Self::NAMES.map(|name| read_metadata_file(&tree.join(name)).ok());
-        Self { pyproject, pkg_info }
-    }
+/// What is known of an archive before it is opened.
+struct Known {
+    /// `None`: no answers are kept, or the archive cannot be read.
+    digest: Option<Digest>,
+    top_files: Option<TopFiles>,
 }
 
 impl<'a> SourceTree<'a> {
@@ -68,14 +60,28 @@ impl<'a> SourceTree<'a> {
         Self { frontend, job, name, place: Place::Folder(path) }
     }
 
-    /// The tree in a source distribution.
-    pub fn archive(frontend: &'a Frontend, job: JobId, name: &'a Path, path: PathBuf) -> Self {
-        let archive = Archive { path, top_files: OnceCell::new(), unpacked: OnceCell::new() };
+    /// The tree in a source distribution; a draft exists for this build only.
+    pub fn archive(frontend: &'a Frontend, job: JobId, name: &'a Path, path: PathBuf, is_draft: bool) -> Self {
+        let (known, top_files, unpacked) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        let archive = Archive { path, is_draft, known, top_files, unpacked };
         Self { frontend, job, name, place: Place::Archive(Box::new(archive)) }
     }
 
     pub fn is_archive(&self) -> bool {
         matches!(self.place, Place::Archive(_))
+    }
+
+    /// What the hooks of this tree are asked about; `None` if answers are not kept.
+    pub async fn asked(&self) -> Option<Asked> {
+        match &self.place {
+            Place::Folder(_) => Some(Asked::Tree),
+            Place::Archive(archive) => self.known(archive).await.digest.map(Asked::Archive),
+        }
+    }
+
+    /// Whether its answers can be looked for without its folder.
+    pub fn is_packed(&self) -> bool {
+        matches!(&self.place, Place::Archive(archive) if archive.unpacked.get().is_none())
     }
 
     /// Its folder. Unpacks an archive.
@@ -94,7 +100,10 @@ impl<'a> SourceTree<'a> {
                 let path = path.clone();
                 Some(unblock(move || TopFiles::of_tree(&path)).await)
             }
-            Place::Archive(archive) => archive.top_files.get().cloned(),
+            Place::Archive(archive) => {
+                let known = self.known(archive).await;
+                archive.top_files.get().or(known.top_files.as_ref()).cloned()
+            }
         }
     }
 
@@ -102,23 +111,28 @@ impl<'a> SourceTree<'a> {
     /// folder.
     pub async fn packed_top_files(&self) -> Result<Option<TopFiles>, HookError> {
         let Place::Archive(archive) = &self.place else { return Ok(None) };
+        if let Some(known) = &self.known(archive).await.top_files {
+            return Ok(Some(known.clone()));
+        }
         let read = || async {
             self.frontend.step(self.job, Step::Unpacking);
             let path = archive.path.clone();
             let read = move |cancel: &_| read_files(&path, TopFiles::NAMES, &UnpackLimits::default(), cancel);
             let [pyproject, pkg_info] = self.frontend.unblock_unless_interrupted(read).await??;
-            Ok(TopFiles { pyproject, pkg_info })
+            let files = TopFiles { pyproject, pkg_info };
+            self.note(archive, &files).await;
+            Ok(files)
         };
         archive.top_files.get_or_try_init(read).await.cloned().map(Some)
     }
 
     /// The name and version that it claims to have.
-    pub fn claim(&self) -> Claim {
+    pub async fn claim(&self) -> Claim {
         match &self.place {
             Place::Folder(_) => Claim::default(),
             Place::Archive(archive) => {
-                let pkg_info = archive.top_files.get().and_then(|files| files.pkg_info.as_deref());
-                Claim::of(&archive.path, pkg_info)
+                let files = self.known_top_files().await.unwrap_or_default();
+                Claim::of(&archive.path, files.pkg_info.as_deref())
             }
         }
     }
@@ -142,9 +156,36 @@ impl<'a> SourceTree<'a> {
             Ok::<_, HookError>((TopFiles::of_tree(&tree), Unpacked { tree, folder }))
         };
         let (top_files, unpacked) = self.frontend.unblock_unless_interrupted(unpack).await??;
-        // It may have been read before, and is the same.
+        self.note(archive, &top_files).await;
+        // They may have been read before, and are the same.
         let _ = archive.top_files.set(top_files);
         Ok(unpacked)
+    }
+
+    async fn known<'b>(&self, archive: &'b Archive) -> &'b Known {
+        let look = || async {
+            let Some(answers) = self.frontend.settings.answers.clone() else {
+                return Known { digest: None, top_files: None };
+            };
+            let (path, is_draft) = (archive.path.clone(), archive.is_draft);
+            let look = move || {
+                let digest = if is_draft { Digest::of_file(&path).ok() } else { answers.digest_of_archive(&path) };
+                Known { digest, top_files: digest.and_then(|digest| answers.store.top_files(digest)) }
+            };
+            unblock(look).await
+        };
+        archive.known.get_or_init(look).await
+    }
+
+    /// Notes what was read of an archive, so that it need not be opened again.
+    async fn note(&self, archive: &Archive, files: &TopFiles) {
+        let known = self.known(archive).await;
+        if let (Some(digest), None) = (known.digest, &known.top_files)
+            && let Some(answers) = self.frontend.settings.answers.clone()
+        {
+            let files = files.clone();
+            unblock(move || answers.store.set_top_files(digest, &files)).await;
+        }
     }
 }
 

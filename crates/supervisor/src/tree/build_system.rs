@@ -109,16 +109,29 @@ impl BuildSystem {
         const LIMIT: u64 = 16 << 20;
         let path = tree.join("pyproject.toml");
         match read_regular_file(&path, Links::Follow, LIMIT) {
-            // Without the tree's path, which is shown beside the message and may
-            // be that of a temporary folder.
-            Ok(bytes) => Self::parse(&bytes)
-                .map_err(|reason| HookError::new(ErrorKind::InvalidPyproject, format!("pyproject.toml: {reason}"))),
+            Ok(bytes) => Self::of_pyproject(Some(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => legacy(tree),
             Err(error) => {
                 let message = format!("{}: it cannot be read: {error}", path.display());
                 Err(HookError::at_file(ErrorKind::InvalidPyproject, &error, message))
             }
         }
+    }
+
+    /// What a `pyproject.toml` says; `None`: there is none.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub fn of_pyproject(pyproject: Option<&[u8]>) -> Result<Self, HookError> {
+        pyproject.map_or_else(
+            || Ok(Self::default()),
+            // Without the tree's path, which is shown beside the message and may
+            // be that of a temporary folder.
+            |bytes| {
+                let invalid = |reason| HookError::new(ErrorKind::InvalidPyproject, format!("pyproject.toml: {reason}"));
+                Self::parse(bytes).map_err(invalid)
+            },
+        )
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {

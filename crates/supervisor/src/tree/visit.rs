@@ -72,7 +72,7 @@ pub(crate) enum VisitOutcome {
 /// The result of an earlier hook.
 #[derive(Debug)]
 pub(crate) struct KeptAnswer {
-    pub value: Value,
+    pub outcome: Result<Value, HookError>,
     /// `None` if the request wants none.
     pub environment: Option<Arc<dyn BuildEnvironment>>,
 }
@@ -177,9 +177,9 @@ impl VisitPlan {
             }
         };
         if let Some(kept) = &request.kept_answers
-            && let Some(value) = kept.find(environment.as_deref(), &tree.path)
+            && let Some(outcome) = kept.find(environment.as_ref(), &tree.path)
         {
-            return Ok(VisitOutcome::Answered(KeptAnswer { value, environment }));
+            return Ok(VisitOutcome::Answered(KeptAnswer { outcome, environment }));
         }
         let backend = BuildBackend::of(request, || own.get().cloned())?;
         let imports = Arc::new(TreeImports::of(&tree.path, &backend, self.start_method));

@@ -5,7 +5,9 @@ mod jobs;
 mod show;
 mod sources;
 
-use hookpool_frontend::{Durations, Frontend, KeptLogs, LogFolder};
+use std::sync::Arc;
+
+use hookpool_frontend::{Answers, Durations, Frontend, KeptLogs, LogFolder};
 use hookpool_supervisor::Supervisor;
 use hookpool_supervisor::files::{refuse_foreign_links, unblock};
 
@@ -44,7 +46,8 @@ async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> R
         started = start => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let frontend = start_frontend(&settings, &resources, &supervisor, &display)?;
+    let answers = resources.answers(&settings.pool).await;
+    let frontend = start_frontend(&settings, &resources, &supervisor, &display, answers.clone())?;
     let ending = signals::obey(signals, supervisor.clone());
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
 
@@ -67,6 +70,9 @@ async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> R
     let close = async {
         display.finish(is_interrupted).await;
         frontend.close().await;
+        if let Some(answers) = &answers {
+            answers.close().await;
+        }
     };
     let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;
     resources.finish(exit)
@@ -77,6 +83,7 @@ fn start_frontend(
     resources: &PoolResources,
     supervisor: &Supervisor,
     display: &Display,
+    answers: Option<Arc<Answers>>,
 ) -> Result<Frontend, Failure> {
     let logs = match &settings.log_folder {
         Some(path) => {
@@ -88,5 +95,6 @@ fn start_frontend(
     let mut frontend = settings.frontend.clone();
     frontend.environments = resources.environments(&settings.pool, supervisor, display.environment_observer())?;
     frontend.logs = Some(logs);
+    frontend.answers = answers;
     Frontend::new(supervisor.clone(), frontend, display.build_observer()).map_err(Failure::pool)
 }

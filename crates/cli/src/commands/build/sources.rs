@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hookpool_frontend::{Durations, Frontend, JobId, Report};
+use hookpool_frontend::{BuildWarning, Durations, Frontend, JobId, Report};
 use hookpool_supervisor::{ErrorKind, HookError, Supervisor};
 use tokio::sync::watch;
 
@@ -62,7 +62,7 @@ impl SourceBuilder<'_> {
                 (None, None) => return EndReason::AllAnswered { any_failed },
             };
             open.remove(&job.id);
-            any_failed |= report.outcome.is_err();
+            any_failed |= report.outcome.is_err() || (self.is_strict() && has_wrong_answer(&report));
             self.note_duration(job, &report);
             let Some(bytes) = self.display.done(job, report, took) else { continue };
             let room = tokio::select! {
@@ -73,6 +73,10 @@ impl SourceBuilder<'_> {
             };
             room.send(bytes);
         }
+    }
+
+    fn is_strict(&self) -> bool {
+        self.settings.pool.answers.is_some_and(|answers| answers.strict)
     }
 
     fn is_ending(&self) -> bool {
@@ -105,6 +109,10 @@ impl SourceBuilder<'_> {
             HookError::new(ErrorKind::Cancelled, "another source failed (--fail-fast)")
         })
     }
+}
+
+fn has_wrong_answer(report: &Report) -> bool {
+    report.warnings.iter().any(|warning| matches!(warning, BuildWarning::WrongAnswer { .. }))
 }
 
 async fn build<'job>(frontend: &Frontend, settings: &BuildSettings, job: &'job Job) -> (&'job Job, Report, Duration) {

@@ -27,7 +27,9 @@ use crate::signals::Signals;
 
 /// Compares the hooks and prints every difference.
 pub fn execute(arguments: CheckArguments) -> Result<Exit, Failure> {
-    let settings = PoolSettings::resolve(arguments.pool)?;
+    let mut settings = PoolSettings::resolve(arguments.pool)?;
+    // Hooks are compared, so they have to run.
+    settings.answers = None;
     if settings.isolation != Isolation::Hook || settings.start_method != StartMethod::Forkserver {
         let message = "--isolation and --start-method cannot be chosen: check compares their defaults";
         return Err(Failure::usage(message));

@@ -212,10 +212,10 @@ impl Scheduler {
 
     /// A visit has found that the hook need not run.
     fn answer_with_kept(&mut self, request: RequestId, kept: KeptAnswer, now: Instant) {
-        let KeptAnswer { value, environment } = kept;
+        let KeptAnswer { outcome, environment } = kept;
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.environment = environment;
-        self.answer(Finished::without_worker(request, Ok(value)), None, now);
+        self.answer(Finished::without_worker(request, outcome), None, now);
     }
 
     /// A path leads to the same folder as that of another queue. They become one

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hookpool_frontend::{Before, DeclaredExtension, EnvironmentUse, Fallback, HookRun, OutputFile, Product, Report};
+use hookpool_frontend::{
+    AnswerUse, Before, DeclaredExtension, EnvironmentUse, Fallback, HookRun, Keeping, OutputFile, Product, Report,
+};
 use serde_json::{Value, json};
 
 use super::super::jobs::Job;
@@ -107,8 +109,19 @@ fn hook(run: &HookRun) -> Value {
         "error": run.error,
         "worker": run.worker,
         "timing": TimingFields::from(run.timing),
+        "answer": answer(&run.answer),
         "log": run.log.as_deref().map(text),
     })
+}
+
+fn answer(answer: &AnswerUse) -> Value {
+    match answer {
+        AnswerUse::Used { saved } => json!({"is": "used", "saved_ms": milliseconds(*saved)}),
+        AnswerUse::New(Keeping::Kept) => json!({"is": "kept"}),
+        AnswerUse::New(Keeping::NotKept(reason)) => json!({"is": "not_kept", "reason": reason.to_string()}),
+        AnswerUse::New(Keeping::Mismatch(difference)) => json!({"is": "mismatch", "difference": difference}),
+        _ => Value::Null,
+    }
 }
 
 #[cfg(test)]

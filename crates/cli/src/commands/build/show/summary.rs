@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hookpool_frontend::{Origin, Product, Report};
+use hookpool_frontend::{AnswerUse, HookRun, Origin, Product, Report};
 use hookpool_supervisor::ErrorKind;
 
 /// Counts the results.
@@ -11,6 +11,8 @@ pub struct Summary {
     wants_metadata: bool,
     succeeded: usize,
     without_hooks: usize,
+    /// No hook ran for them: all answers were kept.
+    kept: usize,
     /// The names of the sources that failed, and their errors.
     failed: Vec<(String, ErrorKind)>,
     environments_made: usize,
@@ -24,6 +26,7 @@ impl Summary {
             wants_metadata,
             succeeded: 0,
             without_hooks: 0,
+            kept: 0,
             failed: Vec::new(),
             environments_made: 0,
             started: Instant::now(),
@@ -37,6 +40,8 @@ impl Summary {
                 self.succeeded += 1;
                 let is_static = matches!(product, Product::Metadata(_, Origin::Static | Origin::Wheel));
                 self.without_hooks += usize::from(is_static);
+                let is_used = |run: &HookRun| matches!(run.answer, AnswerUse::Used { .. });
+                self.kept += usize::from(!report.hooks.is_empty() && report.hooks.iter().all(is_used));
             }
             Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => {}
             Err(error) => self.failed.push((name.to_owned(), error.kind)),
@@ -51,8 +56,13 @@ impl Summary {
     /// The lines for the end.
     pub fn lines(&self, interrupted: bool) -> Vec<String> {
         let mut parts = vec![format!("{} done", self.succeeded)];
-        if self.wants_metadata && self.succeeded > 0 {
-            parts[0].push_str(&format!(" ({} without hooks)", self.without_hooks));
+        let how = [
+            (self.wants_metadata && self.succeeded > 0).then(|| format!("{} without hooks", self.without_hooks)),
+            (self.kept > 0).then(|| format!("{} by kept answers", self.kept)),
+        ];
+        let how: Vec<String> = how.into_iter().flatten().collect();
+        if !how.is_empty() {
+            parts[0].push_str(&format!(" ({})", how.join(", ")));
         }
         let failed = self.failed.len();
         if failed > 0 {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use hookpool_frontend::{
-    Before, BuildWarning, CoreMetadata, EnvironmentEvent, Origin, OutputFile, Product, Report, redact,
+    AnswerUse, Before, BuildWarning, CoreMetadata, EnvironmentEvent, HookRun, Keeping, Origin, OutputFile, Product,
+    Report, redact,
 };
 
 use super::super::jobs::Job;
@@ -35,6 +36,9 @@ pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
     if shows_reason && let Some(reason) = &report.not_static {
         text.push_str(&format!("    hooks ran, because {}\n", printable(&reason.to_string())));
     }
+    if shows_reason {
+        report.hooks.iter().filter_map(answer).for_each(|line| text.push_str(&line));
+    }
     if let Some(fallback) = &report.fallback {
         let (source, required) = (name(&fallback.source), printable(&fallback.extensions.join(", ")));
         text.push_str(&format!("    by its source, {source}: the wheel requires {required}, which is not supported\n"));
@@ -56,6 +60,17 @@ pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
         ));
     }
     text
+}
+
+/// What became of the answer of a hook.
+fn answer(run: &HookRun) -> Option<String> {
+    match &run.answer {
+        AnswerUse::Used { .. } => Some(format!("    {} did not run, its answer was kept\n", run.hook)),
+        AnswerUse::New(Keeping::NotKept(reason)) => {
+            Some(format!("    the answer of {} is not kept: {}\n", run.hook, printable(&reason.to_string())))
+        }
+        _ => None,
+    }
 }
 
 fn metadata_lines(metadata: &CoreMetadata, origin: Origin, names: &str) -> String {

@@ -165,7 +165,7 @@ impl Bench {
             None => None,
         };
         if self.kept.contains(&inode) {
-            return VisitOutcome::Answered(KeptAnswer { value: json!("kept"), environment });
+            return VisitOutcome::Answered(KeptAnswer { outcome: Ok(json!("kept")), environment });
         }
         let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
         let python = environment.as_ref().map(|environment| environment.python());
@@ -455,7 +455,7 @@ fn a_kept_answer_of_a_cancelled_request_is_dropped() {
     bench.scheduler.submit(Submission { id: RequestId(1), request, path: path(1), reply }, bench.now);
     bench.scheduler.take_actions();
     bench.scheduler.cancel(RequestId(1), bench.now);
-    let answered = VisitOutcome::Answered(KeptAnswer { value: json!("kept"), environment: None });
+    let answered = VisitOutcome::Answered(KeptAnswer { outcome: Ok(json!("kept")), environment: None });
     bench.scheduler.visited(RequestId(1), &path(1), answered, true, bench.now);
     bench.settle();
     bench.replies.insert(1, answer);

@@ -245,7 +245,7 @@ impl Walk {
             environment = Some(Arc::new(Environment) as Arc<dyn BuildEnvironment>);
         }
         if self.keeps_answers && self.random.one_in(3) {
-            return VisitOutcome::Answered(KeptAnswer { value: json!("kept"), environment });
+            return VisitOutcome::Answered(KeptAnswer { outcome: Ok(json!("kept")), environment });
         }
         let tree = Tree { id: TreeId { device: 1, inode: 1 }, path: path.to_path_buf() };
         let python = environment.as_ref().map(|environment| environment.python());

@@ -1,0 +1,210 @@
+//! Whether the answer of a hook may be kept, by what the hook was seen to do.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+
+use hookpool_supervisor::Observed;
+
+use super::key::MARKERS;
+use super::variables::{ALL, is_credential};
+
+/// Why an answer is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotKept {
+    /// What the hook did is not known.
+    #[error("the hook was not observed: that takes Python 3.8 or newer, and a process of its own for each hook")]
+    NotObserved,
+    /// The environment is the user's, and what is in it is not known.
+    #[error("the hook ran without a build environment of hookpool's")]
+    NotIsolated,
+    /// The hook failed.
+    #[error("the hook failed")]
+    Failed,
+    /// It has used the network.
+    #[error("the hook used the network ({})", List(.0))]
+    Network(Vec<String>),
+    /// It has started programs.
+    #[error("the hook started {}", List(.0))]
+    Programs(Vec<String>),
+    /// It has read other files, or looked for them.
+    #[error("the hook used {}", List(.0))]
+    Outside(Vec<String>),
+    /// It has read variables that may hold credentials.
+    #[error("the hook read {}, which may hold credentials", List(.0))]
+    Credentials(Vec<String>),
+    /// A repository that is not the source's own.
+    #[error("the hook asked git about a repository that begins outside of the source ({0})")]
+    Repository(String),
+    /// The source has changed while the hook ran, and not by the hook.
+    #[error("{0} was changed while the hook ran, and not by the hook")]
+    Changed(String),
+    /// A link in the source leads out of it.
+    #[error("{0} is a link that leads out of the source")]
+    Link(String),
+    /// The hook changed its environment.
+    #[error("the hook changed its build environment")]
+    Environment,
+    /// The wheel has compiled code.
+    #[error("the wheel {0} has compiled code")]
+    Compiled(String),
+    /// The store refused.
+    #[error("it could not be written: {0}")]
+    Store(String),
+}
+
+impl NotKept {
+    /// The kind of the reason, for statistics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotObserved => "not observed",
+            Self::NotIsolated => "no build environment",
+            Self::Failed => "failed",
+            Self::Network(_) => "network",
+            Self::Programs(_) => "program",
+            Self::Outside(_) => "other files",
+            Self::Credentials(_) => "credentials",
+            Self::Repository(_) => "repository above",
+            Self::Changed(_) => "changed meanwhile",
+            Self::Link(_) => "link to elsewhere",
+            Self::Environment => "changed environment",
+            Self::Compiled(_) => "compiled code",
+            Self::Store(_) => "not written",
+        }
+    }
+}
+
+/// The first items of a list.
+struct List<'a>(&'a [String]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        let shown = self.0.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        formatter.write_str(&shown)?;
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(formatter, " and {more} more"),
+        }
+    }
+}
+
+/// What is allowed beside what every hook may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed<'a> {
+    /// git, because what it says depends on what is in the key.
+    pub git: bool,
+    /// All programs, because the compilers are in the key.
+    pub programs: bool,
+    /// The tree. Whether there are [`MARKERS`] above it is in the key.
+    pub tree: &'a Path,
+    /// The number of folders above the tree that are always the same.
+    pub own_folders: usize,
+}
+
+impl Allowed<'_> {
+    /// Whether the answer does not depend on a path outside of the known folders, or by
+    /// what is in the key.
+    fn allows(&self, path: &Path) -> bool {
+        let above = || self.tree.ancestors().skip(1);
+        let is_own = above().take(self.own_folders).any(|folder| path == folder || path.parent() == Some(folder));
+        let is_marker = || {
+            MARKERS.iter().any(|name| path.file_name() == Some(OsStr::new(name)))
+                && above().any(|folder| path.parent() == Some(folder))
+        };
+        // If it exists, its content counts.
+        is_own || (is_marker() && path.symlink_metadata().is_err())
+    }
+}
+
+/// The variables that the answer depends on beside those that always count, or why
+/// it is not kept. `credentials` are the names of variables that are set and may
+/// hold some.
+pub(super) fn judge(
+    observed: &Observed,
+    allowed: &Allowed<'_>,
+    credentials: &[String],
+) -> Result<Vec<String>, NotKept> {
+    if !observed.network.is_empty() {
+        return Err(NotKept::Network(observed.network.clone()));
+    }
+    let is_allowed = |program: &String| allowed.programs || (allowed.git && is_git(program));
+    let programs: Vec<String> = observed.programs.iter().filter(|program| !is_allowed(program)).cloned().collect();
+    if !programs.is_empty() {
+        return Err(NotKept::Programs(programs));
+    }
+    let outside: Vec<String> =
+        observed.outside.iter().filter(|path| !allowed.allows(Path::new(path))).cloned().collect();
+    if !outside.is_empty() || observed.truncated {
+        return Err(NotKept::Outside(outside));
+    }
+    let mut read: Vec<String> = observed.variables.iter().filter(|name| is_credential(name)).cloned().collect();
+    if observed.environment_taken {
+        read.extend_from_slice(credentials);
+    }
+    if !read.is_empty() {
+        read.sort_unstable();
+        read.dedup();
+        return Err(NotKept::Credentials(read));
+    }
+    Ok(match observed.environment_taken {
+        true => vec![ALL.to_owned()],
+        false => observed.variables.clone(),
+    })
+}
+
+/// Whether git was started.
+pub(super) fn started_git(observed: &Observed) -> bool {
+    observed.programs.iter().any(is_git)
+}
+
+fn is_git(program: &String) -> bool {
+    program == "git" || program.ends_with("/git")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_of_verdicts() {
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let nothing = Observed::default();
+        let with = |change: &dyn Fn(&mut Observed)| {
+            let mut observed = nothing.clone();
+            change(&mut observed);
+            observed
+        };
+        let tree = Path::new("/run/run-1/inner/a-1");
+        let strict = Allowed { git: false, programs: false, tree, own_folders: 2 };
+        let git = Allowed { git: true, ..strict };
+        let all = Allowed { programs: true, ..git };
+        let token = list(&["MY_TOKEN"]);
+        for (observed, allowed, credentials, expected) in [
+            (nothing.clone(), strict, &token, Ok(list(&[]))),
+            (with(&|o| o.variables = list(&["TERM"])), strict, &token, Ok(list(&["TERM"]))),
+            (with(&|o| o.environment_taken = true), strict, &list(&[]), Ok(list(&["*"]))),
+            (with(&|o| o.environment_taken = true), strict, &token, Err(NotKept::Credentials(token.clone()))),
+            (with(&|o| o.variables = token.clone()), all, &list(&[]), Err(NotKept::Credentials(token.clone()))),
+            (with(&|o| o.network = list(&["connect"])), all, &token, Err(NotKept::Network(list(&["connect"])))),
+            (with(&|o| o.programs = list(&["git"])), strict, &token, Err(NotKept::Programs(list(&["git"])))),
+            (with(&|o| o.programs = list(&["/usr/bin/git"])), git, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["git", "cc"])), git, &token, Err(NotKept::Programs(list(&["cc"])))),
+            (with(&|o| o.programs = list(&["cc"])), all, &token, Ok(list(&[]))),
+            (with(&|o| o.outside = list(&["/run/run-1/inner", "/run/run-1/x"])), strict, &token, Ok(list(&[]))),
+            (with(&|o| o.outside = list(&["/run/PKG-INFO"])), strict, &token, Ok(list(&[]))),
+            (with(&|o| o.outside = list(&["/run/x"])), strict, &token, Err(NotKept::Outside(list(&["/run/x"])))),
+            (with(&|o| o.outside = list(&["/etc/x"])), all, &token, Err(NotKept::Outside(list(&["/etc/x"])))),
+        ] {
+            assert_eq!(judge(&observed, &allowed, credentials), expected, "{observed:?}");
+        }
+    }
+
+    #[test]
+    fn long_lists_are_shortened() {
+        let paths = ["/a", "/b", "/c", "/d"].map(str::to_owned).to_vec();
+        assert_eq!(NotKept::Outside(paths).to_string(), "the hook used /a, /b, /c and 1 more");
+    }
+}

@@ -1,0 +1,125 @@
+//! What the answer of a hook depends on, and the key that stands for it.
+//!
+//! The clock, random numbers, the network and the headers of the system cannot be
+//! part of a key.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use hookpool_supervisor::{HookRequest, WorkerProgram};
+use serde_json::json;
+
+use super::digest::Digest;
+use super::variables::{self, EnvironmentVariables};
+
+/// What all hooks of a run have in common.
+#[derive(Debug)]
+pub(super) struct Circumstances {
+    pub variables: EnvironmentVariables,
+    digest: Digest,
+}
+
+impl Circumstances {
+    /// Those of hooks that get these variables. Blocks.
+    pub fn new(variables: EnvironmentVariables) -> Self {
+        let mut parts = vec![
+            env!("CARGO_PKG_VERSION").as_bytes().to_vec(),
+            WorkerProgram::embedded_digest().into_bytes(),
+            std::env::consts::ARCH.as_bytes().to_vec(),
+            std::env::consts::OS.as_bytes().to_vec(),
+            umask().into_bytes(),
+        ];
+        // A file that cannot be read is the same as none: hooks cannot read it either.
+        parts.extend(
+            known_files(&variables)
+                .map(|path| Digest::of_file(&path).map(|digest| digest.to_string().into_bytes()).unwrap_or_default()),
+        );
+        parts.extend(variables::counted(&variables));
+        Self { digest: Digest::of_list(parts.iter().map(Vec::as_slice)), variables }
+    }
+}
+
+/// Files outside of source and environment that hooks are known to read: those of
+/// distutils and git.
+fn known_files(variables: &EnvironmentVariables) -> impl Iterator<Item = PathBuf> {
+    let folder = |name: &str| variables.get(OsStr::new(name)).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = folder("HOME").unwrap_or_default();
+    let configuration = folder("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    [
+        home.join(".pydistutils.cfg"),
+        home.join(".gitconfig"),
+        configuration.join("git/config"),
+        PathBuf::from("/etc/gitconfig"),
+    ]
+    .into_iter()
+}
+
+/// The file mode creation mask, which hooks inherit: files in wheels have modes.
+fn umask() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap_or_default().trim().to_owned()
+}
+
+/// What is asked of a source.
+#[derive(Debug)]
+pub(super) struct Question<'a> {
+    /// The digest of the source: of an archive, or of the state of a tree.
+    pub source: Digest,
+    /// The place of a source tree, which hooks can see. `None` for an archive: the name
+    /// of the folder that it is unpacked to follows from its digest.
+    pub place: Option<&'a Path>,
+    /// What is above it that hooks look for.
+    pub above: &'a [PathBuf],
+    pub request: &'a HookRequest,
+    /// The content id of the build environment.
+    pub environment: &'a str,
+    /// What identifies the compilers, for hooks that may start some.
+    pub compilers: Option<&'a str>,
+}
+
+impl Question<'_> {
+    /// The key of its answer.
+    pub fn key(&self, circumstances: &Circumstances) -> Digest {
+        let request = self.request;
+        let arguments = json!([request.config_settings, request.backend, request.backend_path]).to_string();
+        let (common, source, above) =
+            (circumstances.digest.to_string(), self.source.to_string(), self.above.len().to_string());
+        let place = self.place.unwrap_or(Path::new("")).as_os_str().as_bytes();
+        let texts = [&common, request.hook.name(), &source, self.environment, &arguments, &above];
+        let mut parts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+        parts.push(place);
+        parts.extend(self.above.iter().map(|path| path.as_os_str().as_bytes()));
+        parts.push(self.compilers.unwrap_or_default().as_bytes());
+        parts.extend(request.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+        Digest::of_list(parts)
+    }
+}
+
+/// What hooks look for in the folders above their tree, because it may mark the top of
+/// a repository or of another project.
+pub(super) const MARKERS: &[&str] = &[
+    ".git",
+    ".hg",
+    ".jj",
+    ".svn",
+    ".bzr",
+    ".git_archival.txt",
+    ".hg_archival.txt",
+    "PKG-INFO",
+    "pyproject.toml",
+    "setup.cfg",
+    "setup.py",
+];
+
+/// What is above a tree that hooks look for. Blocks.
+pub(super) fn markers_above(tree: &Path) -> Vec<PathBuf> {
+    let parents = tree.ancestors().skip(1);
+    let all = parents.flat_map(|parent| MARKERS.iter().map(|name| parent.join(name)));
+    all.filter(|path| path.symlink_metadata().is_ok()).collect()
+}
+
+/// Whether one of the markers is that of a repository.
+pub(super) fn repository_in(markers: &[PathBuf]) -> Option<&PathBuf> {
+    markers.iter().find(|path| path.file_name() == Some(OsStr::new(".git")))
+}

@@ -1,0 +1,300 @@
+//! The look-up of one answer, and keeping it after its hook ran.
+
+use std::any::Any;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookpool_supervisor::files::temporary_folder;
+use hookpool_supervisor::{
+    BuildEnvironment, CapturedOutput, ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response,
+};
+use serde_json::Value;
+
+use super::answer::{Answer, Outcome, Output, Variables};
+use super::digest::Digest;
+use super::guard::{Allowed, NotKept, judge, started_git};
+use super::key::{Question, markers_above, repository_in};
+use super::store::{Found, NewAnswer};
+use super::tree::TreeState;
+use super::variables;
+use super::{AnswerPolicy, Answers};
+use crate::environment::Environment;
+
+/// What a hook is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// An archive with this digest, wherever it is unpacked to.
+    Archive(Digest),
+    /// The tree of the request, as it is when it is the hook's turn.
+    Tree,
+}
+
+/// Looks for the answer of one hook, and keeps it if the hook had to run.
+#[derive(Debug)]
+pub struct Lookup {
+    answers: Arc<Answers>,
+    asked: Asked,
+    /// Without this look-up.
+    request: HookRequest,
+    state: Mutex<LookupState>,
+}
+
+#[derive(Debug, Default)]
+struct LookupState {
+    /// The key of the answer, and the tree as it was then.
+    key: Option<Digest>,
+    before: Option<Arc<TreeState>>,
+    /// The answer, if it was found.
+    hit: Option<Answer>,
+    /// The answer that the hook has to give again.
+    expected: Option<Found>,
+}
+
+/// A hit: what it saved.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Hit {
+    /// What the hook printed when it ran.
+    pub stdout: CapturedOutput,
+    /// As `stdout`.
+    pub stderr: CapturedOutput,
+    /// How long it ran then.
+    pub hook_time: Duration,
+}
+
+/// What became of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keeping {
+    /// It is kept.
+    Kept,
+    /// It is not kept, for this reason.
+    NotKept(NotKept),
+    /// It is kept in place of another one, which was wrong.
+    Mismatch(String),
+}
+
+impl Lookup {
+    pub(super) fn new(answers: Arc<Answers>, asked: Asked, request: &HookRequest) -> Self {
+        let request = HookRequest { kept_answers: None, ..request.clone() };
+        Self { answers, asked, request, state: Mutex::default() }
+    }
+
+    /// The answer, if it is kept for an environment with this content id: with the files
+    /// of the hook in their place. For archives, which need not be unpacked for it.
+    /// Blocks.
+    pub(crate) fn find_for(&self, environment: &str) -> Option<Result<Value, HookError>> {
+        match self.asked {
+            Asked::Archive(_) => self.ask(environment, None),
+            Asked::Tree => None,
+        }
+    }
+
+    /// What was found.
+    pub fn hit(&self) -> Option<Hit> {
+        let answer = self.state().hit.clone()?;
+        Some(Hit { stdout: answer.stdout.into(), stderr: answer.stderr.into(), hook_time: answer.hook_time })
+    }
+
+    fn ask(&self, environment: &str, tree: Option<&Path>) -> Option<Result<Value, HookError>> {
+        let (answers, store) = (&self.answers, &self.answers.store);
+        let (source, place, before) = match self.asked {
+            Asked::Archive(digest) => (digest, None, None),
+            Asked::Tree => {
+                let tree = tree?;
+                let before = store.state_of(tree).inspect_err(|error| {
+                    tracing::debug!("{}: its state cannot be read: {error}", tree.display());
+                });
+                let before = before.ok()?;
+                (store.original(before.digest()), Some(tree), Some(Arc::new(before)))
+            }
+        };
+        let above = self.above(place);
+        let question = Question {
+            source,
+            place,
+            above: &above,
+            request: &self.request,
+            environment,
+            compilers: answers.compilers_for(self.request.hook),
+        };
+        let key = question.key(&answers.circumstances);
+        {
+            let mut state = self.state();
+            (state.key, state.before) = (Some(key), before);
+        }
+        if answers.settings.refresh {
+            return None;
+        }
+        let set = &answers.circumstances.variables;
+        let found = store.find(key, |name: &OsStr| variables::value(set, name))?;
+        if answers.is_to_be_verified() {
+            self.state().expected = Some(found);
+            return None;
+        }
+        if let Some(folder) = output_folder(&self.request)
+            && let Err(error) = store.restore(&found, folder)
+        {
+            tracing::debug!("{error}");
+            return None;
+        }
+        let outcome = match &found.answer.outcome {
+            Outcome::Returned(value) => Ok(value.clone()),
+            Outcome::Missing => Err(no_such_hook(self.request.hook)),
+        };
+        store.count(|statistics| {
+            statistics.hits += 1;
+            statistics.saved += found.answer.hook_time;
+        });
+        self.state().hit = Some(found.answer);
+        Some(outcome)
+    }
+
+    /// Keeps the answer of the hook, if that may be done. Blocks.
+    pub fn keep(&self, response: &Response) -> Keeping {
+        let store = &self.answers.store;
+        store.count(|statistics| statistics.misses += 1);
+        let kept = self.try_keep(response);
+        if let Err(reason) = &kept {
+            store.count_not_kept(reason.kind());
+        }
+        let verified = self.state().expected.is_some();
+        store.count(|statistics| {
+            statistics.verified += u64::from(verified);
+            statistics.mismatches += u64::from(matches!(kept, Ok(Some(_))));
+        });
+        match kept {
+            Ok(None) => Keeping::Kept,
+            Ok(Some(difference)) => Keeping::Mismatch(difference),
+            Err(reason) => Keeping::NotKept(reason),
+        }
+    }
+
+    /// Takes back what was kept: the hook has changed its environment. Blocks.
+    pub fn forget(&self) {
+        let key = self.state().key;
+        if let Some(key) = key {
+            self.answers.store.forget(key);
+        }
+    }
+
+    /// How the answer differs from the one that was expected.
+    fn try_keep(&self, response: &Response) -> Result<Option<String>, NotKept> {
+        let store = &self.answers.store;
+        let outcome = match &response.outcome {
+            Ok(value) => Outcome::Returned(value.clone()),
+            Err(error) if error.kind == ErrorKind::UnsupportedHook => Outcome::Missing,
+            Err(_) => return Err(NotKept::Failed),
+        };
+        let (key, before) = {
+            let state = self.state();
+            (state.key.ok_or(NotKept::NotIsolated)?, state.before.clone())
+        };
+        let observed = response.observed.as_ref().ok_or(NotKept::NotObserved)?;
+        let made = made_by(&self.request, &outcome)?;
+        let policy = self.answers.settings.policy;
+        if let Some(wheel) = made.iter().find(|path| !is_pure_wheel(path))
+            && self.request.hook == Hook::BuildWheel
+            && policy != AnswerPolicy::All
+        {
+            return Err(NotKept::Compiled(wheel.file_name().unwrap_or_default().display().to_string()));
+        }
+        let place = before.is_some().then_some(&*response.tree);
+        let above = self.above(place);
+        let own_repository = before.as_ref().is_some_and(|before| before.has_own_repository());
+        let repository = repository_in(&above).filter(|_| !own_repository);
+        if started_git(observed)
+            && let Some(repository) = repository
+        {
+            return Err(NotKept::Repository(repository.display().to_string()));
+        }
+        let allowed = Allowed {
+            git: repository.is_none(),
+            programs: self.answers.compilers_for(self.request.hook).is_some(),
+            tree: &response.tree,
+            own_folders: if before.is_none() { 2 } else { 0 },
+        };
+        let names = judge(observed, &allowed, &variables::credentials(&self.answers.circumstances.variables))?;
+        if let Some(before) = before {
+            if let Some(link) = before.link_to_outside() {
+                return Err(NotKept::Link(link.display().to_string()));
+            }
+            let unreadable = |error: std::io::Error| NotKept::Store(error.to_string());
+            let after = store.state_of(&response.tree).map_err(unreadable)?;
+            before.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
+            store.set_original(after.digest(), store.original(before.digest()));
+        }
+        let new = NewAnswer {
+            outcome,
+            made,
+            stdout: Output::from(&response.stdout),
+            stderr: Output::from(&response.stderr),
+            hook_time: response.timing.hook.unwrap_or_default(),
+        };
+        let difference = match &self.state().expected {
+            Some(expected) => new.difference(&expected.answer).map_err(|error| NotKept::Store(error.to_string()))?,
+            None => None,
+        };
+        let set = &self.answers.circumstances.variables;
+        let value = |name: String| (name.clone(), variables::value(set, OsStr::new(&name)));
+        let variables: Variables = names.into_iter().map(value).collect();
+        store.keep(key, &variables, new);
+        Ok(difference)
+    }
+
+    /// What is above the tree that hooks look for. Archives are unpacked to folders of
+    /// our own, so it is above these.
+    fn above(&self, place: Option<&Path>) -> Vec<PathBuf> {
+        match place {
+            Some(tree) => markers_above(tree),
+            None => markers_above(&temporary_folder().join("sources")),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LookupState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeptAnswers for Lookup {
+    fn find(&self, environment: Option<&Arc<dyn BuildEnvironment>>, tree: &Path) -> Option<Result<Value, HookError>> {
+        let environment: &dyn Any = &**environment?;
+        let environment = environment.downcast_ref::<Environment>()?;
+        self.ask(environment.content_id(), Some(tree))
+    }
+}
+
+fn no_such_hook(hook: Hook) -> HookError {
+    HookError::new(ErrorKind::UnsupportedHook, format!("the build backend has no hook {hook}"))
+}
+
+/// The folder that a hook makes its files in.
+fn output_folder(request: &HookRequest) -> Option<&Path> {
+    match request.hook {
+        Hook::BuildWheel | Hook::BuildEditable => request.wheel_directory.as_deref(),
+        Hook::BuildSdist => request.sdist_directory.as_deref(),
+        Hook::PrepareMetadataForBuildWheel | Hook::PrepareMetadataForBuildEditable => {
+            request.metadata_directory.as_deref()
+        }
+        _ => None,
+    }
+}
+
+/// Whether a wheel has no compiled code, by the tags in its name (PEP 427): it works on
+/// all platforms.
+fn is_pure_wheel(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.ends_with("-none-any.whl"))
+}
+
+/// What a hook has made: the file or folder that it names.
+fn made_by(request: &HookRequest, outcome: &Outcome) -> Result<Vec<PathBuf>, NotKept> {
+    let (Some(folder), Outcome::Returned(value)) = (output_folder(request), outcome) else { return Ok(Vec::new()) };
+    match value.as_str() {
+        Some(name) if !name.is_empty() && name != "." && name != ".." && !name.contains('/') => {
+            Ok(vec![folder.join(name)])
+        }
+        _ => Err(NotKept::Failed),
+    }
+}

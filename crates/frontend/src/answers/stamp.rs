@@ -1,0 +1,86 @@
+//! Whether a file is the same as before, without reading it.
+//!
+//! The rule is that of git for its index ("racy git"): a file counts as unchanged
+//! if size, times, mode and inode are the same, unless it was changed so shortly
+//! before it was read that a later change could have the same times.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// The coarsest clock of a file system that is in use: FAT and NFS.
+const CLOCK_TICK: Duration = Duration::from_secs(2);
+
+/// A time, in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Moment(i128);
+
+impl Moment {
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(since.as_nanos().try_into().unwrap_or(i128::MAX))
+    }
+}
+
+/// The state of a file, as the system tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileStamp {
+    mode: u32,
+    size: u64,
+    modified: i128,
+    changed: i128,
+    inode: u64,
+    device: u64,
+}
+
+impl FileStamp {
+    pub fn of(metadata: &Metadata) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            mode: metadata.mode(),
+            size: metadata.size(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
+        }
+    }
+
+    /// Whether a file with this state, whose bytes were read at a moment, still has
+    /// those bytes, now that its state is `now`.
+    pub fn still_holds(&self, now: &Self, read_at: Moment) -> bool {
+        let settled = self.modified.max(self.changed).saturating_add(CLOCK_TICK.as_nanos().cast_signed());
+        self == now && settled < read_at.0
+    }
+
+    /// The bits that decide about reading, writing and executing.
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_was_old_when_it_was_read_is_believed() {
+        let second = 1_000_000_000;
+        let file =
+            FileStamp { mode: 0o100_644, size: 3, modified: 10 * second, changed: 11 * second, inode: 1, device: 1 };
+        let read = |at: i128| Moment(at * second);
+        for (now, read_at, expected) in [
+            (file, read(20), true),
+            (file, read(13), false),
+            (file, read(12), false),
+            (FileStamp { size: 4, ..file }, read(20), false),
+            (FileStamp { changed: 12 * second, ..file }, read(20), false),
+            (FileStamp { mode: 0o100_755, ..file }, read(20), false),
+            (FileStamp { inode: 2, ..file }, read(20), false),
+        ] {
+            assert_eq!(file.still_holds(&now, read_at), expected, "{now:?} {read_at:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which environment variables count.
+//!
+//! All do, except those that differ between terminals, sessions and jobs of
+//! continuous integration. A hook that reads one of these is noticed: the variable
+//! then counts for its answer. Credentials never count. A hook that reads one gets
+//! no answer kept.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::digest::Digest;
+use crate::redact::redact;
+
+/// A process's environment variables.
+pub(super) type EnvironmentVariables = BTreeMap<OsString, OsString>;
+
+/// Variables that do not count unless a hook reads them. A `*` at either end stands
+/// for any text.
+const INCIDENTAL: &[&str] = &[
+    // The shell, and where it was started.
+    "_",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "PS1",
+    "PS2",
+    "PROMPT*",
+    // The terminal.
+    "TERM",
+    "TERM_*",
+    "TERMINFO*",
+    "COLORTERM",
+    "COLUMNS",
+    "LINES",
+    "LS_COLORS",
+    "LESS*",
+    "PAGER",
+    "EDITOR",
+    "VISUAL",
+    "STY",
+    "TMUX*",
+    "VTE_*",
+    "KITTY_*",
+    "KONSOLE_*",
+    "ITERM_*",
+    "WEZTERM_*",
+    "WT_*",
+    "VSCODE_*",
+    "WINDOWID",
+    // The session.
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "XDG_SESSION_*",
+    "XDG_SEAT*",
+    "XDG_VTNR",
+    "XDG_RUNTIME_DIR",
+    "DBUS_*",
+    "SSH_*",
+    "GPG_*",
+    "HOSTNAME",
+    "MAIL",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_*",
+    "LISTEN_*",
+    "NOTIFY_SOCKET",
+    // The tests and jobs of continuous integration.
+    "PYTEST_*",
+    "ACTIONS_*",
+    "AGENT_*",
+    "APPVEYOR_*",
+    "BITBUCKET_*",
+    "BUILDKITE_*",
+    "BUILD_ID",
+    "BUILD_NUMBER",
+    "BUILD_TAG",
+    "BUILD_URL",
+    "CI_*",
+    "CIRCLE_*",
+    "CIRRUS_*",
+    "CODEBUILD_*",
+    "DRONE_*",
+    "EXECUTOR_NUMBER",
+    "GITHUB_*",
+    "JENKINS_*",
+    "JOB_*",
+    "NODE_NAME",
+    "RUNNER_*",
+    "RUN_*",
+    "TEAMCITY_*",
+    "TF_BUILD",
+    "TRAVIS_*",
+    // Set for hooks by hookpool.
+    "HOOKPOOL_*",
+    "VIRTUAL_ENV",
+];
+
+/// Variables that may hold credentials.
+const CREDENTIALS: &[&str] = &[
+    "*TOKEN*",
+    "*PASSWORD*",
+    "*PASSWD*",
+    "*SECRET*",
+    "*CREDENTIAL*",
+    "*API_KEY*",
+    "*APIKEY*",
+    "*ACCESS_KEY*",
+    "*PRIVATE_KEY*",
+];
+
+/// What a hook that has read all variables depends on.
+pub(super) const ALL: &str = "*";
+
+/// The patterns of the variables that hooks are watched for.
+pub(super) fn watched() -> Vec<&'static str> {
+    [INCIDENTAL, CREDENTIALS].concat()
+}
+
+/// Whether a variable may hold credentials.
+pub(super) fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    CREDENTIALS.iter().any(|pattern| matches(pattern, &name))
+}
+
+fn is_incidental(name: &str) -> bool {
+    INCIDENTAL.iter().any(|pattern| matches(pattern, name))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(rest), Some(_)) => name.contains(rest.trim_end_matches('*')),
+        (Some(rest), None) => name.ends_with(rest),
+        (None, Some(rest)) => name.starts_with(rest),
+        (None, None) => name == pattern,
+    }
+}
+
+/// The variables that always count, each as `NAME=VALUE`.
+pub(super) fn counted(variables: &EnvironmentVariables) -> Vec<Vec<u8>> {
+    let counts = |name: &str| !is_incidental(name) && !is_credential(name);
+    variables
+        .iter()
+        .filter(|(name, _)| counts(&name.to_string_lossy()))
+        .map(|(name, value)| line(name, value))
+        .collect()
+}
+
+/// The value of a variable that a hook has read. That of [`ALL`] stands for all that do
+/// not always count; of credentials, for their names.
+pub(super) fn value(variables: &EnvironmentVariables, name: &OsStr) -> Option<OsString> {
+    if name != ALL {
+        return variables.get(name).cloned();
+    }
+    let lines = variables.iter().filter_map(|(name, value)| {
+        let text = name.to_string_lossy();
+        match (is_credential(&text), is_incidental(&text)) {
+            (true, _) => Some(name.as_bytes().to_vec()),
+            (false, true) => Some(line(name, value)),
+            (false, false) => None,
+        }
+    });
+    let lines: Vec<Vec<u8>> = lines.collect();
+    Some(Digest::of_list(lines.iter().map(Vec::as_slice)).to_string().into())
+}
+
+/// The names of variables that are set and may hold credentials.
+pub(super) fn credentials(variables: &EnvironmentVariables) -> Vec<String> {
+    let names = variables.keys().map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| is_credential(name)).collect()
+}
+
+/// Without what an address may have before its `@`.
+fn line(name: &OsStr, value: &OsStr) -> Vec<u8> {
+    let mut line = name.to_owned().into_vec();
+    line.push(b'=');
+    match value.to_str() {
+        Some(text) => line.extend_from_slice(redact(text).as_bytes()),
+        None => line.extend_from_slice(value.as_bytes()),
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> EnvironmentVariables {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    fn texts(lines: Vec<Vec<u8>>) -> Vec<String> {
+        lines.into_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("PWD", "PWD", true),
+            ("PWD", "OLDPWD", false),
+            ("SSH_*", "SSH_AUTH_SOCK", true),
+            ("SSH_*", "MY_SSH_", false),
+            ("*TOKEN*", "GITHUB_TOKEN", true),
+            ("*TOKEN*", "TOKENS", true),
+            ("*TOKEN*", "TAKEN", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_counts() {
+        let set = variables(&[
+            ("CFLAGS", "-O2"),
+            ("TERM", "xterm"),
+            ("MY_TOKEN", "secret"),
+            ("my_password", "secret"),
+            ("PIP_INDEX_URL", "https://user:secret@host/simple"),
+        ]);
+        assert_eq!(texts(counted(&set)), ["CFLAGS=-O2", "PIP_INDEX_URL=https://***@host/simple"]);
+        assert_eq!(credentials(&set), ["MY_TOKEN", "my_password"]);
+        let of = |set: &EnvironmentVariables, name: &str| value(set, OsStr::new(name));
+        assert_eq!((of(&set, "TERM"), of(&set, "COLUMNS")), (Some("xterm".into()), None));
+        let all = of(&set, ALL);
+        for (name, value, expected) in
+            [("CFLAGS", "-O3", true), ("MY_TOKEN", "other", true), ("TERM", "dumb", false), ("A_TOKEN", "", false)]
+        {
+            let mut changed = set.clone();
+            changed.insert(name.into(), value.into());
+            assert_eq!(of(&changed, ALL) == all, expected, "{name}");
+        }
+    }
+}
