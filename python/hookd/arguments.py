@@ -48,6 +48,9 @@ as asked for on standard input, and answers on standard output.
 """
 
 
+TEXTS = {"-h": USAGE, "--help": USAGE, "--version": "hookd {}\n".format(__version__)}
+
+
 class UsageError(Exception):
     """The command line is wrong; the message says which argument and what was expected."""
 
@@ -115,10 +118,8 @@ def parse(arguments: List[str]) -> Options:
             break
         name, equals, value = argument.partition("=")
         names.add(name)
-        if argument in ("-h", "--help"):
-            _print_and_leave(USAGE)
-        elif argument == "--version":
-            _print_and_leave("hookd {}\n".format(__version__))
+        if argument in TEXTS:
+            _print_and_leave(TEXTS[argument])
         elif argument in SWITCHES:
             setattr(options, SWITCHES[argument], True)
         elif name in ("--isolation", "--observe", "--capture-dir", "--template"):
@@ -130,9 +131,9 @@ def parse(arguments: List[str]) -> Options:
         else:
             trees.append(argument)
     if options.template is None:
+        options.tree = _tree(trees)
         if options.observe is not None and options.isolation != "hook":
             raise UsageError("--observe: expected with --isolation hook only")
-        options.tree = _tree(trees)
     elif trees or not names <= {"--template", "--observe"}:
         raise UsageError("--template: expected no TREE and no other option but --observe")
     return options

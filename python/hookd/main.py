@@ -6,6 +6,7 @@ import os
 import sys
 
 from hookd.arguments import UsageError, parse
+from hookd.hook import observer
 from hookd.process.descriptors import take_over_standard_descriptors
 from hookd.protocol.channel import Channel
 from hookd.retained import EagerImports
@@ -33,6 +34,8 @@ def main(arguments: List[str]) -> NoReturn:
 
         guard(options.guarded)
     _make_path_absolute()
+    if options.observe is not None:
+        observer.start(options.observe)
     if options.template is not None:
         _be_template(options.template)
     work(options, _enter_tree(options), take_over_standard_descriptors())

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,13 @@ class ForkedHookd(Hookd):
 class Template:
     """A running template."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        folder: Path,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.log = folder / "template-log"
         self.workers: list[ForkedHookd] = []
@@ -90,7 +96,7 @@ class Template:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self.log.open("wb") as log, theirs:
             self.process = subprocess.Popen(
-                [*command, "--template", "0"],
+                [*command, "--template", "0", *arguments],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -187,10 +193,13 @@ class Template:
         hookd.was_forked(answer["pid"])
         return hookd
 
-    def fork_worker(self, isolation: str = "hook", tree: str | None = None) -> ForkedHookd:
+    def fork_worker(
+        self, *arguments: str, isolation: str = "hook", tree: str | None = None
+    ) -> ForkedHookd:
         """Fork a worker with the usual options, and wait for its first READY."""
         switches = ["--json", "--control", "--isolation", isolation]
-        hookd = self.fork(*switches, "--capture-dir", self.capture_folder, tree or self.tree)
+        folders = ["--capture-dir", self.capture_folder, tree or self.tree]
+        hookd = self.fork(*switches, *arguments, *folders)
         hookd.ready()
         return hookd
 

@@ -25,12 +25,12 @@ def start_template(
     capture_folder.mkdir()
     templates: list[Template] = []
 
-    def start() -> Template:
+    def start(*arguments: str) -> Template:
         folder = tmp_path / "template-{}".format(len(templates))
         folder.mkdir()
         # Only now: a fixture of the test may have changed it.
         variables = dict(environment, HOOKD_TEST_MARKER=marker)
-        template = Template([interpreter, str(HOOKD)], variables, folder)
+        template = Template([interpreter, str(HOOKD)], variables, folder, arguments)
         templates.append(template)
         template.capture_folder, template.tree = str(capture_folder), str(tree)
         template.wait_started()

@@ -131,9 +131,15 @@ def failure(**changes):
     details = {"exception": None, "unsupported_operation": False}
     value = {"kind": "HookRuntimeError", "message": "", "details": details, "traceback": None}
     value.update(changes)
-    return outcome({"result": None, "failure": value, "imported": None, "shadowed": None})
-def result(value, imported=None):
-    return outcome({"result": value, "failure": None, "imported": imported, "shadowed": None})
+    return outcome({**dict.fromkeys(members), "failure": value})
+def result(value, imported=None, observed=None):
+    return outcome({**dict.fromkeys(members), "result": value, "imported": imported, "observed": observed})
+def observed(**changes):
+    names = ("variables", "programs", "network", "outside", "written")
+    value = dict({name: [] for name in names}, environment_taken=False, truncated=False)
+    value.update(changes)
+    return result(["forged"], None, value)
+members = ("result", "failure", "imported", "shadowed", "observed")
 pipes = []
 for descriptor in sorted(map(int, os.listdir("/proc/self/fd"))):
     try:
@@ -163,6 +169,11 @@ FORGED = [
     "result([1])",
     "result([], 1)",
     "result([], [{'name': 1}])",
+    "result([], None, {})",
+    "observed(written='a')",
+    "observed(outside=[1])",
+    "observed(truncated=None)",
+    "observed(more=[])",
     "failure(kind='READY')",
     "failure(kind=['x'])",
     "failure(message=None)",
@@ -179,7 +190,8 @@ def test_forged_results(start: Start, control: bool) -> None:
         kind, error = hookd.run_code(FORGE % (0, forged) + WAIT).error
         assert kind == "HookCrashed", forged
         assert error["message"].endswith("while the hook ran: its result was unreadable"), forged
-    assert hookd.run_code(FORGE % (0, "result(['forged'])") + WAIT).result == ["forged"]
+    for forged in ("result(['forged'])", "observed()", "observed(written=None)"):
+        assert hookd.run_code(FORGE % (0, forged) + WAIT).result == ["forged"]
     assert hookd.run("sample_module").result, "the worker lives on"
 
 

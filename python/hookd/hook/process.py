@@ -21,9 +21,10 @@ from hookd.retained import stop_tracing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable
+    from typing import Any, Callable, Iterable, Optional
 
     from hookd.hook.capture import Capture
+    from hookd.hook.observer import Observer
     from hookd.hook.report_pipes import ReportPipes
     from hookd.hook.starting_point import StartingPoint
     from hookd.process.signals import SignalWatch
@@ -39,6 +40,7 @@ class Child:
     __slots__ = (
         "capture",
         "close_descriptors",
+        "observer",
         "parent",
         "pipes",
         "report_imports",
@@ -59,6 +61,7 @@ class Child:
         close_descriptors: Callable[[], None],
         report_imports: bool,
         report_shadowed: bool,
+        observer: Optional[Observer],
         start: StartingPoint,
     ) -> None:
         self.request = request
@@ -69,6 +72,7 @@ class Child:
         self.close_descriptors = close_descriptors
         self.report_imports = report_imports
         self.report_shadowed = report_shadowed
+        self.observer = observer
         self.start = start
         # Compared after the fork: orphans may go to a subreaper instead of process 1.
         self.parent = os.getpid()
@@ -87,6 +91,8 @@ def run_in_hook_process(child: Child) -> None:
         if not report.is_ours():
             leave_copy(outcome)
         stop_tracing()
+        if child.observer is not None:
+            outcome.observed = child.observer.report()
         # A SIGINT must not interrupt the message.
         pthread_sigmask(SIG_BLOCK, [SIGINT])
         report.send(outcome)
@@ -131,6 +137,9 @@ def _run(child: Child, report: Report) -> Outcome:
     child.start.enter()
     watch = PathWatch() if child.report_shadowed else None
     imported = child.start.modules.imported_since if child.report_imports else None
+    if child.observer is not None:
+        child.observer.enter(request)
+        child.observer.resume()
     return run_hook(request, imported, report.tell, watch)
 
 

@@ -39,7 +39,7 @@ INT_OR_NONE = (int, type(None))
 class Outcome:
     """How a hook ended: with a result, or with a failure."""
 
-    __slots__ = ("failure", "imported", "result", "shadowed")
+    __slots__ = ("failure", "imported", "observed", "result", "shadowed")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Outcome:
         failure: Optional[Failure] = None,
         imported: Optional[List[Dict[str, Any]]] = None,
         shadowed: Optional[List[Dict[str, str]]] = None,
+        observed: Optional[Dict[str, Any]] = None,
     ) -> None:
         self.result = result
         self.failure = failure
@@ -54,6 +55,8 @@ class Outcome:
         """The modules that it imported, if that was asked for and is known."""
         self.shadowed = shadowed
         """Those that it would have found elsewhere, if that was asked for."""
+        self.observed = observed
+        """What it used, if that was asked for and is known; see `hookd.hook.observer`."""
 
     def to_json(self) -> Dict[str, Any]:
         """What crosses the pipe between hook process and worker."""
@@ -62,20 +65,23 @@ class Outcome:
             "failure": self.failure.to_json() if self.failure is not None else None,
             "imported": self.imported,
             "shadowed": self.shadowed,
+            "observed": self.observed,
         }
 
 
 def read_outcome(hook: str, value: Any) -> Outcome:
     """The reverse of `Outcome.to_json`. Raises `ValueError`, or the `Failure` of a wrong result."""
-    members = _members(value, "result", "failure", "imported", "shadowed")
-    result, failure, imported, shadowed = members
+    members = _members(value, "result", "failure", "imported", "shadowed", "observed")
+    result, failure, imported, shadowed, observed = members
+    if observed is not None:
+        _check_observed(observed)
     if imported is not None:
         imported = _read_imported(imported)
     if shadowed is not None:
         shadowed = _read_shadowed(shadowed)
     if failure is not None:
-        return Outcome(failure=_read_failure(failure), imported=imported, shadowed=shadowed)
-    return Outcome(check_result(hook, result), imported=imported, shadowed=shadowed)
+        return Outcome(None, _read_failure(failure), imported, shadowed, observed)
+    return Outcome(check_result(hook, result), None, imported, shadowed, observed)
 
 
 def _read_failure(value: Any) -> Failure:
@@ -114,6 +120,19 @@ def _read_shadowed(value: Any) -> List[Dict[str, str]]:
             _check(member, TEXT)
     entries: List[Dict[str, str]] = value
     return entries
+
+
+def _check_observed(value: Any) -> None:
+    names = ("variables", "programs", "network", "outside", "written")
+    *lists, taken, truncated = _members(value, *names, "environment_taken", "truncated")
+    _check(taken, (bool,))
+    _check(truncated, (bool,))
+    if lists[-1] is None:
+        lists.pop()
+    for entries in lists:
+        _check(entries, (list,))
+        for entry in entries:
+            _check(entry, TEXT)
 
 
 def _members(value: Any, *names: str) -> List[Any]:

@@ -8,6 +8,7 @@ from importlib.machinery import PathFinder
 from time import monotonic
 
 from hookd.hook.modules import imported_since
+from hookd.hook.observer import observer
 from hookd.hook.shadowing import note_learned
 from hookd.protocol.failures import describe, qualified_name
 from hookd.template.loaded_files import LoadedFiles, loaded_modules, stamp
@@ -165,6 +166,9 @@ class Preloader:
         self, name: str, observation: Optional[Observation] = None
     ) -> Optional[BaseException]:
         """Import a module. Returns the exception that its code has raised, if any."""
+        watching = observer()
+        if watching is not None:
+            watching.resume()
         try:
             if observation is None:
                 __import__(name)
@@ -178,6 +182,8 @@ class Preloader:
             if os.getpid() != self._owner:
                 # The module has forked, and this is the copy.
                 os._exit(0)
+            if watching is not None:
+                watching.pause()
         return None
 
     def _tell_imported(self, what: str, files: LoadedFiles) -> None:

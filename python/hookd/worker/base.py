@@ -26,7 +26,7 @@ from hookd.protocol.requests import read_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, NoReturn
+    from typing import Any, Dict, List, NoReturn
 
     from hookd.arguments import Options
     from hookd.hook.capture import Capture
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from hookd.protocol.outcome import Outcome
     from hookd.protocol.requests import Request
     from hookd.worker.tree import ServedTree
+
+LONGEST_OBSERVED = 1 << 20
 
 
 class Worker:
@@ -218,6 +220,8 @@ class Worker:
         # Then the caller need not look at the files, which it leaves to us.
         if self.options.reuse_captures and capture.is_silent():
             self.channel.send_later("SILENT")
+        if outcome.observed is not None:
+            self._report_observed(outcome.observed)
         if outcome.failure is not None:
             self.report_failure(outcome.failure)
         elif self.options.json:
@@ -232,6 +236,13 @@ class Worker:
     def report_kept(self, processes: int) -> None:
         """Report how many processes that hooks detached are left, with the next message."""
         self.channel.send_later("KEEPING", str(processes).encode("ascii"))
+
+    def _report_observed(self, observed: Dict[str, Any]) -> None:
+        value = encode_json(observed)
+        if len(value) > LONGEST_OBSERVED:
+            value = encode_json(dict(observed, written=None))
+        if len(value) <= LONGEST_OBSERVED:
+            self.channel.send_later("OBSERVED", value)
 
     def _report_modules(self, kind: str, modules: List[Any]) -> None:
         if modules:

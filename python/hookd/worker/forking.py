@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 
+from hookd.hook.observer import observer
 from hookd.hook.process import Child, run_in_hook_process
 from hookd.hook.report_pipes import ReportPipes
 from hookd.hook.starting_point import hide_hookd, starting_point
@@ -182,6 +183,7 @@ class ForkingWorker(Worker):
                 self.descriptors.close,
                 self.options.report_imports,
                 self.options.report_shadowed,
+                observer() if self.options.observe is not None else None,
                 start,
             )
             pid = os.fork()
