@@ -133,7 +133,8 @@ def failure(**changes):
     value.update(changes)
     return outcome({**dict.fromkeys(members), "failure": value})
 def result(value, imported=None, observed=None):
-    return outcome({**dict.fromkeys(members), "result": value, "imported": imported, "observed": observed})
+    parts = {"result": value, "imported": imported, "observed": observed}
+    return outcome({**dict.fromkeys(members), **parts})
 def observed(**changes):
     names = ("variables", "programs", "network", "outside", "written")
     value = dict({name: [] for name in names}, environment_taken=False, truncated=False)
