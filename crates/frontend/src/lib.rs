@@ -48,7 +48,8 @@ mod run_folder;
 mod source;
 
 pub use answers::{
-    AnswerPolicy, AnswerSettings, AnswerStatistics, Answers, AnswersUsage, Hit, Keeping, Lookup, NotKept, answers_usage,
+    AnswerPolicy, AnswerSettings, AnswerStatistics, Answers, AnswersUsage, Hit, Keeping, Lookup, NotKept, Verdict,
+    answers_usage, verdicts,
 };
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
 pub use durations::Durations;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::Observed;
 
@@ -35,8 +35,13 @@ pub enum NotKept {
     #[error("the hook read {}, which may hold credentials", List(.0))]
     Credentials(Vec<String>),
     /// A repository that is not the source's own.
-    #[error("the hook asked git about a repository that begins outside of the source ({0})")]
-    Repository(String),
+    #[error("the hook asked {program} about a repository that is not the source's own ({place})")]
+    Repository {
+        /// git, for example.
+        program: &'static str,
+        /// What marks the repository.
+        place: String,
+    },
     /// The source has changed while the hook ran, and not by the hook.
     #[error("{0} was changed while the hook ran, and not by the hook")]
     Changed(String),
@@ -66,7 +71,7 @@ impl NotKept {
             Self::Programs(_) => "program",
             Self::Outside(_) => "other files",
             Self::Credentials(_) => "credentials",
-            Self::Repository(_) => "repository above",
+            Self::Repository { .. } => "repository above",
             Self::Changed(_) => "changed meanwhile",
             Self::Link(_) => "link to elsewhere",
             Self::Environment => "changed environment",
@@ -94,10 +99,12 @@ impl fmt::Display for List<'_> {
 /// What is allowed beside what every hook may do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowed<'a> {
-    /// git, because what it says depends on what is in the key.
-    pub git: bool,
     /// All programs, because the compilers are in the key.
     pub programs: bool,
+    /// What is above the tree that hooks look for.
+    pub above: &'a [PathBuf],
+    /// Whether the tree has a repository that is complete in itself.
+    pub has_own_repository: bool,
     /// The tree. Whether there are [`MARKERS`] above it is in the key.
     pub tree: &'a Path,
     /// The number of folders above the tree that are always the same.
@@ -105,6 +112,12 @@ pub(super) struct Allowed<'a> {
 }
 
 impl Allowed<'_> {
+    /// A repository that a program finds outside of the tree.
+    fn other_repository(&self, marker: &str) -> Option<&PathBuf> {
+        let is_own = marker == ".git" && self.has_own_repository;
+        self.above.iter().find(|place| place.file_name() == Some(OsStr::new(marker)) && !is_own)
+    }
+
     /// Whether the answer does not depend on a path outside of the known folders, or by
     /// what is in the key.
     fn allows(&self, path: &Path) -> bool {
@@ -130,10 +143,15 @@ pub(super) fn judge(
     if !observed.network.is_empty() {
         return Err(NotKept::Network(observed.network.clone()));
     }
-    let is_allowed = |program: &String| allowed.programs || (allowed.git && is_git(program));
-    let programs: Vec<String> = observed.programs.iter().filter(|program| !is_allowed(program)).cloned().collect();
+    let is_known = |program: &String| allowed.programs || repositories_of(program).is_some();
+    let programs: Vec<String> = observed.programs.iter().filter(|program| !is_known(program)).cloned().collect();
     if !programs.is_empty() {
         return Err(NotKept::Programs(programs));
+    }
+    for (program, marker) in observed.programs.iter().filter_map(repositories_of) {
+        if let Some(place) = allowed.other_repository(marker) {
+            return Err(NotKept::Repository { program, place: place.display().to_string() });
+        }
     }
     let outside: Vec<String> =
         observed.outside.iter().filter(|path| !allowed.allows(Path::new(path))).cloned().collect();
@@ -157,11 +175,14 @@ pub(super) fn judge(
 
 /// Whether git was started.
 pub(super) fn started_git(observed: &Observed) -> bool {
-    observed.programs.iter().any(is_git)
+    observed.programs.iter().filter_map(repositories_of).any(|(program, _)| program == "git")
 }
 
-fn is_git(program: &String) -> bool {
-    program == "git" || program.ends_with("/git")
+/// A program that tells of repositories, and what marks one. What it says depends on
+/// the repository, which is part of the tree's state, and on files that are in the key.
+fn repositories_of(program: &String) -> Option<(&'static str, &'static str)> {
+    let name = Path::new(program).file_name()?;
+    [("git", ".git"), ("hg", ".hg")].into_iter().find(|(known, _)| name == *known)
 }
 
 #[cfg(test)]
@@ -178,9 +199,12 @@ mod tests {
             observed
         };
         let tree = Path::new("/run/run-1/inner/a-1");
-        let strict = Allowed { git: false, programs: false, tree, own_folders: 2 };
-        let git = Allowed { git: true, ..strict };
-        let all = Allowed { programs: true, ..git };
+        let strict = Allowed { programs: false, above: &[], has_own_repository: false, tree, own_folders: 2 };
+        let above = [PathBuf::from("/run/.git")];
+        let below = Allowed { above: &above, ..strict };
+        let own = Allowed { has_own_repository: true, ..below };
+        let all = Allowed { programs: true, ..strict };
+        let repository = || NotKept::Repository { program: "git", place: "/run/.git".into() };
         let token = list(&["MY_TOKEN"]);
         for (observed, allowed, credentials, expected) in [
             (nothing.clone(), strict, &token, Ok(list(&[]))),
@@ -189,9 +213,11 @@ mod tests {
             (with(&|o| o.environment_taken = true), strict, &token, Err(NotKept::Credentials(token.clone()))),
             (with(&|o| o.variables = token.clone()), all, &list(&[]), Err(NotKept::Credentials(token.clone()))),
             (with(&|o| o.network = list(&["connect"])), all, &token, Err(NotKept::Network(list(&["connect"])))),
-            (with(&|o| o.programs = list(&["git"])), strict, &token, Err(NotKept::Programs(list(&["git"])))),
-            (with(&|o| o.programs = list(&["/usr/bin/git"])), git, &token, Ok(list(&[]))),
-            (with(&|o| o.programs = list(&["git", "cc"])), git, &token, Err(NotKept::Programs(list(&["cc"])))),
+            (with(&|o| o.programs = list(&["git", "hg"])), strict, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["/usr/bin/git"])), own, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["/usr/bin/git"])), below, &token, Err(repository())),
+            (with(&|o| o.programs = list(&["hg"])), below, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["git", "cc"])), own, &token, Err(NotKept::Programs(list(&["cc"])))),
             (with(&|o| o.programs = list(&["cc"])), all, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/run/run-1/inner", "/run/run-1/x"])), strict, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/run/PKG-INFO"])), strict, &token, Ok(list(&[]))),

@@ -118,8 +118,3 @@ pub(super) fn markers_above(tree: &Path) -> Vec<PathBuf> {
     let all = parents.flat_map(|parent| MARKERS.iter().map(|name| parent.join(name)));
     all.filter(|path| path.symlink_metadata().is_ok()).collect()
 }
-
-/// Whether one of the markers is that of a repository.
-pub(super) fn repository_in(markers: &[PathBuf]) -> Option<&PathBuf> {
-    markers.iter().find(|path| path.file_name() == Some(OsStr::new(".git")))
-}

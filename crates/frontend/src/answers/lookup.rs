@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::answer::{Answer, Outcome, Output, Variables};
 use super::digest::Digest;
 use super::guard::{Allowed, NotKept, judge, started_git};
-use super::key::{Question, markers_above, repository_in};
+use super::key::{Question, markers_above};
 use super::store::{Found, NewAnswer};
 use super::tree::TreeState;
 use super::variables;
@@ -45,11 +46,18 @@ pub struct Lookup {
 struct LookupState {
     /// The key of the answer, and the tree as it was then.
     key: Option<Digest>,
-    before: Option<Arc<TreeState>>,
+    before: Option<Arc<TreeBefore>>,
     /// The answer, if it was found.
     hit: Option<Answer>,
     /// The answer that the hook has to give again.
     expected: Option<Found>,
+}
+
+/// A source tree before its hook.
+#[derive(Debug)]
+struct TreeBefore {
+    tree: PathBuf,
+    state: TreeState,
 }
 
 /// A hit: what it saved.
@@ -107,8 +115,8 @@ impl Lookup {
                 let before = store.state_of(tree).inspect_err(|error| {
                     tracing::debug!("{}: its state cannot be read: {error}", tree.display());
                 });
-                let before = before.ok()?;
-                (store.original(before.digest()), Some(tree), Some(Arc::new(before)))
+                let before = TreeBefore { tree: tree.to_owned(), state: before.ok()? };
+                (store.original(before.state.digest()), Some(tree), Some(Arc::new(before)))
             }
         };
         let above = self.above(place);
@@ -160,6 +168,7 @@ impl Lookup {
         if let Err(reason) = &kept {
             store.count_not_kept(reason.kind());
         }
+        self.note_verdict(kept.as_ref().err());
         let verified = self.state().expected.is_some();
         store.count(|statistics| {
             statistics.verified += u64::from(verified);
@@ -172,11 +181,21 @@ impl Lookup {
         }
     }
 
+    fn note_verdict(&self, why: Option<&NotKept>) {
+        let source = match (self.asked, &self.state().before) {
+            (Asked::Archive(digest), _) => digest,
+            (Asked::Tree, Some(before)) => Digest::of(before.tree.as_os_str().as_bytes()),
+            (Asked::Tree, None) => return,
+        };
+        self.answers.store.set_verdict(source, self.request.hook, why);
+    }
+
     /// Takes back what was kept: the hook has changed its environment. Blocks.
     pub fn forget(&self) {
         let key = self.state().key;
         if let Some(key) = key {
             self.answers.store.forget(key);
+            self.note_verdict(Some(&NotKept::Environment));
         }
     }
 
@@ -201,28 +220,25 @@ impl Lookup {
         {
             return Err(NotKept::Compiled(wheel.file_name().unwrap_or_default().display().to_string()));
         }
-        let place = before.is_some().then_some(&*response.tree);
-        let above = self.above(place);
-        let own_repository = before.as_ref().is_some_and(|before| before.has_own_repository());
-        let repository = repository_in(&above).filter(|_| !own_repository);
-        if started_git(observed)
-            && let Some(repository) = repository
-        {
-            return Err(NotKept::Repository(repository.display().to_string()));
-        }
+        let (tree, state) = match &before {
+            Some(before) => (&*before.tree, Some(&before.state)),
+            None => (&*response.tree, None),
+        };
+        let above = self.above(state.map(|_| tree));
         let allowed = Allowed {
-            git: repository.is_none(),
             programs: self.answers.compilers_for(self.request.hook).is_some(),
-            tree: &response.tree,
-            own_folders: if before.is_none() { 2 } else { 0 },
+            above: &above,
+            has_own_repository: state.is_some_and(TreeState::has_own_repository),
+            tree,
+            own_folders: if state.is_none() { 2 } else { 0 },
         };
         let names = judge(observed, &allowed, &variables::credentials(&self.answers.circumstances.variables))?;
-        if let Some(before) = before {
+        if let Some(before) = state {
             if let Some(link) = before.link_to_outside() {
                 return Err(NotKept::Link(link.display().to_string()));
             }
             let unreadable = |error: std::io::Error| NotKept::Store(error.to_string());
-            let after = store.state_of(&response.tree).map_err(unreadable)?;
+            let after = store.state_of(tree).map_err(unreadable)?;
             before.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
             store.set_original(after.digest(), store.original(before.digest()));
         }

@@ -21,6 +21,7 @@ mod store;
 mod tests;
 mod tree;
 mod variables;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use lookup::{Hit, Keeping, Lookup};
 pub use pruning::{AnswersUsage, answers_usage};
 pub(crate) use pruning::{PrunedAnswers, prune_answers};
 pub use statistics::AnswerStatistics;
+pub use verdict::{Verdict, verdicts};
 
 use key::Circumstances;
 use store::AnswerStore;

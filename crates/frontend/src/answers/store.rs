@@ -179,8 +179,8 @@ impl AnswerStore {
         })
     }
 
-    /// Puts the files of an answer into a folder, where nothing has their names. After an
-    /// error there is none of them.
+    /// Puts the files of an answer into a folder, in place of others with their names. After
+    /// an error there is none of them.
     ///
     /// # Errors
     /// [`NotRestored`]: the hook has to run.
@@ -223,10 +223,8 @@ impl AnswerStore {
         }
         for top in tops {
             let to = into.join(top);
-            let exists = || Err(io::Error::from(io::ErrorKind::AlreadyExists));
-            let moved =
-                if to.symlink_metadata().is_ok() { exists() } else { std::fs::rename(draft.path().join(top), &to) };
-            moved.map_err(system(&to))?;
+            // Replaces a file, as the hook would, but no folder with something in it.
+            std::fs::rename(draft.path().join(top), &to).map_err(system(&to))?;
         }
         Ok(())
     }
