@@ -4,8 +4,10 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use hookpool_frontend::{AnswerUse, Keeping};
 use hookpool_supervisor::Timing;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// The text with control characters and other invisible characters escaped.
 pub fn printable(text: &str) -> String {
@@ -53,6 +55,17 @@ impl From<Timing> for TimingFields {
             start_ms: timing.start.map(milliseconds),
             hook_ms: timing.hook.map(milliseconds),
         }
+    }
+}
+
+/// What became of an answer, as a JSON object; null if such answers are not kept.
+pub fn answer_fields(answer: &AnswerUse) -> Value {
+    match answer {
+        AnswerUse::Used { saved } => json!({"is": "used", "saved_ms": milliseconds(*saved)}),
+        AnswerUse::New(Keeping::Kept) => json!({"is": "kept"}),
+        AnswerUse::New(Keeping::NotKept(reason)) => json!({"is": "not_kept", "reason": reason.to_string()}),
+        AnswerUse::New(Keeping::Mismatch(difference)) => json!({"is": "wrong", "difference": difference}),
+        _ => Value::Null,
     }
 }
 

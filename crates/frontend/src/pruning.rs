@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hookpool_supervisor::files::{FolderError, private_folder};
 use hookpool_supervisor::{Removed, prune_learned_modules, prune_worker_programs};
 
+use crate::answers::{PrunedAnswers, prune_answers};
 use crate::durations::Durations;
 use crate::environment::{PrunedEnvironments, prune_environments};
 use crate::frontend::LogFolder;
@@ -18,8 +19,12 @@ pub struct Pruned {
     pub environments: Removed,
     /// Distributions that no environment has.
     pub distributions: Removed,
-    /// Answers whose environment is gone.
+    /// Resolutions whose environment is gone.
     pub resolutions: Removed,
+    /// Answers of hooks, and what was read of sources.
+    pub answers: Removed,
+    /// Files that hooks made, and that no answer needs any more.
+    pub files: Removed,
     /// Lists of modules to preload.
     pub learned: Removed,
     /// Unpacked worker programs.
@@ -36,19 +41,19 @@ impl Pruned {
     /// The disk space that was freed, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        [self.environments, self.distributions, self.resolutions, self.learned, self.programs, self.logs]
-            .iter()
-            .map(|removed| removed.bytes)
-            .sum()
+        let environments = [self.environments, self.distributions, self.resolutions];
+        let others = [self.answers, self.files, self.learned, self.programs, self.logs];
+        environments.iter().chain(&others).map(|removed| removed.bytes).sum()
     }
 }
 
 /// Removes from a cache folder what was not used for `unused_for`, what is incomplete, and what
-/// refers to something that is gone; nothing that a process uses. Blocks.
+/// refers to something that is gone; nothing that a process uses. Of the rest, the answers that
+/// were used longest ago go, until answers take at most `max_size` bytes. Blocks.
 ///
 /// # Errors
 /// The folder is not safe to use, or an operation failed after some things were removed.
-pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, FolderError> {
+pub fn prune(cache_folder: &Path, unused_for: Duration, max_size: Option<u64>) -> Result<Pruned, FolderError> {
     if !cache_folder.exists() {
         return Ok(Pruned::default());
     }
@@ -57,9 +62,10 @@ pub fn prune(cache_folder: &Path, unused_for: Duration) -> Result<Pruned, Folder
     let failed = |source| FolderError::System { path: cache_folder.to_owned(), source };
     let PrunedEnvironments { environments, distributions, resolutions, in_use, kept } =
         prune_environments(cache_folder, unused_since).map_err(failed)?;
+    let PrunedAnswers { answers, files } = prune_answers(cache_folder, unused_since, max_size).map_err(failed)?;
     let learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
     let programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
     let logs = LogFolder::prune(cache_folder, unused_since).map_err(failed)?;
     Durations::prune(cache_folder, unused_since).map_err(failed)?;
-    Ok(Pruned { environments, distributions, resolutions, learned, programs, logs, in_use, kept })
+    Ok(Pruned { environments, distributions, resolutions, answers, files, learned, programs, logs, in_use, kept })
 }

@@ -20,9 +20,9 @@ async fn environments_in_use_or_recently_used_stay() {
     run.end().await;
     let run = place.run(InstallerChoice::Auto).await;
     let alpha = run.get(&["alpha"]).await.unwrap();
-    let pruned = prune(&place.cache(), DAY).unwrap();
+    let pruned = prune(&place.cache(), DAY, None).unwrap();
     assert_eq!((pruned.environments.count, pruned.kept, pruned.in_use), (0, 2, 0));
-    let pruned = prune(&place.cache(), Duration::ZERO).unwrap();
+    let pruned = prune(&place.cache(), Duration::ZERO, None).unwrap();
     assert_eq!((pruned.environments.count, pruned.resolutions.count, pruned.in_use), (1, 1, 1));
     assert_eq!(pruned.distributions.count, 1);
     assert!(pruned.bytes() > 10_000);
@@ -32,7 +32,7 @@ async fn environments_in_use_or_recently_used_stay() {
     assert!(beta.was_made());
     drop((alpha, beta));
     run.end().await;
-    prune(&place.cache(), Duration::ZERO).unwrap();
+    prune(&place.cache(), Duration::ZERO, None).unwrap();
     assert_eq!(made(&place.cache()), Vec::<String>::new());
     for folder in ["made", "contents", "resolutions", "models", "distributions/kept", "distributions/ids"] {
         assert_eq!(place.cache().join("environments/1").join(folder).read_dir().unwrap().count(), 0, "{folder}");
@@ -55,7 +55,7 @@ async fn a_resolution_whose_environment_is_gone_leads_to_one_with_the_same_conte
     let second = run.get(&["alpha"]).await.unwrap();
     drop((first, second));
     run.end().await;
-    prune(&place.cache(), DAY).unwrap();
+    prune(&place.cache(), DAY, None).unwrap();
     let run = place.run(InstallerChoice::Auto).await;
     run.get(&["alpha==1.0"]).await.unwrap();
     assert_eq!(run.events.names(), ["Reused"]);
@@ -65,6 +65,6 @@ async fn a_resolution_whose_environment_is_gone_leads_to_one_with_the_same_conte
 #[test]
 fn a_missing_folder_is_not_made() {
     let place = Place::new();
-    assert_eq!(prune(&place.cache(), Duration::ZERO).unwrap(), Pruned::default());
+    assert_eq!(prune(&place.cache(), Duration::ZERO, None).unwrap(), Pruned::default());
     assert!(!place.cache().exists());
 }

@@ -14,7 +14,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, Va
 use clap_complete::Shell;
 
 use self::pool::PoolArguments;
-use self::values::age;
+use self::values::{age, size};
 
 pub use self::values::duration;
 
@@ -179,7 +179,8 @@ pub struct HookdArguments {
 
 /// Shows and clears the folder for what is kept between runs.
 ///
-/// It has build environments, the unpacked worker, and lists of modules to preload.
+/// It has build environments, answers of hooks, the unpacked worker, and lists of modules
+/// to preload.
 /// Everything in it is made again when it is missing.
 #[derive(Debug, Args)]
 pub struct CacheCommandArguments {
@@ -192,11 +193,26 @@ pub struct CacheCommandArguments {
 pub enum CacheCommand {
     /// Prints the path of the folder.
     Dir(CacheArguments),
+    /// Shows how many answers of hooks are kept, their size, and what they have saved.
+    Show(CacheArguments),
+    /// Says for each hook of a source whether its answer is kept, and if not, why not.
+    Why(WhyArguments),
     /// Removes what was not used for a long time, and what is incomplete. Keeps what is
     /// in use.
     Prune(PruneArguments),
     /// Removes everything that is not in use.
     Clean(CacheArguments),
+}
+
+/// The arguments of `hookpool cache why`.
+#[derive(Debug, Args)]
+pub struct WhyArguments {
+    /// Source trees and source distributions.
+    #[arg(value_name = "SOURCE", required = true)]
+    pub sources: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub cache: CacheArguments,
 }
 
 /// The arguments of `hookpool cache prune`.
@@ -205,6 +221,11 @@ pub struct PruneArguments {
     /// Remove what was not used for this long.
     #[arg(long, value_name = "DURATION", value_parser = age, default_value = "30d", env = "HOOKPOOL_OLDER_THAN")]
     pub older_than: Duration,
+
+    /// Then remove the answers that were used longest ago, until answers and their files
+    /// take at most this much space.
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "HOOKPOOL_MAX_SIZE")]
+    pub max_size: Option<u64>,
 
     #[command(flatten)]
     pub cache: CacheArguments,

@@ -22,6 +22,7 @@ use super::tree::TreeState;
 use super::variables;
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
+use crate::frontend::AnswerUse;
 
 /// What a hook is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,14 @@ impl Lookup {
     pub fn hit(&self) -> Option<Hit> {
         let answer = self.state().hit.clone()?;
         Some(Hit { stdout: answer.stdout.into(), stderr: answer.stderr.into(), hook_time: answer.hook_time })
+    }
+
+    /// Completes the response to a request whose answer was found: with what the hook
+    /// printed when it ran.
+    pub fn use_kept(&self, response: &mut Response) -> AnswerUse {
+        let hit = self.hit().unwrap_or_default();
+        (response.stdout, response.stderr) = (hit.stdout, hit.stderr);
+        AnswerUse::Used { saved: hit.hook_time }
     }
 
     fn ask(&self, environment: &str, tree: Option<&Path>) -> Option<Result<Value, HookError>> {

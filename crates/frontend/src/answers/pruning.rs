@@ -24,7 +24,7 @@ use crate::files::disk_space;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AnswersUsage {
-    /// The number of answers.
+    /// The number of answers, and of the lists of variables that lead to some of them.
     pub answers: usize,
     /// The number of files that hooks made.
     pub files: usize,

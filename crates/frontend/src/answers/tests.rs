@@ -17,10 +17,11 @@ use walkdir::WalkDir;
 
 use super::answer::{Entry, key_with};
 use super::answer::{Outcome, Output, Variables};
-use super::pruning::{PrunedAnswers, answers_usage, prune_answers};
+use super::pruning::answers_usage;
 use super::store::root_in;
 use super::store::{AnswerStore, Fact, Found, NewAnswer, NotRestored};
 use super::{AnswerStatistics, Digest};
+use crate::{Pruned, prune};
 
 struct Place {
     folder: TempDir,
@@ -65,8 +66,8 @@ impl Place {
         outcome.map(|()| files)
     }
 
-    fn prune(&self, unused_for: u64, max_size: Option<u64>) -> PrunedAnswers {
-        prune_answers(&self.cache(), SystemTime::now() - Duration::from_secs(unused_for), max_size).unwrap()
+    fn prune(&self, unused_for: u64, max_size: Option<u64>) -> Pruned {
+        prune(&self.cache(), Duration::from_secs(unused_for), max_size).unwrap()
     }
 
     /// Everything that is left of the store, but for its locks.
@@ -322,7 +323,7 @@ fn pruning_removes_what_was_not_used_and_what_nothing_needs() {
     answers.save_statistics();
     place.prune(0, None);
     assert_eq!(place.left(), Vec::<PathBuf>::new());
-    assert_eq!(place.prune(0, None), PrunedAnswers::default());
+    assert_eq!(place.prune(0, None), Pruned::default());
     // It goes on as before.
     keep(&answers, "old", vec![place.dist_info("old")]);
     assert!(place.restored(&answers, &find(&answers, "old").unwrap()).is_ok());

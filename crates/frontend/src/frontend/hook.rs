@@ -166,17 +166,12 @@ impl<'a> Hooks<'a> {
     ) -> Result<Value, HookError> {
         let answer = match lookup {
             None => AnswerUse::None,
-            Some(lookup) => match lookup.hit().filter(|_| response.kept) {
-                Some(hit) => {
-                    (response.stdout, response.stderr) = (hit.stdout, hit.stderr);
-                    AnswerUse::Used { saved: hit.hook_time }
-                }
-                None => {
-                    let (keeper, kept) = (lookup.clone(), response.clone());
-                    self.lookups.push(lookup.clone());
-                    AnswerUse::New(unblock(move || keeper.keep(&kept)).await)
-                }
-            },
+            Some(lookup) if response.kept => lookup.use_kept(&mut response),
+            Some(lookup) => {
+                let (keeper, kept) = (lookup.clone(), response.clone());
+                self.lookups.push(lookup.clone());
+                AnswerUse::New(unblock(move || keeper.keep(&kept)).await)
+            }
         };
         let outcome = response.outcome.map_err(|mut error| {
             let isolated = self.frontend.settings.environments.is_some();

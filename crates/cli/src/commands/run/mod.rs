@@ -40,11 +40,24 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let (input, mut output) =
         streams.map_err(|error| Failure::pool(format!("cannot use standard input and output: {error}")))?;
     let queue_size = settings.limits.queue_size.get();
-    let requests = OpenRequests::new(supervisor.clone(), environments.clone(), queue_size, input, ending.clone());
+    let answers = resources.answers(&settings).await;
+    let is_strict = settings.answers.is_some_and(|answers| answers.strict);
+    let requests = OpenRequests::new(
+        supervisor.clone(),
+        environments.clone(),
+        answers.clone(),
+        queue_size,
+        input,
+        ending.clone(),
+        is_strict,
+    );
     let reason = requests.serve(&mut output).await;
     let close = async {
         if let Some(environments) = environments {
             environments.close().await;
+        }
+        if let Some(answers) = answers {
+            answers.close().await;
         }
     };
     let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;

@@ -8,8 +8,11 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hookpool_frontend::Environments;
-use hookpool_supervisor::{ErrorKind, HookError, HookRequest, Response, Supervisor, Ticket, UnreadResponse};
+use hookpool_frontend::{AnswerUse, Answers, Environments, Keeping, Lookup};
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{
+    ErrorKind, HookError, HookRequest, KeptAnswers, Response, Supervisor, Ticket, UnreadResponse,
+};
 use tokio::sync::watch;
 
 use super::lines::{InputLine, InputLines, MAX_LINE};
@@ -32,6 +35,8 @@ pub struct OpenRequests {
     supervisor: Supervisor,
     /// `None`: hooks run in the environment of the interpreter.
     environments: Option<Arc<Environments>>,
+    /// `None`: no answers are kept.
+    answers: Option<Arc<Answers>>,
     queue_size: usize,
     input: InputLines,
     /// How reading the input ended.
@@ -41,23 +46,28 @@ pub struct OpenRequests {
     /// The bytes in the lines of the submitted requests.
     open_bytes: usize,
     /// The response that is being read from the disk.
-    reading: Option<BoxFuture<'static, (Id, Response)>>,
+    reading: Option<BoxFuture<'static, (Id, Response, AnswerUse)>>,
     /// The line that waits for room in the output.
     response: Option<Vec<u8>>,
     any_failed: bool,
+    /// Whether a kept answer that was wrong counts as a failure.
+    is_strict: bool,
 }
 
 impl OpenRequests {
     pub fn new(
         supervisor: Supervisor,
         environments: Option<Arc<Environments>>,
+        answers: Option<Arc<Answers>>,
         queue_size: usize,
         input: InputLines,
         ending: watch::Receiver<Ending>,
+        is_strict: bool,
     ) -> Self {
         Self {
             supervisor,
             environments,
+            answers,
             queue_size,
             input,
             input_end: None,
@@ -67,6 +77,7 @@ impl OpenRequests {
             reading: None,
             response: None,
             any_failed: false,
+            is_strict,
         }
     }
 
@@ -85,13 +96,19 @@ impl OpenRequests {
                 () = &mut time_is_up => return EndReason::TimeIsUp,
                 free = writer.room(), if room.is_none() => room = Some(free),
                 line = self.input.next(), if may_read => self.take_line(line).await,
-                Some((id, length, response)) = self.submitted.next(), if is_idle && room.is_some() => {
-                    self.open_bytes -= length;
-                    self.reading = Some(async move { (id, response.read().await) }.boxed());
+                Some((answered, response)) = self.submitted.next(), if is_idle && room.is_some() => {
+                    self.open_bytes -= answered.length;
+                    let read = async move {
+                        let mut response = response.read().await;
+                        let answer = settle(answered.lookup, &mut response).await;
+                        (answered.id, response, answer)
+                    };
+                    self.reading = Some(read.boxed());
                 }
-                Some((id, response)) = read(&mut self.reading) => {
-                    self.any_failed |= response.outcome.is_err();
-                    self.response = Some(ResponseLine::answered(&id, response).to_bytes());
+                Some((id, response, answer)) = read(&mut self.reading) => {
+                    let is_wrong = matches!(answer, AnswerUse::New(Keeping::Mismatch(_)));
+                    self.any_failed |= response.outcome.is_err() || (self.is_strict && is_wrong);
+                    self.response = Some(ResponseLine::answered(&id, response, &answer).to_bytes());
                 }
                 // The sender lives as long as the program.
                 Ok(()) = self.ending.changed(), if !is_ending => {}
@@ -156,10 +173,13 @@ impl OpenRequests {
         request.environment =
             self.environments.as_ref().map(|environments| environments.for_requests(requires, Vec::new()));
         let (tree, hook) = (request.tree.to_string_lossy().into_owned(), request.hook);
+        let lookup = self.answers.as_ref().and_then(|answers| answers.lookup(&request));
+        request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
         match self.supervisor.submit(request).await {
             Ok(ticket) => {
                 self.open_bytes += length;
-                self.submitted.push(SubmittedRequest { id: Some(id), ticket, length });
+                let answered = Answered { id, length, lookup };
+                self.submitted.push(SubmittedRequest { answered: Some(answered), ticket });
             }
             Err(error) => {
                 let error = HookError::new(error.kind(), error.to_string());
@@ -170,7 +190,7 @@ impl OpenRequests {
 
     /// Cancelled requests are still answered.
     fn cancel(&mut self, id: &Id) {
-        let same = self.submitted.iter_mut().filter(|request| request.id.as_ref() == Some(id));
+        let same = self.submitted.iter_mut().filter(|request| request.has_id(id));
         same.for_each(|request| request.ticket.cancel());
     }
 
@@ -181,28 +201,54 @@ impl OpenRequests {
 }
 
 /// Waits for the response that is being read. Cancel-safe.
-async fn read(reading: &mut Option<BoxFuture<'static, (Id, Response)>>) -> Option<(Id, Response)> {
+async fn read(
+    reading: &mut Option<BoxFuture<'static, (Id, Response, AnswerUse)>>,
+) -> Option<(Id, Response, AnswerUse)> {
     let read = reading.as_mut()?.await;
     *reading = None;
     Some(read)
 }
 
-/// A request that the supervisor has admitted: a future of its id, the length of its
-/// line and its response, whose output stays on the disk until it is read.
+/// Keeps the answer of a hook that ran. If it was kept before, completes the response
+/// with what the hook printed then.
+async fn settle(lookup: Option<Arc<Lookup>>, response: &mut Response) -> AnswerUse {
+    let Some(lookup) = lookup else { return AnswerUse::None };
+    if response.kept {
+        return lookup.use_kept(response);
+    }
+    let kept = response.clone();
+    AnswerUse::New(unblock(move || lookup.keep(&kept)).await)
+}
+
+/// What is needed of a request when it is answered.
+struct Answered {
+    id: Id,
+    /// Of its line, in bytes.
+    length: usize,
+    lookup: Option<Arc<Lookup>>,
+}
+
+/// A request that the supervisor has admitted: a future of its response, whose output
+/// stays on the disk until it is read.
 struct SubmittedRequest {
     /// Taken when the future completes.
-    id: Option<Id>,
+    answered: Option<Answered>,
     ticket: Ticket,
-    length: usize,
+}
+
+impl SubmittedRequest {
+    fn has_id(&self, id: &Id) -> bool {
+        self.answered.as_ref().is_some_and(|answered| answered.id == *id)
+    }
 }
 
 impl Future for SubmittedRequest {
-    type Output = (Id, usize, UnreadResponse);
+    type Output = (Answered, UnreadResponse);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.ticket.poll_unread(context).map(|response| {
-            let id = self.id.take().expect("the future is not polled after its completion");
-            (id, self.length, response)
+            let answered = self.answered.take().expect("the future is not polled after its completion");
+            (answered, response)
         })
     }
 }

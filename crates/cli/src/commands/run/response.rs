@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use hookpool_frontend::AnswerUse;
 use hookpool_supervisor::{ErrorKind, HookError, Response, WorkerInfo};
 use serde::Serialize;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::request::Id;
 use crate::flags::with_flags;
-use crate::format::TimingFields;
+use crate::format::{TimingFields, answer_fields};
 
 /// A response. `None` is written as null and means unknown.
 #[derive(Debug, Serialize)]
@@ -23,6 +24,7 @@ pub struct ResponseLine<'a> {
     tree: Option<Cow<'a, str>>,
     hook: Option<&'a str>,
     worker: Option<WorkerInfo>,
+    answer: Value,
     timing: TimingFields,
     stdout: String,
     stderr: String,
@@ -32,7 +34,7 @@ pub struct ResponseLine<'a> {
 
 impl<'a> ResponseLine<'a> {
     /// The response of the pool to the request with this id.
-    pub fn answered(id: &'a Id, response: Response) -> Self {
+    pub fn answered(id: &'a Id, response: Response, answer: &AnswerUse) -> Self {
         let (stdout, stderr) = (response.stdout.text(), response.stderr.text());
         let (result, error) = match response.outcome {
             Ok(result) => (Some(result), None),
@@ -47,6 +49,7 @@ impl<'a> ResponseLine<'a> {
             tree: Some(response.tree.to_string_lossy().into_owned().into()),
             hook: Some(response.hook.name()),
             worker: response.worker,
+            answer: answer_fields(answer),
             timing: response.timing.into(),
             stdout,
             stderr,
@@ -75,6 +78,7 @@ impl<'a> ResponseLine<'a> {
             tree: None,
             hook: None,
             worker: None,
+            answer: Value::Null,
             timing: TimingFields::default(),
             stdout: String::new(),
             stderr: String::new(),
@@ -111,7 +115,7 @@ mod tests {
         let expected = concat!(
             r#"{"id":null,"ok":false,"result":null,"error":{"kind":"InvalidRequest","message":"id: missing","#,
             r#""exception":null,"unsupported_operation":false,"traceback":null,"exit":null,"hint":null},"line":3,"#,
-            r#""tree":null,"hook":null,"worker":null,"timing":{"queued_ms":null,"prepare_ms":null,"start_ms":null,"hook_ms":null},"#,
+            r#""tree":null,"hook":null,"worker":null,"answer":null,"timing":{"queued_ms":null,"prepare_ms":null,"start_ms":null,"hook_ms":null},"#,
             r#""stdout":"","stderr":"","stdout_truncated":false,"stderr_truncated":false}"#,
             "\n"
         );

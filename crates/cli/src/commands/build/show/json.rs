@@ -4,15 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hookpool_frontend::{
-    AnswerUse, Before, DeclaredExtension, EnvironmentUse, Fallback, HookRun, Keeping, OutputFile, Product, Report,
-};
+use hookpool_frontend::{Before, DeclaredExtension, EnvironmentUse, Fallback, HookRun, OutputFile, Product, Report};
 use serde_json::{Value, json};
 
 use super::super::jobs::Job;
 use super::failure::failed_hook;
 use crate::flags::with_flags;
-use crate::format::{TimingFields, milliseconds};
+use crate::format::{TimingFields, answer_fields, milliseconds};
 
 /// The lines for a source, one for each of its names.
 pub fn lines(job: &Job, report: &Report, took: Duration) -> Vec<u8> {
@@ -109,19 +107,9 @@ fn hook(run: &HookRun) -> Value {
         "error": run.error,
         "worker": run.worker,
         "timing": TimingFields::from(run.timing),
-        "answer": answer(&run.answer),
+        "answer": answer_fields(&run.answer),
         "log": run.log.as_deref().map(text),
     })
-}
-
-fn answer(answer: &AnswerUse) -> Value {
-    match answer {
-        AnswerUse::Used { saved } => json!({"is": "used", "saved_ms": milliseconds(*saved)}),
-        AnswerUse::New(Keeping::Kept) => json!({"is": "kept"}),
-        AnswerUse::New(Keeping::NotKept(reason)) => json!({"is": "not_kept", "reason": reason.to_string()}),
-        AnswerUse::New(Keeping::Mismatch(difference)) => json!({"is": "mismatch", "difference": difference}),
-        _ => Value::Null,
-    }
 }
 
 #[cfg(test)]
