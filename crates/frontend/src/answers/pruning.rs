@@ -53,9 +53,7 @@ pub(crate) struct PrunedAnswers {
 }
 
 /// A record on the disk.
-struct Kept<'a> {
-    records: &'a Records,
-    key: Digest,
+struct Kept {
     path: PathBuf,
     used: SystemTime,
     bytes: u64,
@@ -111,7 +109,7 @@ pub(crate) fn prune_answers(
 }
 
 /// `None`: it is damaged, or was removed.
-fn look_at(records: &Records, key: Digest, path: PathBuf) -> Option<Kept<'_>> {
+fn look_at(records: &Records, key: Digest, path: PathBuf) -> Option<Kept> {
     let metadata = path.symlink_metadata().ok()?;
     let files = match records.name {
         "entries" => match records.inspect::<Entry>(key)? {
@@ -124,7 +122,7 @@ fn look_at(records: &Records, key: Digest, path: PathBuf) -> Option<Kept<'_>> {
         }
     };
     let used = not_in_the_future(metadata.modified().ok()?);
-    Some(Kept { records, key, path, used, bytes: std::os::unix::fs::MetadataExt::blocks(&metadata) * 512, files })
+    Some(Kept { path, used, bytes: std::os::unix::fs::MetadataExt::blocks(&metadata) * 512, files })
 }
 
 /// A time from a clock that was wrong must not stay the latest forever.
@@ -135,7 +133,7 @@ fn not_in_the_future(time: SystemTime) -> SystemTime {
 
 /// Takes those out that were used longest ago, until the rest takes at most so many bytes.
 /// A file counts once, however many answers have it.
-fn too_much<'a>(stays: &mut Vec<Kept<'a>>, size: impl Fn(Digest) -> u64, max_size: u64) -> Vec<Kept<'a>> {
+fn too_much(stays: &mut Vec<Kept>, size: impl Fn(Digest) -> u64, max_size: u64) -> Vec<Kept> {
     stays.sort_by_key(|kept| Reverse(kept.used));
     let (mut total, mut counted) = (0, HashSet::new());
     let fits = stays.iter().take_while(|kept| {

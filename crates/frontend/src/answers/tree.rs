@@ -61,7 +61,7 @@ impl AnswerStore {
     ///
     /// # Errors
     /// Something in it cannot be read.
-    pub fn state_of(&self, tree: &Path) -> io::Result<TreeState> {
+    pub(super) fn state_of(&self, tree: &Path) -> io::Result<TreeState> {
         let name = Digest::of(tree.as_os_str().as_bytes());
         let known = self.recall::<KnownFiles>(Fact::Tree, name);
         let read_at = known.as_ref().map(|known| known.at);
@@ -105,12 +105,12 @@ impl AnswerStore {
 
     /// The state that hooks have made another one from; that itself, if none did.
     /// Blocks.
-    pub fn original(&self, state: Digest) -> Digest {
+    pub(super) fn original(&self, state: Digest) -> Digest {
         self.recall(Fact::Original, state).unwrap_or(state)
     }
 
     /// Notes that a hook has made one state from another. Blocks.
-    pub fn set_original(&self, state: Digest, original: Digest) {
+    pub(super) fn set_original(&self, state: Digest, original: Digest) {
         if state != original && self.original(state) != original {
             self.note(Fact::Original, state, &original);
         }
