@@ -46,6 +46,7 @@ mod pruning;
 mod redact;
 mod run_folder;
 mod source;
+mod source_folder;
 
 pub use answers::{
     AnswerPolicy, AnswerSettings, AnswerStatistics, Answers, AnswersUsage, Hit, Keeping, Lookup, NotKept, Verdict,

@@ -10,6 +10,7 @@ use crate::answers::{PrunedAnswers, prune_answers};
 use crate::durations::Durations;
 use crate::environment::{PrunedEnvironments, prune_environments};
 use crate::frontend::LogFolder;
+use crate::source_folder::{Sources, sweep};
 
 /// What was removed from a cache folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Pruned {
     pub programs: Removed,
     /// Logs of failed hooks.
     pub logs: Removed,
+    /// Source distributions that were unpacked for builds.
+    pub sources: Removed,
     /// The number of environments that stay because they are in use.
     pub in_use: usize,
     /// The number of other environments that stay.
@@ -42,7 +45,7 @@ impl Pruned {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let environments = [self.environments, self.distributions, self.resolutions];
-        let others = [self.answers, self.files, self.learned, self.programs, self.logs];
+        let others = [self.answers, self.files, self.learned, self.programs, self.logs, self.sources];
         environments.iter().chain(&others).map(|removed| removed.bytes).sum()
     }
 }
@@ -66,6 +69,19 @@ pub fn prune(cache_folder: &Path, unused_for: Duration, max_size: Option<u64>) -
     let learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
     let programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
     let logs = LogFolder::prune(cache_folder, unused_since).map_err(failed)?;
+    let sources = sweep(Sources::in_cache(cache_folder).folder(), Some(unused_since)).map_err(failed)?;
     Durations::prune(cache_folder, unused_since).map_err(failed)?;
-    Ok(Pruned { environments, distributions, resolutions, answers, files, learned, programs, logs, in_use, kept })
+    Ok(Pruned {
+        environments,
+        distributions,
+        resolutions,
+        answers,
+        files,
+        learned,
+        programs,
+        logs,
+        sources,
+        in_use,
+        kept,
+    })
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::files::{private_folder, temporary_folder, unblock};
+use hookpool_supervisor::files::{private_folder, temporary_folder};
 use tempfile::TempDir;
 
 /// A folder of this run, with mode 0700. It is removed when this is dropped.
@@ -28,9 +28,6 @@ pub struct RunFolderError {
     pub source: io::Error,
 }
 
-/// The folder within a run folder with a fixed name.
-const INNER: &str = "inner";
-
 /// The prefix of run folders in a parent folder of our own.
 const PREFIX: &str = "run-";
 
@@ -41,12 +38,6 @@ impl RunFolder {
     /// # Errors
     /// [`RunFolderError`], which names the parent folder.
     pub fn temporary(purpose: &str) -> Result<Self, RunFolderError> {
-        Self::temporary_named(purpose, None)
-    }
-
-    /// The same with a fixed name, which is the same in the next run; with a random name if
-    /// another run uses that now.
-    fn temporary_named(purpose: &str, name: Option<&str>) -> Result<Self, RunFolderError> {
         let temporary = absolute(&temporary_folder())?;
         let own = temporary.join(format!("hookpool-{}-{purpose}", nix::unistd::geteuid()));
         // Another run may end and remove the parent folder at the same time.
@@ -55,15 +46,14 @@ impl RunFolder {
             if !temporary.is_dir() || private_folder(&own).is_err() {
                 break;
             }
-            let named = name.and_then(|name| make(&own, PREFIX, Some(name)).ok());
-            if let Some(mut folder) = named.or_else(|| make(&own, PREFIX, None).ok()) {
+            if let Ok(mut folder) = make(&own, PREFIX) {
                 folder.parent = Some(own);
                 return Ok(folder);
             }
         }
         // Another user has taken the name of the parent folder. Without that, the next run
         // cannot find the folder, but it is private too.
-        make(&temporary, PREFIX, None).map_err(|source| RunFolderError { parent: temporary, source })
+        make(&temporary, PREFIX).map_err(|source| RunFolderError { parent: temporary, source })
     }
 
     /// Makes a folder in `parent`, whose name starts with `prefix`. Other folders there with
@@ -73,7 +63,7 @@ impl RunFolder {
     /// [`RunFolderError`], which names the parent folder.
     pub fn within(parent: &Path, prefix: &str) -> Result<Self, RunFolderError> {
         let parent = absolute(parent)?;
-        make(&parent, prefix, None).map_err(|source| RunFolderError { parent, source })
+        make(&parent, prefix).map_err(|source| RunFolderError { parent, source })
     }
 
     /// The folder's absolute path: workers have another working directory.
@@ -87,47 +77,20 @@ impl RunFolder {
 /// there may be thousands of files in it.
 #[derive(Debug)]
 pub(crate) struct WorkFolder {
-    folder: Option<RemovedOnDrop>,
+    folder: Option<TempDir>,
     path: PathBuf,
-}
-
-/// Removes a folder when it is dropped.
-#[derive(Debug)]
-enum RemovedOnDrop {
-    WithinRun(#[expect(dead_code, reason = "it is dropped")] TempDir),
-    OfItsOwn(#[expect(dead_code, reason = "it is dropped")] RunFolder),
 }
 
 impl WorkFolder {
     /// Makes a folder in the folder `run`. Blocks.
     pub fn within(run: &Path, prefix: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(run)?;
-        Ok(Self { path: folder.path().to_owned(), folder: Some(RemovedOnDrop::WithinRun(folder)) })
-    }
-
-    /// Makes a folder for a content with this digest. It has the same path in each run, unless
-    /// two runs use it at once. Blocks.
-    pub fn of_content(purpose: &str, digest: &str) -> Result<Self, RunFolderError> {
-        let folder = RunFolder::temporary_named(purpose, Some(digest))?;
-        let path = folder.path().join(INNER);
-        let made = std::fs::create_dir(&path);
-        match made {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(RunFolderError { parent: path, source })
-            }
-            _ => Ok(Self { path, folder: Some(RemovedOnDrop::OfItsOwn(folder)) }),
-        }
+        Ok(Self { path: folder.path().to_owned(), folder: Some(folder) })
     }
 
     /// The folder's absolute path.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Removes it, and waits until that is done.
-    pub async fn remove(mut self) {
-        let folder = self.folder.take();
-        unblock(move || drop(folder)).await;
     }
 }
 
@@ -146,7 +109,7 @@ fn absolute(path: &Path) -> Result<PathBuf, RunFolderError> {
     std::path::absolute(path).map_err(|source| RunFolderError { parent: path.to_owned(), source })
 }
 
-fn make(parent: &Path, prefix: &str, name: Option<&str>) -> io::Result<RunFolder> {
+fn make(parent: &Path, prefix: &str) -> io::Result<RunFolder> {
     const DRAFT: &str = ".new-";
     remove_abandoned(parent, prefix);
     // A run folder that is not locked counts as one whose run has died. So the folder gets its
@@ -154,12 +117,8 @@ fn make(parent: &Path, prefix: &str, name: Option<&str>) -> io::Result<RunFolder
     let draft = tempfile::Builder::new().prefix(DRAFT).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
     let in_use = File::open(draft.path())?;
     in_use.try_lock()?;
-    if name.is_some() {
-        // rename(2) replaces an empty folder: with this, no run replaces that of another.
-        std::fs::create_dir(draft.path().join(INNER))?;
-    }
     let random = draft.path().file_name().unwrap_or_default().to_string_lossy().replacen(DRAFT, prefix, 1);
-    let path = parent.join(name.map_or(random, |name| format!("{prefix}{name}")));
+    let path = parent.join(random);
     std::fs::rename(draft.path(), &path)?;
     // `RunFolder` removes it from here on, by its new name.
     let _ = draft.keep();

@@ -69,6 +69,7 @@ fn describe(pruned: &Pruned) -> String {
         counted(pruned.learned.count, "list of modules", "lists of modules"),
         counted(pruned.programs.count, "worker program", "worker programs"),
         counted(pruned.logs.count, "log", "logs"),
+        counted(pruned.sources.count, "unpacked source", "unpacked sources"),
     ];
     let removed = join(removed);
     let removed = if removed.is_empty() { "nothing".to_owned() } else { removed };

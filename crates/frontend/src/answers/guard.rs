@@ -51,6 +51,9 @@ pub enum NotKept {
     /// The hook changed its environment.
     #[error("the hook changed its build environment")]
     Environment,
+    /// The tree has the results of an earlier build in it.
+    #[error("the source was built before in the same folder")]
+    BuiltBefore,
     /// The wheel has compiled code.
     #[error("the wheel {0} has compiled code")]
     Compiled(String),
@@ -75,6 +78,7 @@ impl NotKept {
             Self::Changed(_) => "changed meanwhile",
             Self::Link(_) => "link to elsewhere",
             Self::Environment => "changed environment",
+            Self::BuiltBefore => "built before",
             Self::Compiled(_) => "compiled code",
             Self::Store(_) => "not written",
         }
@@ -118,22 +122,39 @@ impl Allowed<'_> {
         self.above.iter().find(|place| place.file_name() == Some(OsStr::new(marker)) && !is_own)
     }
 
-    /// Whether the answer does not depend on a path outside of the known folders, or by
-    /// what is in the key.
-    fn allows(&self, path: &Path) -> bool {
+    /// How the answer depends on a path outside of the known folders.
+    fn use_of(&self, path: &Path) -> PathUse {
         let above = || self.tree.ancestors().skip(1);
-        let is_own = above().take(self.own_folders).any(|folder| path == folder || path.parent() == Some(folder));
-        let is_marker = || {
-            MARKERS.iter().any(|name| path.file_name() == Some(OsStr::new(name)))
-                && above().any(|folder| path.parent() == Some(folder))
-        };
-        // If it exists, its content counts.
-        is_own || (is_marker() && path.symlink_metadata().is_err())
+        let is_own = |folder: &Path| above().take(self.own_folders).any(|own| own == folder);
+        if is_own(path) {
+            return PathUse::None;
+        }
+        if above().any(|folder| folder == path) {
+            return PathUse::Names;
+        }
+        // There is nothing of this name now. In folders of our own there never is, and
+        // whether there are markers is in the key.
+        let is_marker = || MARKERS.iter().any(|name| path.file_name() == Some(OsStr::new(name)));
+        let is_known = |folder: &Path| is_own(folder) || (is_marker() && above().any(|above| above == folder));
+        match path.parent().is_some_and(is_known) && path.symlink_metadata().is_err() {
+            true => PathUse::None,
+            false => PathUse::Unknown,
+        }
     }
 }
 
-/// The variables that the answer depends on beside those that always count, or why
-/// it is not kept. `credentials` are the names of variables that are set and may
+/// How an answer depends on a path outside of the known folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PathUse {
+    /// It does not, or by what is in the key.
+    None,
+    /// By the names in this folder.
+    Names,
+    Unknown,
+}
+
+/// What the answer depends on beside what always counts: names of variables, and paths
+/// of folders whose names count. Or why it is not kept. `credentials` are the names of variables that are set and may
 /// hold some.
 pub(super) fn judge(
     observed: &Observed,
@@ -153,10 +174,13 @@ pub(super) fn judge(
             return Err(NotKept::Repository { program, place: place.display().to_string() });
         }
     }
-    let outside: Vec<String> =
-        observed.outside.iter().filter(|path| !allowed.allows(Path::new(path))).cloned().collect();
-    if !outside.is_empty() || observed.truncated {
-        return Err(NotKept::Outside(outside));
+    let of_use = |wanted| {
+        let is_of_use = move |path: &&String| allowed.use_of(Path::new(path)) == wanted;
+        observed.outside.iter().filter(is_of_use).cloned().collect::<Vec<_>>()
+    };
+    let unknown = of_use(PathUse::Unknown);
+    if !unknown.is_empty() || observed.truncated {
+        return Err(NotKept::Outside(unknown));
     }
     let mut read: Vec<String> = observed.variables.iter().filter(|name| is_credential(name)).cloned().collect();
     if observed.environment_taken {
@@ -167,10 +191,12 @@ pub(super) fn judge(
         read.dedup();
         return Err(NotKept::Credentials(read));
     }
-    Ok(match observed.environment_taken {
-        true => vec![ALL.to_owned()],
-        false => observed.variables.clone(),
-    })
+    let mut inputs = of_use(PathUse::Names);
+    match observed.environment_taken {
+        true => inputs.push(ALL.to_owned()),
+        false => inputs.extend_from_slice(&observed.variables),
+    }
+    Ok(inputs)
 }
 
 /// Whether git was started.
@@ -220,6 +246,7 @@ mod tests {
             (with(&|o| o.programs = list(&["git", "cc"])), own, &token, Err(NotKept::Programs(list(&["cc"])))),
             (with(&|o| o.programs = list(&["cc"])), all, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/run/run-1/inner", "/run/run-1/x"])), strict, &token, Ok(list(&[]))),
+            (with(&|o| o.outside = list(&["/", "/run"])), strict, &token, Ok(list(&["/", "/run"]))),
             (with(&|o| o.outside = list(&["/run/PKG-INFO"])), strict, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/run/x"])), strict, &token, Err(NotKept::Outside(list(&["/run/x"])))),
             (with(&|o| o.outside = list(&["/etc/x"])), all, &token, Err(NotKept::Outside(list(&["/etc/x"])))),

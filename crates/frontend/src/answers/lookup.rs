@@ -5,9 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use hookpool_supervisor::files::temporary_folder;
 use hookpool_supervisor::{
     BuildEnvironment, CapturedOutput, ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response,
 };
@@ -23,6 +22,10 @@ use super::variables;
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
 use crate::frontend::AnswerUse;
+use crate::source_folder::Sources;
+
+/// For what happens between the end of a hook and the look at what it used.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// What a hook is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +242,7 @@ impl Lookup {
             above: &above,
             has_own_repository: state.is_some_and(TreeState::has_own_repository),
             tree,
-            own_folders: if state.is_none() { 2 } else { 0 },
+            own_folders: if state.is_none() { Sources::OWN_FOLDERS } else { 0 },
         };
         let names = judge(observed, &allowed, &variables::credentials(&self.answers.circumstances.variables))?;
         if let Some(before) = state {
@@ -262,6 +265,10 @@ impl Lookup {
             Some(expected) => new.difference(&expected.answer).map_err(|error| NotKept::Store(error.to_string()))?,
             None => None,
         };
+        let hook_time = response.timing.hook.unwrap_or_default();
+        if let Some(folder) = names.iter().find(|name| may_have_changed(Path::new(name), hook_time)) {
+            return Err(NotKept::Changed(folder.clone()));
+        }
         let set = &self.answers.circumstances.variables;
         let value = |name: String| (name.clone(), variables::value(set, OsStr::new(&name)));
         let variables: Variables = names.into_iter().map(value).collect();
@@ -274,7 +281,7 @@ impl Lookup {
     fn above(&self, place: Option<&Path>) -> Vec<PathBuf> {
         match place {
             Some(tree) => markers_above(tree),
-            None => markers_above(&temporary_folder().join("sources")),
+            None => markers_above(&self.answers.settings.cache_folder.join("sources")),
         }
     }
 
@@ -289,6 +296,14 @@ impl KeptAnswers for Lookup {
         let environment = environment.downcast_ref::<Environment>()?;
         self.ask(environment.content_id(), Some(tree))
     }
+}
+
+/// Whether the names in a folder may have changed since a hook began that took so long
+/// and has just ended. A path that is not absolute is a variable.
+fn may_have_changed(folder: &Path, hook_time: Duration) -> bool {
+    let began = SystemTime::now().checked_sub(hook_time + MARGIN);
+    let changed = folder.metadata().and_then(|metadata| metadata.modified());
+    folder.is_absolute() && !changed.is_ok_and(|changed| began.is_some_and(|began| changed < began))
 }
 
 fn no_such_hook(hook: Hook) -> HookError {
@@ -309,7 +324,7 @@ fn output_folder(request: &HookRequest) -> Option<&Path> {
 
 /// Whether a wheel has no compiled code, by the tags in its name (PEP 427): it works on
 /// all platforms.
-fn is_pure_wheel(path: &Path) -> bool {
+pub(crate) fn is_pure_wheel(path: &Path) -> bool {
     path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.ends_with("-none-any.whl"))
 }
 

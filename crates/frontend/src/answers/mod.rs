@@ -32,7 +32,7 @@ use hookpool_supervisor::{Hook, HookRequest};
 pub(crate) use archive::TopFiles;
 pub(crate) use digest::Digest;
 pub use guard::NotKept;
-pub(crate) use lookup::Asked;
+pub(crate) use lookup::{Asked, is_pure_wheel};
 pub use lookup::{Hit, Keeping, Lookup};
 pub use pruning::{AnswersUsage, answers_usage};
 pub(crate) use pruning::{PrunedAnswers, prune_answers};

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use super::digest::Digest;
 use crate::redact::redact;
@@ -148,8 +150,12 @@ pub(super) fn counted(variables: &EnvironmentVariables) -> Vec<Vec<u8>> {
 }
 
 /// The value of a variable that a hook has read. That of [`ALL`] stands for all that do
-/// not always count; of credentials, for their names.
+/// not always count; of credentials, for their names. That of an absolute path stands
+/// for the names in the folder, which a hook has listed. Blocks.
 pub(super) fn value(variables: &EnvironmentVariables, name: &OsStr) -> Option<OsString> {
+    if Path::new(name).is_absolute() {
+        return names_in(Path::new(name)).ok();
+    }
     if name != ALL {
         return variables.get(name).cloned();
     }
@@ -163,6 +169,12 @@ pub(super) fn value(variables: &EnvironmentVariables, name: &OsStr) -> Option<Os
     });
     let lines: Vec<Vec<u8>> = lines.collect();
     Some(Digest::of_list(lines.iter().map(Vec::as_slice)).to_string().into())
+}
+
+fn names_in(folder: &Path) -> io::Result<OsString> {
+    let mut names = folder.read_dir()?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(Digest::of_list(names.iter().map(|name| name.as_bytes())).to_string().into())
 }
 
 /// The names of variables that are set and may hold credentials.

@@ -24,7 +24,7 @@ use super::report::{
 };
 use super::spelling::misspelt_names;
 use super::tree::SourceTree;
-use crate::answers::Keeping;
+use crate::answers::{Keeping, is_pure_wheel};
 use crate::extensions::WhenRequired;
 use crate::metadata::{
     CoreMetadata, Described, NotStatic, built_wheel_metadata, declared_requires_python, describe_built_wheel,
@@ -82,6 +82,7 @@ impl<'a> Build<'a> {
                     archive.display()
                 )));
             }
+            (_, Goal::Wheel { .. }) => self.tree(source).reusing_builds(),
             _ => self.tree(source),
         };
         if self.frontend.settings.static_metadata
@@ -97,7 +98,8 @@ impl<'a> Build<'a> {
         let outcome = self.build_tree(&tree, goal).await;
         // Only now: hooks do not wait for what leads to warnings alone.
         self.look_for_mistakes(&tree).await;
-        tree.remove().await;
+        let stays = outcome.as_ref().is_ok_and(has_compiled_code);
+        tree.close(stays).await;
         outcome.map_err(|error| self.with_python_hint(error))
     }
 
@@ -113,7 +115,7 @@ impl<'a> Build<'a> {
             Goal::Sdist { into } => match self.build_sdist(tree, draft(into).await?).await? {
                 Some((draft, name)) => {
                     // A source distribution that cannot be unpacked is not published.
-                    self.unpack_sdist(&draft, &name).await?.remove().await;
+                    self.unpack_sdist(&draft, &name).await?.close(false).await;
                     self.publish(into, Hook::BuildSdist, draft, name).await.map(Product::File)
                 }
                 None => Ok(Product::SdistUnsupported),
@@ -178,7 +180,7 @@ impl Build<'_> {
         // Only hooks tell of extensions: a `PKG-INFO` does not have them.
         let tree = self.tree(&source);
         let outcome = self.prepare_metadata(&tree).await;
-        tree.remove().await;
+        tree.close(false).await;
         let product = outcome?;
         match &product {
             Product::Metadata(metadata, _) if !metadata.is_of_the_same(&described.metadata) => {
@@ -287,7 +289,7 @@ impl Build<'_> {
         };
         let unpacked = self.unpack_sdist(&draft, &name).await?;
         let outcome = self.build_wheel(&unpacked, into).await;
-        unpacked.remove().await;
+        unpacked.close(false).await;
         outcome
     }
 
@@ -466,6 +468,12 @@ impl Build<'_> {
             needed: self.needs_environment,
         })
     }
+}
+
+/// Whether a wheel has compiled code: building it again may take less time in the same
+/// folder.
+fn has_compiled_code(product: &Product) -> bool {
+    matches!(product, Product::File(file) if !is_pure_wheel(&file.path))
 }
 
 fn is_raised_by_hook(kind: ErrorKind) -> bool {

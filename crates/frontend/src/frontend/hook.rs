@@ -134,7 +134,7 @@ impl<'a> Hooks<'a> {
             Some(logs) => logs.keep(self.name, &response, output).await,
             None => None,
         };
-        self.note(response, log, lookup.as_ref()).await
+        self.note(response, log, lookup.as_ref(), tree.was_built()).await
     }
 
     async fn lookup(&self, tree: &SourceTree<'_>, request: &HookRequest) -> Option<Arc<Lookup>> {
@@ -163,10 +163,12 @@ impl<'a> Hooks<'a> {
         mut response: Response,
         log: Option<PathBuf>,
         lookup: Option<&Arc<Lookup>>,
+        was_built: bool,
     ) -> Result<Value, HookError> {
         let answer = match lookup {
             None => AnswerUse::None,
             Some(lookup) if response.kept => lookup.use_kept(&mut response),
+            Some(_) if was_built => AnswerUse::New(Keeping::NotKept(NotKept::BuiltBefore)),
             Some(lookup) => {
                 let (keeper, kept) = (lookup.clone(), response.clone());
                 self.lookups.push(lookup.clone());

@@ -14,7 +14,7 @@ mod spelling;
 mod tree;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -32,6 +32,7 @@ use crate::files::unblock_until;
 use crate::output::OutputFolder;
 use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 use crate::source::Source;
+use crate::source_folder::Sources;
 
 pub use logs::{KeptLogs, LogFolder};
 pub use report::{
@@ -62,6 +63,10 @@ pub struct FrontendSettings {
     pub check_requires_python: bool,
     /// The folder that keeps the output of hooks. Default: none is kept.
     pub logs: Option<LogFolder>,
+    /// The cache folder that archives are unpacked in, where one that a wheel with
+    /// compiled code was built of stays for its next build. Default: they are unpacked
+    /// among the temporary files, and nothing stays.
+    pub cache_folder: Option<PathBuf>,
     /// The answers of earlier hooks. Default: none are used or kept.
     pub answers: Option<Arc<Answers>>,
 }
@@ -76,6 +81,7 @@ impl Default for FrontendSettings {
             extensions: ExtensionPolicy::default(),
             check_requires_python: false,
             logs: None,
+            cache_folder: None,
             answers: None,
         }
     }
@@ -87,6 +93,7 @@ pub struct Frontend {
     settings: FrontendSettings,
     /// Holds what hooks make on the way to a product.
     work: RunFolder,
+    sources: Arc<Sources>,
     observer: Box<dyn Fn(&BuildEvent) + Send + Sync>,
 }
 
@@ -112,7 +119,8 @@ impl Frontend {
         observer: impl Fn(&BuildEvent) + Send + Sync + 'static,
     ) -> Result<Self, RunFolderError> {
         let work = RunFolder::temporary("work")?;
-        Ok(Self { supervisor, settings, work, observer: Box::new(observer) })
+        let sources = settings.cache_folder.as_deref().map_or_else(Sources::temporary, Sources::in_cache);
+        Ok(Self { supervisor, settings, work, sources: Arc::new(sources), observer: Box::new(observer) })
     }
 
     /// Builds a source. `job` identifies it in events, `name` in messages.

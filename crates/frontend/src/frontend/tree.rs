@@ -14,8 +14,8 @@ use super::errors::invalid_source;
 use super::report::{JobId, Step};
 use crate::answers::{Asked, Digest, TopFiles};
 use crate::archive::{UnpackLimits, read_files, unpack};
-use crate::files::{digest_of_file, short};
-use crate::run_folder::WorkFolder;
+use crate::files::short;
+use crate::source_folder::SourceFolder;
 
 /// A source tree.
 pub(super) struct SourceTree<'a> {
@@ -23,6 +23,8 @@ pub(super) struct SourceTree<'a> {
     job: JobId,
     /// The source, as the user named it.
     name: &'a Path,
+    /// Whether the folder may have the results of an earlier build.
+    reuses_builds: bool,
     place: Place,
 }
 
@@ -44,7 +46,7 @@ struct Archive {
 
 struct Unpacked {
     tree: PathBuf,
-    folder: WorkFolder,
+    folder: SourceFolder,
 }
 
 /// What is known of an archive before it is opened.
@@ -57,14 +59,19 @@ struct Known {
 impl<'a> SourceTree<'a> {
     /// The tree in a folder.
     pub fn folder(frontend: &'a Frontend, job: JobId, name: &'a Path, path: PathBuf) -> Self {
-        Self { frontend, job, name, place: Place::Folder(path) }
+        Self { frontend, job, name, reuses_builds: false, place: Place::Folder(path) }
     }
 
     /// The tree in a source distribution; a draft exists for this build only.
     pub fn archive(frontend: &'a Frontend, job: JobId, name: &'a Path, path: PathBuf, is_draft: bool) -> Self {
         let (known, top_files, unpacked) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         let archive = Archive { path, is_draft, known, top_files, unpacked };
-        Self { frontend, job, name, place: Place::Archive(Box::new(archive)) }
+        Self { frontend, job, name, reuses_builds: false, place: Place::Archive(Box::new(archive)) }
+    }
+
+    /// The same, in a folder that may have the results of an earlier build.
+    pub fn reusing_builds(self) -> Self {
+        Self { reuses_builds: true, ..self }
     }
 
     pub fn is_archive(&self) -> bool {
@@ -137,26 +144,46 @@ impl<'a> SourceTree<'a> {
         }
     }
 
-    /// Removes what was unpacked.
-    pub async fn remove(self) {
+    /// Whether its folder has the results of an earlier build.
+    pub fn was_built(&self) -> bool {
+        matches!(&self.place, Place::Archive(archive)
+            if archive.unpacked.get().is_some_and(|unpacked| unpacked.folder.was_built))
+    }
+
+    /// Removes what was unpacked, unless it is to stay for the next build of the archive.
+    pub async fn close(self, stays: bool) {
         if let Place::Archive(archive) = self.place
             && let Some(unpacked) = archive.unpacked.into_inner()
         {
-            unpacked.folder.remove().await;
+            unpacked.folder.close(stays && !archive.is_draft).await;
         }
     }
 
     async fn unpack(&self, archive: &Archive) -> Result<Unpacked, HookError> {
         self.frontend.step(self.job, Step::Unpacking);
         let (path, source) = (archive.path.clone(), self.name.to_owned());
+        let digest = self.known(archive).await.digest;
+        let (sources, reuses) = (self.frontend.sources.clone(), self.reuses_builds && !archive.is_draft);
         let unpack = move |cancel: &_| {
-            let folder = folder_for(&path)?;
-            let tree = unpack(&path, folder.path(), &UnpackLimits::default(), cancel)?;
+            let failed = |what: &Path, error: io::Error| {
+                HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
+            };
+            let digest = digest.map_or_else(|| Digest::of_file(&path), Ok).map_err(|error| failed(&path, error))?;
+            let folder = sources.open(&short(digest.as_bytes()), reuses);
+            let folder = folder.map_err(|error| failed(sources.folder(), error))?;
+            if folder.was_built
+                && let Some(tree) = only_folder(&folder.path)
+            {
+                return Ok((TopFiles::of_tree(&tree), Unpacked { tree, folder }));
+            }
+            let tree = unpack(&path, &folder.path, &UnpackLimits::default(), cancel)?;
             expect_project(&source, &path, &tree)?;
             Ok::<_, HookError>((TopFiles::of_tree(&tree), Unpacked { tree, folder }))
         };
         let (top_files, unpacked) = self.frontend.unblock_unless_interrupted(unpack).await??;
-        self.note(archive, &top_files).await;
+        if !unpacked.folder.was_built {
+            self.note(archive, &top_files).await;
+        }
         // They may have been read before, and are the same.
         let _ = archive.top_files.set(top_files);
         Ok(unpacked)
@@ -189,14 +216,14 @@ impl<'a> SourceTree<'a> {
     }
 }
 
-/// The folder that an archive is unpacked to. Its path is the same each time:
-/// compilers write it into their output, and compiler caches compare it. Blocks.
-fn folder_for(archive: &Path) -> Result<WorkFolder, HookError> {
-    let failed = |what: &Path, error: io::Error| {
-        HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
-    };
-    let digest = digest_of_file(archive).map_err(|error| failed(archive, error))?;
-    WorkFolder::of_content("sources", &short(&digest)).map_err(|error| failed(&error.parent, error.source))
+/// The tree in a folder that an archive was unpacked to.
+fn only_folder(folder: &Path) -> Option<PathBuf> {
+    let mut entries = folder.read_dir().ok()?.flatten();
+    match (entries.next(), entries.next()) {
+        (Some(only), None) if only.file_type().is_ok_and(|kind| kind.is_dir()) => Some(only.path()),
+        // An archive without a folder at its top.
+        _ => Some(folder.to_owned()),
+    }
 }
 
 /// Here, because later messages would name the folder that the archive was

@@ -95,6 +95,7 @@ fn start_frontend(
     let mut frontend = settings.frontend.clone();
     frontend.environments = resources.environments(&settings.pool, supervisor, display.environment_observer())?;
     frontend.logs = Some(logs);
+    frontend.cache_folder = Some(resources.cache.path().to_owned());
     frontend.answers = answers;
     Frontend::new(supervisor.clone(), frontend, display.build_observer()).map_err(Failure::pool)
 }

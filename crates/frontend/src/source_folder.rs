@@ -1,0 +1,257 @@
+//! The places that source distributions are unpacked to.
+//!
+//! A place is named by the digest of its archive, so it is the same each time:
+//! compilers write its path into their output, compiler caches compare it, and the
+//! build folders of CMake and Meson hold it. One that a wheel with compiled code was
+//! built in stays, so that the next build of the archive compiles nothing again.
+//!
+//! ```text
+//! sources/
+//!   DIGEST/tree/NAME-VERSION/   what was unpacked; nothing else is in the folders above it
+//!   DIGEST.built                 there if it is complete and was built in; its time is that of the last use
+//!   DIGEST.lock                  exclusive while it is used
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use hookpool_supervisor::Removed;
+use hookpool_supervisor::files::{LockFile, kept, private_folder, temporary_folder, unblock};
+
+use crate::files::disk_space;
+
+/// The folder that holds the places.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    folder: PathBuf,
+    /// Whether what killed runs have left was removed.
+    swept: AtomicBool,
+}
+
+/// A place, which no other run uses meanwhile.
+#[derive(Debug)]
+pub(crate) struct SourceFolder {
+    /// The folder that an archive is unpacked to.
+    pub path: PathBuf,
+    /// Whether it holds the tree of an earlier build.
+    pub was_built: bool,
+    held: Option<Held>,
+}
+
+/// Ends the use of a place when it is dropped, which blocks.
+#[derive(Debug)]
+struct Held {
+    place: PathBuf,
+    built: PathBuf,
+    stays: bool,
+    _lock: LockFile,
+}
+
+impl Sources {
+    /// The number of folders above a tree whose content does not depend on anything
+    /// else: those of its place, the one that holds the places, and the cache folder.
+    pub const OWN_FOLDERS: usize = 4;
+
+    /// Those in the cache folder.
+    pub fn in_cache(cache_folder: &Path) -> Self {
+        Self { folder: cache_folder.join("sources"), swept: AtomicBool::new(false) }
+    }
+
+    /// Those among the temporary files, where nothing stays.
+    pub fn temporary() -> Self {
+        let parent = temporary_folder().join(format!("hookpool-{}-cache", nix::unistd::geteuid()));
+        Self::in_cache(&parent)
+    }
+
+    /// The folder that holds the places.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A place for the archive with this digest: an empty folder or, if `reuses`, one
+    /// with the tree of an earlier build. If another run uses the place of the archive,
+    /// it is another one. Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(&self, digest: &str, reuses: bool) -> io::Result<SourceFolder> {
+        for folder in [self.folder.parent().unwrap_or(&self.folder), &self.folder] {
+            kept::folder(folder).map_err(io::Error::other)?;
+        }
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            sweep(&self.folder, None).map_err(io::Error::other)?;
+        }
+        let is_built = self.folder.join(format!("{digest}.built")).exists();
+        let own = if is_built && !reuses { None } else { self.try_open(digest, reuses)? };
+        match own {
+            Some(folder) => Ok(folder),
+            None => loop {
+                let name = format!("{digest}-{:08x}", random());
+                if let Some(folder) = self.try_open(&name, false)? {
+                    return Ok(folder);
+                }
+            },
+        }
+    }
+
+    fn try_open(&self, name: &str, reuses: bool) -> io::Result<Option<SourceFolder>> {
+        let Some(lock) = LockFile::try_exclusive(&self.folder.join(format!("{name}.lock")))? else { return Ok(None) };
+        let place = self.folder.join(name);
+        let (path, built) = (place.join("tree"), self.folder.join(format!("{name}.built")));
+        let was_built = reuses && built.exists() && path.is_dir();
+        // Until it is built in again, it counts as incomplete.
+        kept::remove(&built)?;
+        if !was_built {
+            kept::remove(&place)?;
+            for folder in [&place, &path] {
+                kept::folder(folder).map_err(io::Error::other)?;
+            }
+        }
+        let held = Some(Held { place, built, stays: false, _lock: lock });
+        Ok(Some(SourceFolder { path, was_built, held }))
+    }
+}
+
+impl SourceFolder {
+    /// Ends its use. With `stays`, it is there for the next build of its archive.
+    pub async fn close(mut self, stays: bool) {
+        let held = self.held.take();
+        unblock(move || {
+            if let Some(mut held) = held {
+                held.stays = stays;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for SourceFolder {
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        // Off the event loop: there may be thousands of files in it.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => std::mem::drop(runtime.spawn_blocking(move || std::mem::drop(held))),
+            Err(_) => std::mem::drop(held),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.stays && kept::write(&self.built, b"").is_ok() {
+            return;
+        }
+        // What cannot be removed now is removed by another run.
+        let _ = kept::remove(&self.place);
+        if !self.place.exists() {
+            let _ = kept::remove(&self.place.with_extension("lock"));
+        }
+    }
+}
+
+/// Removes the places that no run uses: those of killed runs, and with `unused_since`
+/// those that were not built in since. Blocks.
+pub(crate) fn sweep(folder: &Path, unused_since: Option<SystemTime>) -> io::Result<Removed> {
+    let mut removed = Removed::default();
+    if !folder.is_dir() || private_folder(folder).is_err() {
+        return Ok(removed);
+    }
+    for entry in folder.read_dir()? {
+        let lock_path = entry?.path();
+        if lock_path.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let built = lock_path.with_extension("built");
+        let used = built.symlink_metadata().and_then(|metadata| metadata.modified());
+        let stays = used.is_ok_and(|used| unused_since.is_none_or(|since| used >= since));
+        if stays {
+            continue;
+        }
+        let Some(_lock) = LockFile::try_exclusive(&lock_path)? else { continue };
+        let place = lock_path.with_extension("");
+        if place.exists() {
+            let bytes = disk_space(&place);
+            kept::remove(&place)?;
+            removed += Removed { count: 1, bytes };
+        }
+        kept::remove(&built)?;
+        kept::remove(&lock_path)?;
+    }
+    Ok(removed)
+}
+
+fn random() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library has no other source of random numbers.
+    RandomState::new().hash_one(()) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn sources() -> (tempfile::TempDir, Sources) {
+        let cache = tempfile::tempdir().unwrap();
+        let sources = Sources::in_cache(cache.path());
+        (cache, sources)
+    }
+
+    fn names(sources: &Sources) -> Vec<String> {
+        let mut names: Vec<String> = sources
+            .folder()
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_place_is_removed_unless_it_was_built_in() {
+        let (_cache, sources) = sources();
+        let place = sources.open("abc", true).unwrap();
+        assert!(!place.was_built && place.path.ends_with("sources/abc/tree"));
+        std::fs::write(place.path.join("file"), "content").unwrap();
+        place.close(true).await;
+        let again = sources.open("abc", true).unwrap();
+        assert!(again.was_built && again.path.join("file").exists());
+        again.close(false).await;
+        assert_eq!(names(&sources), [""; 0]);
+        assert!(!sources.open("abc", true).unwrap().was_built);
+    }
+
+    #[tokio::test]
+    async fn two_users_of_an_archive_have_two_places() {
+        let (_cache, sources) = sources();
+        let one = sources.open("abc", true).unwrap();
+        let other = sources.open("abc", true).unwrap();
+        assert_ne!(one.path, other.path);
+        one.close(true).await;
+        // A tree that was built in is not used for anything but builds.
+        let third = sources.open("abc", false).unwrap();
+        assert!(!third.was_built && third.path != sources.folder().join("abc/tree"));
+        other.close(false).await;
+        third.close(false).await;
+        assert_eq!(names(&sources), ["abc", "abc.built", "abc.lock"]);
+    }
+
+    #[tokio::test]
+    async fn what_killed_runs_have_left_is_removed_and_what_is_old() {
+        let (_cache, sources) = sources();
+        sources.open("built", true).unwrap().close(true).await;
+        let used = sources.open("used", true).unwrap();
+        std::fs::create_dir_all(sources.folder().join("left/tree")).unwrap();
+        std::fs::write(sources.folder().join("left.lock"), "").unwrap();
+        assert_eq!(sweep(sources.folder(), None).unwrap().count, 1);
+        assert_eq!(names(&sources), ["built", "built.built", "built.lock", "used", "used.lock"]);
+        let now = SystemTime::now() + Duration::from_secs(1);
+        assert_eq!(sweep(sources.folder(), Some(now)).unwrap().count, 1);
+        assert_eq!(names(&sources), ["used", "used.lock"]);
+        used.close(false).await;
+    }
+}
