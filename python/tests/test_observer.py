@@ -67,6 +67,14 @@ TABLE: dict[str, dict[str, Any]] = {
     "next(iter(os.environb))": {"environment_taken": True},
     "copy.copy(os.environ).get('TERM')": {"variables": ["TERM"]},
     "copy.deepcopy(os.environ).get('TERM')": {"variables": ["TERM"]},
+    # As setuptools builds a wheel.
+    "code = 'import os\\ndef subst_vars(): dict(os.environ)'\n"
+    "exec(compile(code, '/setuptools/_distutils/util.py', 'exec'), globals()); subst_vars()": {},
+    "code = 'import os\\ndef subst_vars(): dict(os.environ)'\n"
+    "exec(compile(code, '/setuptools/util.py', 'exec'), globals()); subst_vars()": {
+        "variables": ["TERM"],
+        "environment_taken": True,
+    },
     # Files outside.
     "open(outside + '/file').read()": {"outside": ["{outside}/file"]},
     "open(os.fsencode(outside + '/file'))": {"outside": ["{outside}/file"]},
@@ -77,12 +85,13 @@ TABLE: dict[str, dict[str, Any]] = {
     "open('package/../../outside/file')": {"outside": ["{outside}/file"]},
     "open(tree + '/../outside//./file')": {"outside": ["{outside}/file"]},
     "os.chdir(outside); open('file')": {"outside": ["{outside}/file"]},
-    "os.listdir(outside)": {"outside": ["{outside}"]},
-    "list(os.scandir('..'))": {"outside": ["{parent}"]},
-    "os.chdir('..'); os.listdir()": {"outside": ["{parent}"]},
+    "os.listdir(outside)": {"outside": ["{outside}/"]},
+    "list(os.scandir('..'))": {"outside": ["{parent}/"]},
+    "os.chdir('..'); os.listdir()": {"outside": ["{parent}/"]},
+    "os.listdir('/'), os.listdir(tree + '/')": {"outside": ["/"]},
     "open('to_file')": {"outside": ["{outside}/file"]},
     "open('link/file')": {"outside": ["{outside}/file"]},
-    "os.listdir('link')": {"outside": ["{outside}"]},
+    "os.listdir('link')": {"outside": ["{outside}/"]},
     "open('link/../inside')": {"outside": ["{parent}/inside"]},
     "ctypes.CDLL(outside + '/file')": {"outside": ["{outside}/file"]},
     "ctypes.CDLL('libnone.so')": {"outside": ["libnone.so"]},
@@ -100,10 +109,10 @@ TABLE: dict[str, dict[str, Any]] = {
     "open(outside + '/new', 'x'); open(outside + '/new'); os.remove(outside + '/new')": {},
     "os.makedirs(outside + '/a/b'); os.listdir(outside + '/a/b')": {},
     "os.makedirs(outside + '/folder', exist_ok=True); os.listdir(outside + '/folder')": {
-        "outside": ["{outside}/folder"]
+        "outside": ["{outside}/folder/"]
     },
     "ignore(lambda: os.mkdir(outside + '/folder')); os.listdir(outside + '/folder')": {
-        "outside": ["{outside}/folder"]
+        "outside": ["{outside}/folder/"]
     },
     "open(outside + '/file', 'w')": {"outside": ["{outside}/file"]},
     "os.remove(outside + '/file')": {"outside": ["{outside}/file"]},
@@ -157,15 +166,15 @@ TABLE: dict[str, dict[str, Any]] = {
     "socket.socket(socket.AF_UNIX).bind('new')": {"written": ["new"]},
     # In other threads, and at the end.
     "thread = threading.Thread(target=os.listdir, args=(outside,)); thread.start()": {
-        "outside": ["{outside}"]
+        "outside": ["{outside}/"]
     },
-    "atexit.register(os.listdir, outside)": {"outside": ["{outside}"]},
+    "atexit.register(os.listdir, outside)": {"outside": ["{outside}/"]},
     # Hooks that change what is observed with.
     "os.environ = {}; os.environ.get('TERM')": {},
     "os.chdir(tempfile.mkdtemp()); os.rmdir(os.getcwd()); os.listdir(outside)": {
-        "outside": ["{outside}"]
+        "outside": ["{outside}/"]
     },
-    "sys.path.insert(0, outside); ignore(lambda: __import__('file'))": {"outside": ["{outside}"]},
+    "sys.path.insert(0, outside); ignore(lambda: __import__('file'))": {"outside": ["{outside}/"]},
     # There are bounds.
     "for n in range(30): ignore(lambda: open('/none/{:02}'.format(n)))": {
         "outside": ["/none/{:02}".format(number) for number in range(20)],
@@ -260,13 +269,11 @@ def test_a_hook_sees_no_difference(start: Start) -> None:
 
 def test_nothing_is_told_when_it_is_not_known(start: Start, tree: Path) -> None:
     hookd = start("--observe", PATTERNS)
+    breaks = "import os; os.symlink('b', 'a'); open('b', 'w'); open('a'); os.lstat = None"
     gone = "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
     assert "OBSERVED" not in hookd.run_code(gone + "os.path.exists('a') or open('a', 'w')").kinds
     assert "OBSERVED" not in hookd.run_code("import os; os._exit(0)").kinds
-    assert (
-        "OBSERVED"
-        not in hookd.run_code("import os; open('a', 'w'); open('a'); os.lstat = None").kinds
-    )
+    assert "OBSERVED" not in hookd.run_code(breaks).kinds
     assert observed(hookd.run_code("")) == {}
 
 

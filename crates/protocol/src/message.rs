@@ -73,11 +73,13 @@ pub struct Observed {
     pub programs: Vec<String>,
     /// What was done with the network, such as `connect` and `getaddrinfo`.
     pub network: Vec<String>,
-    /// Paths that were opened or listed outside of all known folders, whether or not there was
-    /// something, and that the hook had not made itself.
+    /// Paths that were opened or changed outside of all known folders, whether or not there was
+    /// something, and that the hook had not made itself. With a slash at its end: a folder that was
+    /// listed.
     pub outside: Vec<String>,
-    /// What was made, changed, renamed or removed inside the tree, relative to it. `None` if that is
-    /// not known.
+    /// What was made, changed, renamed or removed inside the tree, relative to it. With a slash at its
+    /// end: a folder and all that is in it. `None` if that is not known. What other processes wrote is
+    /// not in it; see `programs`.
     pub written: Option<Vec<String>>,
     /// `programs`, `network` or `outside` had more than is listed.
     pub truncated: bool,

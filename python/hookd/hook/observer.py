@@ -18,6 +18,7 @@ import sys
 from os import fsdecode, fspath, getcwd, lstat, readlink
 from posixpath import join, normpath, realpath
 from stat import S_ISDIR, S_ISLNK
+from sys import _getframe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,11 +78,14 @@ class Observer:
 
     def __init__(self, patterns: List[str]) -> None:
         self._is_counted = _matcher(patterns)
+        self._names: Set[bytes] = set()
+        """Names of variables that need not be looked at again."""
         self._variables: Set[str] = set()
         self._takes_environment = False
         self._programs: Set[str] = set()
         self._network: Set[str] = set()
         self._outside: Set[str] = set()
+        """With a slash at its end: a folder that was listed."""
         self._in_tree: Set[str] = set()
         """Files of the tree that were opened, which may be links that lead out of it."""
         self._written: Optional[Set[str]] = set()
@@ -91,9 +95,11 @@ class Observer:
         self._is_truncated = False
         self._has_failed = False
         self._is_active = False
-        self._tree = ""
         self._tree_folders: Tuple[str, ...] = ("\0",)
+        """The tree by the name of the request, and by the one without links."""
         self._known = Known()
+        self._far_folders = self._known.folders
+        """Known folders without the tree in them."""
         self._all_handlers = self._make_handlers()
 
     # Control.
@@ -109,15 +115,19 @@ class Observer:
         self._is_active = False
 
     def enter(self, request: Request) -> None:
-        """A hook process runs this request."""
-        self._tree = request.tree
-        self._tree_folders = tuple({_slashed(request.tree), _slashed(realpath(request.tree))})
-        arguments = [argument for argument in request.arguments if isinstance(argument, str)]
-        self._known.add(arguments)
-        self._known.add(
+        """A hook process runs this request. It is in the tree."""
+        # The folder that the process is in has a name without links.
+        self._tree_folders = tuple({_slashed(request.tree), _slashed(getcwd())})
+        self._known.add(argument for argument in request.arguments if isinstance(argument, str))
+        self._known.add_packages(
             entry
             for entry in sys.path
-            if isinstance(entry, str) and not _slashed(entry).startswith(self._tree_folders)
+            if type(entry) is str and not _slashed(entry).startswith(self._tree_folders)
+        )
+        self._far_folders = tuple(
+            folder
+            for folder in self._known.folders
+            if not any(tree.startswith(folder) for tree in self._tree_folders)
         )
 
     # What Python tells.
@@ -147,8 +157,12 @@ class Observer:
     def _use(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         def encodekey(value: Any) -> bytes:
             encoded = encode(value)
-            if self._is_active and self._is_counted(encoded):
-                self._variables.add(fsdecode(encoded))
+            if self._is_active and encoded not in self._names:
+                if not self._is_counted(encoded):
+                    self._names.add(encoded)
+                elif not _is_harmless_reader():
+                    self._names.add(encoded)
+                    self._variables.add(fsdecode(encoded))
             return encoded
 
         return encodekey
@@ -156,7 +170,7 @@ class Observer:
     def _take(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         # Called for each variable when all are looked through, and at no other time.
         def decodekey(value: bytes) -> Any:
-            if self._is_active:
+            if self._is_active and not self._takes_environment and not _is_harmless_reader():
                 self._takes_environment = True
             return decode(value)
 
@@ -203,6 +217,9 @@ class Observer:
 
     def _on_open(self, arguments: Tuple[Any, ...]) -> None:
         path, _, flags = arguments
+        # Most files are modules.
+        if type(path) is str and path.startswith(self._far_folders) and "/.." not in path:
+            return
         if not flags & WRITES:
             self._read(path)
         elif _is_folder(self._path(path)):
@@ -221,7 +238,7 @@ class Observer:
 
     def _on_listing(self, arguments: Tuple[Any, ...]) -> None:
         path = arguments[0]
-        self._read("." if path is None else path)
+        self._read("." if path is None else path, is_listed=True)
 
     def _on_dlopen(self, arguments: Tuple[Any, ...]) -> None:
         name = arguments[0]
@@ -279,10 +296,12 @@ class Observer:
             path = normpath(path)
         return str.__str__(path)
 
-    def _read(self, path: Any, folder: int = -1) -> None:
+    def _read(self, path: Any, folder: int = -1, is_listed: bool = False) -> None:
         path = self._path(path, folder)
         if path is None:
             return
+        if is_listed:
+            path = _slashed(path)
         if self._is_in_tree(path):
             if len(self._in_tree) < MOST_READ:
                 self._in_tree.add(path)
@@ -402,12 +421,12 @@ class Observer:
 
     def _outside_for_certain(self) -> Set[str]:
         """The paths that are outside when links are followed."""
-        links = _Links()
+        links = _Links(self._tree_folders)
         candidates = self._outside.union(map(links.follow, self._in_tree))
         candidates = {path for path in candidates if not self._is_inside(path)}
         if candidates:
             # Only now, as it takes time and is hardly ever needed.
-            self._known.add_kept()
+            self._known.follow_links()
         return {
             path
             for path in candidates
@@ -436,43 +455,51 @@ class Known:
 
     def __init__(self) -> None:
         self._exact: Set[str] = set(HARMLESS)
-        self._folders: Tuple[str, ...] = HARMLESS_FOLDERS
+        self.folders: Tuple[str, ...] = HARMLESS_FOLDERS
+        """Each with a slash at its end."""
+        self._packages: List[str] = []
         self._base = tuple({_slashed(sys.base_prefix), _slashed(sys.base_exec_prefix)})
         self._version = "/python{}.{}".format(*sys.version_info[:2])
         self.add([os.path.dirname(os.path.dirname(os.path.abspath(__file__)))])
         self.add([os.path.dirname(os.__file__)])
-        executables = (sys.executable, getattr(sys, "_base_executable", ""))
-        self._exact.update(each for path in executables if path for each in (path, realpath(path)))
+        self.add([sys.executable, getattr(sys, "_base_executable", "")])
         # A virtual environment is the interpreter's own. The base installation may share its folder
         # with all other programs (/usr).
         if sys.prefix != sys.base_prefix:
             self.add([sys.prefix, sys.exec_prefix])
-        self.add(sys.path)
+        self.add_packages(sys.path)
 
-    def add(self, folders: Iterable[str]) -> None:
-        """Add folders, or files such as archives, with what links to them lead to."""
-        added = {each for folder in folders if folder for each in (folder, realpath(folder))}
-        added -= self._exact | {"/"}
+    def add(self, paths: Iterable[str]) -> None:
+        """Add folders with all that is in them, and files."""
+        added = set(paths) - self._exact - {"", "/"}
         self._exact |= added
-        self._folders += tuple(_slashed(folder) for folder in added)
+        self.folders += tuple(map(_slashed, added))
+
+    def add_packages(self, entries: Iterable[str]) -> None:
+        """Add entries of `sys.path`."""
+        added = [entry for entry in entries if type(entry) is str and entry not in self._exact]
+        self._packages += added
+        self.add(added)
 
     def has(self, path: str) -> bool:
         """Whether this absolute path is known."""
-        return path.startswith(self._folders) or path in self._exact or self._is_of_base(path)
+        return path.startswith(self.folders) or path in self._exact or self._is_of_base(path)
 
     def _is_of_base(self, path: str) -> bool:
         """Whether it is a part of the base installation: its version is in the path."""
         return path.startswith(self._base) and self._version in path
 
-    def add_kept(self) -> None:
-        """Add what links in the folders of packages lead to, and the folders of the distributions
-        whose metadata lies behind them.
+    def follow_links(self) -> None:
+        """Add what links to known paths lead to, and links in folders of packages. Behind a link
+        to the metadata of a distribution lies all of it.
         """
-        for entry in list(sys.path):
+        self.add([realpath(path) for path in self._exact])
+        for entry in self._packages:
             try:
                 with os.scandir(entry) as found:
                     links = [each.path for each in found if each.is_symlink()]
-            except (OSError, TypeError, ValueError):
+            except (OSError, ValueError):
+                # There is none, or it is an archive.
                 continue
             targets = [realpath(link) for link in links]
             self.add(targets)
@@ -482,16 +509,18 @@ class Known:
 class _Links:
     """Follows links, of a folder once for all that is in it."""
 
-    def __init__(self) -> None:
-        self._folders: Dict[str, str] = {}
+    def __init__(self, real: Iterable[str]) -> None:
+        self._folders = {folder.rstrip("/"): folder.rstrip("/") for folder in ("", *real)}
 
     def follow(self, path: str) -> str:
         """Where this path leads."""
+        if S_ISLNK(_mode(path)):
+            return realpath(path)
         folder, _, name = path.rpartition("/")
         real = self._folders.get(folder)
         if real is None:
-            real = self._folders[folder] = realpath(folder)
-        return realpath(path) if S_ISLNK(_mode(path)) else real + "/" + name
+            real = self._folders[folder] = self.follow(folder)
+        return real + "/" + name
 
 
 def _matcher(patterns: List[str]) -> Callable[[bytes], bool]:
@@ -521,6 +550,24 @@ def _matcher(patterns: List[str]) -> Callable[[bytes], bool]:
         )
 
     return matches
+
+
+def _is_harmless_reader() -> bool:
+    """Whether the variables are copied by setuptools, as it does for each wheel that it builds.
+
+    Its function needs those that the paths of an installation scheme name, and the schemes of
+    wheels name none.
+    """
+    frame = _getframe(1).f_back
+    # Between it and us are methods of os.environ, and of the view of its keys.
+    for _ in range(3):
+        if frame is None:
+            return False
+        code = frame.f_code
+        if code.co_name == "subst_vars":
+            return code.co_filename.endswith("distutils/util.py")
+        frame = frame.f_back
+    return False
 
 
 def _alike(original: Any, function: Any) -> Any:
