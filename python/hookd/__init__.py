@@ -16,7 +16,8 @@ Where things are:
 * ``protocol``: lines (``channel``), ``requests`` and the ``hooks`` that they ask for, ``failures``
   with the text of ``exceptions``, and the ``outcome`` of a hook;
 * ``hook``: importing the ``backend`` and making the ``call``, in a ``process`` of its own under
-  the worker's ``supervision``; what it prints (``capture``) and imports (``modules``);
+  the worker's ``supervision``; what it prints (``capture``), imports (``modules``) and uses
+  (``observer``);
 * ``template``: the ``server`` that imports modules ahead (``preload``) and forks ``workers``;
 * ``process``: what the operating system gives: ``descriptors``, ``children``, ``signals``,
   ``libc``;

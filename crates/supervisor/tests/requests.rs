@@ -3,8 +3,8 @@
 mod support;
 
 use hookpool_supervisor::{
-    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, QueueSize, StartMethod,
-    SubmitError,
+    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, Observed, QueueSize,
+    StartMethod, SubmitError,
 };
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -93,6 +93,54 @@ async fn a_kept_answer_is_given_without_a_worker() {
     assert_eq!((run.outcome.unwrap(), run.kept), (json!(["a>1", "b"]), false));
     assert!(run.worker.is_some() && run.observed.is_none());
     pool.end().await;
+}
+
+/// Uses something of each kind, at its import and in the hook.
+const CURIOUS: &str = "
+import os, subprocess
+os.environ.get('TERM')
+def get_requires_for_build_wheel(config_settings=None):
+    os.environ.get('SSH_TTY'), os.environ.get('HOME'), os.path.exists('/nowhere')
+    subprocess.run(['true'])
+    open('written', 'w').close()
+    open('../outside').close()
+    return []
+";
+
+#[tokio::test]
+async fn what_a_hook_uses_is_observed() {
+    for (start_method, isolation) in [
+        (StartMethod::Forkserver, Isolation::Hook),
+        (StartMethod::Spawn, Isolation::Hook),
+        (StartMethod::Spawn, Isolation::None),
+    ] {
+        let pool = Pool::start(one_job(), |builder| {
+            builder.start_method(start_method).isolation(isolation).observe(&["TERM", "SSH_*"])
+        })
+        .await;
+        let (curious, plain) = (pool.real_tree("curious", CURIOUS), pool.real_tree("plain", PLAIN));
+        std::fs::write(pool.path("outside"), "").unwrap();
+        let (found, nothing) = (pool.run(&curious).await, pool.run(&plain).await);
+        assert!(found.outcome.is_ok() && nothing.outcome.is_ok());
+        if isolation == Isolation::None {
+            assert_eq!((found.observed, nothing.observed), (None, None));
+        } else {
+            let found = found.observed.unwrap();
+            let observed = Observed {
+                variables: vec!["SSH_TTY".into(), "TERM".into()],
+                programs: vec!["true".into()],
+                outside: vec![pool.path("outside").to_str().unwrap().into()],
+                // With the bytecode of the backend.
+                written: found.written.clone(),
+                ..Observed::default()
+            };
+            assert_eq!(found, observed);
+            assert!(found.written.unwrap().contains(&"written".to_owned()));
+            let nothing = Observed { written: None, ..nothing.observed.unwrap() };
+            assert_eq!(nothing, Observed::default());
+        }
+        pool.end().await;
+    }
 }
 
 #[tokio::test]
