@@ -118,7 +118,7 @@ pub struct Response {
     pub hook: Hook,
     /// The hook's result, or why there is none.
     pub outcome: Result<Value, HookError>,
-    /// Whether the result was kept from an earlier hook
+    /// Whether the outcome was kept from an earlier hook
     /// ([`HookRequest::kept_answers`](crate::HookRequest::kept_answers)), and none
     /// was run.
     pub kept: bool,

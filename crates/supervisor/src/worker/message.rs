@@ -96,13 +96,15 @@ pub(crate) struct Finished {
     /// From the acceptance to the result.
     pub hook: Option<Duration>,
     pub observed: Option<Observed>,
+    /// The answer was kept from an earlier hook.
+    pub kept: bool,
     pub files: CaptureFiles,
 }
 
 impl Finished {
     /// The answer to a request that has no worker.
     pub fn without_worker(request: RequestId, outcome: Result<Value, HookError>) -> Self {
-        Self { request, outcome, start: None, hook: None, observed: None, files: CaptureFiles::default() }
+        Self { request, outcome, start: None, hook: None, observed: None, kept: false, files: CaptureFiles::default() }
     }
 }
 

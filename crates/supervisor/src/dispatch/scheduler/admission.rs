@@ -215,7 +215,7 @@ impl Scheduler {
         let KeptAnswer { outcome, environment } = kept;
         let Some(record) = self.requests.get_mut(&request) else { return };
         record.environment = environment;
-        self.answer(Finished::without_worker(request, outcome), None, now);
+        self.answer(Finished { kept: true, ..Finished::without_worker(request, outcome) }, None, now);
     }
 
     /// A path leads to the same folder as that of another queue. They become one

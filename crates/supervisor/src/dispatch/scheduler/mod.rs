@@ -236,8 +236,7 @@ impl Scheduler {
             id: finished.request,
             tree: details.tree.clone(),
             hook: details.hook,
-            // There is no other result without a worker.
-            kept: worker.is_none() && finished.outcome.is_ok(),
+            kept: finished.kept,
             observed: finished.observed,
             outcome: finished.outcome.map_err(|error| error.of_hook(details.hook)),
             environment: record.environment,

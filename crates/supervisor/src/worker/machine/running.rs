@@ -74,6 +74,7 @@ impl Running {
             start: self.accepted_at.map(|at| at.saturating_duration_since(self.leased_at)),
             hook: self.accepted_at.map(|at| now.saturating_duration_since(at)),
             observed: self.observed,
+            kept: false,
             files: self.files,
         }
     }

@@ -34,7 +34,8 @@ struct Bench {
     stale: Vec<u64>,
     /// Trees whose workers are forked from another template than all others.
     special: Vec<u64>,
-    /// Trees for which there are kept answers.
+    /// Trees for which there are kept answers; for odd ones, that the backend has no
+    /// such hook.
     kept: Vec<u64>,
     /// How many visits there were.
     visits: usize,
@@ -165,7 +166,9 @@ impl Bench {
             None => None,
         };
         if self.kept.contains(&inode) {
-            return VisitOutcome::Answered(KeptAnswer { outcome: Ok(json!("kept")), environment });
+            let error = HookError::new(ErrorKind::UnsupportedHook, "for the test");
+            let outcome = if inode.is_multiple_of(2) { Ok(json!("kept")) } else { Err(error) };
+            return VisitOutcome::Answered(KeptAnswer { outcome, environment });
         }
         let tree = Arc::new(Tree { id: TreeId { device: 1, inode }, path: path.to_path_buf() });
         let python = environment.as_ref().map(|environment| environment.python());
@@ -421,9 +424,9 @@ fn a_kept_answer_needs_no_worker() {
     bench.kept = vec![1, 2];
     let (own, other) = (bench.submit(1), bench.submit(2));
     assert_eq!(bench.log, ["unlock 1", "unlock 2"]);
-    for request in [own, other] {
+    for (request, outcome) in [(own, Err(ErrorKind::UnsupportedHook)), (other, Ok(json!("kept")))] {
         let response = bench.replies.get_mut(&request).unwrap().try_recv().unwrap().response;
-        assert_eq!((response.outcome.unwrap(), response.kept), (json!("kept"), true));
+        assert_eq!((response.outcome.map_err(|error| error.kind), response.kept), (outcome, true));
         assert!(response.worker.is_none() && response.environment.is_none() && response.timing.start.is_none());
     }
     // The job slot is free, and so is the worker that the visits had chosen.
@@ -435,10 +438,10 @@ fn a_kept_answer_needs_no_worker() {
 #[test]
 fn a_kept_answer_waits_for_its_environment_and_for_its_turn() {
     let mut bench = Bench::new(Limits { workers_per_tree: NonZeroUsize::new(2).unwrap(), ..limits(3, 3) });
-    bench.kept = vec![1];
-    let first = bench.submit_with_environment(1, "a");
+    bench.kept = vec![2];
+    let first = bench.submit_with_environment(2, "a");
     assert_eq!(bench.done(), ["prepare a"]);
-    let second = bench.submit(1);
+    let second = bench.submit(2);
     assert_eq!((bench.outcome(first), bench.outcome(second)), (None, None));
     bench.prepared(Ok(()));
     let response = bench.replies.get_mut(&first).unwrap().try_recv().unwrap().response;
