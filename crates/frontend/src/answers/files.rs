@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::files::{Links, kept, open_regular_file};
 use sha2::Sha256;
+use tempfile::{NamedTempFile, TempPath};
 use walkdir::WalkDir;
 
 use super::answer::{Files, KeptFile};
@@ -52,27 +53,38 @@ impl FileStore {
     /// Adds the content of an open file. To be called with the lock of the store,
     /// shared: until an entry names it, nothing else protects it. Blocks.
     pub fn add(&self, mut source: File) -> io::Result<(Digest, u64)> {
-        let draft = tempfile::Builder::new().prefix(DRAFT).tempfile_in(&self.folder);
-        let mut draft = draft.or_else(|_| {
-            kept::folder(&self.folder).map_err(io::Error::other)?;
-            tempfile::Builder::new().prefix(DRAFT).tempfile_in(&self.folder)
-        })?;
+        let mut draft = self.draft()?;
         // Shares the blocks of the disk where the file system can. So the copy is
         // read for its digest, which also is the digest of what is kept, whatever
         // happens to the source meanwhile.
         let size = io::copy(&mut source, draft.as_file_mut())?;
         let sha256 = digest(draft.as_file_mut())?;
+        self.persist(draft.into_temp_path(), sha256)?;
+        Ok((sha256, size))
+    }
+
+    /// A file that will be [persisted](Self::persist).
+    pub fn draft(&self) -> io::Result<NamedTempFile> {
+        let make = || tempfile::Builder::new().prefix(DRAFT).tempfile_in(&self.folder);
+        make().or_else(|_| {
+            for folder in self.folder.ancestors().take(3).collect::<Vec<_>>().into_iter().rev() {
+                kept::folder(folder).map_err(io::Error::other)?;
+            }
+            make()
+        })
+    }
+
+    /// Gives a draft its name, in the place of what may be damaged. To be called with the
+    /// lock of the store, as [`FileStore::add`].
+    pub fn persist(&self, draft: TempPath, sha256: Digest) -> io::Result<()> {
         let path = self.path(sha256);
-        // In the place of what may be damaged.
-        let persist = |draft: tempfile::NamedTempFile| draft.persist(&path);
-        persist(draft).or_else(|refused| {
+        draft.persist(&path).or_else(|refused| {
             kept::folder(path.parent().unwrap_or(&self.folder)).map_err(io::Error::other)?;
             if path.is_dir() {
                 kept::remove(&path)?;
             }
-            persist(refused.file).map_err(|refused| refused.error)
-        })?;
-        Ok((sha256, size))
+            refused.path.persist(&path).map_err(|refused| refused.error)
+        })
     }
 
     /// Writes a kept file to a path that does not exist, and checks what was written.

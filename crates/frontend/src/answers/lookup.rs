@@ -16,7 +16,7 @@ use super::answer::{Answer, Outcome, Output, Variables};
 use super::digest::Digest;
 use super::guard::{Allowed, NotKept, judge, started_git};
 use super::key::{Question, markers_above};
-use super::store::{Found, NewAnswer};
+use super::store::{Found, Kept, NewAnswer};
 use super::tree::TreeState;
 use super::variables;
 use super::{AnswerPolicy, Answers};
@@ -55,6 +55,8 @@ struct LookupState {
     hit: Option<Answer>,
     /// The answer that the hook has to give again.
     expected: Option<Found>,
+    /// What was kept, until it is shared or taken back.
+    kept: Option<Kept>,
 }
 
 /// A source tree before its hook.
@@ -204,10 +206,18 @@ impl Lookup {
 
     /// Takes back what was kept: the hook has changed its environment. Blocks.
     pub fn forget(&self) {
-        let key = self.state().key;
-        if let Some(key) = key {
-            self.answers.store.forget(key);
+        let kept = self.state().kept.take();
+        if let Some(kept) = kept {
+            self.answers.store.forget(&kept);
             self.note_verdict(Some(&NotKept::Environment));
+        }
+    }
+
+    /// Shares what was kept with other machines, if any: nothing will take it back.
+    pub fn share(&self) {
+        let kept = self.state().kept.take();
+        if let Some(kept) = kept {
+            self.answers.store.share(kept);
         }
     }
 
@@ -260,6 +270,7 @@ impl Lookup {
             stdout: Output::from(&response.stdout),
             stderr: Output::from(&response.stderr),
             hook_time: response.timing.hook.unwrap_or_default(),
+            folders: [Some(tree), output_folder(&self.request)].into_iter().flatten().map(Path::to_owned).collect(),
         };
         let difference = match &self.state().expected {
             Some(expected) => new.difference(&expected.answer).map_err(|error| NotKept::Store(error.to_string()))?,
@@ -272,7 +283,8 @@ impl Lookup {
         let set = &self.answers.circumstances.variables;
         let value = |name: String| (name.clone(), variables::value(set, OsStr::new(&name)));
         let variables: Variables = names.into_iter().map(value).collect();
-        store.keep(key, &variables, new);
+        let kept = store.keep(key, &variables, new);
+        self.state().kept = kept;
         Ok(difference)
     }
 

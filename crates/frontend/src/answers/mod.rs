@@ -14,6 +14,7 @@ mod key;
 mod lookup;
 mod pruning;
 mod records;
+mod remote;
 mod stamp;
 mod statistics;
 mod store;
@@ -36,6 +37,7 @@ pub(crate) use lookup::{Asked, is_pure_wheel};
 pub use lookup::{Hit, Keeping, Lookup};
 pub use pruning::{AnswersUsage, answers_usage};
 pub(crate) use pruning::{PrunedAnswers, prune_answers};
+pub use remote::{InvalidRemote, RemoteAnswers};
 pub use statistics::AnswerStatistics;
 pub use verdict::{Verdict, verdicts};
 
@@ -70,13 +72,15 @@ pub struct AnswerSettings {
     /// The percentage of kept answers whose hooks run nevertheless, to compare the
     /// answers. Default: 0.
     pub verify: u8,
+    /// The store that shares answers with other machines. Default: none.
+    pub remote: Option<RemoteAnswers>,
 }
 
 impl AnswerSettings {
     /// The defaults, with answers in this cache folder.
     #[must_use]
     pub fn new(cache_folder: PathBuf) -> Self {
-        Self { cache_folder, policy: AnswerPolicy::default(), refresh: false, verify: 0 }
+        Self { cache_folder, policy: AnswerPolicy::default(), refresh: false, verify: 0, remote: None }
     }
 }
 
@@ -101,6 +105,10 @@ impl Answers {
             let variables = std::env::vars_os().collect();
             let compilers = (settings.policy == AnswerPolicy::All).then(|| compilers::identity(&variables));
             let store = AnswerStore::open(&settings.cache_folder);
+            let store = match settings.remote.clone() {
+                Some(remote) => store.shared_with(remote),
+                None => store,
+            };
             Arc::new(Self { store, circumstances: Circumstances::new(variables), compilers, settings })
         };
         Some(unblock(open).await)
@@ -144,10 +152,11 @@ impl Answers {
         self.store.statistics()
     }
 
-    /// Adds what was counted to the statistics of the cache folder.
+    /// Waits for answers on their way to other machines, for half a minute at most, and
+    /// adds what was counted to the statistics of the cache folder.
     pub async fn close(self: &Arc<Self>) {
         let answers = self.clone();
-        unblock(move || answers.store.save_statistics()).await;
+        unblock(move || answers.store.finish()).await;
     }
 
     /// What identifies the compilers, for hooks that may start some.

@@ -21,7 +21,7 @@ use super::digest::Digest;
 
 /// In bytes. With the output of a hook and the paths of its files, an answer stays
 /// below it.
-const LARGEST: u64 = 2 << 20;
+pub(super) const LARGEST: u64 = 2 << 20;
 
 /// How long a time of last use stays as it is, so that reading seldom writes.
 const TOUCHED: Duration = Duration::from_secs(60 * 60);

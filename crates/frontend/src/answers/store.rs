@@ -24,21 +24,25 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::answer::{Answer, Entry, Files, KeptFile, Outcome, Output, Variables, key_with};
+use super::answer::{Answer, Entry, Files, KeptFile, Outcome, Output, Variables, key_of};
 use super::digest::Digest;
 use super::files::{DRAFT, FileStore, MadeFile, NotCopied, for_each_file, invalid, list};
 use super::records::{Damaged, Records};
+use super::remote::{Remote, RemoteAnswers, Upload, Uploads};
 use super::statistics::AnswerStatistics;
 
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
+
+/// How long the end of a run waits for the remote store.
+const UPLOADS: Duration = Duration::from_secs(30);
 
 /// The folder of the answers in a cache folder.
 pub(super) fn root_in(cache_folder: &Path) -> PathBuf {
@@ -58,9 +62,17 @@ pub(crate) struct AnswerStore {
     pub(super) files: FileStore,
     /// Whether only this user can have written what is there.
     is_safe: bool,
+    remote: Option<Shared>,
     /// Of this run, since they were saved last.
     statistics: Mutex<AnswerStatistics>,
     warned: Once,
+}
+
+/// The remote store.
+#[derive(Debug)]
+struct Shared {
+    remote: Arc<Remote>,
+    uploads: Mutex<Uploads>,
 }
 
 /// What is known of sources, so that they need not be read again.
@@ -86,6 +98,15 @@ pub(crate) struct Found {
     pub answer: Answer,
 }
 
+/// An answer that was kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The key at which it lies.
+    at: Digest,
+    /// `None`: answers are not shared.
+    upload: Option<Upload>,
+}
+
 /// What a hook answered, to be kept.
 #[derive(Debug)]
 pub(crate) struct NewAnswer {
@@ -96,6 +117,9 @@ pub(crate) struct NewAnswer {
     pub stderr: Output,
     /// How long the hook ran.
     pub hook_time: Duration,
+    /// The folders of this machine that the hook was told of. An answer that names one of
+    /// them is not shared, nor one that names the home folder or the cache folder.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Why the files of an answer are not in their place: the hook has to run.
@@ -133,6 +157,7 @@ impl AnswerStore {
             verdicts: Records::new(&root, "verdicts"),
             files: FileStore::new(&root),
             is_safe: true,
+            remote: None,
             statistics: Mutex::default(),
             warned: Once::new(),
             root,
@@ -148,21 +173,52 @@ impl AnswerStore {
         self.root.join("lock")
     }
 
+    /// Shares answers with other machines. Those that are not here are looked for there,
+    /// and what is kept here is stored there, in the background.
+    #[must_use]
+    pub fn shared_with(self, settings: RemoteAnswers) -> Self {
+        self.shared_with_remote(Remote::new(settings))
+    }
+
+    pub(super) fn shared_with_remote(mut self, remote: Remote) -> Self {
+        let remote = Arc::new(remote);
+        let uploads = Mutex::new(Uploads::new(remote.clone(), self.entries.clone(), self.files.clone()));
+        self.remote = Some(Shared { remote, uploads });
+        self
+    }
+
     /// The answer under a key, for the current values of variables that count besides
-    /// those in the key.
+    /// those in the key. If it is not here, and answers are shared, the server is asked,
+    /// which may take half a minute.
     pub fn find(&self, key: Digest, variable: impl Fn(&OsStr) -> Option<OsString>) -> Option<Found> {
-        let sets = match self.entry(key)? {
-            Entry::Answer(answer) => return Some(Found { at: key, answer }),
-            Entry::Variables(sets) => sets,
-        };
-        sets.into_iter().find_map(|names| {
-            let variables = names.into_iter().map(|name| (name.clone(), variable(name.as_ref()))).collect();
-            let at = key_with(key, &variables);
-            match self.entry(at)? {
-                Entry::Answer(answer) => Some(Found { at, answer }),
-                Entry::Variables(_) => None,
-            }
+        let here = look_up(key, &variable, |key| self.entry(key)).map(|(found, _)| found);
+        here.or_else(|| {
+            let remote = &self.remote.as_ref()?.remote;
+            let entry = |key| remote.reads().then(|| remote.entry(&self.entries, key)).flatten();
+            let (found, variables) = look_up(key, &variable, entry)?;
+            self.take_over(remote, key, &variables, &found)?;
+            Some(found)
         })
+    }
+
+    /// Keeps an answer of the remote store, if all its files are there and right.
+    fn take_over(&self, remote: &Remote, key: Digest, variables: &Variables, found: &Found) -> Option<()> {
+        let mut drafts = Vec::new();
+        for file in found.answer.files.iter().filter(|file| !self.files.has(file)) {
+            drafts.push((remote.file(&self.files, file)?, file.sha256));
+        }
+        let keep = || {
+            // Not before: nothing can be pruned meanwhile.
+            let _lock = self.lock_shared()?;
+            drafts.into_iter().try_for_each(|(draft, sha256)| self.files.persist(draft, sha256))?;
+            self.put(key, variables, found.answer.clone())
+        };
+        if let Err(error) = keep() {
+            tracing::debug!("the answer {key} of the remote store is not kept: {error}");
+            return None;
+        }
+        self.count(|statistics| statistics.remote_hits += 1);
+        Some(())
     }
 
     fn entry(&self, key: Digest) -> Option<Entry> {
@@ -231,9 +287,12 @@ impl AnswerStore {
 
     /// Keeps the answer of a hook that read these variables besides those in the key.
     /// Whether it was kept is counted.
-    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer) {
+    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> Option<Kept> {
         match self.try_keep(key, variables, new) {
-            Ok(()) => self.count(|statistics| statistics.kept += 1),
+            Ok(kept) => {
+                self.count(|statistics| statistics.kept += 1);
+                Some(kept)
+            }
             Err(error) => {
                 tracing::debug!("the answer {key} is not kept: {error}");
                 let reason = match error.kind() {
@@ -246,11 +305,12 @@ impl AnswerStore {
                     }
                 };
                 self.count_not_kept(reason);
+                None
             }
         }
     }
 
-    fn try_keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> io::Result<()> {
+    fn try_keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> io::Result<Kept> {
         let _lock = self.lock_shared()?;
         let mut files = Vec::new();
         for_each_file(&new.made, |MadeFile { path, file, executable }| {
@@ -266,7 +326,29 @@ impl AnswerStore {
             hook_time: new.hook_time,
             made_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
-        self.put(key, variables, answer)
+        self.put(key, variables, answer.clone())?;
+        let upload = self.remote.as_ref().filter(|shared| shared.remote.writes()).map(|_| {
+            let folders = [new.folders, self.own_folders()].concat();
+            Upload { key, variables: variables.clone(), answer, folders }
+        });
+        Ok(Kept { at: key_of(key, variables), upload })
+    }
+
+    /// Shares an answer that was kept. Nobody waits for that but [`Self::finish`].
+    pub fn share(&self, kept: Kept) {
+        if let (Some(shared), Some(upload)) = (&self.remote, kept.upload) {
+            shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).add(upload);
+        }
+    }
+
+    /// Takes back an answer that was kept, and was not shared.
+    pub fn forget(&self, kept: &Kept) {
+        self.entries.remove(kept.at);
+    }
+
+    fn own_folders(&self) -> Vec<PathBuf> {
+        let cache = self.root.ancestors().nth(2).map(Path::to_owned);
+        cache.into_iter().chain(std::env::home_dir()).collect()
     }
 
     /// To be called with the lock, shared.
@@ -274,7 +356,7 @@ impl AnswerStore {
         if variables.is_empty() {
             return self.entries.put(key, &Entry::Answer(answer));
         }
-        self.entries.put(key_with(key, variables), &Entry::Answer(answer))?;
+        self.entries.put(key_of(key, variables), &Entry::Answer(answer))?;
         // If another process does the same at once, the set of one is lost, and so is
         // its answer.
         match Entry::with_variables(self.entry(key), variables.keys().cloned().collect()) {
@@ -301,11 +383,6 @@ impl AnswerStore {
     /// All kinds of small files.
     pub(super) fn all_records(&self) -> [&Records; 6] {
         [&self.entries, &self.sources, &self.archives, &self.trees, &self.originals, &self.verdicts]
-    }
-
-    /// Removes what is kept under a key. Blocks.
-    pub fn forget(&self, key: Digest) {
-        self.entries.remove(key);
     }
 
     /// What was noted under a digest.
@@ -341,6 +418,16 @@ impl AnswerStore {
         count(&mut self.counted());
     }
 
+    /// Ends a run: waits for answers on their way to other machines, half a minute at
+    /// most, and adds what was counted to what all runs have counted.
+    pub fn finish(&self) {
+        if let Some(shared) = &self.remote {
+            let stored = shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).finish(UPLOADS);
+            self.count(|statistics| statistics.uploaded += stored);
+        }
+        self.save_statistics();
+    }
+
     /// Adds what was counted since the last time to what all runs have counted.
     pub fn save_statistics(&self) {
         let of_this_run = std::mem::take(&mut *self.counted());
@@ -361,6 +448,26 @@ impl AnswerStore {
     fn counted(&self) -> MutexGuard<'_, AnswerStatistics> {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The answer under a key, and the variables that its hook read.
+fn look_up(
+    key: Digest,
+    variable: &impl Fn(&OsStr) -> Option<OsString>,
+    entry: impl Fn(Digest) -> Option<Entry>,
+) -> Option<(Found, Variables)> {
+    let sets = match entry(key)? {
+        Entry::Answer(answer) => return Some((Found { at: key, answer }, Variables::new())),
+        Entry::Variables(sets) => sets,
+    };
+    sets.into_iter().find_map(|names| {
+        let variables = names.into_iter().map(|name| (name.clone(), variable(name.as_ref()))).collect();
+        let at = key_of(key, &variables);
+        match entry(at)? {
+            Entry::Answer(answer) => Some((Found { at, answer }, variables)),
+            Entry::Variables(_) => None,
+        }
+    })
 }
 
 impl NewAnswer {

@@ -15,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
-use super::answer::{Entry, key_with};
+use super::answer::{Entry, key_of};
 use super::answer::{Outcome, Output, Variables};
 use super::pruning::answers_usage;
 use super::store::root_in;
@@ -96,6 +96,7 @@ fn new_answer(result: &str, made: Vec<PathBuf>) -> NewAnswer {
         stdout: printed(b"running egg_info\n"),
         stderr: printed(b"\xff"),
         hook_time: Duration::from_millis(250),
+        folders: Vec::new(),
     }
 }
 
@@ -185,7 +186,7 @@ fn an_answer_depends_on_the_variables_that_its_hook_read() {
     assert!(answers.find(key("b"), unset).is_none());
     // An entry that leads to another one of its kind, from a store that lies.
     let other = Entry::Variables(Vec::new());
-    answers.entries.put(key_with(key("a"), &cases[0].1), &other).unwrap();
+    answers.entries.put(key_of(key("a"), &cases[0].1), &other).unwrap();
     assert!(answers.find(key("a"), unset).is_none());
 }
 

@@ -128,6 +128,8 @@ impl<'a> Build<'a> {
         let environment = self.environment_use().await;
         if environment.as_ref().is_some_and(|environment| !environment.modified.is_empty()) {
             self.hooks.forget_answers().await;
+        } else {
+            self.hooks.share_answers();
         }
         for run in &self.hooks.runs {
             if let AnswerUse::New(Keeping::Mismatch(difference)) = &run.answer {

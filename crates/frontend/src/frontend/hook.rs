@@ -35,6 +35,11 @@ impl<'a> Hooks<'a> {
         Self { frontend, job, name, runs: Vec::new(), environment: None, lookups: Vec::new() }
     }
 
+    /// Shares the answers that were kept with other machines.
+    pub fn share_answers(&mut self) {
+        self.lookups.drain(..).for_each(|lookup| lookup.share());
+    }
+
     /// Takes back the answers that were kept: a hook has changed its environment.
     pub async fn forget_answers(&mut self) {
         let lookups = std::mem::take(&mut self.lookups);

@@ -216,8 +216,13 @@ async fn settle(lookup: Option<Arc<Lookup>>, response: &mut Response) -> AnswerU
     if response.kept {
         return lookup.use_kept(response);
     }
-    let kept = response.clone();
-    AnswerUse::New(unblock(move || lookup.keep(&kept)).await)
+    let response = response.clone();
+    let keep = move || {
+        let keeping = lookup.keep(&response);
+        lookup.share();
+        keeping
+    };
+    AnswerUse::New(unblock(keep).await)
 }
 
 /// What is needed of a request when it is answered.
