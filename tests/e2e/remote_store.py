@@ -30,6 +30,13 @@ FAULTS = (
 )
 
 
+class QuietServer(http.server.ThreadingHTTPServer):
+    """Prints nothing when a client leaves in the middle of a response."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 class RemoteStore:
     """Serves what was stored; with `authorization`, only to requests with that header."""
 
@@ -58,7 +65,7 @@ class RemoteStore:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever)

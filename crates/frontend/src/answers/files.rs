@@ -1,7 +1,7 @@
 //! The files that hooks made, each content once, under its digest.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,10 @@ pub(super) const NAME: &str = "files";
 
 /// Begins the names of files that are not complete; as [`kept::write`] has it.
 pub(super) const DRAFT: &str = ".draft-";
+
+/// The size up to which reading a file into memory takes less than what the system can do
+/// for larger ones, in bytes.
+const SMALL: u64 = 64 << 10;
 
 /// The contents of files, `ab/abcd…`.
 #[derive(Clone, Debug)]
@@ -98,12 +102,19 @@ impl FileStore {
         };
         // The user's mask decides, as it did when the hook ran.
         let mode = if file.executable { 0o777 } else { 0o666 };
-        let mut made =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(to).map_err(system)?;
+        let make = || OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(to).map_err(system);
+        if file.size <= SMALL {
+            let mut content = Vec::new();
+            let is_read = kept.take(SMALL + 1).read_to_end(&mut content).is_ok();
+            if !is_read || Digest::of(&content) != file.sha256 {
+                return Err(NotCopied::Damaged(file.sha256));
+            }
+            return make()?.write_all(&content).map_err(system);
+        }
+        let mut made = make()?;
         // Never a hard link: whoever changes the file would change the kept one.
         io::copy(&mut kept, &mut made).map_err(system)?;
-        let is_whole =
-            made.metadata().map_err(system)?.len() == file.size && digest(&mut made).map_err(system)? == file.sha256;
+        let is_whole = digest(&mut made).map_err(system)? == file.sha256;
         if is_whole { Ok(()) } else { Err(NotCopied::Damaged(file.sha256)) }
     }
 

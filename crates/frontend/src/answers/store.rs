@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Entry, Files, KeptFile, Outcome, Output, Variables, key_of};
 use super::digest::Digest;
-use super::files::{DRAFT, FileStore, MadeFile, NotCopied, for_each_file, invalid, list};
+use super::files::{FileStore, MadeFile, NotCopied, for_each_file, invalid, list};
 use super::records::{Damaged, Records};
 use super::remote::{Remote, RemoteAnswers, Upload, Uploads};
 use super::statistics::AnswerStatistics;
@@ -260,27 +260,35 @@ impl AnswerStore {
     }
 
     fn copy(&self, files: &Files, into: &Path) -> Result<(), NotCopied> {
-        let system = |path: &Path| {
-            let path = path.to_owned();
-            move |source| NotCopied::System { path, source }
-        };
-        // Removed with what is in it after an error.
-        let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(into).map_err(system(into))?;
         let mut tops = BTreeSet::new();
+        let copied = self.copy_each(files, into, &mut tops);
+        if copied.is_err() {
+            for top in tops {
+                let _ = kept::remove(&into.join(top));
+            }
+        }
+        copied
+    }
+
+    /// `tops`: what it made in the folder itself.
+    fn copy_each<'a>(&self, files: &'a Files, into: &Path, tops: &mut BTreeSet<&'a OsStr>) -> Result<(), NotCopied> {
+        let mut folder = into.to_owned();
         for file in files.iter() {
             let path = Path::new(&file.path);
-            let to = draft.path().join(path);
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                let parent = draft.path().join(parent);
-                std::fs::create_dir_all(&parent).map_err(system(&parent))?;
+            let to = into.join(path);
+            let system = |source| NotCopied::System { path: to.clone(), source };
+            let Some(top) = path.iter().next() else { continue };
+            if !tops.contains(top) {
+                if into.join(top).symlink_metadata().is_ok() {
+                    return Err(system(io::ErrorKind::AlreadyExists.into()));
+                }
+                tops.insert(top);
+            }
+            if let Some(parent) = to.parent().filter(|parent| *parent != folder) {
+                std::fs::create_dir_all(parent).map_err(system)?;
+                folder = parent.to_owned();
             }
             self.files.copy(file, &to)?;
-            tops.extend(path.iter().next());
-        }
-        for top in tops {
-            let to = into.join(top);
-            // Replaces a file, as the hook would, but no folder with something in it.
-            std::fs::rename(draft.path().join(top), &to).map_err(system(&to))?;
         }
         Ok(())
     }

@@ -195,8 +195,12 @@ fn a_damaged_or_missing_file_costs_the_answer() {
     let damages: [fn(&Path); 6] = [
         |path| fs::remove_file(path).unwrap(),
         |path| fs::write(path, "").unwrap(),
-        |path| fs::write(path, "Name: b").unwrap(),
-        |path| fs::write(path, "Name: a and more").unwrap(),
+        |path| {
+            let mut content = fs::read(path).unwrap();
+            *content.last_mut().unwrap() ^= 1;
+            fs::write(path, content).unwrap();
+        },
+        |path| fs::write(path, [&*fs::read(path).unwrap(), b"more"].concat()).unwrap(),
         |path| {
             fs::remove_file(path).unwrap();
             symlink("/etc/passwd", path).unwrap();
@@ -208,21 +212,23 @@ fn a_damaged_or_missing_file_costs_the_answer() {
     ];
     let place = Place::new();
     let answers = place.answers();
-    for damage in damages {
-        keep(&answers, "a", vec![place.dist_info("Name: a")]);
+    // Small and large files are copied in different ways.
+    let contents = ["Name: a".to_owned(), "Name: a\n".repeat(20_000)];
+    for (damage, content) in damages.iter().flat_map(|damage| contents.iter().map(move |content| (damage, content))) {
+        keep(&answers, "a", vec![place.dist_info(content)]);
         let found = find(&answers, "a").unwrap();
         assert!(place.restored(&answers, &found).is_ok());
-        damage(&answers.files.path(Digest::of(b"Name: a")));
+        damage(&answers.files.path(Digest::of(content.as_bytes())));
         assert!(matches!(place.restored(&answers, &found), Err(NotRestored::Damaged(_))));
         assert!(find(&answers, "a").is_none());
     }
-    assert_eq!(answers.statistics().damaged, damages.len() as u64);
+    assert_eq!(answers.statistics().damaged, 2 * damages.len() as u64);
     // One that was removed by another process is none.
     keep(&answers, "a", vec![place.dist_info("Name: a")]);
     let found = find(&answers, "a").unwrap();
     place.prune(0, None);
     assert!(matches!(place.restored(&answers, &found), Err(NotRestored::Damaged(_))));
-    assert_eq!(answers.statistics().damaged, damages.len() as u64);
+    assert_eq!(answers.statistics().damaged, 2 * damages.len() as u64);
 }
 
 #[test]
