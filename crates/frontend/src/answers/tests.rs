@@ -441,6 +441,37 @@ fn statistics_are_added_up() {
     assert_eq!(AnswerStatistics::read(&place.cache()).misses, 1);
 }
 
+/// What the process of the following test does, which may write files of 10 kB only.
+#[test]
+#[ignore = "a process of the test below"]
+fn a_process_whose_disk_is_full() {
+    let Some(cache) = std::env::var_os("HOOKPOOL_TEST_CACHE") else { return };
+    let answers = AnswerStore::open(Path::new(&cache));
+    let wheel = Path::new(&cache).with_file_name("wheel");
+    for name in ["a", "b"] {
+        keep(&answers, name, vec![wheel.clone()]);
+        answers.note(Fact::Source, key(name), &"x".repeat(20_000));
+        assert!(find(&answers, name).is_none());
+    }
+    assert_eq!(answers.statistics().not_kept.into_iter().collect::<Vec<_>>(), [("it could not be written".into(), 2)]);
+    keep(&answers, "small", Vec::new());
+    assert!(find(&answers, "small").is_some());
+}
+
+#[test]
+fn a_full_disk_costs_what_is_to_be_kept_and_leaves_no_part_of_it() {
+    let place = Place::new();
+    fs::write(place.folder.path().join("wheel"), "w".repeat(100_000)).unwrap();
+    let limited =
+        "trap '' XFSZ; ulimit -f 20; exec \"$0\" --exact answers::tests::a_process_whose_disk_is_full --ignored";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", limited]).arg(std::env::current_exe().unwrap()).env("HOOKPOOL_TEST_CACHE", place.cache());
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let files = place.left().into_iter().filter(|path| path.is_file()).collect::<Vec<_>>();
+    assert_eq!(files, [place.answers().entries.path(key("small"))]);
+}
+
 /// What the processes of the following test do until they are killed: each keeps and finds
 /// answers whose files and results name each other.
 #[test]
