@@ -133,11 +133,12 @@ impl PoolResources {
 
     /// The answers of a command; `None` if none are kept.
     pub async fn answers(&self, settings: &PoolSettings) -> Option<Arc<Answers>> {
-        let choice = settings.answers?;
+        let choice = settings.answers.as_ref()?;
         let mut answers = AnswerSettings::new(self.cache.path().to_owned());
         answers.policy = choice.policy;
         answers.refresh = choice.refresh;
         answers.verify = choice.verify;
+        answers.remote = choice.remote.clone();
         Answers::open(answers).await
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookpool_frontend::{
-    AnswerPolicy, ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, OutputFolder, Source,
-    WhenRequired, jobserver,
+    AnswerPolicy, ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, InvalidRemote, OutputFolder,
+    RemoteAnswers, Source, WhenRequired, jobserver,
 };
 use hookpool_supervisor::files::refuse_foreign_links;
 use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
@@ -21,7 +21,7 @@ use crate::arguments::build::{
 };
 use crate::arguments::pool::{
     AnswerArguments, AnswersName, CapacityArguments, HookArguments, InstallerArguments, InstallerName, IsolationName,
-    JobserverName, PoolArguments, StartMethodName, WorkerArguments,
+    JobserverName, PoolArguments, RemoteAccessName, StartMethodName, WorkerArguments,
 };
 use crate::exit::Failure;
 
@@ -37,13 +37,15 @@ pub struct InstallerSettings {
 }
 
 /// Which answers are kept and used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerChoice {
     pub policy: AnswerPolicy,
     pub refresh: bool,
     /// A percentage.
     pub verify: u8,
     pub strict: bool,
+    /// The store that shares answers with other machines.
+    pub remote: Option<RemoteAnswers>,
 }
 
 /// The settings of a pool.
@@ -73,7 +75,7 @@ impl PoolSettings {
     /// Resolves the arguments of a command that runs hooks.
     pub fn resolve(arguments: PoolArguments) -> Result<Self, Failure> {
         let PoolArguments { capacity, hooks, workers, installer, answers, locations, report } = arguments;
-        let answers = answer_choice(&answers, installer.refresh);
+        let answers = answer_choice(answers, &installer)?;
         let build_environments = if locations.no_build_isolation { None } else { Some(installer_settings(installer)?) };
         let is_within_hook = is_within_hook();
         if is_within_hook {
@@ -109,14 +111,32 @@ impl PoolSettings {
     }
 }
 
-fn answer_choice(arguments: &AnswerArguments, refresh: bool) -> Option<AnswerChoice> {
+fn answer_choice(arguments: AnswerArguments, installer: &InstallerArguments) -> Result<Option<AnswerChoice>, Failure> {
     let policy = match arguments.answers {
-        AnswersName::None => return None,
+        AnswersName::None => return Ok(None),
         AnswersName::Archives => AnswerPolicy::Archives,
         AnswersName::Trees => AnswerPolicy::Trees,
         AnswersName::All => AnswerPolicy::All,
     };
-    Some(AnswerChoice { policy, refresh, verify: arguments.verify_answers, strict: arguments.strict })
+    let remote = match arguments.answers_remote {
+        Some(url) if !installer.offline => {
+            let access = arguments.answers_remote_access;
+            let (read, write) = (access != RemoteAccessName::Write, access != RemoteAccessName::Read);
+            let remote = RemoteAnswers::new(&url, read, write, arguments.answers_remote_credentials.as_deref());
+            Some(remote.map_err(|error| {
+                let failure = Failure::usage(format!("--answers-remote: {error}"));
+                match error {
+                    InvalidRemote::Credentials => {
+                        failure.with_hint("--answers-remote-credentials names a file with them")
+                    }
+                    _ => failure,
+                }
+            })?)
+        }
+        _ => None,
+    };
+    let AnswerArguments { verify_answers: verify, strict, .. } = arguments;
+    Ok(Some(AnswerChoice { policy, refresh: installer.refresh, verify, strict, remote }))
 }
 
 /// The settings of a command that builds.

@@ -322,9 +322,36 @@ pub struct AnswerArguments {
     )]
     pub verify_answers: u8,
 
+    /// A server that shares answers with other machines: bazel-remote, or one with WebDAV.
+    /// It is not used with --offline.
+    #[arg(long, value_name = "URL", env = "HOOKPOOL_ANSWERS_REMOTE")]
+    pub answers_remote: Option<String>,
+
+    /// What is done with the answers on that server. Whoever can write there decides what
+    /// hooks return on the machines that read.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, env = "HOOKPOOL_ANSWERS_REMOTE_ACCESS")]
+    pub answers_remote_access: RemoteAccessName,
+
+    /// A file with USER:PASSWORD or a bearer token for that server [default: what netrc has
+    /// for its host].
+    #[arg(long, value_name = "FILE", value_parser = file(), env = "HOOKPOOL_ANSWERS_REMOTE_CREDENTIALS")]
+    pub answers_remote_credentials: Option<PathBuf>,
+
     /// Exit with code 1 if a kept answer was wrong (--verify-answers).
     #[arg(long, env = "HOOKPOOL_STRICT", value_parser = BoolishValueParser::new())]
     pub strict: bool,
+}
+
+/// What is done with the answers of a remote store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RemoteAccessName {
+    /// They are used.
+    #[default]
+    Read,
+    /// Those that are kept here are stored there.
+    Write,
+    /// Both.
+    ReadWrite,
 }
 
 /// Which answers of hooks are kept.

@@ -76,7 +76,7 @@ impl SourceBuilder<'_> {
     }
 
     fn is_strict(&self) -> bool {
-        self.settings.pool.answers.is_some_and(|answers| answers.strict)
+        self.settings.pool.answers.as_ref().is_some_and(|answers| answers.strict)
     }
 
     fn is_ending(&self) -> bool {

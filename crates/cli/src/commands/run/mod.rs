@@ -41,7 +41,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
         streams.map_err(|error| Failure::pool(format!("cannot use standard input and output: {error}")))?;
     let queue_size = settings.limits.queue_size.get();
     let answers = resources.answers(&settings).await;
-    let is_strict = settings.answers.is_some_and(|answers| answers.strict);
+    let is_strict = settings.answers.as_ref().is_some_and(|answers| answers.strict);
     let requests = OpenRequests::new(
         supervisor.clone(),
         environments.clone(),
