@@ -198,6 +198,6 @@ def test_what_was_made_and_thrown_away_is_not_counted(
     assert build_environments.of(["tool-one"], *flags)["made"]
     tree = make_project(tmp_path / "again", requires=["tool-one>=1"])
     again = build(setting, "metadata", tree, *flags, "--cache-dir", build_environments.cache)
-    assert "installed tool-one>=1 in" in again.stderr
+    assert "resolved tool-one>=1 in" in again.stderr
     assert "exists already" in again.stderr
     assert "environment made" not in again.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -338,6 +340,106 @@ def test_f49_of_a_distribution_that_environments_share(
     kept = (own_cache / "environments/1/distributions/kept").iterdir()
     # The changed one is gone with the last environment that had it.
     assert all(path.with_suffix(".json").exists() for path in kept)
+
+
+def uv_that_logs(folder: Path) -> Path:
+    """uv, in a program that writes down what it is asked for. Returns that file."""
+    calls = folder / "uv-calls"
+    program = folder / "uv"
+    uv = shutil.which("uv")
+    program.write_text(f'#!/bin/sh\necho "$2" >> {calls}\nexec {uv} "$@"\n')
+    program.chmod(0o700)
+    return calls
+
+
+def contents(environment: Path) -> dict[str, str]:
+    """All files with their texts, in which the environment's path is replaced."""
+    found = {}
+    for folder, _, files in os.walk(environment, followlinks=True):
+        for path in (Path(folder, file) for file in files):
+            # Bytecode, what the installer locks, and what it notes for itself. Packages of
+            # the interpreter are not followed into.
+            if "__pycache__" in path.parts or path.name in (".lock", "REQUESTED", "RECORD"):
+                continue
+            name = str(path.relative_to(environment))
+            text = path.read_bytes().decode(errors="replace")
+            text = text.replace(str(environment), "ENVIRONMENT")
+            found[name] = text.replace(environment.name, "NAME")
+    return found
+
+
+def test_what_is_kept_is_not_installed_again(setting: Setting, tmp_path: Path) -> None:
+    """An environment of kept distributions is as uv would make it."""
+    wheels = tmp_path / "wheels"
+    for name in ("tool_one", "tool_two", "tool_three"):
+        script = f"[console_scripts]\n{name} = {name}:main\n"
+        files = {
+            f"{name}/__init__.py": "def main(): pass\n",
+            f"common/{name}.py": "",
+            f"{name}.pth": f"/no/such/folder/{name}\n",
+            f"{name}-1.0.dist-info/entry_points.txt": script,
+            f"{name}-1.0.data/data/share/{name}.txt": "text",
+        }
+        make_wheel(wheels, name, "1.0", files)
+    calls = uv_that_logs(tmp_path)
+    setting.env["UV"] = str(tmp_path / "uv")
+    flags = ["--installer", "uv", "--no-index", "--find-links", wheels]
+    numbers = itertools.count()
+
+    def made(requires: list[str], cache: str, *more: str) -> tuple[Path, bool, list[str]]:
+        """The environment, whether it is new, and what uv was asked for."""
+        calls.write_text("")
+        tree = make_project(tmp_path / f"tree-{next(numbers)}", requires=requires)
+        own = ["--cache-dir", tmp_path / cache, "--format", "json", *more]
+        result = build(setting, "metadata", tree, *flags, *own).result
+        assert result["ok"], result["error"]
+        python = Path(result["environment"]["python"])
+        return python.parent.parent, result["environment"]["made"], calls.read_text().split()
+
+    both = ["tool-one", "tool-two==1.0"]
+    assert made(["tool-one"], "cache")[1:] == (True, ["install"])
+    assert made([*both, "tool-three"], "cache")[1:] == (True, ["compile", "install"])
+    environment, *rest = made(both, "cache")
+    assert rest == [True, ["compile"]]
+    expected, *rest = made(both, "empty-cache")
+    assert rest == [True, ["install"]]
+    assert contents(environment) == contents(expected)
+    program = environment / "bin/tool_one"
+    assert subprocess.run([program], check=False, timeout=60).returncode == 0
+    # Other lists that lead to the same, and the same list a day later.
+    assert made([*both, "tool-one>=1"], "cache") == (environment, False, ["compile"])
+    assert made(both, "cache", "--refresh") == (environment, False, ["compile"])
+    # What is damaged is installed again.
+    for known in (tmp_path / "cache").glob("environments/1/distributions/pins/*"):
+        os.truncate(known, known.stat().st_size // 2)
+    again = [*both, "tool-two>=1"]
+    assert made(again, "cache") == (environment, False, ["compile", "install"])
+    assert made(again, "cache", "--refresh") == (environment, False, ["compile"])
+    # Another file of the same version.
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one/__init__.py": "def main(): return 3\n"})
+    assert made(both, "cache")[1:] == (True, ["compile", "install"])
+
+
+def test_what_cannot_be_resolved_first_is_installed(setting: Setting, tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    for name in ("tool_one", "tool_two"):
+        make_wheel(wheels, name, "1.0", {f"{name}.py": "", "both.py": name})
+    calls = uv_that_logs(tmp_path)
+    setting.env["UV"] = str(tmp_path / "uv")
+    cache = tmp_path / "cache"
+    flags = ["--installer", "uv", "--no-index", "--find-links", wheels, "--cache-dir", cache]
+
+    def asked(requires: list[str]) -> list[str]:
+        calls.write_text("")
+        tree = make_project(tmp_path / "-".join(["tree", *requires]), requires=requires)
+        built = build(setting, "metadata", tree, *flags, "--format", "json")
+        assert built.result["ok"], built.stderr
+        return calls.read_text().split()
+
+    assert asked(["tool-one"]) == ["install"]
+    assert asked(["tool-one>0"]) == ["compile", "install"]
+    assert asked(["tool-two"]) == ["compile", "install"]
+    assert asked(["tool-one", "tool-two"]) == ["compile", "install"], "they share a file"
 
 
 def test_an_interpreter_whose_name_leads_elsewhere_by_now(

@@ -1,7 +1,7 @@
 //! Making an environment: its name and lock, the virtual environment, what is
 //! installed, the manifest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -9,10 +9,14 @@ use hookpool_supervisor::files::{LockFile, unblock};
 use hookpool_supervisor::{ExitReason, Interpreter, ProgramError, ProgramOutput, Supervisor};
 
 use super::contents::{content_id, digest, installed};
+use super::distributions::Linked;
 use super::error::EnvironmentError;
 use super::handle::{InUse, Manifest};
-use super::installer::{InstallTarget, PipConfiguration, is_offline, pip, remove_variables, without_places};
+use super::installer::{
+    InstallTarget, InstallerFiles, InstallerTask, PipConfiguration, is_offline, pip, remove_variables, without_places,
+};
 use super::model::Model;
+use super::pins::{Pin, Pins};
 use super::python_of;
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
@@ -22,34 +26,123 @@ use crate::files::{read_json, write_json};
 use crate::redact::redact;
 use crate::run_folder::RunFolder;
 
+/// What is to be made, and by whom.
+#[derive(Clone, Copy)]
+pub(super) struct Order<'a> {
+    pub supervisor: &'a Supervisor,
+    pub settings: &'a EnvironmentSettings,
+    pub store: &'a Arc<Store>,
+    pub wanted: &'a Wanted,
+}
+
 /// Makes an environment. Nobody else sees it before it is complete. If this fails,
-/// nothing stays; if it is dropped, a leftover.
-pub(super) async fn assemble(
-    supervisor: &Supervisor,
-    settings: &EnvironmentSettings,
-    store: &Arc<Store>,
-    wanted: &Wanted,
-) -> Result<InUse, EnvironmentError> {
+/// nothing stays; if it is dropped, a leftover. With pins, only what is missing is
+/// installed.
+pub(super) async fn assemble(order: Order<'_>, mut pins: Option<Pins>) -> Result<InUse, EnvironmentError> {
     loop {
-        let draft = Draft::begin(supervisor, settings, store, wanted).await?;
-        if let Err(error) = draft.fill().await {
-            draft.remove().await;
-            return Err(error);
+        let draft = Draft::begin(order).await?;
+        match draft.fill(pins.as_ref()).await {
+            Ok(true) => {}
+            Ok(false) => {
+                draft.remove().await;
+                pins = None;
+                continue;
+            }
+            Err(error) => {
+                draft.remove().await;
+                return Err(error);
+            }
         }
         // `None`: another process, which removes all that is not in use, came
-        // between the manifest and the lock.
-        if let Some(in_use) = draft.seal().await? {
+        // between the manifest and the lock; or the pins do not fit together.
+        if let Some(in_use) = draft.seal(pins.take()).await? {
             return Ok(in_use);
         }
     }
 }
 
+/// Asks the installer what the requirements resolve to. `None` if it cannot say, for
+/// whatever reason: then it has to install, and gives the reason if it fails again.
+pub(super) async fn resolve(order: Order<'_>) -> Result<Option<Pins>, EnvironmentError> {
+    let prepared = order.prepare_installer().await?;
+    if !order.wanted.installation.resolves(&prepared.files) {
+        return Ok(None);
+    }
+    let python = &order.wanted.interpreter.executable;
+    let output = order.run_installer(&prepared, python, None, InstallerTask::Resolve).await?;
+    if !output.is_success() {
+        tracing::debug!("the requirements are installed without being resolved: {}", reason_of_failure(&output));
+        return Ok(None);
+    }
+    let Some(pins) = std::str::from_utf8(&output.stdout).ok().and_then(Pin::parse) else { return Ok(None) };
+    let (store, key) = (order.store.clone(), order.wanted.pins_key());
+    Ok(Some(unblock(move || Pins::look_up(pins, &key, &store.distributions)).await))
+}
+
+/// The files for an installer, in a folder for its temporary ones.
+struct PreparedInstaller {
+    temporary: Arc<RunFolder>,
+    files: Arc<InstallerFiles>,
+}
+
+impl Order<'_> {
+    async fn prepare_installer(&self) -> Result<PreparedInstaller, EnvironmentError> {
+        // An installer that is killed leaves temporary files.
+        let temporary = unblock(|| RunFolder::temporary("installers")).await;
+        let temporary = temporary
+            .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
+        let temporary = Arc::new(temporary);
+        let files = {
+            let (installation, temporary) = (self.wanted.installation.clone(), temporary.clone());
+            let requirements = self.wanted.requirements.texts().to_vec();
+            let find_links = self.settings.index.find_links.clone();
+            unblock(move || installation.write_files(temporary.path(), &requirements, &find_links)).await?
+        };
+        Ok(PreparedInstaller { temporary, files: Arc::new(files) })
+    }
+
+    async fn run_installer(
+        &self,
+        prepared: &PreparedInstaller,
+        python: &Path,
+        pip_wheel: Option<&Path>,
+        task: InstallerTask<'_>,
+    ) -> Result<ProgramOutput, EnvironmentError> {
+        let target = InstallTarget { python, interpreter: &self.wanted.interpreter, settings: self.settings };
+        let PreparedInstaller { temporary, files } = prepared;
+        let command = self.wanted.installation.command(&target, task, pip_wheel, files, temporary.path())?;
+        self.run_program(command, temporary.clone()).await
+    }
+
+    async fn run_program(
+        &self,
+        command: Command,
+        kept: impl Send + 'static,
+    ) -> Result<ProgramOutput, EnvironmentError> {
+        let limit = self.settings.installer_timeout;
+        self.supervisor.run_program(command, limit, kept).await.map_err(|error| match error {
+            ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
+                program,
+                requirements: self.wanted.requirements.redacted(),
+                limit: limit.get(),
+                words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
+            },
+            ProgramError::Interrupted => EnvironmentError::Interrupted,
+            ProgramError::NotStarted { program, source } => {
+                EnvironmentError::NotStarted { program, source: Arc::new(source) }
+            }
+            error => self.not_made(error.to_string()),
+        })
+    }
+
+    fn not_made(&self, words: String) -> EnvironmentError {
+        EnvironmentError::NotMade { python: self.wanted.interpreter.executable.clone(), words }
+    }
+}
+
 /// An environment that is not complete.
 struct Draft<'a> {
-    supervisor: &'a Supervisor,
-    settings: &'a EnvironmentSettings,
-    store: Arc<Store>,
-    wanted: &'a Wanted,
+    order: Order<'a>,
     name: String,
     folder: PathBuf,
     /// Exclusive: keeps other processes from removing it.
@@ -76,33 +169,30 @@ const VENV_MARK: &str = "hookpool-environment ";
 impl<'a> Draft<'a> {
     /// Reserves the place of the environment. It is made in its final place, because its
     /// scripts contain its path.
-    async fn begin(
-        supervisor: &'a Supervisor,
-        settings: &'a EnvironmentSettings,
-        store: &Arc<Store>,
-        wanted: &'a Wanted,
-    ) -> Result<Self, EnvironmentError> {
-        let store = store.clone();
-        let reserve = {
-            let store = store.clone();
-            move || store.reserve_name()
-        };
-        let (name, lock) = unblock(reserve).await?;
-        let folder = store.environment(&name);
-        Ok(Self { supervisor, settings, store, wanted, name, folder, lock })
+    async fn begin(order: Order<'a>) -> Result<Self, EnvironmentError> {
+        let store = order.store.clone();
+        let (name, lock) = unblock(move || store.reserve_name()).await?;
+        let folder = order.store.environment(&name);
+        Ok(Self { order, name, folder, lock })
     }
 
-    /// Makes the virtual environment, and installs the requirements.
-    async fn fill(&self) -> Result<(), EnvironmentError> {
+    /// Makes the virtual environment, and installs the requirements, or those pins
+    /// that are missing. False if they cannot be installed like that.
+    async fn fill(&self, pins: Option<&Pins>) -> Result<bool, EnvironmentError> {
         let pip_wheel = self.make_venv().await?;
-        if self.wanted.requirements.texts().is_empty() {
-            return Ok(());
+        let wanted = self.order.wanted;
+        if wanted.requirements.texts().is_empty() {
+            return Ok(true);
         }
-        let (installer, prefix) = (&self.wanted.installation.installer, &self.wanted.interpreter.prefix);
+        if let Some(pins) = pins {
+            return self.install_pins(pins.missing()).await;
+        }
+        let (installer, prefix) = (&wanted.installation.installer, &wanted.interpreter.prefix);
         let configuration = PipConfiguration::lend(installer, prefix, &self.folder).await?;
         // After a failure all of the environment is removed.
         self.install(pip_wheel).await?;
-        configuration.take_back().await
+        configuration.take_back().await?;
+        Ok(true)
     }
 
     /// Makes the virtual environment, from the model if there is one. Returns the
@@ -110,8 +200,8 @@ impl<'a> Draft<'a> {
     async fn make_venv(&self) -> Result<Option<PathBuf>, EnvironmentError> {
         // Virtual environments of one interpreter have the same id, and make others
         // with links to their own program.
-        let executable = self.wanted.interpreter.executable.display().to_string();
-        let path = self.store.model(&digest([self.wanted.interpreter_id.as_str(), executable.as_str()]));
+        let executable = self.order.wanted.interpreter.executable.display().to_string();
+        let path = self.order.store.model(&digest([self.order.wanted.interpreter_id.as_str(), executable.as_str()]));
         let (kept, folder) = (path.clone(), self.folder.clone());
         let made = unblock(move || {
             let Some(model) = read_json::<Model>(&kept) else { return Ok(None) };
@@ -133,40 +223,29 @@ impl<'a> Draft<'a> {
     }
 
     async fn run_venv(&self) -> Result<Option<PathBuf>, EnvironmentError> {
-        let mut command = Command::new(&self.wanted.interpreter.executable);
+        let mut command = Command::new(&self.order.wanted.interpreter.executable);
         command.args(["-I", "-c", VENV]).arg(&self.folder);
         remove_variables(&mut command);
-        let output = self.run_program(command, ()).await?;
+        let output = self.order.run_program(command, ()).await?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let wheels = stdout.lines().rev().find_map(|line| line.strip_prefix(VENV_MARK));
         match wheels.and_then(|wheels| serde_json::from_str::<Vec<PathBuf>>(wheels).ok()) {
             Some(wheels) if output.is_success() => Ok(wheels.into_iter().next()),
-            _ => Err(self.not_made(reason_of_failure(&output))),
+            _ => Err(self.order.not_made(reason_of_failure(&output))),
         }
     }
 
     async fn install(&self, pip_wheel: Option<PathBuf>) -> Result<(), EnvironmentError> {
-        // An installer that is killed leaves temporary files.
-        let temporary = unblock(|| RunFolder::temporary("installers")).await;
-        let temporary = temporary
-            .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
-        let temporary = Arc::new(temporary);
-        let files = {
-            let (installation, temporary) = (self.wanted.installation.clone(), temporary.clone());
-            let requirements = self.wanted.requirements.texts().to_vec();
-            let find_links = self.settings.index.find_links.clone();
-            unblock(move || installation.write_files(temporary.path(), &requirements, &find_links)).await?
-        };
-        let python = python_of(&self.folder);
-        let target = InstallTarget { python: &python, interpreter: &self.wanted.interpreter, settings: self.settings };
-        let installation = &self.wanted.installation;
-        let command = installation.command(&target, pip_wheel.as_deref(), &files, temporary.path())?;
-        let output = self.run_program(command, temporary.clone()).await?;
+        let order = &self.order;
+        let prepared = order.prepare_installer().await?;
+        let (python, task) = (python_of(&self.folder), InstallerTask::Install);
+        let output = order.run_installer(&prepared, &python, pip_wheel.as_deref(), task).await?;
+        let PreparedInstaller { temporary, files } = prepared;
         let is_success = output.is_success();
         let requirements_file = files.requirements.display().to_string();
         let (refusals, mismatches) = unblock(move || {
-            let mismatches =
-                files.hashes.filter(|_| is_success).map(|hashes| pip::mismatches(temporary.path(), &hashes));
+            let hashes = files.hashes.as_ref().filter(|_| is_success);
+            let mismatches = hashes.map(|hashes| pip::mismatches(temporary.path(), hashes));
             (pip::refusals(temporary.path()), mismatches.unwrap_or_default())
         })
         .await;
@@ -179,33 +258,64 @@ impl<'a> Draft<'a> {
         let words = std::iter::once(reason_of_failure(&output)).chain(refusals).collect::<Vec<_>>().join("\n");
         let words = without_places(&words, &requirements_file);
         Err(EnvironmentError::Installer {
-            installer: installation.installer.kind(),
-            requirements: self.wanted.requirements.redacted(),
+            installer: order.wanted.installation.installer.kind(),
+            requirements: order.wanted.requirements.redacted(),
             words,
-            offline: is_offline(self.settings),
+            offline: is_offline(order.settings),
         })
     }
 
+    /// Installs pins, if possible without the network. False if it fails.
+    async fn install_pins(&self, lines: String) -> Result<bool, EnvironmentError> {
+        if lines.is_empty() {
+            return Ok(true);
+        }
+        let prepared = self.order.prepare_installer().await?;
+        let pins = prepared.temporary.path().join("pins.txt");
+        let file = pins.clone();
+        unblock(move || std::fs::write(&file, lines).map_err(EnvironmentError::system("write", &file))).await?;
+        for from_cache in [true, false] {
+            let task = InstallerTask::InstallPins { pins: &pins, from_cache };
+            let output = self.order.run_installer(&prepared, &python_of(&self.folder), None, task).await?;
+            if output.is_success() {
+                return Ok(true);
+            }
+            tracing::debug!(from_cache, "pins are not installed: {}", reason_of_failure(&output));
+        }
+        Ok(false)
+    }
+
     /// Seals the environment and writes its manifest, after which other processes
-    /// may open it. `None` if another process has removed it since.
-    async fn seal(self) -> Result<Option<InUse>, EnvironmentError> {
+    /// may open it. `None` if another process has removed it since, or if the pins
+    /// cannot be added.
+    async fn seal(self, pins: Option<Pins>) -> Result<Option<InUse>, EnvironmentError> {
         // The lock keeps the distributions until the manifest names them.
-        let (links, _lock) = {
-            let (store, folder) = (self.store.clone(), self.folder.clone());
+        let (linked, _lock) = {
+            let (store, folder) = (self.order.store.clone(), self.folder.clone());
             unblock(move || {
                 let path = store.distributions.lock();
                 let lock = LockFile::shared(&path).map_err(EnvironmentError::system("lock", &path))?;
-                let links = store.distributions.link(&folder).map_err(EnvironmentError::system("link", &folder))?;
-                Ok::<_, EnvironmentError>((links, lock))
+                let kept = pins.as_ref().map(Pins::kept).unwrap_or_default();
+                let linked = store.distributions.link(&folder, &kept);
+                let linked = linked.map_err(EnvironmentError::system("link", &folder))?;
+                if let (Some(pins), Some(linked)) = (pins, &linked) {
+                    pins.remember(&linked.installed, &store.distributions);
+                }
+                Ok::<_, EnvironmentError>((linked, lock))
             })
             .await?
         };
+        let Some(Linked { links, .. }) = linked else {
+            self.remove().await;
+            return Ok(None);
+        };
+        let Order { supervisor, store, wanted, .. } = self.order;
         // If this fails, the supervisor asks again before it runs hooks, and reports the reason.
-        let interpreter = self.supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
+        let interpreter = supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
         let interpreter = interpreter.map(|known| Interpreter::clone(&known));
-        let interpreter_id = self.wanted.interpreter_id.clone();
-        let (installer, private) = (self.wanted.installation.installer.kind(), self.wanted.requirements.has_urls());
-        let Self { folder, store, name, lock, .. } = self;
+        let interpreter_id = wanted.interpreter_id.clone();
+        let (installer, private) = (wanted.installation.installer.kind(), wanted.requirements.has_urls());
+        let (store, Self { folder, name, lock, .. }) = (store.clone(), self);
         unblock(move || {
             let installed =
                 installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
@@ -226,7 +336,7 @@ impl<'a> Draft<'a> {
     }
 
     async fn remove(self) {
-        let Self { store, name, lock, .. } = self;
+        let (store, Self { name, lock, .. }) = (self.order.store.clone(), self);
         let removed = unblock(move || {
             // Its lock is held until its files are gone.
             let _lock = lock;
@@ -235,31 +345,6 @@ impl<'a> Draft<'a> {
         if let Err(error) = removed.await {
             tracing::debug!("the next run removes an environment that was not completed: {error}");
         }
-    }
-
-    async fn run_program(
-        &self,
-        command: Command,
-        kept: impl Send + 'static,
-    ) -> Result<ProgramOutput, EnvironmentError> {
-        let limit = self.settings.installer_timeout;
-        self.supervisor.run_program(command, limit, kept).await.map_err(|error| match error {
-            ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
-                program,
-                requirements: self.wanted.requirements.redacted(),
-                limit: limit.get(),
-                words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
-            },
-            ProgramError::Interrupted => EnvironmentError::Interrupted,
-            ProgramError::NotStarted { program, source } => {
-                EnvironmentError::NotStarted { program, source: Arc::new(source) }
-            }
-            error => self.not_made(error.to_string()),
-        })
-    }
-
-    fn not_made(&self, words: String) -> EnvironmentError {
-        EnvironmentError::NotMade { python: self.wanted.interpreter.executable.clone(), words }
     }
 }
 

@@ -54,7 +54,8 @@ pub(super) fn site_packages(environment: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-fn distribution(folder: &Path) -> io::Result<Distribution> {
+/// A distribution, by its `.dist-info` folder.
+pub(super) fn distribution(folder: &Path) -> io::Result<Distribution> {
     let metadata = String::from_utf8_lossy(&read(&folder.join("METADATA"))?).into_owned();
     let Some((name, version)) = name_and_version(&metadata) else {
         return Err(io::Error::other(format!("{}: METADATA without a name or a version", folder.display())));

@@ -12,6 +12,7 @@
 //! distributions/kept/NAME.json   its manifest: written last, so that a distribution with one is
 //!                                complete; its time is the last use
 //! distributions/ids/ID           the name of a kept distribution with this content
+//! distributions/pins/ID.json     what a pin (see `pins`) was installed as
 //! distributions/lock             shared while distributions are linked, exclusive while unused ones
 //!                                are removed
 //! ```
@@ -33,7 +34,8 @@ use hookpool_supervisor::files::{FolderError, kept};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::contents::{digest, digest_of_file, is_installers_own, read, site_packages};
+use super::contents::{Distribution, digest, digest_of_file, distribution, is_installers_own, read, site_packages};
+use super::pins::{InstalledPin, OutsideFiles, is_inside};
 use super::seal::{Look, Seal, is_bytecode};
 use super::store::{ByName, is_name, names_in, random_name};
 use crate::files::{read_json, try_write_json, write_json};
@@ -96,7 +98,7 @@ impl Distributions {
     }
 
     pub fn make_folders(&self) -> Result<(), FolderError> {
-        [self.root.clone(), self.kept(), self.ids()].iter().try_for_each(|path| kept::folder(path))
+        [self.root.clone(), self.kept(), self.ids(), self.pins()].iter().try_for_each(|path| kept::folder(path))
     }
 
     fn kept(&self) -> PathBuf {
@@ -105,6 +107,14 @@ impl Distributions {
 
     fn ids(&self) -> PathBuf {
         self.root.join("ids")
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    fn pin(&self, id: &str) -> PathBuf {
+        self.pins().join(format!("{id}.json"))
     }
 
     pub fn lock(&self) -> PathBuf {
@@ -127,6 +137,31 @@ impl Distributions {
     /// When it was used last; `None` if it is not complete.
     pub fn last_use(&self, name: &str) -> Option<SystemTime> {
         self.manifest(name).metadata().ok()?.modified().ok()
+    }
+
+    /// Whether nothing is kept yet.
+    pub fn is_empty(&self) -> bool {
+        self.names().is_empty()
+    }
+
+    /// What a pin was installed as, if that is still kept.
+    pub fn installed_pin(&self, id: &str) -> Option<InstalledPin> {
+        let installed = read_json::<InstalledPin>(&self.pin(id))?;
+        (is_name(&installed.kept) && self.manifest(&installed.kept).is_file()).then_some(installed)
+    }
+
+    pub fn remember_pin(&self, id: &str, installed: &InstalledPin) {
+        try_write_json(&self.pin(id), installed);
+    }
+
+    /// Removes the pins whose distributions are gone.
+    pub fn remove_dead_pins(&self) -> io::Result<()> {
+        for id in names_in(&self.pins()) {
+            if self.installed_pin(&id).is_none() {
+                kept::remove(&self.pin(&id))?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens a distribution for use, if it is complete and unchanged.
@@ -202,36 +237,64 @@ impl Distributions {
     }
 }
 
+/// What an environment has after [`Distributions::link`].
+pub(super) struct Linked {
+    pub links: Vec<Link>,
+    /// What an installer has put there, where the same can be put into another
+    /// environment without it.
+    pub installed: Vec<InstalledPin>,
+}
+
 /// From an installer's files to links.
 impl Distributions {
     /// Replaces what an installer has put into an environment by links to kept
-    /// distributions, which are made where they are missing. To be called under
-    /// the shared lock.
+    /// distributions, which are made where they are missing, and adds `pinned`, which
+    /// no installer has put there. To be called under the shared lock. `None` if
+    /// `pinned` cannot be added: then the environment is spoilt.
     ///
     /// The files of a distribution stay in the environment if it has no RECORD
     /// (PEP 376), or one that shares a file with another. No file of the
     /// environment is a hard link afterwards: what a hook writes to it would reach
     /// the installer's cache.
-    pub fn link(&self, environment: &Path) -> io::Result<Vec<Link>> {
-        let mut links = Vec::new();
-        for packages in site_packages(environment)? {
-            let owners = Owners::of(&packages)?;
-            let mut folders = Vec::new();
-            for files in &owners.files {
-                let name = self.keep(&packages, files)?;
-                folders.push(self.folder(&name));
-                let packages = packages.strip_prefix(environment).unwrap_or(&packages).to_owned();
-                links.push(Link { name, packages });
+    pub fn link(&self, environment: &Path, pinned: &[InstalledPin]) -> io::Result<Option<Linked>> {
+        let mut linked = Linked { links: Vec::new(), installed: Vec::new() };
+        let folders = site_packages(environment)?;
+        if !pinned.is_empty() && folders.len() != 1 {
+            return Ok(None);
+        }
+        for packages in folders {
+            let mut found = Found::in_folder(environment, &packages)?;
+            let within = packages.strip_prefix(environment).unwrap_or(&packages).to_owned();
+            let mut kept = Vec::new();
+            for found in &found {
+                let name = self.keep(&packages, &found.files)?;
+                let outside = found.outside.as_deref().and_then(|paths| OutsideFiles::read(environment, paths));
+                if let Some(outside) = outside {
+                    let distribution = found.distribution.clone();
+                    linked.installed.push(InstalledPin { distribution, kept: name.clone(), outside });
+                }
+                kept.push(name);
             }
-            let linked = packages.with_extension("linked");
-            fs::create_dir(&linked)?;
-            let folders: Vec<PathBuf> = folders.iter().map(|folder| relative(&packages, folder)).collect();
-            link_folder(&packages, &linked, Path::new(""), &owners, &folders)?;
+            let installed = found.len();
+            for pin in pinned {
+                let Some(opened) = self.open(&pin.kept)? else { return Ok(None) };
+                found.push(Found::of_pin(pin, &opened));
+                kept.push(pin.kept.clone());
+                if !pin.outside.write(environment)? {
+                    return Ok(None);
+                }
+            }
+            let Some(owners) = owners(&packages, &found, installed)? else { return Ok(None) };
+            let aside = packages.with_extension("linked");
+            fs::create_dir(&aside)?;
+            let folders: Vec<PathBuf> = kept.iter().map(|name| relative(&packages, &self.folder(name))).collect();
+            link_folder(&packages, &aside, &owners, &folders)?;
             kept::remove(&packages)?;
-            fs::rename(&linked, &packages)?;
+            fs::rename(&aside, &packages)?;
+            linked.links.extend(kept.into_iter().map(|name| Link { name, packages: within.clone() }));
         }
         break_hard_links(environment)?;
-        Ok(links)
+        Ok(Some(linked))
     }
 
     /// The name of the kept distribution with these files of a folder of packages.
@@ -274,77 +337,131 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     File::open(to)?.set_modified(modified)
 }
 
-/// Which distribution has which files of a folder of packages.
-struct Owners {
-    /// The files of each distribution that can be kept.
-    files: Vec<Vec<PathBuf>>,
-    /// Of each file and folder, the distribution that has all that is in it;
-    /// `None` if there is no such distribution.
-    owner: HashMap<PathBuf, Option<usize>>,
+/// A distribution whose files can be kept.
+struct Found {
+    distribution: Distribution,
+    /// Relative to the folder of packages.
+    files: Vec<PathBuf>,
+    /// The files elsewhere in the environment, relative to that. `None` if there
+    /// are some outside of it.
+    outside: Option<Vec<PathBuf>>,
 }
 
-impl Owners {
-    fn of(packages: &Path) -> io::Result<Self> {
+impl Found {
+    fn in_folder(environment: &Path, packages: &Path) -> io::Result<Vec<Self>> {
         let mut all = Vec::new();
         for entry in packages.read_dir()? {
             let folder = entry?.path();
             if folder.extension() == Some(OsStr::new("dist-info")) {
-                all.extend(recorded(packages, &folder));
+                all.extend(Self::recorded(environment, packages, &folder)?);
             }
         }
-        let shared = listed_twice(&all);
-        let is_alone = |files: &Vec<PathBuf>| files.iter().all(|file| !shared.contains(file));
-        let files: Vec<Vec<PathBuf>> = all.into_iter().filter(is_alone).collect();
-        let mut owner: HashMap<PathBuf, Option<usize>> = HashMap::new();
-        for (index, files) in files.iter().enumerate() {
-            owner.extend(files.iter().map(|file| (file.clone(), Some(index))));
-        }
-        for entry in WalkDir::new(packages).min_depth(1).contents_first(true) {
-            let entry = entry?;
-            let path = entry.path().strip_prefix(packages).unwrap_or(entry.path());
-            if is_bytecode(path) {
+        let mut seen = HashSet::new();
+        let shared: HashSet<PathBuf> =
+            all.iter().flat_map(|found| &found.files).filter(|file| !seen.insert(*file)).cloned().collect();
+        all.retain(|found| !found.files.iter().any(|file| shared.contains(file)));
+        Ok(all)
+    }
+
+    fn of_pin(pin: &InstalledPin, kept: &Kept) -> Self {
+        let files = kept.manifest.seal.files().filter(|file| !is_bytecode(file)).map(Path::to_owned).collect();
+        Self { distribution: pin.distribution.clone(), files, outside: None }
+    }
+
+    /// What a RECORD lists, without bytecode. `None` without a RECORD, or if a file
+    /// below the folder of packages is no regular file.
+    fn recorded(environment: &Path, packages: &Path, dist_info: &Path) -> io::Result<Option<Self>> {
+        let Ok(content) = read(&dist_info.join("RECORD")) else { return Ok(None) };
+        let mut lines = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(content.as_slice());
+        let (mut files, mut outside) = (Vec::new(), Some(Vec::new()));
+        for line in lines.records() {
+            let Some(path) = line.ok().and_then(|line| line.get(0).map(PathBuf::from)) else { return Ok(None) };
+            if is_bytecode(&path) {
                 continue;
             }
-            // Whatever is in a folder came before it. An empty folder is nobody's.
-            let own = *owner.entry(path.to_owned()).or_insert(None);
-            if let Some(parent) = path.parent() {
-                let of_parent = owner.entry(parent.to_owned()).or_insert(own);
-                if *of_parent != own {
-                    *of_parent = None;
-                }
+            if !is_inside(&path) {
+                let within = normal(&packages.join(&path));
+                let within = within.and_then(|path| path.strip_prefix(environment).ok().map(Path::to_owned));
+                outside = outside.zip(within).map(|(outside, path)| [outside, vec![path]].concat());
+                continue;
             }
+            if !packages.join(&path).symlink_metadata().is_ok_and(|found| found.is_file()) {
+                return Ok(None);
+            }
+            files.push(path);
         }
-        Ok(Self { files, owner })
+        files.sort_unstable();
+        files.dedup();
+        if files.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self { distribution: distribution(dist_info)?, files, outside }))
     }
 }
 
-fn listed_twice(all: &[Vec<PathBuf>]) -> HashSet<PathBuf> {
-    let mut seen = HashSet::new();
-    all.iter().flatten().filter(|file| !seen.insert(*file)).cloned().collect()
+/// An absolute path without `..`, as it reads.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir if !normal.pop() => return None,
+            Component::ParentDir | Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    Some(normal)
 }
 
-/// The files below the folder of packages that a RECORD lists; `None` without a
-/// RECORD, or if one of them is no regular file. Without those that lie elsewhere
-/// (scripts, data), and without bytecode.
-fn recorded(packages: &Path, dist_info: &Path) -> Option<Vec<PathBuf>> {
-    let content = read(&dist_info.join("RECORD")).ok()?;
-    let mut lines = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(content.as_slice());
-    let mut files = Vec::new();
-    for line in lines.records() {
-        let line = line.ok()?;
-        let path = Path::new(line.get(0)?);
-        let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-        if !is_inside || is_bytecode(path) {
+/// Each file and folder of a folder of packages with what is to be added to it, and
+/// the distribution that has all that is in it; `None` in place of the number if
+/// there is no such distribution. `None` if two distributions have the same file.
+///
+/// `installed` of those that were found are in the folder, the others are to be added.
+fn owners(packages: &Path, found: &[Found], installed: usize) -> io::Result<Option<HashMap<PathBuf, Option<usize>>>> {
+    let mut owners = HashMap::new();
+    for (index, found) in found.iter().enumerate() {
+        for file in &found.files {
+            if owners.contains_key(file) {
+                return Ok(None);
+            }
+            add_owner(&mut owners, file, Some(index));
+        }
+    }
+    for entry in WalkDir::new(packages).min_depth(1) {
+        let entry = entry?;
+        let path = entry.path().strip_prefix(packages).unwrap_or(entry.path());
+        if is_bytecode(path) {
             continue;
         }
-        if !packages.join(path).symlink_metadata().is_ok_and(|found| found.is_file()) {
-            return None;
+        let is_folder = entry.file_type().is_dir();
+        match owners.get(path) {
+            Some(Some(owner)) if !is_folder && *owner >= installed => return Ok(None),
+            Some(_) => {}
+            // An empty folder is nobody's.
+            None if !is_folder || holds_nothing(entry.path())? => add_owner(&mut owners, path, None),
+            None => {}
         }
-        files.push(path.to_owned());
     }
-    files.sort_unstable();
-    files.dedup();
-    (!files.is_empty()).then_some(files)
+    Ok(Some(owners))
+}
+
+/// Whether there is nothing in a folder, or bytecode only.
+fn holds_nothing(folder: &Path) -> io::Result<bool> {
+    for entry in folder.read_dir()? {
+        if !is_bytecode(Path::new(&entry?.file_name())) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn add_owner(owners: &mut HashMap<PathBuf, Option<usize>>, path: &Path, own: Option<usize>) {
+    for path in path.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
+        let owner = owners.entry(path.to_owned()).or_insert(own);
+        if *owner != own {
+            *owner = None;
+        }
+    }
 }
 
 /// The path from one folder to another, both absolute. Old forms of archives, which
@@ -355,23 +472,29 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     up.chain(to.components().skip(common)).collect()
 }
 
-/// Fills `to/inner` with what is in `from/inner`: with links where one kept
-/// distribution has all of a file or folder, else with the thing itself.
-fn link_folder(from: &Path, to: &Path, inner: &Path, owners: &Owners, kept: &[PathBuf]) -> io::Result<()> {
-    for entry in from.join(inner).read_dir()? {
-        let entry = entry?;
-        let path = inner.join(entry.file_name());
-        if is_bytecode(&path) {
-            continue;
-        }
-        if let Some(distribution) = owners.owner.get(&path).copied().flatten() {
-            let up: PathBuf = std::iter::repeat_n("..", inner.components().count()).collect();
-            symlink(up.join(&kept[distribution]).join(&path), to.join(&path))?;
-        } else if entry.file_type()?.is_dir() {
-            fs::create_dir(to.join(&path))?;
-            link_folder(from, to, &path, owners, kept)?;
+/// Fills `to` with links where one kept distribution has all of a file or folder,
+/// else with what is in `from`.
+fn link_folder<'a>(
+    from: &Path,
+    to: &Path,
+    owners: &'a HashMap<PathBuf, Option<usize>>,
+    kept: &[PathBuf],
+) -> io::Result<()> {
+    let parent_of = |path: &'a Path| path.parent().unwrap_or(Path::new(""));
+    let is_linked = |path: &Path| owners.get(path).is_some_and(Option::is_some);
+    let mut paths: Vec<&Path> =
+        owners.keys().map(PathBuf::as_path).filter(|path| !is_linked(parent_of(path))).collect();
+    // Folders come before what is in them.
+    paths.sort_unstable();
+    for path in paths {
+        let (parent, owner) = (parent_of(path), owners[path]);
+        if let Some(distribution) = owner {
+            let up: PathBuf = std::iter::repeat_n("..", parent.components().count()).collect();
+            symlink(up.join(&kept[distribution]).join(path), to.join(path))?;
+        } else if from.join(path).symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            fs::rename(from.join(path), to.join(path))?;
         } else {
-            fs::rename(from.join(&path), to.join(&path))?;
+            fs::create_dir(to.join(path))?;
         }
     }
     Ok(())
@@ -425,8 +548,36 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(&path, format!("{name} {file}")).unwrap();
             }
+            self.write(&format!("{info}/METADATA"), &format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"));
             let lines: String = all.iter().map(|file| format!("\"{file}\",,\n")).collect();
             fs::write(self.packages().join(record), lines).unwrap();
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            fs::write(self.packages().join(path), text).unwrap();
+        }
+
+        /// A script of a distribution that is installed.
+        fn add_script(&self, name: &str, script: &str) {
+            let text = format!("#!{}/bin/python\n", self.environment().display());
+            fs::write(self.environment().join("bin").join(script), text).unwrap();
+            let record = self.packages().join(format!("{name}-1.dist-info/RECORD"));
+            let lines = fs::read_to_string(&record).unwrap() + &format!("../../../bin/{script},,\n");
+            fs::write(record, lines).unwrap();
+        }
+
+        /// All files of the environment with their contents, in which the path of the
+        /// environment is replaced. Without RECORD, where digests of scripts differ.
+        fn files(&self) -> Vec<(PathBuf, String)> {
+            let environment = self.environment();
+            let entries = WalkDir::new(&environment).follow_links(true).sort_by_file_name().into_iter().flatten();
+            let files = entries.filter(|entry| entry.file_type().is_file() && entry.file_name() != "RECORD");
+            let file = |entry: walkdir::DirEntry| {
+                let text = fs::read_to_string(entry.path()).unwrap();
+                let path = entry.path().strip_prefix(&environment).unwrap().to_owned();
+                (path, text.replace(environment.to_str().unwrap(), "ENVIRONMENT"))
+            };
+            files.map(file).collect()
         }
 
         fn is_link(&self, path: &str) -> bool {
@@ -449,7 +600,7 @@ mod tests {
         fs::write(installed.packages().join("one/__pycache__/a.pyc"), "").unwrap();
         fs::write(installed.packages().join("nobodys.py"), "nobody").unwrap();
         let distributions = distributions(installed.folder.path());
-        let links = distributions.link(&installed.environment()).unwrap();
+        let links = distributions.link(&installed.environment(), &[]).unwrap().unwrap().links;
         assert_eq!(links.len(), 2);
         for path in ["one", "one.pth", "two.py", "space/one.py", "space/two", "one-1.dist-info", "two-1.dist-info"] {
             assert!(installed.is_link(path), "{path}");
@@ -463,6 +614,56 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_put_into_another_environment_as_it_would_be_installed() {
+        let first = Installed::new();
+        first.install("one", &["one/__init__.py", "space/one.py"]);
+        first.add_script("one", "tool");
+        let distributions = distributions(first.folder.path());
+        let pinned = distributions.link(&first.environment(), &[]).unwrap().unwrap().installed;
+        let install_two = |installed: &Installed| installed.install("two", &["two.py", "space/two.py"]);
+        let (with_pin, expected) = (Installed::new(), Installed::new());
+        install_two(&with_pin);
+        let linked = distributions.link(&with_pin.environment(), &pinned).unwrap().unwrap();
+        assert_eq!(linked.links.len(), 2);
+        assert_eq!(linked.installed.len(), 1, "what was installed");
+        install_two(&expected);
+        expected.install("one", &["one/__init__.py", "space/one.py"]);
+        expected.add_script("one", "tool");
+        assert_eq!(with_pin.files(), expected.files());
+        let alone = Installed::new();
+        distributions.link(&alone.environment(), &pinned).unwrap().unwrap();
+        assert!(alone.is_link("space") && alone.is_link("one"), "no other distribution is in it");
+    }
+
+    #[test]
+    fn what_two_distributions_have_cannot_be_added() {
+        let first = Installed::new();
+        first.install("one", &["both.py"]);
+        first.add_script("one", "tool");
+        let distributions = distributions(first.folder.path());
+        let pinned = distributions.link(&first.environment(), &[]).unwrap().unwrap().installed;
+        type Change = fn(&Installed);
+        let table: [(&str, Change); 3] = [
+            ("a file of another distribution", |installed| installed.install("two", &["both.py"])),
+            ("a file of nobody", |installed| installed.write("both.py", "nobody")),
+            ("a script", |installed| {
+                installed.install("two", &["two.py"]);
+                installed.add_script("two", "tool");
+            }),
+        ];
+        for (what, change) in table {
+            let installed = Installed::new();
+            change(&installed);
+            assert!(distributions.link(&installed.environment(), &pinned).unwrap().is_none(), "{what}");
+        }
+        let twice = [pinned.clone(), pinned.clone()].concat();
+        assert!(distributions.link(&Installed::new().environment(), &twice).unwrap().is_none());
+        fs::write(distributions.folder(&pinned[0].kept).join("both.py"), "changed by a hook").unwrap();
+        let later = Distributions::new(first.folder.path().join("distributions"));
+        assert!(later.link(&Installed::new().environment(), &pinned).unwrap().is_none(), "it was changed");
+    }
+
+    #[test]
     fn the_same_distribution_is_kept_once_and_another_is_another() {
         let first = Installed::new();
         let distributions = distributions(first.folder.path());
@@ -470,7 +671,7 @@ mod tests {
             let installed = Installed::new();
             installed.install("one", &["one/__init__.py", "one-1.dist-info/INSTALLER"]);
             change(&installed);
-            distributions.link(&installed.environment()).unwrap()[0].name.clone()
+            distributions.link(&installed.environment(), &[]).unwrap().unwrap().links[0].name.clone()
         };
         let original = link(&|_| ());
         let write = |path: &'static str| {
@@ -495,7 +696,7 @@ mod tests {
         installed.install("four", &["four.py", "missing.py"]);
         fs::remove_file(installed.packages().join("missing.py")).unwrap();
         let distributions = distributions(installed.folder.path());
-        assert_eq!(distributions.link(&installed.environment()).unwrap(), []);
+        assert_eq!(distributions.link(&installed.environment(), &[]).unwrap().unwrap().links, []);
         for path in ["both.py", "one.py", "two.py", "three.py", "four.py", "four-1.dist-info/RECORD"] {
             assert!(!installed.is_link(path), "{path}");
         }
@@ -511,7 +712,7 @@ mod tests {
         fs::write(&script, "#!").unwrap();
         fs::hard_link(&script, cache.join("tool")).unwrap();
         fs::hard_link(installed.packages().join("one.py"), cache.join("one.py")).unwrap();
-        distributions(installed.folder.path()).link(&installed.environment()).unwrap();
+        distributions(installed.folder.path()).link(&installed.environment(), &[]).unwrap();
         for name in ["tool", "one.py"] {
             assert_eq!(cache.join(name).metadata().unwrap().nlink(), 1, "{name}");
         }

@@ -5,7 +5,8 @@
 //! 2. Look whether this process has found that before, or is just looking for it
 //!    ([`Memory`]).
 //! 3. Look on the disk ([`Store`]), under the lock of the key.
-//! 4. Make the environment ([`assemble`]), and take it into the store.
+//! 4. Have the requirements resolved ([`resolve`]), if that may save making it.
+//! 5. Make the environment ([`assemble`]), and take it into the store.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,12 +23,14 @@ use hookpool_supervisor::{
 };
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::assembly::assemble;
+use super::assembly::{Order, assemble, resolve};
 use super::bytecode::check_bytecode;
+use super::contents::content_id;
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{Environment, InUse};
-use super::installer::{Installation, believes_any_age};
+use super::installer::{Installation, Installer, believes_any_age};
 use super::memory::{KeyState, Memory, Outcome, Remembered};
+use super::pins::Pins;
 use super::requirement::RequirementList;
 use super::settings::EnvironmentSettings;
 use super::store::{EnvironmentObserver, Store, StoredResolution, nanoseconds, now};
@@ -35,6 +38,9 @@ use super::wanted::Wanted;
 
 /// For how long it is believed what requirements were resolved to.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The number of installers that resolve at once, for each job.
+const RESOLVERS: usize = 4;
 
 /// Makes build environments, and finds those that were made.
 pub struct Environments {
@@ -48,6 +54,8 @@ pub struct Environments {
     installations: Mutex<HashMap<PathBuf, Arc<OnceCell<Arc<Installation>>>>>,
     /// For those who bring no job slot.
     own_slots: Semaphore,
+    /// For installers that resolve, which mostly wait for the network.
+    resolvers: Semaphore,
     /// In nanoseconds since 1970.
     started_at: u64,
     removed_leftovers: OnceCell<()>,
@@ -76,6 +84,7 @@ impl Environments {
             memory: Mutex::default(),
             installations: Mutex::default(),
             own_slots: Semaphore::new(settings.jobs.get()),
+            resolvers: Semaphore::new(RESOLVERS.saturating_mul(settings.jobs.get()).min(Semaphore::MAX_PERMITS)),
             started_at: now(),
             removed_leftovers: OnceCell::new(),
             told_of_pip: AtomicBool::new(false),
@@ -322,7 +331,7 @@ impl Environments {
         unblock(move || store.make_folders()).await?;
         if wanted.requirements.has_urls() {
             // What is at an address may be something else tomorrow.
-            let (made, after) = self.make(wanted, slot).await?;
+            let (made, after) = self.make(wanted, None, slot).await?;
             self.observe_made(wanted, &made, after);
             return Ok(Arc::new(made));
         }
@@ -335,7 +344,12 @@ impl Environments {
         if let Some(in_use) = self.find_on_disk(wanted, not_before).await? {
             return Ok(self.reuse(wanted, in_use).await);
         }
-        match self.make(wanted, slot).await {
+        let started = Instant::now();
+        let pins = self.resolve(wanted, slot).await?;
+        if let Some(in_use) = self.find_pinned(wanted, pins.as_ref()).await? {
+            return Ok(self.match_existing(wanted, in_use, started.elapsed()).await);
+        }
+        match self.make(wanted, pins, slot).await {
             Ok((made, after)) => self.add_to_store(wanted, made, after).await,
             Err(error @ EnvironmentError::Installer { .. }) => match self.find_on_disk(wanted, 0).await? {
                 Some(in_use) => Ok(self.reuse_stale(wanted, in_use, &error).await),
@@ -376,7 +390,45 @@ impl Environments {
         }
     }
 
-    async fn make(&self, wanted: &Wanted, slot: &MakerSlot) -> Result<(InUse, Duration), EnvironmentError> {
+    /// Asks the installer what it would install, where that may save installing it.
+    /// This takes no job slot: it mostly waits for the network.
+    async fn resolve(&self, wanted: &Wanted, slot: &MakerSlot) -> Result<Option<Pins>, EnvironmentError> {
+        let is_uv = matches!(wanted.installation.installer, Installer::Uv(_));
+        if !is_uv || wanted.requirements.texts().is_empty() {
+            return Ok(None);
+        }
+        let store = self.store.clone();
+        if unblock(move || store.distributions.is_empty()).await {
+            return Ok(None);
+        }
+        slot.give_back();
+        let _permit = tokio::select! {
+            // The semaphore is never closed.
+            permit = self.resolvers.acquire() => permit.ok(),
+            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
+        };
+        resolve(self.order(wanted)).await
+    }
+
+    /// The environment that has exactly these pins.
+    async fn find_pinned(&self, wanted: &Wanted, pins: Option<&Pins>) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        let Some(distributions) = pins.and_then(Pins::distributions) else { return Ok(None) };
+        let content_id = content_id(&wanted.interpreter_id, &distributions);
+        let (store, key) = (self.store.clone(), wanted.key.clone());
+        let executable = wanted.interpreter.executable.clone();
+        unblock(move || store.resolve_to(&key, &content_id, &executable)).await
+    }
+
+    fn order<'a>(&'a self, wanted: &'a Wanted) -> Order<'a> {
+        Order { supervisor: &self.supervisor, settings: &self.settings, store: &self.store, wanted }
+    }
+
+    async fn make(
+        &self,
+        wanted: &Wanted,
+        pins: Option<Pins>,
+        slot: &MakerSlot,
+    ) -> Result<(InUse, Duration), EnvironmentError> {
         self.remove_leftovers().await;
         let slot = tokio::select! {
             slot = slot.take(&self.own_slots) => slot,
@@ -391,7 +443,7 @@ impl Environments {
         }
         let (requirements, installer) = (wanted.requirements.redacted(), installation.installer.kind());
         self.observe(EnvironmentEvent::Making { requirements, installer });
-        let made = assemble(&self.supervisor, &self.settings, &self.store, wanted).await?;
+        let made = assemble(self.order(wanted), pins).await?;
         drop(slot);
         Ok((made, started.elapsed()))
     }
@@ -401,12 +453,16 @@ impl Environments {
         let in_use = unblock(move || store.add(made, &key)).await?;
         if in_use.name == name {
             self.observe_made(wanted, &in_use, after);
-        } else {
-            self.introduce(wanted, &in_use).await;
-            let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
-            self.observe(EnvironmentEvent::Matched { folder, requirements, after });
+            return Ok(in_use);
         }
-        Ok(in_use)
+        Ok(self.match_existing(wanted, in_use, after).await)
+    }
+
+    async fn match_existing(&self, wanted: &Wanted, in_use: Arc<InUse>, after: Duration) -> Arc<InUse> {
+        self.introduce(wanted, &in_use).await;
+        let (folder, requirements) = (in_use.manifest.folder.clone(), wanted.requirements.redacted());
+        self.observe(EnvironmentEvent::Matched { folder, requirements, after });
+        in_use
     }
 
     async fn reuse(&self, wanted: &Wanted, in_use: Arc<InUse>) -> Arc<InUse> {

@@ -25,8 +25,8 @@ pub enum EnvironmentEvent {
     Making { requirements: Vec<String>, installer: InstallerKind },
     /// An environment was made.
     Made { folder: PathBuf, requirements: Vec<String>, after: Duration },
-    /// An environment was made and removed again, because this one has the same content. It is
-    /// used instead.
+    /// The requirements were resolved, and this environment has exactly what they lead to. If
+    /// that was known only after another was made, that was removed again.
     Matched { folder: PathBuf, requirements: Vec<String>, after: Duration },
     /// An existing environment is used.
     Reused { folder: PathBuf, requirements: Vec<String> },

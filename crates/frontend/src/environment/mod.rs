@@ -12,9 +12,10 @@
 //!
 //! `environments` has the steps from one state to the next, in their order.
 //!
-//! Requirements are not resolved first: they are installed, and the result decides.
-//! If there is an environment with the same distributions, it is used instead. So
-//! different lists of requirements share environments, and those stay few and warm.
+//! What is installed decides, not the list: if there is an environment with the same
+//! distributions, it is used instead. So different lists of requirements share
+//! environments, and those stay few and warm. uv may say first what it would install
+//! (`pins`), which often saves installing it.
 //!
 //! An environment is made in its final place, under a random name, because its
 //! scripts contain its path. It is complete when it has a manifest, which is written
@@ -34,6 +35,7 @@ mod handle;
 mod installer;
 mod memory;
 mod model;
+mod pins;
 mod pruning;
 mod requirement;
 mod seal;

@@ -55,6 +55,9 @@ impl Model {
     /// Makes an environment like it. False if its path is no text.
     pub fn make(&self, environment: &Path) -> io::Result<bool> {
         let Some(folder) = environment.to_str() else { return Ok(false) };
+        // The prompt of a shell is the name alone.
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let (old_name, new_name) = (name(&self.folder), name(folder));
         fs::create_dir(environment)?;
         for (path, entry) in &self.entries {
             let path = environment.join(path);
@@ -62,7 +65,7 @@ impl Model {
                 Entry::Folder => fs::create_dir(&path)?,
                 Entry::Link(target) => symlink(target, &path)?,
                 Entry::File(text, mode) => {
-                    fs::write(&path, text.replace(&self.folder, folder))?;
+                    fs::write(&path, text.replace(&self.folder, folder).replace(&old_name, &new_name))?;
                     fs::set_permissions(&path, Permissions::from_mode(*mode))?;
                 }
             }
@@ -83,14 +86,14 @@ mod tests {
         fs::create_dir_all(first.join("lib/python3.11/site-packages")).unwrap();
         symlink("lib", first.join("lib64")).unwrap();
         symlink("/usr/bin/python3", first.join("bin/python")).unwrap();
-        fs::write(first.join("bin/activate"), format!("VIRTUAL_ENV='{}'", first.display())).unwrap();
+        fs::write(first.join("bin/activate"), format!("VIRTUAL_ENV='{}' (first)", first.display())).unwrap();
         fs::set_permissions(first.join("bin/activate"), Permissions::from_mode(0o750)).unwrap();
         let model = Model::of(&first, Some("/pip.whl".into())).unwrap().unwrap();
         let model: Model = serde_json::from_slice(&serde_json::to_vec(&model).unwrap()).unwrap();
         let second = parent.path().join("second");
         assert!(model.make(&second).unwrap());
         let activate = second.join("bin/activate");
-        assert_eq!(fs::read_to_string(&activate).unwrap(), format!("VIRTUAL_ENV='{}'", second.display()));
+        assert_eq!(fs::read_to_string(&activate).unwrap(), format!("VIRTUAL_ENV='{}' (second)", second.display()));
         assert_eq!(activate.metadata().unwrap().mode() & 0o777, 0o750);
         assert_eq!(second.join("bin/python").read_link().unwrap(), Path::new("/usr/bin/python3"));
         assert!(second.join("lib64/python3.11/site-packages").is_dir());

@@ -30,6 +30,7 @@ pub(crate) fn prune_environments(cache_folder: &Path, unused_since: SystemTime) 
     let mut pruned = PrunedEnvironments::default();
     pruning.environments(&mut pruned)?;
     pruned.distributions = pruning.store.remove_distributions(unused_since)?;
+    pruning.store.distributions.remove_dead_pins()?;
     pruned.resolutions = pruning.resolutions()?;
     pruning.models()?;
     Ok(pruned)

@@ -60,6 +60,11 @@ impl Seal {
         Ok(Self(entries))
     }
 
+    /// The files in it.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter(|(_, entry)| matches!(entry, SealEntry::File(..))).map(|(name, _)| Path::new(name))
+    }
+
     /// Adds these files of the environment, or what they are now.
     pub fn add(&mut self, environment: &Path, files: &[PathBuf]) {
         for path in files {

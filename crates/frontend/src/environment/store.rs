@@ -248,11 +248,33 @@ impl Store {
                 self.in_use.remember(made.name.clone(), made)
             }
         };
-        let installed = in_use.manifest.installed.clone();
-        let resolution = StoredResolution { name: in_use.name.clone(), content_id, installed, asked_at: now() };
-        let path = self.resolution(key);
-        write_json(&path, &resolution).map_err(EnvironmentError::system("write", &path))?;
+        self.set_resolution(key, &in_use)?;
         Ok(in_use)
+    }
+
+    /// The environment with this content, if there is one that belongs to this
+    /// interpreter. Then that is what the key was resolved to.
+    pub fn resolve_to(
+        &self,
+        key: &str,
+        content_id: &str,
+        executable: &Path,
+    ) -> Result<Option<Arc<InUse>>, EnvironmentError> {
+        let Some(found) = self.open_content(content_id)? else { return Ok(None) };
+        let found = self.unless_replaced(found, executable)?;
+        if let Some(in_use) = &found {
+            self.set_resolution(key, in_use)?;
+        }
+        Ok(found)
+    }
+
+    /// Records what a key was just resolved to.
+    fn set_resolution(&self, key: &str, in_use: &InUse) -> Result<(), EnvironmentError> {
+        let Manifest { content_id, installed, .. } = &in_use.manifest;
+        let (content_id, installed) = (content_id.clone(), installed.clone());
+        let path = self.resolution(key);
+        let resolution = StoredResolution { name: in_use.name.clone(), content_id, installed, asked_at: now() };
+        write_json(&path, &resolution).map_err(EnvironmentError::system("write", &path))
     }
 
     /// Records bytecode of an environment's own that is known to be whole.

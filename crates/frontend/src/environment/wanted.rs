@@ -44,6 +44,11 @@ impl Wanted {
         Ok(Self { interpreter, interpreter_id, requires, requirements, installation, installation_key, key })
     }
 
+    /// What decides, beside a pin, what is installed for it.
+    pub fn pins_key(&self) -> String {
+        digest([self.interpreter_id.as_str(), self.installation_key.as_str()])
+    }
+
     /// Whether the same requirements would lead to the same key now. Blocks, as
     /// looking at files does.
     pub fn is_current(&self) -> bool {

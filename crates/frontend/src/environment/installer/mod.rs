@@ -129,6 +129,18 @@ pub(super) struct InstallTarget<'a> {
     pub settings: &'a EnvironmentSettings,
 }
 
+/// What an installer is to do.
+#[derive(Clone, Copy)]
+pub(super) enum InstallerTask<'a> {
+    /// Install the requirements, and theirs.
+    Install,
+    /// Print what it would install, as pins. For uv only.
+    Resolve,
+    /// Install what the file `pins` lists, and nothing else; `from_cache`: without the
+    /// network, and without building. For uv only.
+    InstallPins { pins: &'a Path, from_cache: bool },
+}
+
 /// The files that are written for an installer.
 pub(super) struct InstallerFiles {
     /// The requirements, and the places to look in that may hold credentials.
@@ -138,6 +150,8 @@ pub(super) struct InstallerFiles {
     /// A configuration for uv in place of the user's.
     pub configuration: Option<PathBuf>,
     pub constraints: Vec<PathBuf>,
+    /// Whether there are hashes in the constraints.
+    pub constrains_hashes: bool,
     /// The hashes to compare after pip has installed.
     pub hashes: Option<Hashes>,
     /// The names of the distributions in local places.
@@ -174,17 +188,24 @@ impl Installation {
         std::iter::once(self.settings_digest.clone()).chain(found).collect::<Vec<_>>().join(" ")
     }
 
-    /// The command that installs. `pip_wheel` is the wheel of pip that comes with the
+    /// Whether it can do all tasks with these files.
+    pub fn resolves(&self, files: &InstallerFiles) -> bool {
+        // Without a cache, everything would be asked for and downloaded for each task.
+        matches!(self.installer, Installer::Uv(_)) && !files.constrains_hashes && files.uv_cache.is_none()
+    }
+
+    /// The command that does a task. `pip_wheel` is the wheel of pip that comes with the
     /// interpreter, `temporary` the folder for temporary files.
     pub fn command(
         &self,
         target: &InstallTarget<'_>,
+        task: InstallerTask<'_>,
         pip_wheel: Option<&Path>,
         files: &InstallerFiles,
         temporary: &Path,
     ) -> Result<Command, EnvironmentError> {
         let mut command = match &self.installer {
-            Installer::Uv(program) => uv::install(target, program, files),
+            Installer::Uv(program) => uv::command(target, program, files, task),
             Installer::Pip(own) => pip::install(self, target, own.as_ref(), pip_wheel, files, temporary)?,
         };
         command.env("TMPDIR", temporary);
@@ -210,12 +231,23 @@ impl Installation {
         };
         let local_names = self.local_places.names();
         let uv_cache = (!self.uv_cache_is_usable()).then(|| temporary.join("uv-cache"));
-        let (constraints, hashes) = match self.constraints.with_hashes(temporary, self.installer.kind())? {
+        let with_hashes = self.constraints.with_hashes(temporary, self.installer.kind())?;
+        let constrains_hashes = with_hashes.is_some();
+        let (constraints, hashes) = match with_hashes {
             // uv compares them itself.
             Some((files, hashes)) => (files, matches!(self.installer, Installer::Pip(_)).then_some(hashes)),
             None => (self.constraints.files(temporary)?, None),
         };
-        Ok(InstallerFiles { requirements: file, uv_cache, configuration, constraints, hashes, local_names })
+        let requirements = file;
+        Ok(InstallerFiles {
+            requirements,
+            uv_cache,
+            configuration,
+            constraints,
+            constrains_hashes,
+            hashes,
+            local_names,
+        })
     }
 
     /// Whether uv can use its cache: it fails if the home folder is read-only. Makes

@@ -6,7 +6,7 @@ use std::process::Command;
 use toml::{Table, Value};
 
 use super::requirements_file::is_address;
-use super::{InstallTarget, InstallerFiles, is_offline, remove_variables};
+use super::{InstallTarget, InstallerFiles, InstallerTask, is_offline, remove_variables};
 
 /// The program that the variable `UV` names (uv sets it for its children), or the
 /// first on PATH.
@@ -23,18 +23,32 @@ pub(super) fn default_cache() -> Option<PathBuf> {
     Some(named.or_else(in_home)?.join("uv"))
 }
 
-/// The command that installs.
-pub(super) fn install(target: &InstallTarget<'_>, program: &Path, files: &InstallerFiles) -> Command {
+/// The command that does a task.
+pub(super) fn command(
+    target: &InstallTarget<'_>,
+    program: &Path,
+    files: &InstallerFiles,
+    task: InstallerTask<'_>,
+) -> Command {
     let mut command = Command::new(program);
-    command.args(["pip", "install", "--quiet", "--no-progress", "--color", "never", "--python"]).arg(target.python);
-    // Hard links only for the moment: what stays is copied (`Distributions::link`).
-    command.args(["--link-mode", "hardlink", "--no-compile-bytecode", "--no-break-system-packages"]);
+    match task {
+        InstallerTask::Resolve => {
+            command.args(["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--strip-extras"]);
+        }
+        InstallerTask::Install | InstallerTask::InstallPins { .. } => {
+            // Hard links only for the moment: what stays is copied (`Distributions::link`).
+            command.args(["pip", "install", "--link-mode", "hardlink", "--no-compile-bytecode"]);
+            command.arg("--no-break-system-packages");
+        }
+    }
+    command.args(["--quiet", "--no-progress", "--color", "never", "--python"]).arg(target.python);
     let settings = target.settings;
     let index = &settings.index;
     // uv takes distributions of a local folder from its cache even if they have
     // changed, unless `--refresh-package` tells it to look, which it does not do
     // with `--offline`. With `--no-index` it does not use the network anyway.
-    let is_offline = is_offline(settings) && (files.local_names.is_empty() || !index.no_index);
+    let from_cache = matches!(task, InstallerTask::InstallPins { from_cache: true, .. });
+    let is_offline = from_cache || is_offline(settings) && (files.local_names.is_empty() || !index.no_index);
     if is_offline {
         command.arg("--offline");
     } else {
@@ -53,7 +67,21 @@ pub(super) fn install(target: &InstallTarget<'_>, program: &Path, files: &Instal
         // For the requirements, and for the builds of requirements.
         command.arg("--constraints").arg(file).arg("--build-constraints").arg(file);
     }
-    command.arg("--requirement").arg(&files.requirements);
+    match task {
+        InstallerTask::Install => {
+            command.arg("--requirement").arg(&files.requirements);
+        }
+        InstallerTask::Resolve => {
+            command.arg(&files.requirements);
+        }
+        InstallerTask::InstallPins { pins, from_cache } => {
+            command.arg("--no-deps").arg("--requirement").arg(pins);
+            if from_cache {
+                // A build would take its own requirements from the cache, however old.
+                command.arg("--no-build");
+            }
+        }
+    }
     remove_variables(&mut command);
     if let Some(folder) = &files.uv_cache {
         command.env("UV_CACHE_DIR", folder);
@@ -87,14 +115,16 @@ pub(super) struct UvFile {
 /// Settings that constrain the run-time requirements of a project.
 const OF_RUN_TIME: [&str; 3] = ["constraint-dependencies", "exclude-dependencies", "override-dependencies"];
 
-/// Settings for the user's own `uv pip`: they would install to another place, or
-/// leave something out.
-const OF_PIP: [&str; 12] = [
+/// Settings for the user's own `uv pip`: they would install or print to another place, leave
+/// something out, or resolve for other systems.
+const OF_PIP: [&str; 15] = [
     "all-extras",
     "extra",
     "group",
     "no-build-isolation",
     "no-deps",
+    "no-emit-package",
+    "output-file",
     "prefix",
     "python",
     "python-platform",
@@ -102,6 +132,7 @@ const OF_PIP: [&str; 12] = [
     "require-hashes",
     "system",
     "target",
+    "universal",
 ];
 
 /// Settings that are allowed in `pyproject.toml` only, and not in `uv.toml`.

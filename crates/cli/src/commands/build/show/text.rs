@@ -112,7 +112,7 @@ pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
         }
         EnvironmentEvent::PipInPlaceOfUv { told_by } => Some(printable(&pip_in_place_of_uv(told_by))),
         EnvironmentEvent::Matched { requirements, after, .. } => Some(format!(
-            "installed {} in {:.1} s: a build environment with the same packages exists already",
+            "resolved {} in {:.1} s: a build environment with the same packages exists already",
             list(requirements),
             after.as_secs_f64()
         )),
