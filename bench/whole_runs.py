@@ -1,0 +1,184 @@
+"""Whole runs of hookpool, uv, build and pip, with what is removed before each."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from glob import glob
+from pathlib import Path
+
+from measure import Samples, compare
+from programs import Took, environment, run_to_end
+
+JOBS = 2
+UV = "uv"
+BUILD = "python -m build"
+PIP = "pip wheel"
+OURS = "hookpool"
+OURS_BY_PIP = "hookpool, installer pip"
+
+
+class Kept(Enum):
+    """What hookpool has kept, and what the installers have downloaded, when a run begins."""
+
+    NOTHING = "all caches empty"
+    DOWNLOADS = "the installers' caches full, ours empty"
+    DISTRIBUTIONS = "distributions kept, environments new"
+    ENVIRONMENTS = "environments kept"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A command, and what is put in its place before each run."""
+
+    command: list[str]
+    env: Mapping[str, str]
+    removed: tuple[str, ...]
+    """Patterns of what is removed before the clock runs: caches and products."""
+
+    def run(self) -> Took:
+        for path in (path for pattern in self.removed for path in glob(pattern)):
+            shutil.rmtree(path)
+        return run_to_end(self.command, self.env)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How long a contestant may take, in times of another."""
+
+    name: str
+    peer: str
+    at_most: float
+    of_processors: bool = False
+
+
+class Bench:
+    """The folders and the commands."""
+
+    def __init__(self, arguments: Namespace, folder: Path, kept: Kept) -> None:
+        self._arguments = arguments
+        self._folder = folder
+        self._kept = kept
+        self._env = {key: text for key, text in environment().items() if key != "PYTHONPATH"}
+        self._env |= {"UV_CONCURRENT_BUILDS": str(JOBS), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        # For hookpool.
+        self._env["UV"] = str(arguments.uv)
+
+    def wheel(self, archive: Path) -> dict[str, Contestant]:
+        """One project, alone."""
+        uv = [str(self._arguments.uv), "build", "--wheel", "--quiet", "--no-config"]
+        build = [self._arguments.python, "-m", "build", "--wheel"]
+        tree = self._unpacked(archive)
+        return {
+            UV: self._uv([*uv, "--python", self._arguments.python, str(archive)]),
+            BUILD: self._pip([*build, "--outdir", str(self._out), str(tree)]),
+            PIP: self._pip(self._pip_wheel(archive)),
+            OURS: self._ours("wheel", "uv", [archive]),
+            OURS_BY_PIP: self._ours("wheel", "pip", [archive]),
+        }
+
+    def wheels(self, archives: Sequence[Path]) -> dict[str, Contestant]:
+        """Many projects: uv builds one at a time, so several of them run at once."""
+        uv = [str(self._arguments.uv), "build", "--wheel", "--quiet", "--no-config"]
+        uv += ["--python", self._arguments.python, "--out-dir", str(self._out)]
+        each = f'printf "%s\\n" "$@" | xargs -P {JOBS} -n 1 ' + " ".join(map(shlex.quote, uv))
+        return {
+            UV: self._uv(["sh", "-c", each, "sh", *map(str, archives)]),
+            OURS: self._ours("wheel", "uv", archives),
+        }
+
+    def metadata(self, archives: Sequence[Path]) -> dict[str, Contestant]:
+        """The metadata of many projects."""
+        names = self._folder / "requirements.in"
+        names.write_text("".join(f"{_name(path)} @ {path.as_uri()}\n" for path in archives))
+        uv = [str(self._arguments.uv), "pip", "compile", "--no-deps", "--no-header", "--no-config"]
+        uv += ["--quiet", "--python", self._arguments.python, str(names)]
+        return {
+            UV: self._uv(uv),
+            OURS: self._ours("metadata", "uv", archives),
+            OURS_BY_PIP: self._ours("metadata", "pip", archives),
+        }
+
+    @property
+    def _out(self) -> Path:
+        return self._folder / "out"
+
+    def _unpacked(self, archive: Path) -> Path:
+        folder = self._folder / "trees" / archive.name
+        if not folder.exists():
+            shutil.unpack_archive(archive, folder, filter="data")
+        (tree,) = folder.iterdir()
+        return tree
+
+    def _pip_wheel(self, archive: Path) -> list[str]:
+        command = [self._arguments.python, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+        # pip keeps the wheel of an archive, and would build nothing the next time.
+        return [*command, "--wheel-dir", str(self._out), "--no-cache-dir", str(archive)]
+
+    def _uv(self, command: list[str]) -> Contestant:
+        cache = self._folder / "uv-cache"
+        if command[1] == "build":
+            command = [*command, "--out-dir", str(self._out)]
+        # What it has built before; what it has downloaded stays.
+        removed = str(cache) if self._kept is Kept.NOTHING else f"{cache}/sdists-v*"
+        env = self._env | {"UV_CACHE_DIR": str(cache)}
+        return Contestant(command, env, (str(self._out), removed))
+
+    def _pip(self, command: list[str]) -> Contestant:
+        cache = str(self._folder / "pip-cache")
+        removed = (cache,) if self._kept is Kept.NOTHING else ()
+        return Contestant(command, self._env | {"PIP_CACHE_DIR": cache}, (str(self._out), *removed))
+
+    def _ours(self, subcommand: str, installer: str, archives: Sequence[Path]) -> Contestant:
+        caches = {name: str(self._folder / f"{name}-cache") for name in ("uv", "pip")}
+        cache = self._folder / f"cache-{installer}"
+        command = [str(self._arguments.hookpool), subcommand, "--quiet", "--jobs", str(JOBS)]
+        command += ["--python", self._arguments.python, "--cache-dir", str(cache)]
+        command += ["--installer", installer]
+        if subcommand == "wheel":
+            command += ["--output-dir", str(self._out)]
+        else:
+            command += ["--no-static", "--format", "json"]
+        env = self._env | {"UV_CACHE_DIR": caches["uv"], "PIP_CACHE_DIR": caches["pip"]}
+        folders = ("made", "contents", "resolutions")
+        removed = {
+            Kept.NOTHING: [str(cache), caches[installer]],
+            Kept.DOWNLOADS: [str(cache)],
+            Kept.DISTRIBUTIONS: [f"{cache}/environments/*/{name}" for name in folders],
+            Kept.ENVIRONMENTS: [],
+        }[self._kept]
+        return Contestant([*command, *map(str, archives)], env, (str(self._out), *removed))
+
+
+def _name(archive: Path) -> str:
+    return archive.name.rpartition("-")[0]
+
+
+def measure(
+    title: str, contestants: Mapping[str, Contestant], goals: list[Goal], rounds: int
+) -> None:
+    """Run all of them in turn, after two rounds that fill the caches."""
+    wall = {name: Samples() for name in contestants}
+    processors = {name: Samples() for name in contestants}
+    for contestant in [*contestants.values(), *contestants.values()]:
+        contestant.run()
+    for number in range(rounds):
+        names = list(contestants) if number % 2 == 0 else list(reversed(contestants))
+        for name in names:
+            took = contestants[name].run()
+            wall[name].rounds.append([took.wall])
+            processors[name].rounds.append([took.processors])
+    print(compare(f"{title}: wall time", wall, UV), "\n")
+    print(compare(f"{title}: processor time", processors, UV), "\n")
+    for goal in goals:
+        samples = processors if goal.of_processors else wall
+        ratio = samples[goal.name].median / samples[goal.peer].median
+        verdict = "met" if ratio <= goal.at_most else "MISSED"
+        what = "processor time" if goal.of_processors else "time"
+        at_most = f"at most {goal.at_most:.3g} of the {what} of {goal.peer}"
+        print(f"goal: {goal.name}: {at_most}: {verdict}, {ratio:.2f}")
+    print(flush=True)
