@@ -40,7 +40,7 @@ BACKENDS = {
         "hatchling.build",
         '[tool.hatch.build.targets.wheel]\nonly-include = ["{name}.py"]\n',
     ),
-    "poetry-core": Backend("poetry-core==1.9.1", "poetry.core.masonry.api"),
+    "poetry-core": Backend("poetry-core==2.1.3", "poetry.core.masonry.api"),
 }
 
 
