@@ -36,7 +36,7 @@ use walkdir::WalkDir;
 
 use super::contents::{Distribution, digest, digest_of_file, distribution, is_installers_own, read, site_packages};
 use super::pins::{InstalledPin, OutsideFiles, is_inside};
-use super::seal::{Look, Seal, is_bytecode};
+use super::seal::{LastLook, Seal, is_bytecode};
 use super::store::{ByName, is_name, names_in, random_name};
 use crate::files::{read_json, try_write_json, write_json};
 
@@ -72,6 +72,7 @@ pub(super) struct Kept {
     manifest: Manifest,
     /// Bytecode in it that may have been cut short.
     unchecked: Mutex<Vec<PathBuf>>,
+    last_look: LastLook,
     /// Whether no environment may use it any more.
     discarded: AtomicBool,
 }
@@ -87,8 +88,8 @@ impl Kept {
     }
 
     /// What differs from what was installed.
-    pub fn look(&self) -> io::Result<Look> {
-        self.manifest.seal.look(&self.folder)
+    pub fn differences(&self) -> io::Result<Vec<PathBuf>> {
+        self.last_look.differences(&self.manifest.seal, &self.folder)
     }
 }
 
@@ -180,7 +181,8 @@ impl Distributions {
         let folder = self.folder(name);
         let look = manifest.seal.look(&folder)?;
         let (unchecked, discarded) = (Mutex::new(look.bytecode), AtomicBool::new(false));
-        let mut kept = Kept { name: name.to_owned(), folder, manifest, unchecked, discarded };
+        let last_look = LastLook::default();
+        let mut kept = Kept { name: name.to_owned(), folder, manifest, unchecked, last_look, discarded };
         if !look.differences.is_empty() {
             self.discard(&kept)?;
             return Ok(None);

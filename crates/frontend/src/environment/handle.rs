@@ -14,7 +14,7 @@ use super::contents::{Distribution, site_packages};
 use super::distributions::{Kept, Link};
 use super::error::EnvironmentError;
 use super::python_of;
-use super::seal::{Look, Seal};
+use super::seal::{LastLook, Seal};
 use super::settings::InstallerKind;
 use super::store::Store;
 use super::wanted::Wanted;
@@ -99,6 +99,7 @@ pub(super) struct InUse {
     kept: Vec<Arc<Kept>>,
     /// Bytecode of its own that may have been cut short.
     unchecked: Mutex<Vec<PathBuf>>,
+    last_look: LastLook,
     /// Shared with other processes that use it; keeps all from removing it.
     lock: LockFile,
     pub made_here: bool,
@@ -131,7 +132,8 @@ impl InUse {
         lock.touch();
         let python = python_of(&manifest.folder);
         let (unchecked, discarded) = (Mutex::default(), AtomicBool::new(false));
-        Self { name, python, manifest, kept, unchecked, lock, made_here, discarded }
+        let last_look = LastLook::default();
+        Self { name, python, manifest, kept, unchecked, last_look, lock, made_here, discarded }
     }
 
     /// Whether it, or a distribution in it, was discarded.
@@ -153,12 +155,15 @@ impl InUse {
 
     /// The files that were changed, added or removed. Blocks.
     pub fn differences(&self) -> Result<Differences, EnvironmentError> {
-        let mut differences = Differences { own: self.look()?.differences, ..Differences::default() };
+        let folder = &self.manifest.folder;
+        let own = self.last_look.differences(&self.manifest.seal, folder);
+        let own = own.map_err(EnvironmentError::system("look at", folder))?;
+        let mut differences = Differences { own, ..Differences::default() };
         for (link, kept) in self.manifest.links.iter().zip(&self.kept) {
-            let look = kept.look().map_err(EnvironmentError::system("look at", &kept.folder))?;
-            if !look.differences.is_empty() {
+            let found = kept.differences().map_err(EnvironmentError::system("look at", &kept.folder))?;
+            if !found.is_empty() {
                 differences.changed.push(kept.clone());
-                differences.linked.extend(look.differences.iter().map(|path| link.packages.join(path)));
+                differences.linked.extend(found.iter().map(|path| link.packages.join(path)));
             }
         }
         Ok(differences)
@@ -188,15 +193,11 @@ impl InUse {
         store.add_bytecode(&self.name, &within(&self.manifest.folder));
     }
 
-    fn look(&self) -> Result<Look, EnvironmentError> {
-        let folder = &self.manifest.folder;
-        self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))
-    }
-
     /// The own files that were changed, added or removed. If only times differ,
     /// writes the new ones to the manifest, so that the files are not read again.
     pub fn restore(&mut self, manifest: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
-        let look = self.look()?;
+        let folder = &self.manifest.folder;
+        let look = self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))?;
         self.unchecked = Mutex::new(look.bytecode);
         if let Some(seal) = look.restored {
             self.manifest.seal = seal;

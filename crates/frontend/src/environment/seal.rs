@@ -8,14 +8,23 @@
 //!
 //! A file is read only if nothing but its time differs. An archive in which a cache folder was
 //! saved may have stored whole seconds only.
+//!
+//! After each source the seal is looked at again, mostly to find it unbroken. No entry of a folder
+//! comes or goes without changing the folder's ctime, so [`LastLook`] lists the folders only once.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, fstatat};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
@@ -75,6 +84,12 @@ impl Seal {
         }
     }
 
+    /// The folder itself and the folders in it, by their paths, except those of bytecode.
+    fn folders(&self) -> impl Iterator<Item = &str> {
+        let folders = self.0.iter().filter(|(_, entry)| matches!(entry, SealEntry::Folder));
+        std::iter::once("").chain(folders.map(|(name, _)| name.as_str())).filter(|name| !is_bytecode(Path::new(name)))
+    }
+
     /// Looks at every file, and reads those of which only the time differs. A file that cannot
     /// be read counts as removed.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {
@@ -125,6 +140,105 @@ impl Seal {
         let restored = (differences.is_empty() && now != self.0).then_some(Self(now));
         Ok(Look { differences, bytecode, restored })
     }
+}
+
+/// The last look that found a seal unbroken, which makes the next one quick.
+#[derive(Debug, Default)]
+pub(super) struct LastLook {
+    /// The mutex is held during file access. Threads that wait for one that hangs would hang at the
+    /// same file themselves.
+    found: Mutex<Option<Unbroken>>,
+}
+
+#[derive(Debug)]
+struct Unbroken {
+    /// When the last look began.
+    at: Instant,
+    /// Each folder, and its state before its entries were listed. `None` if it was changed so
+    /// shortly before that a later change could have the same time.
+    folders: Option<Vec<(String, FolderState)>>,
+}
+
+/// What an open folder was opened for, and when its entries or its permissions were last changed.
+type FolderState = (libc::dev_t, libc::ino_t, libc::time_t, i64);
+
+impl LastLook {
+    /// No file system's times are coarser than this.
+    const COARSEST: Duration = Duration::from_secs(2);
+
+    /// The paths that differ from the seal of this folder, as in [`Seal::look`]. The look begins
+    /// after the call; simultaneous callers share one that finds nothing. Blocks.
+    pub fn differences(&self, seal: &Seal, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let called_at = Instant::now();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.as_ref().is_some_and(|found| found.at > called_at) {
+            return Ok(Vec::new());
+        }
+        let at = Instant::now();
+        if let Some(Unbroken { folders: Some(folders), .. }) = &*found
+            && seal.is_unbroken(folder, folders)
+        {
+            found.as_mut().expect("it was found").at = at;
+            return Ok(Vec::new());
+        }
+        let folders = Self::settled_folders(seal, folder);
+        let differences = seal.look(folder)?.differences;
+        *found = differences.is_empty().then_some(Unbroken { at, folders });
+        Ok(differences)
+    }
+
+    fn settled_folders(seal: &Seal, folder: &Path) -> Option<Vec<(String, FolderState)>> {
+        let settled = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.saturating_sub(Self::COARSEST).as_secs();
+        let folder = open_folder(folder)?;
+        let state = |name: &str| {
+            let state = folder_state(&status(&folder, name)?);
+            (u64::try_from(state.2).ok()? < settled).then(|| (name.to_owned(), state))
+        };
+        seal.folders().map(state).collect()
+    }
+}
+
+impl Seal {
+    /// Whether nothing differs, given that nothing did when the folders were in these states. False
+    /// if that cannot be told so quickly.
+    fn is_unbroken(&self, folder: &Path, folders: &[(String, FolderState)]) -> bool {
+        let Some(folder) = open_folder(folder) else { return false };
+        let is_as_before = |(name, state): &(String, FolderState)| {
+            status(&folder, name).is_some_and(|status| folder_state(&status) == *state)
+        };
+        let is_same = |(name, entry): (&String, &SealEntry)| match entry {
+            SealEntry::File(size, seconds, nanoseconds, _) if !is_bytecode(Path::new(name)) => status(&folder, name)
+                .is_some_and(|status| {
+                    let is_file = status.st_mode & libc::S_IFMT == libc::S_IFREG;
+                    is_file
+                        && status.st_mode & libc::S_IRUSR != 0
+                        && u64::try_from(status.st_size) == Ok(*size)
+                        && (status.st_mtime, status.st_mtime_nsec) == (*seconds, *nanoseconds)
+                }),
+            // A link leads elsewhere only if it is replaced.
+            _ => true,
+        };
+        folders.iter().all(is_as_before) && self.0.iter().all(is_same)
+    }
+}
+
+fn open_folder(path: &Path) -> Option<OwnedFd> {
+    /// It needs no permission to read.
+    #[cfg(target_os = "linux")]
+    const LOOK: OFlag = OFlag::O_PATH;
+    #[cfg(not(target_os = "linux"))]
+    const LOOK: OFlag = OFlag::O_RDONLY;
+    open(path, LOOK | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).ok()
+}
+
+/// The status of an entry below a folder, or of the folder itself. Links are not followed.
+fn status(folder: &OwnedFd, name: &str) -> Option<FileStat> {
+    let name = if name.is_empty() { "." } else { name };
+    fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
+}
+
+fn folder_state(status: &FileStat) -> FolderState {
+    (status.st_dev, status.st_ino, status.st_ctime, status.st_ctime_nsec)
 }
 
 /// Whether an error concerns a single file, and not the whole system.
@@ -258,6 +372,97 @@ mod tests {
         fs::remove_file(&folder).unwrap();
         fs::write(&folder, "").unwrap();
         assert_eq!(differences(), ["lib", "lib/a.py"].map(Path::new));
+    }
+
+    #[test]
+    fn each_change_is_found_by_the_next_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("package/data")).unwrap();
+        for name in ["package/a.py", "package/data/b.txt"] {
+            fs::write(path(name), "some text").unwrap();
+        }
+        std::os::unix::fs::symlink("package/a.py", path("link")).unwrap();
+        let seal = Seal::of(folder.path()).unwrap();
+        let last = LastLook::default();
+        // As if each folder had been changed long ago: a look must not need a second one to notice.
+        let settle = || {
+            let opened = open_folder(folder.path()).unwrap();
+            let state = |name: &str| (name.to_owned(), folder_state(&status(&opened, name).unwrap()));
+            let folders = Some(seal.folders().map(state).collect());
+            *last.found.lock().unwrap() = Some(Unbroken { at: Instant::now(), folders });
+        };
+        let is_quick = || {
+            let found = last.found.lock().unwrap();
+            found.as_ref().is_some_and(|found| seal.is_unbroken(folder.path(), found.folders.as_ref().unwrap()))
+        };
+        let differences = || last.differences(&seal, folder.path()).unwrap();
+        settle();
+        assert!(is_quick());
+        // What is no difference.
+        fs::create_dir(path("package/data/__pycache__")).unwrap();
+        assert!(!is_quick());
+        assert_eq!(differences(), Vec::<PathBuf>::new());
+        settle();
+        fs::write(path("package/data/__pycache__/b.pyc"), "").unwrap();
+        assert!(is_quick(), "bytecode is not looked at");
+        // In place, with the same size.
+        let modified = path("package/data/b.txt").metadata().unwrap().modified().unwrap();
+        fs::write(path("package/data/b.txt"), "same size").unwrap();
+        fs::File::open(path("package/data/b.txt")).unwrap().set_modified(modified + Duration::from_nanos(1)).unwrap();
+        assert_eq!(differences(), [Path::new("package/data/b.txt")]);
+        assert!(last.found.lock().unwrap().is_none(), "what was found before counts no more");
+        fs::write(path("package/data/b.txt"), "some text").unwrap();
+        fs::File::open(path("package/data/b.txt")).unwrap().set_modified(modified).unwrap();
+        type Step<'a> = &'a dyn Fn();
+        let changes: [(&str, Step, Step); 5] = [
+            ("package/new.py", &|| fs::write(path("package/new.py"), "").unwrap(), &|| {
+                fs::remove_file(path("package/new.py")).unwrap();
+            }),
+            ("package/a.py", &|| fs::rename(path("package/a.py"), folder.path().with_extension("a")).unwrap(), &|| {
+                fs::rename(folder.path().with_extension("a"), path("package/a.py")).unwrap();
+            }),
+            (
+                "package/a.py",
+                &|| fs::set_permissions(path("package/a.py"), Permissions::from_mode(0o200)).unwrap(),
+                &|| {
+                    fs::set_permissions(path("package/a.py"), Permissions::from_mode(0o644)).unwrap();
+                },
+            ),
+            (
+                "link",
+                &|| {
+                    fs::remove_file(path("link")).unwrap();
+                    std::os::unix::fs::symlink("package", path("link")).unwrap();
+                },
+                &|| {
+                    fs::remove_file(path("link")).unwrap();
+                    std::os::unix::fs::symlink("package/a.py", path("link")).unwrap();
+                },
+            ),
+            (
+                "package/data",
+                &|| fs::set_permissions(path("package/data"), Permissions::from_mode(0o300)).unwrap(),
+                &|| fs::set_permissions(path("package/data"), Permissions::from_mode(0o755)).unwrap(),
+            ),
+        ];
+        for (name, change, undo) in changes {
+            assert_eq!(differences(), Vec::<PathBuf>::new(), "before {name}");
+            settle();
+            change();
+            assert!(differences().contains(&PathBuf::from(name)), "{name}");
+            undo();
+        }
+    }
+
+    #[test]
+    fn what_was_just_changed_is_listed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.py"), "a = 1").unwrap();
+        let seal = Seal::of(folder.path()).unwrap();
+        let last = LastLook::default();
+        assert!(last.differences(&seal, folder.path()).unwrap().is_empty());
+        assert!(last.found.lock().unwrap().as_ref().unwrap().folders.is_none());
     }
 
     #[test]
