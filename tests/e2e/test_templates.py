@@ -205,24 +205,32 @@ def test_f26_templates_that_die_again_and_again(setting: Setting, tmp_path: Path
 
 
 def wait_forked(template: int, workers: int) -> None:
-    """Wait until a template has so many children, or is done with its tree's requests."""
+    """Wait until a template has so many children."""
     end = time.monotonic() + 10
     while len(processes.children(template)) < workers:
         assert time.monotonic() < end, f"fewer than {workers} workers were forked"
         time.sleep(processes.TICK)
 
 
-def test_f26_no_request_is_lost_whenever_a_template_dies(setting: Setting, tmp_path: Path) -> None:
-    pool = setting.start("--max-workers", "8", jobs=4)
+def test_f26_no_request_is_lost_whenever_a_template_dies(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    # All hooks wait at the gate, so that no worker is moved and each request needs another.
+    pool = setting.start("--max-workers", "8", jobs=6)
     for forks in range(6):
         folders = make_trees(tmp_path, 6, f"round-{forks}")
-        pool.send(*(call(tree, f"result = ['{tree.name}']", tree.name) for tree in folders))
+        names = [tree.name for tree in folders]
+        pool.send(
+            *(call(tree, f"{gate.wait}result = ['{tree.name}']", tree.name) for tree in folders)
+        )
         template = wait_template(pool)
         # At its start, between its forks, and after them.
         wait_forked(template, forks)
         os.kill(template, signal.SIGKILL)
+        gate.release(6)
         found = pool.responses(6)
         assert [kind(response) for response in found] == [None] * 6, found
+        assert sorted(response["id"] for response in found) == sorted(names)
         assert all(response["result"] == [response["id"]] for response in found)
         # The next round gets a template again.
         pool.signal(signal.SIGHUP)
