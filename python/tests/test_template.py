@@ -30,6 +30,9 @@ def test_start(start_template: StartTemplate, environment: dict[str, str]) -> No
     assert [environment["PYTHONPATH"], Path(environment["PYTHONPATH"]).stat().st_mtime_ns] in (
         started["folders"]
     )
+    # Also those that do not exist, such as an archive of the standard library: they may come.
+    assert [path for path, _ in started["folders"]] == started["path"]
+    assert None in [modified for _, modified in started["folders"]]
     names = {module["name"] for module in started["modules"]}
     assert "json" in names
     assert not any(name.startswith("hookd") for name in names)

@@ -50,7 +50,7 @@ class Preloader:
         path = [entry for entry in sys.path if isinstance(entry, str)]
         lists: Dict[str, List[Any]] = {
             "modules": loaded_modules(imported_since((), self._preloadable)),
-            "folders": [stamp(entry) for entry in path if os.path.exists(entry)],
+            "folders": [stamp(entry) for entry in path],
             "path": path,
         }
         self._channel.send_lists({}, lists, wrapper="started")

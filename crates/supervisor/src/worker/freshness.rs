@@ -40,7 +40,8 @@ impl WorkerFreshness {
         pool: &BlockingPool,
     ) -> Result<Self, Unresponsive> {
         let forked = process.as_forked().map(|forked| (forked.template().clone(), forked.learned_version));
-        let own = if settings.isolation == Isolation::None && settings.check_freshness {
+        // The template of a forked one watches them.
+        let own = if settings.isolation == Isolation::None && settings.check_freshness && forked.is_none() {
             watch_folders(pool, &interpreter.interpreter.prefix, interpreter.interpreter.path.clone()).await?
         } else {
             Vec::new()
