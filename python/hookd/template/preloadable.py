@@ -119,24 +119,16 @@ _distribution_of = {
 
 def is_excepted(name: str) -> bool:
     """Whether this module must not be imported for hooks that may not want it."""
-    tables = (NEVER, ONLY_AS_BACKEND)
+    excepted = {**NEVER, **ONLY_AS_BACKEND}
     # When the exception is loaded already, importing what needs it does no further harm.
-    return any(
-        _is_below(name, excepted)
-        for table in tables
-        for cause, importers in table.items()
-        if cause not in sys.modules
-        for excepted in (cause, *importers)
+    return _is_below(
+        name, _with_importers({c: i for c, i in excepted.items() if c not in sys.modules})
     )
 
 
 def is_never_preloaded(name: str) -> bool:
     """Whether this module must not even be imported as the backend."""
-    return any(
-        _is_below(name, never)
-        for cause, importers in NEVER.items()
-        for never in (cause, *importers)
-    )
+    return _is_below(name, _NEVER)
 
 
 def exceptions_among(modules: Iterable[str], as_backend: bool) -> List[str]:
@@ -145,8 +137,20 @@ def exceptions_among(modules: Iterable[str], as_backend: bool) -> List[str]:
     return [name for name in modules if name in excepted]
 
 
-def _is_below(name: str, package: str) -> bool:
-    return name == package or name.startswith(package + ".")
+def _with_importers(exceptions: Dict[str, Tuple[str, ...]]) -> FrozenSet[str]:
+    return frozenset(exceptions).union(*exceptions.values())
+
+
+_NEVER = _with_importers(NEVER)
+
+
+def _is_below(name: str, packages: FrozenSet[str]) -> bool:
+    """Whether this is one of the packages, or a module in one. Asked for each imported module."""
+    while name not in packages:
+        name = name.rpartition(".")[0]
+        if not name:
+            return False
+    return True
 
 
 class Preloadable:
