@@ -36,6 +36,7 @@ FIELDS = {
     "tree",
     "hook",
     "worker",
+    "answer",
     "timing",
     "stdout",
     "stderr",

@@ -17,7 +17,8 @@ pub trait KeptAnswers: fmt::Debug + Send + Sync {
     /// hook would run (`None` if the request wants none). What the hook would have
     /// made is in place when this returns.
     ///
-    /// Called on a thread where it may block on files, and on nothing else. It is
+    /// Called on a thread where it may block, for less than
+    /// [`Limits::startup_timeout`](crate::Limits::startup_timeout). It is
     /// called again if the request has to wait after all.
     fn find(&self, environment: Option<&Arc<dyn BuildEnvironment>>, tree: &Path) -> Option<Result<Value, HookError>>;
 }

@@ -119,7 +119,6 @@ impl FileStore {
     }
 
     /// Whether a file is there, and what was kept. Blocks.
-    #[allow(dead_code, reason = "for answers that are shared between machines")]
     pub fn has(&self, file: &KeptFile) -> bool {
         let path = self.path(file.sha256);
         path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == file.size)
