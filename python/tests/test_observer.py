@@ -126,6 +126,9 @@ TABLE: dict[str, dict[str, Any]] = {
         "written": ["inside", "new", "package/new"]
     },
     "os.makedirs('a/b'); open('a/b/c', 'w'); os.rename('a/b/c', 'a/c')": {"written": ["a/"]},
+    "pathlib.Path('a/b').mkdir(parents=True); open('a-b', 'w'); open('a.b', 'w')": {
+        "written": ["a-b", "a.b", "a/"]
+    },
     "ignore(lambda: os.mkdir('package'))": {},
     "os.replace('inside', 'new')": {"written": ["inside", "new"]},
     "os.rename('package', 'new')": {"written": ["new/", "package/"]},
@@ -325,6 +328,13 @@ def test_python_without_audit_events(
     hookd.ready()
     assert hookd.run_code("").kinds == ["STDOUT", "STDERR", "OK"]
     hookd.finish()
+
+
+def test_variables_that_cannot_be_observed(start: Start, site: Path) -> None:
+    (site / "sitecustomize.py").write_text("import os; os.environ = dict(os.environ)")
+    reply = start("--observe", PATTERNS).run_code("import os; result = [str(type(os.environ))]")
+    assert reply.result == ["<class 'dict'>"]
+    assert "OBSERVED" not in reply.kinds
 
 
 def test_a_hook_that_clears_its_variables(start: Start, environment: dict[str, str]) -> None:

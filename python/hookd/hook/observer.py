@@ -63,9 +63,14 @@ def start(patterns: List[str]) -> None:
     add_audit_hook = getattr(sys, "addaudithook", None)
     # PyPy has few of the events.
     if add_audit_hook is not None and sys.implementation.name == "cpython":
-        _observer = Observer(patterns)
-        add_audit_hook(_observer.audit_hook())
-        _observer.watch_variables()
+        starting = Observer(patterns)
+        try:
+            starting.watch_variables()
+        except AttributeError:
+            # A sitecustomize has put something else in the place of os.environ.
+            return
+        add_audit_hook(starting.audit_hook())
+        _observer = starting
 
 
 def observer() -> Optional[Observer]:
@@ -447,7 +452,11 @@ class Observer:
                 # The tree itself, or a name that JSON cannot carry.
                 return None
             written.add(path[len(folder) :])
-        return sorted(written)
+        listed: List[str] = []
+        for path in sorted(written):
+            if not (listed and listed[-1].endswith("/") and path.startswith(listed[-1])):
+                listed.append(path)
+        return listed
 
 
 class Known:

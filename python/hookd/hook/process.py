@@ -91,10 +91,10 @@ def run_in_hook_process(child: Child) -> None:
         if not report.is_ours():
             leave_copy(outcome)
         stop_tracing()
-        if child.observer is not None:
-            outcome.observed = child.observer.report()
         # A SIGINT must not interrupt the message.
         pthread_sigmask(SIG_BLOCK, [SIGINT])
+        if child.observer is not None:
+            outcome.observed = child.observer.report()
         report.send(outcome)
         exit_code = 0
     except BaseException:
