@@ -176,29 +176,27 @@ impl TreeState {
         matches!(self.0.get(Path::new(".git")), Some(Entry::Folder { .. }))
     }
 
-    /// Whether somebody else than the hook, which has written `written`, has made
-    /// `after` from this state: the path of a difference. git may rewrite its index
-    /// whenever it looks.
+    /// Whether the hook alone has made `after` from this state. It has written `written`;
+    /// a path with a `/` at its end stands for all that is in the folder. git may rewrite
+    /// its index whenever it looks.
     pub fn changed_by_others(&self, after: &Self, written: Option<&[String]>, with_git: bool) -> Result<(), NotKept> {
         let changed: BTreeSet<&PathBuf> = self.0.keys().chain(after.0.keys()).collect();
-        let written: Option<BTreeSet<&Path>> = written.map(|paths| paths.iter().map(Path::new).collect());
+        let (folders, files): (Vec<&str>, Vec<&str>) =
+            written.unwrap_or_default().iter().map(String::as_str).partition(|path| path.ends_with('/'));
+        let (folders, files) = (paths(folders), paths(files));
         for path in changed {
-            if self.0.get(path) == after.0.get(path) || (with_git && is_in_repository(path)) {
-                continue;
-            }
-            // A folder that the hook has made or removed is the hook's with all that is in
-            // it. One that is there before and after may only have been asked for.
-            let is_own = |part: &Path| {
-                let is_in_both = || self.0.contains_key(part) && after.0.contains_key(part);
-                written.as_ref().is_some_and(|written| written.contains(part)) && (part == path || !is_in_both())
-            };
-            let is_own = path.ancestors().any(is_own);
-            if !is_own {
+            let is_own = || files.contains(path.as_path()) || path.ancestors().any(|folder| folders.contains(folder));
+            let is_of_git = || with_git && is_in_repository(path);
+            if self.0.get(path) != after.0.get(path) && !is_own() && !is_of_git() {
                 return Err(NotKept::Changed(path.display().to_string()));
             }
         }
         Ok(())
     }
+}
+
+fn paths(texts: Vec<&str>) -> BTreeSet<&Path> {
+    texts.into_iter().map(Path::new).collect()
 }
 
 #[cfg(test)]
@@ -242,10 +240,10 @@ mod tests {
         for (after, written, with_git, expected) in [
             (before.clone(), None, false, true),
             (with("a.egg-info/PKG-INFO", file("2")), written(&["a.egg-info/PKG-INFO"]), false, true),
-            (with("a.egg-info/PKG-INFO", file("2")), written(&["a.egg-info"]), false, true),
-            (with("a.egg-info/PKG-INFO", file("2")), written(&["a.egg"]), false, false),
-            (with(".git/x", file("2")), written(&[".git"]), false, true),
-            (with("setup.py", file("2")), written(&["a.egg-info"]), false, false),
+            (with("a.egg-info/PKG-INFO", file("2")), written(&["a.egg-info/"]), false, true),
+            (with("a.egg-info/PKG-INFO", file("2")), written(&["a.egg-info"]), false, false),
+            (with("setup.py", file("2")), written(&["./"]), false, false),
+            (with("setup.py", file("2")), written(&["a.egg-info/"]), false, false),
             (with("setup.py", file("2")), None, false, false),
             (with(".git/index", file("2")), written(&[]), true, true),
             (with(".git/index", file("2")), written(&[]), false, false),
