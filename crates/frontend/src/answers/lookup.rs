@@ -273,7 +273,9 @@ impl Lookup {
             folders: [Some(tree), output_folder(&self.request)].into_iter().flatten().map(Path::to_owned).collect(),
         };
         let difference = match &self.state().expected {
-            Some(expected) => new.difference(&expected.answer).map_err(|error| NotKept::Store(error.to_string()))?,
+            Some(expected) => {
+                store.difference(&new, &expected.answer).map_err(|error| NotKept::Store(error.to_string()))?
+            }
             None => None,
         };
         let hook_time = response.timing.hook.unwrap_or_default();

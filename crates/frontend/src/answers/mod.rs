@@ -6,6 +6,7 @@
 
 mod answer;
 mod archive;
+mod comparison;
 mod compilers;
 mod digest;
 mod files;

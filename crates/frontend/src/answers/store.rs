@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Entry, Files, KeptFile, Outcome, Output, Variables, key_of};
 use super::digest::Digest;
-use super::files::{FileStore, MadeFile, NotCopied, for_each_file, invalid, list};
+use super::files::{FileStore, MadeFile, NotCopied, for_each_file, invalid};
 use super::records::{Damaged, Records};
 use super::remote::{Remote, RemoteAnswers, Upload, Uploads};
 use super::statistics::AnswerStatistics;
@@ -476,31 +476,4 @@ fn look_up(
             Entry::Variables(_) => None,
         }
     })
-}
-
-impl NewAnswer {
-    /// How this differs from an answer that was kept for the same key, for the reader;
-    /// `None` if it does not. What was printed does not count.
-    ///
-    /// # Errors
-    /// The files that the hook made cannot be read.
-    pub fn difference(&self, kept: &Answer) -> io::Result<Option<String>> {
-        let shown = |outcome: &Outcome| match outcome {
-            Outcome::Returned(value) => value.to_string(),
-            Outcome::Missing => "no such hook".to_owned(),
-        };
-        if self.outcome != kept.outcome {
-            return Ok(Some(format!("it returned {}, and {} is kept", shown(&self.outcome), shown(&kept.outcome))));
-        }
-        let made = list(&self.made)?;
-        let others = |files: &Files, others: &Files| -> BTreeSet<String> {
-            files.iter().filter(|file| !others.contains(file)).map(|file| file.path.clone()).collect()
-        };
-        let (new, old) = (others(&made, &kept.files), others(&kept.files, &made));
-        Ok(new.union(&old).next().map(|path| match (new.contains(path), old.contains(path)) {
-            (true, true) => format!("it made another {path}"),
-            (true, false) => format!("it made {path}, which is not kept"),
-            _ => format!("it did not make {path}, which is kept"),
-        }))
-    }
 }

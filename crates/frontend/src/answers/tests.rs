@@ -264,7 +264,8 @@ fn a_new_answer_is_compared_with_the_kept_one() {
     keep(&answers, "a", vec![made.clone()]);
     let kept = find(&answers, "a").unwrap().answer;
     let difference = |result: &str, made: &Path| {
-        new_answer(result, vec![made.to_owned()]).difference(&kept).unwrap().unwrap_or_default()
+        let new = new_answer(result, vec![made.to_owned()]);
+        place.answers().difference(&new, &kept).unwrap().unwrap_or_default()
     };
     assert_eq!(difference("a", &place.dist_info("Name: a")), "");
     assert_eq!(difference("b", &made), r#"it returned "b", and "a" is kept"#);
