@@ -20,7 +20,7 @@ import sdists
 LIST = HERE / "archives.txt"
 PURE = (
     *("attrs", "cachetools", "docopt", "exceptiongroup", "httplib2", "ipykernel", "jsonschema"),
-    *("pbr", "ply", "pyproject_hooks", "pytest_xdist", "rsa", "scikit_build_core", "sqlmodel"),
+    *("ply", "pyproject_hooks", "pytest_xdist", "rsa", "scikit_build_core", "sqlmodel"),
     *("structlog", "termcolor", "trove_classifiers", "typer"),
 )
 """Those whose wheels take no compiler."""
