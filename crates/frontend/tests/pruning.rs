@@ -2,7 +2,9 @@
 
 mod support;
 
-use std::time::Duration;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::time::{Duration, SystemTime};
 
 use hookpool_frontend::{InstallerChoice, Pruned, prune};
 
@@ -34,12 +36,43 @@ async fn environments_in_use_or_recently_used_stay() {
     run.end().await;
     prune(&place.cache(), Duration::ZERO, None).unwrap();
     assert_eq!(made(&place.cache()), Vec::<String>::new());
-    for folder in ["made", "contents", "resolutions", "models", "distributions/kept", "distributions/ids"] {
+    for folder in
+        ["made", "contents", "resolutions", "models", "distributions/kept", "distributions/ids", "distributions/pins"]
+    {
         assert_eq!(place.cache().join("environments/1").join(folder).read_dir().unwrap().count(), 0, "{folder}");
     }
     let run = place.run(InstallerChoice::Auto).await;
     assert_eq!(installed(&run.get(&["alpha"]).await.unwrap()), ["alpha==1.0"]);
     run.end().await;
+}
+
+#[tokio::test]
+async fn a_distribution_is_removed_a_while_after_its_last_environment() {
+    let place = Place::new();
+    place.wheel("alpha", "1.0", &[]);
+    let run = place.run(InstallerChoice::Auto).await;
+    run.get(&["alpha"]).await.unwrap();
+    run.end().await;
+    let long_ago = SystemTime::now() - 2 * DAY;
+    let age = |folder: &str, extension: &str| {
+        let entries = place.cache().join("environments/1").join(folder).read_dir().unwrap().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| path.extension() == Some(OsStr::new(extension))) {
+            File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+    };
+    let counts = || {
+        let pruned = prune(&place.cache(), DAY, None).unwrap();
+        (pruned.environments.count, pruned.distributions.count)
+    };
+    age("distributions/kept", "json");
+    assert_eq!(counts(), (0, 0), "an environment has it");
+    let run = place.run(InstallerChoice::Auto).await;
+    run.get(&["alpha"]).await.unwrap();
+    run.end().await;
+    age("made", "lock");
+    assert_eq!(counts(), (1, 0), "it was just used");
+    age("distributions/kept", "json");
+    assert_eq!(counts(), (0, 1));
 }
 
 #[tokio::test]
