@@ -7,8 +7,9 @@ import signal
 import sys
 
 # Taken before a hook can replace them.
+from _signal import pthread_sigmask  # type: ignore[import-not-found]
 from os import _exit
-from signal import SIG_BLOCK, SIGINT, pthread_sigmask
+from signal import SIG_BLOCK, SIGINT
 
 from hookd.hook.call import run_hook
 from hookd.hook.ending import end_copy, end_tidily, leave_copy

@@ -10,7 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Dict, Optional
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
@@ -67,10 +67,18 @@ class Library:
         self.byte_at: Callable[[int], Any] = Byte.from_address
         self._long = Long
         self._function = Function
+        # Looking for a name touches the symbols of all libraries, which a hook process should not.
+        self._found: Dict[str, Any] = {}
+        self._find("fflush")
 
     def call(self, name: str, *arguments: int) -> int:
         """Call the function of this name. Returns its result."""
-        return int(self._function((name, self))(*map(self._long, arguments)))
+        return int(self._find(name)(*map(self._long, arguments)))
+
+    def _find(self, name: str) -> Any:
+        if name not in self._found:
+            self._found[name] = self._function((name, self))
+        return self._found[name]
 
 
 def load() -> Library:
