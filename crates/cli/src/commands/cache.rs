@@ -87,8 +87,11 @@ fn describe(pruned: &Pruned) -> String {
 fn show(usage: AnswersUsage, statistics: &AnswerStatistics) -> String {
     let AnswersUsage { answers, files, bytes, .. } = usage;
     let AnswerStatistics { hits, remote_hits, misses, kept, damaged, verified, mismatches, uploaded, .. } = *statistics;
-    // Tenths of a second are below what two runs of a hook differ by.
-    let saved = Duration::from_secs(statistics.saved.as_secs());
+    // Of many hooks, parts of a second say nothing.
+    let saved = match statistics.saved {
+        short if short < Duration::from_secs(10) => Duration::from_millis(statistics.saved.as_millis() as u64),
+        long => Duration::from_secs(long.as_secs()),
+    };
     let not_kept: u64 = statistics.not_kept.values().sum();
     let mut text = format!("answers: {answers}, with {files} files, {}\n", BinaryBytes(bytes));
     text.push_str(&format!("hits: {hits}, which saved {} of hooks\n", humantime::format_duration(saved)));
