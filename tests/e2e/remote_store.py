@@ -12,7 +12,8 @@ import json
 import sys
 import threading
 
-#: What the server can do, but for answering as it should.
+#: What the server can do, but for answering as it should. With " of files" after it, it does that
+#: for files, and not for entries.
 FAULTS = (
     "error",  # 500 to everything
     "half",  # half of each body, then the end of the connection
@@ -26,7 +27,7 @@ FAULTS = (
     "moved",  # a redirect to another path
     "elsewhere",  # a redirect to another server
     "loop",  # a redirect to itself
-    "forgets files",  # 404 to every GET and HEAD of a file
+    "missing",  # 404 to everything
 )
 
 
@@ -87,11 +88,17 @@ class RemoteStore:
             self.answer(request, 200, json.dumps(self.requests).encode())
             return
         self.requests.append(f"{request.command} {path}")
-        fault = self.fault
+        fault = self.fault_for(path)
+        statuses = {"error": 500, "missing": 404}
+        locations = {"loop": path}
+        if not path.startswith("/moved"):
+            locations["moved"] = f"/moved{path}"
+        if not request.headers["Host"].startswith("localhost"):
+            locations["elsewhere"] = f"http://localhost:{self.port}{path}"
         if self._authorization not in (None, request.headers.get("Authorization")):
             self.answer(request, 401, b"")
-        elif fault == "error":
-            self.answer(request, 500, b"an error")
+        elif fault in statuses:
+            self.answer(request, statuses[fault], b"something else")
         elif fault == "hang":
             self._stopping.wait()
             request.close_connection = True
@@ -100,35 +107,37 @@ class RemoteStore:
         elif fault == "garbage":
             request.wfile.write(b"\x00\x01 this is no HTTP\r\n\r\n")
             request.close_connection = True
-        elif fault == "moved" and not path.startswith("/moved"):
-            self.answer(request, 307, b"", location=f"/moved{path}")
-        elif fault == "elsewhere":
-            self.answer(request, 307, b"", location=f"http://localhost:{self.port}{path}")
-        elif fault == "loop":
-            self.answer(request, 307, b"", location=path)
+        elif fault in locations:
+            self.answer(request, 307, b"", location=locations[fault])
         elif request.command == "PUT":
             self.items[path] = body
             self.answer(request, 201, b"")
         else:
-            self.send(request, path.removeprefix("/moved"))
+            self.send(request, path.removeprefix("/moved"), fault)
 
-    def send(self, request: http.server.BaseHTTPRequestHandler, path: str) -> None:
+    def fault_for(self, path: str) -> str:
+        """The fault of a request."""
+        if not self.fault.endswith(" of files"):
+            return self.fault
+        return self.fault.removesuffix(" of files") if "/cas/" in path else ""
+
+    def send(self, request: http.server.BaseHTTPRequestHandler, path: str, fault: str) -> None:
         """Answers with an item."""
         content = self.items.get(path)
-        if content is None or (self.fault == "forgets files" and "/cas/" in path):
+        if content is None:
             self.answer(request, 404, b"there is no such thing")
             return
         length = len(content)
-        if self.fault == "half":
+        if fault == "half":
             content = content[: length // 2]
             request.close_connection = True
-        elif self.fault == "wrong":
+        elif fault == "wrong":
             content = bytes(byte ^ 1 for byte in content)
-        elif self.fault == "short":
+        elif fault == "short":
             content, length = content[:-1], length - 1
-        elif self.fault == "long":
+        elif fault == "long":
             content, length = content + b"more", length + 4
-        elif self.fault == "endless":
+        elif fault == "endless":
             request.send_response(200)
             request.end_headers()
             request.close_connection = True

@@ -232,7 +232,13 @@ fn no_fault_of_the_server_leads_to_an_answer_that_is_wrong() {
         ("garbage", false),
         ("elsewhere", false),
         ("loop", false),
-        ("forgets files", false),
+        ("error of files", false),
+        ("half of files", false),
+        ("wrong of files", false),
+        ("short of files", false),
+        ("long of files", false),
+        ("endless of files", false),
+        ("missing of files", false),
     ] {
         full.fault(fault);
         let machine = Machine::new(&full.url());
