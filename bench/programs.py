@@ -228,13 +228,13 @@ class BareHookd(Program):
         folder: Path,
         isolation: str,
         captures: Path | None = None,
+        program: Sequence[str | Path] = (HERE.parent / "python" / "hookd",),
     ) -> None:
         (self.tree,) = make_trees(folder, 1)
         self._captures = captures or folder / "captures"
         self._captures.mkdir(exist_ok=True)
-        hookd = HERE.parent / "python" / "hookd"
-        command = [arguments.python, str(hookd), "--json", "--control", "--isolation", isolation]
-        command += ["--capture-dir", str(self._captures), str(self.tree)]
+        command = [arguments.python, *map(str, program), "--json", "--control"]
+        command += ["--isolation", isolation, "--capture-dir", str(self._captures), str(self.tree)]
         super().__init__(command, environment())
         self.receive_until(b"EXPECT action\n")
         # Action, backend, end of the backend path, hook, no settings.
