@@ -19,7 +19,9 @@ DESCRIPTORS = 64 + 4 * WORKERS
 
 
 @pytest.mark.timeout(600)
-def test_f48_many_trees(setting: Setting, tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolation", ["none", "hook"])
+def test_f48_many_trees(setting: Setting, tmp_path: Path, isolation: str) -> None:
+    """With isolation `hook`, a few workers are moved from tree to tree."""
     first = make_tree(tmp_path / "first", ECHO_BACKEND)
     folders = [tmp_path / "trees" / str(number) for number in range(TREES)]
     (tmp_path / "trees").mkdir()
@@ -27,7 +29,7 @@ def test_f48_many_trees(setting: Setting, tmp_path: Path) -> None:
         folder.mkdir()
         for path in first.iterdir():
             (folder / path.name).hardlink_to(path)
-    pool = setting.start("--isolation", "none", "--max-workers", str(WORKERS))
+    pool = setting.start("--isolation", isolation, "--max-workers", str(WORKERS))
     most = 0
     found = []
     step = 500

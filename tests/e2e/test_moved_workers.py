@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -113,6 +115,29 @@ def test_f20_a_deleted_tree_costs_no_worker(setting: Setting, trees: list[Path])
         str(trees[2]),
         str(trees[0]),
     ]
+    assert {pid(response) for response in found} == {worker}
+    assert pool.finish() == ([], 1)
+
+
+def test_f20_a_tree_that_is_deleted_before_its_worker_enters_it(
+    setting: Setting, trees: list[Path]
+) -> None:
+    pool = setting.start(*ONE_WORKER, "-vvv")
+    worker = settled(pool, trees[0])
+    # It is idle when it waits, and not for the end of its hook.
+    processes.wait_gone(processes.children(worker))
+    processes.wait_state(worker, "S")
+    os.kill(worker, signal.SIGSTOP)
+    pool.send(call(trees[1]))
+    pool.wait_said(f"tree={trees[1]} generation=1")
+    shutil.rmtree(trees[1])
+    os.kill(worker, signal.SIGCONT)
+    response = pool.response()
+    assert kind(response) == "InvalidSource"
+    assert str(trees[1]) in response["error"]["message"]
+    # It is as good as before.
+    found = [pool.ask(call(tree, WHERE)) for tree in (trees[2], trees[0])]
+    assert [response["result"][0] for response in found] == [str(trees[2]), str(trees[0])]
     assert {pid(response) for response in found} == {worker}
     assert pool.finish() == ([], 1)
 

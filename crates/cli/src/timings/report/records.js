@@ -70,8 +70,8 @@ function describe(bar) {
       of.ready === null ? `never ready${of.reason ? `: ${of.reason}` : ""}` : `ready after ${time(of.ready - of.start)}`];
   }
   if (kind === "life") {
-    return [of.tree, `worker ${of.number} (${of.method}, generation ${of.generation}), process ${of.pid ?? "unknown"}`,
-      `lived ${time(of.end - of.start)}${of.reason ? `; ended: ${of.reason}` : ""}`];
+    return [`worker ${of.number} (${of.method}, generation ${of.generation}), process ${of.pid ?? "unknown"}`,
+      `started for ${of.tree}`, `lived ${time(of.end - of.start)}${of.reason ? `; ended: ${of.reason}` : ""}`];
   }
   if (kind === "template") {
     return [of.backend ?? "no backend", `start of template ${of.number}`,
