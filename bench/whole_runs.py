@@ -29,6 +29,7 @@ class Kept(Enum):
     DOWNLOADS = "the installers' caches full, ours empty"
     DISTRIBUTIONS = "distributions kept, environments new"
     ENVIRONMENTS = "environments kept"
+    ANSWERS = "answers kept"
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,12 @@ class Bench:
         if command[1] == "build":
             command = [*command, "--out-dir", str(self._out)]
         # What it has built before; what it has downloaded stays.
-        removed = str(cache) if self._kept is Kept.NOTHING else f"{cache}/sdists-v*"
+        removed = {
+            Kept.NOTHING: [str(cache)],
+            Kept.ANSWERS: [],
+        }.get(self._kept, [f"{cache}/sdists-v*"])
         env = self._env | {"UV_CACHE_DIR": str(cache)}
-        return Contestant(command, env, (str(self._out), removed))
+        return Contestant(command, env, (str(self._out), *removed))
 
     def _pip(self, command: list[str]) -> Contestant:
         cache = str(self._folder / "pip-cache")
@@ -139,6 +143,7 @@ class Bench:
         command = [str(self._arguments.hookpool), subcommand, "--quiet", "--jobs", str(JOBS)]
         command += ["--python", self._arguments.python, "--cache-dir", str(cache)]
         command += ["--installer", installer]
+        command += [] if self._kept is Kept.ANSWERS else ["--answers", "none"]
         if subcommand == "wheel":
             command += ["--output-dir", str(self._out)]
         else:
@@ -150,6 +155,7 @@ class Bench:
             Kept.DOWNLOADS: [str(cache)],
             Kept.DISTRIBUTIONS: [f"{cache}/environments/*/{name}" for name in folders],
             Kept.ENVIRONMENTS: [],
+            Kept.ANSWERS: [],
         }[self._kept]
         return Contestant([*command, *map(str, archives)], env, (str(self._out), *removed))
 
