@@ -9,7 +9,8 @@ Try it, from the project's folder, with any source tree::
 
 Where things are:
 
-* ``main`` reads the command line (``arguments``) and becomes a worker, a template or a ``guard``;
+* ``main`` reads the command line (``arguments``) and becomes a worker or a template; ``guard`` is
+  run in its place;
 * ``worker``: the conversation with the caller (``base``) about the ``tree`` that is served, and
   two kinds of worker: ``forking`` starts a process for each hook, ``in_process`` calls hooks
   itself, with a ``sentinel`` or a ``watchdog`` beside it;

@@ -47,7 +47,11 @@ def import_all() -> Callable[[List[str]], None]:
     from hookd.retained import EagerImports
 
     with EagerImports():
-        from hookd.main import main
+        if sys.argv[1:2] == ["--guard"]:
+            # It is started for each installer, and needs nothing of a worker.
+            from hookd.guard import main
+        else:
+            from hookd.main import main
     return main
 
 

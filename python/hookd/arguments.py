@@ -61,7 +61,6 @@ class Options:
     __slots__ = (
         "capture_folder",
         "control",
-        "guarded",
         "isolation",
         "json",
         "kill_detached",
@@ -85,8 +84,6 @@ class Options:
         self.capture_folder: Optional[str] = None
         self.reuse_captures = False
         self.template: Optional[int] = None
-        self.guarded: List[str] = []
-        """The program to guard, and its arguments."""
         self.tree = ""
 
 
@@ -105,8 +102,6 @@ def parse(arguments: List[str]) -> Options:
 
     ``--help`` and ``--version`` print and leave.
     """
-    if arguments[:1] == ["--guard"]:
-        return _guard(arguments[1:])
     options = Options()
     trees: List[str] = []
     names: Set[str] = set()
@@ -136,15 +131,6 @@ def parse(arguments: List[str]) -> Options:
             raise UsageError("--observe: expected with --isolation hook only")
     elif trees or not names <= {"--template", "--observe"}:
         raise UsageError("--template: expected no TREE and no other option but --observe")
-    return options
-
-
-def _guard(command: List[str]) -> Options:
-    # What stands there are the program's options, not ours.
-    if not command:
-        raise UsageError("--guard: expected a program")
-    options = Options()
-    options.guarded = command
     return options
 
 

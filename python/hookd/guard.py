@@ -19,10 +19,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import List, NoReturn, Optional
 
+EXIT_USAGE = 2
 # sh(1): the program could not be started.
 EXIT_NOT_STARTED = 127
 # The supervisor is dead, so nobody reads it.
 EXIT_CALLER_GONE = 1
+
+
+def main(arguments: List[str]) -> NoReturn:
+    """Guard the program that follows `--guard`. Its options are not ours."""
+    if len(arguments) < 2:
+        sys.stderr.write("hookd: --guard: expected a program\n")
+        sys.exit(EXIT_USAGE)
+    guard(arguments[1:])
 
 
 def guard(command: List[str]) -> NoReturn:

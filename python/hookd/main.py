@@ -26,13 +26,8 @@ EXIT_USAGE = 2
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """Run as a worker, a template or a guard, as the command line says."""
+    """Run as a worker or a template, as the command line says."""
     options = _parse(arguments)
-    if options.guarded:
-        # Imported late, as the template below.
-        from hookd.guard import guard
-
-        guard(options.guarded)
     _make_path_absolute()
     if options.observe is not None:
         observer.start(options.observe)
@@ -74,8 +69,6 @@ def _become_worker(arguments: List[str]) -> NoReturn:
     options = _parse(arguments)
     if options.template is not None:
         _leave_with_usage_error("--template: a template cannot be forked from another")
-    if options.guarded:
-        _leave_with_usage_error("--guard: a template forks workers only")
     work(options, _enter_tree(options), take_over_standard_descriptors())
 
 
