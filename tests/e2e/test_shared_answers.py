@@ -139,7 +139,9 @@ def test_no_fault_of_the_server_changes_a_result(
         other = machine(setting, "other", store.url, "metadata", archive, "--format", "json")
     assert (first.code, other.code) == (0, 0), other.stderr
     assert other.result["metadata"] == first.result["metadata"]
-    assert ran(other.result) == ran(first.result) != []
+    # That there is no hook for requirements is an answer without files.
+    expected = ran(first.result)[1:] if fault.endswith("files") else ran(first.result)
+    assert ran(other.result) == expected != []
     words = {
         "wrong": "is damaged: it is not used",
         "wrong of files": "has another content than its name says: it is not used",

@@ -98,7 +98,7 @@ impl Lookup {
 
     /// The answer, if it is kept for an environment with this content id: with the files
     /// of the hook in their place. For archives, which need not be unpacked for it.
-    /// Blocks.
+    /// Blocks; for a minute, if it is asked for in the remote store.
     pub(crate) fn find_for(&self, environment: &str) -> Option<Result<Value, HookError>> {
         match self.asked {
             Asked::Archive(_) => self.ask(environment, None),
@@ -151,7 +151,10 @@ impl Lookup {
             return None;
         }
         let set = &answers.circumstances.variables;
-        let found = store.find(key, |name: &OsStr| variables::value(set, name))?;
+        let value = |name: &OsStr| variables::value(set, name);
+        let found = store.find(key, value);
+        // The supervisor waits for files only, and ours for what is not unpacked yet.
+        let found = found.or_else(|| tree.is_none().then(|| store.fetch(key, value)).flatten())?;
         if answers.is_to_be_verified() {
             self.state().expected = Some(found);
             return None;
@@ -213,10 +216,11 @@ impl Lookup {
         }
     }
 
-    /// Shares what was kept with other machines, if any: nothing will take it back.
+    /// Shares what was kept with other machines, if any: nothing will take it back. Trees
+    /// are not the same there.
     pub fn share(&self) {
         let kept = self.state().kept.take();
-        if let Some(kept) = kept {
+        if let (Asked::Archive(_), Some(kept)) = (self.asked, kept) {
             self.answers.store.share(kept);
         }
     }

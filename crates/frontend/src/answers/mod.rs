@@ -141,6 +141,11 @@ impl Answers {
         is_kept.then(|| Arc::new(Lookup::new(self.clone(), asked, request)))
     }
 
+    /// Whether answers of other machines may be had.
+    pub(crate) fn can_fetch(&self) -> bool {
+        self.store.can_fetch()
+    }
+
     /// The digest of an archive; `None` if it cannot be read. Blocks.
     pub(crate) fn digest_of_archive(&self, archive: &Path) -> Option<Digest> {
         let digest = self.store.digest_of_archive(archive);

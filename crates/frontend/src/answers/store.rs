@@ -25,7 +25,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hookpool_supervisor::files::{FolderError, LockFile, kept};
 use serde::Serialize;
@@ -40,6 +40,9 @@ use super::statistics::AnswerStatistics;
 
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
+
+/// After this time no further request is made for an answer.
+const FETCH: Duration = Duration::from_secs(30);
 
 /// How long the end of a run waits for the remote store.
 const UPLOADS: Duration = Duration::from_secs(30);
@@ -188,23 +191,42 @@ impl AnswerStore {
     }
 
     /// The answer under a key, for the current values of variables that count besides
-    /// those in the key. If it is not here, and answers are shared, the server is asked,
-    /// which may take half a minute.
+    /// those in the key, if it is kept here.
     pub fn find(&self, key: Digest, variable: impl Fn(&OsStr) -> Option<OsString>) -> Option<Found> {
-        let here = look_up(key, &variable, |key| self.entry(key)).map(|(found, _)| found);
-        here.or_else(|| {
-            let remote = &self.remote.as_ref()?.remote;
-            let entry = |key| remote.reads().then(|| remote.entry(&self.entries, key)).flatten();
-            let (found, variables) = look_up(key, &variable, entry)?;
-            self.take_over(remote, key, &variables, &found)?;
-            Some(found)
-        })
+        look_up(key, &variable, |key| self.entry(key)).map(|(found, _)| found)
+    }
+
+    /// The same, if it is kept in the remote store; from now on it is kept here, too. May
+    /// take a minute.
+    pub fn fetch(&self, key: Digest, variable: impl Fn(&OsStr) -> Option<OsString>) -> Option<Found> {
+        let remote = &self.remote.as_ref()?.remote;
+        let end = Instant::now() + FETCH;
+        let entry = |key| (Instant::now() < end).then(|| remote.entry(&self.entries, key)).flatten();
+        let (found, variables) = look_up(key, &variable, |key| remote.reads().then(|| entry(key)).flatten())?;
+        self.take_over(remote, key, &variables, &found, end)?;
+        Some(found)
+    }
+
+    /// Whether answers that are not here may be [fetched](Self::fetch).
+    pub fn can_fetch(&self) -> bool {
+        self.remote.as_ref().is_some_and(|shared| shared.remote.reads())
     }
 
     /// Keeps an answer of the remote store, if all its files are there and right.
-    fn take_over(&self, remote: &Remote, key: Digest, variables: &Variables, found: &Found) -> Option<()> {
+    fn take_over(
+        &self,
+        remote: &Remote,
+        key: Digest,
+        variables: &Variables,
+        found: &Found,
+        end: Instant,
+    ) -> Option<()> {
         let mut drafts = Vec::new();
         for file in found.answer.files.iter().filter(|file| !self.files.has(file)) {
+            if Instant::now() >= end {
+                tracing::debug!("the answer {key} of the remote store is not fetched: it takes too long");
+                return None;
+            }
             drafts.push((remote.file(&self.files, file)?, file.sha256));
         }
         let keep = || {

@@ -151,6 +151,13 @@ impl Environments {
         Some(self.known_resolution(python, all).await?.1.content_id)
     }
 
+    /// The same; the environment is made if that is not known.
+    pub(crate) async fn content(self: &Arc<Self>, requirements: &EnvironmentRequirements) -> Option<String> {
+        // Whoever needs the environment reports why it cannot be had.
+        let environment = self.provide(requirements, None).await.ok()?;
+        Some(environment.content_id().to_owned())
+    }
+
     async fn known_resolution(
         &self,
         python: Option<&Path>,

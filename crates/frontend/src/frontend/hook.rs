@@ -158,7 +158,13 @@ impl<'a> Hooks<'a> {
         let files = tree.known_top_files().await?;
         let requires = BuildSystem::of_pyproject(files.pyproject.as_deref()).ok()?.requires;
         let requirements = EnvironmentRequirements { python: None, requires, additional: additional.to_vec() };
-        let environment = environments.known_content(&requirements).await?;
+        let known = environments.known_content(&requirements).await;
+        let can_fetch = self.frontend.settings.answers.as_ref().is_some_and(|answers| answers.can_fetch());
+        let environment = match known {
+            // The hook would need it, too, if its answer is not found.
+            None if can_fetch => environments.content(&requirements).await?,
+            known => known?,
+        };
         let lookup = lookup.clone();
         unblock(move || lookup.find_for(&environment)).await
     }
