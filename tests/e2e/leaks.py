@@ -50,11 +50,15 @@ def locks(*folders: Path) -> list[str]:
 
 
 def halves(cache: Path) -> set[str]:
-    """Drafts of files, and locks of environments that do not exist."""
-    drafts = ("*/.draft-*", "environments/*/*/.draft-*")
+    """Drafts of files, locks of environments that do not exist, and unpacked sources."""
+    drafts = ("*/.draft-*", "environments/*/*/.draft-*", "answers/*/*/.draft-*")
     found = {str(path) for pattern in drafts for path in cache.glob(pattern)}
     for lock in (cache / "environments").glob("*/made/*.lock"):
         if not lock.with_suffix("").exists():
+            found.add(str(lock))
+    for lock in (cache / "sources").glob("*.lock"):
+        # One that a wheel with compiled code was built of stays.
+        if not lock.with_suffix(".built").exists():
             found.add(str(lock))
     return found
 

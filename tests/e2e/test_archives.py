@@ -167,9 +167,10 @@ def test_f93_interrupted_while_an_archive_is_unpacked(setting: Setting, tmp_path
     many = [(tarfile.TarInfo(f"evil-1.0/{number}"), b"") for number in range(40_000)]
     archive = tar(tmp_path, *many)
     command = arguments("wheel", archive, "-o", tmp_path / "out", "--format", "json")
+    sources = setting.cache / "hookpool" / "sources"
     with subprocess.Popen(command, env=setting.env, stdout=subprocess.PIPE) as run:
         end = time.monotonic() + 30
-        while not any(setting.tmp.glob("*/*/*/evil-1.0/1*")):
+        while not any(sources.glob("*/tree/evil-1.0/1*")):
             assert time.monotonic() < end, "nothing is unpacked"
             time.sleep(processes.TICK)
         run.send_signal(signal.SIGINT)

@@ -63,18 +63,18 @@ def test_two_runs_at_once_do_not_disturb_each_other(
     setting: Setting, sdist: Path, tmp_path: Path
 ) -> None:
     """The second program uses a different folder."""
+    sources = setting.cache / "hookpool" / "sources"
     wheel(setting, sdist, tmp_path / "first")
-    assert not list(setting.tmp.glob("hookpool-*-sources"))
-    folder = setting.tmp / f"hookpool-{os.geteuid()}-sources"
-    folder.mkdir(mode=0o700)
-    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()[:32]
-    taken = folder / f"run-{digest}"
-    (taken / "inner" / "theirs").mkdir(parents=True)
-    descriptor = os.open(taken, os.O_RDONLY)
+    place = sources / hashlib.sha256(sdist.read_bytes()).hexdigest()[:32]
+    # The wheel has compiled code: the next build may take less time in the same folder.
+    (tree,) = (place / "tree").iterdir()
+    (tree / "theirs").touch()
+    descriptor = os.open(place.with_suffix(".lock"), os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+    others = set(sources.iterdir())
     wheel(setting, sdist, tmp_path / "second")
-    assert [path.name for path in (taken / "inner").iterdir()] == ["theirs"]
+    assert set(sources.iterdir()) == others
+    assert (tree / "theirs").exists()
     os.close(descriptor)
-    # No process uses the folder any more: it is cleared and used again.
     wheel(setting, sdist, tmp_path / "third")
-    assert not folder.exists()
+    assert (tree / "theirs").exists()
