@@ -70,9 +70,12 @@ impl Trouble {
 
 impl From<ureq::Error> for Trouble {
     fn from(error: ureq::Error) -> Self {
-        // Each would take half a minute.
-        let try_again = !matches!(error, ureq::Error::Timeout(_));
-        Self::Failed { why: error.to_string(), try_again }
+        match error {
+            // Each would take half a minute.
+            ureq::Error::Timeout(_) => Self::Failed { why: "it does not answer in time".to_owned(), try_again: false },
+            ureq::Error::Io(error) => Self::failed(error),
+            error => Self::failed(error),
+        }
     }
 }
 
