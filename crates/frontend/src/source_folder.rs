@@ -37,6 +37,8 @@ pub(crate) struct SourceFolder {
     pub path: PathBuf,
     /// Whether it holds the tree of an earlier build.
     pub was_built: bool,
+    /// Whether it is the place of the archive, where the next run looks.
+    may_stay: bool,
     held: Option<Held>,
 }
 
@@ -89,7 +91,8 @@ impl Sources {
             Some(folder) => Ok(folder),
             None => loop {
                 let name = format!("{digest}-{:08x}", random());
-                if let Some(folder) = self.try_open(&name, false)? {
+                if let Some(mut folder) = self.try_open(&name, false)? {
+                    folder.may_stay = false;
                     return Ok(folder);
                 }
             },
@@ -110,17 +113,17 @@ impl Sources {
             }
         }
         let held = Some(Held { place, built, stays: false, _lock: lock });
-        Ok(Some(SourceFolder { path, was_built, held }))
+        Ok(Some(SourceFolder { path, was_built, may_stay: true, held }))
     }
 }
 
 impl SourceFolder {
     /// Ends its use. With `stays`, it is there for the next build of its archive.
     pub async fn close(mut self, stays: bool) {
-        let held = self.held.take();
+        let (held, may_stay) = (self.held.take(), self.may_stay);
         unblock(move || {
             if let Some(mut held) = held {
-                held.stays = stays;
+                held.stays = stays && may_stay;
             }
         })
         .await;
@@ -235,7 +238,7 @@ mod tests {
         // A tree that was built in is not used for anything but builds.
         let third = sources.open("abc", false).unwrap();
         assert!(!third.was_built && third.path != sources.folder().join("abc/tree"));
-        other.close(false).await;
+        other.close(true).await;
         third.close(false).await;
         assert_eq!(names(&sources), ["abc", "abc.built", "abc.lock"]);
     }
