@@ -75,6 +75,15 @@ TABLE: dict[str, dict[str, Any]] = {
         "variables": ["TERM"],
         "environment_taken": True,
     },
+    # Repositories: where git looks for one.
+    "git('git', 'log', '--format=%H', 'v1..v2', cwd='package')": {"programs": ["git"]},
+    "git('/no/git', '--git-dir', os.path.abspath('.git'))": {"programs": ["/no/git"]},
+    "git('git', 'log', cwd=outside)": {"programs": ["git"], "outside": ["{outside}/.git"]},
+    "git('hg', '-R', outside)": {"programs": ["hg"], "outside": ["{outside}/.git"]},
+    "git('git', '-C', '../outside')": {"programs": ["git"], "outside": ["{outside}/.git"]},
+    "git('git', '--git-dir=' + outside)": {"programs": ["git"], "outside": ["{outside}/.git"]},
+    "git('git', env={'GIT_DIR': outside})": {"programs": ["git"], "outside": ["{outside}/.git"]},
+    "git('cat', outside)": {"programs": ["cat"]},
     # Files outside.
     "open(outside + '/file').read()": {"outside": ["{outside}/file"]},
     "open(os.fsencode(outside + '/file'))": {"outside": ["{outside}/file"]},
@@ -190,6 +199,8 @@ IMPORTS = (
     "import subprocess, sys, tempfile, threading\n"
     "def ignore(function):\n try: function()\n except (Exception, OSError): pass\n"
     "tree, outside = settings['tree'], settings['outside']\n"
+    "def git(*words, **options):\n"
+    " ignore(lambda: subprocess.check_output(words, stderr=subprocess.DEVNULL, **options))\n"
 )
 
 

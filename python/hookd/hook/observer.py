@@ -43,6 +43,9 @@ HARMLESS_FOLDERS = ("/proc/self/",)
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
+# Where git looks for a repository, or for parts of it.
+REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+
 WITH_SOCKETS = ("connect", "bind", "sendto", "sendmsg")
 NETWORK = (
     *WITH_SOCKETS,
@@ -203,10 +206,12 @@ class Observer:
             "os.utime": lambda arguments: self._change(arguments[0], arguments[3]),
             "os.setxattr": lambda arguments: self._change(arguments[0]),
             "os.removexattr": lambda arguments: self._change(arguments[0]),
-            "subprocess.Popen": lambda arguments: self._start(arguments[0] or arguments[1][0]),
-            "os.exec": lambda arguments: self._start(arguments[0]),
-            "os.posix_spawn": lambda arguments: self._start(arguments[0]),
-            "os.spawn": lambda arguments: self._start(arguments[1]),
+            "subprocess.Popen": lambda arguments: self._run(*arguments),
+            "os.exec": lambda arguments: self._run(arguments[0], arguments[1], None, arguments[2]),
+            "os.posix_spawn": lambda arguments: self._run(
+                arguments[0], arguments[1], None, arguments[2]
+            ),
+            "os.spawn": lambda arguments: self._run(arguments[1], arguments[2], None, arguments[3]),
             "os.system": lambda arguments: self._start("sh"),
             "pty.spawn": lambda arguments: self._start(arguments[0][0]),
             "os.fork": lambda arguments: self._start(A_PROCESS),
@@ -373,6 +378,21 @@ class Observer:
             self._programs.add(fsdecode(fspath(program)))
         else:
             self._is_truncated = True
+
+    def _run(self, program: Any, words: Any, folder: Any, variables: Any) -> None:
+        """Note where git and hg look, too: they tell of the repository there."""
+        words = [words] if isinstance(words, (str, bytes)) else list(words)
+        program = fsdecode(fspath(program or words[0]))
+        self._start(program)
+        if os.path.basename(program) not in ("git", "hg"):
+            return
+        base = getcwd() if folder is None else join(getcwd(), fsdecode(fspath(folder)))
+        set_to = (os.environ if variables is None else variables).get
+        named = [value for value in map(set_to, REPOSITORY_VARIABLES) if value]
+        places = [fsdecode(fspath(word)).rpartition("=")[2] for word in [*words[1:], *named]]
+        for place in ["", *places]:
+            if place[:1] in ("", "/") or ".." in place.split("/"):
+                self._read(join(base, place, ".git"))
 
     def _on_network(self, name: str) -> Handler:
         def handle(arguments: Tuple[Any, ...]) -> None:

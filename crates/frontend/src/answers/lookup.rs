@@ -250,7 +250,10 @@ impl Lookup {
             Some(before) => (&*before.tree, Some(&before.state)),
             None => (&*response.tree, None),
         };
-        let above = self.above(state.map(|_| tree));
+        let mut above = self.above(state.map(|_| tree));
+        if state.is_some_and(TreeState::has_repository_elsewhere) {
+            above.push(tree.join(".git"));
+        }
         let allowed = Allowed {
             programs: self.answers.compilers_for(self.request.hook).is_some(),
             above: &above,

@@ -55,6 +55,11 @@ impl FileStamp {
         self == now && settled < read_at.0
     }
 
+    /// What changes with what is in the file: not the time of the last change of its mode or its names.
+    pub fn of_content(&self) -> (u64, i128, u64) {
+        (self.size, self.modified, self.inode)
+    }
+
     /// The bits that decide about reading, writing and executing.
     pub fn permissions(&self) -> u32 {
         self.mode & 0o7777

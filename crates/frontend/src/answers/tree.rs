@@ -19,8 +19,12 @@ use super::stamp::{FileStamp, Moment};
 use super::store::{AnswerStore, Fact};
 
 /// What is in a tree, by the paths relative to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TreeState(BTreeMap<PathBuf, Entry>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct TreeState {
+    entries: BTreeMap<PathBuf, Entry>,
+    /// Of files and links, which tell of an edit that was taken back.
+    stamps: BTreeMap<PathBuf, FileStamp>,
+}
 
 /// Something in a tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +72,7 @@ impl AnswerStore {
         let mut known: BTreeMap<PathBuf, KnownFile> =
             known.into_iter().flat_map(|known| known.files).map(|file| (file.path.clone(), file)).collect();
         let at = Moment::now();
-        let (mut state, mut files, mut has_changed) = (BTreeMap::new(), Vec::new(), false);
+        let (mut state, mut files, mut has_changed) = (TreeState::default(), Vec::new(), false);
         for entry in WalkDir::new(tree).min_depth(1).into_iter().filter_entry(|entry| counts(tree, entry)) {
             let entry = entry?;
             let path = entry.path().strip_prefix(tree).unwrap_or(entry.path()).to_owned();
@@ -95,12 +99,15 @@ impl AnswerStore {
             } else {
                 Entry::Other
             };
-            state.insert(path, found);
+            if kind.is_file() || kind.is_symlink() {
+                state.stamps.insert(path.clone(), stamp);
+            }
+            state.entries.insert(path, found);
         }
         if has_changed || !known.is_empty() {
             self.note(Fact::Tree, name, &KnownFiles { at, files });
         }
-        Ok(TreeState(state))
+        Ok(state)
     }
 
     /// The state that hooks have made another one from; that itself, if none did.
@@ -137,8 +144,8 @@ fn is_in_repository(path: &Path) -> bool {
 impl TreeState {
     /// A digest of it.
     pub fn digest(&self) -> Digest {
-        let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(2 * self.0.len());
-        for (path, entry) in &self.0 {
+        let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(2 * self.entries.len());
+        for (path, entry) in &self.entries {
             parts.push(path.as_os_str().as_bytes().into());
             parts.push(match entry {
                 Entry::Folder { permissions } => format!("folder {permissions:o}").into_bytes().into(),
@@ -164,7 +171,7 @@ impl TreeState {
                     depth < 0
                 })
         };
-        self.0.iter().find_map(|(path, entry)| match entry {
+        self.entries.iter().find_map(|(path, entry)| match entry {
             Entry::Link { target } if leads_out(path, target) => Some(path.as_path()),
             _ => None,
         })
@@ -173,21 +180,30 @@ impl TreeState {
     /// Whether it has a repository that is complete in itself. That of a worktree or
     /// of a submodule is elsewhere.
     pub fn has_own_repository(&self) -> bool {
-        matches!(self.0.get(Path::new(".git")), Some(Entry::Folder { .. }))
+        matches!(self.entries.get(Path::new(".git")), Some(Entry::Folder { .. }))
+    }
+
+    /// Whether its repository is elsewhere.
+    pub fn has_repository_elsewhere(&self) -> bool {
+        self.entries.contains_key(Path::new(".git")) && !self.has_own_repository()
     }
 
     /// Whether the hook alone has made `after` from this state. It has written `written`;
     /// a path with a `/` at its end stands for all that is in the folder. git may rewrite
     /// its index whenever it looks.
     pub fn changed_by_others(&self, after: &Self, written: Option<&[String]>, with_git: bool) -> Result<(), NotKept> {
-        let changed: BTreeSet<&PathBuf> = self.0.keys().chain(after.0.keys()).collect();
+        let changed: BTreeSet<&PathBuf> = self.entries.keys().chain(after.entries.keys()).collect();
         let (folders, files): (Vec<&str>, Vec<&str>) =
             written.unwrap_or_default().iter().map(String::as_str).partition(|path| path.ends_with('/'));
         let (folders, files) = (paths(folders), paths(files));
         for path in changed {
             let is_own = || files.contains(path.as_path()) || path.ancestors().any(|folder| folders.contains(folder));
             let is_of_git = || with_git && is_in_repository(path);
-            if self.0.get(path) != after.0.get(path) && !is_own() && !is_of_git() {
+            let is_same = || {
+                let stamps = [self, after].map(|state| state.stamps.get(path).map(FileStamp::of_content));
+                self.entries.get(path) == after.entries.get(path) && stamps[0] == stamps[1]
+            };
+            if !is_same() && !is_own() && !is_of_git() {
                 return Err(NotKept::Changed(path.display().to_string()));
             }
         }
@@ -204,7 +220,8 @@ mod tests {
     use super::*;
 
     fn state(entries: &[(&str, Entry)]) -> TreeState {
-        TreeState(entries.iter().map(|(path, entry)| (PathBuf::from(path), entry.clone())).collect())
+        let entries = entries.iter().map(|(path, entry)| (PathBuf::from(path), entry.clone())).collect();
+        TreeState { entries, stamps: BTreeMap::new() }
     }
 
     fn file(content: &str) -> Entry {
@@ -228,12 +245,35 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_that_was_taken_back_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, store) = (folder.path().join("tree"), AnswerStore::open(folder.path()));
+        std::fs::create_dir(&tree).unwrap();
+        let write = |content: &str| std::fs::write(tree.join("file"), content).unwrap();
+        let state = |seconds| {
+            let file = std::fs::File::open(tree.join("file")).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+            store.state_of(&tree).unwrap()
+        };
+        write("1");
+        let before = state(1);
+        assert_eq!(before.changed_by_others(&state(1), None, false), Ok(()));
+        write("2");
+        write("1");
+        let after = state(2);
+        assert_eq!(before.digest(), after.digest());
+        assert_eq!(before.changed_by_others(&after, None, false), Err(NotKept::Changed("file".into())));
+        let written = ["file".to_owned()];
+        assert_eq!(before.changed_by_others(&after, Some(&written), false), Ok(()));
+    }
+
+    #[test]
     fn who_has_changed_a_tree() {
         let written = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
         let before = state(&[("setup.py", file("1")), (".git/index", file("1"))]);
         let with = |path: &str, entry: Entry| {
             let mut after = before.clone();
-            after.0.insert(path.into(), entry);
+            after.entries.insert(path.into(), entry);
             after
         };
         let without_setup = state(&[(".git/index", file("1"))]);
