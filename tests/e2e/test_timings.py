@@ -8,11 +8,13 @@ import shutil
 import signal
 import stat
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builds import build
 from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import PROGRAM
@@ -204,3 +206,23 @@ def test_its_script_is_one(setting: Setting, tmp_path: Path) -> None:
     script = tmp_path / "report.js"
     script.write_text(report.read_text().rpartition("<script>")[2].partition("</script>")[0])
     subprocess.run([node, "--check", script], check=True, timeout=30)
+
+
+def test_sources_by_kept_answers_are_in_it(setting: Setting, tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "kept-1.0")
+    (tree / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["flit_core==3.12.0"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "kept"\nversion = "1.0"\ndescription = ""\n'
+    )
+    (tree / "kept.py").touch()
+    archive = tmp_path / "kept-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(tree, tree.name)
+    lanes = []
+    for number in range(2):
+        report = tmp_path / f"{number}.html"
+        build(setting, "metadata", archive, "--no-static", "--timings", report)
+        data = read(report)
+        kept = [name for lane, name, *_ in data["intervals"] if lane == "kept answers"]
+        lanes.append((len(data["hooks"]), kept))
+    assert lanes == [(2, []), (0, [str(archive)])]

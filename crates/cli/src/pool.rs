@@ -12,7 +12,7 @@ use tracing::info;
 use crate::exit::{Exit, Failure};
 use crate::folders::{self, Folder};
 use crate::settings::PoolSettings;
-use crate::timings::Timings;
+use crate::timings::{Intervals, Timings};
 use crate::{flags, observer};
 
 /// What the supervisors of a command need. Keep it until they have ended:
@@ -140,6 +140,11 @@ impl PoolResources {
         answers.verify = choice.verify;
         answers.remote = choice.remote.clone();
         Answers::open(answers).await
+    }
+
+    /// Records what happens outside of the supervisors.
+    pub fn intervals(&self) -> Intervals {
+        self.timings.intervals()
     }
 
     /// Writes the report. To be called when no hook runs any more.

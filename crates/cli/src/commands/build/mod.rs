@@ -59,6 +59,7 @@ async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> R
         supervisor: &supervisor,
         display: &display,
         durations: &mut durations,
+        intervals: resources.intervals(),
         ending: ending.clone(),
     };
     let reason = builder.build(&jobs, &mut output).await;

@@ -16,6 +16,10 @@ use crate::commands::lifecycle::{EndReason, time_is_up};
 use crate::settings::BuildSettings;
 use crate::signals::Ending;
 use crate::streams::output::Output;
+use crate::timings::Intervals;
+
+/// The lane of sources for which no hook ran; `timings/report/head.js` counts them.
+const KEPT_ANSWERS: &str = "kept answers";
 
 /// Builds the sources of a command.
 pub struct SourceBuilder<'a> {
@@ -24,6 +28,7 @@ pub struct SourceBuilder<'a> {
     pub supervisor: &'a Supervisor,
     pub display: &'a Display,
     pub durations: &'a mut Durations,
+    pub intervals: Intervals,
     pub ending: watch::Receiver<Ending>,
 }
 
@@ -64,6 +69,10 @@ impl SourceBuilder<'_> {
             open.remove(&job.id);
             any_failed |= report.outcome.is_err() || (self.is_strict() && has_wrong_answer(&report));
             self.note_duration(job, &report);
+            if report.is_by_kept_answers() {
+                let now = Instant::now();
+                self.intervals.add(KEPT_ANSWERS, &job.name().display().to_string(), now - took, now);
+            }
             let Some(bytes) = self.display.done(job, report, took) else { continue };
             let room = tokio::select! {
                 biased;

@@ -24,6 +24,8 @@ function fillHead() {
     ["workers started", number(workers.length)],
     ["total start time", time(starts)],
   ];
+  const kept = data.intervals.filter(([lane]) => lane === "kept answers").length;
+  if (kept) facts.push(["sources by kept answers", number(kept)]);
   if (cpu[1] > 0) facts.push(["processors in use", `${Math.round((cpu[0] / cpu[1]) * 100)} %`]);
   for (const [term, value, className] of facts) {
     const fact = element("div", undefined, className);

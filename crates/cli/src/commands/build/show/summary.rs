@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hookpool_frontend::{AnswerUse, HookRun, Origin, Product, Report};
+use hookpool_frontend::{Origin, Product, Report};
 use hookpool_supervisor::ErrorKind;
 
 /// Counts the results.
@@ -40,8 +40,7 @@ impl Summary {
                 self.succeeded += 1;
                 let is_static = matches!(product, Product::Metadata(_, Origin::Static | Origin::Wheel));
                 self.without_hooks += usize::from(is_static);
-                let is_used = |run: &HookRun| matches!(run.answer, AnswerUse::Used { .. });
-                self.kept += usize::from(!report.hooks.is_empty() && report.hooks.iter().all(is_used));
+                self.kept += usize::from(report.is_by_kept_answers());
             }
             Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => {}
             Err(error) => self.failed.push((name.to_owned(), error.kind)),
