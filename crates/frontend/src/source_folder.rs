@@ -52,10 +52,6 @@ struct Held {
 }
 
 impl Sources {
-    /// The number of folders above a tree whose content does not depend on anything
-    /// else: those of its place, the one that holds the places, and the cache folder.
-    pub const OWN_FOLDERS: usize = 4;
-
     /// Those in the cache folder.
     pub fn in_cache(cache_folder: &Path) -> Self {
         Self { folder: cache_folder.join("sources"), swept: AtomicBool::new(false) }

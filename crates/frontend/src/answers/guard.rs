@@ -111,8 +111,9 @@ pub(super) struct Allowed<'a> {
     pub has_own_repository: bool,
     /// The tree. Whether there are [`MARKERS`] above it is in the key.
     pub tree: &'a Path,
-    /// The number of folders above the tree that are always the same.
-    pub own_folders: usize,
+    /// The cache folder, for a tree that was unpacked there: the folders from there to
+    /// the tree are ours, and what is in them does not matter.
+    pub own: Option<&'a Path>,
 }
 
 impl Allowed<'_> {
@@ -125,7 +126,8 @@ impl Allowed<'_> {
     /// How the answer depends on a path outside of the known folders.
     fn use_of(&self, path: &Path) -> PathUse {
         let above = || self.tree.ancestors().skip(1);
-        let is_own = |folder: &Path| above().take(self.own_folders).any(|own| own == folder);
+        let is_own =
+            |folder: &Path| self.own.is_some_and(|own| folder.starts_with(own)) && above().any(|above| above == folder);
         if is_own(path) {
             return PathUse::None;
         }
@@ -225,7 +227,13 @@ mod tests {
             observed
         };
         let tree = Path::new("/run/run-1/inner/a-1");
-        let strict = Allowed { programs: false, above: &[], has_own_repository: false, tree, own_folders: 2 };
+        let strict = Allowed {
+            programs: false,
+            above: &[],
+            has_own_repository: false,
+            tree,
+            own: Some(Path::new("/run/run-1")),
+        };
         let above = [PathBuf::from("/run/.git")];
         let below = Allowed { above: &above, ..strict };
         let own = Allowed { has_own_repository: true, ..below };

@@ -30,11 +30,6 @@ impl Circumstances {
             std::env::consts::OS.as_bytes().to_vec(),
             umask().into_bytes(),
         ];
-        // A file that cannot be read is the same as none: hooks cannot read it either.
-        parts.extend(
-            known_files(&variables)
-                .map(|path| Digest::of_file(&path).map(|digest| digest.to_string().into_bytes()).unwrap_or_default()),
-        );
         parts.extend(variables::counted(&variables));
         Self { digest: Digest::of_list(parts.iter().map(Vec::as_slice)), variables }
     }
@@ -89,6 +84,12 @@ impl Question<'_> {
         let texts = [&common, request.hook.name(), &source, self.environment, &arguments, &above];
         let mut parts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
         parts.push(place);
+        // They may change while this process runs. One that cannot be read is the same as
+        // none: hooks cannot read it either.
+        let known: Vec<Vec<u8>> = known_files(&circumstances.variables)
+            .map(|path| Digest::of_file(&path).map(|digest| digest.as_bytes().to_vec()).unwrap_or_default())
+            .collect();
+        parts.extend(known.iter().map(Vec::as_slice));
         parts.extend(self.above.iter().map(|path| path.as_os_str().as_bytes()));
         parts.push(self.compilers.unwrap_or_default().as_bytes());
         parts.extend(request.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));

@@ -21,8 +21,7 @@ use super::tree::TreeState;
 use super::variables;
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
-use crate::frontend::AnswerUse;
-use crate::source_folder::Sources;
+use crate::frontend::{AnswerUse, is_raised_by_hook};
 
 /// For what happens between the end of a hook and the look at what it used.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -181,21 +180,64 @@ impl Lookup {
     pub fn keep(&self, response: &Response) -> Keeping {
         let store = &self.answers.store;
         store.count(|statistics| statistics.misses += 1);
-        let kept = self.try_keep(response);
+        let new = self.new_answer(response);
+        // Before what is kept, so that a wrong answer is gone in any case.
+        let difference = self.verify(&new, response);
+        let kept = new.and_then(|new| self.try_keep(response, new));
         if let Err(reason) = &kept {
             store.count_not_kept(reason.kind());
         }
         self.note_verdict(kept.as_ref().err());
-        let verified = self.state().expected.is_some();
-        store.count(|statistics| {
-            statistics.verified += u64::from(verified);
-            statistics.mismatches += u64::from(matches!(kept, Ok(Some(_))));
-        });
-        match kept {
-            Ok(None) => Keeping::Kept,
-            Ok(Some(difference)) => Keeping::Mismatch(difference),
-            Err(reason) => Keeping::NotKept(reason),
+        match (difference, kept) {
+            (Some(difference), _) => Keeping::Mismatch(difference),
+            (None, Ok(())) => Keeping::Kept,
+            (None, Err(reason)) => Keeping::NotKept(reason),
         }
+    }
+
+    /// How the answer differs from the one that was expected, which is removed then.
+    fn verify(&self, new: &Result<NewAnswer, NotKept>, response: &Response) -> Option<String> {
+        let expected = self.state().expected.take()?;
+        let store = &self.answers.store;
+        let difference = match (new, &response.outcome) {
+            (Ok(new), _) => store.difference(new, &expected.answer).unwrap_or_else(|error| {
+                tracing::debug!("an answer cannot be verified: {error}");
+                None
+            }),
+            (Err(_), Err(error)) if is_raised_by_hook(error.kind) => {
+                Some("the hook failed, and an answer is kept".to_owned())
+            }
+            // It was cancelled, for example.
+            (Err(_), _) => None,
+        };
+        store.count(|statistics| {
+            statistics.verified += 1;
+            statistics.mismatches += u64::from(difference.is_some());
+        });
+        if difference.is_some() {
+            store.remove(&expected);
+        }
+        difference
+    }
+
+    fn new_answer(&self, response: &Response) -> Result<NewAnswer, NotKept> {
+        let outcome = match &response.outcome {
+            Ok(value) => Outcome::Returned(value.clone()),
+            Err(error) if error.kind == ErrorKind::UnsupportedHook => Outcome::Missing,
+            Err(_) => return Err(NotKept::Failed),
+        };
+        Ok(NewAnswer {
+            made: made_by(&self.request, &outcome)?,
+            outcome,
+            stdout: Output::from(&response.stdout),
+            stderr: Output::from(&response.stderr),
+            hook_time: response.timing.hook.unwrap_or_default(),
+            folders: [Some(&*response.tree), output_folder(&self.request)]
+                .into_iter()
+                .flatten()
+                .map(Path::to_owned)
+                .collect(),
+        })
     }
 
     fn note_verdict(&self, why: Option<&NotKept>) {
@@ -225,31 +267,28 @@ impl Lookup {
         }
     }
 
-    /// How the answer differs from the one that was expected.
-    fn try_keep(&self, response: &Response) -> Result<Option<String>, NotKept> {
+    fn try_keep(&self, response: &Response, new: NewAnswer) -> Result<(), NotKept> {
         let store = &self.answers.store;
-        let outcome = match &response.outcome {
-            Ok(value) => Outcome::Returned(value.clone()),
-            Err(error) if error.kind == ErrorKind::UnsupportedHook => Outcome::Missing,
-            Err(_) => return Err(NotKept::Failed),
-        };
         let (key, before) = {
             let state = self.state();
             (state.key.ok_or(NotKept::NotIsolated)?, state.before.clone())
         };
         let observed = response.observed.as_ref().ok_or(NotKept::NotObserved)?;
-        let made = made_by(&self.request, &outcome)?;
         let policy = self.answers.settings.policy;
-        if let Some(wheel) = made.iter().find(|path| !is_pure_wheel(path))
+        if let Some(wheel) = new.made.iter().find(|path| !is_pure_wheel(path))
             && self.request.hook == Hook::BuildWheel
             && policy != AnswerPolicy::All
         {
             return Err(NotKept::Compiled(wheel.file_name().unwrap_or_default().display().to_string()));
         }
+        // As hooks see it: their current folder has no links in its path.
+        let canonical = |path: &Path| path.canonicalize().map_err(|error| NotKept::Store(error.to_string()));
+        let unpacked = canonical(&response.tree)?;
         let (tree, state) = match &before {
             Some(before) => (&*before.tree, Some(&before.state)),
-            None => (&*response.tree, None),
+            None => (&*unpacked, None),
         };
+        let cache = canonical(&self.answers.settings.cache_folder)?;
         let mut above = self.above(state.map(|_| tree));
         if state.is_some_and(TreeState::has_repository_elsewhere) {
             above.push(tree.join(".git"));
@@ -259,7 +298,7 @@ impl Lookup {
             above: &above,
             has_own_repository: state.is_some_and(TreeState::has_own_repository),
             tree,
-            own_folders: if state.is_none() { Sources::OWN_FOLDERS } else { 0 },
+            own: state.is_none().then_some(&*cache),
         };
         let names = judge(observed, &allowed, &variables::credentials(&self.answers.circumstances.variables))?;
         if let Some(before) = state {
@@ -271,22 +310,7 @@ impl Lookup {
             before.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
             store.set_original(after.digest(), store.original(before.digest()));
         }
-        let new = NewAnswer {
-            outcome,
-            made,
-            stdout: Output::from(&response.stdout),
-            stderr: Output::from(&response.stderr),
-            hook_time: response.timing.hook.unwrap_or_default(),
-            folders: [Some(tree), output_folder(&self.request)].into_iter().flatten().map(Path::to_owned).collect(),
-        };
-        let difference = match &self.state().expected {
-            Some(expected) => {
-                store.difference(&new, &expected.answer).map_err(|error| NotKept::Store(error.to_string()))?
-            }
-            None => None,
-        };
-        let hook_time = response.timing.hook.unwrap_or_default();
-        if let Some(folder) = names.iter().find(|name| may_have_changed(Path::new(name), hook_time)) {
+        if let Some(folder) = names.iter().find(|name| may_have_changed(Path::new(name), new.hook_time)) {
             return Err(NotKept::Changed(folder.clone()));
         }
         let set = &self.answers.circumstances.variables;
@@ -294,7 +318,7 @@ impl Lookup {
         let variables: Variables = names.into_iter().map(value).collect();
         let kept = store.keep(key, &variables, new);
         self.state().kept = kept;
-        Ok(difference)
+        Ok(())
     }
 
     /// What is above the tree that hooks look for. Archives are unpacked to folders of

@@ -371,6 +371,11 @@ impl AnswerStore {
         }
     }
 
+    /// Removes an answer that was wrong.
+    pub fn remove(&self, found: &Found) {
+        self.entries.remove(found.at);
+    }
+
     /// Takes back an answer that was kept, and was not shared.
     pub fn forget(&self, kept: &Kept) {
         self.entries.remove(kept.at);

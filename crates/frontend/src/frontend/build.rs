@@ -17,7 +17,7 @@ use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
 
 use super::Frontend;
-use super::errors::{inconsistent_metadata, invalid_source, required_extension, wrong_result};
+use super::errors::{inconsistent_metadata, invalid_source, is_raised_by_hook, required_extension, wrong_result};
 use super::hook::{Hooks, made_file};
 use super::report::{
     AnswerUse, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report,
@@ -476,10 +476,6 @@ impl Build<'_> {
 /// folder.
 fn has_compiled_code(product: &Product) -> bool {
     matches!(product, Product::File(file) if !is_pure_wheel(&file.path))
-}
-
-fn is_raised_by_hook(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::HookRuntimeError | ErrorKind::HookCrashed | ErrorKind::BackendImportError)
 }
 
 /// An empty folder for a hook to write to, on the file system of the output folder.

@@ -86,6 +86,11 @@ fn not_a_path(named: &Path) -> Option<String> {
     })
 }
 
+/// Whether it is the hook that failed, or its backend.
+pub(crate) fn is_raised_by_hook(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::HookRuntimeError | ErrorKind::HookCrashed | ErrorKind::BackendImportError)
+}
+
 /// The source is invalid.
 pub(super) fn invalid_source(error: impl ToString) -> HookError {
     HookError::new(ErrorKind::InvalidSource, error.to_string())

@@ -34,6 +34,7 @@ use crate::run_folder::{RunFolder, RunFolderError, WorkFolder};
 use crate::source::Source;
 use crate::source_folder::Sources;
 
+pub(crate) use errors::is_raised_by_hook;
 pub use logs::{KeptLogs, LogFolder};
 pub use report::{
     AnswerUse, BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin,
