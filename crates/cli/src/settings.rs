@@ -190,13 +190,6 @@ impl BuildSettings {
         frontend.config_settings = config_settings(arguments.config_settings);
         frontend.check_requires_python = arguments.check_requires_python;
         frontend.static_metadata = false;
-        let are_templates_chosen = arguments.pool.workers.max_templates.is_some();
-        let mut pool = PoolSettings::resolve(arguments.pool)?;
-        if !are_templates_chosen {
-            // Each source is built once: a template that was not used for a while takes
-            // memory, and will hardly be used again.
-            pool.limits.max_templates = pool.limits.max_templates.min(pool.limits.max_workers);
-        }
         Ok(Self {
             goal,
             sources: arguments.sources,
@@ -205,7 +198,7 @@ impl BuildSettings {
             log_folder: arguments.log_dir,
             fail_fast: arguments.fail_fast,
             frontend,
-            pool,
+            pool: PoolSettings::resolve(arguments.pool)?,
         })
     }
 
@@ -321,7 +314,7 @@ fn limits(
         max_workers: capacity.max_workers.unwrap_or(default.max_workers),
         workers_per_tree: capacity.workers_per_tree,
         queue_size: capacity.queue_size,
-        max_templates: workers.max_templates.unwrap_or(default.max_templates),
+        max_templates: workers.max_templates,
         idle_timeout: Some(workers.idle_timeout),
         max_requests: NonZeroU32::new(workers.max_requests),
         max_lifetime: unless_zero(workers.max_lifetime),
@@ -372,23 +365,6 @@ mod tests {
         };
         assert_eq!(jobs(&["-j", "3"]), (3, 12));
         assert_eq!(jobs(&["--jobs=3", "--max-workers=2"]), (3, 2));
-    }
-
-    #[test]
-    fn where_each_source_is_built_once_there_are_no_more_templates_than_workers() {
-        let of_build = |flags: &[&str]| {
-            let line = ["hookpool", "metadata", "tree"].iter().chain(flags);
-            match Arguments::try_parse_from(line).expect("the command line is right").command {
-                CommandArguments::Metadata(metadata) => {
-                    BuildSettings::metadata(*metadata).unwrap().pool.limits.max_templates.get()
-                }
-                _ => unreachable!(),
-            }
-        };
-        assert_eq!(of_build(&["-j", "2"]), 8);
-        assert_eq!(of_build(&["-j", "8"]), 16);
-        assert_eq!(of_build(&["-j", "2", "--max-templates", "16"]), 16);
-        assert_eq!(resolve(&["--no-build-isolation", "-j", "2"]).unwrap().limits.max_templates.get(), 16);
     }
 
     #[test]

@@ -141,10 +141,9 @@ pub struct WorkerArguments {
     #[arg(long, value_enum, value_name = "METHOD", default_value_t, env = "HOOKPOOL_START_METHOD")]
     pub start_method: StartMethodName,
 
-    /// The most templates. At the limit, the least recently used one is ended
-    /// [default: 16; where each source is built once, --max-workers if that is less].
-    #[arg(long, value_name = "N", value_parser = count, env = "HOOKPOOL_MAX_TEMPLATES")]
-    pub max_templates: Option<NonZeroUsize>,
+    /// The most templates. At the limit, the least recently used one is ended.
+    #[arg(long, value_name = "N", value_parser = count, default_value = "16", env = "HOOKPOOL_MAX_TEMPLATES")]
+    pub max_templates: NonZeroUsize,
 
     /// Do not check before each hook whether the backend or its environment has changed.
     /// Changes take effect after SIGHUP only.
