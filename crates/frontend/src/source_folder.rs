@@ -8,7 +8,8 @@
 //! ```text
 //! sources/
 //!   DIGEST/tree/NAME-VERSION/   what was unpacked; nothing else is in the folders above it
-//!   DIGEST.built                 there if it is complete and was built in; its time is that of the last use
+//!   DIGEST.built                 there if it is complete and was built in: what the build depended on; its time
+//!                                is that of the last use
 //!   DIGEST.lock                  exclusive while it is used
 //! ```
 
@@ -47,7 +48,8 @@ pub(crate) struct SourceFolder {
 struct Held {
     place: PathBuf,
     built: PathBuf,
-    stays: bool,
+    /// What the build depended on, if the place stays.
+    stays: Option<String>,
     _lock: LockFile,
 }
 
@@ -68,13 +70,13 @@ impl Sources {
         &self.folder
     }
 
-    /// A place for the archive with this digest: an empty folder or, if `reuses`, one
-    /// with the tree of an earlier build. If another run uses the place of the archive,
+    /// A place for the archive with this digest: an empty folder or, with `reuses`, one
+    /// with the tree of an earlier build that depended on the same. If another run uses the place of the archive,
     /// it is another one. Blocks.
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(&self, digest: &str, reuses: bool) -> io::Result<SourceFolder> {
+    pub fn open(&self, digest: &str, reuses: Option<&str>) -> io::Result<SourceFolder> {
         for folder in [self.folder.parent().unwrap_or(&self.folder), &self.folder] {
             kept::folder(folder).map_err(io::Error::other)?;
         }
@@ -82,12 +84,12 @@ impl Sources {
             sweep(&self.folder, None).map_err(io::Error::other)?;
         }
         let is_built = self.folder.join(format!("{digest}.built")).exists();
-        let own = if is_built && !reuses { None } else { self.try_open(digest, reuses)? };
+        let own = if is_built && reuses.is_none() { None } else { self.try_open(digest, reuses)? };
         match own {
             Some(folder) => Ok(folder),
             None => loop {
                 let name = format!("{digest}-{:08x}", random());
-                if let Some(mut folder) = self.try_open(&name, false)? {
+                if let Some(mut folder) = self.try_open(&name, None)? {
                     folder.may_stay = false;
                     return Ok(folder);
                 }
@@ -95,11 +97,12 @@ impl Sources {
         }
     }
 
-    fn try_open(&self, name: &str, reuses: bool) -> io::Result<Option<SourceFolder>> {
+    fn try_open(&self, name: &str, reuses: Option<&str>) -> io::Result<Option<SourceFolder>> {
         let Some(lock) = LockFile::try_exclusive(&self.folder.join(format!("{name}.lock")))? else { return Ok(None) };
         let place = self.folder.join(name);
         let (path, built) = (place.join("tree"), self.folder.join(format!("{name}.built")));
-        let was_built = reuses && built.exists() && path.is_dir();
+        let is_same = |reuses| kept::read(&built).is_ok_and(|text| text == str::as_bytes(reuses));
+        let was_built = reuses.is_some_and(is_same) && path.is_dir();
         // Until it is built in again, it counts as incomplete.
         kept::remove(&built)?;
         if !was_built {
@@ -108,18 +111,19 @@ impl Sources {
                 kept::folder(folder).map_err(io::Error::other)?;
             }
         }
-        let held = Some(Held { place, built, stays: false, _lock: lock });
+        let held = Some(Held { place, built, stays: None, _lock: lock });
         Ok(Some(SourceFolder { path, was_built, may_stay: true, held }))
     }
 }
 
 impl SourceFolder {
-    /// Ends its use. With `stays`, it is there for the next build of its archive.
-    pub async fn close(mut self, stays: bool) {
+    /// Ends its use. With `stays`, it is there for the next build of its archive that
+    /// depends on the same.
+    pub async fn close(mut self, stays: Option<String>) {
         let (held, may_stay) = (self.held.take(), self.may_stay);
         unblock(move || {
             if let Some(mut held) = held {
-                held.stays = stays && may_stay;
+                held.stays = stays.filter(|_| may_stay);
             }
         })
         .await;
@@ -139,7 +143,9 @@ impl Drop for SourceFolder {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.stays && kept::write(&self.built, b"").is_ok() {
+        if let Some(stays) = &self.stays
+            && kept::write(&self.built, stays.as_bytes()).is_ok()
+        {
             return;
         }
         // What cannot be removed now is removed by another run.
@@ -213,37 +219,40 @@ mod tests {
     #[tokio::test]
     async fn a_place_is_removed_unless_it_was_built_in() {
         let (_cache, sources) = sources();
-        let place = sources.open("abc", true).unwrap();
+        let place = sources.open("abc", Some("same")).unwrap();
         assert!(!place.was_built && place.path.ends_with("sources/abc/tree"));
         std::fs::write(place.path.join("file"), "content").unwrap();
-        place.close(true).await;
-        let again = sources.open("abc", true).unwrap();
+        place.close(Some("same".into())).await;
+        let again = sources.open("abc", Some("same")).unwrap();
         assert!(again.was_built && again.path.join("file").exists());
-        again.close(false).await;
+        again.close(Some("same".into())).await;
+        let other = sources.open("abc", Some("other")).unwrap();
+        assert!(!other.was_built && !other.path.join("file").exists());
+        other.close(None).await;
         assert_eq!(names(&sources), [""; 0]);
-        assert!(!sources.open("abc", true).unwrap().was_built);
+        assert!(!sources.open("abc", Some("same")).unwrap().was_built);
     }
 
     #[tokio::test]
     async fn two_users_of_an_archive_have_two_places() {
         let (_cache, sources) = sources();
-        let one = sources.open("abc", true).unwrap();
-        let other = sources.open("abc", true).unwrap();
+        let one = sources.open("abc", Some("same")).unwrap();
+        let other = sources.open("abc", Some("same")).unwrap();
         assert_ne!(one.path, other.path);
-        one.close(true).await;
+        one.close(Some("same".into())).await;
         // A tree that was built in is not used for anything but builds.
-        let third = sources.open("abc", false).unwrap();
+        let third = sources.open("abc", None).unwrap();
         assert!(!third.was_built && third.path != sources.folder().join("abc/tree"));
-        other.close(true).await;
-        third.close(false).await;
+        other.close(Some("same".into())).await;
+        third.close(None).await;
         assert_eq!(names(&sources), ["abc", "abc.built", "abc.lock"]);
     }
 
     #[tokio::test]
     async fn what_killed_runs_have_left_is_removed_and_what_is_old() {
         let (_cache, sources) = sources();
-        sources.open("built", true).unwrap().close(true).await;
-        let used = sources.open("used", true).unwrap();
+        sources.open("built", Some("same")).unwrap().close(Some("same".into())).await;
+        let used = sources.open("used", Some("same")).unwrap();
         std::fs::create_dir_all(sources.folder().join("left/tree")).unwrap();
         std::fs::write(sources.folder().join("left.lock"), "").unwrap();
         assert_eq!(sweep(sources.folder(), None).unwrap().count, 1);
@@ -251,6 +260,6 @@ mod tests {
         let now = SystemTime::now() + Duration::from_secs(1);
         assert_eq!(sweep(sources.folder(), Some(now)).unwrap().count, 1);
         assert_eq!(names(&sources), ["used", "used.lock"]);
-        used.close(false).await;
+        used.close(None).await;
     }
 }

@@ -40,6 +40,7 @@ pub use pruning::{AnswersUsage, answers_usage};
 pub(crate) use pruning::{PrunedAnswers, prune_answers};
 pub use remote::{InvalidRemote, RemoteAnswers};
 pub use statistics::AnswerStatistics;
+pub(crate) use variables::counted_variables;
 pub use verdict::{Verdict, verdicts};
 
 use key::Circumstances;

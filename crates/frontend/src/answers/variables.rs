@@ -149,6 +149,11 @@ pub(super) fn counted(variables: &EnvironmentVariables) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Those of this process that always count.
+pub(crate) fn counted_variables() -> Vec<Vec<u8>> {
+    counted(&std::env::vars_os().collect())
+}
+
 /// The value of a variable that a hook has read. That of [`ALL`] stands for all that do
 /// not always count; of credentials, for their names. That of an absolute path stands
 /// for the names in the folder, which a hook has listed. Blocks.

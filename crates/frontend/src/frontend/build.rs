@@ -82,7 +82,7 @@ impl<'a> Build<'a> {
                     archive.display()
                 )));
             }
-            (_, Goal::Wheel { .. }) => self.tree(source).reusing_builds(),
+            (_, Goal::Wheel { .. }) if self.names_build_folder() => self.tree(source).reusing_builds(),
             _ => self.tree(source),
         };
         if self.frontend.settings.static_metadata
@@ -101,6 +101,13 @@ impl<'a> Build<'a> {
         let stays = outcome.as_ref().is_ok_and(has_compiled_code);
         tree.close(stays).await;
         outcome.map_err(|error| self.with_python_hint(error))
+    }
+
+    /// Whether the config settings name a build folder, as scikit-build-core and meson-python
+    /// take it: their build tools notice what has changed. setuptools does not notice all.
+    fn names_build_folder(&self) -> bool {
+        let settings = self.frontend.settings.config_settings.as_ref();
+        settings.is_some_and(|settings| ["build-dir", "builddir"].iter().any(|name| settings.contains_key(*name)))
     }
 
     async fn build_tree(&mut self, tree: &SourceTree<'_>, goal: &Goal) -> Result<Product, HookError> {

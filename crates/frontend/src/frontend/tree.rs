@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{ErrorKind, HookError};
+use hookpool_supervisor::{BuildSystem, EnvironmentRequirements, ErrorKind, HookError};
 use tokio::sync::OnceCell;
 
 use super::Frontend;
 use super::claim::Claim;
 use super::errors::invalid_source;
 use super::report::{JobId, Step};
-use crate::answers::{Asked, Digest, TopFiles};
+use crate::answers::{Asked, Digest, TopFiles, counted_variables};
 use crate::archive::{UnpackLimits, read_files, unpack};
 use crate::files::short;
 use crate::source_folder::SourceFolder;
@@ -152,24 +152,45 @@ impl<'a> SourceTree<'a> {
 
     /// Removes what was unpacked, unless it is to stay for the next build of the archive.
     pub async fn close(self, stays: bool) {
+        let inputs = if stays && self.reuses_builds { self.build_inputs().await } else { None };
         if let Place::Archive(archive) = self.place
             && let Some(unpacked) = archive.unpacked.into_inner()
         {
-            unpacked.folder.close(stays && !archive.is_draft).await;
+            unpacked.folder.close(inputs.filter(|_| !archive.is_draft)).await;
         }
+    }
+
+    /// What a build depends on beside the archive, as far as it is known now. A build tool
+    /// compiles anew what depends on changed files, but seldom what depends on other
+    /// variables or on another environment.
+    async fn build_inputs(&self) -> Option<String> {
+        let settings = &self.frontend.settings;
+        let pyproject = self.packed_top_files().await.ok()??.pyproject;
+        let requires = BuildSystem::of_pyproject(pyproject.as_deref()).ok()?.requires;
+        let requirements = EnvironmentRequirements { python: None, requires, additional: Vec::new() };
+        let environment = settings.environments.as_ref()?.known_content(&requirements).await?;
+        let config = serde_json::to_vec(&settings.config_settings).ok()?;
+        let variables = counted_variables();
+        let parts = [config.as_slice(), environment.as_bytes()].into_iter();
+        Some(Digest::of_list(parts.chain(variables.iter().map(Vec::as_slice))).to_string())
     }
 
     async fn unpack(&self, archive: &Archive) -> Result<Unpacked, HookError> {
         self.frontend.step(self.job, Step::Unpacking);
         let (path, source) = (archive.path.clone(), self.name.to_owned());
         let digest = self.known(archive).await.digest;
-        let (sources, reuses) = (self.frontend.sources.clone(), self.reuses_builds && !archive.is_draft);
+        let sources = self.frontend.sources.clone();
+        let reuses = match self.reuses_builds && !archive.is_draft {
+            // What nobody knows is not the same as before.
+            true => Some(self.build_inputs().await.unwrap_or_default()),
+            false => None,
+        };
         let unpack = move |cancel: &_| {
             let failed = |what: &Path, error: io::Error| {
                 HookError::at_file(ErrorKind::InvalidSource, &error, format!("{}: {error}", what.display()))
             };
             let digest = digest.map_or_else(|| Digest::of_file(&path), Ok).map_err(|error| failed(&path, error))?;
-            let folder = sources.open(&short(digest.as_bytes()), reuses);
+            let folder = sources.open(&short(digest.as_bytes()), reuses.as_deref());
             let folder = folder.map_err(|error| failed(sources.folder(), error))?;
             if folder.was_built
                 && let Some(tree) = only_folder(&folder.path)
