@@ -175,6 +175,12 @@ TRAPS = {
         writes("../outside", "1"),
         used=False,
     ),
+    "outside-by-descriptor": Trap(
+        'os.read(os.open("outside", os.O_RDONLY, dir_fd=os.open("..", os.O_RDONLY)), 9).decode()',
+        writes("../outside", "2"),
+        writes("../outside", "1"),
+        used=False,
+    ),
     "outside-listed": Trap(
         'len(os.listdir("../folder"))',
         writes("../folder/2", ""),

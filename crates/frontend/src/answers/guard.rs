@@ -131,7 +131,10 @@ impl Allowed<'_> {
         if is_own(path) {
             return PathUse::None;
         }
-        if above().any(|folder| folder == path) {
+        // One that was opened and not listed may be used to open files in it, which
+        // Python does not report with their folder.
+        let is_listed = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if is_listed && above().any(|folder| folder == path) {
             return PathUse::Names;
         }
         // There is nothing of this name now. In folders of our own there never is, and
@@ -254,7 +257,8 @@ mod tests {
             (with(&|o| o.programs = list(&["git", "cc"])), own, &token, Err(NotKept::Programs(list(&["cc"])))),
             (with(&|o| o.programs = list(&["cc"])), all, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/run/run-1/inner", "/run/run-1/x"])), strict, &token, Ok(list(&[]))),
-            (with(&|o| o.outside = list(&["/", "/run"])), strict, &token, Ok(list(&["/", "/run"]))),
+            (with(&|o| o.outside = list(&["/", "/run/"])), strict, &token, Ok(list(&["/", "/run/"]))),
+            (with(&|o| o.outside = list(&["/run"])), strict, &token, Err(NotKept::Outside(list(&["/run"])))),
             (with(&|o| o.outside = list(&["/run/PKG-INFO"])), strict, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/run/x"])), strict, &token, Err(NotKept::Outside(list(&["/run/x"])))),
             (with(&|o| o.outside = list(&["/etc/x"])), all, &token, Err(NotKept::Outside(list(&["/etc/x"])))),
