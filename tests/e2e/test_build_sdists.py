@@ -99,13 +99,18 @@ def test_metadata_of_all_sdists_by_hooks(
         assert result["metadata"] == expected[name], name
         assert {field: result[field] for field in FIELDS} == fields(expected[name]), name
     # Neither our processes nor the hooks have changed the environments.
-    again = build(setting, *wanted, "--offline", env=SEED)
+    again = build(setting, *wanted, "--offline", "--answers", "none", env=SEED)
     assert "build environment" not in again.stderr
     for name, result in by_archive(again, archives).items():
         environment = result["environment"]
         assert (environment["made"], environment["modified"]) == (False, []), name
         assert environment["id"] == results[name]["environment"]["id"], name
         assert result["metadata"] == expected[name], name
+    # What is kept is the same.
+    kept = by_archive(build(setting, *wanted, env=SEED), archives)
+    assert {name: result["metadata"] for name, result in kept.items()} == expected
+    uses = [hook["answer"]["is"] for result in kept.values() for hook in result["hooks"]]
+    assert uses.count("used") > len(uses) * 3 / 4
 
 
 @pytest.mark.timeout(300)
@@ -202,7 +207,7 @@ def test_without_a_network(
     assert made["ok"], made["error"]
     assert made["environment"]["made"]
     # Nothing in the folder has changed; nothing else is checked.
-    again = metadata(2, "--no-index", "--find-links", wheels_here).result
+    again = metadata(2, "--no-index", "--find-links", wheels_here, "--answers", "none").result
     assert again["ok"], again["error"]
     assert not again["environment"]["made"]
     assert again["environment"]["id"] == made["environment"]["id"]

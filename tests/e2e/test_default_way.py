@@ -431,16 +431,17 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
 
 def test_f64_a_full_disk_is_not_the_sources_fault(setting: Setting, tmp_path: Path) -> None:
     tree = make_project(tmp_path / "sample-1.0", name="sample")
-    (tree / "large.bin").write_bytes(os.urandom(2 << 20))
+    (tree / "large.bin").write_bytes(os.urandom(16 << 20))
     archive = tmp_path / "sample-1.0.tar.gz"
     with tarfile.open(archive, "w:gz") as sdist:
         sdist.add(tree, "sample-1.0")
-    with small_disk(tmp_path / "disk", "1m") as disk:
-        setting.env["TMPDIR"] = str(disk)
-        built = build(setting, "wheel", archive, "-o", tmp_path / "out", "--format", "json")
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        # Where archives are unpacked.
+        cache = disk / "cache"
+        wanted = ["wheel", archive, "-o", tmp_path / "out", "--cache-dir", cache]
+        built = build(setting, *wanted, "--format", "json")
         error = built.result["error"]
         assert (error["kind"], "No space left" in error["message"]) == ("SystemRefused", True)
-    setting.env["TMPDIR"] = str(setting.tmp)
 
 
 def test_f64_a_tree_that_may_not_be_read(setting: Setting) -> None:

@@ -44,7 +44,9 @@ def sdist(tmp_path: Path) -> Path:
 def wheel(setting: Setting, sdist: Path, out: Path) -> bytes:
     """The wheel that a run builds from it."""
     env = {"SOURCE_DATE_EPOCH": "1700000000"}
-    result = build(setting, "wheel", sdist, "-o", out, "--format", "json", env=env).result
+    # A place stays only where there is a build folder to be used again.
+    wanted = ["wheel", sdist, "-C", "build-dir=build", "-o", out, "--format", "json"]
+    result = build(setting, *wanted, env=env).result
     assert result["ok"], result["error"]
     return Path(result["file"]["path"]).read_bytes()
 
