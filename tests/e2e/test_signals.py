@@ -124,9 +124,10 @@ def test_f18_a_second_signal_ends_at_once(
 def test_f16_a_signal_when_a_worker_is_dead(setting: Setting, tree: Path, gate: Gate) -> None:
     other = make_tree(tree.parent / "other")
     pool = setting.start(jobs=2)
-    dead = pool.settle(other)["pid"]
     pool.send(call(tree, gate.code, 1))
     gate.arrived()
+    # Not before: the idle worker would be moved to the first tree.
+    dead = pool.settle(other)["pid"]
     os.kill(dead, signal.SIGKILL)
     pool.signal(signal.SIGINT)
     (response,) = pool.rest()
