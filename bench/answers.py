@@ -21,7 +21,10 @@ def main() -> None:
     arguments = flags.parse_args()
     print(machine(), f"; temporary files on {file_system(os.environ.get('TMPDIR', '/tmp'))}\n")
     archives = list(sdists.fetch_archives(HERE.parent / "target" / "test-sdists").values())
-    with TemporaryDirectory(prefix="hookpool-bench-") as folder:
+    # Some hooks list the folders above their tree, and their answers are kept only if nothing
+    # changes there, as it does among the temporary files; others ask git, and theirs are kept only
+    # if there is no repository above.
+    with TemporaryDirectory(prefix=".hookpool-bench-", dir=Path.home()) as folder:
         contestants = Bench(arguments, Path(folder), Kept.ANSWERS).metadata(archives)
         contestants.pop(OURS_BY_PIP)
         title = f"metadata of {len(archives)} archives, {Kept.ANSWERS.value}"
