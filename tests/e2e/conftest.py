@@ -152,6 +152,14 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
 
 
 @pytest.fixture
+def own_cache(setting: Setting, tmp_path: Path) -> Path:
+    """A private, empty cache folder."""
+    folder = tmp_path / "own-cache"
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture
 def start(setting: Setting) -> Callable[..., Pool]:
     """Starts pools, see `Setting.start`."""
     return setting.start

@@ -46,14 +46,6 @@ def archive(tmp_path: Path) -> Path:
     return make_archive(tmp_path / "sample.tar.gz", own_files())
 
 
-@pytest.fixture
-def cache(setting: Setting, tmp_path: Path) -> Path:
-    """A private cache folder."""
-    folder = tmp_path / "own-cache"
-    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
-    return folder
-
-
 def shown(setting: Setting) -> dict[str, str]:
     """What `hookpool cache show` says."""
     command = [PROGRAM, "cache", "show"]
@@ -104,7 +96,7 @@ def test_policies(setting: Setting, archive: Path) -> None:
     assert use("--answers", "archives", "--no-build-isolation") == {"none"}
 
 
-def test_verified_answers(setting: Setting, archive: Path, cache: Path) -> None:
+def test_verified_answers(setting: Setting, archive: Path, own_cache: Path) -> None:
     """Those that are right are as good as new; the hook runs in any case."""
     verify = ["--verify-answers", "100", "--strict"]
     ask(setting, archive)
@@ -116,7 +108,7 @@ def test_verified_answers(setting: Setting, archive: Path, cache: Path) -> None:
     assert not [line for line in again.stderr.splitlines() if "warning" in line.lower()]
 
 
-def test_a_wrong_answer(setting: Setting, tmp_path: Path, cache: Path) -> None:
+def test_a_wrong_answer(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     """Of a hook that nobody can know: the time decides what it returns."""
     before = "import time\n"
     more = PREPARE.replace("METADATA)", 'METADATA + "Summary: %s\\n" % time.time_ns())')
@@ -135,7 +127,7 @@ def test_a_wrong_answer(setting: Setting, tmp_path: Path, cache: Path) -> None:
     assert shown(setting)["verified, and different"] == "2"
 
 
-def test_reasons_are_told(setting: Setting, tmp_path: Path, cache: Path) -> None:
+def test_reasons_are_told(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     tree = make_project(tmp_path / "tree")
     kept = make_archive(tmp_path / "kept.tar.gz", own_files())
     before = "import subprocess\nsubprocess.run(['true'])\n"
@@ -239,13 +231,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", ["entries", "files", "sources", "archives", "trees"])
-def test_damaged_files(setting: Setting, tmp_path: Path, cache: Path, kind: str) -> None:
+def test_damaged_files(setting: Setting, tmp_path: Path, own_cache: Path, kind: str) -> None:
     """The hook runs, and then the answer is kept again."""
     archive = make_archive(tmp_path / "sample.tar.gz", own_files())
     tree = make_project(tmp_path / "tree", name="other")
     first = [told(result).result["metadata"] for result in run(setting, archive, tree).results]
     for damage in DAMAGES.values():
-        for path in (cache / "answers/1" / kind).rglob("*"):
+        for path in (own_cache / "answers/1" / kind).rglob("*"):
             if path.is_file():
                 damage(path)
         for _ in range(2):
@@ -257,7 +249,7 @@ def test_damaged_files(setting: Setting, tmp_path: Path, cache: Path, kind: str)
 
 
 def test_a_run_that_is_killed_while_it_writes(
-    setting: Setting, tmp_path: Path, cache: Path
+    setting: Setting, tmp_path: Path, own_cache: Path
 ) -> None:
     """At any moment: the next one has the right answers, and the one after it keeps them."""
     archives = [
@@ -268,7 +260,7 @@ def test_a_run_that_is_killed_while_it_writes(
     (metadata,) = expected.values()
     choose = random.Random(20)
     for _ in range(20):
-        shutil.rmtree(cache / "answers")
+        shutil.rmtree(own_cache / "answers")
         flags = ["metadata", *archives, "--format", "json"]
         process = subprocess.Popen(
             arguments(*flags),
@@ -290,10 +282,10 @@ def test_a_run_that_is_killed_while_it_writes(
     assert all(told(result).are_used for result in last.results)
     prune = [PROGRAM, "cache", "prune"]
     subprocess.run(prune, env=setting.env, check=True, capture_output=True)
-    assert not list((cache / "answers").rglob(".draft-*"))
+    assert not list((own_cache / "answers").rglob(".draft-*"))
 
 
-def test_two_runs_at_once(setting: Setting, tmp_path: Path, cache: Path) -> None:
+def test_two_runs_at_once(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     archives = [
         make_archive(tmp_path / f"{number}.tar.gz", own_files(before=f"# {number}\n"))
         for number in range(4)
@@ -313,7 +305,7 @@ def test_two_runs_at_once(setting: Setting, tmp_path: Path, cache: Path) -> None
 
 
 def test_the_cache_is_cleaned_while_a_hook_runs(
-    setting: Setting, tmp_path: Path, cache: Path, gate: Gate
+    setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
 ) -> None:
     """The answer is kept or not, and is the right one."""
     before = f"import os\n{gate.code}\n"
@@ -351,7 +343,17 @@ def mounted(source: Path, place: Path, *options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_read_only_cache_folder(setting: Setting, tmp_path: Path, cache: Path) -> None:
+def nothing_new_is_kept(setting: Setting, archives: list[Path], expected: dict[str, bool]) -> None:
+    """Twice, the answers are used as expected, with one warning."""
+    for _ in range(2):
+        found = run(setting, *archives)
+        assert found.code == 0
+        used = {Path(each["source"]).name: told(each).are_used for each in found.results}
+        assert used == expected
+        assert found.stderr.count("answers are not kept") == 1, found.stderr
+
+
+def test_a_read_only_cache_folder(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     """What is there is used, and nothing is kept, with one warning."""
     archive = make_archive(tmp_path / "sample.tar.gz", own_files())
     new = [
@@ -359,19 +361,15 @@ def test_a_read_only_cache_folder(setting: Setting, tmp_path: Path, cache: Path)
         for number in range(2)
     ]
     ask(setting, archive)
-    answers = cache / "answers"
+    answers = own_cache / "answers"
     before = sorted(answers.rglob("*"))
     with mounted(answers, answers, "ro"):
-        for _ in range(2):
-            found = run(setting, archive, *new)
-            assert found.code == 0
-            used = {Path(each["source"]).name: told(each).are_used for each in found.results}
-            assert used == {"sample.tar.gz": True, "0.tar.gz": False, "1.tar.gz": False}
-            assert found.stderr.count("answers are not kept") == 1, found.stderr
+        expected = {"sample.tar.gz": True, "0.tar.gz": False, "1.tar.gz": False}
+        nothing_new_is_kept(setting, [archive, *new], expected)
     assert sorted(answers.rglob("*")) == before
 
 
-def test_a_full_disk(setting: Setting, tmp_path: Path, cache: Path) -> None:
+def test_a_full_disk(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     """The answers are right and not kept, with one warning."""
     first = make_archive(tmp_path / "first.tar.gz", own_files())
     large = PREPARE.replace("METADATA)", 'METADATA + "\\n" + "x" * 9_000_000)')
@@ -381,12 +379,8 @@ def test_a_full_disk(setting: Setting, tmp_path: Path, cache: Path) -> None:
     ]
     ask(setting, first)
     with small_disk(tmp_path / "disk", "8m") as disk:
-        shutil.move(cache / "answers", disk / "answers")
-        (cache / "answers").mkdir(mode=0o700)
-        with mounted(disk / "answers", cache / "answers"):
-            for _ in range(2):
-                found = run(setting, first, *archives)
-                assert found.code == 0
-                used = {Path(each["source"]).name: told(each).are_used for each in found.results}
-                assert used == {"first.tar.gz": True, "0.tar.gz": False, "1.tar.gz": False}
-                assert found.stderr.count("answers are not kept") == 1, found.stderr
+        shutil.move(own_cache / "answers", disk / "answers")
+        (own_cache / "answers").mkdir(mode=0o700)
+        with mounted(disk / "answers", own_cache / "answers"):
+            expected = {"first.tar.gz": True, "0.tar.gz": False, "1.tar.gz": False}
+            nothing_new_is_kept(setting, [first, *archives], expected)

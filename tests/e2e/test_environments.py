@@ -30,14 +30,6 @@ REQUIRES = ["sample-tool==1.0"]
 LOOK = "import sample_tool; print(sample_tool.VALUE)"
 
 
-@pytest.fixture
-def own_cache(setting: Setting, tmp_path: Path) -> Path:
-    """A private, empty cache folder."""
-    folder = tmp_path / "own-cache"
-    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
-    return folder
-
-
 def command(tree: Path, out: Path) -> list[str]:
     """A build whose hook reports its environment."""
     flags = ["-C", f"build_wheel={LOOK}", "--installer", "uv", "--format", "json"]

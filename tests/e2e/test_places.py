@@ -58,14 +58,6 @@ PROJECTS = {
 SETTING = ["-C", "build-dir=build"]
 
 
-@pytest.fixture
-def cache(setting: Setting, tmp_path: Path) -> Path:
-    """A private cache folder."""
-    folder = tmp_path / "own-cache"
-    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
-    return folder
-
-
 def objects(cache: Path) -> dict[Path, int]:
     """The object files, and when they were compiled."""
     return {path: path.stat().st_mtime_ns for path in (cache / "sources").rglob("*.o")}
@@ -78,14 +70,14 @@ def cache_command(setting: Setting, *words: str) -> str:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("backend", PROJECTS)
 def test_the_second_build_compiles_nothing(
-    setting: Setting, tmp_path: Path, cache: Path, backend: str
+    setting: Setting, tmp_path: Path, own_cache: Path, backend: str
 ) -> None:
     archive = make_archive(tmp_path / "trap.tar.gz", PROJECTS[backend])
     found = []
     for number in range(2):
         built = build(setting, "wheel", archive, "-o", tmp_path / str(number), *SETTING)
         assert built.code == 0, built.stderr
-        found.append(objects(cache))
+        found.append(objects(own_cache))
     assert len(found[0]) == 1
     assert found[0] == found[1]
     # Two at once: each has a place, and only one of them is that with the objects.
@@ -95,16 +87,16 @@ def test_the_second_build_compiles_nothing(
         for name in ("two", "three")
     ]
     assert [process.wait(120) for process in both] == [0, 0]
-    assert found[0].items() <= objects(cache).items()
+    assert found[0].items() <= objects(own_cache).items()
     # Another archive of the same name is another source.
     files = {**PROJECTS[backend], "trap.c": C_MODULE + "/* new */\n"}
     make_archive(archive, files)
     built = build(setting, "wheel", archive, "-o", tmp_path / "new", *SETTING)
     assert built.code == 0, built.stderr
-    assert len(objects(cache)) > 1
+    assert len(objects(own_cache)) > 1
     assert "unpacked source" in cache_command(setting, "prune", "--older-than", "0s")
-    assert objects(cache) == {}
-    assert list((cache / "sources").iterdir()) == []
+    assert objects(own_cache) == {}
+    assert list((own_cache / "sources").iterdir()) == []
 
 
 VALUE_MODULE = C_MODULE.replace(
@@ -121,7 +113,7 @@ setup(name="trap", version="1.0", ext_modules=[Extension("trap", ["trap.c"])])
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("backend", ["setuptools", *PROJECTS])
 def test_other_flags_make_another_wheel(
-    setting: Setting, tmp_path: Path, cache: Path, backend: str
+    setting: Setting, tmp_path: Path, own_cache: Path, backend: str
 ) -> None:
     """No build tool notices that a variable has changed."""
     if backend == "setuptools":
@@ -149,7 +141,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def test_a_killed_run_leaves_nothing_after_the_next(
-    setting: Setting, tmp_path: Path, cache: Path, gate: Gate
+    setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
 ) -> None:
     project = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
     files = {"pyproject.toml": project, "own.py": WAITING.format(code=gate.code)}
@@ -157,21 +149,21 @@ def test_a_killed_run_leaves_nothing_after_the_next(
     command = arguments("wheel", archive, "-o", tmp_path / "out")
     process = subprocess.Popen(command, env=setting.env, stderr=subprocess.DEVNULL)
     gate.arrived()
-    assert list((cache / "sources").rglob("left"))
+    assert list((own_cache / "sources").rglob("left"))
     process.kill()
     process.wait()
     setting.killed = True
     other = make_archive(tmp_path / "other.tar.gz", {**files, "own.py": "raise ImportError"})
     found = build(setting, "metadata", other, "--format", "json")
     assert not found.result["ok"]
-    assert list((cache / "sources").iterdir()) == []
+    assert list((own_cache / "sources").iterdir()) == []
 
 
-def test_a_failed_build_leaves_nothing(setting: Setting, tmp_path: Path, cache: Path) -> None:
+def test_a_failed_build_leaves_nothing(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     project = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
     files = {"pyproject.toml": project, "own.py": WAITING.format(code="1 / 0")}
     archive = make_archive(tmp_path / "trap.tar.gz", files)
     for _ in range(2):
         found = build(setting, "wheel", archive, "-o", tmp_path / "out", "--format", "json")
         assert not found.result["ok"]
-        assert list((cache / "sources").iterdir()) == []
+        assert list((own_cache / "sources").iterdir()) == []

@@ -45,14 +45,7 @@ def start_in(setting: Setting, command: list[str], log: Path) -> Pool:
     return pool
 
 
-@pytest.fixture
-def own_cache(setting: Setting, tmp_path: Path) -> Path:
-    """A private cache folder: the locks of the shared one name processes of another namespace."""
-    folder = tmp_path / "own-cache"
-    setting.env["HOOKPOOL_CACHE_DIR"] = str(folder)
-    return folder
-
-
+# The locks of the shared cache folder name processes of another namespace.
 @pytest.mark.usefixtures("own_cache")
 def test_f85_process_one_goes_on_after_ctrl_z(
     setting: Setting, tree: Path, tmp_path: Path, gate: Gate
@@ -70,6 +63,7 @@ def test_f85_process_one_goes_on_after_ctrl_z(
     assert pool.finish() == ([], 0)
 
 
+# The locks of the shared cache folder name processes of another namespace.
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("proc", ["another", "none"])
 def test_f86_a_proc_that_does_not_tell_of_us(

@@ -1,11 +1,14 @@
-//! Helpers for files: their digests, their contents, blocking work on them.
+//! Helpers for files: their digests, their contents, their times and names, blocking
+//! work on them.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hookpool_supervisor::files::{Links, kept, open_regular_file, unblock};
 use serde::Serialize;
@@ -45,10 +48,36 @@ pub(crate) async fn unblock_until<T: Send + 'static>(
 
 /// The SHA-256 digest of a regular file. Blocks.
 pub(crate) fn digest_of_file(path: &Path) -> io::Result<[u8; 32]> {
+    digest_of_content(&mut open_regular_file(path, Links::Follow)?)
+}
+
+/// The SHA-256 digest of what is left to be read. Blocks.
+pub(crate) fn digest_of_content(content: &mut impl Read) -> io::Result<[u8; 32]> {
     let mut hasher = Sha256::new();
-    io::copy(&mut open_regular_file(path, Links::Follow)?, &mut hasher)?;
+    io::copy(content, &mut hasher)?;
     Ok(hasher.finalize().into())
 }
+
+/// The SHA-256 digest of a list of texts. Other lists have other digests, however
+/// they are cut.
+pub(crate) fn digest_of_list<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    hasher.finalize().into()
+}
+
+/// A random number.
+pub(crate) fn random() -> u64 {
+    // Its keys are random. The standard library has no other source of random numbers.
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// No file system's times are coarser than this: a file that was changed longer ago has
+/// another time after its next change.
+pub(crate) const COARSEST_TIMES: Duration = Duration::from_secs(2);
 
 /// The first half of a SHA-256 digest in hexadecimal digits, which is enough for
 /// a name.

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use hookpool_supervisor::Removed;
 use hookpool_supervisor::files::{LockFile, kept, private_folder, temporary_folder, unblock};
 
-use crate::files::disk_space;
+use crate::files::{disk_space, random};
 
 /// The folder that holds the places.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Sources {
         match own {
             Some(folder) => Ok(folder),
             None => loop {
-                let name = format!("{digest}-{:08x}", random());
+                let name = format!("{digest}-{:08x}", random() >> 32);
                 if let Some(mut folder) = self.try_open(&name, None)? {
                     folder.may_stay = false;
                     return Ok(folder);
@@ -185,12 +185,6 @@ pub(crate) fn sweep(folder: &Path, unused_since: Option<SystemTime>) -> io::Resu
         kept::remove(&lock_path)?;
     }
     Ok(removed)
-}
-
-fn random() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    // The standard library has no other source of random numbers.
-    RandomState::new().hash_one(()) as u32
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! whose answers are kept is not even opened.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +46,7 @@ impl AnswerStore {
     /// The SHA-256 digest of an archive. Blocks.
     pub fn digest_of_archive(&self, archive: &Path) -> io::Result<Digest> {
         let path = archive.canonicalize()?;
-        let name = Digest::of(path.as_os_str().as_bytes());
+        let name = Digest::of_path(&path);
         let stamp = FileStamp::of(&path.metadata()?);
         if let Some(known) = self.recall::<KnownDigest>(Fact::Archive, name)
             && known.stamp.still_holds(&stamp, known.at)

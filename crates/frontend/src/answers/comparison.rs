@@ -9,15 +9,15 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
 use super::answer::{Answer, Files, Outcome};
+use super::digest::Digest;
 use super::files::list;
 use super::store::{AnswerStore, NewAnswer};
 
 /// The members of an archive by their names: permissions, and a digest of the content.
-type Members = BTreeMap<String, (u32, [u8; 32])>;
+type Members = BTreeMap<String, (u32, Digest)>;
 
 impl AnswerStore {
     /// How an answer differs from a kept one, for the reader; `None` if it does not. What
@@ -78,7 +78,7 @@ fn members_of_zip(path: &Path) -> io::Result<Members> {
             let mut member = archive.by_index(index).map_err(io::Error::other)?;
             let name = member.name().map_err(io::Error::other)?.into_owned();
             let mode = member.unix_mode().unwrap_or_default();
-            Ok((name, (mode, digest(&mut member)?)))
+            Ok((name, (mode, Digest::of_content(&mut member)?)))
         })
         .collect()
 }
@@ -89,15 +89,9 @@ fn members_of_tar(path: &Path) -> io::Result<Members> {
         let mut member = member?;
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         let mode = member.header().mode()?;
-        Ok((name, (mode, digest(&mut member)?)))
+        Ok((name, (mode, Digest::of_content(&mut member)?)))
     });
     members.collect()
-}
-
-fn digest(content: &mut impl io::Read) -> io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
-    io::copy(content, &mut hasher)?;
-    Ok(hasher.finalize().into())
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! SHA-256 digests, which name everything that is kept.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
-use crate::files::{digest_of_file, hexadecimal};
+use crate::files::{digest_of_content, digest_of_file, digest_of_list, hexadecimal};
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,34 +19,30 @@ pub(crate) struct Digest([u8; 32]);
 impl Digest {
     /// The digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_parts([bytes])
+        Self(Sha256::digest(bytes).into())
     }
 
     /// The digest of a list of texts. Other lists have other digests, however they
     /// are cut.
     pub fn of_list<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hasher = <Sha256 as sha2::Digest>::new();
-        for part in parts {
-            sha2::Digest::update(&mut hasher, (part.len() as u64).to_le_bytes());
-            sha2::Digest::update(&mut hasher, part);
-        }
-        Self(sha2::Digest::finalize(hasher).into())
+        Self(digest_of_list(parts))
     }
 
-    /// The digest of bytes that come in parts.
-    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hasher = <Sha256 as sha2::Digest>::new();
-        parts.into_iter().for_each(|part| sha2::Digest::update(&mut hasher, part));
-        Self(sha2::Digest::finalize(hasher).into())
+    /// The digest of a path, as a name for what is known of the file or folder.
+    pub fn of_path(path: &Path) -> Self {
+        Self::of(path.as_os_str().as_bytes())
+    }
+
+    /// The digest of what is left to be read. Blocks.
+    pub fn of_content(content: &mut impl Read) -> io::Result<Self> {
+        digest_of_content(content).map(Self)
     }
 
     /// The digest of a regular file. Blocks.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         digest_of_file(path).map(Self)
     }
-}
 
-impl Digest {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

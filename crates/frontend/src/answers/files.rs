@@ -6,7 +6,6 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::files::{Links, kept, open_regular_file};
-use sha2::Sha256;
 use tempfile::{NamedTempFile, TempPath};
 use walkdir::WalkDir;
 
@@ -136,10 +135,8 @@ impl FileStore {
 
 /// The digest of an open file, from its start.
 fn digest(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = <Sha256 as sha2::Digest>::new();
     file.rewind()?;
-    io::copy(file, &mut hasher)?;
-    Ok(Digest::from(<[u8; 32]>::from(sha2::Digest::finalize(hasher))))
+    Digest::of_content(file)
 }
 
 /// A file that a hook made: its path relative to the folder that the hook was given,

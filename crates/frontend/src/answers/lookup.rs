@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -21,7 +20,7 @@ use super::tree::TreeState;
 use super::variables;
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
-use crate::frontend::{AnswerUse, is_raised_by_hook};
+use crate::frontend::{AnswerUse, is_file_name, is_raised_by_hook};
 
 /// For what happens between the end of a hook and the look at what it used.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -63,6 +62,8 @@ struct LookupState {
 struct TreeBefore {
     tree: PathBuf,
     state: TreeState,
+    /// The digest of the state that hooks have made this one from.
+    original: Digest,
 }
 
 /// A hit: what it saved.
@@ -128,8 +129,9 @@ impl Lookup {
                 let before = store.state_of(tree).inspect_err(|error| {
                     tracing::debug!("{}: its state cannot be read: {error}", tree.display());
                 });
-                let before = TreeBefore { tree: tree.to_owned(), state: before.ok()? };
-                (store.original(before.state.digest()), Some(tree), Some(Arc::new(before)))
+                let state = before.ok()?;
+                let original = store.original(state.digest());
+                (original, Some(tree), Some(Arc::new(TreeBefore { tree: tree.to_owned(), state, original })))
             }
         };
         let above = self.above(place);
@@ -243,7 +245,7 @@ impl Lookup {
     fn note_verdict(&self, why: Option<&NotKept>) {
         let source = match (self.asked, &self.state().before) {
             (Asked::Archive(digest), _) => digest,
-            (Asked::Tree, Some(before)) => Digest::of(before.tree.as_os_str().as_bytes()),
+            (Asked::Tree, Some(before)) => Digest::of_path(&before.tree),
             (Asked::Tree, None) => return,
         };
         self.answers.store.set_verdict(source, self.request.hook, why);
@@ -281,15 +283,15 @@ impl Lookup {
         {
             return Err(NotKept::Compiled(wheel.file_name().unwrap_or_default().display().to_string()));
         }
+        let unreadable = |error: std::io::Error| NotKept::Store(error.to_string());
         // As hooks see it: their current folder has no links in its path.
-        let canonical = |path: &Path| path.canonicalize().map_err(|error| NotKept::Store(error.to_string()));
-        let unpacked = canonical(&response.tree)?;
-        let (tree, state) = match &before {
-            Some(before) => (&*before.tree, Some(&before.state)),
-            None => (&*unpacked, None),
+        let canonical = |path: &Path| path.canonicalize().map_err(unreadable);
+        let (tree, own) = match &before {
+            Some(before) => (before.tree.clone(), None),
+            None => (canonical(&response.tree)?, Some(canonical(&self.answers.settings.cache_folder)?)),
         };
-        let cache = canonical(&self.answers.settings.cache_folder)?;
-        let mut above = self.above(state.map(|_| tree));
+        let state = before.as_ref().map(|before| &before.state);
+        let mut above = self.above(before.as_ref().map(|before| &*before.tree));
         if state.is_some_and(TreeState::has_repository_elsewhere) {
             above.push(tree.join(".git"));
         }
@@ -297,18 +299,17 @@ impl Lookup {
             programs: self.answers.compilers_for(self.request.hook).is_some(),
             above: &above,
             has_own_repository: state.is_some_and(TreeState::has_own_repository),
-            tree,
-            own: state.is_none().then_some(&*cache),
+            tree: &tree,
+            own: own.as_deref(),
         };
         let names = judge(observed, &allowed, &variables::credentials(&self.answers.circumstances.variables))?;
-        if let Some(before) = state {
-            if let Some(link) = before.link_to_outside() {
+        if let Some(TreeBefore { state, original, .. }) = before.as_deref() {
+            if let Some(link) = state.link_to_outside() {
                 return Err(NotKept::Link(link.display().to_string()));
             }
-            let unreadable = |error: std::io::Error| NotKept::Store(error.to_string());
-            let after = store.state_of(tree).map_err(unreadable)?;
-            before.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
-            store.set_original(after.digest(), store.original(before.digest()));
+            let after = store.state_of(&tree).map_err(unreadable)?;
+            state.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
+            store.set_original(after.digest(), *original);
         }
         if let Some(folder) = names.iter().find(|name| may_have_changed(Path::new(name), new.hook_time)) {
             return Err(NotKept::Changed(folder.clone()));
@@ -377,9 +378,7 @@ pub(crate) fn is_pure_wheel(path: &Path) -> bool {
 fn made_by(request: &HookRequest, outcome: &Outcome) -> Result<Vec<PathBuf>, NotKept> {
     let (Some(folder), Outcome::Returned(value)) = (output_folder(request), outcome) else { return Ok(Vec::new()) };
     match value.as_str() {
-        Some(name) if !name.is_empty() && name != "." && name != ".." && !name.contains('/') => {
-            Ok(vec![folder.join(name)])
-        }
+        Some(name) if is_file_name(name) => Ok(vec![folder.join(name)]),
         _ => Err(NotKept::Failed),
     }
 }

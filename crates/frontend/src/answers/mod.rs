@@ -46,6 +46,8 @@ pub use verdict::{Verdict, verdicts};
 use key::Circumstances;
 use store::AnswerStore;
 
+use crate::files::random;
+
 /// Which answers are kept and used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -173,9 +175,6 @@ impl Answers {
 
     /// Whether this hit is one of those whose hooks run nevertheless.
     fn is_to_be_verified(&self) -> bool {
-        use std::hash::{BuildHasher, RandomState};
-        // A random number: the standard library has no other source of them.
-        let percent = RandomState::new().hash_one(()) % 100;
-        percent < u64::from(self.settings.verify)
+        random() % 100 < u64::from(self.settings.verify)
     }
 }

@@ -6,12 +6,11 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// The coarsest clock of a file system that is in use: FAT and NFS.
-const CLOCK_TICK: Duration = Duration::from_secs(2);
+use crate::files::COARSEST_TIMES;
 
 /// A time, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,7 +50,7 @@ impl FileStamp {
     /// Whether a file with this state, whose bytes were read at a moment, still has
     /// those bytes, now that its state is `now`.
     pub fn still_holds(&self, now: &Self, read_at: Moment) -> bool {
-        let settled = self.modified.max(self.changed).saturating_add(CLOCK_TICK.as_nanos().cast_signed());
+        let settled = self.modified.max(self.changed).saturating_add(COARSEST_TIMES.as_nanos().cast_signed());
         self == now && settled < read_at.0
     }
 

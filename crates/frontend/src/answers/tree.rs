@@ -66,7 +66,7 @@ impl AnswerStore {
     /// # Errors
     /// Something in it cannot be read.
     pub(super) fn state_of(&self, tree: &Path) -> io::Result<TreeState> {
-        let name = Digest::of(tree.as_os_str().as_bytes());
+        let name = Digest::of_path(tree);
         let known = self.recall::<KnownFiles>(Fact::Tree, name);
         let read_at = known.as_ref().map(|known| known.at);
         let mut known: BTreeMap<PathBuf, KnownFile> =

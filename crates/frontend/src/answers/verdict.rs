@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use hookpool_supervisor::Hook;
@@ -45,7 +44,7 @@ pub fn verdicts(cache_folder: &Path, source: &Source) -> io::Result<Vec<Verdict>
     let store = AnswerStore::open(cache_folder);
     let source = match source {
         Source::SourceArchive(archive) => store.digest_of_archive(archive)?,
-        Source::Tree(path) | Source::Wheel(path) => Digest::of(path.canonicalize()?.as_os_str().as_bytes()),
+        Source::Tree(path) | Source::Wheel(path) => Digest::of_path(&path.canonicalize()?),
     };
     let noted = store.recall::<Noted>(Fact::Verdict, source).unwrap_or_default();
     Ok(noted.into_iter().map(|(hook, not_kept)| Verdict { hook, not_kept }).collect())

@@ -11,9 +11,8 @@ use std::str::FromStr;
 use hookpool_supervisor::files::{Links, read_regular_file};
 use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::files::short;
+use crate::files::{digest_of_list, short};
 use crate::metadata::name_and_version;
 
 /// An installed distribution.
@@ -139,12 +138,7 @@ pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
 
 /// A digest of texts, including where each ends.
 pub(super) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut hasher = Sha256::new();
-    for text in texts {
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text);
-    }
-    short(&hasher.finalize())
+    short(&digest_of_list(texts.into_iter().map(str::as_bytes)))
 }
 
 #[cfg(test)]

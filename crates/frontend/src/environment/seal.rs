@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::libc;
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::contents::digest_of_file;
+use crate::files::COARSEST_TIMES;
 
 /// The files of an environment, by their paths within it.
 ///
@@ -163,9 +164,6 @@ struct Unbroken {
 type FolderState = (libc::dev_t, libc::ino_t, libc::time_t, i64);
 
 impl LastLook {
-    /// No file system's times are coarser than this.
-    const COARSEST: Duration = Duration::from_secs(2);
-
     /// The paths that differ from the seal of this folder, as in [`Seal::look`]. The look begins
     /// after the call; simultaneous callers share one that finds nothing. Blocks.
     pub fn differences(&self, seal: &Seal, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -188,7 +186,7 @@ impl LastLook {
     }
 
     fn settled_folders(seal: &Seal, folder: &Path) -> Option<Vec<(String, FolderState)>> {
-        let settled = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.saturating_sub(Self::COARSEST).as_secs();
+        let settled = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.saturating_sub(COARSEST_TIMES).as_secs();
         let folder = open_folder(folder)?;
         let state = |name: &str| {
             let state = folder_state(&status(&folder, name)?);
@@ -304,6 +302,8 @@ mod tests {
     use std::ffi::OsStr;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
+
+    use std::time::Duration;
 
     use super::*;
 

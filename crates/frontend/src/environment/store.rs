@@ -15,7 +15,6 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -29,7 +28,7 @@ use super::contents::Distribution;
 use super::distributions::{Distributions, Kept};
 use super::error::{EnvironmentError, EnvironmentEvent};
 use super::handle::{InUse, Manifest};
-use crate::files::{disk_space, read_json, try_write_json, write_json};
+use crate::files::{disk_space, random, read_json, try_write_json, write_json};
 
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
@@ -469,9 +468,7 @@ pub(super) fn names_in(folder: &Path) -> Vec<String> {
 }
 
 pub(super) fn random_name() -> String {
-    // Seeded by the system.
-    let half = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}", half() ^ half().rotate_left(32))
+    format!("{:016x}", random() ^ random().rotate_left(32))
 }
 
 /// Whether a text may be a name of ours, and not a path from a damaged file.

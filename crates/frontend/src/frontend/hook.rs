@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{
-    BuildSystem, EnvironmentRequirements, ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response, Timing,
-};
+use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response, Timing};
 use serde_json::Value;
 
 use super::report::{AnswerUse, BuildEvent, HookRun, JobId, Step};
-use super::tree::SourceTree;
+use super::tree::{SourceTree, build_requirements};
 use super::{Frontend, hints};
 use crate::answers::{Keeping, Lookup, NotKept};
 use crate::environment::{Environment, check_requirement};
@@ -155,9 +153,7 @@ impl<'a> Hooks<'a> {
         lookup: &Arc<Lookup>,
     ) -> Option<Result<Value, HookError>> {
         let environments = self.frontend.settings.environments.as_ref()?;
-        let files = tree.known_top_files().await?;
-        let requires = BuildSystem::of_pyproject(files.pyproject.as_deref()).ok()?.requires;
-        let requirements = EnvironmentRequirements { python: None, requires, additional: additional.to_vec() };
+        let requirements = build_requirements(&tree.known_top_files().await?, additional)?;
         let known = environments.known_content(&requirements).await;
         let can_fetch = self.frontend.settings.answers.as_ref().is_some_and(|answers| answers.can_fetch());
         let environment = match known {
@@ -224,13 +220,18 @@ fn requirements(hook: Hook, value: &Value) -> Result<Vec<String>, HookError> {
     Ok(requirements)
 }
 
+/// Whether a text is the name of something in a folder, and no path to elsewhere.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
 /// The name and path of what a hook made in `folder`. PEP 517: the hook returns
 /// the name of a file, or of a folder of metadata, without a path.
 pub(super) async fn made_file(hook: Hook, value: &Value, folder: &Path) -> Result<(String, PathBuf), HookError> {
     let wrong =
         |reason: &str| HookError::new(ErrorKind::HookRuntimeError, format!("{hook} returned {value}: {reason}"));
     let Some(name) = value.as_str() else { return Err(wrong("expected the name of a file")) };
-    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+    if !is_file_name(name) {
         return Err(wrong("expected the name of a file, without a folder"));
     }
     let path = folder.join(name);

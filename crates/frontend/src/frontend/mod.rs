@@ -35,6 +35,7 @@ use crate::source::Source;
 use crate::source_folder::Sources;
 
 pub(crate) use errors::is_raised_by_hook;
+pub(crate) use hook::is_file_name;
 pub use logs::{KeptLogs, LogFolder};
 pub use report::{
     AnswerUse, BuildEvent, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, HookRun, JobId, Origin,

@@ -165,9 +165,7 @@ impl<'a> SourceTree<'a> {
     /// variables or on another environment.
     async fn build_inputs(&self) -> Option<String> {
         let settings = &self.frontend.settings;
-        let pyproject = self.packed_top_files().await.ok()??.pyproject;
-        let requires = BuildSystem::of_pyproject(pyproject.as_deref()).ok()?.requires;
-        let requirements = EnvironmentRequirements { python: None, requires, additional: Vec::new() };
+        let requirements = build_requirements(&self.packed_top_files().await.ok()??, &[])?;
         let environment = settings.environments.as_ref()?.known_content(&requirements).await?;
         let config = serde_json::to_vec(&settings.config_settings).ok()?;
         let variables = counted_variables();
@@ -235,6 +233,13 @@ impl<'a> SourceTree<'a> {
             unblock(move || answers.store.set_top_files(digest, &files)).await;
         }
     }
+}
+
+/// What the build environment of a source must have; `None` if its `pyproject.toml` is
+/// not valid, which the supervisor reports.
+pub(super) fn build_requirements(files: &TopFiles, additional: &[String]) -> Option<EnvironmentRequirements> {
+    let requires = BuildSystem::of_pyproject(files.pyproject.as_deref()).ok()?.requires;
+    Some(EnvironmentRequirements { python: None, requires, additional: additional.to_vec() })
 }
 
 /// The tree in a folder that an archive was unpacked to.
