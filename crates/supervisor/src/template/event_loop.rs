@@ -19,7 +19,7 @@ use super::protocol::{
 };
 use super::socket::{Packet, Received};
 use super::task::{TemplateContext, fail};
-use super::{Pace, TemplateCommand};
+use super::{Pace, TemplateCommand, Tempo};
 use crate::error::ExitReason;
 use crate::event::Event;
 use crate::interpreter::Watched;
@@ -44,8 +44,8 @@ pub(super) struct EventLoop {
     /// The backend is imported, or was refused.
     ready: bool,
     ready_due_at: Instant,
-    /// The supervisor was suspended then, and deadlines do not run.
-    suspended_at: Option<Instant>,
+    /// For how long the supervisor was suspended, as far as deadlines allow for it.
+    suspended: Duration,
     /// Orders that are not sent yet.
     unsent: VecDeque<Packet>,
     /// By the numbers of the forks.
@@ -72,7 +72,7 @@ enum LoopEvent {
     Received(Received),
     Log(Vec<u8>),
     Sent(std::io::Result<()>),
-    Pace(Pace),
+    Tempo(Tempo),
     /// A deadline has passed.
     Overdue,
 }
@@ -83,7 +83,7 @@ impl EventLoop {
 
     pub fn new(context: TemplateContext, mut child: Child) -> Self {
         let now = Instant::now();
-        let is_suspended = *context.pace.borrow() == Pace::Suspended;
+        let suspended = context.tempo.borrow().suspended_until(now);
         let unsent: VecDeque<Packet> = context.orders.iter().map(Packet::new).collect();
         Self {
             pid: child.id(),
@@ -93,7 +93,7 @@ impl EventLoop {
             started_at: now,
             ready: false,
             ready_due_at: now + context.templates.settings.startup_timeout,
-            suspended_at: is_suspended.then_some(now),
+            suspended,
             unsent,
             forks: HashMap::new(),
             next_fork: 1,
@@ -126,7 +126,7 @@ impl EventLoop {
             }
         };
         // The socket is read and written at the same time.
-        let TemplateContext { socket, inbox, pace, .. } = &mut self.context;
+        let TemplateContext { socket, inbox, tempo, .. } = &mut self.context;
         let (sender, receiver) = socket.halves();
         let send = async {
             match self.unsent.front() {
@@ -140,7 +140,7 @@ impl EventLoop {
             biased;
             received = receiver.receive() => LoopEvent::Received(received),
             // The sender belongs to the `Templates`, which this task holds.
-            _ = pace.changed() => LoopEvent::Pace(*pace.borrow_and_update()),
+            _ = tempo.changed() => LoopEvent::Tempo(*tempo.borrow_and_update()),
             sent = send => LoopEvent::Sent(sent),
             command = inbox.recv() => LoopEvent::Command(command),
             bytes = self.log.next() => LoopEvent::Log(bytes.to_vec()),
@@ -151,7 +151,7 @@ impl EventLoop {
 
     /// The first deadline of all pending orders and of the start.
     fn deadline(&self) -> Option<Instant> {
-        if self.suspended_at.is_some() {
+        if self.context.tempo.borrow().pace == Pace::Suspended {
             return None;
         }
         let ready = (!self.ready).then_some(self.ready_due_at);
@@ -172,11 +172,11 @@ impl EventLoop {
             LoopEvent::Log(bytes) => self.log(&bytes).await,
             LoopEvent::Sent(Ok(())) => drop(self.unsent.pop_front()),
             LoopEvent::Sent(Err(error)) => return Some(format!("an order cannot be sent to it: {error}")),
-            LoopEvent::Pace(Pace::AtOnce) => {
+            LoopEvent::Tempo(Tempo { pace: Pace::AtOnce, .. }) => {
                 self.retired = true;
                 return Some("the supervisor ends".into());
             }
-            LoopEvent::Pace(pace) => self.set_pace(pace),
+            LoopEvent::Tempo(tempo) => self.set_tempo(tempo),
             LoopEvent::Overdue => {
                 let backend = self.context.key.backend.as_deref().unwrap_or_default();
                 let imports = match self.importing {
@@ -190,19 +190,14 @@ impl EventLoop {
         None
     }
 
-    fn set_pace(&mut self, pace: Pace) {
+    fn set_tempo(&mut self, tempo: Tempo) {
         let now = Instant::now();
-        match pace {
-            Pace::Suspended => {
-                self.suspended_at.get_or_insert(now);
-            }
-            Pace::Normal | Pace::Hurried | Pace::AtOnce => {
-                if let Some(since) = self.suspended_at.take() {
-                    self.postpone(now - since);
-                }
-            }
+        if tempo.pace != Pace::Suspended {
+            let suspended = tempo.suspended_until(now);
+            self.postpone(suspended - self.suspended);
+            self.suspended = suspended;
         }
-        if pace == Pace::Hurried {
+        if tempo.pace == Pace::Hurried {
             self.reaps.values_mut().for_each(|reap| reap.due_at = reap.due_at.min(now + Self::HURRY));
         }
     }
@@ -243,7 +238,7 @@ impl EventLoop {
     /// The deadline of an order that is given now.
     fn new_deadline(&self) -> Instant {
         let now = Instant::now();
-        if *self.context.pace.borrow() == Pace::Hurried {
+        if self.context.tempo.borrow().pace == Pace::Hurried {
             return now + Self::HURRY;
         }
         let due_at = now + self.context.templates.settings.answer_timeout;

@@ -15,8 +15,10 @@ mod task;
 mod templates;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::ids::TemplateId;
 use crate::interpreter::Freshness;
@@ -101,4 +103,60 @@ pub(crate) enum Pace {
     Hurried,
     /// Templates end now.
     AtOnce,
+}
+
+/// The pace, and for how long it was [`Pace::Suspended`] in all. A template that misses
+/// a change, because the process was stopped before its task ran, still knows how long
+/// that took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tempo {
+    pub pace: Pace,
+    suspended: Duration,
+    /// When the present suspension began.
+    since: Option<Instant>,
+}
+
+impl Tempo {
+    /// Changes the pace.
+    pub fn set(&mut self, pace: Pace, now: Instant) {
+        if pace == Pace::Suspended {
+            self.since.get_or_insert(now);
+        } else {
+            self.suspended = self.suspended_until(now);
+            self.since = None;
+        }
+        self.pace = pace;
+    }
+
+    /// For how long it was suspended until now.
+    pub fn suspended_until(&self, now: Instant) -> Duration {
+        self.suspended + self.since.map_or(Duration::ZERO, |since| now - since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspensions_add_up_whoever_looks() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut tempo = Tempo::default();
+        let mut found = Vec::new();
+        for (pace, second) in [
+            (Pace::Suspended, 1),
+            // A second suspension begins nothing anew.
+            (Pace::Suspended, 2),
+            (Pace::Normal, 4),
+            (Pace::Normal, 5),
+            (Pace::Suspended, 6),
+            (Pace::Hurried, 10),
+        ] {
+            tempo.set(pace, at(second));
+            found.push(tempo.suspended_until(at(second)).as_secs());
+        }
+        assert_eq!(found, [0, 1, 3, 3, 3, 7]);
+        assert_eq!(tempo.suspended_until(at(20)).as_secs(), 7);
+    }
 }

@@ -12,7 +12,7 @@ use super::protocol::TemplateOrder;
 use super::selector::TemplateKey;
 use super::socket::TemplateSocket;
 use super::templates::Templates;
-use super::{Pace, Template, TemplateCommand};
+use super::{Template, TemplateCommand, Tempo};
 use crate::event::Event;
 
 /// What the task of a template needs.
@@ -24,7 +24,7 @@ pub(super) struct TemplateContext {
     /// They are sent as soon as the process runs.
     pub orders: Vec<TemplateOrder>,
     pub inbox: mpsc::UnboundedReceiver<TemplateCommand>,
-    pub pace: watch::Receiver<Pace>,
+    pub tempo: watch::Receiver<Tempo>,
     /// When the start was requested. A file that changes later may have been
     /// imported before or after the change.
     pub asked_at: SystemTime,

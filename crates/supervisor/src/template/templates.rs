@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use hookd_protocol::ImportedModule;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::forked_process::ForkedProcess;
 use super::learned::{LearnedModules, UnsavedList};
@@ -19,7 +20,7 @@ use super::protocol::{TemplateOrder, learned_orders};
 use super::selector::{NewTemplate, Selected, TemplateKey, TemplateSelector};
 use super::socket::{TemplateSocket, WorkerDescriptors};
 use super::task::{self, TemplateContext};
-use super::{Pace, Template, TemplateCommand};
+use super::{Pace, Template, TemplateCommand, Tempo};
 use crate::blocking::BlockingPool;
 use crate::event::Event;
 use crate::hookd::WorkerProgram;
@@ -63,7 +64,7 @@ pub(crate) struct Templates {
     notices: async_channel::Sender<Event>,
     /// Locked for a decision only, never across an `await`.
     selector: Mutex<TemplateSelector>,
-    pace: watch::Sender<Pace>,
+    tempo: watch::Sender<Tempo>,
     /// One task per template.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -82,8 +83,8 @@ impl Templates {
         notices: async_channel::Sender<Event>,
     ) -> Self {
         let selector = Mutex::new(TemplateSelector::new(settings.max_templates, settings.learned_folder.clone()));
-        let (pace, tasks) = (watch::Sender::default(), Mutex::default());
-        Self { settings, spawner, pool, notices, selector, pace, tasks }
+        let (tempo, tasks) = (watch::Sender::default(), Mutex::default());
+        Self { settings, spawner, pool, notices, selector, tempo, tasks }
     }
 
     /// Forks a worker from the template of its key. The template is started if
@@ -174,7 +175,7 @@ impl Templates {
             socket,
             orders,
             inbox,
-            pace: self.pace.subscribe(),
+            tempo: self.tempo.subscribe(),
             asked_at: SystemTime::now(),
         };
         let mut tasks = self.tasks();
@@ -239,7 +240,7 @@ impl Templates {
 
     /// Sets it for all templates.
     pub fn set_pace(&self, pace: Pace) {
-        self.pace.send_replace(pace);
+        self.tempo.send_modify(|tempo| tempo.set(pace, Instant::now()));
     }
 
     /// Waits until the templates in use have preloaded the modules that hooks
