@@ -2,12 +2,12 @@
 //! milliseconds.
 
 use std::fmt::{self, Write};
-use std::time::Duration;
 
 use hookpool_frontend::{AnswerUse, Keeping};
-use hookpool_supervisor::Timing;
-use serde::Serialize;
-use serde_json::{Value, json};
+use hookpool_supervisor::{ExitReason, HookError, Timing, WorkerInfo};
+pub use hookpool_wire::milliseconds;
+
+use crate::flags::with_flags;
 
 /// The text with control characters and other invisible characters escaped.
 pub fn printable(text: &str) -> String {
@@ -32,46 +32,57 @@ impl<Target: Write> Write for Escaping<'_, Target> {
     }
 }
 
-/// Milliseconds, with the microseconds as decimals.
-#[expect(clippy::cast_precision_loss, reason = "exact below 285 years")]
-pub fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
-}
-
 /// The times of a hook as they appear in JSON.
-#[derive(Debug, Default, Serialize)]
-pub struct TimingFields {
-    queued_ms: Option<f64>,
-    prepare_ms: Option<f64>,
-    start_ms: Option<f64>,
-    hook_ms: Option<f64>,
-}
-
-impl From<Timing> for TimingFields {
-    fn from(timing: Timing) -> Self {
-        Self {
-            queued_ms: timing.queued.map(milliseconds),
-            prepare_ms: timing.prepare.map(milliseconds),
-            start_ms: timing.start.map(milliseconds),
-            hook_ms: timing.hook.map(milliseconds),
-        }
+pub fn timing_fields(timing: Timing) -> hookpool_wire::Timing {
+    hookpool_wire::Timing {
+        queued_ms: timing.queued.map(milliseconds),
+        prepare_ms: timing.prepare.map(milliseconds),
+        start_ms: timing.start.map(milliseconds),
+        hook_ms: timing.hook.map(milliseconds),
     }
 }
 
-/// What became of an answer, as a JSON object; null if such answers are not kept.
-pub fn answer_fields(answer: &AnswerUse) -> Value {
+/// A worker as it appears in JSON.
+pub fn worker_fields(worker: WorkerInfo) -> hookpool_wire::Worker {
+    let WorkerInfo { pid, generation, start_method } = worker;
+    hookpool_wire::Worker { pid, generation, start_method: start_method.name().to_owned() }
+}
+
+/// An error as it appears in JSON, with the flags that its hint is about.
+pub fn error_fields(error: HookError) -> hookpool_wire::Error {
+    let error = with_flags(error);
+    hookpool_wire::Error {
+        kind: error.kind.to_string(),
+        message: error.message,
+        exception: error.exception,
+        unsupported_operation: error.unsupported_operation,
+        traceback: error.traceback,
+        exit: error.exit.map(|exit| match exit {
+            ExitReason::ExitCode(code) => hookpool_wire::ExitReason::ExitCode(code),
+            ExitReason::Signal(name) => hookpool_wire::ExitReason::Signal(name),
+            ExitReason::Unknown => hookpool_wire::ExitReason::Unknown,
+        }),
+        hint: error.hint,
+    }
+}
+
+/// What became of an answer, as it appears in JSON; `None` if such answers are not kept.
+pub fn answer_fields(answer: &AnswerUse) -> Option<hookpool_wire::Answer> {
     match answer {
-        AnswerUse::Used { saved } => json!({"is": "used", "saved_ms": milliseconds(*saved)}),
-        AnswerUse::New(Keeping::Kept) => json!({"is": "kept"}),
-        AnswerUse::New(Keeping::NotKept(reason)) => json!({"is": "not_kept", "reason": reason.to_string()}),
-        AnswerUse::New(Keeping::Mismatch(difference)) => json!({"is": "wrong", "difference": difference}),
-        _ => Value::Null,
+        AnswerUse::Used { saved } => Some(hookpool_wire::Answer::Used { saved_ms: milliseconds(*saved) }),
+        AnswerUse::New(Keeping::Kept) => Some(hookpool_wire::Answer::Kept),
+        AnswerUse::New(Keeping::NotKept(reason)) => Some(hookpool_wire::Answer::NotKept { reason: reason.to_string() }),
+        AnswerUse::New(Keeping::Mismatch(difference)) => {
+            Some(hookpool_wire::Answer::Wrong { difference: difference.clone() })
+        }
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn invisible_characters_are_escaped() {
@@ -92,7 +103,7 @@ mod tests {
             start: None,
             hook: Some(Duration::from_micros(9_812_345)),
         };
-        let json = serde_json::to_string(&TimingFields::from(timing)).unwrap();
+        let json = serde_json::to_string(&timing_fields(timing)).unwrap();
         assert_eq!(json, r#"{"queued_ms":0.1,"prepare_ms":0.0,"start_ms":null,"hook_ms":9812.345}"#);
     }
 }

@@ -11,6 +11,7 @@ mod exit;
 mod flags;
 mod folders;
 mod format;
+mod hooks;
 mod logging;
 mod observer;
 mod pool;

@@ -4,7 +4,7 @@ mod build;
 mod cache;
 mod check;
 mod lifecycle;
-mod run;
+pub mod run;
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;

@@ -1,17 +1,17 @@
 //! `hookpool run`: requests on standard input, responses on standard output, both
 //! JSON Lines.
 
-mod fields;
 mod lines;
-mod request;
+pub mod request;
 mod requests;
-mod response;
+pub mod response;
 
 use self::lines::InputLines;
 use self::requests::OpenRequests;
 use crate::arguments::RunArguments;
 use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
+use crate::hooks::Hooks;
 use crate::observer;
 use crate::pool::PoolResources;
 use crate::settings::PoolSettings;
@@ -35,31 +35,17 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
+    let answers = resources.answers(&settings).await;
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers };
     let ending = signals::obey(signals, supervisor.clone());
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =
         streams.map_err(|error| Failure::pool(format!("cannot use standard input and output: {error}")))?;
     let queue_size = settings.limits.queue_size.get();
-    let answers = resources.answers(&settings).await;
     let is_strict = settings.answers.as_ref().is_some_and(|answers| answers.strict);
-    let requests = OpenRequests::new(
-        supervisor.clone(),
-        environments.clone(),
-        answers.clone(),
-        queue_size,
-        input,
-        ending.clone(),
-        is_strict,
-    );
+    let requests = OpenRequests::new(hooks.clone(), queue_size, input, ending.clone(), is_strict);
     let reason = requests.serve(&mut output).await;
-    let close = async {
-        if let Some(environments) = environments {
-            environments.close().await;
-        }
-        if let Some(answers) = answers {
-            answers.close().await;
-        }
-    };
+    let close = hooks.close();
     let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;
     resources.finish(exit)
 }

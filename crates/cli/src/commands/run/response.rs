@@ -1,113 +1,56 @@
-//! Writes a response as a line of the output. Callers may rely on the order of the
-//! fields, and on each being present.
-
-use std::borrow::Cow;
+//! From a response of the supervisor to one as it is written.
 
 use hookpool_frontend::AnswerUse;
-use hookpool_supervisor::{ErrorKind, HookError, Response, WorkerInfo};
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
+use hookpool_supervisor::{ErrorKind, HookError, Response};
+use hookpool_wire::{HookResponse, Id};
 
-use super::request::Id;
-use crate::flags::with_flags;
-use crate::format::{TimingFields, answer_fields};
+use crate::format::{answer_fields, error_fields, timing_fields, worker_fields};
 
-/// A response. `None` is written as null and means unknown.
-#[derive(Debug, Serialize)]
-pub struct ResponseLine<'a> {
-    id: Option<&'a RawValue>,
-    ok: bool,
-    result: Option<Value>,
-    error: Option<HookError>,
-    line: Option<u64>,
-    tree: Option<Cow<'a, str>>,
-    hook: Option<&'a str>,
-    worker: Option<WorkerInfo>,
-    answer: Value,
-    timing: TimingFields,
-    stdout: String,
-    stderr: String,
-    stdout_truncated: bool,
-    stderr_truncated: bool,
-}
-
-impl<'a> ResponseLine<'a> {
-    /// The response of the pool to the request with this id.
-    pub fn answered(id: &'a Id, response: Response, answer: &AnswerUse) -> Self {
-        let (stdout, stderr) = (response.stdout.text(), response.stderr.text());
-        let (result, error) = match response.outcome {
-            Ok(result) => (Some(result), None),
-            Err(error) => (None, Some(with_flags(error))),
-        };
-        Self {
-            id: Some(id.as_json()),
-            ok: error.is_none(),
-            result,
-            error,
-            line: None,
-            tree: Some(response.tree.to_string_lossy().into_owned().into()),
-            hook: Some(response.hook.name()),
-            worker: response.worker,
-            answer: answer_fields(answer),
-            timing: response.timing.into(),
-            stdout,
-            stderr,
-            stdout_truncated: response.stdout.truncated,
-            stderr_truncated: response.stderr.truncated,
-        }
-    }
-
-    /// The response to a request that the pool did not admit.
-    pub fn refused(id: &'a Id, tree: &'a str, hook: &'a str, error: HookError) -> Self {
-        Self { id: Some(id.as_json()), tree: Some(tree.into()), hook: Some(hook), ..Self::failed(error) }
-    }
-
-    /// The response to a line that is not a request.
-    pub fn invalid(line: u64, error: HookError) -> Self {
-        Self { line: Some(line), ..Self::failed(error) }
-    }
-
-    fn failed(error: HookError) -> Self {
-        Self {
-            id: None,
-            ok: false,
-            result: None,
-            error: Some(with_flags(error)),
-            line: None,
-            tree: None,
-            hook: None,
-            worker: None,
-            answer: Value::Null,
-            timing: TimingFields::default(),
-            stdout: String::new(),
-            stderr: String::new(),
-            stdout_truncated: false,
-            stderr_truncated: false,
-        }
-    }
-
-    /// The line, with its newline.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec(self).expect("strings, numbers and JSON values can be written as JSON");
-        bytes.push(b'\n');
-        bytes
+/// The response of the pool to the request with this id.
+pub fn answered(id: Id, response: Response, answer: &AnswerUse) -> HookResponse {
+    let (stdout, stderr) = (response.stdout.text(), response.stderr.text());
+    let (result, error) = match response.outcome {
+        Ok(result) => (Some(result), None),
+        Err(error) => (None, Some(error_fields(error))),
+    };
+    HookResponse {
+        id: Some(id),
+        ok: error.is_none(),
+        result,
+        error,
+        line: None,
+        tree: Some(response.tree.to_string_lossy().into_owned()),
+        hook: Some(response.hook.name().to_owned()),
+        worker: response.worker.map(worker_fields),
+        answer: answer_fields(answer),
+        timing: timing_fields(response.timing),
+        stdout,
+        stderr,
+        stdout_truncated: response.stdout.truncated,
+        stderr_truncated: response.stderr.truncated,
     }
 }
 
-/// The error for a line that is not a request.
-pub fn invalid_request(message: impl ToString) -> HookError {
-    HookError::new(ErrorKind::InvalidRequest, message.to_string())
+/// The response to a request that the pool did not admit.
+pub fn refused(id: Id, tree: String, hook: &str, error: HookError) -> HookResponse {
+    let failed = HookResponse::failed(error_fields(error));
+    HookResponse { id: Some(id), tree: Some(tree), hook: Some(hook.to_owned()), ..failed }
+}
+
+/// The response to a line that is not a request.
+pub fn invalid(line: u64, message: impl ToString) -> HookResponse {
+    let error = HookError::new(ErrorKind::InvalidRequest, message.to_string());
+    HookResponse { line: Some(line), ..HookResponse::failed(error_fields(error)) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::RequestLine;
     use super::*;
     use hookpool_supervisor::ExitReason;
+    use hookpool_wire::{RequestLine, to_line};
 
-    fn text(line: &ResponseLine<'_>) -> String {
-        String::from_utf8(line.to_bytes()).unwrap()
+    fn text(response: &HookResponse) -> String {
+        String::from_utf8(to_line(response)).unwrap()
     }
 
     #[test]
@@ -119,7 +62,7 @@ mod tests {
             r#""stdout":"","stderr":"","stdout_truncated":false,"stderr_truncated":false}"#,
             "\n"
         );
-        assert_eq!(text(&ResponseLine::invalid(3, invalid_request("id: missing"))), expected);
+        assert_eq!(text(&invalid(3, "id: missing")), expected);
     }
 
     #[test]
@@ -131,13 +74,14 @@ mod tests {
             r#""unsupported_operation":false,"traceback":null,"exit":{"exit_code":7},"hint":"h"},"line":null,"#,
             r#""tree":"t\n","hook":"build_wheel","worker":null,"#,
         );
-        let line = text(&ResponseLine::refused(&id, "t\n", "build_wheel", error));
+        let line = text(&refused(id, "t\n".into(), "build_wheel", error));
         assert!(line.starts_with(expected), "{line}");
     }
 
     #[test]
     fn a_signal_is_named() {
         let error = HookError::new(ErrorKind::HookCrashed, "m").with_exit(ExitReason::Signal("SIGSEGV".into()));
-        assert!(text(&ResponseLine::invalid(1, error)).contains(r#""exit":{"signal":"SIGSEGV"}"#));
+        let response = HookResponse::failed(error_fields(error));
+        assert!(text(&response).contains(r#""exit":{"signal":"SIGSEGV"}"#));
     }
 }

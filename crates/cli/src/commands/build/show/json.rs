@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::jobs::Job;
 use super::failure::failed_hook;
-use crate::flags::with_flags;
-use crate::format::{TimingFields, answer_fields, milliseconds};
+use crate::format::{answer_fields, error_fields, milliseconds, timing_fields};
 
 /// The lines for a source, one for each of its names.
 pub fn lines(job: &Job, report: &Report, took: Duration) -> Vec<u8> {
@@ -50,7 +49,7 @@ fn line(source: &Path, report: &Report, took: Duration) -> Value {
         "kept_wheel": report.kept_wheel.as_ref().map(file),
         "sdist_unsupported": matches!(product, Some(Product::SdistUnsupported)),
         "warnings": report.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "error": report.outcome.as_ref().err().cloned().map(with_flags),
+        "error": report.outcome.as_ref().err().cloned().map(error_fields),
         "log": failed.and_then(|run| run.log.as_deref()).map(text),
         "stdout": failed.map(|run| run.stdout.text()),
         "stderr": failed.map(|run| run.stderr.text()),
@@ -106,7 +105,7 @@ fn hook(run: &HookRun) -> Value {
         "hook": run.hook.name(),
         "error": run.error,
         "worker": run.worker,
-        "timing": TimingFields::from(run.timing),
+        "timing": timing_fields(run.timing),
         "answer": answer_fields(&run.answer),
         "log": run.log.as_deref().map(text),
     })

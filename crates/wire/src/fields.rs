@@ -10,18 +10,19 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Why a line is not a request.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+/// Why something is not a valid request: names the field, the value and what was
+/// expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidLine(pub String);
+pub struct InvalidRequest(pub String);
 
 /// A field that must be present.
 pub fn required<'line>(
     field: &'static str,
     value: Option<&'line RawValue>,
     expected: &'static str,
-) -> Result<&'line RawValue, InvalidLine> {
-    value.ok_or_else(|| InvalidLine(format!("{field}: missing, expected {expected}")))
+) -> Result<&'line RawValue, InvalidRequest> {
+    value.ok_or_else(|| InvalidRequest(format!("{field}: missing, expected {expected}")))
 }
 
 /// A field that may be absent.
@@ -29,12 +30,12 @@ pub fn optional<T: DeserializeOwned>(
     field: &'static str,
     value: Option<&RawValue>,
     expected: &'static str,
-) -> Result<Option<T>, InvalidLine> {
+) -> Result<Option<T>, InvalidRequest> {
     value.map(|value| typed(field, value, expected)).transpose()
 }
 
 /// A value of type `T`.
-pub fn typed<T: DeserializeOwned>(field: &'static str, value: &RawValue, expected: &str) -> Result<T, InvalidLine> {
+pub fn typed<T: DeserializeOwned>(field: &'static str, value: &RawValue, expected: &str) -> Result<T, InvalidRequest> {
     serde_json::from_str(value.get()).map_err(|error| {
         let mut unexpected = unexpected(field, value.get(), expected);
         // An error about the type would only repeat the message.
@@ -82,8 +83,8 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
 }
 
 /// The error for a value that is not what was expected.
-pub fn unexpected(field: &str, value: &str, expected: &str) -> InvalidLine {
-    InvalidLine(format!("{field}: expected {expected}, got {}", shortened(value)))
+pub fn unexpected(field: &str, value: &str, expected: &str) -> InvalidRequest {
+    InvalidRequest(format!("{field}: expected {expected}, got {}", shortened(value)))
 }
 
 /// The parser's message without the line, which is always 1.

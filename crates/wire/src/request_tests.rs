@@ -2,15 +2,14 @@
 
 use super::*;
 use serde_json::json;
-use std::time::Duration;
 
-fn parse(line: &str) -> Result<Option<RequestLine>, InvalidLine> {
+fn parse(line: &str) -> Result<Option<RequestLine>, InvalidRequest> {
     RequestLine::parse(line.as_bytes())
 }
 
-fn request(line: &str) -> (Id, HookRequest) {
+fn request(line: &str) -> HookRequest {
     match parse(line) {
-        Ok(Some(RequestLine::Hook { id, request, .. })) => (id, *request),
+        Ok(Some(RequestLine::Hook(request))) => *request,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -29,49 +28,47 @@ fn with(fields: &str) -> String {
 
 #[test]
 fn every_field_arrives() {
-    let (id, request) = request(
+    let request = request(
         r#" {"id": 7, "tree": "a b/é", "hook": "build_wheel", "wheel_directory": "out", "metadata_directory": "m",
             "config_settings": {"z": ["1", "2"], "a": true}, "backend": "b:o", "backend_path": [".", "x"],
             "requires": ["flit"], "python": "py", "priority": -3, "timeout": "250ms", "env": {"A": "1", "B": ""}} "#,
     );
-    assert_eq!(id.as_json().get(), "7");
-    assert_eq!((request.tree, request.hook), (PathBuf::from("a b/é"), Hook::BuildWheel));
-    assert_eq!((request.wheel_directory, request.sdist_directory), (Some("out".into()), None));
-    assert_eq!(request.metadata_directory, Some("m".into()));
-    assert_eq!(Value::Object(request.config_settings.unwrap()).to_string(), r#"{"z":["1","2"],"a":true}"#);
-    assert_eq!((request.backend, request.backend_path), (Some("b:o".into()), Some(vec![".".into(), "x".into()])));
-    assert_eq!((request.python, request.priority), (Some("py".into()), -3));
-    assert_eq!(request.timeout.map(Timeout::get), Some(Duration::from_millis(250)));
-    assert_eq!(request.env, [("A", "1"), ("B", "")].map(|(name, value)| (name.into(), value.into())).into());
+    assert_eq!(
+        serde_json::to_string(&request).unwrap(),
+        concat!(
+            r#"{"id":7,"tree":"a b/é","hook":"build_wheel","wheel_directory":"out","metadata_directory":"m","#,
+            r#""config_settings":{"z":["1","2"],"a":true},"backend":"b:o","backend_path":[".","x"],"#,
+            r#""requires":["flit"],"python":"py","priority":-3,"timeout":"250ms","env":{"A":"1","B":""}}"#
+        )
+    );
 }
 
 #[test]
-fn requirements_go_beside_the_request() {
-    let requires = |line: String| match RequestLine::parse(line.as_bytes()) {
-        Ok(Some(RequestLine::Hook { requires, .. })) => requires,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(requires(with(r#""requires": ["flit", "x>1"]"#)), Some(vec!["flit".into(), "x>1".into()]));
-    assert_eq!(requires(with(r#""requires": []"#)), Some(Vec::new()));
-    assert_eq!(requires(with(r#""requires": null"#)), None);
+fn what_is_written_can_be_read() {
+    let all = request(&with(r#""requires": [], "env": {"A": "b"}, "timeout": "1s""#));
+    for request in [all, HookRequest::new(Id::from("é"), "t", "build_sdist"), HookRequest::new(7.into(), "t", "h")] {
+        match RequestLine::parse(&crate::to_line(&request)) {
+            Ok(Some(RequestLine::Hook(read))) => assert_eq!(*read, request),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
 fn null_is_absent() {
-    let (_, request) = request(
+    let request = request(
         r#"{"id": "x", "tree": "t", "hook": "build_sdist", "wheel_directory": null, "sdist_directory": null,
             "metadata_directory": null, "config_settings": null, "backend": null, "backend_path": null,
             "requires": null, "python": null, "priority": null, "timeout": null, "env": null, "cancel": null}"#,
     );
-    let plain = HookRequest::new("t", Hook::BuildSdist);
-    assert_eq!(format!("{request:?}"), format!("{plain:?}"));
+    assert_eq!(request, HookRequest::new("x".into(), "t", "build_sdist"));
 }
 
 #[test]
 fn ids_are_kept_as_they_are_written() {
     for id in ["1e2", "7.0", "-0", "123456789012345678901234567890", r#""""#, r#""\u0041""#, r#""é""#] {
-        let (parsed, _) = request(&format!(r#"{{"id": {id}, "tree": "t", "hook": "build_sdist"}}"#));
-        assert_eq!(parsed.as_json().get(), id);
+        let parsed = request(&format!(r#"{{"id": {id}, "tree": "t", "hook": "build_sdist"}}"#));
+        assert_eq!(parsed.id.as_json().get(), id);
     }
 }
 
@@ -96,17 +93,6 @@ fn blank_lines_ask_for_nothing() {
 }
 
 #[test]
-fn an_unknown_hook_keeps_the_id() {
-    match parse(r#"{"id": "x", "tree": "t", "hook": "build-wheel"}"#) {
-        Ok(Some(RequestLine::UnknownHook { id, tree, error })) => {
-            assert_eq!((id.as_json().get(), tree.as_str()), (r#""x""#, "t"));
-            assert!(error.to_string().contains("\"build-wheel\", expected one of build_wheel"));
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
 fn errors_name_the_field_the_value_and_what_was_expected() {
     let table = [
         ("x".into(), "expected a JSON object, got x"),
@@ -123,7 +109,6 @@ fn errors_name_the_field_the_value_and_what_was_expected() {
         (r#"{"id": 1, "tree": 5, "hook": "h"}"#.into(), "tree: expected a path, got 5"),
         (r#"{"id": 1, "id": 2, "tree": "t", "hook": "h"}"#.into(), "duplicate field `id`"),
         (with(r#""nope": 1"#), "unknown field `nope`, expected one of `id`, `tree`"),
-        (with(r#""sdist_directory": "x""#), "sdist_directory: build_wheel does not take it"),
         (with(r#""wheel_directory": ["x"]"#), "wheel_directory: expected a path, got [\"x\"]"),
         (with(r#""config_settings": []"#), "config_settings: expected an object, got []"),
         (with(r#""config_settings": {"a": 1, "a": 2}"#), "twice the name \"a\""),
@@ -140,11 +125,6 @@ fn errors_name_the_field_the_value_and_what_was_expected() {
         (with(r#""priority": 1.5"#), "priority: expected a whole number of 32 bits, got 1.5"),
         (with(r#""priority": 2147483648"#), "priority: expected a whole number of 32 bits, got 2147483648"),
         (with(r#""timeout": 10"#), "timeout: expected a duration such as \"10s\", got 10"),
-        (
-            with(r#""timeout": "10""#),
-            "timeout: \"10\": expected a duration such as 250ms, 10s or 1h30m (time unit needed",
-        ),
-        (with(r#""timeout": "0""#), "timeout: \"0\": expected a duration above zero"),
         (with(r#""env": {"A": 1}"#), "env: expected an object of strings, got {\"A\": 1}"),
         (with(r#""env": {"A=": ""}"#), "env: \"A=\" is not the name of a variable"),
         (with(r#""env": {"": ""}"#), "env: \"\" is not the name of a variable"),

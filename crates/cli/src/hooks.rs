@@ -1,0 +1,151 @@
+//! Runs hooks for requests as they are written: in the lines of `hookpool run`, and
+//! over HTTP.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hookpool_frontend::{AnswerUse, Answers, Environments, Keeping, Lookup};
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{ErrorKind, HookError, KeptAnswers, Response, Supervisor, Ticket, UnreadResponse};
+use hookpool_wire::{HookRequest, HookResponse, Id, InvalidRequest};
+
+use crate::commands::run::{request, response};
+
+/// Runs hooks in one pool, with the same environments and answers.
+#[derive(Clone, Debug)]
+pub struct Hooks {
+    pub supervisor: Supervisor,
+    /// `None`: hooks run in the environment of the interpreter.
+    pub environments: Option<Arc<Environments>>,
+    /// `None`: no answers are kept.
+    pub answers: Option<Arc<Answers>>,
+}
+
+/// Why a request was not admitted.
+#[derive(Debug)]
+pub enum NotAdmitted {
+    /// It is not a valid request.
+    Invalid(InvalidRequest),
+    /// It is one, but the pool does not run it.
+    Refused(Box<HookResponse>),
+}
+
+impl Hooks {
+    /// Admits a request; waits while the queue is full.
+    pub async fn submit(&self, wire: HookRequest) -> Result<SubmittedRequest, NotAdmitted> {
+        let mut request = match request::resolve(&wire).map_err(NotAdmitted::Invalid)? {
+            Ok(request) => request,
+            Err(error) => {
+                return Err(refused(wire, HookError::new(ErrorKind::InvalidHookName, error.to_string())));
+            }
+        };
+        request.environment =
+            self.environments.as_ref().map(|environments| environments.for_requests(wire.requires.clone(), Vec::new()));
+        let lookup = self.answers.as_ref().and_then(|answers| answers.lookup(&request));
+        request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
+        match self.supervisor.submit(request).await {
+            Ok(ticket) => Ok(SubmittedRequest { answered: Some(Answered { id: wire.id, lookup }), ticket }),
+            Err(error) => Err(refused(wire, HookError::new(error.kind(), error.to_string()))),
+        }
+    }
+
+    /// Lets go of what only this pool could use. To be called when no hook runs any
+    /// more.
+    pub async fn close(self) {
+        if let Some(environments) = self.environments {
+            environments.close().await;
+        }
+        if let Some(answers) = self.answers {
+            answers.close().await;
+        }
+    }
+}
+
+fn refused(wire: HookRequest, error: HookError) -> NotAdmitted {
+    NotAdmitted::Refused(Box::new(response::refused(wire.id, wire.tree, &wire.hook, error)))
+}
+
+/// A request that the supervisor has admitted: a future of its answer, whose output
+/// stays on the disk until it is read.
+#[derive(Debug)]
+pub struct SubmittedRequest {
+    /// Taken when the future completes.
+    answered: Option<Answered>,
+    ticket: Ticket,
+}
+
+impl SubmittedRequest {
+    /// Whether the caller has given it this id.
+    pub fn has_id(&self, id: &Id) -> bool {
+        self.answered.as_ref().is_some_and(|answered| answered.id == *id)
+    }
+
+    /// Cancels it. It is still answered.
+    pub fn cancel(&mut self) {
+        self.ticket.cancel();
+    }
+}
+
+impl Future for SubmittedRequest {
+    type Output = UnreadAnswer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.ticket.poll_unread(context).map(|response| {
+            let answered = self.answered.take().expect("the future is not polled after its completion");
+            UnreadAnswer { answered, response }
+        })
+    }
+}
+
+/// What is needed of a request when it is answered.
+#[derive(Debug)]
+struct Answered {
+    id: Id,
+    lookup: Option<Arc<Lookup>>,
+}
+
+/// The answer to a request, whose output is still on the disk.
+#[derive(Debug)]
+pub struct UnreadAnswer {
+    answered: Answered,
+    response: UnreadResponse,
+}
+
+/// The response to a request, and whether it counts as a failure.
+#[derive(Debug)]
+pub struct ReadAnswer {
+    pub response: HookResponse,
+    pub has_failed: bool,
+    /// A kept answer was wrong.
+    pub was_wrong: bool,
+}
+
+impl UnreadAnswer {
+    /// Reads the output, and keeps the answer if it may be kept.
+    pub async fn read(self) -> ReadAnswer {
+        let mut response = self.response.read().await;
+        let answer = settle(self.answered.lookup, &mut response).await;
+        ReadAnswer {
+            has_failed: response.outcome.is_err(),
+            was_wrong: matches!(answer, AnswerUse::New(Keeping::Mismatch(_))),
+            response: response::answered(self.answered.id, response, &answer),
+        }
+    }
+}
+
+/// Keeps the answer of a hook that ran. If it was kept before, completes the response
+/// with what the hook printed then.
+async fn settle(lookup: Option<Arc<Lookup>>, response: &mut Response) -> AnswerUse {
+    let Some(lookup) = lookup else { return AnswerUse::None };
+    if response.kept {
+        return lookup.use_kept(response);
+    }
+    let response = response.clone();
+    let keep = move || {
+        let keeping = lookup.keep(&response);
+        lookup.share();
+        keeping
+    };
+    AnswerUse::New(unblock(keep).await)
+}
