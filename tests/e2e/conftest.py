@@ -19,6 +19,7 @@ import trees
 from gate import Gate
 from interpreters import NEWEST, interpreters
 from pool import PROGRAM, REPOSITORY, Pool
+from service import Service
 
 INTERPRETERS = interpreters()
 
@@ -65,6 +66,7 @@ class Setting:
     # Whether hooks run in build environments, unless the test chooses.
     build_isolation: bool = False
     pools: list[Pool] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
 
     @property
     def tmp(self) -> Path:
@@ -98,6 +100,23 @@ class Setting:
         self.pools.append(pool)
         return pool
 
+    def serve(
+        self,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        socket: Path | None = None,
+        build_isolation: bool | None = None,
+    ) -> Service:
+        """Start `hookpool serve` with `flags`, and wait until it serves."""
+        arguments = ["--python", sys.executable, "--jobs", "2"]
+        if not (self.build_isolation if build_isolation is None else build_isolation):
+            arguments.append("--no-build-isolation")
+        log = self.root / f"service-{len(self.services)}"
+        place = socket or self.root / "s" / "socket"
+        service = Service([*arguments, *flags], {**self.env, **(env or {})}, place, log)
+        self.services.append(service)
+        return service.wait_ready()
+
 
 @pytest.fixture(autouse=True)
 def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
@@ -126,6 +145,10 @@ def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
         if pool.process.poll() is None:
             setting.killed = True
         pool.stop()
+    for service in setting.services:
+        if service.process.poll() is None:
+            setting.killed = True
+        service.kill()
     left = leaks.processes_of(mark, 5)
     for pid in left:
         os.kill(pid, signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 TICK = 0.01
@@ -159,6 +159,14 @@ def wait_gone(gone: Iterable[int], timeout: float = 10) -> None:
         finally:
             os.close(descriptor)
         assert ready or not alive(pid), f"process {pid} still runs"
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 20) -> None:
+    """Wait until this becomes true."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(TICK)
 
 
 def wait_state(pid: int, states: str, timeout: float = 10) -> None:

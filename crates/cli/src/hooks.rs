@@ -20,6 +20,9 @@ pub struct Hooks {
     pub environments: Option<Arc<Environments>>,
     /// `None`: no answers are kept.
     pub answers: Option<Arc<Answers>>,
+    /// Whether requests come from other processes, whose working directory is
+    /// another one.
+    pub is_for_others: bool,
 }
 
 /// Why a request was not admitted.
@@ -34,6 +37,9 @@ pub enum NotAdmitted {
 impl Hooks {
     /// Admits a request; waits while the queue is full.
     pub async fn submit(&self, wire: HookRequest) -> Result<SubmittedRequest, NotAdmitted> {
+        if self.is_for_others {
+            request::check_absolute(&wire).map_err(NotAdmitted::Invalid)?;
+        }
         let mut request = match request::resolve(&wire).map_err(NotAdmitted::Invalid)? {
             Ok(request) => request,
             Err(error) => {

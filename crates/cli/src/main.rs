@@ -15,6 +15,7 @@ mod hooks;
 mod logging;
 mod observer;
 mod pool;
+mod service;
 mod settings;
 mod signals;
 mod streams;

@@ -123,10 +123,18 @@ impl Ending {
     }
 }
 
+/// What the first signal that ends the program does. The second kills what runs.
+pub enum FirstSignal {
+    /// Running hooks are asked to end.
+    Interrupts,
+    /// This is called, and then nothing new begins.
+    Drains(Box<dyn Fn() + Send>),
+}
+
 /// Carries out what signals ask for, for the rest of the program's life, in a task
 /// of its own so that nothing else delays a signal. Returns whether one is ending
 /// the program.
-pub fn obey(mut signals: Signals, supervisor: Supervisor) -> watch::Receiver<Ending> {
+pub fn obey(mut signals: Signals, supervisor: Supervisor, first: FirstSignal) -> watch::Receiver<Ending> {
     let (set_ending, ending) = watch::channel(Ending::NotYet);
     tokio::spawn(async move {
         loop {
@@ -135,9 +143,12 @@ pub fn obey(mut signals: Signals, supervisor: Supervisor) -> watch::Receiver<End
                     let next = set_ending.borrow().after(signal);
                     // The supervisor comes first: it must not admit a request that is read
                     // after the receivers have been notified.
-                    match next {
-                        Ending::AtOnce(_) => supervisor.terminate().await,
-                        Ending::Orderly(_) | Ending::NotYet => supervisor.interrupt(signal).await,
+                    match (next, &first) {
+                        (Ending::AtOnce(_), _) => supervisor.terminate().await,
+                        (Ending::Orderly(_) | Ending::NotYet, FirstSignal::Interrupts) => {
+                            supervisor.interrupt(signal).await;
+                        }
+                        (Ending::Orderly(_) | Ending::NotYet, FirstSignal::Drains(drain)) => drain(),
                     }
                     set_ending.send_replace(next);
                 }

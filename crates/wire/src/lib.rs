@@ -8,10 +8,12 @@
 mod fields;
 mod request;
 mod response;
+mod service;
 
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};
+pub use service::{API_VERSION, Admission, Drain, Phase, Problem, Version};
 
 /// A value as a line of JSON Lines, with its newline.
 ///

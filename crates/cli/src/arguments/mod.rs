@@ -14,7 +14,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, Va
 use clap_complete::Shell;
 
 use self::pool::PoolArguments;
-use self::values::{age, size};
+use self::values::{age, duration_or_zero, size};
 
 pub use self::values::duration;
 
@@ -47,6 +47,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
     Run(Box<RunArguments>),
+    Serve(Box<ServeArguments>),
     Metadata(Box<build::MetadataArguments>),
     Wheel(Box<build::WheelArguments>),
     Sdist(Box<build::SdistArguments>),
@@ -128,6 +129,50 @@ Exit codes: 0 every request succeeded, 1 some failed, 2 wrong usage, 3 the pool 
 not work, 128+N ended by signal N (141: standard output was closed)."
 )]
 pub struct RunArguments {
+    #[command(flatten)]
+    pub pool: PoolArguments,
+}
+
+/// Keeps a pool for other programs: requests and responses as HTTP on a Unix socket
+///
+/// It stays in the foreground and serves until it gets SIGTERM. Only programs of the
+/// same user may connect. The interface describes itself at /v1/openapi.json:
+///
+///   curl --unix-socket ~/.cache/hookpool/service/hookpool.sock http://hookpool/v1/version
+///
+/// Hooks are code of the source tree and of its build backend. They run as your user and
+/// can do whatever you can. Run those that you trust.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_long_help = "Signals: SIGTERM and SIGINT let open requests finish, for --drain-timeout, and refuse new ones
+with status 503; a second one kills at once. SIGHUP replaces all workers without losing a
+request.
+
+Exit codes: 0 all open requests could finish, 2 wrong usage, 3 the pool itself could not work,
+128+N ended by the second signal N."
+)]
+pub struct ServeArguments {
+    /// Where to listen: a path in a folder that only you can change [default:
+    /// `hookpool/hookpool.sock` in $XDG_RUNTIME_DIR, else `service/hookpool.sock` in the
+    /// cache folder].
+    #[arg(long, value_name = "PATH", env = "HOOKPOOL_SOCKET")]
+    pub socket: Option<PathBuf>,
+
+    /// Take the place of the service that listens there: it finishes its work, and ends.
+    #[arg(long, env = "HOOKPOOL_TAKE_OVER", value_parser = BoolishValueParser::new())]
+    pub take_over: bool,
+
+    /// How long open requests may take to finish after the first signal.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_zero,
+        default_value = "30s",
+        env = "HOOKPOOL_DRAIN_TIMEOUT"
+    )]
+    pub drain_timeout: Duration,
+
     #[command(flatten)]
     pub pool: PoolArguments,
 }

@@ -124,12 +124,17 @@ pub async fn time_is_up(supervisor: Supervisor, mut ending: watch::Receiver<Endi
         supervisor.finished().await;
         tokio::time::sleep(OUTPUT_GRACE).await;
     };
-    let forced = async {
-        let _ = ending.wait_for(|ending| matches!(ending, Ending::AtOnce(_))).await;
-        tokio::time::sleep(FORCED_END).await;
-    };
     tokio::select! {
         () = orderly => {}
-        () = forced => {}
+        () = forced_end(&mut ending) => {}
     }
+}
+
+/// Waits until a second signal has come, and the time that the end may take after it
+/// is over; forever if none comes. Cancel-safe.
+pub async fn forced_end(ending: &mut watch::Receiver<Ending>) {
+    if ending.wait_for(|ending| matches!(ending, Ending::AtOnce(_))).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(FORCED_END).await;
 }

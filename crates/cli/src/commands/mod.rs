@@ -5,6 +5,7 @@ mod cache;
 mod check;
 mod lifecycle;
 pub mod run;
+mod serve;
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
@@ -26,6 +27,7 @@ pub fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         CommandArguments::Sdist(arguments) => build::execute(BuildSettings::sdist(*arguments)?, &log),
         CommandArguments::Editable(arguments) => build::execute(BuildSettings::editable(*arguments)?, &log),
         CommandArguments::Run(arguments) => run::execute(*arguments),
+        CommandArguments::Serve(arguments) => serve::execute(*arguments),
         CommandArguments::Check(arguments) => check::execute(*arguments),
         CommandArguments::Hookd(arguments) => hookd(arguments),
         CommandArguments::Cache(arguments) => cache::execute(arguments),

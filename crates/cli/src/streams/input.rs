@@ -1,4 +1,4 @@
-//! Standard input, in pieces as they come.
+//! Standard input, or what another task reads, in pieces as they come.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use super::patient::Patient;
 /// The most that is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Reads standard input.
+/// Reads the pieces.
 #[derive(Debug)]
 pub struct Input {
     reader: Reader,
@@ -23,8 +23,9 @@ enum Reader {
     /// The event loop reads a pipe when it is readable: for one line, two switches
     /// between threads would take longer than reading it.
     EventLoop { pipe: Receiver, file: Patient, buffer: Vec<u8> },
-    /// A thread reads everything else. It is never joined; the process just ends.
-    Thread(mpsc::Receiver<io::Result<Vec<u8>>>),
+    /// A thread reads everything else of standard input. It is never joined; the
+    /// process just ends.
+    Channel(mpsc::Receiver<io::Result<Vec<u8>>>),
 }
 
 impl Input {
@@ -33,11 +34,16 @@ impl Input {
         Self::of(io::stdin())
     }
 
+    /// Takes the pieces from a channel; its end is the end of the input.
+    pub fn from_channel(pieces: mpsc::Receiver<io::Result<Vec<u8>>>) -> Self {
+        Self { reader: Reader::Channel(pieces) }
+    }
+
     fn of(file: impl AsFd) -> io::Result<Self> {
         let shared = Patient::share(&file)?;
         let reader = match own_pipe::receiver(&file) {
             Ok(pipe) => Reader::EventLoop { pipe, file: shared, buffer: vec![0; PIECE] },
-            Err(_) => Reader::Thread(read_in_thread(shared)?),
+            Err(_) => Reader::Channel(read_in_thread(shared)?),
         };
         Ok(Self { reader })
     }
@@ -47,7 +53,7 @@ impl Input {
         let mut empty_reads = 0;
         loop {
             match &mut self.reader {
-                Reader::Thread(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
+                Reader::Channel(pieces) => return pieces.recv().await.unwrap_or_else(|| Ok(Vec::new())),
                 Reader::EventLoop { pipe, file, buffer } => {
                     pipe.readable().await?;
                     match pipe.try_read(buffer) {
@@ -59,7 +65,7 @@ impl Input {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
                             empty_reads += 1;
                             if empty_reads > 1 {
-                                self.reader = Reader::Thread(read_in_thread(Patient::share(file)?)?);
+                                self.reader = Reader::Channel(read_in_thread(Patient::share(file)?)?);
                             }
                         }
                         Err(error) => return Err(error),
@@ -148,7 +154,7 @@ mod tests {
         let name = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let mut writer = File::options().write(true).open(name).unwrap();
         assert!(tokio::time::timeout(std::time::Duration::from_millis(1), input.next()).await.is_err());
-        assert!(matches!(input.reader, Reader::Thread(_)));
+        assert!(matches!(input.reader, Reader::Channel(_)));
         writer.write_all(b"more").unwrap();
         assert_eq!(input.next().await.unwrap(), b"more");
         drop(writer);
@@ -161,7 +167,7 @@ mod tests {
         let expected = vec![b'x'; 2 * PIECE + 1];
         file.write_all(&expected).unwrap();
         let mut input = Input::of(File::open(file.path()).unwrap()).unwrap();
-        assert!(matches!(input.reader, Reader::Thread(_)));
+        assert!(matches!(input.reader, Reader::Channel(_)));
         assert_eq!(all(&mut input).await, expected);
         assert!(input.next().await.unwrap().is_empty(), "the end stays the end");
     }

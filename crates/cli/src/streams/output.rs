@@ -1,13 +1,16 @@
-//! Writes standard output. A thread writes what the pipe has no room for, so that a
-//! reader that stalls delays only the responses.
+//! Writes lines to standard output, or to another task. For standard output, a thread writes what the pipe has no room for, so that a reader that
+//! stalls delays only the responses.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
+use futures_util::Stream;
 use nix::poll::PollFlags;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::mpsc::{self, Permit};
@@ -16,7 +19,7 @@ use tokio::sync::oneshot;
 use super::own_pipe;
 use super::patient::{Patient, wait_for};
 
-/// Standard output.
+/// Where the lines go.
 #[derive(Debug)]
 pub struct Output {
     writer: Writer,
@@ -41,6 +44,13 @@ pub struct Reports {
     written: oneshot::Receiver<io::Result<()>>,
     /// The last reader has closed its end.
     closed: oneshot::Receiver<()>,
+}
+
+/// Receives lines: the other end of [`Output::to_channel`].
+#[derive(Debug)]
+pub struct LineReceiver {
+    lines: mpsc::Receiver<Vec<u8>>,
+    report_closed: Option<oneshot::Sender<()>>,
 }
 
 /// Room for one line.
@@ -77,6 +87,17 @@ impl Output {
             })?;
         }
         Ok(Self { writer, reports: Reports { written, closed } })
+    }
+
+    /// Sends the lines to whoever holds the receiver.
+    pub fn to_channel() -> (Self, LineReceiver) {
+        let (lines, waiting) = mpsc::channel(WAITING_LINES);
+        let (report_closed, closed) = oneshot::channel();
+        // What becomes of the lines is not this side's business.
+        let (_, written) = oneshot::channel();
+        let writer = Writer { lines, unwritten: Arc::default(), pipe: None };
+        let receiver = LineReceiver { lines: waiting, report_closed: Some(report_closed) };
+        (Self { writer, reports: Reports { written, closed } }, receiver)
     }
 
     /// Both halves, so that both can be awaited at the same time.
@@ -135,6 +156,22 @@ impl Reports {
             // Only a pipe has a thread that watches it.
             Ok(()) = &mut self.closed => io::ErrorKind::BrokenPipe.into(),
             else => std::future::pending().await,
+        }
+    }
+}
+
+impl Stream for LineReceiver {
+    type Item = Vec<u8>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        self.lines.poll_recv(context)
+    }
+}
+
+impl Drop for LineReceiver {
+    fn drop(&mut self) {
+        if let Some(report) = self.report_closed.take() {
+            let _ = report.send(());
         }
     }
 }

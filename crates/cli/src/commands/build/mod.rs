@@ -19,7 +19,7 @@ use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
 use crate::pool::PoolResources;
 use crate::settings::BuildSettings;
-use crate::signals::{self, Signals};
+use crate::signals::{self, FirstSignal, Signals};
 use crate::streams::output::Output;
 
 /// Builds all sources.
@@ -48,7 +48,7 @@ async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> R
     };
     let answers = resources.answers(&settings.pool).await;
     let frontend = start_frontend(&settings, &resources, &supervisor, &display, answers.clone())?;
-    let ending = signals::obey(signals, supervisor.clone());
+    let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
 
     let cache = resources.cache.path().to_owned();

@@ -1,4 +1,4 @@
-//! The lines of standard input.
+//! The lines of the input.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use hookd_protocol::LineDecoder;
 
 use crate::streams::input::Input;
 
-/// The longest line that is accepted, in bytes.
-pub const MAX_LINE: usize = 64 * 1024 * 1024;
+/// The longest line of standard input that is accepted, in bytes.
+const MAX_LINE: usize = 64 * 1024 * 1024;
 
 /// A line of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InputLine {
     /// Counted from 1.
     pub number: u64,
-    /// The line without its newline; `None`: it is longer than [`MAX_LINE`].
+    /// The line without its newline; `None`: it is too long.
     pub bytes: Option<Vec<u8>>,
 }
 
@@ -26,9 +26,19 @@ pub struct InputLines {
 }
 
 impl InputLines {
-    /// Starts reading standard input.
+    /// Reads standard input.
     pub fn start() -> io::Result<Self> {
-        Ok(Self { input: Input::start()?, lines: Lines::new(MAX_LINE) })
+        Ok(Self::of(Input::start()?, MAX_LINE))
+    }
+
+    /// Reads lines of at most `longest` bytes.
+    pub fn of(input: Input, longest: usize) -> Self {
+        Self { input, lines: Lines::new(longest) }
+    }
+
+    /// The most bytes of a line.
+    pub fn longest(&self) -> usize {
+        self.lines.longest
     }
 
     /// The next line; `None` at the end. Cancel-safe.
@@ -52,6 +62,7 @@ impl InputLines {
 #[derive(Debug)]
 struct Lines {
     decoder: LineDecoder,
+    longest: usize,
     count: u64,
     /// The end of the text has been pushed.
     is_over: bool,
@@ -59,7 +70,7 @@ struct Lines {
 
 impl Lines {
     fn new(longest: usize) -> Self {
-        Self { decoder: LineDecoder::with_limit(longest), count: 0, is_over: false }
+        Self { decoder: LineDecoder::with_limit(longest), longest, count: 0, is_over: false }
     }
 
     /// Adds a piece of the text; an empty one is the end.

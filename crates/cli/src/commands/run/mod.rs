@@ -1,9 +1,9 @@
 //! `hookpool run`: requests on standard input, responses on standard output, both
 //! JSON Lines.
 
-mod lines;
+pub mod lines;
 pub mod request;
-mod requests;
+pub mod requests;
 pub mod response;
 
 use self::lines::InputLines;
@@ -15,7 +15,7 @@ use crate::hooks::Hooks;
 use crate::observer;
 use crate::pool::PoolResources;
 use crate::settings::PoolSettings;
-use crate::signals::{self, Signals};
+use crate::signals::{self, FirstSignal, Signals};
 use crate::streams::output::Output;
 
 /// Runs hooks until the input ends or a signal comes.
@@ -36,8 +36,8 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     };
     let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
     let answers = resources.answers(&settings).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers };
-    let ending = signals::obey(signals, supervisor.clone());
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, is_for_others: false };
+    let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =
         streams.map_err(|error| Failure::pool(format!("cannot use standard input and output: {error}")))?;

@@ -42,6 +42,27 @@ pub fn resolve(wire: &hookpool_wire::HookRequest) -> Result<Resolved, InvalidReq
     })
 }
 
+/// Whoever sends a request from another process may have another working directory.
+///
+/// # Errors
+/// A path of the request is relative.
+pub fn check_absolute(wire: &hookpool_wire::HookRequest) -> Result<(), InvalidRequest> {
+    let has_folder = |python: &&String| python.contains('/');
+    let given = [
+        ("tree", Some(&wire.tree)),
+        ("wheel_directory", wire.wheel_directory.as_ref()),
+        ("sdist_directory", wire.sdist_directory.as_ref()),
+        ("metadata_directory", wire.metadata_directory.as_ref()),
+        ("python", wire.python.as_ref().filter(has_folder)),
+    ];
+    for (name, value) in given {
+        if let Some(path) = value.filter(|path| !path.starts_with('/')) {
+            return Err(InvalidRequest(format!("{name}: expected an absolute path, got {path:?}")));
+        }
+    }
+    Ok(())
+}
+
 /// PEP 517 names the arguments. Without this check an argument of another hook would
 /// be silently ignored.
 fn check_arguments(wire: &hookpool_wire::HookRequest, hook: Hook) -> Result<(), InvalidRequest> {

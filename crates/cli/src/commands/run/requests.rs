@@ -10,16 +10,12 @@ use futures_util::{FutureExt, StreamExt};
 use hookpool_wire::{HookRequest, HookResponse, Id, RequestLine, to_line};
 use tokio::sync::watch;
 
-use super::lines::{InputLine, InputLines, MAX_LINE};
+use super::lines::{InputLine, InputLines};
 use super::response::invalid;
 use crate::commands::lifecycle::{EndReason, time_is_up};
 use crate::hooks::{Hooks, NotAdmitted, ReadAnswer, SubmittedRequest, UnreadAnswer};
 use crate::signals::Ending;
 use crate::streams::output::Output;
-
-/// No further request is read while the lines of the open ones have this many bytes
-/// together.
-const MAX_OPEN_BYTES: usize = MAX_LINE;
 
 /// The requests that were read and are not answered yet.
 ///
@@ -34,7 +30,8 @@ pub struct OpenRequests {
     input_end: Option<io::Result<()>>,
     ending: watch::Receiver<Ending>,
     submitted: FuturesUnordered<OpenRequest>,
-    /// The bytes in the lines of the submitted requests.
+    /// The bytes in the lines of the submitted requests. No further request is read
+    /// while there are as many as one line may have.
     open_bytes: usize,
     /// The response that is being read from the disk.
     reading: Option<BoxFuture<'static, ReadAnswer>>,
@@ -116,7 +113,7 @@ impl OpenRequests {
     }
 
     fn has_place(&self) -> bool {
-        self.submitted.len() < self.queue_size && self.open_bytes < MAX_OPEN_BYTES
+        self.submitted.len() < self.queue_size && self.open_bytes < self.input.longest()
     }
 
     async fn take_line(&mut self, line: io::Result<Option<InputLine>>) {
@@ -134,7 +131,7 @@ impl OpenRequests {
         let length = line.bytes.as_ref().map_or(0, Vec::len);
         let request = match line.bytes {
             Some(bytes) => RequestLine::parse(&bytes).map_err(|error| invalid(line.number, error)),
-            None => Err(invalid(line.number, format!("the line is longer than {MAX_LINE} bytes"))),
+            None => Err(invalid(line.number, format!("the line is longer than {} bytes", self.input.longest()))),
         };
         match request {
             Ok(None) => {}

@@ -1,0 +1,142 @@
+//! `hookpool serve`: a pool that stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookpool_supervisor::{EndSignal, Supervisor};
+use hookpool_wire::{Admission, Drain};
+use hyper::Method;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::arguments::ServeArguments;
+use crate::commands::lifecycle;
+use crate::exit::{Exit, Failure};
+use crate::hooks::Hooks;
+use crate::observer;
+use crate::pool::PoolResources;
+use crate::service::client::Client;
+use crate::service::connections::{Connections, listen};
+use crate::service::socket::{HiddenSocket, SocketError, default_path};
+use crate::service::{Admissions, Service, router};
+use crate::settings::PoolSettings;
+use crate::signals::{Ending, FirstSignal, Signals, obey};
+
+/// Serves until a signal comes, or a client asks for the end.
+pub fn execute(arguments: ServeArguments) -> Result<Exit, Failure> {
+    let path = match arguments.socket {
+        Some(path) => path,
+        None => default_path(arguments.pool.locations.cache.cache_dir.clone()).map_err(refused)?,
+    };
+    let settings = PoolSettings::resolve(arguments.pool)?;
+    let socket = HiddenSocket::bind(&path, arguments.take_over).map_err(refused)?;
+    let (take_over, drain_timeout) = (arguments.take_over, arguments.drain_timeout);
+    lifecycle::run(serve(settings, socket, take_over, drain_timeout))
+}
+
+fn refused(error: SocketError) -> Failure {
+    let hint = match error {
+        SocketError::InUse { .. } => Some("--take-over lets it finish its work, and takes its place"),
+        SocketError::Path { .. } | SocketError::Folder(_) | SocketError::NoDefault { .. } => {
+            Some("--socket chooses another path")
+        }
+        _ => None,
+    };
+    let failure = Failure::pool(error);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+async fn serve(
+    settings: PoolSettings,
+    socket: HiddenSocket,
+    take_over: bool,
+    drain_timeout: Duration,
+) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let start = async {
+        let resources = PoolResources::prepare(&settings, "serve").await?;
+        let supervisor = resources.start(resources.builder(settings.clone())).await?;
+        Ok::<_, Failure>((resources, supervisor))
+    };
+    let (resources, supervisor) = tokio::select! {
+        started = start => started?,
+        signal = signals.end() => return Ok(Exit::Interrupted(signal)),
+    };
+    let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
+    let answers = resources.answers(&settings).await;
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, is_for_others: true };
+
+    let admissions = Admissions::new();
+    let on_signal = admissions.clone();
+    let ending = obey(signals, supervisor.clone(), FirstSignal::Drains(Box::new(move || on_signal.drain(true))));
+    let queue_size = settings.limits.queue_size.get();
+    let (interrupt, interrupted) = watch::channel(Ending::NotYet);
+    let service =
+        Arc::new(Service { hooks: hooks.clone(), admissions: admissions.clone(), queue_size, ending: interrupted });
+
+    let (close, closing) = watch::channel(false);
+    let old = if take_over { Client::connect(socket.path()).await.ok() } else { None };
+    let (socket, listener) = socket.publish(take_over).map_err(refused)?;
+    let listener = listen(listener).map_err(|error| Failure::pool(format!("cannot listen: {error}")))?;
+    let connections = tokio::spawn(Connections::new(router(service)).serve(listener, closing));
+    info!(socket = %socket.path().display(), "serving");
+    if let Some(mut old) = old {
+        // From here on new clients find this service.
+        let drain = Some(&Drain { exit: true });
+        if let Err(error) = old.ask::<Admission>(Method::POST, "/v1/drain", drain).await {
+            warn!("cannot tell the service whose place this one has taken to end: {error}");
+        }
+    }
+
+    admissions.exit_wanted().await;
+    info!("finishing what is open");
+    let exit = end(&supervisor, &admissions, hooks, drain_timeout, &interrupt, ending).await;
+    close.send_replace(true);
+    // It is bounded, and has nothing to return.
+    let _ = connections.await;
+    drop(socket);
+    resources.finish(exit)
+}
+
+/// Waits for the open work, for a time, and ends the pool.
+async fn end(
+    supervisor: &Supervisor,
+    admissions: &Admissions,
+    hooks: Hooks,
+    drain_timeout: Duration,
+    interrupt: &watch::Sender<Ending>,
+    mut ending: watch::Receiver<Ending>,
+) -> Result<Exit, Failure> {
+    let mut second_signal = ending.clone();
+    tokio::select! {
+        () = admissions.idle() => {}
+        () = tokio::time::sleep(drain_timeout) => {
+            warn!(open = admissions.now().open, "the time for open work is up: it is ended");
+            supervisor.interrupt(EndSignal::Terminate).await;
+            interrupt.send_replace(Ending::Orderly(EndSignal::Terminate));
+        }
+        // The supervisor was told already.
+        () = second_signal_came(&mut second_signal) => {}
+    }
+    let orderly = async {
+        supervisor.drain().await;
+        admissions.idle().await;
+        hooks.close().await;
+    };
+    tokio::select! {
+        () = orderly => {}
+        () = lifecycle::forced_end(&mut ending) => {}
+    }
+    match *ending.borrow() {
+        Ending::AtOnce(signal) => Ok(Exit::Interrupted(signal)),
+        Ending::NotYet | Ending::Orderly(_) => Ok(Exit::Success),
+    }
+}
+
+async fn second_signal_came(ending: &mut watch::Receiver<Ending>) {
+    // The sender lives as long as the program.
+    let _ = ending.wait_for(|ending| matches!(ending, Ending::AtOnce(_))).await;
+}

@@ -1,0 +1,74 @@
+//! Hooks: one for each HTTP request, or many as JSON Lines.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use futures_util::StreamExt;
+use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine};
+
+use super::json_lines;
+use crate::commands::run::lines::InputLines;
+use crate::commands::run::requests::OpenRequests;
+use crate::service::Shared;
+use crate::service::body::{MAX_BODY, pieces, whole};
+use crate::service::problem::Refusal;
+use crate::streams::input::Input;
+use crate::streams::output::Output;
+
+/// Runs a hook
+///
+/// The status is 200 whether the hook fails or not: `ok` tells. A client that hangs up
+/// cancels the request.
+#[utoipa::path(
+    post,
+    path = "/v1/hooks",
+    request_body = HookRequest,
+    responses(
+        (status = 200, description = "The hook ran, or could not be run.", body = HookResponse),
+        (status = 400, description = "The request is not valid.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body took too long.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too long.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn hook(State(service): State<Shared>, body: Body) -> Result<Json<HookResponse>, Refusal> {
+    let body = whole(body).await?;
+    let request = match RequestLine::parse(&body)? {
+        Some(RequestLine::Hook(request)) => *request,
+        Some(RequestLine::Cancel(_)) => {
+            return Err(Refusal::invalid("cancel: expected a request for a hook, which ends when its client hangs up"));
+        }
+        None => return Err(Refusal::invalid("expected a JSON object, got an empty body")),
+    };
+    let _open = service.admissions.admit()?;
+    let submitted = service.hooks.submit(request).await?;
+    Ok(Json(submitted.await.read().await.response))
+}
+
+/// Runs hooks
+///
+/// The lines of the body are those of `hookpool run`, and so are those of the response,
+/// which come as the hooks end. A client that hangs up cancels what is not answered.
+#[utoipa::path(
+    post,
+    path = "/v1/batch",
+    request_body(content = String, content_type = "application/x-ndjson", description = "A HookRequest in each line."),
+    responses(
+        (status = 200, description = "A HookResponse in each line.", body = String, content_type = "application/x-ndjson"),
+        (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn batch(State(service): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    let open = service.admissions.admit()?;
+    let input = InputLines::of(Input::from_channel(pieces(body)), MAX_BODY);
+    let (mut output, lines) = Output::to_channel();
+    let requests = OpenRequests::new(service.hooks.clone(), service.queue_size, input, service.ending.clone(), false);
+    tokio::spawn(async move {
+        // What is left open when the client hangs up is cancelled.
+        requests.serve(&mut output).await;
+        drop(output);
+        drop(open);
+    });
+    Ok(json_lines(lines.map(|line| line)))
+}

@@ -1,0 +1,207 @@
+//! Connections: who may have one, how many there are, and how long they last.
+//!
+//! Clients are bounded in headers, bodies, time and number. At the limit of
+//! connections a new client takes the place of the one that has been idle for
+//! longest, so that whoever opens thousands of them keeps nobody out.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+/// The most connections.
+const MAX_CONNECTIONS: usize = 1000;
+
+/// How long a client may take to send a header that it has begun.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may read nothing of a response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest header, in bytes.
+const MAX_HEADER: usize = 64 * 1024;
+
+/// How long open connections may take to end at the end of the service.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+
+/// The wait after the system has refused a connection, for example for lack of
+/// descriptors.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Serves the connections of a listener.
+#[derive(Debug)]
+pub struct Connections {
+    router: Router,
+    open: HashMap<u64, Arc<Connection>>,
+    tasks: JoinSet<u64>,
+    next: u64,
+}
+
+/// What is known of a connection.
+#[derive(Debug)]
+struct Connection {
+    /// The requests that are not answered completely.
+    requests: AtomicUsize,
+    last_use: std::sync::Mutex<Instant>,
+    close: Notify,
+}
+
+/// A request that is open until the body of its response has been sent or dropped.
+struct OpenRequest(Arc<Connection>);
+
+impl OpenRequest {
+    fn begin(connection: Arc<Connection>) -> Self {
+        connection.requests.fetch_add(1, Ordering::Relaxed);
+        Self(connection)
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        *self.0.last_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Connections {
+    pub fn new(router: Router) -> Self {
+        Self { router, open: HashMap::new(), tasks: JoinSet::new(), next: 0 }
+    }
+
+    /// Serves until `closing` is true. Responses that are being sent have a moment
+    /// to get through.
+    pub async fn serve(mut self, listener: UnixListener, mut closing: watch::Receiver<bool>) {
+        let user = nix::unistd::geteuid().as_raw();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.accepted(stream, user),
+                    Err(error) => {
+                        warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(RETRY_DELAY).await;
+                    }
+                },
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
+                () = closed(&mut closing) => break,
+            }
+        }
+        drop(listener);
+        self.open.values().for_each(|connection| connection.close.notify_one());
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        // The rest is dropped.
+        let _ = tokio::time::timeout(CLOSING_TIME, ended).await;
+    }
+
+    fn ended(&mut self, ended: Result<u64, tokio::task::JoinError>) {
+        match ended {
+            Ok(number) => {
+                self.open.remove(&number);
+            }
+            // Its number stays and counts as a connection that is never idle.
+            Err(error) => warn!("a connection failed: {error}"),
+        }
+    }
+
+    fn accepted(&mut self, stream: UnixStream, user: u32) {
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == user => {}
+            Ok(peer) => return debug!(uid = peer.uid(), "a client of another user was turned away"),
+            Err(error) => return debug!("a client whose user is not known was turned away: {error}"),
+        }
+        if self.open.len() >= MAX_CONNECTIONS && !self.close_idlest() {
+            return debug!("a client was turned away: {MAX_CONNECTIONS} connections are busy");
+        }
+        let connection = Arc::new(Connection {
+            requests: AtomicUsize::new(0),
+            last_use: std::sync::Mutex::new(Instant::now()),
+            close: Notify::new(),
+        });
+        self.next += 1;
+        self.open.insert(self.next, connection.clone());
+        let (number, router) = (self.next, self.router.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = talk(stream, router, connection).await {
+                debug!("a connection ended: {error}");
+            }
+            number
+        });
+    }
+
+    /// Makes room for a connection. Returns false if none is idle.
+    fn close_idlest(&mut self) -> bool {
+        let idle = self.open.iter().filter(|(_, connection)| connection.requests.load(Ordering::Relaxed) == 0);
+        let last_use =
+            |connection: &Connection| *connection.last_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(number) = idle.min_by_key(|(_, connection)| last_use(connection)).map(|(number, _)| *number) else {
+            return false;
+        };
+        if let Some(connection) = self.open.remove(&number) {
+            connection.close.notify_one();
+        }
+        true
+    }
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error means that the service has ended.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Serves one connection to its end.
+async fn talk(stream: UnixStream, router: Router, connection: Arc<Connection>) -> hyper::Result<()> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let state = connection.clone();
+    let service = service_fn(move |request| answer(router.clone(), request, OpenRequest::begin(state.clone())));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = connection.close.notified() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    }
+}
+
+async fn answer(
+    router: Router,
+    request: Request<hyper::body::Incoming>,
+    open: OpenRequest,
+) -> Result<Response, Infallible> {
+    let response = router.oneshot(request.map(Body::new)).await?;
+    Ok(response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &open;
+            frame
+        }))
+    }))
+}
+
+/// A listener for the event loop.
+pub fn listen(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}

@@ -1,0 +1,58 @@
+//! `hookpool serve`: a pool that stays, behind HTTP on a Unix socket.
+//!
+//! A connection ([`connections`]) carries requests to the handlers ([`api`]), which
+//! share a [`Service`]. New work is admitted ([`admission`]) or refused with a
+//! [`problem`].
+
+mod admission;
+mod api;
+mod body;
+pub mod client;
+pub mod connections;
+mod problem;
+pub mod socket;
+
+use std::sync::Arc;
+
+use hookpool_wire::Version;
+use tokio::sync::watch;
+
+pub use self::admission::{Admissions, Draining};
+pub use self::api::router;
+use crate::hooks::Hooks;
+use crate::signals::Ending;
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Service {
+    pub hooks: Hooks,
+    pub admissions: Admissions,
+    /// The most requests of one batch that are unanswered.
+    pub queue_size: usize,
+    /// Whether what is open is being ended.
+    pub ending: watch::Receiver<Ending>,
+}
+
+/// The state of the handlers.
+pub type Shared = Arc<Service>;
+
+/// This program, as clients compare it with themselves.
+pub fn version() -> Version {
+    Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: hookpool_wire::API_VERSION,
+        build: build(),
+        pid: std::process::id(),
+    }
+}
+
+/// The identity of the executable file, which stays known after another one was
+/// installed in its place.
+fn build() -> String {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::metadata("/proc/self/exe") {
+        Ok(file) => format!("{}:{}:{}:{}.{:09}", file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()),
+        // Equal to no other one.
+        Err(_) => format!("process {}", std::process::id()),
+    }
+}

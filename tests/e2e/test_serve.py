@@ -1,0 +1,251 @@
+"""`hookpool serve`: hooks over HTTP, the end of the service, and its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+from conftest import BOTH_WAYS, Setting
+from gate import Gate
+from pool import PROGRAM, check_shape
+from service import Service, ask
+from trees import call, make_tree
+
+pytestmark = BOTH_WAYS
+
+
+def lines(*requests: Any) -> bytes:
+    """A body of JSON Lines."""
+    return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+
+
+def test_a_hook(setting: Setting, tree: Path) -> None:
+    service = setting.serve()
+    answer = service.ask("POST", "/v1/hooks", call(tree, "print('said'); result = ['x']", "é"))
+    assert answer.status == 200, answer.body
+    response = answer.json
+    check_shape(response)
+    assert (response["id"], response["ok"], response["result"]) == ("é", True, ["x"])
+    assert response["stdout"] == "said\n"
+    failed = service.ask("POST", "/v1/hooks", call(tree, "raise ValueError('no')"))
+    assert (failed.status, failed.json["ok"]) == (200, False)
+    assert failed.json["error"]["kind"] == "HookRuntimeError"
+    assert service.end() == 0
+
+
+def test_one_connection_carries_many_requests(setting: Setting, tree: Path) -> None:
+    service = setting.serve()
+    with contextlib.closing(service.connect()) as connection:
+        for number in range(5):
+            answer = ask(connection, "POST", "/v1/hooks", call(tree, f"result = ['{number}']"))
+            assert answer.json["result"] == [str(number)]
+    assert service.end() == 0
+
+
+def test_a_batch_has_the_lines_of_run(setting: Setting, tree: Path) -> None:
+    service = setting.serve()
+    body = lines(call(tree, "result = ['1']", 1), call(tree, "result = ['2']", 2), {"cancel": 9})
+    answer = service.ask("POST", "/v1/batch", body + b"\n\nnonsense\n")
+    assert answer.status == 200
+    for response in answer.lines:
+        check_shape(response)
+    results = {response["id"]: response["result"] for response in answer.lines if response["ok"]}
+    assert results == {1: ["1"], 2: ["2"]}
+    [invalid] = [response for response in answer.lines if not response["ok"]]
+    assert (invalid["error"]["kind"], invalid["line"]) == ("InvalidRequest", 6)
+    assert service.end() == 0
+
+
+def test_a_batch_is_answered_while_it_is_sent(setting: Setting, tree: Path) -> None:
+    service = setting.serve()
+    with contextlib.closing(service.connect()) as connection:
+        connection.putrequest("POST", "/v1/batch")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+
+        def send(data: bytes) -> None:
+            connection.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+        send(lines(call(tree, "result = ['1']", 1)))
+        response = connection.getresponse()
+        assert json.loads(response.readline())["result"] == ["1"]
+        send(lines(call(tree, "result = ['2']", 2)))
+        assert json.loads(response.readline())["result"] == ["2"]
+        connection.send(b"0\r\n\r\n")
+        assert response.read() == b""
+    assert service.end() == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/hooks", "/v1/batch"])
+def test_a_client_that_hangs_up_cancels_its_hook(
+    setting: Setting, tree: Path, gate: Gate, path: str
+) -> None:
+    service = setting.serve()
+    connection = service.connect()
+    connection.request(
+        "POST", path, lines(call(tree, gate.arrive + "import time; time.sleep(600)"))
+    )
+    hook = gate.arrived()
+    connection.close()
+    processes.wait_gone([hook])
+    assert service.hook(tree).json["ok"]
+    assert service.end() == 0
+
+
+WRONG = [
+    ("POST", "/v1/hooks", b"", 400, "expected a JSON object"),
+    ("POST", "/v1/hooks", b"[]", 400, "expected a JSON object, got []"),
+    ("POST", "/v1/hooks", b'{"id": 1}', 400, "tree: missing"),
+    ("POST", "/v1/hooks", b'{"cancel": 1}', 400, "cancel: "),
+    ("POST", "/v1/hooks", b'{"id": 1, "tree": "t", "hook": "build_wheel"}', 400, "absolute path"),
+    (
+        "POST",
+        "/v1/hooks",
+        b'{"id": 1, "tree": "/t", "hook": "h"}',
+        400,
+        "expected one of build_wheel",
+    ),
+    ("POST", "/v1/hooks", b"x" * (8 * 1024 * 1024 + 1), 413, "longer than 8388608 bytes"),
+    ("GET", "/v1/hooks", None, 405, "method"),
+    ("GET", "/v1/nothing", None, 404, "/v1/openapi.json"),
+    ("POST", "/v1/drain", b'{"exits": true}', 400, "exits"),
+]
+
+
+def test_wrong_requests_are_refused_with_a_problem_document(setting: Setting) -> None:
+    service = setting.serve()
+    for method, path, body, status, words in WRONG:
+        answer = service.ask(method, path, body)
+        assert answer.status == status, (path, body, answer.body)
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json
+        assert problem["status"] == status
+        assert problem["type"] == f"urn:hookpool:{problem['title']}"
+        assert words in problem["detail"]
+    assert service.end() == 0
+
+
+def test_a_drained_service_refuses_new_work_until_it_is_resumed(
+    setting: Setting, tree: Path, gate: Gate
+) -> None:
+    service = setting.serve()
+    with contextlib.closing(service.connect()) as connection:
+        connection.request("POST", "/v1/hooks", lines(call(tree, gate.code + "result = ['done']")))
+        gate.arrived()
+        assert service.ask("POST", "/v1/drain").json == {"phase": "draining", "open": 1}
+        for method, path in [("POST", "/v1/hooks"), ("POST", "/v1/batch"), ("GET", "/readyz")]:
+            refused = service.ask(method, path, lines(call(tree)) if method == "POST" else None)
+            assert (refused.status, refused.json["title"]) == (503, "Draining")
+            assert refused.headers["retry-after"] == "1"
+        assert service.get("/healthz")["phase"] == "draining"
+        gate.release()
+        assert json.loads(connection.getresponse().read())["result"] == ["done"]
+    assert service.ask("POST", "/v1/resume").json["phase"] == "serving"
+    assert service.hook(tree).json["ok"]
+    assert service.end() == 0
+
+
+@pytest.mark.parametrize("way", ["signal", "request"])
+def test_the_end_waits_for_open_work(setting: Setting, tree: Path, gate: Gate, way: str) -> None:
+    service = setting.serve()
+    connection = service.connect()
+    connection.request("POST", "/v1/hooks", lines(call(tree, gate.code + "result = ['done']")))
+    gate.arrived()
+    if way == "signal":
+        service.process.send_signal(signal.SIGTERM)
+        processes.wait_until(lambda: service.get("/healthz")["phase"] == "draining")
+    else:
+        assert service.ask("POST", "/v1/drain", {"exit": True}).status == 200
+        assert service.ask("POST", "/v1/resume").status == 503
+    gate.release()
+    assert json.loads(connection.getresponse().read())["result"] == ["done"]
+    connection.close()
+    assert service.process.wait(60) == 0
+    assert not service.socket.exists()
+
+
+def test_open_work_is_ended_when_its_time_is_up(setting: Setting, tree: Path, gate: Gate) -> None:
+    service = setting.serve("--drain-timeout", "100ms", "--grace-period", "100ms")
+    connection = service.connect()
+    connection.request("POST", "/v1/hooks", lines(call(tree, gate.code)))
+    hook = gate.arrived()
+    service.process.send_signal(signal.SIGTERM)
+    response = json.loads(connection.getresponse().read())
+    assert response["error"]["kind"] == "Interrupted"
+    connection.close()
+    assert service.process.wait(60) == 0
+    processes.wait_gone([hook])
+
+
+def test_a_second_signal_ends_at_once(setting: Setting, tree: Path, gate: Gate) -> None:
+    service = setting.serve()
+    connection = service.connect()
+    connection.request("POST", "/v1/hooks", lines(call(tree, gate.code)))
+    gate.arrived()
+    service.process.send_signal(signal.SIGTERM)
+    processes.wait_until(lambda: service.get("/healthz")["phase"] == "draining")
+    assert service.end() == 143
+    connection.close()
+
+
+def test_a_hangup_signal_replaces_the_workers(setting: Setting, tree: Path) -> None:
+    service = setting.serve()
+    before = service.hook(tree).json["worker"]["pid"]
+    service.process.send_signal(signal.SIGHUP)
+    processes.wait_gone([before])
+    assert service.hook(tree).json["worker"]["pid"] != before
+    assert service.end() == 0
+
+
+def test_a_second_service_takes_over_only_if_it_is_told_to(
+    setting: Setting, tree: Path, gate: Gate
+) -> None:
+    old = setting.serve()
+    command = [PROGRAM, "serve", "--socket", str(old.socket), "--no-build-isolation"]
+    refused = subprocess.run(command, env=setting.env, capture_output=True, text=True, check=False)
+    assert refused.returncode == 3
+    assert "another service listens" in refused.stderr
+    assert "--take-over" in refused.stderr
+    connection = old.connect()
+    connection.request("POST", "/v1/hooks", lines(call(tree, gate.code + "result = ['old']")))
+    gate.arrived()
+    new = setting.serve("--take-over", socket=old.socket)
+    other = make_tree(setting.root / "other")
+    assert new.get("/v1/version")["pid"] == new.pid
+    assert new.hook(other).json["ok"]
+    gate.release()
+    assert json.loads(connection.getresponse().read())["result"] == ["old"]
+    connection.close()
+    assert old.process.wait(60) == 0, old.stderr
+    assert new.get("/v1/version")["pid"] == new.pid
+    assert new.end() == 0
+
+
+def test_the_default_socket_is_in_the_folder_for_sockets(setting: Setting) -> None:
+    folder = setting.root / "x"
+    folder.mkdir(mode=0o700)
+    place = folder / "hookpool" / "hookpool.sock"
+    env = {**setting.env, "XDG_RUNTIME_DIR": str(folder)}
+    with Service(["--no-build-isolation"], env, None, setting.root / "log") as service:
+        service.socket = place
+        assert service.get("/v1/version")["pid"] == service.pid
+        assert os.stat(place).st_mode & 0o777 == 0o600
+        assert os.stat(place.parent).st_mode & 0o777 == 0o700
+        assert service.end() == 0
+
+
+def test_every_path_is_documented(setting: Setting) -> None:
+    service = setting.serve()
+    document = service.get("/v1/openapi.json")
+    assert document["info"]["title"] == "hookpool"
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"], (path, method)
+    assert service.end() == 0
