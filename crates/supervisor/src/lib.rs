@@ -82,6 +82,7 @@ pub mod files;
 mod hookd;
 mod ids;
 mod interpreter;
+mod json;
 mod kept_answers;
 mod limits;
 mod lock;
@@ -90,6 +91,7 @@ mod programs;
 mod request;
 mod response;
 mod shutdown;
+mod snapshot;
 mod supervisor;
 mod template;
 mod ticket;
@@ -114,7 +116,11 @@ pub use process::open_files::{OpenFilesLimit, raise_open_files_limit};
 pub use programs::{ProgramError, ProgramOutput, run_unguarded};
 pub use request::HookRequest;
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
+pub use snapshot::{
+    DelayedPool, Listed, QuarantinedPool, RequestPhase, RequestSnapshot, Snapshot, TemplateSnapshot, WorkerPhase,
+    WorkerSnapshot,
+};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::{Ticket, UnreadResponse};
 pub use tree::{BuildSystem, is_within_hook};
-pub use worker::CaptureFiles;
+pub use worker::{CaptureFiles, process_memory};

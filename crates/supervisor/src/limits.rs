@@ -3,6 +3,8 @@
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 /// A time limit: more than zero, at most [`Timeout::MAX`].
 ///
 /// "No limit" is `Option::<Timeout>::None`, never a zero.
@@ -57,9 +59,16 @@ impl TryFrom<Duration> for Timeout {
     }
 }
 
+/// In milliseconds.
+impl Serialize for Timeout {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        crate::json::milliseconds(&self.0, serializer)
+    }
+}
+
 /// The number of requests that may be unanswered at once, from 1 to
 /// [`QueueSize::MAX`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct QueueSize(NonZeroUsize);
 
 /// A number that is not valid as a [`QueueSize`].
@@ -103,7 +112,10 @@ impl Default for QueueSize {
 ///
 /// The type of each field holds valid values only. [`Limits::default`] depends
 /// on the number of processors.
-#[derive(Clone, Debug)]
+///
+/// They serialize with times as milliseconds (`idle_timeout_ms`), and null for no
+/// limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// The number of hooks that run at once.
     pub jobs: NonZeroUsize,
@@ -120,34 +132,43 @@ pub struct Limits {
     /// The number of requests without an answer.
     pub queue_size: QueueSize,
     /// A worker without a request is ended after this time.
+    #[serde(rename = "idle_timeout_ms")]
     pub idle_timeout: Option<Timeout>,
     /// A worker is replaced after this number of requests, less up to 10 % of
     /// jitter, so that workers that started together are not replaced together.
     pub max_requests: Option<NonZeroU32>,
     /// A worker of this age is replaced at the end of its hook.
+    #[serde(rename = "max_lifetime_ms")]
     pub max_lifetime: Option<Timeout>,
     /// The memory that a hook and its descendants may use, in bytes: the sum of
     /// their proportional set sizes (`smaps_rollup` in proc(5)). Linux only.
     pub hook_memory_limit: Option<NonZeroU64>,
     /// How long a hook may run after the worker has accepted it.
+    #[serde(rename = "hook_timeout_ms")]
     pub hook_timeout: Option<Timeout>,
     /// How long the start of a worker may take, and each piece of work on the
     /// files of a source tree or an environment.
+    #[serde(rename = "startup_timeout_ms")]
     pub startup_timeout: Timeout,
     /// How long a request waits for a tree that another process has locked.
+    #[serde(rename = "lock_timeout_ms")]
     pub lock_timeout: Option<Timeout>,
     /// How long a hook may take to end after the first signal; `None` means
     /// SIGKILL at once.
+    #[serde(rename = "grace_period_ms")]
     pub grace_period: Option<Timeout>,
     /// The interval between the health checks of a worker.
+    #[serde(rename = "health_interval_ms")]
     pub health_interval: Option<Timeout>,
     /// How long a worker may take to answer a health check.
+    #[serde(rename = "health_timeout_ms")]
     pub health_timeout: Timeout,
     /// The number of workers of one pool that may fail within `restart_window`
     /// before the pool is quarantined.
     pub max_restarts: u32,
     /// The period in which failures are counted, and the length of a
     /// quarantine.
+    #[serde(rename = "restart_window_ms")]
     pub restart_window: Timeout,
 }
 

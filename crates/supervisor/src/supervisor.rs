@@ -17,6 +17,7 @@ use crate::limits::Timeout;
 use crate::programs::{ProgramError, ProgramOutput, Programs};
 use crate::request::HookRequest;
 use crate::response::Response;
+use crate::snapshot::Snapshot;
 use crate::template::Templates;
 use crate::ticket::{Ticket, UnreadResponse};
 use crate::tree::tree_path;
@@ -205,6 +206,14 @@ impl Supervisor {
         self.services.programs.interrupted().await;
     }
 
+    /// What the supervisor has and does at this moment. `None` once it has ended.
+    ///
+    /// It costs the dispatcher a pass over all requests and workers, some
+    /// microseconds for a hundred.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        self.ask(Command::Snapshot).await.map(|snapshot| *snapshot)
+    }
+
     /// Waits until the templates have preloaded the modules that hooks have
     /// imported so far. Comparisons and measurements need this; hooks do not.
     pub async fn settled(&self) {
@@ -271,6 +280,19 @@ impl Supervisor {
         // An error means that the dispatcher has ended.
         let _ = finished.wait_for(|finished| *finished).await;
         self.services.programs.finished().await;
+    }
+
+    /// Sends a command that the dispatcher answers. `None` once it has ended.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.services.commands.send(command(reply)).await.ok()?;
+        let mut finished = self.services.finished.clone();
+        tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            // A command that came too late stays in the channel.
+            _ = finished.wait_for(|finished| *finished) => None,
+        }
     }
 
     async fn command(&self, command: Command) {

@@ -4,7 +4,7 @@ mod support;
 
 use hookpool_supervisor::{
     BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, Observed, QueueSize,
-    StartMethod, SubmitError,
+    RequestPhase, StartMethod, SubmitError, WorkerPhase, process_memory,
 };
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -435,4 +435,37 @@ def get_requires_for_build_wheel(config_settings=None):
         assert!(error.message.contains("67108864"), "{}", error.message);
         pool.end().await;
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_has_the_processes_by_their_pid() {
+    let pool = Pool::real(one_job()).await;
+    let tree = waiting_tree(&pool, "tree");
+    let mut request = pool.request(&tree);
+    // Variables that are the supervisor's own, so that the first worker is forked.
+    request.env.clear();
+    let running = pool.supervisor.submit(request).await.unwrap();
+    let hook: u32 = read_fifo(tree.join("running")).await.parse().unwrap();
+    let snapshot = pool.supervisor.snapshot().await.unwrap();
+    assert_eq!(snapshot.requests.first[0].id, running.id());
+    assert_eq!(snapshot.requests.first[0].phase, RequestPhase::Running);
+    let worker = &snapshot.workers.first[0];
+    assert_eq!((worker.phase, worker.request), (WorkerPhase::Running, Some(running.id())));
+    let pid = worker.pid.unwrap();
+    assert_ne!(pid, hook);
+    if worker.start_method == StartMethod::Forkserver {
+        let template = &snapshot.templates[0];
+        assert_eq!((worker.template, template.forked, template.in_use), (Some(template.id), 1, true));
+        assert!(template.modules > Some(10), "{:?}", template.modules);
+        let memory = [pid, template.pid.unwrap()].map(process_memory);
+        assert!(memory.iter().all(|memory| memory.is_some_and(|bytes| bytes > 100_000)), "{memory:?}");
+    }
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert_eq!(json["requests"]["first"][0]["hook"], "get_requires_for_build_wheel");
+    assert_eq!((&json["limits"]["jobs"], &json["limits"]["grace_period_ms"]), (&json!(1), &json!(1000.0)));
+    assert_eq!(json["request_phases"]["running"], 1);
+    drop(running);
+    pool.supervisor.drain().await;
+    assert!(pool.supervisor.snapshot().await.is_none());
+    pool.end().await;
 }

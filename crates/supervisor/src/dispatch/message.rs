@@ -10,6 +10,7 @@ use crate::build_environment::{MadeEnvironment, WantedEnvironment};
 use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::request::HookRequest;
+use crate::snapshot::Snapshot;
 use crate::ticket::UnreadResponse;
 use crate::tree::{Candidate, TreePath};
 use crate::worker::message::Acknowledgement;
@@ -19,6 +20,7 @@ use crate::worker::{WorkerCommand, WorkerPlan};
 #[derive(Debug)]
 pub(crate) enum Command {
     Submit(Box<Submission>),
+    Snapshot(oneshot::Sender<Box<Snapshot>>),
     Recycle,
     /// Every worker drops its clone once it was told.
     Suspend {

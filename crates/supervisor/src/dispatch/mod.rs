@@ -9,6 +9,7 @@ pub(crate) mod message;
 mod restart;
 mod scheduler;
 mod slots;
+mod templates;
 mod trees;
 mod workers;
 
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use self::gate::{Arrival, Gate};
 use self::message::{Action, Command};
 use self::scheduler::Scheduler;
+use self::templates::LiveTemplates;
 use crate::error::ExitReason;
 use crate::event::{Event, Observer};
 use crate::ids::{RequestId, WorkerId};
@@ -50,6 +52,7 @@ pub(crate) struct Dispatcher {
     observers: Vec<Box<dyn Observer>>,
     inboxes: Inboxes,
     gate: Gate,
+    templates: LiveTemplates,
     workers: HashMap<WorkerId, Worker>,
     finished: watch::Sender<bool>,
 }
@@ -99,6 +102,7 @@ impl Dispatcher {
             context,
             observers,
             inboxes,
+            templates: LiveTemplates::default(),
             workers: HashMap::new(),
             finished,
         }
@@ -175,7 +179,10 @@ impl Dispatcher {
                 self.scheduler.cancel(request, now);
             }
             Incoming::Report(report) => self.worker_reported(report, now).await,
-            Incoming::Notice(event) => self.observe(&event),
+            Incoming::Notice(event) => {
+                self.templates.note(&event, now);
+                self.observe(&event);
+            }
             Incoming::Arrival(arrival) => self.arrived(arrival, now),
             Incoming::SlotFreed => self.scheduler.fill(),
             Incoming::Tick => self.scheduler.tick(now),
@@ -185,6 +192,11 @@ impl Dispatcher {
     fn obey(&mut self, command: Option<Command>, now: Instant) {
         match command {
             Some(Command::Submit(submission)) => self.scheduler.submit(*submission, now),
+            Some(Command::Snapshot(reply)) => {
+                let templates = self.templates.snapshot(&self.context.templates.in_use(), now);
+                // An error means that the caller does not wait any more.
+                let _ = reply.send(Box::new(self.scheduler.snapshot(templates, now)));
+            }
             Some(Command::Recycle) => {
                 self.context.interpreters.forget_all();
                 self.context.templates.recycle();
@@ -219,6 +231,9 @@ impl Dispatcher {
             && let Some(worker) = self.workers.get_mut(&report.worker)
         {
             worker.freshness.clone_from(freshness);
+            if let Some(template) = freshness.as_ref().and_then(|freshness| freshness.template()) {
+                self.templates.has_forked(template);
+            }
         }
         if let WorkerEvent::Gone { exit, ending, .. } = &report.event {
             self.workers.remove(&report.worker);

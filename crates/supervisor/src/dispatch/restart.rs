@@ -20,8 +20,9 @@ pub(crate) enum Permission {
     Wait {
         until: Instant,
     },
-    /// The pool is quarantined, for this reason.
+    /// The pool is quarantined until this time, for this reason.
     Denied {
+        until: Instant,
         reason: String,
     },
 }
@@ -60,15 +61,27 @@ impl RestartTracker {
 
     /// Whether a worker may start.
     pub fn permission(&mut self, now: Instant) -> Permission {
+        let permission = self.standing(now);
+        if permission == Permission::Granted && matches!(self.state, State::Quarantined { .. }) {
+            self.state = State::Trial;
+        }
+        permission
+    }
+
+    /// The same, for somebody who starts none.
+    pub fn standing(&self, now: Instant) -> Permission {
         match &self.state {
             State::Backoff { until } if *until > now => Permission::Wait { until: *until },
-            State::Quarantined { until, reason } if *until > now => Permission::Denied { reason: reason.clone() },
-            State::Quarantined { .. } => {
-                self.state = State::Trial;
-                Permission::Granted
+            State::Quarantined { until, reason } if *until > now => {
+                Permission::Denied { until: *until, reason: reason.clone() }
             }
-            State::Healthy | State::Backoff { .. } | State::Trial => Permission::Granted,
+            _ => Permission::Granted,
         }
+    }
+
+    /// The number of failures that count, as of the last one.
+    pub fn failures(&self) -> usize {
+        self.failures.len()
     }
 
     /// A worker failed. `jitter`, from 0 to 1, spreads the restarts of pools
@@ -136,7 +149,7 @@ mod tests {
         assert_eq!(tracker.permission(now + Duration::from_millis(200)), Permission::Granted);
         let verdict = tracker.failed("no memory", &limits(3), 0.0, now);
         assert_eq!(verdict, Verdict::Quarantine { cool_down: Duration::from_secs(10) });
-        let Permission::Denied { reason } = tracker.permission(now) else { panic!("it is quarantined") };
+        let Permission::Denied { reason, .. } = tracker.permission(now) else { panic!("it is quarantined") };
         assert_eq!(reason, "4 failures within 10s, the last: no memory");
     }
 

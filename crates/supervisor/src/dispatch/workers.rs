@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::ids::{RequestId, WorkerId};
+use crate::ids::{RequestId, TemplateId, WorkerId};
 use crate::response::StartMethod;
 use crate::tree::{Tree, TreePath};
 use crate::worker::WorkerKey;
@@ -53,6 +53,8 @@ pub(crate) struct WorkerRecord {
     pub pid: Option<u32>,
     /// The supervisor's, and from READY on how it was in fact started.
     pub start_method: StartMethod,
+    /// The template that it was forked from.
+    pub template: Option<TemplateId>,
     pub started_at: Instant,
     pub served: u32,
     /// The number of requests after which it is replaced, with jitter.
@@ -81,6 +83,7 @@ impl WorkerRecord {
             occupation: Occupation::Starting { request: Some(request) },
             pid: None,
             start_method,
+            template: None,
             started_at: now,
             served: 0,
             max_served,
@@ -243,6 +246,10 @@ impl Workers {
             self.records.iter().filter(|(_, record)| test(record)).map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
+    }
+
+    pub fn records(&self) -> impl Iterator<Item = (WorkerId, &WorkerRecord)> {
+        self.records.iter().map(|(id, record)| (*id, record))
     }
 
     pub fn records_mut(&mut self) -> impl Iterator<Item = &mut WorkerRecord> {

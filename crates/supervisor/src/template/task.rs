@@ -40,6 +40,13 @@ impl TemplateContext {
 /// Runs a template until its process has ended.
 pub(super) async fn run(context: TemplateContext, command: Command) {
     let template = context.template.clone();
+    // The task sends all events of its template, so that they come in order.
+    let started = Event::TemplateStarting {
+        template: template.id,
+        interpreter: context.key.executable.clone(),
+        backend: context.key.backend.clone(),
+    };
+    context.templates.notify(started).await;
     let program = context.templates.settings.program.clone();
     let place = program.path().to_owned();
     // If hookd cannot be unpacked again, the template fails and reports why.

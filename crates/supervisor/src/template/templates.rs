@@ -1,7 +1,7 @@
 //! All templates of a supervisor: a worker is requested, and the right template
 //! forks it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ use super::{Pace, Template, TemplateCommand, Tempo};
 use crate::blocking::BlockingPool;
 use crate::event::Event;
 use crate::hookd::WorkerProgram;
+use crate::ids::TemplateId;
 use crate::interpreter::{Interpreter, KnownInterpreter};
 use crate::process::Spawner;
 use crate::tree::TreeImports;
@@ -96,7 +97,7 @@ impl Templates {
         const ATTEMPTS: usize = 3;
         for _ in 0..ATTEMPTS {
             self.read_list(&request).await;
-            let template = self.select(&request).await?;
+            let template = self.select(&request)?;
             if !self.is_fresh(&request.key, &template).await {
                 continue;
             }
@@ -124,7 +125,7 @@ impl Templates {
         }
     }
 
-    async fn select(self: &Arc<Self>, request: &ForkRequest<'_>) -> Option<Arc<Template>> {
+    fn select(self: &Arc<Self>, request: &ForkRequest<'_>) -> Option<Arc<Template>> {
         let started = {
             let mut selector = self.selector();
             match selector.select(&request.key, request.interpreter, request.imports) {
@@ -133,16 +134,7 @@ impl Templates {
                 Selected::Start(start) => self.start(&mut selector, &request.key, request.interpreter, start),
             }
         };
-        match started {
-            Ok((template, event)) => {
-                self.notify(event).await;
-                Some(template)
-            }
-            Err(error) => {
-                tracing::warn!("no template can be started: {error}");
-                None
-            }
-        }
+        started.inspect_err(|error| tracing::warn!("no template can be started: {error}")).ok()
     }
 
     /// Begins the start of a template. Its task exists when this returns, and a
@@ -153,17 +145,12 @@ impl Templates {
         key: &TemplateKey,
         interpreter: &Arc<KnownInterpreter>,
         start: NewTemplate,
-    ) -> std::io::Result<(Arc<Template>, Event)> {
+    ) -> std::io::Result<Arc<Template>> {
         let (socket, theirs) = TemplateSocket::pair()?;
         let command = self.command(&interpreter.interpreter, key, theirs);
         let (commands, inbox) = mpsc::unbounded_channel();
         let template = Arc::new(Template::new(start.id, commands));
         selector.started(key, start.variant, template.clone());
-        let event = Event::TemplateStarting {
-            template: start.id,
-            interpreter: key.executable.clone(),
-            backend: key.backend.clone(),
-        };
         template.is_learning.send_replace(!start.learned.is_empty());
         let mut orders: Vec<TemplateOrder> =
             start.backend.map(|backend| TemplateOrder::Backend { backend }).into_iter().collect();
@@ -182,7 +169,7 @@ impl Templates {
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task::run(context, command));
         drop(tasks);
-        Ok((template, event))
+        Ok(template)
     }
 
     fn command(&self, interpreter: &Interpreter, key: &TemplateKey, socket: OwnedFd) -> Command {
@@ -282,6 +269,13 @@ impl Templates {
             // Without the lists, only the next run takes longer.
             let _ = self.pool.run(&[&place], save).await;
         }
+    }
+
+    /// Those that fork new workers, and whether they have yet to import learned
+    /// modules.
+    pub fn in_use(&self) -> HashMap<TemplateId, bool> {
+        let templates = self.selector().templates();
+        templates.into_iter().map(|template| (template.id, *template.is_learning.borrow())).collect()
     }
 
     pub(super) async fn notify(&self, event: Event) {

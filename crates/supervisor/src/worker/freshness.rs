@@ -10,6 +10,7 @@ use super::process::WorkerProcess;
 use super::start::LaunchSettings;
 use crate::blocking::{BlockingPool, Unresponsive};
 use crate::event::StopReason;
+use crate::ids::TemplateId;
 use crate::interpreter::{Freshness, KnownInterpreter, Stamp, Watched};
 use crate::response::{Isolation, StartMethod};
 use crate::template::{Template, TemplateKey, Templates};
@@ -51,6 +52,11 @@ impl WorkerFreshness {
 
     pub fn key(&self) -> &TemplateKey {
         &self.key
+    }
+
+    /// The template that the worker was forked from.
+    pub fn template(&self) -> Option<TemplateId> {
+        self.forked.as_ref().map(|(template, _)| template.id)
     }
 
     /// The folder of most of the files that are checked.

@@ -35,16 +35,23 @@ fn descendants(ancestor: u32) -> Vec<u32> {
     found
 }
 
-/// `Pss` in `/proc/[pid]/smaps_rollup` (proc(5)); zero for a process that has
-/// ended.
 fn proportional_set_size(pid: u32) -> u64 {
-    let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return 0 };
-    let kibibytes = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok());
-    kibibytes.unwrap_or(0) * 1024
+    process_memory(pid).unwrap_or(0)
+}
+
+/// The memory of one process, a template or a worker for example, in bytes: its
+/// proportional set size, in which a page that several processes share counts for
+/// each in part (`Pss` in `/proc/[pid]/smaps_rollup`, proc(5)). `None` for a
+/// process that has ended, and on systems without that file.
+///
+/// It blocks: the kernel walks all of the process's memory, which takes
+/// milliseconds.
+#[must_use]
+pub fn process_memory(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -17,6 +17,7 @@ mod task;
 
 pub use capture_files::CaptureFiles;
 pub(crate) use freshness::WorkerFreshness;
+pub use memory::process_memory;
 pub(crate) use message::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 pub(crate) use pipes::Output;
 pub(crate) use start::{LaunchSettings, WorkerKey, WorkerPlan};

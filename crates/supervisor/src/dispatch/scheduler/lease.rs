@@ -53,7 +53,7 @@ impl Scheduler {
                 self.park(request, until);
                 self.leave_tree(&path);
             }
-            Permission::Denied { reason } => {
+            Permission::Denied { reason, .. } => {
                 self.fail(request, quarantined(&reason), now);
                 self.leave_tree(&path);
             }

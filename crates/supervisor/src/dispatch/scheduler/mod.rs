@@ -22,6 +22,7 @@ mod admission;
 mod ending;
 mod lease;
 mod preparation;
+mod snapshot;
 mod worker_events;
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ impl Scheduler {
     pub fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
         let worker = report.worker;
         match report.event {
-            WorkerEvent::Ready { pid, start_method, after, .. } => {
+            WorkerEvent::Ready { pid, start_method, after, freshness } => {
+                if let Some(record) = self.workers.get_mut(worker) {
+                    record.template = freshness.and_then(|freshness| freshness.template());
+                }
                 self.observe(Event::WorkerReady { worker, pid, start_method, after });
                 self.worker_ready(worker, pid, start_method, now);
             }
@@ -202,7 +205,7 @@ impl Scheduler {
         let attempts = record.attempts;
         self.observe(Event::RequestRetried { request, reason: reason.clone() });
         match self.pools.entry(pool.clone()).or_default().restarts.permission(now) {
-            Permission::Denied { reason } => self.fail(request, quarantined(&reason), now),
+            Permission::Denied { reason, .. } => self.fail(request, quarantined(&reason), now),
             // Starts that take longer than `restart_window` to fail never cause a
             // quarantine, so each request has a limit of its own.
             _ if attempts > self.limits.max_restarts.max(Self::MAX_ATTEMPTS) => {

@@ -1012,3 +1012,83 @@ fn the_kinds_of_failure_are_told_apart() {
     assert_eq!(kind(Ending::Planned), None);
     assert_eq!(kind(crashed()), None);
 }
+
+/// What a snapshot says of the requests, the workers, and the pools that wait.
+fn summary(bench: &Bench) -> serde_json::Value {
+    let snapshot = bench.scheduler.snapshot(Vec::new(), bench.now);
+    let nonzero = |value: serde_json::Value| {
+        let counts: HashMap<String, usize> = serde_json::from_value(value).unwrap();
+        json!(counts.into_iter().filter(|(_, count)| *count > 0).collect::<HashMap<_, _>>())
+    };
+    let request = |request: &crate::RequestSnapshot| {
+        let (id, worker) = (request.id.0, request.worker.map(|worker| worker.0));
+        json!([id, request.phase, request.age.as_secs(), request.phase_age.map(|age| age.as_secs()), worker])
+    };
+    let worker = |worker: &crate::WorkerSnapshot| {
+        json!([worker.id.0, worker.phase, worker.served, worker.request.map(|request| request.0)])
+    };
+    json!({
+        "request_phases": nonzero(json!(snapshot.request_phases)),
+        "requests": snapshot.requests.first.iter().map(request).collect::<Vec<_>>(),
+        "worker_phases": nonzero(json!(snapshot.worker_phases)),
+        "workers": snapshot.workers.first.iter().map(worker).collect::<Vec<_>>(),
+        "oldest": snapshot.oldest_request.map(|age| age.as_secs()),
+        "held": [snapshot.quarantined.count, snapshot.in_backoff.count],
+    })
+}
+
+#[test]
+fn a_snapshot_tells_what_each_request_waits_for() {
+    let mut bench = Bench::new(limits(4, 2));
+    bench.busy = vec![4];
+    let served = bench.submit(1);
+    bench.ready(1);
+    bench.finish(1, served);
+    bench.submit(1);
+    bench.wait(Duration::from_secs(2));
+    bench.submit(1);
+    bench.submit(2);
+    bench.submit(3);
+    bench.submit(4);
+    bench.submit_with_environment(5, "x");
+    bench.wait(Duration::from_secs(1));
+    let expected = json!({
+        "request_phases":
+            {"running": 1, "queued": 1, "starting": 1, "needs_worker": 1, "waiting_for_lock": 1, "preparing": 1},
+        "requests": [
+            [2, "running", 3, 3, 1],
+            [3, "queued", 1, null, null],
+            [4, "starting", 1, 1, 2],
+            [5, "needs_worker", 1, null, null],
+            [6, "waiting_for_lock", 1, null, null],
+            [7, "preparing", 1, 1, null],
+        ],
+        "worker_phases": {"running": 1, "starting": 1},
+        "workers": [[1, "running", 1, 2], [2, "starting", 0, 4]],
+        "oldest": 3,
+        "held": [0, 0],
+    });
+    assert_eq!(summary(&bench), expected);
+}
+
+#[test]
+fn a_snapshot_names_the_pools_that_wait_and_why() {
+    let mut bench = Bench::new(Limits { max_restarts: 1, ..limits(2, 4) });
+    bench.submit(1);
+    bench.submit(2);
+    for worker in [1, 2] {
+        bench.gone(worker, crashed());
+    }
+    let found = summary(&bench);
+    assert_eq!((&found["request_phases"], &found["held"]), (&json!({"parked": 2}), &json!([0, 2])));
+    bench.wait(Duration::from_millis(100));
+    bench.gone(3, crashed());
+    let snapshot = bench.scheduler.snapshot(Vec::new(), bench.now);
+    let [pool] = &snapshot.quarantined.first[..] else { panic!("one pool is quarantined") };
+    assert!(pool.reason.contains("2 failures") && pool.reason.contains("it crashed"), "{}", pool.reason);
+    assert_eq!(pool.remaining, Duration::from_secs(10));
+    bench.wait(Duration::from_secs(11));
+    assert_eq!(bench.scheduler.snapshot(Vec::new(), bench.now).quarantined.count, 0);
+    // Nobody has tried a start.
+    assert_eq!(summary(&bench)["held"], json!([0, 0]));
+}

@@ -470,6 +470,14 @@ impl Walk {
         assert_eq!(scheduler.slots.taken(), slots, "job slots");
         assert!(slots <= limits.jobs.get(), "more jobs than allowed");
 
+        let snapshot = scheduler.snapshot(Vec::new(), self.now);
+        assert_eq!(snapshot.requests.count, scheduler.requests.len());
+        assert_eq!(snapshot.request_phases.values().sum::<usize>(), scheduler.requests.len());
+        assert_eq!(snapshot.worker_phases.values().sum::<usize>(), snapshot.workers.count);
+        let with_worker = snapshot.requests.first.iter().filter(|request| request.worker.is_some()).count();
+        let with_request = snapshot.workers.first.iter().filter(|worker| worker.request.is_some()).count();
+        assert_eq!(with_worker, with_request, "requests and workers name each other");
+
         let workers = &scheduler.workers;
         let mut sweeps: HashMap<TreePath, usize> = HashMap::new();
         for id in workers.ids() {
