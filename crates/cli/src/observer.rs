@@ -187,6 +187,9 @@ fn log_pool(event: &Event) {
         Event::OrphansUnknown { reason } => {
             warn!("cannot find the processes that hooks leave behind, some may stay: {reason}");
         }
+        Event::LimitsChanged { limits } => {
+            info!(jobs = limits.jobs, max_workers = limits.max_workers, "the limits were changed");
+        }
         Event::Recycling => info!("replacing all workers"),
         Event::Draining => info!("answering what is left"),
         Event::Interrupted { signal } => info!(%signal, "ending the running hooks"),

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::blocking::{BlockingPool, Progress};
-use crate::dispatch::{Dispatcher, Inboxes};
+use crate::dispatch::{Dispatcher, Inboxes, Outlets};
 use crate::event::{Event, Observer};
 use crate::files::temporary_folder;
 use crate::files::{FolderError, private_folder};
@@ -22,6 +22,7 @@ use crate::process::open_files::{Capacity, OpenFilesLimit};
 use crate::process::{ChildSettings, Spawner, children};
 use crate::programs::Programs;
 use crate::response::{Isolation, StartMethod};
+use crate::semaphore::ResizableSemaphore;
 use crate::supervisor::{Services, Supervisor};
 use crate::template::{TemplateSettings, Templates};
 use crate::worker::LaunchSettings;
@@ -279,7 +280,8 @@ impl Builder {
         let interpreters = Interpreters::new(pool.clone(), self.check_freshness);
         let python = self.check_interpreter(&spawner, &interpreters).await?;
         let guard = (python, program.clone());
-        let programs = Programs::new(spawner.clone(), guard, self.limits.grace_period);
+        let limits = watch::Sender::new(self.limits.clone());
+        let programs = Programs::new(spawner.clone(), guard, limits.subscribe());
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));
         let settings = self.template_settings(&program, &variables);
@@ -299,14 +301,14 @@ impl Builder {
                 observe: self.observe.clone(),
                 keep_python_path: self.keep_python_path,
             }),
-            limits: self.limits.clone(),
+            limits: limits.subscribe(),
             pool,
             spawner,
             interpreters,
             templates,
             reports,
         };
-        Ok(self.launch(context, programs, report_inbox, (notices, notice_inbox)))
+        Ok(self.launch(context, limits, programs, report_inbox, (notices, notice_inbox)))
     }
 
     /// Makes the folders, and unpacks hookd into one of them.
@@ -389,12 +391,14 @@ impl Builder {
     fn launch(
         self,
         context: WorkerContext,
+        limits: watch::Sender<Limits>,
         programs: Programs,
         reports: async_channel::Receiver<WorkerReport>,
         (notices, notice_inbox): (async_channel::Sender<Event>, async_channel::Receiver<Event>),
     ) -> Supervisor {
         let queue_size = self.limits.queue_size.get();
-        // Room for the requests, and for other commands.
+        // Room for the requests, and for other commands. A larger queue than at the
+        // start waits for the dispatcher, which never waits.
         let (commands, command_inbox) = async_channel::bounded(queue_size + 16);
         let (cancellations, cancellation_inbox) = mpsc::unbounded_channel();
         let (finished, is_finished) = watch::channel(false);
@@ -405,13 +409,14 @@ impl Builder {
         let default_python = self.python.clone();
         let startup_timeout = self.limits.startup_timeout;
         let locks = self.cache_folder.join("locks");
-        let dispatcher = Dispatcher::new(context, self.python, self.observers, inboxes, locks, notices, finished);
+        let places = ResizableSemaphore::new(queue_size);
+        let outlets = Outlets { observers: self.observers, limits, places: places.clone(), finished };
+        let dispatcher = Dispatcher::new(context, self.python, inboxes, outlets, locks, notices);
         tokio::spawn(dispatcher.run());
         let shared = Services {
             commands,
             cancellations,
-            places: Arc::new(Semaphore::new(queue_size)),
-            queue_size,
+            places,
             next_id: AtomicU64::new(1),
             finished: is_finished,
             templates,

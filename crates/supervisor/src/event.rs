@@ -7,6 +7,7 @@ use hookd_protocol::Hook;
 
 use crate::error::{ErrorKind, ExitReason};
 use crate::ids::{RequestId, TemplateId, WorkerId};
+use crate::limits::Limits;
 use crate::response::{StartMethod, Timing};
 
 /// Why a worker is ended that has not failed.
@@ -20,7 +21,8 @@ pub enum StopReason {
     MaxLifetime,
     /// [`Supervisor::recycle`](crate::Supervisor::recycle) was called.
     RecycleRequested,
-    /// Another tree needed its place.
+    /// Another tree needed its place, or there are more workers than
+    /// [`Limits::max_workers`](crate::Limits::max_workers) allows since it was changed.
     Evicted,
     /// A file that it, its template or its interpreter has imported or read has
     /// changed.
@@ -138,6 +140,8 @@ pub enum Event {
     WorkersCapped { max_workers: usize, open_files: u64 },
     /// Processes that outlive their worker cannot be found, and are not ended.
     OrphansUnknown { reason: String },
+    /// These limits are in force from now on.
+    LimitsChanged { limits: Box<Limits> },
     /// All workers are being replaced.
     Recycling,
     /// No more requests are admitted; those that were are answered.

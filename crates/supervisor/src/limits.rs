@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::process::open_files::Capacity;
+
 /// A time limit: more than zero, at most [`Timeout::MAX`].
 ///
 /// "No limit" is `Option::<Timeout>::None`, never a zero.
@@ -200,10 +202,188 @@ impl Limits {
     }
 }
 
+/// A change of limits while a supervisor runs, by
+/// [`Supervisor::change_limits`](crate::Supervisor::change_limits).
+///
+/// `None` leaves a limit as it is, and `Some(None)` removes it.
+///
+/// The other limits cannot change: `startup_timeout`, `lock_timeout`,
+/// `health_interval` and `health_timeout` are those of waits that have begun, in
+/// every part of the supervisor, and `max_restarts` and `restart_window` those that
+/// failures were counted by. They depend on the machine, not on the load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitsChange {
+    /// Running hooks end first; waiting requests start at once. At most
+    /// `max_workers`.
+    pub jobs: Option<NonZeroUsize>,
+    /// Idle workers are ended now, others after their hook. If it is less than
+    /// `jobs`, that becomes the same.
+    pub max_workers: Option<NonZeroUsize>,
+    /// Running hooks end first.
+    pub workers_per_tree: Option<NonZeroUsize>,
+    /// The least recently used templates are ended, after their workers.
+    pub max_templates: Option<NonZeroUsize>,
+    /// Admitted requests stay.
+    pub queue_size: Option<QueueSize>,
+    /// Of all workers.
+    pub idle_timeout: Option<Option<Timeout>>,
+    /// Of all workers.
+    pub max_requests: Option<Option<NonZeroU32>>,
+    /// Of all workers.
+    pub max_lifetime: Option<Option<Timeout>>,
+    /// Of hooks that start from now on.
+    pub hook_memory_limit: Option<Option<NonZeroU64>>,
+    /// Of hooks that start from now on.
+    pub hook_timeout: Option<Option<Timeout>>,
+    /// Of hooks and programs that start from now on.
+    pub grace_period: Option<Option<Timeout>>,
+}
+
+/// Why limits were not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitsError {
+    /// Each running hook needs a worker.
+    #[error("{jobs} jobs need {jobs} workers, and at most {max_workers} may live: expected 1 to {max_workers} jobs")]
+    TooManyJobs {
+        /// The number that was wanted.
+        jobs: usize,
+        /// [`Limits::max_workers`].
+        max_workers: usize,
+    },
+    /// The limit of open files is too low.
+    #[error(
+        "{max_workers} workers need more files than the {open_files} that may be open: expected 1 to {most} workers"
+    )]
+    TooManyWorkers {
+        /// The number that was wanted.
+        max_workers: usize,
+        /// The number that is possible, with these jobs and templates.
+        most: usize,
+        /// The limit of open files.
+        open_files: u64,
+    },
+    /// The limit of open files is too low.
+    #[error(
+        "{max_templates} templates need more files than the {open_files} that may be open: expected 1 to {most} \
+         templates"
+    )]
+    TooManyTemplates {
+        /// The number that was wanted.
+        max_templates: usize,
+        /// The number that is possible.
+        most: usize,
+        /// The limit of open files.
+        open_files: u64,
+    },
+    /// The supervisor has ended.
+    #[error("the supervisor has ended")]
+    Ended,
+}
+
+impl Limits {
+    /// The limits after a change. `capacity` is asked only if the number of
+    /// processes may grow.
+    pub(crate) fn changed(
+        &self,
+        change: &LimitsChange,
+        capacity: impl FnOnce(&Self) -> Option<Capacity>,
+    ) -> Result<Self, LimitsError> {
+        let mut limits = self.clone();
+        let LimitsChange { jobs, max_workers, workers_per_tree, max_templates, queue_size, .. } = *change;
+        limits.jobs = jobs.unwrap_or(limits.jobs);
+        limits.max_workers = max_workers.unwrap_or(limits.max_workers);
+        limits.workers_per_tree = workers_per_tree.unwrap_or(limits.workers_per_tree);
+        limits.max_templates = max_templates.unwrap_or(limits.max_templates);
+        limits.queue_size = queue_size.unwrap_or(limits.queue_size);
+        let LimitsChange { idle_timeout, max_requests, max_lifetime, .. } = *change;
+        limits.idle_timeout = idle_timeout.unwrap_or(limits.idle_timeout);
+        limits.max_requests = max_requests.unwrap_or(limits.max_requests);
+        limits.max_lifetime = max_lifetime.unwrap_or(limits.max_lifetime);
+        let LimitsChange { hook_memory_limit, hook_timeout, grace_period, .. } = *change;
+        limits.hook_memory_limit = hook_memory_limit.unwrap_or(limits.hook_memory_limit);
+        limits.hook_timeout = hook_timeout.unwrap_or(limits.hook_timeout);
+        limits.grace_period = grace_period.unwrap_or(limits.grace_period);
+        if jobs.is_some_and(|jobs| jobs > limits.max_workers) {
+            let (jobs, max_workers) = (limits.jobs.get(), limits.max_workers.get());
+            return Err(LimitsError::TooManyJobs { jobs, max_workers });
+        }
+        limits.jobs = limits.jobs.min(limits.max_workers);
+        let grows = limits.jobs > self.jobs
+            || limits.max_workers > self.max_workers
+            || limits.max_templates > self.max_templates;
+        if let Some(Capacity { templates, workers, open_files }) = grows.then(|| capacity(&limits)).flatten() {
+            let (max_templates, max_workers) = (limits.max_templates.get(), limits.max_workers.get());
+            if templates < max_templates {
+                return Err(LimitsError::TooManyTemplates { max_templates, most: templates, open_files });
+            }
+            if workers < max_workers {
+                return Err(LimitsError::TooManyWorkers { max_workers, most: workers, open_files });
+            }
+        }
+        Ok(limits)
+    }
+}
+
 impl Default for Limits {
     /// One job for each processor that control groups and affinity allow this
     /// process to use.
     fn default() -> Self {
         Self::for_jobs(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(number: usize) -> Option<NonZeroUsize> {
+        Some(NonZeroUsize::new(number).unwrap())
+    }
+
+    #[test]
+    fn a_change_is_possible_or_says_why_not() {
+        let limits = Limits { max_workers: number(8).unwrap(), ..Limits::for_jobs(number(4).unwrap()) };
+        let nothing = LimitsChange::default;
+        let capacity = |_: &Limits| Some(Capacity { templates: 20, workers: 10, open_files: 1024 });
+        let too_many_workers = LimitsError::TooManyWorkers { max_workers: 11, most: 10, open_files: 1024 };
+        let cases = [
+            (nothing(), Ok((4, 8))),
+            (LimitsChange { jobs: number(8), ..nothing() }, Ok((8, 8))),
+            (LimitsChange { jobs: number(1), ..nothing() }, Ok((1, 8))),
+            (LimitsChange { max_workers: number(2), ..nothing() }, Ok((2, 2))),
+            (LimitsChange { max_workers: number(10), ..nothing() }, Ok((4, 10))),
+            (LimitsChange { jobs: number(10), max_workers: number(10), ..nothing() }, Ok((10, 10))),
+            (LimitsChange { jobs: number(9), ..nothing() }, Err(LimitsError::TooManyJobs { jobs: 9, max_workers: 8 })),
+            (
+                LimitsChange { jobs: number(3), max_workers: number(2), ..nothing() },
+                Err(LimitsError::TooManyJobs { jobs: 3, max_workers: 2 }),
+            ),
+            (LimitsChange { max_workers: number(11), ..nothing() }, Err(too_many_workers)),
+            (
+                LimitsChange { max_templates: number(21), ..nothing() },
+                Err(LimitsError::TooManyTemplates { max_templates: 21, most: 20, open_files: 1024 }),
+            ),
+        ];
+        for (change, expected) in cases {
+            let found = limits.changed(&change, capacity);
+            let found = found.map(|limits| (limits.jobs.get(), limits.max_workers.get()));
+            assert_eq!(found, expected, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_named_stays_and_no_limit_can_be_set() {
+        let limits = Limits { hook_timeout: Some(Timeout::from_secs(5)), ..Limits::default() };
+        let none = |_: &Limits| None;
+        assert_eq!(limits.changed(&LimitsChange::default(), none), Ok(limits.clone()));
+        let change = LimitsChange { hook_timeout: Some(None), ..LimitsChange::default() };
+        let expected = Limits { hook_timeout: None, ..limits.clone() };
+        assert_eq!(limits.changed(&change, none), Ok(expected));
+        let memory = NonZeroU64::new(1 << 30);
+        let change =
+            LimitsChange { hook_memory_limit: Some(memory), grace_period: Some(None), ..LimitsChange::default() };
+        let expected = Limits { hook_memory_limit: memory, grace_period: None, ..limits.clone() };
+        assert_eq!(limits.changed(&change, none), Ok(expected));
     }
 }

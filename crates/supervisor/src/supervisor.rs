@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use tokio::sync::{TryAcquireError, mpsc, oneshot, watch};
 
 use crate::builder::Builder;
 use crate::dispatch::message::{Command, Submission};
 use crate::error::ErrorKind;
 use crate::ids::RequestId;
 use crate::interpreter::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
-use crate::limits::Timeout;
+use crate::limits::{Limits, LimitsChange, LimitsError, Timeout};
 use crate::programs::{ProgramError, ProgramOutput, Programs};
 use crate::request::HookRequest;
 use crate::response::Response;
+use crate::semaphore::{Permit, ResizableSemaphore};
 use crate::snapshot::Snapshot;
 use crate::template::Templates;
 use crate::ticket::{Ticket, UnreadResponse};
@@ -74,8 +75,7 @@ pub(crate) struct Services {
     pub commands: async_channel::Sender<Command>,
     pub cancellations: mpsc::UnboundedSender<RequestId>,
     /// One permit for each request that may be unanswered.
-    pub places: Arc<Semaphore>,
-    pub queue_size: usize,
+    pub places: Arc<ResizableSemaphore>,
     pub next_id: AtomicU64,
     pub finished: watch::Receiver<bool>,
     pub templates: Arc<Templates>,
@@ -98,7 +98,7 @@ impl Supervisor {
     /// # Errors
     /// [`SubmitError::Closed`].
     pub async fn submit(&self, request: HookRequest) -> Result<Ticket, SubmitError> {
-        let place = self.services.places.clone().acquire_owned().await.map_err(|_| SubmitError::Closed)?;
+        let place = self.services.places.acquire().await.map_err(|_| SubmitError::Closed)?;
         let (ticket, submission) = self.prepare(request, place);
         if let Some(submission) = submission {
             self.services.commands.send(Command::Submit(submission)).await.map_err(|_| SubmitError::Closed)?;
@@ -111,8 +111,8 @@ impl Supervisor {
     /// # Errors
     /// [`SubmitError::QueueFull`] and [`SubmitError::Closed`].
     pub fn try_submit(&self, request: HookRequest) -> Result<Ticket, SubmitError> {
-        let limit = self.services.queue_size;
-        let place = self.services.places.clone().try_acquire_owned().map_err(|error| match error {
+        let limit = self.services.places.limit();
+        let place = self.services.places.try_acquire().map_err(|error| match error {
             TryAcquireError::NoPermits => SubmitError::QueueFull { limit },
             TryAcquireError::Closed => SubmitError::Closed,
         })?;
@@ -130,7 +130,7 @@ impl Supervisor {
 
     /// The ticket of a request, and the message to the dispatcher. There is no
     /// message if the request has already failed.
-    fn prepare(&self, request: HookRequest, place: OwnedSemaphorePermit) -> (Ticket, Option<Box<Submission>>) {
+    fn prepare(&self, request: HookRequest, place: Permit) -> (Ticket, Option<Box<Submission>>) {
         let id = RequestId(self.services.next_id.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket {
@@ -212,6 +212,16 @@ impl Supervisor {
     /// microseconds for a hundred.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         self.ask(Command::Snapshot).await.map(|snapshot| *snapshot)
+    }
+
+    /// Changes limits, and returns those that are in force then. No request is
+    /// lost: hooks beyond a lower limit run to their end, and requests that a higher
+    /// one has room for start at once.
+    ///
+    /// # Errors
+    /// [`LimitsError`]: nothing was changed.
+    pub async fn change_limits(&self, change: LimitsChange) -> Result<Limits, LimitsError> {
+        self.ask(|reply| Command::ChangeLimits { change, reply }).await.unwrap_or(Err(LimitsError::Ended))
     }
 
     /// Waits until the templates have preloaded the modules that hooks have

@@ -3,12 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::blocking::unblock;
 use crate::error::{ErrorKind, HookError};
 use crate::ids::RequestId;
 use crate::response::Response;
+use crate::semaphore::Permit;
 use crate::worker::capture_files::CaptureFiles;
 
 /// An admitted request, to be awaited for its [`Response`].
@@ -28,7 +29,7 @@ pub struct Ticket {
     /// Unbounded, but each ticket sends once, and the tickets are bounded.
     pub(crate) cancellations: mpsc::UnboundedSender<RequestId>,
     pub(crate) settled: bool,
-    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) _place: Permit,
 }
 
 /// A response whose captured output is still on the disk, for callers that wait

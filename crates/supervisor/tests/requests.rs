@@ -3,8 +3,8 @@
 mod support;
 
 use hookpool_supervisor::{
-    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, Observed, QueueSize,
-    RequestPhase, StartMethod, SubmitError, WorkerPhase, process_memory,
+    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, LimitsChange, LimitsError,
+    Observed, QueueSize, RequestPhase, StartMethod, SubmitError, WorkerPhase, process_memory,
 };
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -467,5 +467,43 @@ async fn a_snapshot_has_the_processes_by_their_pid() {
     drop(running);
     pool.supervisor.drain().await;
     assert!(pool.supervisor.snapshot().await.is_none());
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn limits_change_and_no_request_is_lost() {
+    let pool = Pool::real(one_job()).await;
+    let (first, second) = (waiting_tree(&pool, "first"), waiting_tree(&pool, "second"));
+    let supervisor = &pool.supervisor;
+    let submit = |tree: &Path| supervisor.submit(pool.request(tree));
+    let running = submit(&first).await.unwrap();
+    let queued = submit(&second).await.unwrap();
+    read_fifo(first.join("running")).await;
+    let two = NonZeroUsize::new(2).unwrap();
+    let (queue_size, hook_timeout) = (QueueSize::new(2).unwrap(), Some(milliseconds(200)));
+    let change = LimitsChange {
+        jobs: Some(two),
+        queue_size: Some(queue_size),
+        hook_timeout: Some(hook_timeout),
+        ..LimitsChange::default()
+    };
+    let limits = supervisor.change_limits(change).await.unwrap();
+    assert_eq!((limits.jobs, limits.queue_size, limits.hook_timeout), (two, queue_size, hook_timeout));
+    pool.events.wait_for("LimitsChanged", 1).await;
+    assert_eq!(supervisor.snapshot().await.unwrap().limits, limits);
+    let refused = supervisor.try_submit(pool.request(&second)).unwrap_err();
+    assert_eq!(refused, SubmitError::QueueFull { limit: 2 });
+    // It started when there was a second job slot, and has the new limit. The other
+    // one runs on without.
+    read_fifo(second.join("running")).await;
+    assert_eq!(queued.await.outcome.unwrap_err().kind, ErrorKind::HookTimeout);
+    let mut running = running;
+    assert!(futures_util::poll!(std::future::poll_fn(|context| running.poll_unread(context))).is_pending());
+    let change = LimitsChange { jobs: NonZeroUsize::new(1000), ..LimitsChange::default() };
+    let error = supervisor.change_limits(change.clone()).await.unwrap_err();
+    assert!(matches!(error, LimitsError::TooManyJobs { jobs: 1000, .. }), "{error}");
+    drop(running);
+    supervisor.drain().await;
+    assert_eq!(supervisor.change_limits(change).await, Err(LimitsError::Ended));
     pool.end().await;
 }

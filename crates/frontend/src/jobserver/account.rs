@@ -4,19 +4,21 @@
 ///
 /// Each running hook should hold a token. It never waits for one: if none is free, it
 /// owes a token, which is taken from the fifo as soon as one comes back. So at any time
-/// `held + owed = running`, and when a hook ends, its token goes back only if no other
+/// `held + owed = running + surplus`, and when a hook ends, its token goes back only if no other
 /// hook owes one.
 #[derive(Debug)]
 pub(super) struct Account {
     tokens: usize,
     running: usize,
     held: usize,
+    /// The number of tokens that exist beyond `tokens`, since that was lowered.
+    surplus: usize,
 }
 
 /// What to do with the fifo when a hook has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settlement {
-    /// Nothing: another hook gets its token.
+    /// Nothing: another hook gets its token, or the token is one too many.
     DebtPaid,
     /// Put one token back.
     GiveBack,
@@ -28,12 +30,29 @@ pub(super) enum Settlement {
 
 impl Account {
     pub fn new(tokens: usize) -> Self {
-        Self { tokens, running: 0, held: 0 }
+        Self { tokens, running: 0, held: 0, surplus: 0 }
     }
 
     /// The number of tokens to take as soon as they are free.
     pub fn owed(&self) -> usize {
+        self.owed_by_hooks() + self.surplus
+    }
+
+    fn owed_by_hooks(&self) -> usize {
         self.running - self.held
+    }
+
+    /// Changes the number of tokens. Returns how many to put into the fifo; if there
+    /// are too many, the others are owed.
+    #[must_use]
+    pub fn set_tokens(&mut self, tokens: usize) -> usize {
+        let (more, fewer) = (tokens.saturating_sub(self.tokens), self.tokens.saturating_sub(tokens));
+        self.tokens = tokens;
+        let kept = more.min(self.surplus);
+        self.surplus = self.surplus - kept + fewer;
+        let held = (more - kept).min(self.owed_by_hooks());
+        self.held += held;
+        more - kept - held
     }
 
     /// A hook has started, and owes a token.
@@ -44,21 +63,27 @@ impl Account {
     /// Tokens were taken from the fifo, at most as many as are owed.
     pub fn took(&mut self, tokens: usize) {
         debug_assert!(tokens <= self.owed(), "took {tokens} of {} that are owed", self.owed());
-        self.held += tokens;
+        let held = tokens.min(self.owed_by_hooks());
+        self.held += held;
+        self.surplus = self.surplus.saturating_sub(tokens - held);
     }
 
     /// A hook has ended.
     pub fn hook_ended(&mut self) -> Settlement {
-        let had_debt = self.owed() > 0;
+        let had_debt = self.owed_by_hooks() > 0;
         self.running -= 1;
         if self.running == 0 {
-            self.held = 0;
+            (self.held, self.surplus) = (0, 0);
             return Settlement::Refill(self.tokens);
         }
         if had_debt {
             return Settlement::DebtPaid;
         }
         self.held -= 1;
+        if self.surplus > 0 {
+            self.surplus -= 1;
+            return Settlement::DebtPaid;
+        }
         Settlement::GiveBack
     }
 }
@@ -82,6 +107,11 @@ mod tests {
             let taken = self.account.owed().min(self.free);
             self.free -= taken;
             self.account.took(taken);
+        }
+
+        fn set_tokens(&mut self, tokens: usize) {
+            self.free += self.account.set_tokens(tokens);
+            self.pay();
         }
 
         fn start(&mut self) {
@@ -137,6 +167,32 @@ mod tests {
         assert_eq!((model.free, model.account.owed()), (0, 0));
         model.end();
         assert_eq!(model.free, 1);
+    }
+
+    #[test]
+    fn another_number_of_tokens_counts_as_soon_as_they_are_free() {
+        let mut model = Model::new(2);
+        for _ in 0..3 {
+            model.start();
+        }
+        assert_eq!((model.free, model.account.owed()), (0, 1));
+        // One for the hook that owes it, and one for clients.
+        model.set_tokens(4);
+        assert_eq!((model.free, model.account.owed()), (1, 0));
+        model.set_tokens(1);
+        assert_eq!((model.free, model.account.owed()), (0, 2));
+        model.end();
+        assert_eq!((model.free, model.account.owed()), (0, 1));
+        model.set_tokens(2);
+        assert_eq!((model.free, model.account.owed()), (0, 0));
+        model.end();
+        assert_eq!(model.free, 1);
+        model.end();
+        assert_eq!(model.free, 2);
+        model.set_tokens(5);
+        assert_eq!(model.free, 5);
+        model.set_tokens(3);
+        assert_eq!((model.free, model.account.owed()), (3, 0));
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //!
 //! # Tokens
 //!
-//! There are as many tokens as hooks may run at once, and each running hook holds one:
+//! There are as many tokens as hooks may run at once, also when that number is changed
+//! ([`Event::LimitsChanged`](hookpool_supervisor::Event::LimitsChanged)), and each running hook holds one:
 //! for its own process, or for the one job that each client may always run without a
 //! token. Clients can take the tokens that no hook holds.
 //!

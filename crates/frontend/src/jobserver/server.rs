@@ -10,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Notify;
 
 use super::account::{Account, Settlement};
-use super::fifo::Fifo;
+use super::fifo::{CAPACITY, Fifo};
 
 /// Shared by the observers and the task that collects owed tokens. The lock is held
 /// only for system calls that do not block.
@@ -49,6 +49,17 @@ impl Server {
             Settlement::DebtPaid => {}
             Settlement::GiveBack => self.fifo.put(1),
             Settlement::Refill(tokens) => self.refill(tokens),
+        }
+    }
+
+    fn set_tokens(&self, tokens: usize) {
+        let mut account = self.account();
+        let more = account.set_tokens(tokens.min(CAPACITY));
+        self.fifo.put(more);
+        let owed = account.owed();
+        account.took(self.fifo.take(owed));
+        if account.owed() > 0 {
+            self.debt.notify_one();
         }
     }
 
@@ -105,6 +116,7 @@ impl Observer for HookObserver {
             Event::RequestAccepted { request, .. } if self.running().insert(*request) => self.server.hook_started(),
             // Requests may finish before their hook has started.
             Event::RequestFinished { request, .. } if self.running().remove(request) => self.server.hook_ended(),
+            Event::LimitsChanged { limits } => self.server.set_tokens(limits.jobs.get()),
             _ => {}
         }
     }
@@ -188,6 +200,23 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(bench.free(), 1);
         collector.abort();
+    }
+
+    #[tokio::test]
+    async fn the_number_of_tokens_changes() {
+        let bench = Bench::new(1);
+        bench.server.hook_started();
+        bench.server.set_tokens(3);
+        assert_eq!(bench.free(), 2);
+        bench.take_as_client();
+        bench.server.set_tokens(1);
+        assert_eq!((bench.free(), bench.server.account().owed()), (0, 1));
+        bench.server.hook_ended();
+        assert_eq!(bench.free(), 1);
+        bench.server.set_tokens(2);
+        assert_eq!(bench.free(), 2);
+        bench.server.set_tokens(1);
+        assert_eq!((bench.free(), bench.server.account().owed()), (1, 0));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use super::slots::JobSlot;
 use crate::build_environment::{MadeEnvironment, WantedEnvironment};
 use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
+use crate::limits::{Limits, LimitsChange, LimitsError};
 use crate::request::HookRequest;
 use crate::snapshot::Snapshot;
 use crate::ticket::UnreadResponse;
@@ -21,6 +22,10 @@ use crate::worker::{WorkerCommand, WorkerPlan};
 pub(crate) enum Command {
     Submit(Box<Submission>),
     Snapshot(oneshot::Sender<Box<Snapshot>>),
+    ChangeLimits {
+        change: LimitsChange,
+        reply: oneshot::Sender<Result<Limits, LimitsError>>,
+    },
     Recycle,
     /// Every worker drops its clone once it was told.
     Suspend {

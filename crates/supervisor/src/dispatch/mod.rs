@@ -30,6 +30,9 @@ use self::templates::LiveTemplates;
 use crate::error::ExitReason;
 use crate::event::{Event, Observer};
 use crate::ids::{RequestId, WorkerId};
+use crate::limits::{Limits, LimitsChange, LimitsError};
+use crate::process::open_files::Capacity;
+use crate::semaphore::ResizableSemaphore;
 use crate::template::Pace;
 use crate::worker::{
     self, Ending, WorkerCommand, WorkerContext, WorkerEvent, WorkerFreshness, WorkerPlan, WorkerReport,
@@ -46,15 +49,25 @@ pub(crate) struct Inboxes {
     pub notices: async_channel::Receiver<Event>,
 }
 
+/// What a dispatcher tells everybody.
+pub(crate) struct Outlets {
+    pub observers: Vec<Box<dyn Observer>>,
+    /// The limits in force.
+    pub limits: watch::Sender<Limits>,
+    /// The places of unanswered requests, whose number is one of the limits.
+    pub places: Arc<ResizableSemaphore>,
+    /// Whether it has ended.
+    pub finished: watch::Sender<bool>,
+}
+
 pub(crate) struct Dispatcher {
     scheduler: Scheduler,
     context: WorkerContext,
-    observers: Vec<Box<dyn Observer>>,
     inboxes: Inboxes,
+    outlets: Outlets,
     gate: Gate,
     templates: LiveTemplates,
     workers: HashMap<WorkerId, Worker>,
-    finished: watch::Sender<bool>,
 }
 
 /// What the dispatcher has of a worker.
@@ -83,16 +96,16 @@ impl Dispatcher {
     pub fn new(
         context: WorkerContext,
         default_python: PathBuf,
-        observers: Vec<Box<dyn Observer>>,
         inboxes: Inboxes,
+        outlets: Outlets,
         fallback_lock_folder: PathBuf,
         notices: async_channel::Sender<Event>,
-        finished: watch::Sender<bool>,
     ) -> Self {
-        let (start_method, lock_timeout) = (context.settings.start_method, context.limits.lock_timeout);
+        let (start_method, in_force) = (context.settings.start_method, outlets.limits.borrow().clone());
+        let lock_timeout = in_force.lock_timeout;
         Self {
             scheduler: Scheduler::new(
-                context.limits.clone(),
+                in_force,
                 default_python,
                 start_method,
                 context.settings.isolation,
@@ -100,11 +113,10 @@ impl Dispatcher {
             ),
             gate: Gate::new(context.pool.clone(), fallback_lock_folder, start_method, lock_timeout, notices),
             context,
-            observers,
             inboxes,
+            outlets,
             templates: LiveTemplates::default(),
             workers: HashMap::new(),
-            finished,
         }
     }
 
@@ -117,7 +129,7 @@ impl Dispatcher {
         }
         self.end_templates().await;
         self.sweep().await;
-        self.finished.send_replace(true);
+        self.outlets.finished.send_replace(true);
     }
 
     /// Ends the templates, whose workers have ended, and passes on their events
@@ -197,6 +209,9 @@ impl Dispatcher {
                 // An error means that the caller does not wait any more.
                 let _ = reply.send(Box::new(self.scheduler.snapshot(templates, now)));
             }
+            Some(Command::ChangeLimits { change, reply }) => {
+                let _ = reply.send(self.change_limits(&change, now));
+            }
             Some(Command::Recycle) => {
                 self.context.interpreters.forget_all();
                 self.context.templates.recycle();
@@ -214,7 +229,8 @@ impl Dispatcher {
             Some(Command::Drain) | None => self.scheduler.drain(),
             Some(Command::Interrupt(signal)) => {
                 self.context.templates.set_pace(Pace::Hurried);
-                let grace = self.context.limits.grace_period.map_or(Duration::ZERO, crate::limits::Timeout::get);
+                let grace =
+                    self.outlets.limits.borrow().grace_period.map_or(Duration::ZERO, crate::limits::Timeout::get);
                 self.gate.end_by(now + grace + Self::KILL_TIME);
                 self.scheduler.interrupt(signal, now);
             }
@@ -224,6 +240,17 @@ impl Dispatcher {
                 self.scheduler.terminate(now);
             }
         }
+    }
+
+    fn change_limits(&mut self, change: &LimitsChange, now: Instant) -> Result<Limits, LimitsError> {
+        // Where the limit of open files cannot be read, the start of a worker will
+        // fail.
+        let capacity = |limits: &Limits| Capacity::of_this_process(limits.jobs.get(), limits.max_templates.get()).ok();
+        let limits = self.scheduler.change_limits(change, capacity, now)?;
+        self.outlets.places.resize(limits.queue_size.get());
+        self.context.templates.set_max(limits.max_templates.get());
+        self.outlets.limits.send_replace(limits.clone());
+        Ok(limits)
     }
 
     async fn worker_reported(&mut self, report: WorkerReport, now: Instant) {
@@ -295,7 +322,7 @@ impl Dispatcher {
     }
 
     fn observe(&self, event: &Event) {
-        for observer in &self.observers {
+        for observer in &self.outlets.observers {
             observer.observe(event);
         }
     }

@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
+
+use crate::semaphore::{Permit, ResizableSemaphore};
 
 /// All job slots of a supervisor.
 #[derive(Debug)]
 pub(crate) struct JobSlots {
-    #[cfg(test)]
-    limit: usize,
     pool: Arc<SlotPool>,
 }
 
@@ -17,7 +17,7 @@ pub(crate) struct JobSlots {
 struct SlotPool {
     /// Holders of a returned slot wait here. They are served before the
     /// scheduler, which does not wait.
-    free: Arc<Semaphore>,
+    free: Arc<ResizableSemaphore>,
     /// Notified when a lent slot is returned.
     freed: Notify,
 }
@@ -26,7 +26,7 @@ struct SlotPool {
 #[derive(Debug)]
 pub struct JobSlot {
     pool: Arc<SlotPool>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
     /// Whether the scheduler must be notified of its return.
     is_lent: bool,
 }
@@ -39,28 +39,28 @@ pub struct ReturnedSlot {
 
 impl JobSlots {
     pub fn new(limit: NonZeroUsize) -> Self {
-        let limit = limit.get().min(Semaphore::MAX_PERMITS);
-        let pool = SlotPool { free: Arc::new(Semaphore::new(limit)), freed: Notify::new() };
-        Self {
-            #[cfg(test)]
-            limit,
-            pool: Arc::new(pool),
-        }
+        let pool = SlotPool { free: ResizableSemaphore::new(limit.get()), freed: Notify::new() };
+        Self { pool: Arc::new(pool) }
+    }
+
+    /// Changes their number. What runs keeps its slot.
+    pub fn resize(&self, limit: NonZeroUsize) {
+        self.pool.free.resize(limit.get());
     }
 
     /// Takes a slot for the scheduler, if one is free.
     pub fn take(&self) -> Option<JobSlot> {
-        let permit = self.pool.free.clone().try_acquire_owned().ok()?;
+        let permit = self.pool.free.try_acquire().ok()?;
         Some(JobSlot { pool: self.pool.clone(), permit: Some(permit), is_lent: false })
     }
 
     pub fn free(&self) -> usize {
-        self.pool.free.available_permits()
+        self.pool.free.available()
     }
 
     #[cfg(test)]
     pub fn taken(&self) -> usize {
-        self.limit - self.free()
+        self.pool.free.taken()
     }
 
     /// Waits until a lent slot is returned. Cancel-safe.
@@ -87,7 +87,7 @@ impl ReturnedSlot {
     /// Waits for a slot, ahead of all requests that have had none yet. A wait
     /// that is dropped loses its turn, and nothing else.
     pub async fn take(self) -> JobSlot {
-        let permit = self.pool.free.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.pool.free.acquire().await.expect("the semaphore is never closed");
         JobSlot { pool: self.pool, permit: Some(permit), is_lent: true }
     }
 }

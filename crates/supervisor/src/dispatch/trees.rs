@@ -78,6 +78,21 @@ impl Trees {
         }
     }
 
+    /// Changes the number of requests that may be active in a tree at once. Those
+    /// that are active stay so.
+    pub fn set_workers_per_tree(&mut self, workers_per_tree: usize) {
+        self.workers_per_tree = workers_per_tree;
+        self.rotation.clear();
+        self.soon.clear();
+        for (path, state) in &self.trees {
+            match standing(state, workers_per_tree) {
+                Some(Standing::Now(place)) => drop(self.rotation.insert(place, path.clone())),
+                Some(Standing::Soon(place)) => drop(self.soon.insert(place)),
+                None => {}
+            }
+        }
+    }
+
     pub fn get(&self, path: &TreePath) -> Option<&TreeState> {
         self.trees.get(path)
     }
@@ -356,6 +371,26 @@ mod tests {
         trees.put_back(&tree("/a"), place(0, 1));
         trees.change(&tree("/a"), |state| state.active = 0);
         assert_eq!(pop_all(&mut trees), [1, 2, 3]);
+    }
+
+    #[test]
+    fn another_number_of_workers_per_tree_counts_at_once() {
+        let mut trees = Trees::new(1);
+        let one = tree("/a");
+        for request in 1..=4 {
+            trees.enqueue(&one, place(0, request));
+        }
+        assert!(pop(&mut trees).is_some());
+        assert!(pop(&mut trees).is_none());
+        trees.set_workers_per_tree(3);
+        assert_eq!((pop(&mut trees), pop(&mut trees)), (Some(RequestId(2)), Some(RequestId(3))));
+        trees.set_workers_per_tree(2);
+        for (active, sweeping, expected) in
+            [(3, 0, (false, 0)), (3, 1, (false, 0)), (3, 2, (false, 1)), (1, 0, (true, 0))]
+        {
+            trees.change(&one, |state| (state.active, state.sweeping) = (active, sweeping));
+            assert_eq!((trees.first().is_some(), trees.soon.len()), expected, "{active} active, {sweeping} sweeping");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::blocking::unblock;
 use crate::error::ExitReason;
 use crate::hookd::WorkerProgram;
-use crate::limits::Timeout;
+use crate::limits::{Limits, Timeout};
 use crate::process::Spawner;
 use crate::shutdown::Shutdown;
 use crate::worker::message::Acknowledgement;
@@ -88,7 +88,7 @@ pub(crate) struct Programs {
     pub spawner: Spawner,
     /// The interpreter, and hookd.
     pub guard: (PathBuf, WorkerProgram),
-    pub grace_period: Option<Timeout>,
+    limits: watch::Receiver<Limits>,
     shutdown: watch::Sender<Shutdown>,
     pauses: broadcast::Sender<Pause>,
     /// Each program's task holds a receiver.
@@ -99,11 +99,11 @@ impl Programs {
     /// A task that is slow to receive misses older messages, but gets the last.
     const PAUSES: usize = 4;
 
-    pub fn new(spawner: Spawner, guard: (PathBuf, WorkerProgram), grace_period: Option<Timeout>) -> Self {
+    pub fn new(spawner: Spawner, guard: (PathBuf, WorkerProgram), limits: watch::Receiver<Limits>) -> Self {
         Self {
             spawner,
             guard,
-            grace_period,
+            limits,
             shutdown: watch::Sender::new(Shutdown::NotBegun),
             pauses: broadcast::Sender::new(Self::PAUSES),
             running: watch::Sender::new(()),
@@ -126,7 +126,8 @@ impl Programs {
         let (reply, answer) = oneshot::channel();
         let guarded = self.guarded(&command);
         let program = PathBuf::from(command.get_program());
-        let (spawner, grace_period, pauses) = (self.spawner.clone(), self.grace_period, self.pauses.subscribe());
+        let (spawner, pauses) = (self.spawner.clone(), self.pauses.subscribe());
+        let grace_period = self.limits.borrow().grace_period;
         let hookd = self.guard.1.clone();
         tokio::spawn(async move {
             // If this fails, the guard fails and tells why.

@@ -156,6 +156,17 @@ impl TemplateSelector {
         if let Some(state) = self.keys.get_mut(key) {
             *state.slot_mut(variant) = Some(ActiveTemplate { template, last_use: self.selections });
         }
+        self.retire_surplus();
+    }
+
+    /// Changes the number of templates in use. If there are too many now, the
+    /// least recently used ones are retired.
+    pub fn set_max(&mut self, max_templates: usize) {
+        self.max_templates = max_templates;
+        self.retire_surplus();
+    }
+
+    fn retire_surplus(&mut self) {
         while self.active().count() > self.max_templates {
             let oldest = self.active().min_by_key(|active| active.last_use).map(|active| active.template.clone());
             let Some(oldest) = oldest else { return };

@@ -271,6 +271,12 @@ impl Templates {
         }
     }
 
+    /// Changes the number of templates that fork. If there are more, the least
+    /// recently used ones are retired.
+    pub fn set_max(&self, max_templates: usize) {
+        self.selector().set_max(max_templates);
+    }
+
     /// Those that fork new workers, and whether they have yet to import learned
     /// modules.
     pub fn in_use(&self) -> HashMap<TemplateId, bool> {

@@ -101,7 +101,7 @@ impl EventLoop {
         tree: PathBuf,
         started_at: Instant,
     ) -> Self {
-        let machine = Machine::new(id, context.settings.isolation, context.limits.clone(), Instant::now());
+        let machine = Machine::new(id, context.settings.isolation, context.limits.borrow().clone(), Instant::now());
         Self {
             reporter,
             machine,
@@ -207,7 +207,7 @@ impl EventLoop {
                 self.exit = Some(exit.clone());
                 self.machine.exited(exit, now)
             }
-            LoopEvent::Memory(bytes) => match self.context.limits.hook_memory_limit {
+            LoopEvent::Memory(bytes) => match self.machine.hook_memory_limit() {
                 Some(limit) if bytes > limit.get() => self.machine.memory_exceeded(bytes, now),
                 _ => Vec::new(),
             },
@@ -255,6 +255,7 @@ impl EventLoop {
         if let Some(tree) = &lease.tree {
             self.tree.clone_from(&tree.path);
         }
+        self.machine.set_limits(self.context.limits.borrow().clone());
         self.machine.lease(lease, now)
     }
 
@@ -326,7 +327,7 @@ impl EventLoop {
             Effect::Imported(modules) => return self.imported(modules),
             Effect::Shadowed(modules) => return self.shadowed(modules).await,
             Effect::HookStarted => {
-                self.watch_memory = self.context.limits.hook_memory_limit.is_some();
+                self.watch_memory = self.machine.hook_memory_limit().is_some();
                 return;
             }
             Effect::Finished(finished) if self.keeps_imports() => {

@@ -134,7 +134,7 @@ pub(crate) struct StartedWorker {
 /// Starts a worker, from a template if there is one for it. Dropping the future
 /// kills the process.
 pub(crate) async fn start(context: &WorkerContext, plan: &WorkerPlan) -> Result<StartedWorker, Ending> {
-    let timeout = context.limits.startup_timeout;
+    let timeout = context.limits.borrow().startup_timeout;
     let interpreter = context
         .interpreters
         .get(&context.spawner, &plan.key.python, timeout)

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::event_loop::EventLoop;
@@ -21,7 +21,8 @@ use crate::template::Templates;
 #[derive(Clone)]
 pub(crate) struct WorkerContext {
     pub settings: Arc<LaunchSettings>,
-    pub limits: Limits,
+    /// Those in force. A hook keeps those that it began with.
+    pub limits: watch::Receiver<Limits>,
     pub pool: BlockingPool,
     pub spawner: Spawner,
     pub interpreters: Interpreters,

@@ -105,7 +105,8 @@ impl Scheduler {
     /// Evicts the least recently used idle workers until there will be room for
     /// all requests that need a worker.
     fn make_room(&mut self) {
-        let mut coming = self.workers.stopping();
+        // After a change of limits, not every worker that ends makes room.
+        let mut coming = (self.limits.max_workers.get() + self.workers.stopping()).saturating_sub(self.workers.live());
         while coming < self.needs_worker.len() {
             let Some(worker) = self.workers.least_recently_used() else { return };
             self.stop(worker, StopReason::Evicted);
@@ -269,7 +270,7 @@ pub(super) fn quarantined(reason: &str) -> HookError {
 
 /// The limit, reduced by up to a tenth, so that workers that started together
 /// are not replaced together.
-fn with_jitter(limit: u32, jitter: f64) -> u32 {
+pub(super) fn with_jitter(limit: u32, jitter: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a tenth of a u32")]
     let less = (f64::from(limit) * 0.1 * jitter.clamp(0.0, 1.0)) as u32;
     (limit - less).max(1)

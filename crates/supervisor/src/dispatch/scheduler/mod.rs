@@ -21,6 +21,7 @@
 mod admission;
 mod ending;
 mod lease;
+mod limits;
 mod preparation;
 mod snapshot;
 mod worker_events;

@@ -120,12 +120,15 @@ impl Scheduler {
         if record.max_served.is_some_and(|max| record.served >= max) {
             return Some(StopReason::MaxRequests);
         }
+        if self.has_surplus() {
+            return Some(StopReason::Evicted);
+        }
         let too_old = |lifetime: crate::limits::Timeout| now - record.started_at >= lifetime.get();
         self.limits.max_lifetime.is_some_and(too_old).then_some(StopReason::MaxLifetime)
     }
 
     /// A worker that was stopped stays, as the parent of processes that its hooks
-    /// detached. It uses memory, so the number of such workers is limited.
+    /// detached.
     fn worker_lingers(&mut self, worker: WorkerId) {
         if let Some(pid) = self.workers.get(worker).and_then(|record| record.pid) {
             self.observe(Event::WorkerLingers { worker, pid });
@@ -133,11 +136,8 @@ impl Scheduler {
         self.workers.occupy(worker, Occupation::Lingering);
         if self.shutdown != Shutdown::NotBegun && self.requests.is_empty() {
             self.tell(worker, WorkerCommand::Terminate);
-        } else if self.workers.lingering() > self.limits.max_workers.get()
-            && let Some(oldest) = self.workers.oldest_lingering()
-        {
-            self.workers.occupy(oldest, Occupation::Stopping);
-            self.tell(oldest, WorkerCommand::Terminate);
+        } else {
+            self.limit_lingering();
         }
     }
 

@@ -12,6 +12,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use hookd_protocol::{ImportedModule, ShadowedModule};
@@ -130,6 +131,16 @@ impl Machine {
             output_ended: false,
             drain_until: None,
         }
+    }
+
+    /// Sets the limits for the next hook. They may have been changed since the last.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The memory limit of the running hook.
+    pub fn hook_memory_limit(&self) -> Option<NonZeroU64> {
+        self.limits.hook_memory_limit
     }
 
     /// Whether lines that are not messages are expected: interpreters may print

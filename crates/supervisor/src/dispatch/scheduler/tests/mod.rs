@@ -16,7 +16,7 @@ use crate::build_environment::{EnvironmentRequirements, RequestEnvironment, Want
 use crate::dispatch::message::Submission;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
-use crate::limits::Timeout;
+use crate::limits::{LimitsChange, Timeout};
 use crate::tree::{Candidate, CheckedWorker, Fitness, KeptAnswer, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
@@ -252,6 +252,11 @@ impl Bench {
         let mut log = std::mem::take(&mut self.log);
         log.retain(|line| !line.starts_with("unlock"));
         log
+    }
+
+    fn change(&mut self, change: LimitsChange) {
+        self.scheduler.change_limits(&change, |_| None, self.now).unwrap();
+        self.settle();
     }
 
     /// The kind of error, or "ok"; `None` without an answer.
@@ -1091,4 +1096,102 @@ fn a_snapshot_names_the_pools_that_wait_and_why() {
     assert_eq!(bench.scheduler.snapshot(Vec::new(), bench.now).quarantined.count, 0);
     // Nobody has tried a start.
     assert_eq!(summary(&bench)["held"], json!([0, 0]));
+}
+
+fn some(number: usize) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(number)
+}
+
+#[test]
+fn more_jobs_start_at_once_and_fewer_wait_for_hooks_to_end() {
+    let mut bench = Bench::new(limits(1, 8));
+    for tree in 1..=6 {
+        bench.submit(tree);
+    }
+    assert_eq!(bench.done(), ["start 1 in 1"]);
+    bench.change(LimitsChange { jobs: some(3), ..LimitsChange::default() });
+    assert_eq!(bench.done(), ["start 2 in 2", "start 3 in 3"]);
+    for worker in 1..=3 {
+        bench.ready(worker);
+    }
+    bench.change(LimitsChange { jobs: some(1), ..LimitsChange::default() });
+    bench.done();
+    bench.finish(1, 1);
+    bench.finish(2, 2);
+    assert!(bench.done().is_empty(), "two are too many, and one still runs");
+    bench.finish(3, 3);
+    assert_eq!(bench.done(), ["2 runs 4 in 4"]);
+}
+
+#[test]
+fn idle_workers_beyond_a_lower_limit_end_at_once_and_others_after_their_hook() {
+    let mut bench = Bench::new(limits(3, 3));
+    for tree in 1..=3 {
+        bench.submit(tree);
+        bench.ready(tree);
+    }
+    bench.finish(1, 1);
+    bench.done();
+    bench.change(LimitsChange { max_workers: some(1), ..LimitsChange::default() });
+    assert_eq!(bench.scheduler.limits.jobs.get(), 1, "as many jobs as workers");
+    assert_eq!(bench.done(), ["stop 1"]);
+    bench.finish(2, 2);
+    assert_eq!(bench.done(), ["stop 2"]);
+    bench.finish(3, 3);
+    assert!(bench.done().is_empty());
+    // There is no room before the others have ended.
+    let request = bench.submit_with(4, |request| {
+        request.env.insert("OTHER".into(), "kind".into());
+    });
+    assert_eq!(bench.done(), ["stop 3"]);
+    bench.gone(1, Ending::Planned);
+    bench.gone(2, Ending::Planned);
+    assert!(bench.done().is_empty());
+    bench.gone(3, Ending::Planned);
+    assert_eq!(bench.done(), ["start 4 in 4"]);
+    bench.submit(5);
+    // More room again, and a second job for it.
+    bench.change(LimitsChange { jobs: some(2), max_workers: some(2), ..LimitsChange::default() });
+    assert_eq!(bench.done(), ["start 5 in 5"]);
+    bench.ready(4);
+    bench.finish(4, request);
+    assert_eq!(bench.outcome(request), Some("ok".into()));
+}
+
+#[test]
+fn other_times_and_counts_are_those_of_all_workers() {
+    let mut bench = Bench::new(Limits { idle_timeout: None, ..limits(2, 4) });
+    for tree in [1, 2] {
+        bench.submit(tree);
+        bench.ready(tree);
+    }
+    bench.finish(1, 1);
+    bench.wait(Duration::from_secs(50));
+    assert_eq!(bench.scheduler.next_at(), None);
+    bench.done();
+    bench.change(LimitsChange {
+        idle_timeout: Some(Some(Timeout::from_secs(60))),
+        max_requests: Some(NonZeroU32::new(1)),
+        hook_timeout: Some(Some(Timeout::from_secs(7))),
+        ..LimitsChange::default()
+    });
+    bench.finish(2, 2);
+    assert_eq!(bench.done(), ["stop 2"]);
+    bench.wait(Duration::from_secs(10));
+    assert_eq!(bench.done(), ["stop 1"]);
+}
+
+#[test]
+fn suspended_requests_still_wait_when_there_is_more_room() {
+    let mut bench = Bench::new(limits(1, 4));
+    bench.submit(1);
+    bench.submit(2);
+    bench.scheduler.suspend(&tokio::sync::mpsc::channel(1).0);
+    bench.settle();
+    bench.done();
+    bench.change(LimitsChange { jobs: some(2), ..LimitsChange::default() });
+    assert!(bench.done().is_empty());
+    bench.scheduler.resume(bench.now);
+    bench.settle();
+    assert!(bench.done().contains(&"start 2 in 2".to_owned()));
 }

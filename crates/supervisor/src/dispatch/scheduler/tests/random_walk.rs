@@ -1,6 +1,7 @@
 //! A random walk through the scheduler: requests, visits, locks, workers and
 //! time in every possible order. After each step the invariants are checked.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::dispatch::trees::LockState;
 use crate::dispatch::workers::Occupation;
 use crate::error::{ErrorKind, ExitReason};
 use crate::event::StopReason;
-use crate::limits::Timeout;
+use crate::limits::{LimitsChange, LimitsError, Timeout};
 use crate::tree::{Candidate, CheckedWorker, Fitness, KeptAnswer, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 
@@ -94,11 +95,23 @@ struct Walk {
     trees: usize,
     /// Whether some visits find kept answers.
     keeps_answers: bool,
-    /// How often a worker was moved, and how many answers were kept ones.
+    /// How often a worker was moved, how many answers were kept ones, and how often
+    /// limits were changed.
     moves: usize,
     kept: usize,
+    changes: usize,
     /// The percentage of steps that fail.
     faults: usize,
+    /// What is allowed while there is more than the limits allow: as much as there
+    /// was when they were changed, and then ever less.
+    excess: Cell<Excess>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Excess {
+    slots: usize,
+    workers: usize,
+    in_tree: usize,
 }
 
 fn path(number: usize) -> TreePath {
@@ -141,7 +154,9 @@ impl Walk {
             keeps_answers: random.one_in(2),
             moves: 0,
             kept: 0,
+            changes: 0,
             faults: [0, 5, 30][random.below(3)],
+            excess: Cell::default(),
             random,
         }
     }
@@ -162,7 +177,8 @@ impl Walk {
             41..45 => self.end_preparation(),
             45..80 => self.move_worker(),
             80..92 => self.deliver_report(),
-            92..96 => self.pass_time(),
+            92..95 => self.pass_time(),
+            95 => self.change_limits(),
             96 => self.scheduler.recycle(),
             97 => self.scheduler.suspend(&tokio::sync::mpsc::channel(1).0),
             _ => self.scheduler.resume(self.now),
@@ -202,6 +218,37 @@ impl Walk {
         if !open.is_empty() {
             let request = open[self.random.below(open.len())];
             self.scheduler.cancel(request, self.now);
+        }
+    }
+
+    fn change_limits(&mut self) {
+        let mut change = LimitsChange::default();
+        match self.random.below(4) {
+            0 => change.jobs = Some(non_zero(1 + self.random.below(4))),
+            1 => change.max_workers = Some(non_zero(1 + self.random.below(6))),
+            2 => change.workers_per_tree = Some(non_zero(1 + self.random.below(3))),
+            _ => {
+                change.max_requests = Some(NonZeroU32::new(u32::try_from(self.random.below(4)).unwrap()));
+                change.max_lifetime = Some(self.random.one_in(3).then(|| Timeout::from_secs(5)));
+                change.idle_timeout = Some(self.random.one_in(2).then(|| Timeout::from_secs(3)));
+            }
+        }
+        let before = self.scheduler.limits.clone();
+        match self.scheduler.change_limits(&change, |_| None, self.now) {
+            Ok(limits) => {
+                self.changes += usize::from(limits != before);
+                let workers = &self.scheduler.workers;
+                let actives = (0..self.trees).filter_map(|tree| Some(self.scheduler.trees.get(&path(tree))?.active));
+                self.excess.set(Excess {
+                    slots: self.scheduler.slots.taken(),
+                    workers: workers.live(),
+                    in_tree: actives.max().unwrap_or(0),
+                });
+            }
+            Err(error) => {
+                assert!(matches!(error, LimitsError::TooManyJobs { .. }), "{error}");
+                assert_eq!(self.scheduler.limits, before);
+            }
         }
     }
 
@@ -468,7 +515,9 @@ impl Walk {
         assert_eq!(scheduler.parked.len(), parked);
         assert_eq!(scheduler.needs_worker.len(), needy);
         assert_eq!(scheduler.slots.taken(), slots, "job slots");
-        assert!(slots <= limits.jobs.get(), "more jobs than allowed");
+        let mut excess = self.excess.get();
+        assert!(slots <= limits.jobs.get().max(excess.slots), "more jobs than allowed");
+        excess.slots = excess.slots.min(slots);
 
         let snapshot = scheduler.snapshot(Vec::new(), self.now);
         assert_eq!(snapshot.requests.count, scheduler.requests.len());
@@ -488,13 +537,18 @@ impl Walk {
         }
         // Lingering workers count again while they are ended.
         let ending = scheduler.shutdown != Shutdown::NotBegun && scheduler.requests.is_empty();
-        assert!(ending || workers.live() <= limits.max_workers.get(), "more workers than allowed");
+        assert!(ending || workers.live() <= limits.max_workers.get().max(excess.workers), "more workers than allowed");
+        excess.workers = excess.workers.min(workers.live());
+        assert!(!scheduler.has_surplus() || workers.least_recently_used().is_none(), "an idle worker is too many");
         assert!(workers.lingering() <= limits.max_workers.get(), "more keepers than allowed");
         if needy > 0 && !scheduler.suspended {
-            assert_eq!(workers.live(), limits.max_workers.get(), "there is room for a worker");
-            assert!(workers.stopping() >= needy || workers.least_recently_used().is_none(), "nobody makes room");
+            assert!(workers.live() >= limits.max_workers.get(), "there is room for a worker");
+            let coming = (limits.max_workers.get() + workers.stopping()).saturating_sub(workers.live());
+            assert!(coming >= needy || workers.least_recently_used().is_none(), "nobody makes room");
         }
 
+        let most_in_tree = limits.workers_per_tree.get().max(excess.in_tree);
+        excess.in_tree = 0;
         for tree in 0..self.trees {
             let path = path(tree);
             let expected = active.get(&path).copied().unwrap_or(0);
@@ -503,7 +557,8 @@ impl Walk {
             assert_eq!(found, expected, "active in tree {tree}");
             let sweeping = scheduler.trees.get(&path).map_or(0, |state| state.sweeping);
             assert_eq!(sweeping, sweeps.get(&path).copied().unwrap_or(0), "sweeps in tree {tree}");
-            assert!(found <= limits.workers_per_tree.get(), "too much in tree {tree}");
+            assert!(found <= most_in_tree, "too much in tree {tree}");
+            excess.in_tree = excess.in_tree.max(found);
             assert_eq!(lock == LockState::Held, self.locks.contains(&path), "the lock of tree {tree}");
             assert_eq!(lock == LockState::Waiting, self.lock_waits.contains(&path), "the wait for tree {tree}");
             let needed =
@@ -511,9 +566,10 @@ impl Walk {
             let ending = scheduler.shutdown.ends_hooks();
             assert!(ending || lock != LockState::Held || needed, "nobody needs the lock of tree {tree}");
             let hooks = self.actors.values().filter(|actor| actor.path == path && actor.may_run_hooks()).count();
-            assert!(hooks <= limits.workers_per_tree.get(), "{hooks} hooks in tree {tree}");
+            assert!(hooks <= most_in_tree, "{hooks} hooks in tree {tree}");
             assert!(hooks == 0 || lock == LockState::Held, "hooks without a lock in tree {tree}");
         }
+        self.excess.set(excess);
     }
 
     // The end.
@@ -672,7 +728,7 @@ fn the_books_balance_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("WALKS").unwrap_or(60),
     };
-    let (mut moves, mut kept) = (0, 0);
+    let mut totals = [0; 3];
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut walk = Walk::new(seed);
@@ -680,11 +736,15 @@ fn the_books_balance_whatever_happens() {
                 walk.step();
             }
             walk.end();
-            (walk.moves, walk.kept)
+            [walk.moves, walk.kept, walk.changes]
         });
         let counts = outcome.unwrap_or_else(|_| panic!("the walk of seed {seed} failed: its panic is above"));
-        (moves, kept) = (moves + counts.0, kept + counts.1);
+        for (total, count) in totals.iter_mut().zip(counts) {
+            *total += count;
+        }
     }
+    let [moves, kept, changes] = totals;
     assert!(moves > 0, "no worker was moved");
     assert!(kept > 0, "no answer was kept");
+    assert!(changes > 0, "no limit was changed");
 }
