@@ -194,7 +194,7 @@ def test_f11_a_daemon_lives_until_the_supervisor_ends(
     pool = setting.start("--isolation", isolation)
     assert pool.ask(call(tree, detach(gate), 1))["ok"]
     daemon = gate.arrived()
-    # Another hook of the same tree, a crash in another tree, and a recycled worker.
+    # Another hook of the same tree, a crash in another tree, and a replaced worker.
     assert pool.ask(call(tree, "", 2))["ok"]
     assert kind(pool.ask(call(other, "import os\nos.abort()", 3)))
     assert pool.ask(call(other, "", 4))["ok"]

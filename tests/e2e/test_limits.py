@@ -103,7 +103,7 @@ def test_f34_no_more_processes(setting: Setting) -> None:
 
 
 @BOTH_START_METHODS
-def test_f24_recycling_with_a_backlog(setting: Setting, tree: Path) -> None:
+def test_f24_replacement_with_a_backlog(setting: Setting, tree: Path) -> None:
     pool = setting.start("--max-requests", "10")
     pool.send(*(call(tree, f"result = ['{n}']", n) for n in range(60)))
     found = pool.responses(60)

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use hookpool_frontend::EnvironmentEvent;
-use hookpool_supervisor::Event;
+use hookpool_supervisor::{Event, Selection};
 use tracing::{debug, error, info, trace, warn};
 
 use crate::format::milliseconds;
@@ -190,7 +190,8 @@ fn log_pool(event: &Event) {
         Event::LimitsChanged { limits } => {
             info!(jobs = limits.jobs, max_workers = limits.max_workers, "the limits were changed");
         }
-        Event::Recycling => info!("replacing all workers"),
+        Event::Restarting { selection: Selection::All } => info!("replacing all workers"),
+        Event::Restarting { selection } => info!("replacing workers: {selection:?}"),
         Event::Draining => info!("answering what is left"),
         Event::Interrupted { signal } => info!(%signal, "ending the running hooks"),
         Event::Suspended => info!("all hooks are stopped"),

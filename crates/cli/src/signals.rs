@@ -2,7 +2,7 @@
 
 use std::io;
 
-use hookpool_supervisor::{EndSignal, Supervisor};
+use hookpool_supervisor::{EndSignal, Selection, Supervisor};
 use nix::sys::signal::{Signal as SignalNumber, raise};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ enum Wish {
     /// SIGINT, SIGTERM.
     End(EndSignal),
     /// SIGHUP.
-    Recycle,
+    Restart,
     /// SIGTSTP.
     Suspend,
     /// SIGCONT.
@@ -57,20 +57,20 @@ impl Signals {
         tokio::select! {
             () = received(&mut self.interrupt) => Wish::End(EndSignal::Interrupt),
             _ = self.terminate.recv() => Wish::End(EndSignal::Terminate),
-            () = received(&mut self.hang_up) => Wish::Recycle,
+            () = received(&mut self.hang_up) => Wish::Restart,
             () = received(&mut self.stop) => Wish::Suspend,
             _ = self.resume.recv() => Wish::Resume,
         }
     }
 
     /// Waits for a signal that ends the program. For the time before there are
-    /// workers to recycle or hooks to suspend. Cancel-safe.
+    /// workers to restart or hooks to suspend. Cancel-safe.
     pub async fn end(&mut self) -> EndSignal {
         loop {
             match self.next().await {
                 Wish::End(signal) => return signal,
                 Wish::Suspend => stop_this_process(),
-                Wish::Recycle | Wish::Resume => {}
+                Wish::Restart | Wish::Resume => {}
             }
         }
     }
@@ -152,7 +152,10 @@ pub fn obey(mut signals: Signals, supervisor: Supervisor, first: FirstSignal) ->
                     }
                     set_ending.send_replace(next);
                 }
-                Wish::Recycle => supervisor.recycle().await,
+                Wish::Restart => {
+                    // A supervisor that has ended has nothing to restart.
+                    let _ = supervisor.restart(Selection::All).await;
+                }
                 Wish::Suspend => {
                     supervisor.suspend().await;
                     stop_this_process();

@@ -135,7 +135,7 @@ impl Builder {
     /// Whether the files that a worker has imported from its environment are
     /// compared with the disk before every hook, and the worker is replaced if
     /// they have changed. Otherwise changes are seen only after
-    /// [`Supervisor::recycle`]. Default: yes.
+    /// [`Supervisor::restart`]. Default: yes.
     #[must_use]
     pub fn check_freshness(mut self, check: bool) -> Self {
         self.check_freshness = check;

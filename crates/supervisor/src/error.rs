@@ -43,7 +43,8 @@ pub enum ErrorKind {
     HookTimeout,
     /// The supervisor was told to end (SIGINT, SIGTERM).
     Interrupted,
-    /// The request was cancelled by its caller.
+    /// The request was cancelled: by its caller, or by an operator as the message
+    /// says.
     Cancelled,
     /// Too many requests are unanswered.
     QueueFull,
@@ -203,6 +204,15 @@ pub enum SourceInstead {
     NotNamed,
 }
 
+/// Who has cancelled a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Canceller {
+    /// Its caller, by the ticket.
+    Caller,
+    /// Somebody else, by the supervisor.
+    Operator,
+}
+
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{kind}: {message}")]
@@ -241,6 +251,17 @@ impl HookError {
             hint: None,
             setting: None,
         }
+    }
+
+    /// The answer to a request that was cancelled.
+    pub(crate) fn cancelled(canceller: Canceller) -> Self {
+        Self::new(
+            ErrorKind::Cancelled,
+            match canceller {
+                Canceller::Caller => "the request was cancelled",
+                Canceller::Operator => "the request was cancelled by an operator",
+            },
+        )
     }
 
     /// A failure at a file: [`ErrorKind::SystemRefused`] if the error

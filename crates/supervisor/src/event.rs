@@ -9,6 +9,7 @@ use crate::error::{ErrorKind, ExitReason};
 use crate::ids::{RequestId, TemplateId, WorkerId};
 use crate::limits::Limits;
 use crate::response::{StartMethod, Timing};
+use crate::selection::Selection;
 
 /// Why a worker is ended that has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub enum StopReason {
     MaxRequests,
     /// It lived for [`Limits::max_lifetime`](crate::Limits::max_lifetime).
     MaxLifetime,
-    /// [`Supervisor::recycle`](crate::Supervisor::recycle) was called.
-    RecycleRequested,
+    /// [`Supervisor::restart`](crate::Supervisor::restart) was called.
+    RestartRequested,
     /// Another tree needed its place, or there are more workers than
     /// [`Limits::max_workers`](crate::Limits::max_workers) allows since it was changed.
     Evicted,
@@ -42,7 +43,7 @@ impl StopReason {
             Self::IdleTimeout => "idle timeout",
             Self::MaxRequests => "maximum of requests",
             Self::MaxLifetime => "maximum lifetime",
-            Self::RecycleRequested => "recycling was requested",
+            Self::RestartRequested => "a restart was requested",
             Self::EnvironmentChanged => "the environment has changed",
             Self::TemplateChanged => "its template has learned more",
             Self::Evicted => "evicted to make room",
@@ -142,8 +143,8 @@ pub enum Event {
     OrphansUnknown { reason: String },
     /// These limits are in force from now on.
     LimitsChanged { limits: Box<Limits> },
-    /// All workers are being replaced.
-    Recycling,
+    /// These workers and templates are being replaced.
+    Restarting { selection: Selection },
     /// No more requests are admitted; those that were are answered.
     Draining,
     /// Running hooks are being ended by this signal.

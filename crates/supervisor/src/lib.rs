@@ -90,6 +90,7 @@ mod process;
 mod programs;
 mod request;
 mod response;
+mod selection;
 mod semaphore;
 mod shutdown;
 mod snapshot;
@@ -117,6 +118,7 @@ pub use process::open_files::{OpenFilesLimit, raise_open_files_limit};
 pub use programs::{ProgramError, ProgramOutput, run_unguarded};
 pub use request::HookRequest;
 pub use response::{CapturedOutput, Isolation, Response, StartMethod, Timing, WorkerInfo};
+pub use selection::{Restarted, Selection};
 pub use snapshot::{
     DelayedPool, Listed, QuarantinedPool, RequestPhase, RequestSnapshot, Snapshot, TemplateSnapshot, WorkerPhase,
     WorkerSnapshot,

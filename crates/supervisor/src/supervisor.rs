@@ -17,6 +17,7 @@ use crate::limits::{Limits, LimitsChange, LimitsError, Timeout};
 use crate::programs::{ProgramError, ProgramOutput, Programs};
 use crate::request::HookRequest;
 use crate::response::Response;
+use crate::selection::{Restarted, Selection};
 use crate::semaphore::{Permit, ResizableSemaphore};
 use crate::snapshot::Snapshot;
 use crate::template::Templates;
@@ -230,9 +231,31 @@ impl Supervisor {
         self.services.templates.settled().await;
     }
 
-    /// Replaces every worker, as the program does at SIGHUP. No request is lost.
-    pub async fn recycle(&self) {
-        self.command(Command::Recycle).await;
+    /// Replaces workers and templates: idle ones now, others when their hooks have
+    /// ended. No request is lost. [`Selection::All`] is what the program does at
+    /// SIGHUP.
+    ///
+    /// The selected pools get another chance: their backoff and their quarantine are
+    /// lifted, and their failures forgotten. (A template has no pools.)
+    ///
+    /// `None` once the supervisor has ended.
+    pub async fn restart(&self, selection: Selection) -> Option<Restarted> {
+        let selection = match selection {
+            // As the trees of requests. A path that has no absolute form selects none.
+            Selection::Tree(path) => Selection::Tree(std::path::absolute(&path).unwrap_or(path)),
+            other => other,
+        };
+        self.ask(|reply| Command::Restart { selection, reply }).await
+    }
+
+    /// Cancels a request, whoever its caller is: a hook that runs is ended. It is
+    /// answered with [`ErrorKind::Cancelled`] and a message that an operator has
+    /// cancelled it; the message is another where its caller does so
+    /// ([`Ticket::cancel`]).
+    ///
+    /// Returns whether it was unanswered.
+    pub async fn cancel(&self, request: RequestId) -> bool {
+        self.ask(|reply| Command::Cancel { request, reply }).await.unwrap_or(false)
     }
 
     /// Stops the processes of all running hooks and programs (SIGSTOP), and

@@ -3,8 +3,9 @@
 mod support;
 
 use hookpool_supervisor::{
-    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, Isolation, KeptAnswers, Limits, LimitsChange, LimitsError,
-    Observed, QueueSize, RequestPhase, StartMethod, SubmitError, WorkerPhase, process_memory,
+    BuildEnvironment, EndSignal, ErrorKind, Hook, HookError, HookRequest, Isolation, KeptAnswers, Limits, LimitsChange,
+    LimitsError, Observed, QueueSize, RequestPhase, Selection, StartMethod, SubmitError, TemplateSnapshot, WorkerPhase,
+    process_memory,
 };
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -505,5 +506,52 @@ async fn limits_change_and_no_request_is_lost() {
     drop(running);
     supervisor.drain().await;
     assert_eq!(supervisor.change_limits(change).await, Err(LimitsError::Ended));
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn an_operator_cancels_a_request_of_somebody_else() {
+    let pool = Pool::real(one_job()).await;
+    let tree = waiting_tree(&pool, "tree");
+    let running = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    let queued = pool.supervisor.submit(pool.request(&tree)).await.unwrap();
+    read_fifo(tree.join("running")).await;
+    for ticket in [queued, running] {
+        let id = ticket.id();
+        assert!(pool.supervisor.cancel(id).await);
+        let error = ticket.await.outcome.unwrap_err();
+        assert_eq!((error.kind, &*error.message), (ErrorKind::Cancelled, "the request was cancelled by an operator"));
+        assert!(!pool.supervisor.cancel(id).await, "it is answered");
+    }
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_replaces_the_templates_and_workers_of_one_environment() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    let run = || async {
+        let request = HookRequest::new(&tree, Hook::GetRequiresForBuildWheel);
+        assert!(pool.supervisor.submit(request).await.unwrap().await.outcome.is_ok());
+        pool.supervisor.snapshot().await.unwrap()
+    };
+    let before = run().await;
+    let (worker, template) = (&before.workers.first[0], &before.templates[0]);
+    // Requests name it by another path than the template has.
+    assert_ne!(worker.python, template.interpreter);
+    let restart = |selection| async { pool.supervisor.restart(selection).await.unwrap() };
+    let nothing = restart(Selection::Environment("/no/such/python".into())).await;
+    assert_eq!((nothing.workers, nothing.templates, nothing.pools), (0, 0, 0));
+    let restarted = restart(Selection::Environment(template.interpreter.clone())).await;
+    assert_eq!((restarted.workers, restarted.templates), (1, 1));
+    let after = run().await;
+    let in_use = |template: &&TemplateSnapshot| template.in_use;
+    let template_after = after.templates.iter().find(in_use).unwrap();
+    assert!(
+        template_after.id > template.id
+            && after.workers.first.iter().all(|other| other.id != worker.id || other.phase == WorkerPhase::Stopping)
+    );
+    let restarted = restart(Selection::Template(template_after.id)).await;
+    assert_eq!((restarted.workers, restarted.templates), (1, 1));
     pool.end().await;
 }

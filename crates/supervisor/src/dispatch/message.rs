@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::{Limits, LimitsChange, LimitsError};
 use crate::request::HookRequest;
+use crate::selection::{Restarted, Selection};
 use crate::snapshot::Snapshot;
 use crate::ticket::UnreadResponse;
 use crate::tree::{Candidate, TreePath};
@@ -26,7 +27,15 @@ pub(crate) enum Command {
         change: LimitsChange,
         reply: oneshot::Sender<Result<Limits, LimitsError>>,
     },
-    Recycle,
+    Restart {
+        selection: Selection,
+        reply: oneshot::Sender<Restarted>,
+    },
+    /// Of a caller other than the request's own.
+    Cancel {
+        request: RequestId,
+        reply: oneshot::Sender<bool>,
+    },
     /// Every worker drops its clone once it was told.
     Suspend {
         told: Acknowledgement,

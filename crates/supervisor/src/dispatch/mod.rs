@@ -15,8 +15,8 @@ mod workers;
 
 pub use slots::{JobSlot, ReturnedSlot};
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +27,12 @@ use self::gate::{Arrival, Gate};
 use self::message::{Action, Command};
 use self::scheduler::Scheduler;
 use self::templates::LiveTemplates;
-use crate::error::ExitReason;
+use crate::error::{Canceller, ExitReason};
 use crate::event::{Event, Observer};
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::{Limits, LimitsChange, LimitsError};
 use crate::process::open_files::Capacity;
+use crate::selection::{Restarted, Selection};
 use crate::semaphore::ResizableSemaphore;
 use crate::template::Pace;
 use crate::worker::{
@@ -188,7 +189,7 @@ impl Dispatcher {
                 while let Ok(command) = self.inboxes.commands.try_recv() {
                     self.obey(Some(command), now);
                 }
-                self.scheduler.cancel(request, now);
+                self.scheduler.cancel(request, Canceller::Caller, now);
             }
             Incoming::Report(report) => self.worker_reported(report, now).await,
             Incoming::Notice(event) => {
@@ -212,10 +213,11 @@ impl Dispatcher {
             Some(Command::ChangeLimits { change, reply }) => {
                 let _ = reply.send(self.change_limits(&change, now));
             }
-            Some(Command::Recycle) => {
-                self.context.interpreters.forget_all();
-                self.context.templates.recycle();
-                self.scheduler.recycle();
+            Some(Command::Restart { selection, reply }) => {
+                let _ = reply.send(self.restart(&selection, now));
+            }
+            Some(Command::Cancel { request, reply }) => {
+                let _ = reply.send(self.scheduler.cancel(request, Canceller::Operator, now));
             }
             Some(Command::Suspend { told }) => {
                 self.context.templates.set_pace(Pace::Suspended);
@@ -240,6 +242,28 @@ impl Dispatcher {
                 self.scheduler.terminate(now);
             }
         }
+    }
+
+    fn restart(&mut self, selection: &Selection, now: Instant) -> Restarted {
+        let mut interpreters = HashSet::new();
+        let mut template = None;
+        match selection {
+            Selection::All => self.context.interpreters.forget_all(),
+            Selection::Tree(_) => {}
+            Selection::Environment(python) => {
+                self.context.interpreters.forget_all();
+                let names = self.scheduler.interpreters();
+                let names = names.filter_map(|(name, template)| Some((name, self.templates.interpreter(template)?)));
+                interpreters = all_names(python, names);
+            }
+            Selection::Template(id) => template = Some(*id),
+        }
+        let everything = *selection == Selection::All;
+        let templates = self.context.templates.restart(|executable, id| {
+            everything || interpreters.contains(executable) || id.is_some() && id == template
+        });
+        let (workers, pools) = self.scheduler.restart(selection, &interpreters, now);
+        Restarted { workers, templates, pools }
     }
 
     fn change_limits(&mut self, change: &LimitsChange, now: Instant) -> Result<Limits, LimitsError> {
@@ -333,6 +357,16 @@ impl Dispatcher {
             self.observe(&Event::OrphanKilled { pid });
         }
     }
+}
+
+/// The names of an interpreter: requests and environments name it by one path, and
+/// templates by another. `pairs` has both names of the interpreters of workers.
+fn all_names<'a>(python: &Path, pairs: impl Iterator<Item = (&'a PathBuf, &'a PathBuf)>) -> HashSet<PathBuf> {
+    let mut names = HashSet::from([python.to_owned()]);
+    for (named, executable) in pairs.filter(|(named, executable)| *named == python || *executable == python) {
+        names.extend([named.clone(), executable.clone()]);
+    }
+    names
 }
 
 /// A random number from 0 to 1, good enough to spread restarts.

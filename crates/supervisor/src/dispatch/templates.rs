@@ -60,6 +60,11 @@ impl LiveTemplates {
         }
     }
 
+    /// The executable of its interpreter.
+    pub fn interpreter(&self, template: TemplateId) -> Option<&PathBuf> {
+        Some(&self.records.get(&template)?.interpreter)
+    }
+
     /// `in_use` has those that fork new workers, and whether they are learning.
     pub fn snapshot(&self, in_use: &HashMap<TemplateId, bool>, now: Instant) -> Vec<TemplateSnapshot> {
         let snapshot = |(id, record): (&TemplateId, &TemplateRecord)| TemplateSnapshot {

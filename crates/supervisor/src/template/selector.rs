@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,12 +234,25 @@ impl TemplateSelector {
         was_used
     }
 
-    /// Retires all templates, and forgets all failures and refusals.
-    pub fn recycle(&mut self) {
-        for state in self.keys.values_mut() {
-            state.retire_all();
-            state.reset();
+    /// Retires the templates that are selected by their executable and number, and
+    /// forgets the failures and refusals of their keys. A key that may have no
+    /// templates, because they have failed, is selected by its executable alone.
+    /// Returns the number of templates.
+    pub fn restart(&mut self, selects: impl Fn(&Path, Option<TemplateId>) -> bool) -> usize {
+        let mut retired = 0;
+        for (key, state) in &mut self.keys {
+            let before = retired;
+            for slot in [&mut state.learned_template, &mut state.plain_template] {
+                if let Some(active) = slot.take_if(|active| selects(&key.executable, Some(active.template.id))) {
+                    active.template.tell(TemplateCommand::Retire);
+                    retired += 1;
+                }
+            }
+            if retired > before || selects(&key.executable, None) {
+                state.reset();
+            }
         }
+        retired
     }
 
     /// A template has failed. Returns the reason if the workers of its key are

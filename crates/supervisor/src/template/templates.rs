@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -241,16 +241,16 @@ impl Templates {
         }
     }
 
-    /// Replaces all templates.
-    pub fn recycle(&self) {
-        self.selector().recycle();
+    /// Replaces the selected templates. Returns how many.
+    pub fn restart(&self, selects: impl Fn(&Path, Option<TemplateId>) -> bool) -> usize {
+        self.selector().restart(selects)
     }
 
     /// Retires all templates and waits for their end.
     pub async fn end(&self) {
         /// A template reads the order only after its present import.
         const PATIENCE: Duration = Duration::from_secs(2);
-        self.recycle();
+        self.restart(|_, _| true);
         let mut tasks = std::mem::take(&mut *self.tasks());
         let all_ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(PATIENCE, all_ended).await.is_err() {

@@ -262,7 +262,7 @@ impl EventLoop {
     fn obey(&mut self, command: WorkerCommand, now: Instant) -> Vec<Effect> {
         match command {
             WorkerCommand::Lease(lease) => self.lease(lease, now),
-            WorkerCommand::Cancel(request) => self.machine.cancel(request, now),
+            WorkerCommand::Cancel { request, canceller } => self.machine.cancel(request, canceller, now),
             WorkerCommand::Interrupt(signal) => self.machine.interrupt(signal, now),
             WorkerCommand::Stop => self.machine.stop(now),
             WorkerCommand::Terminate => self.machine.terminate(Ending::Planned, now),

@@ -7,7 +7,7 @@ use hookd_protocol::Observed;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::error::{ExitReason, HookError};
+use crate::error::{Canceller, ExitReason, HookError};
 use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::Timeout;
@@ -38,7 +38,7 @@ pub(crate) enum WorkerCommand {
     /// Run this request. Sent to idle workers only.
     Lease(Lease),
     /// End the hook of this request.
-    Cancel(RequestId),
+    Cancel { request: RequestId, canceller: Canceller },
     /// Forward this signal to the hook, and end.
     Interrupt(Signal),
     /// Shut down. Sent to idle workers only.

@@ -81,7 +81,7 @@ async fn told_to_end(commands: &mut mpsc::UnboundedReceiver<WorkerCommand>, susp
             WorkerCommand::Suspend(_) => *suspended = true,
             WorkerCommand::Resume => *suspended = false,
             // These come after READY only.
-            WorkerCommand::Lease(_) | WorkerCommand::Cancel(_) => {}
+            WorkerCommand::Lease(_) | WorkerCommand::Cancel { .. } => {}
         }
     }
 }

@@ -84,7 +84,7 @@ fn workers_of_two_supervisors_may_have_the_same_number() {
 fn recording_stops_at_the_limit() {
     let mut recorder = Recorder::with_limit(3);
     for request in 0..5 {
-        recorder.observe(0, &Event::Recycling, second(request));
+        recorder.observe(0, &Event::Resumed, second(request));
         recorder.interval(Interval { lane: "l".into(), name: "n".into(), start: second(0), end: second(request) });
     }
     assert_eq!((recorder.intervals.len(), recorder.cut), (3, Some(second(3))));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::super::message::{Action, Submission};
 use super::super::trees::{LockState, QueuePlace, TreeState};
 use super::{RequestRecord, RequestState, Scheduler};
-use crate::error::{ErrorKind, HookError};
+use crate::error::{Canceller, ErrorKind, HookError};
 use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::response::Isolation;
@@ -39,7 +39,7 @@ impl Scheduler {
             prepared_for: std::time::Duration::ZERO,
             assigned_at: None,
             leased_at: None,
-            cancelled: false,
+            cancelled: None,
             attempts: 0,
             reply,
             details: Arc::new(request),
@@ -325,12 +325,12 @@ impl Scheduler {
         }
     }
 
-    /// The caller has cancelled a request.
-    pub fn cancel(&mut self, request: RequestId, now: Instant) {
-        let Some(record) = self.requests.get_mut(&request) else { return };
-        record.cancelled = true;
+    /// Cancels a request. Returns whether it was unanswered.
+    pub fn cancel(&mut self, request: RequestId, canceller: Canceller, now: Instant) -> bool {
+        let Some(record) = self.requests.get_mut(&request) else { return false };
+        record.cancelled.get_or_insert(canceller);
         let path = record.path.clone();
-        let error = cancelled();
+        let error = HookError::cancelled(canceller);
         match &record.state {
             RequestState::Queued => {
                 self.dequeue(request);
@@ -358,7 +358,7 @@ impl Scheduler {
             }
             RequestState::Leased { worker } => {
                 let worker = *worker;
-                self.tell(worker, WorkerCommand::Cancel(request));
+                self.tell(worker, WorkerCommand::Cancel { request, canceller });
             }
             RequestState::Parked { .. } => {
                 self.unpark(request);
@@ -368,6 +368,7 @@ impl Scheduler {
         self.serve_waiting(now);
         self.fill();
         self.stop_all_when_drained();
+        true
     }
 
     /// If a tree has no more requests, releases its lock and ends all waits for
@@ -388,11 +389,6 @@ impl Scheduler {
         self.actions.push(action);
         self.trees.change(path, |state| state.lock = LockState::Free);
     }
-}
-
-/// The answer to cancelled requests.
-pub(super) fn cancelled() -> HookError {
-    HookError::new(ErrorKind::Cancelled, "the request was cancelled")
 }
 
 /// The answer to requests that come after the shutdown has begun.

@@ -1,4 +1,4 @@
-//! Commands for all workers: recycle, suspend, resume, and the shutdown.
+//! Commands for all workers: suspend, resume, and the shutdown.
 
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
@@ -13,17 +13,6 @@ use crate::worker::WorkerCommand;
 use crate::worker::message::Acknowledgement;
 
 impl Scheduler {
-    /// Replaces every worker: idle ones now, others after their hook.
-    pub fn recycle(&mut self) {
-        self.observe(Event::Recycling);
-        for record in self.workers.records_mut() {
-            record.stale = true;
-        }
-        for worker in self.idle_workers() {
-            self.stop(worker, StopReason::RecycleRequested);
-        }
-    }
-
     /// Stops all hooks; nothing is started until [`Scheduler::resume`].
     pub fn suspend(&mut self, told: &Acknowledgement) {
         self.suspended = true;

@@ -23,6 +23,7 @@ mod ending;
 mod lease;
 mod limits;
 mod preparation;
+mod restart;
 mod snapshot;
 mod worker_events;
 
@@ -44,7 +45,7 @@ use super::slots::{JobSlot, JobSlots};
 use super::trees::{QueuePlace, Trees};
 use super::workers::{PoolKey, Workers};
 use crate::build_environment::{BuildEnvironment, MadeEnvironment};
-use crate::error::HookError;
+use crate::error::{Canceller, HookError};
 use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::Limits;
@@ -108,8 +109,8 @@ struct RequestRecord {
     assigned_at: Option<Instant>,
     /// When it was written to the worker.
     leased_at: Option<Instant>,
-    /// Its caller has cancelled it.
-    cancelled: bool,
+    /// Who has cancelled it.
+    cancelled: Option<Canceller>,
     /// The number of workers that died before they accepted it.
     attempts: u32,
     reply: oneshot::Sender<UnreadResponse>,

@@ -115,7 +115,7 @@ impl Scheduler {
             return Some(StopReason::Shutdown);
         }
         if record.stale {
-            return Some(StopReason::RecycleRequested);
+            return Some(StopReason::RestartRequested);
         }
         if record.max_served.is_some_and(|max| record.served >= max) {
             return Some(StopReason::MaxRequests);
@@ -188,6 +188,10 @@ impl Scheduler {
     /// The worker of a request died before accepting it.
     fn lost(&mut self, request: RequestId, pool: &PoolKey, ending: &Ending, exit: Option<ExitReason>, now: Instant) {
         let Some(record) = self.requests.get_mut(&request) else { return };
+        if let Some(canceller) = record.cancelled {
+            // The worker died before it could be told.
+            return self.fail(request, HookError::cancelled(canceller), now);
+        }
         record.attempts += 1;
         record.assigned_at = None;
         record.leased_at = None;

@@ -128,12 +128,25 @@ fn after_two_failures_workers_are_spawned_until_something_changes() {
 }
 
 #[test]
-fn recycling_retires_all() {
+fn a_restart_of_all_retires_all() {
     let mut fixture = Fixture::new(16);
     let (a, b) = (fixture.id("a").unwrap(), fixture.id("b").unwrap());
-    fixture.selector.recycle();
+    fixture.selector.restart(|_, _| true);
     assert!(fixture.is_retired(a) && fixture.is_retired(b));
     assert_ne!(fixture.id("a"), Some(a));
+}
+
+#[test]
+fn a_restart_retires_what_it_selects() {
+    let mut fixture = Fixture::new(16);
+    let (a, b) = (fixture.id("a").unwrap(), fixture.id("b").unwrap());
+    assert_eq!(fixture.selector.restart(|executable, _| executable == Path::new("/other")), 0);
+    assert_eq!(fixture.selector.restart(|_, id| id == Some(a)), 1);
+    assert!(fixture.is_retired(a) && !fixture.is_retired(b));
+    assert_eq!(fixture.id("b"), Some(b));
+    let executable = key("b").executable;
+    assert_eq!(fixture.selector.restart(|other, _| other == executable), 1);
+    assert!(fixture.is_retired(b));
 }
 
 #[test]
@@ -143,7 +156,7 @@ fn a_backend_that_is_refused_is_left_out() {
     fixture.selector.refuse_backend(&key("a"));
     assert!(fixture.selector.retire(&template));
     assert_eq!(fixture.start("a").backend, None);
-    fixture.selector.recycle();
+    fixture.selector.restart(|_, _| true);
     assert_eq!(fixture.start("a").backend, Some("a".to_owned()));
 }
 
@@ -156,7 +169,7 @@ fn learned_modules_that_are_refused_are_left_out_until_something_changes() {
     assert!(fixture.selector.retire(&template));
     fixture.learn("a", "toml");
     assert!(fixture.start("a").learned.is_empty());
-    fixture.selector.recycle();
+    fixture.selector.restart(|_, _| true);
     fixture.learn("a", "toml");
     assert_eq!(fixture.start("a").learned, ["toml"]);
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::ending::Cause;
 use super::running::Running;
 use super::{Effect, Effects, Health, Machine, Phase};
+use crate::error::Canceller;
 use crate::ids::RequestId;
 use crate::worker::message::{Ending, Lease};
 
@@ -20,9 +21,9 @@ impl Machine {
         }
     }
 
-    pub fn cancel(&mut self, request: RequestId, now: Instant) -> Effects {
+    pub fn cancel(&mut self, request: RequestId, canceller: Canceller, now: Instant) -> Effects {
         match &self.phase {
-            Phase::Running(running) if running.request == request => self.end_hook(Cause::Cancelled, now),
+            Phase::Running(running) if running.request == request => self.end_hook(Cause::Cancelled(canceller), now),
             _ => Effects::new(),
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::running::Running;
 use super::{Effect, Effects, Health, Machine, Phase, finished};
-use crate::error::{ErrorKind, ExitReason, HookError, Setting};
+use crate::error::{Canceller, ErrorKind, ExitReason, HookError, Setting};
 use crate::event::Event;
 use crate::limits::Timeout;
 use crate::process::{Stage, Termination};
@@ -21,7 +21,7 @@ use crate::worker::message::Ending;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     Deadline { after: Duration },
-    Cancelled,
+    Cancelled(Canceller),
     Interrupted(Signal),
     Memory { bytes: u64, limit: u64 },
 }
@@ -35,7 +35,7 @@ impl Cause {
                     .with_hint("the deadline can be longer")
                     .with_setting(Setting::HookTimeout)
             }
-            Self::Cancelled => HookError::new(ErrorKind::Cancelled, "the request was cancelled"),
+            Self::Cancelled(canceller) => HookError::cancelled(canceller),
             Self::Interrupted(signal) => {
                 HookError::new(ErrorKind::Interrupted, format!("the supervisor was ended by {signal}"))
             }
@@ -55,7 +55,7 @@ impl Cause {
     fn first_signal(self) -> Signal {
         match self {
             Self::Interrupted(signal) => signal,
-            Self::Deadline { .. } | Self::Cancelled => Signal::SIGTERM,
+            Self::Deadline { .. } | Self::Cancelled(_) => Signal::SIGTERM,
             // As the kernel does when memory is short.
             Self::Memory { .. } => Signal::SIGKILL,
         }

@@ -7,7 +7,7 @@ use hookd_protocol::{Failure, HookErrorKind, Message, Observed};
 use serde_json::json;
 
 use super::*;
-use crate::error::{ErrorKind, HookError};
+use crate::error::{Canceller, ErrorKind, HookError};
 use crate::ids::RequestId;
 use crate::limits::Timeout;
 use crate::tree::{Prepared, Tree, TreeId};
@@ -153,7 +153,7 @@ fn suspend_and_resume_in_every_state() {
 
 #[test]
 fn cancel_in_every_state() {
-    let cancel = |mut bench: Bench| names(&bench.machine.cancel(REQUEST, bench.now));
+    let cancel = |mut bench: Bench| names(&bench.machine.cancel(REQUEST, Canceller::Caller, bench.now));
     assert!(cancel(Bench::starting(Isolation::Hook)).is_empty());
     assert!(cancel(Bench::idle(Isolation::Hook)).is_empty());
     assert_eq!(cancel(Bench::leased(Isolation::Hook)), ["write cancel SIGTERM"]);
@@ -161,7 +161,7 @@ fn cancel_in_every_state() {
     assert_eq!(cancel(Bench::running(Isolation::None)), ["group SIGTERM"]);
     assert!(cancel(Bench::finishing()).is_empty());
     let mut bench = Bench::running(Isolation::Hook);
-    assert!(bench.machine.cancel(RequestId(8), bench.now).is_empty());
+    assert!(bench.machine.cancel(RequestId(8), Canceller::Caller, bench.now).is_empty());
 }
 
 #[test]

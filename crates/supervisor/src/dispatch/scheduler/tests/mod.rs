@@ -2,7 +2,7 @@
 
 mod random_walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use super::*;
 use crate::build_environment::tests::{Environment, environments};
 use crate::build_environment::{EnvironmentRequirements, RequestEnvironment, WantedEnvironment};
 use crate::dispatch::message::Submission;
-use crate::error::{ErrorKind, ExitReason};
+use crate::error::{Canceller, ErrorKind, ExitReason};
 use crate::event::StopReason;
+use crate::ids::TemplateId;
 use crate::limits::{LimitsChange, Timeout};
+use crate::selection::Selection;
 use crate::tree::{Candidate, CheckedWorker, Fitness, KeptAnswer, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, WorkerCommand, WorkerEvent, WorkerReport};
 
@@ -125,7 +127,7 @@ impl Bench {
                     let moves = lease.tree.map(|tree| format!(" in {}", number(&tree.path)));
                     format!("{worker} runs {}{}", lease.request, moves.unwrap_or_default())
                 }
-                WorkerCommand::Cancel(request) => format!("{worker} cancels {request}"),
+                WorkerCommand::Cancel { request, .. } => format!("{worker} cancels {request}"),
                 WorkerCommand::Stop => format!("stop {worker}"),
                 WorkerCommand::Terminate => format!("terminate {worker}"),
                 WorkerCommand::Interrupt(signal) => format!("{signal} to {worker}"),
@@ -207,7 +209,7 @@ impl Bench {
     }
 
     fn cancel(&mut self, request: u64) -> Option<String> {
-        self.scheduler.cancel(RequestId(request), self.now);
+        self.scheduler.cancel(RequestId(request), Canceller::Caller, self.now);
         self.settle();
         self.outcome(request)
     }
@@ -252,6 +254,16 @@ impl Bench {
         let mut log = std::mem::take(&mut self.log);
         log.retain(|line| !line.starts_with("unlock"));
         log
+    }
+
+    fn restart(&mut self, selection: &Selection) -> (usize, usize) {
+        let interpreters = match selection {
+            Selection::Environment(python) => HashSet::from([python.clone()]),
+            _ => HashSet::new(),
+        };
+        let restarted = self.scheduler.restart(selection, &interpreters, self.now);
+        self.settle();
+        restarted
     }
 
     fn change(&mut self, change: LimitsChange) {
@@ -462,7 +474,7 @@ fn a_kept_answer_of_a_cancelled_request_is_dropped() {
     let request = HookRequest::new("/1", Hook::BuildWheel);
     bench.scheduler.submit(Submission { id: RequestId(1), request, path: path(1), reply }, bench.now);
     bench.scheduler.take_actions();
-    bench.scheduler.cancel(RequestId(1), bench.now);
+    bench.scheduler.cancel(RequestId(1), Canceller::Caller, bench.now);
     let answered = VisitOutcome::Answered(KeptAnswer { outcome: Ok(json!("kept")), environment: None });
     bench.scheduler.visited(RequestId(1), &path(1), answered, true, bench.now);
     bench.settle();
@@ -874,7 +886,7 @@ fn a_request_that_needs_a_worker_can_be_cancelled() {
 }
 
 #[test]
-fn recycling_replaces_every_worker_and_loses_no_request() {
+fn a_restart_replaces_every_worker_and_loses_no_request() {
     let mut bench = Bench::new(limits(2, 8));
     let (idle, busy) = (bench.submit(1), bench.submit(2));
     bench.ready(1);
@@ -882,8 +894,7 @@ fn recycling_replaces_every_worker_and_loses_no_request() {
     bench.ready(2);
     let waiting = bench.submit(2);
     bench.done();
-    bench.scheduler.recycle();
-    bench.settle();
+    bench.restart(&Selection::All);
     assert_eq!(bench.done(), ["stop 1"]);
     bench.finish(2, busy);
     assert_eq!(bench.done(), ["stop 2", "start 3 in 2"]);
@@ -893,7 +904,7 @@ fn recycling_replaces_every_worker_and_loses_no_request() {
 }
 
 #[test]
-fn a_worker_is_recycled_after_its_requests_its_lifetime_and_its_idle_time() {
+fn a_worker_is_replaced_after_its_requests_its_lifetime_and_its_idle_time() {
     let second = |seconds| Some(Timeout::from_secs(seconds));
     let once = |limits| {
         let mut bench = Bench::new(limits);
@@ -1194,4 +1205,81 @@ fn suspended_requests_still_wait_when_there_is_more_room() {
     bench.scheduler.resume(bench.now);
     bench.settle();
     assert!(bench.done().contains(&"start 2 in 2".to_owned()));
+}
+
+#[test]
+fn a_restart_replaces_what_it_selects() {
+    for (selection, expected) in [
+        (Selection::Tree("/1".into()), vec!["stop 1"]),
+        (Selection::Tree("/9".into()), vec![]),
+        (Selection::Environment("other".into()), vec!["stop 2"]),
+        (Selection::Template(TemplateId(7)), vec!["stop 1"]),
+        (Selection::All, vec!["stop 1", "stop 2"]),
+    ] {
+        let mut bench = Bench::new(limits(2, 4));
+        let first = bench.submit(1);
+        let second = bench.submit_with(2, |request| request.python = Some("other".into()));
+        for (worker, request) in [(1, first), (2, second)] {
+            bench.ready(worker);
+            bench.finish(worker, request);
+        }
+        bench.scheduler.workers.get_mut(WorkerId(1)).unwrap().template = Some(TemplateId(7));
+        bench.done();
+        assert_eq!(bench.restart(&selection), (expected.len(), 0));
+        assert_eq!(bench.done(), expected, "{selection:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_starting_may_be_of_the_template_that_is_restarted() {
+    let mut bench = Bench::new(limits(1, 4));
+    let request = bench.submit(1);
+    bench.done();
+    assert_eq!(bench.restart(&Selection::Template(TemplateId(7))), (1, 0));
+    bench.ready(1);
+    bench.finish(1, request);
+    assert_eq!(bench.done(), ["1 runs 1", "stop 1"]);
+}
+
+#[test]
+fn a_restart_lifts_the_backoff_and_the_quarantine_of_its_pools() {
+    let mut bench = Bench::new(Limits { max_restarts: 0, ..limits(2, 4) });
+    for tree in [1, 2] {
+        let request = bench.submit(tree);
+        bench.gone(tree, crashed());
+        assert_eq!(bench.outcome(request), Some("Quarantined".into()));
+    }
+    bench.done();
+    assert_eq!(bench.restart(&Selection::Tree("/1".into())), (0, 1));
+    let (lifted, other) = (bench.submit(1), bench.submit(2));
+    assert_eq!(bench.done(), ["start 3 in 1"]);
+    assert_eq!(bench.outcome(other), Some("Quarantined".into()));
+    bench.ready(3);
+    bench.finish(3, lifted);
+    assert_eq!(bench.outcome(lifted), Some("ok".into()));
+
+    let mut bench = Bench::new(limits(2, 4));
+    bench.submit(1);
+    bench.gone(1, crashed());
+    bench.done();
+    // It would be started after 50 ms.
+    assert_eq!(bench.restart(&Selection::All), (0, 1));
+    assert_eq!(bench.done(), ["start 2 in 1"]);
+}
+
+#[test]
+fn a_cancelled_request_whose_worker_dies_is_not_run_by_another() {
+    let mut bench = Bench::new(limits(1, 4));
+    let request = bench.submit(1);
+    bench.ready(1);
+    bench.done();
+    assert!(bench.scheduler.cancel(RequestId(request), Canceller::Operator, bench.now));
+    bench.settle();
+    assert_eq!(bench.done(), ["1 cancels 1"]);
+    // It died before it could be told.
+    bench.gone(1, crashed());
+    assert!(bench.done().is_empty());
+    let answer = bench.replies.get_mut(&request).unwrap().try_recv().unwrap();
+    assert_eq!(answer.response.outcome.unwrap_err().message, "the request was cancelled by an operator");
+    assert!(!bench.scheduler.cancel(RequestId(request), Canceller::Operator, bench.now));
 }

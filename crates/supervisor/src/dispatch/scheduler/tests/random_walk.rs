@@ -17,9 +17,10 @@ use crate::build_environment::{EnvironmentRequirements, RequestEnvironment};
 use crate::dispatch::message::Submission;
 use crate::dispatch::trees::LockState;
 use crate::dispatch::workers::Occupation;
-use crate::error::{ErrorKind, ExitReason};
+use crate::error::{Canceller, ErrorKind, ExitReason};
 use crate::event::StopReason;
 use crate::limits::{LimitsChange, LimitsError, Timeout};
+use crate::selection::Selection;
 use crate::tree::{Candidate, CheckedWorker, Fitness, KeptAnswer, Ready, TreeId, VisitOutcome};
 use crate::worker::{Ending, Lease, WorkerCommand, WorkerEvent, WorkerReport};
 
@@ -179,7 +180,7 @@ impl Walk {
             80..92 => self.deliver_report(),
             92..95 => self.pass_time(),
             95 => self.change_limits(),
-            96 => self.scheduler.recycle(),
+            96 => self.restart(),
             97 => self.scheduler.suspend(&tokio::sync::mpsc::channel(1).0),
             _ => self.scheduler.resume(self.now),
         }
@@ -217,8 +218,18 @@ impl Walk {
         open.sort_unstable();
         if !open.is_empty() {
             let request = open[self.random.below(open.len())];
-            self.scheduler.cancel(request, self.now);
+            let canceller = if self.random.one_in(2) { Canceller::Caller } else { Canceller::Operator };
+            assert!(self.scheduler.cancel(request, canceller, self.now));
         }
+    }
+
+    fn restart(&mut self) {
+        let selection = match self.random.below(3) {
+            0 => Selection::All,
+            1 => Selection::Tree(path(self.random.below(self.trees)).to_path_buf()),
+            _ => Selection::Environment("python3".into()),
+        };
+        self.scheduler.restart(&selection, &HashSet::from(["python3".into()]), self.now);
     }
 
     fn change_limits(&mut self) {
@@ -642,7 +653,9 @@ impl Actor {
             (WorkerCommand::Lease(_), life) => {
                 assert!(matches!(life, Life::Dying(_) | Life::Gone), "leased while {life:?}");
             }
-            (WorkerCommand::Cancel(cancelled), Life::Running { request, .. }) if cancelled == request => {
+            (WorkerCommand::Cancel { request: cancelled, .. }, Life::Running { request, .. })
+                if cancelled == request =>
+            {
                 self.answer(request, Err(ErrorKind::Cancelled));
                 self.life = Life::Finishing;
             }
