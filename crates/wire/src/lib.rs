@@ -5,11 +5,13 @@
 //! either can use these types. Every type has a schema for OpenAPI.
 #![forbid(unsafe_code)]
 
+mod build;
 mod fields;
 mod request;
 mod response;
 mod service;
 
+pub use build::{Before, BuildResult, EnvironmentUse, Extension, Fallback, HookRun, Origin, OutputFile};
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};

@@ -67,7 +67,7 @@ impl HookResponse {
 }
 
 /// Why there is no result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Error {
     /// The kind of failure. The names are stable: match on them.
     pub kind: String,

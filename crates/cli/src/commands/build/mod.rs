@@ -2,6 +2,7 @@
 //! archives out.
 
 mod jobs;
+mod result;
 mod show;
 mod sources;
 

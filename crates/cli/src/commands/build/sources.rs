@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hookpool_frontend::{BuildWarning, Durations, Frontend, JobId, Report};
+use hookpool_frontend::{Durations, Frontend, JobId, Report};
 use hookpool_supervisor::{ErrorKind, HookError, Supervisor};
 use tokio::sync::watch;
 
 use super::jobs::Job;
+use super::result::result;
 use super::show::Display;
 use crate::commands::lifecycle::{EndReason, time_is_up};
 use crate::settings::BuildSettings;
@@ -67,13 +68,14 @@ impl SourceBuilder<'_> {
                 (None, None) => return EndReason::AllAnswered { any_failed },
             };
             open.remove(&job.id);
-            any_failed |= report.outcome.is_err() || (self.is_strict() && has_wrong_answer(&report));
             self.note_duration(job, &report);
             if report.is_by_kept_answers() {
                 let now = Instant::now();
                 self.intervals.add(KEPT_ANSWERS, &job.name().display().to_string(), now - took, now);
             }
-            let Some(bytes) = self.display.done(job, report, took) else { continue };
+            let result = result(job.name(), &report, took);
+            any_failed |= !result.ok || (self.is_strict() && result.has_wrong_answer());
+            let Some(bytes) = self.display.done(job, result) else { continue };
             let room = tokio::select! {
                 biased;
                 error = &mut output_failed => return EndReason::OutputFailed(error),
@@ -118,10 +120,6 @@ impl SourceBuilder<'_> {
             HookError::new(ErrorKind::Cancelled, "another source failed (--fail-fast)")
         })
     }
-}
-
-fn has_wrong_answer(report: &Report) -> bool {
-    report.warnings.iter().any(|warning| matches!(warning, BuildWarning::WrongAnswer { .. }))
 }
 
 async fn build<'job>(frontend: &Frontend, settings: &BuildSettings, job: &'job Job) -> (&'job Job, Report, Duration) {

@@ -4,7 +4,6 @@
 //! output of hooks, and the terminal may be slow.
 
 mod failure;
-mod json;
 mod live;
 mod progress;
 mod summary;
@@ -12,12 +11,14 @@ mod text;
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use hookpool_frontend::{BuildEvent, EnvironmentEvent, JobId, Report};
+use hookpool_frontend::{BuildEvent, EnvironmentEvent, JobId};
 use hookpool_supervisor::{Event, RequestId};
+use hookpool_wire::{BuildResult, to_line};
 use tokio::sync::oneshot;
 
 use self::live::LiveOutput;
@@ -155,25 +156,25 @@ impl Display {
     }
 
     /// Shows the result of a source. Returns what is to be written to standard output.
-    pub fn done(&self, job: &Job, report: Report, took: Duration) -> Option<Vec<u8>> {
+    pub fn done(&self, job: &Job, result: BuildResult) -> Option<Vec<u8>> {
         let mut lines = Vec::new();
         if !self.verbosity.is_quiet {
-            lines.extend(report.warnings.iter().map(|warning| text::warning(job, warning)));
+            lines.extend(result.warnings.iter().map(|warning| text::warning(job, warning)));
         }
-        if let Err(error) = &report.outcome {
-            lines.extend(failure::lines(job, &report, error, self.verbosity.shows_output));
+        if let Some(error) = &result.error {
+            lines.extend(failure::lines(job, &result, error, self.verbosity.shows_output));
         }
         let bytes = match self.format {
-            OutputFormat::Json => json::lines(job, &report, took),
-            OutputFormat::Text => text::result(job, &report, self.verbosity.shows_output).into_bytes(),
+            OutputFormat::Json => json_lines(job, &result),
+            OutputFormat::Text => text::result(job, &result, self.verbosity.shows_output).into_bytes(),
         };
         if self.owns_the_terminal {
             lines.extend(String::from_utf8_lossy(&bytes).lines().map(Into::into));
         }
         let job = job.id;
         self.thread.change(move |state| {
-            state.summary.add(&state.names[job.0], &report);
-            state.progress.done(job, &report, took);
+            state.summary.add(&state.names[job.0], &result);
+            state.progress.done(job, &result);
             state.progress.print(&lines);
         });
         (!self.owns_the_terminal && !bytes.is_empty()).then_some(bytes)
@@ -192,6 +193,12 @@ impl Display {
         });
         let _ = is_drawn.await;
     }
+}
+
+/// A line for each name of a source.
+fn json_lines(job: &Job, result: &BuildResult) -> Vec<u8> {
+    let named = |source: &PathBuf| BuildResult { source: source.to_string_lossy().into_owned(), ..result.clone() };
+    job.names.iter().flat_map(|source| to_line(&named(source))).collect()
 }
 
 /// The state of the display.

@@ -5,8 +5,8 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookpool_frontend::{JobId, Report, Step};
-use hookpool_supervisor::ErrorKind;
+use hookpool_frontend::{JobId, Step};
+use hookpool_wire::BuildResult;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::console;
@@ -81,20 +81,18 @@ impl Progress {
     }
 
     /// A source is done.
-    pub fn done(&mut self, job: JobId, report: &Report, took: Duration) {
+    pub fn done(&mut self, job: JobId, result: &BuildResult) {
         self.open.remove(&job);
         self.done += 1;
         match &mut self.bars {
             Some(bars) => bars.ended(job, self.done),
             None if self.is_quiet => {}
             None => {
-                let seconds = worked(report, took).as_secs_f64();
-                let outcome = match &report.outcome {
-                    Ok(_) => format!("done in {seconds:.1} s"),
-                    Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => {
-                        "not done".to_owned()
-                    }
-                    Err(_) => format!("failed in {seconds:.1} s"),
+                let seconds = worked(result).as_secs_f64();
+                let outcome = match &result.error {
+                    None => format!("done in {seconds:.1} s"),
+                    Some(_) if result.is_cut_off() => "not done".to_owned(),
+                    Some(_) => format!("failed in {seconds:.1} s"),
                 };
                 console::print(&[format!("{}/{} {}: {outcome}", self.done, self.names.len(), self.names[job.0])]);
             }
@@ -145,8 +143,9 @@ impl Progress {
 }
 
 /// How long a source was worked on, without the time that its hooks were queued.
-fn worked(report: &Report, took: Duration) -> Duration {
-    took.saturating_sub(report.hooks.iter().filter_map(|run| run.timing.queued).sum())
+fn worked(result: &BuildResult) -> Duration {
+    let queued: f64 = result.hooks.iter().filter_map(|run| run.timing.queued_ms).sum();
+    Duration::from_secs_f64((result.total_ms - queued).max(0.0) / 1e3)
 }
 
 fn step_name(step: Step) -> &'static str {

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use hookpool_frontend::{Origin, Product, Report};
-use hookpool_supervisor::ErrorKind;
+use hookpool_wire::{BuildResult, Origin};
 
 /// Counts the results.
 pub struct Summary {
@@ -14,7 +13,7 @@ pub struct Summary {
     /// No hook ran for them: all answers were kept.
     kept: usize,
     /// The names of the sources that failed, and their errors.
-    failed: Vec<(String, ErrorKind)>,
+    failed: Vec<(String, String)>,
     environments_made: usize,
     started: Instant,
 }
@@ -34,16 +33,16 @@ impl Summary {
     }
 
     /// Adds the result of a source.
-    pub fn add(&mut self, name: &str, report: &Report) {
-        match &report.outcome {
-            Ok(product) => {
+    pub fn add(&mut self, name: &str, result: &BuildResult) {
+        match &result.error {
+            None => {
                 self.succeeded += 1;
-                let is_static = matches!(product, Product::Metadata(_, Origin::Static | Origin::Wheel));
+                let is_static = matches!(result.origin, Some(Origin::Static | Origin::Wheel));
                 self.without_hooks += usize::from(is_static);
-                self.kept += usize::from(report.is_by_kept_answers());
+                self.kept += usize::from(result.is_by_kept_answers());
             }
-            Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Cancelled) => {}
-            Err(error) => self.failed.push((name.to_owned(), error.kind)),
+            Some(_) if result.is_cut_off() => {}
+            Some(error) => self.failed.push((name.to_owned(), error.kind.clone())),
         }
     }
 
@@ -93,19 +92,22 @@ fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookpool_supervisor::HookError;
+    use hookpool_wire::Error;
 
     #[test]
     fn failed_sources_are_listed_if_there_are_several_sources() {
-        let failed = || Report::failed(HookError::new(ErrorKind::HookCrashed, "m"));
+        let failed = |kind: &str| {
+            let error = Error { kind: kind.into(), message: "m".into(), ..Error::default() };
+            BuildResult { error: Some(error), ..BuildResult::default() }
+        };
         let mut several = Summary::new(3, false);
-        several.add("a", &failed());
-        several.add("b", &Report::failed(HookError::new(ErrorKind::Cancelled, "m")));
+        several.add("a", &failed("HookCrashed"));
+        several.add("b", &failed("Cancelled"));
         let lines = several.lines(false);
         assert_eq!((lines.len(), lines[0].as_str()), (2, "failed: a: HookCrashed"));
         assert!(lines[1].starts_with("3 sources: 0 done, 1 failed, 2 not done; "), "{lines:?}");
         let mut only = Summary::new(1, false);
-        only.add("a", &failed());
+        only.add("a", &failed("HookCrashed"));
         assert_eq!(only.lines(false).len(), 1);
     }
 }

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use hookpool_frontend::{
-    AnswerUse, Before, BuildWarning, CoreMetadata, EnvironmentEvent, HookRun, Keeping, Origin, OutputFile, Product,
-    Report, redact,
-};
+use hookpool_frontend::{EnvironmentEvent, redact};
+use hookpool_wire::{Answer, Before, BuildResult, HookRun, Origin, OutputFile};
 
 use super::super::jobs::Job;
 use crate::format::printable;
@@ -25,38 +23,40 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The lines for standard output about a source; none if it failed.
-pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
+pub fn result(job: &Job, result: &BuildResult, shows_reason: bool) -> String {
+    if !result.ok {
+        return String::new();
+    }
     let names = job.names.iter().map(|source| name(source)).collect::<Vec<_>>().join(", ");
-    let mut text = match &report.outcome {
-        Err(_) => return String::new(),
-        Ok(Product::Metadata(metadata, origin)) => metadata_lines(metadata, *origin, &names),
-        Ok(Product::File(file)) => format!("{}{}  from {names}\n", file_name(&file.path), note(file)),
-        Ok(_) => format!("{names}: the build backend cannot make a source distribution of it\n"),
+    let mut text = match (result.origin, &result.file) {
+        (Some(origin), _) => metadata_lines(result, origin, &names),
+        (None, Some(file)) => format!("{}{}  from {names}\n", file_name(Path::new(&file.path)), note(file)),
+        (None, None) => format!("{names}: the build backend cannot make a source distribution of it\n"),
     };
-    if shows_reason && let Some(reason) = &report.not_static {
-        text.push_str(&format!("    hooks ran, because {}\n", printable(&reason.to_string())));
+    if shows_reason && let Some(reason) = &result.not_static {
+        text.push_str(&format!("    hooks ran, because {}\n", printable(reason)));
     }
     if shows_reason {
-        report.hooks.iter().filter_map(answer).for_each(|line| text.push_str(&line));
+        result.hooks.iter().filter_map(answer).for_each(|line| text.push_str(&line));
     }
-    if let Some(fallback) = &report.fallback {
-        let (source, required) = (name(&fallback.source), printable(&fallback.extensions.join(", ")));
+    if let Some(fallback) = &result.fallback {
+        let (source, required) = (name(Path::new(&fallback.source)), printable(&fallback.extensions.join(", ")));
         text.push_str(&format!("    by its source, {source}: the wheel requires {required}, which is not supported\n"));
     }
-    if let Some(wheel) = &report.kept_wheel {
-        text.push_str(&format!("    wheel kept: {}\n", file_name(&wheel.path)));
+    if let Some(wheel) = &result.kept_wheel {
+        text.push_str(&format!("    wheel kept: {}\n", file_name(Path::new(&wheel.path))));
     }
-    if let Some(environment) = report.environment.as_ref().filter(|environment| !environment.modified.is_empty()) {
-        let first = name(&environment.modified[0]);
+    if let Some(environment) = result.environment.as_ref().filter(|environment| !environment.modified.is_empty()) {
+        let first = name(Path::new(&environment.modified[0]));
         let count = environment.modified.len();
         text.push_str(&format!(
             "    its build environment was changed ({first}; {count} in all) and will be made again\n"
         ));
     }
-    if let Some(environment) = report.environment.as_ref().filter(|environment| environment.needed) {
+    if let Some(environment) = result.environment.as_ref().filter(|environment| environment.needed) {
         text.push_str(&format!(
             "    it needs its build environment ({}): `hookpool cache prune` and `clean` would break it\n",
-            name(&environment.python)
+            name(Path::new(&environment.python))
         ));
     }
     text
@@ -65,28 +65,29 @@ pub fn result(job: &Job, report: &Report, shows_reason: bool) -> String {
 /// What became of the answer of a hook.
 fn answer(run: &HookRun) -> Option<String> {
     match &run.answer {
-        AnswerUse::Used { .. } => Some(format!("    {} did not run, its answer was kept\n", run.hook)),
-        AnswerUse::New(Keeping::NotKept(reason)) => {
-            Some(format!("    the answer of {} is not kept: {}\n", run.hook, printable(&reason.to_string())))
+        Some(Answer::Used { .. }) => Some(format!("    {} did not run, its answer was kept\n", run.hook)),
+        Some(Answer::NotKept { reason }) => {
+            Some(format!("    the answer of {} is not kept: {}\n", run.hook, printable(reason)))
         }
         _ => None,
     }
 }
 
-fn metadata_lines(metadata: &CoreMetadata, origin: Origin, names: &str) -> String {
+fn metadata_lines(result: &BuildResult, origin: Origin, names: &str) -> String {
     let way = match origin {
         Origin::Static => "static",
         Origin::PrepareMetadata => "by hook",
         Origin::BuiltWheel => "by wheel",
         Origin::Wheel => "of the wheel",
     };
-    let mut text = format!("{} {}  ({way})  from {names}\n", printable(&metadata.name), printable(&metadata.version));
+    let known = |value: &Option<String>| value.as_deref().map_or_else(String::new, printable);
+    let mut text = format!("{} {}  ({way})  from {names}\n", known(&result.name), known(&result.version));
     let mut field = |title: &str, value: &str| text.push_str(&format!("    {title}: {}\n", printable(value)));
-    if let Some(python) = &metadata.requires_python {
+    if let Some(python) = &result.requires_python {
         field("Requires-Python", python);
     }
-    metadata.requires_dist.iter().for_each(|requirement| field("Requires-Dist", requirement));
-    metadata.provides_extra.iter().for_each(|extra| field("Provides-Extra", extra));
+    result.requires_dist.iter().flatten().for_each(|requirement| field("Requires-Dist", requirement));
+    result.provides_extra.iter().flatten().for_each(|extra| field("Provides-Extra", extra));
     text
 }
 
@@ -99,8 +100,8 @@ fn note(file: &OutputFile) -> &'static str {
 }
 
 /// The line for a warning.
-pub fn warning(job: &Job, warning: &BuildWarning) -> String {
-    format!("warning: {}: {}", name(job.name()), printable(&warning.to_string()))
+pub fn warning(job: &Job, warning: &str) -> String {
+    format!("warning: {}: {}", name(job.name()), printable(warning))
 }
 
 /// The line for an event of the build environments, if it is shown.

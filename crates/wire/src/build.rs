@@ -1,0 +1,179 @@
+//! Results of the building commands. Callers may rely on the order of the fields, and
+//! on each being present: `None` is written as null, and means that it is unknown or
+//! does not apply.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::response::{Answer, Error, Timing, Worker};
+
+/// The result of a source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BuildResult {
+    /// The source as it was given.
+    pub source: String,
+    /// Whether the command succeeded for this source.
+    pub ok: bool,
+    /// From the metadata.
+    pub name: Option<String>,
+    /// From the metadata.
+    pub version: Option<String>,
+    /// From the metadata.
+    pub requires_python: Option<String>,
+    /// From the metadata.
+    pub requires_dist: Option<Vec<String>>,
+    /// From the metadata.
+    pub provides_extra: Option<Vec<String>>,
+    /// The text of the metadata.
+    pub metadata: Option<String>,
+    /// Where the metadata come from.
+    pub origin: Option<Origin>,
+    /// Why `PKG-INFO` could not be used, if hooks ran for that reason.
+    pub not_static: Option<String>,
+    /// The extensions that the metadata declare.
+    pub extensions: Option<Vec<Extension>>,
+    /// Set if a source was built in place of the wheel that was named.
+    pub fallback: Option<Fallback>,
+    /// The wheel or source distribution that was built.
+    pub file: Option<OutputFile>,
+    /// The wheel that was built for its metadata, if such wheels are kept.
+    pub kept_wheel: Option<OutputFile>,
+    /// The build backend cannot make a source distribution of this tree.
+    pub sdist_unsupported: bool,
+    /// Possible mistakes that are not failures.
+    pub warnings: Vec<String>,
+    /// Why the command failed.
+    pub error: Option<Error>,
+    /// The file with the full output of the failed hook.
+    pub log: Option<String>,
+    /// The last 64 KiB of what the failed hook wrote to standard output.
+    pub stdout: Option<String>,
+    /// The last 64 KiB of what the failed hook wrote to standard error.
+    pub stderr: Option<String>,
+    /// The build environment of the last hook that ran.
+    pub environment: Option<EnvironmentUse>,
+    /// The hooks that ran, and those whose answers were kept, in order.
+    pub hooks: Vec<HookRun>,
+    /// From the start of the work on this source to its end.
+    pub total_ms: f64,
+}
+
+/// Where metadata come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The source's own `PKG-INFO`; no hook ran.
+    Static,
+    /// The hook `prepare_metadata_for_build_wheel`.
+    PrepareMetadata,
+    /// A wheel that was built for its metadata.
+    BuiltWheel,
+    /// The wheel that was named as the source.
+    Wheel,
+}
+
+/// An extension that metadata declare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Extension {
+    /// Its name.
+    pub name: String,
+    /// Whether an installer must support it.
+    pub required: bool,
+    /// Whether it was named as supported.
+    pub supported: bool,
+    /// The file that declares it.
+    pub file: String,
+}
+
+/// Why a source was built in place of a wheel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fallback {
+    /// The wheel.
+    pub wheel: String,
+    /// The source that was built.
+    pub source: String,
+    /// The extensions that the wheel requires and that are not supported.
+    pub extensions: Vec<String>,
+}
+
+/// A file in an output folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputFile {
+    /// Its path.
+    pub path: String,
+    /// What was at its path before.
+    pub before: Before,
+}
+
+/// What was at the path of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// A file with the same content, which was left alone.
+    SameContent,
+    /// Another file, which was replaced.
+    OtherContent,
+}
+
+/// A build environment that was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnvironmentUse {
+    /// Its interpreter.
+    pub python: String,
+    /// Identifies its contents.
+    pub id: String,
+    /// Whether this run made it.
+    pub made: bool,
+    /// Files in it that were changed while the source was built.
+    pub modified: Vec<String>,
+    /// Whether the editable wheel names paths in it.
+    pub needed: bool,
+}
+
+/// A hook that ran, or whose answer was kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HookRun {
+    /// Its name.
+    pub hook: String,
+    /// The kind of its failure.
+    pub error: Option<String>,
+    /// The worker that ran it.
+    pub worker: Option<Worker>,
+    /// How long it took.
+    pub timing: Timing,
+    /// What became of its answer.
+    pub answer: Option<Answer>,
+    /// The file that keeps its output.
+    pub log: Option<String>,
+}
+
+impl BuildResult {
+    /// Whether the build was ended before its result, by a signal or because it was
+    /// cancelled.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.kind == "Interrupted" || error.kind == "Cancelled")
+    }
+
+    /// Whether hooks were needed and none ran, because all answers were kept.
+    #[must_use]
+    pub fn is_by_kept_answers(&self) -> bool {
+        let is_used = |run: &HookRun| matches!(run.answer, Some(Answer::Used { .. }));
+        !self.hooks.is_empty() && self.hooks.iter().all(is_used)
+    }
+
+    /// Whether a kept answer was wrong.
+    #[must_use]
+    pub fn has_wrong_answer(&self) -> bool {
+        self.hooks.iter().any(|run| matches!(run.answer, Some(Answer::Wrong { .. })))
+    }
+
+    /// The hook that failed, if the failure came from a hook. It was the last to run.
+    #[must_use]
+    pub fn failed_hook(&self) -> Option<&HookRun> {
+        let error = self.error.as_ref()?;
+        self.hooks.last().filter(|run| run.error.as_ref() == Some(&error.kind))
+    }
+}
