@@ -69,7 +69,7 @@ impl PoolResources {
             .child_subreaper(true)
             .observer(observer::log);
         let builder = match settings.answers {
-            Some(_) => builder.observe(&Answers::watched_variables()),
+            Some(_) => Answers::attach(builder),
             None => builder,
         };
         let builder = self.timings.attach(self.jobserver.attach(builder));

@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hookpool_supervisor::files::{Links, kept, open_regular_file, unblock};
 use serde::Serialize;
@@ -74,10 +73,6 @@ pub(crate) fn random() -> u64 {
     // Its keys are random. The standard library has no other source of random numbers.
     RandomState::new().hash_one(std::process::id())
 }
-
-/// No file system's times are coarser than this: a file that was changed longer ago has
-/// another time after its next change.
-pub(crate) const COARSEST_TIMES: Duration = Duration::from_secs(2);
 
 /// The first half of a SHA-256 digest in hexadecimal digits, which is enough for
 /// a name.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hookpool_supervisor::files::{FolderError, private_folder};
-use hookpool_supervisor::{Removed, prune_learned_modules, prune_worker_programs};
+use hookpool_supervisor::{Removed, prune_interpreters, prune_learned_modules, prune_worker_programs};
 
 use crate::answers::{PrunedAnswers, prune_answers};
 use crate::durations::Durations;
@@ -28,6 +28,8 @@ pub struct Pruned {
     pub files: Removed,
     /// Lists of modules to preload.
     pub learned: Removed,
+    /// What interpreters have said of themselves.
+    pub interpreters: Removed,
     /// Unpacked worker programs.
     pub programs: Removed,
     /// Logs of failed hooks.
@@ -45,7 +47,8 @@ impl Pruned {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let environments = [self.environments, self.distributions, self.resolutions];
-        let others = [self.answers, self.files, self.learned, self.programs, self.logs, self.sources];
+        let others =
+            [self.answers, self.files, self.learned, self.interpreters, self.programs, self.logs, self.sources];
         environments.iter().chain(&others).map(|removed| removed.bytes).sum()
     }
 }
@@ -67,6 +70,7 @@ pub fn prune(cache_folder: &Path, unused_for: Duration, max_size: Option<u64>) -
         prune_environments(cache_folder, unused_since).map_err(failed)?;
     let PrunedAnswers { answers, files } = prune_answers(cache_folder, unused_since, max_size).map_err(failed)?;
     let learned = prune_learned_modules(cache_folder, unused_since).map_err(failed)?;
+    let interpreters = prune_interpreters(cache_folder, unused_since).map_err(failed)?;
     let programs = prune_worker_programs(cache_folder, unused_since).map_err(failed)?;
     let logs = LogFolder::prune(cache_folder, unused_since).map_err(failed)?;
     let sources = sweep(Sources::in_cache(cache_folder).folder(), Some(unused_since)).map_err(failed)?;
@@ -78,6 +82,7 @@ pub fn prune(cache_folder: &Path, unused_for: Duration, max_size: Option<u64>) -
         answers,
         files,
         learned,
+        interpreters,
         programs,
         logs,
         sources,

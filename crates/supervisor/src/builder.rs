@@ -16,7 +16,7 @@ use crate::event::{Event, Observer};
 use crate::files::temporary_folder;
 use crate::files::{FolderError, private_folder};
 use crate::hookd::{UnpackError, WorkerProgram};
-use crate::interpreter::{InterpreterError, Interpreters};
+use crate::interpreter::{InterpreterError, Interpreters, KeptInterpreters};
 use crate::limits::Limits;
 use crate::process::open_files::{Capacity, OpenFilesLimit};
 use crate::process::{ChildSettings, Spawner, children};
@@ -80,6 +80,7 @@ pub struct Builder {
     kill_detached: bool,
     keep_output: bool,
     observe: Option<String>,
+    kept_interpreters: Option<(Vec<Vec<u8>>, Vec<OsString>)>,
     variables: BTreeMap<OsString, OsString>,
     report_shadowed: bool,
     keep_python_path: bool,
@@ -102,6 +103,7 @@ impl Builder {
             kill_detached: false,
             keep_output: false,
             observe: None,
+            kept_interpreters: None,
             variables: BTreeMap::new(),
             report_shadowed: false,
             keep_python_path: false,
@@ -204,6 +206,16 @@ impl Builder {
         self
     }
 
+    /// Keeps what interpreters say of themselves in the cache folder, so that other
+    /// processes need not ask them. They are asked without the environment variables
+    /// `withheld`; `counted` stands for the values of all others, with which the answers
+    /// may differ. Linux only. Default: no.
+    #[must_use]
+    pub fn keep_interpreters(mut self, counted: Vec<Vec<u8>>, withheld: Vec<OsString>) -> Self {
+        self.kept_interpreters = Some((counted, withheld));
+        self
+    }
+
     /// Adds an environment variable for all workers, which inherit those of this
     /// process. May be called repeatedly.
     #[must_use]
@@ -277,7 +289,9 @@ impl Builder {
             self.observers.iter().for_each(|observer| observer.observe(&event));
         }
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
-        let interpreters = Interpreters::new(pool.clone(), self.check_freshness);
+        let kept = self.kept_interpreters.take();
+        let kept = kept.map(|(counted, withheld)| KeptInterpreters::new(&self.cache_folder, counted, withheld));
+        let interpreters = Interpreters::new(pool.clone(), self.check_freshness, kept);
         let python = self.check_interpreter(&spawner, &interpreters).await?;
         let guard = (python, program.clone());
         let limits = watch::Sender::new(self.limits.clone());

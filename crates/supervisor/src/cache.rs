@@ -53,8 +53,21 @@ pub fn prune_worker_programs(cache_folder: &Path, unused_since: SystemTime) -> i
 /// # Errors
 /// A file cannot be read or removed. Others may have been removed before.
 pub fn prune_learned_modules(cache_folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
+    prune_files(&cache_folder.join("learned"), unused_since)
+}
+
+/// Removes what interpreters have said of themselves, if no supervisor has used it
+/// since `unused_since`.
+///
+/// # Errors
+/// A file cannot be read or removed. Others may have been removed before.
+pub fn prune_interpreters(cache_folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
+    prune_files(&cache_folder.join("interpreters"), unused_since)
+}
+
+fn prune_files(folder: &Path, unused_since: SystemTime) -> io::Result<Removed> {
     let mut removed = Removed::default();
-    for (path, metadata) in entries(&cache_folder.join("learned"))? {
+    for (path, metadata) in entries(folder)? {
         if metadata.is_file() && metadata.modified()? < unused_since {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -104,7 +104,7 @@ pub use build_environment::{
     BuildEnvironment, BuildEnvironments, EnvironmentRequirements, MakeEnvironment, RequestEnvironment,
 };
 pub use builder::{Builder, StartError};
-pub use cache::{Removed, prune_learned_modules, prune_worker_programs};
+pub use cache::{Removed, prune_interpreters, prune_learned_modules, prune_worker_programs};
 pub use dispatch::{JobSlot, ReturnedSlot};
 pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead};
 pub use event::{Event, Observer, StopReason};

@@ -67,6 +67,7 @@ fn describe(pruned: &Pruned) -> String {
         counted(pruned.answers.count, "answer", "answers"),
         counted(pruned.files.count, "file of answers", "files of answers"),
         counted(pruned.learned.count, "list of modules", "lists of modules"),
+        counted(pruned.interpreters.count, "answer of an interpreter", "answers of interpreters"),
         counted(pruned.programs.count, "worker program", "worker programs"),
         counted(pruned.logs.count, "log", "logs"),
         counted(pruned.sources.count, "unpacked source", "unpacked sources"),

@@ -4,10 +4,10 @@
 use std::io;
 use std::path::Path;
 
+use hookpool_supervisor::files::{FileStamp, Moment};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::stamp::{FileStamp, Moment};
 use super::store::{AnswerStore, Fact};
 use crate::metadata::read_metadata_file;
 

@@ -16,7 +16,6 @@ mod lookup;
 mod pruning;
 mod records;
 mod remote;
-mod stamp;
 mod statistics;
 mod store;
 #[cfg(test)]
@@ -29,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{Hook, HookRequest};
+use hookpool_supervisor::{Builder, Hook, HookRequest};
 
 pub(crate) use archive::TopFiles;
 pub(crate) use digest::Digest;
@@ -118,11 +117,12 @@ impl Answers {
         Some(unblock(open).await)
     }
 
-    /// The environment variables for [`Builder::observe`](hookpool_supervisor::Builder::observe),
-    /// without which no answers are kept.
+    /// Has a supervisor observe its hooks, without which no answers are kept, and keep what
+    /// interpreters say.
     #[must_use]
-    pub fn watched_variables() -> Vec<&'static str> {
-        variables::watched()
+    pub fn attach(builder: Builder) -> Builder {
+        let (counted, uncounted) = (variables::counted_variables(), variables::uncounted_variables());
+        builder.observe(&variables::watched()).keep_interpreters(counted, uncounted)
     }
 
     /// The look-up for a hook of a source tree; `None` if such answers are not kept.

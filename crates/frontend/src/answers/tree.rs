@@ -10,12 +10,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use hookpool_supervisor::files::{FileStamp, Moment};
 use serde::{Deserialize, Serialize};
 use walkdir::{DirEntry, WalkDir};
 
 use super::digest::Digest;
 use super::guard::NotKept;
-use super::stamp::{FileStamp, Moment};
 use super::store::{AnswerStore, Fact};
 
 /// What is in a tree, by the paths relative to it.

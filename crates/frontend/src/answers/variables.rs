@@ -154,6 +154,12 @@ pub(crate) fn counted_variables() -> Vec<Vec<u8>> {
     counted(&std::env::vars_os().collect())
 }
 
+/// The names of those of this process that do not always count.
+pub(super) fn uncounted_variables() -> Vec<OsString> {
+    let counts = |name: &str| !is_incidental(name) && !is_credential(name);
+    std::env::vars_os().map(|(name, _)| name).filter(|name| !counts(&name.to_string_lossy())).collect()
+}
+
 /// The value of a variable that a hook has read. That of [`ALL`] stands for all that do
 /// not always count; of credentials, for their names. That of an absolute path stands
 /// for the names in the folder, which a hook has listed. Blocks.

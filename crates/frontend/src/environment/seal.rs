@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use hookpool_supervisor::files::COARSEST_TIMES;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstatat};
@@ -29,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::contents::digest_of_file;
-use crate::files::COARSEST_TIMES;
 
 /// The files of an environment, by their paths within it.
 ///

@@ -7,10 +7,12 @@
 mod folder;
 pub mod kept;
 mod regular;
+mod stamp;
 
 pub use folder::{FolderError, private_folder, refuse_foreign_links, temporary_folder};
 pub(crate) use regular::read_all;
 pub use regular::{Links, open_regular_file, read_regular_file};
+pub use stamp::{COARSEST_TIMES, FileStamp, Moment};
 
 pub use crate::blocking::unblock;
 pub use crate::error::is_refusal;

@@ -2,11 +2,13 @@
 //! they were when they answered.
 
 mod freshness;
+mod kept;
 mod offered;
 mod probe;
 mod stamp;
 
 pub(crate) use freshness::Freshness;
+pub(crate) use kept::KeptInterpreters;
 pub(crate) use offered::{is_folder, is_package, module_of_file};
 pub(crate) use probe::Interpreters;
 pub use probe::{InterpreterError, KnownInterpreter};

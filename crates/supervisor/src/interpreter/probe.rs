@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::OnceCell;
 
+use super::kept::{Answer, KeptInterpreters};
 use super::{Freshness, Interpreter};
 use crate::blocking::{BlockingPool, Unresponsive};
 use crate::error::ExitReason;
@@ -151,6 +152,18 @@ answer = {
     "startup_files": sorted(startup_files),
     "path": [entry for entry in sys.path[1:] if os.path.isabs(entry)],
 }
+try:
+    image = os.stat("/proc/self/exe")
+    with open("/proc/self/maps", "rb") as maps:
+        mapped = [line.split(None, 5)[5].rstrip(b"\n").decode("utf-8") for line in maps if b" /" in line]
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    loaded = sorted(set(mapped + [file for file in files if file]))
+    for file in loaded:
+        file.encode("utf-8")
+    answer["image"], answer["loaded"] = [image.st_dev, image.st_ino], loaded
+except (EnvironmentError, ValueError):
+    # Not Linux, or a path that is no text: it is asked each time.
+    pass
 # As bytes: PYTHONIOENCODING may ask for anything.
 out = getattr(sys.stdout, "buffer", sys.stdout)
 out.write(("\n" + "hookpool-interpreter " + to_json(answer) + "\n").encode("ascii"))
@@ -166,6 +179,12 @@ pub struct KnownInterpreter {
 }
 
 impl KnownInterpreter {
+    /// Looks at the files that the answer depends on. Blocks.
+    fn look(interpreter: Interpreter, asked_at: SystemTime) -> Self {
+        let freshness = Freshness::of_environment(&interpreter, asked_at);
+        Self { interpreter, freshness }
+    }
+
     /// Whether a file that the answer depends on has changed, so that the
     /// interpreter must be queried again. Blocks on files.
     #[must_use]
@@ -206,14 +225,15 @@ pub(crate) struct Interpreters {
     entries: Arc<Mutex<Entries>>,
     pool: BlockingPool,
     check_freshness: bool,
+    kept: Option<Arc<KeptInterpreters>>,
 }
 
 impl Interpreters {
     /// The number of answers that are cached; the least recently used are dropped.
     const KEPT: usize = 32;
 
-    pub fn new(pool: BlockingPool, check_freshness: bool) -> Self {
-        Self { entries: Arc::default(), pool, check_freshness }
+    pub fn new(pool: BlockingPool, check_freshness: bool, kept: Option<KeptInterpreters>) -> Self {
+        Self { entries: Arc::default(), pool, check_freshness, kept: kept.map(Arc::new) }
     }
 
     /// The interpreter of a path, or of a name on PATH. It is queried again if its
@@ -243,7 +263,7 @@ impl Interpreters {
 
     async fn look_up(&self, spawner: &Spawner, python: &Path, timeout: Timeout) -> Asked {
         let cell = self.cell(python);
-        let ask = async || probe(spawner, &self.pool, python, timeout).await.map_err(Arc::new);
+        let ask = async || self.find_or_ask(spawner, python, timeout).await.map_err(Arc::new);
         let answer = cell.get_or_init(ask).await;
         if answer.is_err() {
             let mut entries = self.entries();
@@ -252,6 +272,65 @@ impl Interpreters {
             }
         }
         answer.clone()
+    }
+
+    async fn find_or_ask(
+        &self,
+        spawner: &Spawner,
+        python: &Path,
+        timeout: Timeout,
+    ) -> Result<Arc<KnownInterpreter>, InterpreterError> {
+        let (wanted, kept) = (python.to_owned(), self.kept.clone());
+        let find = move || {
+            let program = find(&wanted)?;
+            let found = program.as_ref().zip(kept).and_then(|(program, kept)| kept.find(program));
+            let known = found.map(|(interpreter, asked_at)| KnownInterpreter::look(interpreter, asked_at));
+            Ok((program, known))
+        };
+        let found = self.pool.run(&[python], move |_| find()).await.map_err(|error| unresponsive(python, &error))?;
+        let (program, known) =
+            found.map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
+        match (program, known) {
+            (None, _) => Err(InterpreterError::NotFound { path: python.to_owned() }),
+            (Some(_), Some(known)) if !known.freshness.is_stale() => Ok(Arc::new(known)),
+            (Some(program), _) => self.ask(spawner, python, program, timeout).await,
+        }
+    }
+
+    async fn ask(
+        &self,
+        spawner: &Spawner,
+        python: &Path,
+        program: PathBuf,
+        timeout: Timeout,
+    ) -> Result<Arc<KnownInterpreter>, InterpreterError> {
+        let asked_at = SystemTime::now();
+        let mut command = Command::new(&program);
+        // `-c` puts the working directory on `sys.path`, and `/` has no modules.
+        command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
+        if let Some(kept) = &self.kept {
+            kept.withhold(&mut command);
+        }
+        let output = run_unguarded_by(spawner, command, timeout).await.map_err(|error| match error {
+            ProgramError::NotStarted { source, .. } => InterpreterError::NotStarted { path: python.to_owned(), source },
+            ProgramError::TimedOut { .. } | ProgramError::Interrupted => {
+                InterpreterError::TimedOut { path: python.to_owned(), timeout: timeout.get() }
+            }
+        })?;
+        let answer = parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| no_answer(python, &output))?;
+        let (major, minor, _) = answer.interpreter.version;
+        if (major, minor) < Interpreter::OLDEST {
+            let version = answer.interpreter.version;
+            return Err(InterpreterError::TooOld { path: python.to_owned(), version });
+        }
+        let (prefix, kept) = (answer.interpreter.prefix.clone(), self.kept.clone());
+        let look = move || {
+            if let Some(kept) = kept {
+                kept.keep(&program, &answer, asked_at);
+            }
+            Arc::new(KnownInterpreter::look(answer.interpreter, asked_at))
+        };
+        self.pool.run(&[&prefix], move |_| look()).await.map_err(|error| unresponsive(python, &error))
     }
 
     fn cell(&self, python: &Path) -> Arc<OnceCell<Asked>> {
@@ -276,12 +355,12 @@ impl Interpreters {
         if cell.initialized() {
             return;
         }
-        let freshness = Freshness::of_environment(&interpreter, asked_at);
-        if freshness.is_stale() {
+        let known = KnownInterpreter::look(interpreter, asked_at);
+        if known.freshness.is_stale() {
             return;
         }
         // If it is being queried now, that answer is used.
-        let _ = cell.set(Ok(Arc::new(KnownInterpreter { interpreter, freshness })));
+        let _ = cell.set(Ok(Arc::new(known)));
     }
 
     /// Drops an answer, unless there is a newer one.
@@ -307,43 +386,10 @@ fn unresponsive(python: &Path, error: &Unresponsive) -> InterpreterError {
     InterpreterError::Unresponsive { path: python.to_owned(), reason: error.to_string() }
 }
 
-async fn probe(
-    spawner: &Spawner,
-    pool: &BlockingPool,
-    python: &Path,
-    timeout: Timeout,
-) -> Result<Arc<KnownInterpreter>, InterpreterError> {
-    let asked_at = SystemTime::now();
-    let wanted = python.to_owned();
-    let found = pool.run(&[python], move |_| find(&wanted)).await.map_err(|error| unresponsive(python, &error))?;
-    let found = found.map_err(|source| InterpreterError::NotStarted { path: python.to_owned(), source })?;
-    let path = found.ok_or_else(|| InterpreterError::NotFound { path: python.to_owned() })?;
-    let mut command = Command::new(&path);
-    // `-c` puts the working directory on `sys.path`, and `/` has no modules.
-    command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
-    let output = run_unguarded_by(spawner, command, timeout).await.map_err(|error| match error {
-        ProgramError::NotStarted { source, .. } => InterpreterError::NotStarted { path: python.to_owned(), source },
-        ProgramError::TimedOut { .. } | ProgramError::Interrupted => {
-            InterpreterError::TimedOut { path: python.to_owned(), timeout: timeout.get() }
-        }
-    })?;
-    let interpreter = parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| no_answer(python, &output))?;
-    let (major, minor, _) = interpreter.version;
-    if (major, minor) < Interpreter::OLDEST {
-        return Err(InterpreterError::TooOld { path: python.to_owned(), version: interpreter.version });
-    }
-    let prefix = interpreter.prefix.clone();
-    let look = move || {
-        let freshness = Freshness::of_environment(&interpreter, asked_at);
-        Arc::new(KnownInterpreter { interpreter, freshness })
-    };
-    pool.run(&[&prefix], move |_| look()).await.map_err(|error| unresponsive(python, &error))
-}
-
-fn parse(stdout: &str) -> Option<Interpreter> {
+fn parse(stdout: &str) -> Option<Answer> {
     let line = stdout.lines().rev().find_map(|line| line.strip_prefix(MARK))?;
-    let interpreter: Interpreter = serde_json::from_str(line).ok()?;
-    interpreter.executable.is_absolute().then_some(interpreter)
+    let answer: Answer = serde_json::from_str(line).ok()?;
+    answer.interpreter.executable.is_absolute().then_some(answer)
 }
 
 fn no_answer(python: &Path, output: &ProgramOutput) -> InterpreterError {
@@ -370,7 +416,7 @@ mod tests {
     use crate::process::ChildSettings;
 
     fn interpreters() -> Interpreters {
-        Interpreters::new(BlockingPool::new(Duration::from_secs(20)), true)
+        Interpreters::new(BlockingPool::new(Duration::from_secs(20)), true, None)
     }
 
     async fn get(python: &Path) -> Asked {

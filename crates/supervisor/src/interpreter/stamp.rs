@@ -233,7 +233,8 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     read_regular_file(path, Links::Follow, Watched::LARGEST_CONTENT).ok()
 }
 
-fn site_files(folder: &Path) -> Vec<PathBuf> {
+/// The `.pth` and `.start` files of a folder. Blocks.
+pub(super) fn site_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
     // PEP 829 added the latter, in Python 3.15.
     let is_read = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pth" || extension == "start");

@@ -6,26 +6,36 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::COARSEST_TIMES;
+/// No file system's times are coarser than this: a file that was changed longer ago has
+/// another time after its next change.
+pub const COARSEST_TIMES: Duration = Duration::from_secs(2);
 
 /// A time, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Moment(i128);
+pub struct Moment(i128);
 
 impl Moment {
+    /// The present.
+    #[must_use]
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        SystemTime::now().into()
+    }
+}
+
+impl From<SystemTime> for Moment {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(since.as_nanos().try_into().unwrap_or(i128::MAX))
     }
 }
 
 /// The state of a file, as the system tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileStamp {
+pub struct FileStamp {
     mode: u32,
     size: u64,
     modified: i128,
@@ -35,6 +45,8 @@ pub(super) struct FileStamp {
 }
 
 impl FileStamp {
+    /// The state in metadata.
+    #[must_use]
     pub fn of(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
@@ -49,17 +61,31 @@ impl FileStamp {
 
     /// Whether a file with this state, whose bytes were read at a moment, still has
     /// those bytes, now that its state is `now`.
+    #[must_use]
     pub fn still_holds(&self, now: &Self, read_at: Moment) -> bool {
-        let settled = self.modified.max(self.changed).saturating_add(COARSEST_TIMES.as_nanos().cast_signed());
-        self == now && settled < read_at.0
+        self == now && self.is_settled(read_at)
+    }
+
+    /// Whether a change after `read_at` would give it other times.
+    #[must_use]
+    pub fn is_settled(&self, read_at: Moment) -> bool {
+        self.modified.max(self.changed).saturating_add(COARSEST_TIMES.as_nanos().cast_signed()) < read_at.0
+    }
+
+    /// Device and inode.
+    #[must_use]
+    pub fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 
     /// What changes with what is in the file: not the time of the last change of its mode or its names.
+    #[must_use]
     pub fn of_content(&self) -> (u64, i128, u64) {
         (self.size, self.modified, self.inode)
     }
 
     /// The bits that decide about reading, writing and executing.
+    #[must_use]
     pub fn permissions(&self) -> u32 {
         self.mode & 0o7777
     }
