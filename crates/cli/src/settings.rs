@@ -13,6 +13,7 @@ use hookpool_frontend::{
 };
 use hookpool_supervisor::files::refuse_foreign_links;
 use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
+use hookpool_wire::BuildResult;
 use serde_json::{Map, Value};
 
 use crate::arguments::build::{
@@ -221,6 +222,12 @@ impl BuildSettings {
             Goal::Sdist { .. } => "sdist",
             Goal::Editable { .. } => "editable",
         }
+    }
+
+    /// Whether a result counts as a failure.
+    pub fn is_failure(&self, result: &BuildResult) -> bool {
+        let is_strict = self.pool.answers.as_ref().is_some_and(|answers| answers.strict);
+        !result.ok || (is_strict && result.has_wrong_answer())
     }
 
     /// Whether the results are metadata.

@@ -1,11 +1,163 @@
-//! Results of the building commands. Callers may rely on the order of the fields, and
+//! Builds: the request for one, what happens on the way, and the results. Callers may rely on the order of the fields, and
 //! on each being present: `None` is written as null, and means that it is unknown or
 //! does not apply.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::response::{Answer, Error, Timing, Worker};
+
+/// What is to be built, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildRequest {
+    /// `metadata`, `wheel`, `sdist` or `editable`.
+    pub command: String,
+    /// Source trees, source distributions and wheels.
+    pub sources: Vec<BuildSource>,
+    /// The flags of the command by their names without dashes: `true` for one without
+    /// a value, else a string, or a list of strings for one that may be given more than
+    /// once. Paths have to be absolute. Flags of the pool itself are not among them.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub options: Map<String, Value>,
+    /// Whether the output of hooks is told as it comes.
+    #[serde(default)]
+    pub output: bool,
+}
+
+/// A source to build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildSource {
+    /// Its absolute path.
+    pub path: String,
+    /// What it is called in results and messages; by default its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What happens while sources are built. `source` is the index of a source in the
+/// request, `request` the number of a hook's request in the pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum BuildEvent {
+    /// The next step of a source begins: `unpacking`, or a hook.
+    Step {
+        /// The source.
+        source: usize,
+        /// The step.
+        step: String,
+    },
+    /// The hook of a source is in another state.
+    Hook {
+        /// The source.
+        source: usize,
+        /// The state.
+        state: HookState,
+    },
+    /// The output of a running hook can be read from these files until
+    /// `output_paused`.
+    OutputFiles {
+        /// The source.
+        source: usize,
+        /// The request.
+        request: u64,
+        /// The file for standard output.
+        stdout: String,
+        /// The file for standard error.
+        stderr: String,
+    },
+    /// The hook has ended: its files may belong to another hook.
+    OutputPaused {
+        /// The request.
+        request: u64,
+    },
+    /// The end of the output of a hook.
+    OutputEnded {
+        /// The request.
+        request: u64,
+        /// Standard output.
+        stdout: Captured,
+        /// Standard error.
+        stderr: Captured,
+    },
+    /// Another process uses the source tree.
+    TreeLocked {
+        /// The tree.
+        tree: String,
+    },
+    /// A build environment was made.
+    EnvironmentMade {
+        /// What it was made for.
+        requirements: Vec<String>,
+        /// How long that took.
+        after_ms: f64,
+    },
+    /// Requirements were resolved, and an environment with the same packages exists.
+    EnvironmentMatched {
+        /// The requirements.
+        requirements: Vec<String>,
+        /// How long that took.
+        after_ms: f64,
+    },
+    /// Another process makes the build environment.
+    EnvironmentAwaited {
+        /// What it is made for.
+        requirements: Vec<String>,
+    },
+    /// pip makes the build environments although there is uv.
+    PipInPlaceOfUv {
+        /// Why.
+        told_by: String,
+    },
+    /// A source is done.
+    Result {
+        /// The source.
+        source: usize,
+        /// Its result.
+        result: Box<BuildResult>,
+    },
+}
+
+/// The end of what a hook wrote to a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Captured {
+    /// The last bytes, at most 64 KiB.
+    #[serde(with = "base64_text")]
+    #[schema(value_type = String)]
+    pub base64: Vec<u8>,
+    /// Whether the output began before them.
+    pub truncated: bool,
+}
+
+mod base64_text {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// What the hook of a source does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HookState {
+    /// It waits in the queue.
+    Queued,
+    /// It waits for its build environment.
+    Preparing,
+    /// It runs.
+    Running,
+}
 
 /// The result of a source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -11,7 +11,10 @@ mod request;
 mod response;
 mod service;
 
-pub use build::{Before, BuildResult, EnvironmentUse, Extension, Fallback, HookRun, Origin, OutputFile};
+pub use build::{
+    Before, BuildEvent, BuildRequest, BuildResult, BuildSource, Captured, EnvironmentUse, Extension, Fallback, HookRun,
+    HookState, Origin, OutputFile,
+};
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};

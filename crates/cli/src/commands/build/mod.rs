@@ -1,26 +1,29 @@
 //! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, metadata or
 //! archives out.
+//!
+//! One half builds ([`sources`]), with a pool of this process ([`own_pool`]), and tells
+//! what happens ([`events`]). The other half shows it ([`show`]) and writes the
+//! results.
 
-mod jobs;
+pub mod events;
+pub mod jobs;
+mod own_pool;
 mod result;
 mod show;
-mod sources;
+pub mod sources;
 
-use std::sync::Arc;
+use std::pin::pin;
 
-use hookpool_frontend::{Answers, Durations, Frontend, KeptLogs, LogFolder};
-use hookpool_supervisor::Supervisor;
-use hookpool_supervisor::files::{refuse_foreign_links, unblock};
+use tokio::sync::mpsc;
 
 use self::jobs::Job;
 use self::show::{Display, Verbosity};
-use self::sources::SourceBuilder;
+use self::sources::Built;
 use crate::arguments::LogArguments;
-use crate::commands::lifecycle;
+use crate::commands::lifecycle::{self, EndReason};
 use crate::exit::{Exit, Failure};
-use crate::pool::PoolResources;
 use crate::settings::BuildSettings;
-use crate::signals::{self, FirstSignal, Signals};
+use crate::signals::Signals;
 use crate::streams::output::Output;
 
 /// Builds all sources.
@@ -33,71 +36,43 @@ pub fn execute(settings: BuildSettings, log: &LogArguments) -> Result<Exit, Fail
 }
 
 async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let display = Display::start(&jobs, settings.format, settings.wants_metadata(), verbosity)
         .map_err(|error| Failure::pool(format!("cannot start the thread of the display: {error}")))?;
     settings.prepare_outputs()?;
-    let start = async {
-        let resources = PoolResources::prepare(&settings.pool, settings.command()).await?;
-        let builder = resources.builder(settings.pool.clone()).keep_output(true).observer(display.observer());
-        let supervisor = resources.start(builder).await?;
-        Ok::<_, Failure>((resources, supervisor))
-    };
-    let (resources, supervisor) = tokio::select! {
-        started = start => started?,
-        signal = signals.end() => return Ok(Exit::Interrupted(signal)),
-    };
-    let answers = resources.answers(&settings.pool).await;
-    let frontend = start_frontend(&settings, &resources, &supervisor, &display, answers.clone())?;
-    let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
-    let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
-
-    let cache = resources.cache.path().to_owned();
-    let mut durations = unblock(move || Durations::open(&cache)).await;
-    let builder = SourceBuilder {
-        settings: &settings,
-        frontend: &frontend,
-        supervisor: &supervisor,
-        display: &display,
-        durations: &mut durations,
-        intervals: resources.intervals(),
-        ending: ending.clone(),
-    };
-    let reason = builder.build(&jobs, &mut output).await;
-    if let Err(error) = unblock(move || durations.save()).await {
-        tracing::debug!("the durations of this run are not kept: {error}");
-    }
-
-    let is_interrupted = ending.borrow().signal().is_some();
-    let close = async {
-        display.finish(is_interrupted).await;
-        frontend.close().await;
-        if let Some(answers) = &answers {
-            answers.close().await;
-        }
-    };
-    let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;
-    resources.finish(exit)
+    own_pool::run(settings, jobs, signals, display).await
 }
 
-fn start_frontend(
+/// Shows and writes each result as it comes, until all have come or the output fails.
+/// `time_is_up` ends it earlier.
+async fn show(
     settings: &BuildSettings,
-    resources: &PoolResources,
-    supervisor: &Supervisor,
+    jobs: &[Job],
     display: &Display,
-    answers: Option<Arc<Answers>>,
-) -> Result<Frontend, Failure> {
-    let logs = match &settings.log_folder {
-        Some(path) => {
-            refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
-            LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All)
-        }
-        None => LogFolder::in_cache(resources.cache.path()),
-    };
-    let mut frontend = settings.frontend.clone();
-    frontend.environments = resources.environments(&settings.pool, supervisor, display.environment_observer())?;
-    frontend.logs = Some(logs);
-    frontend.cache_folder = Some(resources.cache.path().to_owned());
-    frontend.answers = answers;
-    Frontend::new(supervisor.clone(), frontend, display.build_observer()).map_err(Failure::pool)
+    mut results: mpsc::Receiver<Built>,
+    output: &mut Output,
+    time_is_up: impl Future<Output = ()>,
+) -> EndReason {
+    let (writer, reports) = output.halves();
+    let mut output_failed = pin!(reports.failure());
+    let mut time_is_up = pin!(time_is_up);
+    let mut any_failed = false;
+    loop {
+        let next = tokio::select! {
+            biased;
+            error = &mut output_failed => return EndReason::OutputFailed(error),
+            () = &mut time_is_up => return EndReason::TimeIsUp,
+            next = results.recv() => next,
+        };
+        let Some((job, result)) = next else { return EndReason::AllAnswered { any_failed } };
+        any_failed |= settings.is_failure(&result);
+        let Some(bytes) = display.done(&jobs[job.0], *result) else { continue };
+        let room = tokio::select! {
+            biased;
+            error = &mut output_failed => return EndReason::OutputFailed(error),
+            () = &mut time_is_up => return EndReason::TimeIsUp,
+            room = writer.room() => room,
+        };
+        room.send(bytes);
+    }
 }

@@ -1,47 +1,47 @@
-//! Builds the sources, several at a time, and shows each result as it completes.
+//! Builds the sources, several at a time: the half of a building command that needs
+//! the pool.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hookpool_frontend::{Durations, Frontend, JobId, Report};
-use hookpool_supervisor::{ErrorKind, HookError, Supervisor};
-use tokio::sync::watch;
+use hookpool_supervisor::{ErrorKind, HookError};
+use hookpool_wire::BuildResult;
+use tokio::sync::{mpsc, watch};
 
 use super::jobs::Job;
 use super::result::result;
-use super::show::Display;
-use crate::commands::lifecycle::{EndReason, time_is_up};
 use crate::settings::BuildSettings;
 use crate::signals::Ending;
-use crate::streams::output::Output;
 use crate::timings::Intervals;
 
 /// The lane of sources for which no hook ran; `timings/report/head.js` counts them.
 const KEPT_ANSWERS: &str = "kept answers";
 
+/// A source that is done.
+pub type Built = (JobId, Box<BuildResult>);
+
 /// Builds the sources of a command.
 pub struct SourceBuilder<'a> {
     pub settings: &'a BuildSettings,
     pub frontend: &'a Frontend,
-    pub supervisor: &'a Supervisor,
-    pub display: &'a Display,
     pub durations: &'a mut Durations,
     pub intervals: Intervals,
     pub ending: watch::Receiver<Ending>,
+    /// The number of hooks that the pool runs at once.
+    pub jobs: usize,
 }
 
 impl SourceBuilder<'_> {
-    /// Builds until the result of each source is written or the output fails.
-    pub async fn build(mut self, jobs: &[Job], output: &mut Output) -> EndReason {
+    /// Builds until the result of each source is sent, or nobody receives them.
+    /// Dropping the future ends everything that runs for it.
+    pub async fn build(mut self, jobs: &[Job], results: mpsc::Sender<Built>) {
         // Some sources wait for their environments or archives; with this many at once
         // the job slots stay busy.
-        let at_once = self.settings.pool.limits.jobs.get().saturating_mul(4);
-        let (writer, reports) = output.halves();
-        let mut output_failed = pin!(reports.failure());
-        let mut time_is_up = pin!(time_is_up(self.supervisor.clone(), self.ending.clone()));
+        let at_once = self.jobs.saturating_mul(4);
         let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
         let mut waiting = self.longest_first(jobs).into_iter();
         let mut running = FuturesUnordered::new();
@@ -56,38 +56,23 @@ impl SourceBuilder<'_> {
                 let free = at_once.saturating_sub(running.len());
                 running.extend(waiting.by_ref().take(free).map(|job| build(self.frontend, self.settings, job)));
             }
-            let next = tokio::select! {
-                biased;
-                error = &mut output_failed => return EndReason::OutputFailed(error),
-                () = &mut time_is_up => return EndReason::TimeIsUp,
-                next = running.next() => next,
-            };
-            let (job, report, took) = match (next, open.values().next()) {
+            let (job, report, took) = match (running.next().await, open.values().next()) {
                 (Some(built), _) => built,
                 (None, Some(job)) => (*job, self.not_built(), Duration::ZERO),
-                (None, None) => return EndReason::AllAnswered { any_failed },
+                (None, None) => return,
             };
             open.remove(&job.id);
             self.note_duration(job, &report);
-            if report.is_by_kept_answers() {
+            let result = result(job.name(), &report, took);
+            any_failed |= self.settings.is_failure(&result);
+            if result.is_by_kept_answers() {
                 let now = Instant::now();
                 self.intervals.add(KEPT_ANSWERS, &job.name().display().to_string(), now - took, now);
             }
-            let result = result(job.name(), &report, took);
-            any_failed |= !result.ok || (self.is_strict() && result.has_wrong_answer());
-            let Some(bytes) = self.display.done(job, result) else { continue };
-            let room = tokio::select! {
-                biased;
-                error = &mut output_failed => return EndReason::OutputFailed(error),
-                () = &mut time_is_up => return EndReason::TimeIsUp,
-                room = writer.room() => room,
-            };
-            room.send(bytes);
+            if results.send((job.id, Box::new(result))).await.is_err() {
+                return;
+            }
         }
-    }
-
-    fn is_strict(&self) -> bool {
-        self.settings.pool.answers.as_ref().is_some_and(|answers| answers.strict)
     }
 
     fn is_ending(&self) -> bool {
@@ -114,12 +99,22 @@ impl SourceBuilder<'_> {
 
     /// The report on a source whose build did not start or was dropped.
     fn not_built(&self) -> Report {
-        Report::failed(if self.is_ending() {
-            HookError::new(ErrorKind::Interrupted, "the run was interrupted")
-        } else {
-            HookError::new(ErrorKind::Cancelled, "another source failed (--fail-fast)")
-        })
+        Report::failed(if self.is_ending() { interrupted() } else { failed_fast() })
     }
+}
+
+/// The error of a source that was not built because of a signal.
+pub fn interrupted() -> HookError {
+    HookError::new(ErrorKind::Interrupted, "the run was interrupted")
+}
+
+fn failed_fast() -> HookError {
+    HookError::new(ErrorKind::Cancelled, "another source failed (--fail-fast)")
+}
+
+/// The result of a source of which nothing is known but this error.
+pub fn failed(name: &Path, error: HookError) -> BuildResult {
+    result(name, &Report::failed(error), Duration::ZERO)
 }
 
 async fn build<'job>(frontend: &Frontend, settings: &BuildSettings, job: &'job Job) -> (&'job Job, Report, Duration) {

@@ -6,14 +6,14 @@ use std::io::Read;
 use std::path::Path;
 
 use hookpool_supervisor::files::{Links, open_regular_file};
-use hookpool_supervisor::{CapturedOutput, RequestId};
+use hookpool_wire::Captured;
 
 use crate::format::printable;
 
 /// The output of all running hooks.
 #[derive(Default)]
 pub struct LiveOutput {
-    hooks: BTreeMap<RequestId, HookOutput>,
+    hooks: BTreeMap<u64, HookOutput>,
 }
 
 /// Standard output and standard error of a hook.
@@ -42,7 +42,7 @@ const MAX_READ: u64 = 64 * 1024;
 
 impl LiveOutput {
     /// Follows the two files that a running hook writes to.
-    pub fn begin(&mut self, request: RequestId, name: String, stdout: &Path, stderr: &Path) {
+    pub fn begin(&mut self, request: u64, name: String, stdout: &Path, stderr: &Path) {
         let streams = [Stream::open(name.clone(), stdout), Stream::open(name, stderr)];
         self.hooks.insert(request, HookOutput { streams, is_paused: false });
     }
@@ -54,14 +54,14 @@ impl LiveOutput {
     }
 
     /// Stops reading the files of a hook that has ended: another hook may get them.
-    pub fn pause(&mut self, request: RequestId) {
+    pub fn pause(&mut self, request: u64) {
         if let Some(hook) = self.hooks.get_mut(&request) {
             hook.is_paused = true;
         }
     }
 
     /// The last lines of a hook that has ended, given its captured output.
-    pub fn end(&mut self, request: RequestId, written: [CapturedOutput; 2]) -> Vec<String> {
+    pub fn end(&mut self, request: u64, written: [Captured; 2]) -> Vec<String> {
         let streams = self.hooks.remove(&request).map(|hook| hook.streams).into_iter().flatten();
         streams.zip(written).flat_map(|(stream, written)| stream.end(&written)).collect()
     }
@@ -84,8 +84,8 @@ impl Stream {
     }
 
     /// The lines that were not read yet, as far as the captured output has them.
-    fn end(mut self, written: &CapturedOutput) -> Vec<String> {
-        let tail = &written.tail;
+    fn end(mut self, written: &Captured) -> Vec<String> {
+        let tail = &written.base64;
         let length = match &self.file {
             Some(file) if written.truncated => file.metadata().map_or(0, |metadata| metadata.len()),
             _ => tail.len() as u64,
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn the_captured_output_has_what_was_not_read() {
         let more = "x | [... more, which is in the log ...]";
-        let written = |tail: &str, truncated| CapturedOutput { tail: tail.into(), truncated };
+        let written = |tail: &str, truncated| Captured { base64: tail.into(), truncated };
         let file = |content: &str| {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
@@ -200,7 +200,7 @@ mod tests {
             stream
         };
         let missed = || Stream::open("x".into(), Path::new("/no/such/file"));
-        let cases: [(Stream, CapturedOutput, &[&str]); 7] = [
+        let cases: [(Stream, Captured, &[&str]); 7] = [
             (opened(4), written("one\ntwo\nthree\n", false), &["x | two", "x | three"]),
             (opened(14), written("one\ntwo\nthree\n", false), &[]),
             (opened(4), written("two\nthree\n", true), &["x | two", "x | three"]),

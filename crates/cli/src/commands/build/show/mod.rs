@@ -9,21 +9,20 @@ mod progress;
 mod summary;
 mod text;
 
-use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookpool_frontend::{BuildEvent, EnvironmentEvent, JobId};
-use hookpool_supervisor::{Event, RequestId};
-use hookpool_wire::{BuildResult, to_line};
+use hookpool_frontend::JobId;
+use hookpool_wire::{BuildEvent, BuildResult, to_line};
 use tokio::sync::oneshot;
 
 use self::live::LiveOutput;
-use self::progress::{HookState, Progress};
+use self::progress::Progress;
 use self::summary::Summary;
+use super::events::Tell;
 use super::jobs::Job;
 use crate::arguments::build::OutputFormat;
 
@@ -72,7 +71,6 @@ impl Display {
             progress,
             summary: Summary::new(jobs.len(), wants_metadata),
             live: LiveOutput::default(),
-            requests: HashMap::new(),
             names,
         };
         let (changes, received) = channel();
@@ -80,79 +78,18 @@ impl Display {
         Ok(Self { format, verbosity, owns_the_terminal, thread: DisplayThread(changes) })
     }
 
-    /// The observer for the frontend.
-    pub fn build_observer(&self) -> impl Fn(&BuildEvent) + Send + Sync + 'static {
-        let (thread, shows_output) = (self.thread.clone(), self.verbosity.shows_output);
-        move |event| match event {
-            BuildEvent::Step { job, step } => {
-                let (job, step) = (*job, *step);
-                thread.change(move |state| state.progress.step(job, step));
-            }
-            BuildEvent::HookSubmitted { job, request, .. } => {
-                let (job, request) = (*job, *request);
-                thread.change(move |state| {
-                    state.requests.insert(request, job);
-                });
-            }
-            BuildEvent::HookAnswered { request, stdout, stderr } if shows_output => {
-                let (request, written) = (*request, [stdout.clone(), stderr.clone()]);
-                thread.change(move |state| state.progress.print(&state.live.end(request, written)));
-            }
-            _ => {}
-        }
+    /// Whether the output of hooks is shown while they run.
+    pub fn shows_output(&self) -> bool {
+        self.verbosity.shows_output
     }
 
-    /// The observer for the supervisor.
-    pub fn observer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
-        let (thread, shows_output) = (self.thread.clone(), self.verbosity.shows_output);
-        move |event| {
-            let hook_is = |request: &RequestId, hook| {
-                let request = *request;
-                thread.change(move |state| {
-                    if let Some(job) = state.requests.get(&request) {
-                        state.progress.hook_is(*job, hook);
-                    }
-                });
-            };
-            match event {
-                Event::RequestPreparing { request } => hook_is(request, HookState::Preparing),
-                Event::RequestPrepared { request } => hook_is(request, HookState::Queued),
-                Event::RequestAccepted { request, .. } => hook_is(request, HookState::Running),
-                Event::OutputCaptured { request, stdout, stderr } if shows_output => {
-                    let (request, stdout, stderr) = (*request, stdout.clone(), stderr.clone());
-                    thread.change(move |state| {
-                        if let Some(job) = state.requests.get(&request) {
-                            state.live.begin(request, state.names[job.0].clone(), &stdout, &stderr);
-                        }
-                    });
-                }
-                Event::RequestFinished { request, .. } => {
-                    let request = *request;
-                    thread.change(move |state| {
-                        state.live.pause(request);
-                        state.requests.remove(&request);
-                    });
-                }
-                Event::TreeLocked { tree } => {
-                    let line = format!("waiting: another process uses {}", text::name(tree));
-                    thread.change(move |state| state.progress.note(&line));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The observer for the build environments.
-    pub fn environment_observer(&self) -> impl Fn(&EnvironmentEvent) + Send + Sync + 'static {
-        let thread = self.thread.clone();
-        move |event| {
-            if matches!(event, EnvironmentEvent::Made { .. }) {
-                thread.change(|state| state.summary.environment_made());
-            }
-            if let Some(line) = text::environment_event(event) {
-                thread.change(move |state| state.progress.note(&line));
-            }
-        }
+    /// Shows events, but for results.
+    pub fn observer(&self) -> Tell {
+        let thread = Mutex::new(self.thread.clone());
+        Arc::new(move |event| {
+            let thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+            thread.change(move |state| state.observe(event));
+        })
     }
 
     /// Shows the result of a source. Returns what is to be written to standard output.
@@ -206,12 +143,31 @@ struct DisplayState {
     progress: Progress,
     summary: Summary,
     live: LiveOutput,
-    /// The source of each hook.
-    requests: HashMap<RequestId, JobId>,
     names: Arc<Vec<String>>,
 }
 
 impl DisplayState {
+    fn observe(&mut self, event: BuildEvent) {
+        if let Some(line) = text::event(&event) {
+            self.progress.note(&line);
+        }
+        match event {
+            BuildEvent::Step { source, step } => self.progress.step(JobId(source), step),
+            BuildEvent::Hook { source, state } => self.progress.hook_is(JobId(source), state),
+            BuildEvent::OutputFiles { source, request, stdout, stderr } => {
+                if let Some(name) = self.names.get(source).cloned() {
+                    self.live.begin(request, name, Path::new(&stdout), Path::new(&stderr));
+                }
+            }
+            BuildEvent::OutputPaused { request } => self.live.pause(request),
+            BuildEvent::OutputEnded { request, stdout, stderr } => {
+                self.progress.print(&self.live.end(request, [stdout, stderr]));
+            }
+            BuildEvent::EnvironmentMade { .. } => self.summary.environment_made(),
+            _ => {}
+        }
+    }
+
     /// The body of the thread; ends when the display is dropped.
     fn run(mut self, changes: &Receiver<Change>) {
         let mut drawn = Instant::now();

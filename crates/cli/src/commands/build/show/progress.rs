@@ -5,8 +5,8 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookpool_frontend::{JobId, Step};
-use hookpool_wire::BuildResult;
+use hookpool_frontend::JobId;
+use hookpool_wire::{BuildResult, HookState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::console;
@@ -22,18 +22,9 @@ pub struct Progress {
     done: usize,
 }
 
-/// What the hook of a source does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookState {
-    Queued,
-    /// Waits for its build environment.
-    Preparing,
-    Running,
-}
-
 /// A source that is being built.
 struct OpenSource {
-    step: Step,
+    step: String,
     hook: HookState,
     since: Instant,
     /// When the last reminder was printed.
@@ -45,6 +36,9 @@ struct Bars {
     total: ProgressBar,
     sources: BTreeMap<JobId, ProgressBar>,
 }
+
+/// The step that is no hook.
+const UNPACKING: &str = "unpacking";
 
 /// The most sources with a line of their own on the screen.
 const MAX_LINES: usize = 10;
@@ -60,8 +54,8 @@ impl Progress {
     }
 
     /// A source begins its next step.
-    pub fn step(&mut self, job: JobId, step: Step) {
-        let hook = if matches!(step, Step::Hook(_)) { HookState::Queued } else { HookState::Running };
+    pub fn step(&mut self, job: JobId, step: String) {
+        let hook = if step == UNPACKING { HookState::Running } else { HookState::Queued };
         self.open.insert(job, OpenSource::new(step, hook, Instant::now()));
         self.show(job);
     }
@@ -69,7 +63,7 @@ impl Progress {
     /// The hook of a source is in this state now.
     pub fn hook_is(&mut self, job: JobId, state: HookState) {
         if let Some(open) = self.open.get_mut(&job) {
-            *open = OpenSource::new(open.step, state, Instant::now());
+            *open = OpenSource::new(std::mem::take(&mut open.step), state, Instant::now());
             self.show(job);
         }
     }
@@ -148,15 +142,8 @@ fn worked(result: &BuildResult) -> Duration {
     Duration::from_secs_f64((result.total_ms - queued).max(0.0) / 1e3)
 }
 
-fn step_name(step: Step) -> &'static str {
-    match step {
-        Step::Unpacking => "unpacking",
-        Step::Hook(hook) => hook.name(),
-    }
-}
-
 impl OpenSource {
-    fn new(step: Step, hook: HookState, now: Instant) -> Self {
+    fn new(step: String, hook: HookState, now: Instant) -> Self {
         Self { step, hook, since: now, reminded: now }
     }
 
@@ -171,9 +158,9 @@ impl OpenSource {
 
     fn words(&self) -> String {
         match self.hook {
-            HookState::Queued => format!("{} (queued)", step_name(self.step)),
+            HookState::Queued => format!("{} (queued)", self.step),
             HookState::Preparing => "build environment".to_owned(),
-            HookState::Running => step_name(self.step).to_owned(),
+            HookState::Running => self.step.clone(),
         }
     }
 }
@@ -232,15 +219,14 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookpool_supervisor::Hook;
 
     #[test]
     fn a_long_step_is_reported_once_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut open = OpenSource::new(Step::Hook(Hook::BuildWheel), HookState::Queued, start);
+        let mut open = OpenSource::new("build_wheel".into(), HookState::Queued, start);
         assert_eq!(open.reminder(at(500)), None, "waiting in the queue does not count");
-        open = OpenSource::new(open.step, HookState::Running, at(500));
+        open = OpenSource::new(open.step.clone(), HookState::Running, at(500));
         let told: Vec<_> = (500..700).step_by(5).filter_map(|seconds| open.reminder(at(seconds))).collect();
         let expected = [60, 120, 180].map(|seconds| format!("build_wheel has taken {seconds} s so far"));
         assert_eq!(told, expected);

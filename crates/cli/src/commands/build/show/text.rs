@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hookpool_frontend::{EnvironmentEvent, redact};
-use hookpool_wire::{Answer, Before, BuildResult, HookRun, Origin, OutputFile};
+use hookpool_frontend::redact;
+use hookpool_wire::{Answer, Before, BuildEvent, BuildResult, HookRun, Origin, OutputFile};
 
 use super::super::jobs::Job;
 use crate::format::printable;
@@ -104,20 +104,21 @@ pub fn warning(job: &Job, warning: &str) -> String {
     format!("warning: {}: {}", name(job.name()), printable(warning))
 }
 
-/// The line for an event of the build environments, if it is shown.
-pub fn environment_event(event: &EnvironmentEvent) -> Option<String> {
+/// The line for an event, if it is shown.
+pub fn event(event: &BuildEvent) -> Option<String> {
     let list = |names: &[String]| if names.is_empty() { "nothing".into() } else { printable(&names.join(", ")) };
     match event {
-        EnvironmentEvent::Made { requirements, after, .. } => {
-            Some(format!("made a build environment with {} in {:.1} s", list(requirements), after.as_secs_f64()))
+        BuildEvent::TreeLocked { tree } => Some(format!("waiting: another process uses {}", name(Path::new(tree)))),
+        BuildEvent::EnvironmentMade { requirements, after_ms } => {
+            Some(format!("made a build environment with {} in {:.1} s", list(requirements), after_ms / 1e3))
         }
-        EnvironmentEvent::PipInPlaceOfUv { told_by } => Some(printable(&pip_in_place_of_uv(told_by))),
-        EnvironmentEvent::Matched { requirements, after, .. } => Some(format!(
+        BuildEvent::PipInPlaceOfUv { told_by } => Some(printable(&pip_in_place_of_uv(told_by))),
+        BuildEvent::EnvironmentMatched { requirements, after_ms } => Some(format!(
             "resolved {} in {:.1} s: a build environment with the same packages exists already",
             list(requirements),
-            after.as_secs_f64()
+            after_ms / 1e3
         )),
-        EnvironmentEvent::Awaited { requirements } => {
+        BuildEvent::EnvironmentAwaited { requirements } => {
             Some(format!("waiting: another process makes a build environment with {}", list(requirements)))
         }
         _ => None,

@@ -1,0 +1,130 @@
+//! From the events of the libraries to those that are shown: the events of one build,
+//! by the sources that they are about.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hookpool_frontend::{EnvironmentEvent, JobId, Step};
+use hookpool_supervisor::{CapturedOutput, Event, RequestId};
+use hookpool_wire::{BuildEvent, Captured, HookState};
+
+use crate::format::milliseconds;
+
+/// Receives the events of a build. Must not block.
+pub type Tell = Arc<dyn Fn(BuildEvent) + Send + Sync>;
+
+/// Tells the events of a build, whose hooks are some of those of a pool.
+#[derive(Clone)]
+pub struct Narrator {
+    tell: Tell,
+    tells_output: bool,
+    /// The source of each hook. Locked for a look-up only.
+    sources: Arc<Mutex<HashMap<RequestId, JobId>>>,
+}
+
+impl Narrator {
+    pub fn new(tell: Tell, tells_output: bool) -> Self {
+        Self { tell, tells_output, sources: Arc::default() }
+    }
+
+    /// Tells an event of the frontend.
+    pub fn of_frontend(&self, event: &hookpool_frontend::BuildEvent) {
+        use hookpool_frontend::BuildEvent as Their;
+        match event {
+            Their::Step { job, step } => {
+                let step = match step {
+                    Step::Unpacking => "unpacking",
+                    Step::Hook(hook) => hook.name(),
+                };
+                (self.tell)(BuildEvent::Step { source: job.0, step: step.to_owned() });
+            }
+            Their::HookSubmitted { job, request, .. } => {
+                self.sources().insert(*request, *job);
+            }
+            Their::HookAnswered { request, stdout, stderr } => {
+                // An event of its beginning may still come.
+                self.sources().remove(request);
+                if self.tells_output {
+                    let (stdout, stderr) = (captured(stdout), captured(stderr));
+                    (self.tell)(BuildEvent::OutputEnded { request: request.number(), stdout, stderr });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether [`Self::of_pool`] tells an event.
+    pub fn wants(&self) -> impl Fn(&Event) -> bool + Send + 'static {
+        let tells_output = self.tells_output;
+        move |event| match event {
+            Event::OutputCaptured { .. } | Event::RequestFinished { .. } => tells_output,
+            Event::RequestPreparing { .. }
+            | Event::RequestPrepared { .. }
+            | Event::RequestAccepted { .. }
+            | Event::TreeLocked { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Tells an event of the supervisor, if it is about this build.
+    pub fn of_pool(&self, event: &Event) {
+        match event {
+            Event::RequestPreparing { request } => self.hook_is(request, HookState::Preparing),
+            Event::RequestPrepared { request } => self.hook_is(request, HookState::Queued),
+            Event::RequestAccepted { request, .. } => self.hook_is(request, HookState::Running),
+            Event::OutputCaptured { request, stdout, stderr } if self.tells_output => {
+                let source = self.sources().get(request).copied();
+                if let Some(source) = source {
+                    let (stdout, stderr) = (text(stdout), text(stderr));
+                    let request = request.number();
+                    (self.tell)(BuildEvent::OutputFiles { source: source.0, request, stdout, stderr });
+                }
+            }
+            Event::RequestFinished { request, .. } if self.tells_output => {
+                if self.sources().contains_key(request) {
+                    (self.tell)(BuildEvent::OutputPaused { request: request.number() });
+                }
+            }
+            Event::TreeLocked { tree } => (self.tell)(BuildEvent::TreeLocked { tree: text(tree) }),
+            _ => {}
+        }
+    }
+
+    /// Tells an event of the build environments.
+    pub fn of_environments(&self, event: &EnvironmentEvent) {
+        let told = match event {
+            EnvironmentEvent::Made { requirements, after, .. } => {
+                BuildEvent::EnvironmentMade { requirements: requirements.clone(), after_ms: milliseconds(*after) }
+            }
+            EnvironmentEvent::Matched { requirements, after, .. } => {
+                BuildEvent::EnvironmentMatched { requirements: requirements.clone(), after_ms: milliseconds(*after) }
+            }
+            EnvironmentEvent::Awaited { requirements } => {
+                BuildEvent::EnvironmentAwaited { requirements: requirements.clone() }
+            }
+            EnvironmentEvent::PipInPlaceOfUv { told_by } => BuildEvent::PipInPlaceOfUv { told_by: told_by.clone() },
+            _ => return,
+        };
+        (self.tell)(told);
+    }
+
+    fn hook_is(&self, request: &RequestId, state: HookState) {
+        let source = self.sources().get(request).copied();
+        if let Some(source) = source {
+            (self.tell)(BuildEvent::Hook { source: source.0, state });
+        }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, HashMap<RequestId, JobId>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn captured(output: &CapturedOutput) -> Captured {
+    Captured { base64: output.tail.clone(), truncated: output.truncated }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
