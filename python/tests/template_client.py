@@ -18,6 +18,14 @@ from client import PATIENCE, Hookd
 LONGEST_PACKET = 64 << 10
 
 
+def variables_file(variables: dict[str, str]) -> int:
+    """A descriptor of a file with these, as environ(7) has them."""
+    descriptor = os.memfd_create("variables")
+    entries = [name + "=" + value + "\0" for name, value in variables.items()]
+    os.write(descriptor, os.fsencode("".join(entries)))
+    return descriptor
+
+
 class ForkedHookd(Hookd):
     """A worker that a template has forked. Only the template can wait for it."""
 
@@ -92,6 +100,8 @@ class Template:
         self.workers: list[ForkedHookd] = []
         self.capture_folder = self.tree = ""
         self.started: dict[str, list[Any]] = {}
+        self.read: list[dict[str, Any]] = []
+        """The variables that imports have read, as it told."""
         self._unread: list[dict[str, Any]] = []
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self.log.open("wb") as log, theirs:
@@ -153,9 +163,9 @@ class Template:
     def outcome(self, what: str) -> dict[str, Any]:
         """The answer to the import of the backend or of learned modules. The parts of a long one
         are joined."""
-        answer = self.receive()
+        answer = self._next_outcome()
         if answer == {"importing": what}:
-            answer = self.receive()
+            answer = self._next_outcome()
         whole: dict[str, Any] = {"modules": [], "folders": []}
         while "imported" in answer:
             for key in ("modules", "folders"):
@@ -163,8 +173,15 @@ class Template:
             whole = answer
             if not answer.pop("more"):
                 break
-            answer = self.receive()
+            answer = self._next_outcome()
         assert what in (answer.get("imported"), answer.get("refused")), answer
+        return answer
+
+    def _next_outcome(self) -> dict[str, Any]:
+        answer = self.receive()
+        while "read" in answer:
+            self.read.append(answer["read"])
+            answer = self.receive()
         return answer
 
     def import_backend(self, name: str) -> dict[str, Any]:
@@ -178,28 +195,38 @@ class Template:
 
     # Workers.
 
-    def send_fork(self, *arguments: str) -> ForkedHookd:
+    def send_fork(
+        self, *arguments: str, variables: dict[str, str] | None = None, **process: Any
+    ) -> ForkedHookd:
         number = len(self.workers)
         hookd = ForkedHookd(self, number, self.folder / "log-{}".format(number))
         self.workers.append(hookd)
-        self.send({"fork": number, "arguments": list(arguments)}, hookd.descriptors)
+        order = {"fork": number, "arguments": list(arguments), **process}
+        if variables is not None:
+            order["variables"] = True
+            hookd.descriptors.append(variables_file(variables))
+        self.send(order, hookd.descriptors)
         hookd.close_descriptors()
         return hookd
 
-    def fork(self, *arguments: str) -> ForkedHookd:
-        hookd = self.send_fork(*arguments)
+    def fork(self, *arguments: str, **process: Any) -> ForkedHookd:
+        hookd = self.send_fork(*arguments, **process)
         answer = self.find("forked")
         assert answer["forked"] == hookd.number
         hookd.was_forked(answer["pid"])
         return hookd
 
     def fork_worker(
-        self, *arguments: str, isolation: str = "hook", tree: str | None = None
+        self,
+        *arguments: str,
+        isolation: str = "hook",
+        tree: str | None = None,
+        **process: Any,
     ) -> ForkedHookd:
         """Fork a worker with the usual options, and wait for its first READY."""
         switches = ["--json", "--control", "--isolation", isolation]
         folders = ["--capture-dir", self.capture_folder, tree or self.tree]
-        hookd = self.fork(*switches, *arguments, *folders)
+        hookd = self.fork(*switches, *arguments, *folders, **process)
         hookd.ready()
         return hookd
 

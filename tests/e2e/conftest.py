@@ -121,7 +121,8 @@ class Setting:
 @pytest.fixture(autouse=True)
 def setting(tmp_path: Path, shared_cache: Path) -> Iterator[Setting]:
     """A private TMPDIR, HOME and marker for the test; nothing of it may be left afterwards."""
-    mark = f"E2E_MARK={uuid.uuid4().hex}"
+    # Templates are started with variables of such names, and with few others.
+    mark = f"PYTHON_E2E_MARK={uuid.uuid4().hex}"
     env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
     # A short name: hooks create sockets in the folder, whose paths may have 107 bytes (unix(7)).
     for name in ("t", "home", "runtime"):

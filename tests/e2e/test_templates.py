@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -584,15 +585,40 @@ def test_max_templates_spares_those_with_workers(
     assert pool.finish() == ([], 0)
 
 
-def test_variables_of_requests(setting: Setting, tmp_path: Path) -> None:
-    pool = setting.start()
-    code = "import os\nresult = [os.environ.get('ANSWER', 'none')]"
+CODE_OF_ANSWER = "import os\nresult = [os.environ.get('ANSWER', 'none')]"
+
+
+def test_variables_of_requests_share_a_template(setting: Setting, tmp_path: Path) -> None:
+    """Those that no module has read when it was imported."""
+    pool = setting.start("-vv")
+    one, two = make_trees(tmp_path, 2)
+    for answer in ("none", "1", "2", "none", "1"):
+        for tree in (one, two):
+            env = {} if answer == "none" else {"ANSWER": answer}
+            response = pool.ask(call(tree, CODE_OF_ANSWER, 1, env=env))
+            assert response["result"] == [answer]
+            assert response["worker"]["start_method"] == "forkserver"
+    assert len(processes.templates(pool.pid)) == 1
+    assert pool.stderr.count("template starts") == 1
+    assert pool.finish() == ([], 0)
+
+
+@pytest.mark.parametrize("reading", ["os.environ.get('ANSWER')", "os.environ.copy()"])
+def test_variables_that_a_backend_reads_when_it_is_imported(
+    setting: Setting, environment: Environment, tmp_path: Path, reading: str
+) -> None:
+    environment.write({"reading_backend.py": f"import os\nFOUND = {reading}\n" + CODE_BACKEND})
+    pool = setting.start(python=str(environment.python))
+    code = CODE_OF_ANSWER + "\nimport reading_backend\nfound = reading_backend.FOUND\n"
+    code += "result += [found.get('ANSWER', 'none') if isinstance(found, dict) else found or 'none']"
 
     def ask(tree: Path, **env: str) -> tuple[str, str]:
         response = pool.ask(call(tree, code, 1, env=env))
-        return response["result"][0], response["worker"]["start_method"]
+        kept, found = response["result"]
+        assert kept == found
+        return found, response["worker"]["start_method"]
 
-    one, two, three = make_trees(tmp_path, 3)
+    one, two, three = (backend_tree(tmp_path / f"t{n}", "reading_backend") for n in range(3))
     assert ask(one) == ("none", "forkserver")
     # They may never come again.
     assert ask(one, ANSWER="1") == ("1", "spawn")
@@ -604,6 +630,23 @@ def test_variables_of_requests(setting: Setting, tmp_path: Path) -> None:
     assert ask(two) == ("none", "forkserver")
     assert len(processes.templates(pool.pid)) == 2
     assert pool.finish() == ([], 0)
+
+
+def test_the_variables_that_were_read_are_known_in_the_next_run(
+    setting: Setting, environment: Environment, tmp_path: Path
+) -> None:
+    """The first of other values that come with the first request is spawned at once."""
+    reading = "import os\nFOUND = os.environ.get('ANSWER')\n"
+    environment.write({"reading_backend.py": reading + CODE_BACKEND})
+    tree = backend_tree(tmp_path / "tree", "reading_backend")
+    for _ in range(2):
+        pool = setting.start("-vv", python=str(environment.python))
+        for answer in ("1", "2"):
+            response = pool.ask(call(tree, CODE_OF_ANSWER, 1, env={"ANSWER": answer}))
+            assert response["result"] == [answer]
+        assert pool.finish() == ([], 0)
+    (kept,) = (setting.cache / "hookpool" / "learned").iterdir()
+    assert "ANSWER" in json.loads(kept.read_text())["variables"]["names"]
 
 
 def test_f44_sighup_replaces_the_template(setting: Setting, tmp_path: Path, gate: Gate) -> None:

@@ -298,7 +298,7 @@ impl Builder {
         let programs = Programs::new(spawner.clone(), guard, limits.subscribe());
         let (notices, notice_inbox) = async_channel::bounded(256);
         let variables = Arc::new(std::mem::take(&mut self.variables));
-        let settings = self.template_settings(&program, &variables);
+        let settings = self.template_settings(&program);
         let templates = Arc::new(Templates::new(settings, spawner.clone(), pool.clone(), notices.clone()));
         let (reports, report_inbox) = async_channel::bounded(256);
         let context = WorkerContext {
@@ -308,7 +308,7 @@ impl Builder {
                 check_freshness: self.check_freshness,
                 isolation: self.isolation,
                 capture_folder: self.capture_folder.clone(),
-                variables: variables.clone(),
+                variables,
                 report_shadowed: self.report_shadowed,
                 kill_detached: self.kill_detached,
                 keep_output: self.keep_output,
@@ -342,16 +342,10 @@ impl Builder {
         prepared.unwrap_or_else(|error| Err(StartError::Unresponsive { reason: error.to_string() }))
     }
 
-    fn template_settings(
-        &self,
-        program: &WorkerProgram,
-        variables: &Arc<BTreeMap<OsString, OsString>>,
-    ) -> TemplateSettings {
+    fn template_settings(&self, program: &WorkerProgram) -> TemplateSettings {
         TemplateSettings {
             program: program.clone(),
-            keep_python_path: self.keep_python_path,
             observe: self.observe.clone(),
-            variables: variables.clone(),
             max_templates: self.limits.max_templates.get(),
             check_freshness: self.check_freshness,
             learned_folder: Some(self.cache_folder.join("learned")),

@@ -75,6 +75,7 @@ mod blocking;
 mod build_environment;
 mod builder;
 mod cache;
+mod caller;
 mod dispatch;
 mod error;
 mod event;
@@ -105,6 +106,7 @@ pub use build_environment::{
 };
 pub use builder::{Builder, StartError};
 pub use cache::{Removed, prune_interpreters, prune_learned_modules, prune_worker_programs};
+pub use caller::{CallerProcess, InvalidCaller, ResourceLimit};
 pub use dispatch::{JobSlot, ReturnedSlot};
 pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead};
 pub use event::{Event, Observer, StopReason};

@@ -9,6 +9,7 @@ use hookd_protocol::Hook;
 use serde_json::{Map, Value};
 
 use crate::build_environment::RequestEnvironment;
+use crate::caller::CallerProcess;
 use crate::kept_answers::KeptAnswers;
 use crate::limits::Timeout;
 
@@ -41,8 +42,11 @@ pub struct HookRequest {
     pub environment: Option<RequestEnvironment>,
     /// Where an answer may be found without running the hook.
     pub kept_answers: Option<Arc<dyn KeptAnswers>>,
-    /// Environment variables for this request. It runs in a worker that has
-    /// them from its start, because modules may read them when imported.
+    /// What its process inherits, in place of this process. A `python` that is no
+    /// path is still looked for on the `PATH` of this process.
+    pub caller: Option<Arc<CallerProcess>>,
+    /// Environment variables for this request, in addition to those of the caller.
+    /// Modules that read them when they are imported find them.
     pub env: BTreeMap<OsString, OsString>,
     /// Higher goes first, within a tree and between trees.
     pub priority: i32,
@@ -66,6 +70,7 @@ impl HookRequest {
             python: None,
             environment: None,
             kept_answers: None,
+            caller: None,
             env: BTreeMap::new(),
             priority: 0,
             timeout: None,

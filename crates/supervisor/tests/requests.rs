@@ -321,7 +321,8 @@ async fn a_supervisor_without_handles_answers_what_it_has_and_ends() {
 
 #[tokio::test]
 async fn f50_a_killed_worker_takes_its_hook_along() {
-    let pool = Pool::real(one_job()).await;
+    // Without a template, which would be among the processes.
+    let pool = Pool::start(one_job(), |builder| builder.start_method(StartMethod::Spawn)).await;
     // The hook holds the pipe, so the end of the pipe is the end of the hook,
     // which is not a child of this process.
     let backend = WAITING.replace("with open('running', 'w') as pipe:", "pipe = open('running', 'w', 1)\n    if pipe:");
@@ -340,7 +341,8 @@ async fn f50_a_killed_worker_takes_its_hook_along() {
 
 #[tokio::test]
 async fn idle_workers_are_ended_after_the_idle_timeout() {
-    let pool = Pool::real(Limits { idle_timeout: Some(seconds(1)), ..one_job() }).await;
+    let limits = Limits { idle_timeout: Some(seconds(1)), ..one_job() };
+    let pool = Pool::start(limits, |builder| builder.start_method(StartMethod::Spawn)).await;
     let tree = pool.real_tree("tree", PLAIN);
     assert_eq!(pool.run(&tree).await.worker.unwrap().generation, 1);
     pool.events.wait_for("WorkerExited", 1).await;

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FOLDER = "it asked for the current folder"
 # In a template, this may change nothing that could be seen afterwards.
 CHANGES_FOLDER = "it went to another folder"
+LIMITS = "it asked for the umask or a limit of its process"
 PROCESS = "it asked for the number of its process"
 TIME = "it asked for the time"
 RANDOM = "it asked for random numbers"
@@ -57,6 +58,7 @@ OF_MODULES: Dict[str, Meanings] = {
         **_all(CHANGES_FOLDER, "chdir fchdir"),
         **_all(PROCESS, "getpid getppid getpgid getpgrp getsid"),
         **_all(RANDOM, "urandom getrandom"),
+        **_all(LIMITS, "umask"),
         **_all(CHILD, "fork forkpty posix_spawn posix_spawnp system execv execve"),
         **_all(FILES, "mkdir mkfifo mknod rename replace remove unlink rmdir symlink link"),
         **_all(FILES, "truncate chmod lchmod chown lchown utime setxattr removexattr"),
@@ -69,6 +71,7 @@ OF_MODULES: Dict[str, Meanings] = {
     },
     "_io": _all(LOOKS, "open"),
     "_imp": {},
+    "resource": _all(LIMITS, "getrlimit setrlimit prlimit"),
     "_thread": _all(PROCESS, "get_native_id"),
     "_uuid": _all(RANDOM, "generate_time_safe"),
     "_posixsubprocess": _all(CHILD, "fork_exec"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.machinery import PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from time import monotonic
 
 from hookd.hook.modules import imported_since
@@ -20,6 +20,7 @@ from hookd.template.preloadable import (
     is_never_preloaded,
 )
 from hookd.template.process_state import ProcessState, remove_temporary_folders
+from hookd.template.variables import ReadVariables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from hookd.template.channel import ForkChannel
     from hookd.template.process_state import OutputFile
+    from hookd.template.variables import Variables
 
 LONGEST_REASON = 4000
 
@@ -44,6 +46,13 @@ class Preloader:
         self._learned: List[str] = []
         """Learned modules that are still to be imported."""
         self._was_idle = True
+        self._read = ReadVariables()
+
+    def would_differ(self, variables: Variables) -> bool:
+        """Whether something that was imported would have found other variables in a process with
+        these."""
+        present: Variables = os.environ._data  # type: ignore[attr-defined]
+        return self._read.differ(present, variables)
 
     def tell_start(self) -> None:
         """Report what the interpreter and hookd have imported by themselves."""
@@ -71,6 +80,7 @@ class Preloader:
         observation = None if self._is_known(name) else Observation(self._preloadable)
         error = self._import(name, observation)
         imported = imported_since(loaded, self._preloadable)
+        self._tell_read(imported)
         problems = before.changes_to(ProcessState(self._output), _names(imported))
         problems += ["it imported " + each for each in exceptions_among(_names(imported), True)]
         if observation is not None and error is None:
@@ -111,6 +121,7 @@ class Preloader:
         self._channel.send({"importing": "learned"})
         before = ProcessState(self._output)
         names: List[str] = []
+        all_imported: List[Dict[str, Any]] = []
         files = LoadedFiles()
         problems: List[str] = []
         until = monotonic() + seconds
@@ -124,10 +135,12 @@ class Preloader:
             imported = imported_since(loaded, self._preloadable)
             files.add(imported)
             names += _names(imported)
+            all_imported += imported
             # After a change of the environment there may be no such module any more.
             is_gone = isinstance(error, ModuleNotFoundError) and error.name == name
             if error is not None and not is_gone:
                 problems.append("{}: {}".format(name, _failure(error)))
+        self._tell_read(all_imported)
         problems += before.changes_to(ProcessState(self._output), names)
         problems += ["it imported " + each for each in exceptions_among(names, False)]
         if problems:
@@ -170,11 +183,12 @@ class Preloader:
         if watching is not None:
             watching.resume()
         try:
-            if observation is None:
-                __import__(name)
-            else:
-                with observation:
+            with self._read:
+                if observation is None:
                     __import__(name)
+                else:
+                    with observation:
+                        __import__(name)
         except BaseException as error:
             # SystemExit too: a module may end its program, but this is not its program.
             return error
@@ -185,6 +199,17 @@ class Preloader:
             if watching is not None:
                 watching.pause()
         return None
+
+    def _tell_read(self, imported: List[Dict[str, Any]]) -> None:
+        """Report the variables that imports have read."""
+        for module in imported:
+            file = module["file"] or ""
+            if file.endswith(tuple(EXTENSION_SUFFIXES)) and not module["preloadable"]:
+                # Nobody knows what its code in C has asked for.
+                self._read.note_all()
+        news = self._read.take_news()
+        if news is not None:
+            self._channel.send({"read": news})
 
     def _tell_imported(self, what: str, files: LoadedFiles) -> None:
         lists: Dict[str, List[Any]] = {"modules": files.modules, "folders": files.folders}

@@ -18,10 +18,12 @@ from hookd.process import libc
 from hookd.process.children import kill_all, living_children
 from hookd.process.descriptors import log, take_over_standard_descriptors
 from hookd.process.signals import die_of
+from hookd.process.surroundings import Surroundings
 from hookd.protocol.failures import CallerGone
 from hookd.template.channel import ForkChannel
 from hookd.template.preload import Preloader
 from hookd.template.process_state import OutputFile, settled_threads
+from hookd.template.variables import ProcessVariables, read_variables
 from hookd.template.workers import ChildWatch, KnownWorkers, fork_worker
 
 TYPE_CHECKING = False
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
 
     from hookd.template.channel import Packet
+    from hookd.template.variables import Variables
     from hookd.template.workers import BecomeWorker
 
 EXIT_TEMPLATE_FAILED = 1
@@ -55,6 +58,7 @@ class Template:
         self._watch = ChildWatch()
         self._output = OutputFile()
         self._workers = KnownWorkers()
+        self._variables = ProcessVariables()
         self._preloader = Preloader(channel, self._output)
         self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
         self._retired = False
@@ -109,12 +113,14 @@ class Template:
 
     def _obey(self, packet: Packet) -> None:
         message = packet.value
+        if message.get("variables") is True and "fork" not in message:
+            self._set_variables(packet)
         if "backend" in message:
             self._import_backend(message["backend"])
         if "learned" in message:
             self._learn(message["learned"])
         if "fork" in message:
-            self._fork(message, packet.descriptors)
+            self._fork(packet)
         if "reap" in message:
             self._reap(message["reap"])
         if message.get("retire") is True:
@@ -154,27 +160,54 @@ class Template:
 
     # Forks.
 
-    def _fork(self, message: Dict[str, Any], descriptors: List[int]) -> None:
+    def _set_variables(self, packet: Packet) -> None:
+        if packet.descriptors:
+            variables = read_variables(packet.descriptors.pop())
+            self._variables.replace(self._variables.as_of_start(variables))
+        else:
+            self._log("variables: expected a descriptor")
+
+    def _fork(self, packet: Packet) -> None:
+        message = packet.value
         number = message["fork"]
         if type(number) is not int:
             self._log("fork: expected a number, got {!r}".format(number))
             number = None
         self._seconds_before_first_fork = 0.0
-        reason = self._reason_not_to_fork(message, descriptors)
-        if number is not None and reason is None:
-            try:
+        answer: Dict[str, Any] = {}
+        try:
+            variables = self._variables_of_worker(packet)
+            surroundings = Surroundings.read(message.get("umask"), message.get("limits"))
+            reason = self._reason_not_to_fork(message, packet.descriptors)
+            if reason is None and variables is not None and self._preloader.would_differ(variables):
+                reason = "it has read variables that the worker has other values of"
+                answer["differs"] = True
+            if number is not None and reason is None:
                 arguments = [_as_argument(argument) for argument in message["arguments"]]
-                pid = fork_worker(arguments, descriptors, self._leave, self._become)
-            except OSError as error:
-                reason = "fork: {}".format(error.strerror)
-            except UnicodeError as error:
-                reason = "an argument has no bytes: {}".format(error)
-            else:
+
+                def become(arguments: List[str]) -> NoReturn:
+                    self._become(arguments, variables, surroundings)
+
+                pid = fork_worker(arguments, packet.descriptors, self._leave, become)
                 self._workers.add(pid)
                 self._channel.send({"forked": number, "pid": pid})
                 return
+        except OSError as error:
+            reason = "fork: {}".format(error.strerror)
+        except UnicodeError as error:
+            reason = "an argument has no bytes: {}".format(error)
+        except ValueError as error:
+            reason = str(error)
         reason = reason or "the packet has no number"
-        self._channel.send({"not_forked": number, "reason": reason})
+        self._channel.send(dict(answer, not_forked=number, reason=reason))
+
+    def _variables_of_worker(self, packet: Packet) -> Optional[Variables]:
+        """What the worker's hooks find, if they do not find what is set here."""
+        if packet.value.get("variables") is not True:
+            return None
+        if len(packet.descriptors) <= DESCRIPTORS_OF_A_WORKER:
+            raise ValueError("variables: expected a further descriptor")
+        return self._variables.as_of_start(read_variables(packet.descriptors.pop()))
 
     def _reason_not_to_fork(self, message: Dict[str, Any], descriptors: List[int]) -> Optional[str]:
         arguments = message.get("arguments")
@@ -191,8 +224,13 @@ class Template:
             return "the template has {} threads".format(threads)
         return None
 
-    def _become(self, arguments: List[str]) -> NoReturn:
+    def _become(
+        self, arguments: List[str], variables: Optional[Variables], surroundings: Surroundings
+    ) -> NoReturn:
         """Continue as a worker, in the forked process, whose descriptors are in place."""
+        if variables is not None:
+            self._variables.replace(variables)
+        surroundings.enter()
         if self._command:
             # Python 3.10.
             sys.orig_argv = self._command + arguments

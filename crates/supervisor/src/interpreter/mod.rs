@@ -15,11 +15,12 @@ pub use probe::{InterpreterError, KnownInterpreter};
 pub(crate) use stamp::{Stamp, Watched};
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+
+use crate::caller::Variables;
 
 /// What a Python interpreter says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +51,18 @@ pub struct Interpreter {
     /// `sys.path`.
     #[serde(default)]
     pub(crate) path: Vec<PathBuf>,
+    /// Whether code runs at every start that may read any variable: lines of `.pth`
+    /// and `.start` files, `sitecustomize`.
+    #[serde(default = "is_possible")]
+    pub(crate) runs_code_at_start: bool,
     /// Files that are imported at every start, such as `sitecustomize`.
     #[serde(default)]
     pub(crate) startup_files: Vec<PathBuf>,
+}
+
+/// In an answer that does not tell.
+fn is_possible() -> bool {
+    true
 }
 
 impl Interpreter {
@@ -65,19 +75,20 @@ impl Interpreter {
         self.prefix != self.base_prefix
     }
 
-    /// Gives `command` the environment of an activated virtual environment:
-    /// its programs first on `PATH`, so that backends find the tools of their
-    /// requirements (PEP 517, "build environment").
-    pub(crate) fn set_environment(&self, command: &mut Command, keep_python_path: bool) {
-        command.env("PATH", self.path(std::env::var_os("PATH")));
-        command.env_remove("PYTHONHOME");
+    /// Makes the variables those of an activated virtual environment: its programs
+    /// first on `PATH`, so that backends find the tools of their requirements (PEP
+    /// 517, "build environment").
+    pub(crate) fn activate(&self, variables: &mut Variables, keep_python_path: bool) {
+        let path = self.path(variables.remove(OsStr::new("PATH")));
+        variables.insert("PATH".into(), path);
+        variables.remove(OsStr::new("PYTHONHOME"));
         if !keep_python_path {
-            command.env_remove("PYTHONPATH");
+            variables.remove(OsStr::new("PYTHONPATH"));
         }
         if self.is_virtual() {
-            command.env("VIRTUAL_ENV", &self.prefix);
+            variables.insert("VIRTUAL_ENV".into(), self.prefix.clone().into_os_string());
         } else {
-            command.env_remove("VIRTUAL_ENV");
+            variables.remove(OsStr::new("VIRTUAL_ENV"));
         }
     }
 

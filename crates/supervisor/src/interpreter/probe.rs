@@ -96,7 +96,7 @@ impl InterpreterError {
 /// reported as too old. The mark separates the answer from output of
 /// `sitecustomize`.
 const QUESTION: &str = r#"
-import os, sys, sysconfig
+import io, os, sys, sysconfig
 try:
     # What `json` has below. The rest of it takes as long to import as all else here.
     from _json import encode_basestring_ascii
@@ -142,7 +142,28 @@ for module in list(sys.modules.values()):
     inside = file and any(file.startswith(folder + os.sep) for folder in library)
     if file and os.path.isabs(file) and (not inside or any(file.startswith(folder + os.sep) for folder in packages)):
         startup_files.append(file)
+# Whether code that may read variables runs at every start. Debian's sitecustomize does not.
+harmless = ("import _virtualenv", "import __editable__", "import os; var = 'SETUPTOOLS_USE_DISTUTILS';")
+debian = ["try:", "import apport_python_hook", "except ImportError:", "pass", "else:", "apport_python_hook.install()"]
+def lines_of(file):
+    with io.open(file, encoding="utf-8", errors="replace") as opened:
+        lines = [line.strip() for line in opened.read().splitlines()]
+    return [line for line in lines if line and not line.startswith('#')]
+runs_code = "usercustomize" in sys.modules
+try:
+    if "sitecustomize" in sys.modules:
+        runs_code = runs_code or lines_of(sys.modules["sitecustomize"].__file__) != debian
+    for folder in set(packages):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            if name.endswith(".start"):
+                runs_code = True
+            elif name.endswith(".pth"):
+                lines = [line for line in lines_of(os.path.join(folder, name)) if line.startswith(("import ", "import\t"))]
+                runs_code = runs_code or not all(line.startswith(harmless) for line in lines)
+except Exception:
+    runs_code = True
 answer = {
+    "runs_code_at_start": runs_code,
     "executable": sys.executable, "version": list(sys.version_info[:3]),
     "implementation": implementation_name, "markers": markers,
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),

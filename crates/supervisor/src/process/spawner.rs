@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::children;
 use super::open_files::OpenFilesLimit;
+use crate::caller::{CallerProcess, Inheritance};
 
 /// The settings of a spawner.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct ChildSettings {
 enum Order {
     Start {
         command: Box<Command>,
+        /// What it gets in place of what this process has.
+        inheritance: Option<Inheritance>,
         reply: oneshot::Sender<io::Result<Unclaimed>>,
     },
     /// A worker that a template has forked. It becomes our child if its template
@@ -99,8 +102,14 @@ impl Spawner {
     /// Starts a process in a session of its own. It is killed when this process
     /// dies, unless it changes its parent-death signal.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
+        self.spawn_for(None, command).await
+    }
+
+    /// The same, with the umask and the limits of a caller.
+    pub async fn spawn_for(&self, caller: Option<&CallerProcess>, command: Command) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.orders.send(Order::Start { command: Box::new(command), reply }).await;
+        let inheritance = caller.map(CallerProcess::inheritance);
+        let _ = self.orders.send(Order::Start { command: Box::new(command), inheritance, reply }).await;
         let ended = || io::Error::other("the thread that starts processes has ended");
         answer.await.unwrap_or_else(|_| Err(ended())).map(Unclaimed::claim)
     }
@@ -173,7 +182,7 @@ impl SpawnerThread {
     fn run(mut self, inbox: &async_channel::Receiver<Order>) {
         while let Ok(order) = inbox.recv_blocking() {
             match order {
-                Order::Start { command, reply } => self.start(*command, reply),
+                Order::Start { command, inheritance, reply } => self.start(*command, inheritance, reply),
                 Order::Adopt { pid } => self.know(pid),
                 Order::Forget { pid } => {
                     self.forget(pid);
@@ -186,8 +195,13 @@ impl SpawnerThread {
         }
     }
 
-    fn start(&mut self, mut command: Command, reply: oneshot::Sender<io::Result<Unclaimed>>) {
-        prepare(&mut command, self.settings.open_files);
+    fn start(
+        &mut self,
+        mut command: Command,
+        inheritance: Option<Inheritance>,
+        reply: oneshot::Sender<io::Result<Unclaimed>>,
+    ) {
+        prepare(&mut command, self.settings.open_files, inheritance);
         #[expect(clippy::disallowed_methods, reason = "this is the spawner's thread")]
         let outcome = tokio::process::Command::from(command).kill_on_drop(true).spawn();
         let pid = outcome.as_ref().ok().and_then(Child::id);
@@ -216,7 +230,7 @@ impl SpawnerThread {
     }
 }
 
-fn prepare(command: &mut Command, open_files: Option<OpenFilesLimit>) {
+fn prepare(command: &mut Command, open_files: Option<OpenFilesLimit>, inheritance: Option<Inheritance>) {
     let parent = nix::unistd::getpid();
     let in_child = move || {
         nix::unistd::setsid()?;
@@ -224,10 +238,13 @@ fn prepare(command: &mut Command, open_files: Option<OpenFilesLimit>) {
         if let Some(limit) = open_files {
             setrlimit(Resource::RLIMIT_NOFILE, limit.soft, limit.hard)?;
         }
+        if let Some(inheritance) = &inheritance {
+            inheritance.set()?;
+        }
         Ok(())
     };
     // SAFETY: between fork and exec, a process with threads may only make
-    // async-signal-safe calls. setsid, prctl, getppid and setrlimit are bare
+    // async-signal-safe calls. setsid, prctl, getppid, umask, getrlimit and setrlimit are bare
     // system calls, and nothing allocates.
     unsafe {
         command.pre_exec(in_child);

@@ -19,7 +19,7 @@ use super::protocol::{
 };
 use super::socket::{Packet, Received};
 use super::task::{TemplateContext, fail};
-use super::{Pace, TemplateCommand, Tempo};
+use super::{NotForked, Pace, TemplateCommand, Tempo};
 use crate::error::ExitReason;
 use crate::event::Event;
 use crate::interpreter::Watched;
@@ -49,7 +49,7 @@ pub(super) struct EventLoop {
     /// Orders that are not sent yet.
     unsent: VecDeque<Packet>,
     /// By the numbers of the forks.
-    forks: HashMap<u64, PendingOrder<Result<ForkedProcess, String>>>,
+    forks: HashMap<u64, PendingOrder<Result<ForkedProcess, NotForked>>>,
     next_fork: u64,
     /// By the pids of the dead workers.
     reaps: HashMap<u32, PendingOrder<Option<i32>>>,
@@ -81,10 +81,14 @@ impl EventLoop {
     /// How long a supervisor that is shutting down waits for an answer.
     const HURRY: Duration = Duration::from_secs(1);
 
-    pub fn new(context: TemplateContext, mut child: Child) -> Self {
+    pub fn new(mut context: TemplateContext, mut child: Child) -> Self {
         let now = Instant::now();
         let suspended = context.tempo.borrow().suspended_until(now);
-        let unsent: VecDeque<Packet> = context.orders.iter().map(Packet::new).collect();
+        let mut unsent: VecDeque<Packet> = context.orders.iter().map(Packet::new).collect();
+        if let Some(variables) = context.variables.take() {
+            // Before all imports.
+            unsent.push_front(Packet::new(&TemplateOrder::Variables { variables: true }).with(variables));
+        }
         Self {
             pid: child.id(),
             stdout: Output::new(child.stdout.take().expect("it is a pipe"), 1024),
@@ -210,12 +214,16 @@ impl EventLoop {
 
     fn obey(&mut self, command: TemplateCommand) {
         match command {
-            TemplateCommand::Fork { arguments, descriptors, reply } => {
+            TemplateCommand::Fork { arguments, descriptors, has_variables: variables, caller, reply } => {
                 let fork = self.next_fork;
                 self.next_fork += 1;
                 let due_at = self.new_deadline();
                 self.forks.insert(fork, PendingOrder { reply, due_at });
-                self.unsent.push_back(Packet::new(&TemplateOrder::Fork { fork, arguments }).with(descriptors));
+                let umask = caller.as_ref().map(|caller| caller.umask);
+                let limits = caller.iter().flat_map(|caller| &caller.limits);
+                let limits = limits.map(|limit| (limit.resource.clone(), limit.soft, limit.hard)).collect();
+                let order = TemplateOrder::Fork { fork, arguments, variables, umask, limits };
+                self.unsent.push_back(Packet::new(&order).with(descriptors));
             }
             TemplateCommand::Reap { pid, reply } => {
                 let due_at = self.new_deadline();
@@ -252,10 +260,13 @@ impl EventLoop {
             TemplateReport::Imported(imported) => self.imported(imported).await,
             TemplateReport::Refused(refused) => self.refused(refused).await,
             TemplateReport::Forked { forked, pid } => self.forked(forked, pid).await,
-            TemplateReport::NotForked { not_forked, reason } => {
+            TemplateReport::NotForked { not_forked, reason, differs } => {
                 if let Some(fork) = self.forks.remove(&not_forked) {
-                    let _ = fork.reply.send(Err(reason));
+                    let _ = fork.reply.send(Err(if differs { NotForked::Differs } else { NotForked::Failed(reason) }));
                 }
+            }
+            TemplateReport::Read { read } => {
+                self.context.templates.selector().add_read(&self.context.key, &read);
             }
             TemplateReport::Reaped { reaped, status } => {
                 if let Some(reap) = self.reaps.remove(&reaped)
@@ -326,7 +337,7 @@ impl EventLoop {
             self.context.template.is_learning.send_replace(false);
             let mut selector = self.context.templates.selector();
             match what {
-                Preload::Backend => selector.refuse_backend(&self.context.key),
+                Preload::Backend => selector.refuse_backend(&self.context.key, &self.context.template),
                 Preload::Learned => selector.refuse_learned(&self.context.key),
             }
             selector.retire(&self.context.template);
@@ -369,7 +380,7 @@ impl EventLoop {
                 // The other end of its input is closed, so it ends by itself.
                 self.unsent.push_back(Packet::new(&TemplateOrder::Reap { reap: pid }));
                 self.log_line(&reason).await;
-                let _ = pending.reply.send(Err(reason));
+                let _ = pending.reply.send(Err(NotForked::Failed(reason)));
             }
         }
     }
@@ -399,7 +410,7 @@ impl EventLoop {
             fail(&self.context.templates, &self.context.key, &template, &reason).await;
         }
         for (_, fork) in self.forks.drain() {
-            let _ = fork.reply.send(Err(reason.clone()));
+            let _ = fork.reply.send(Err(NotForked::Failed(reason.clone())));
         }
         let unwanted = |(pid, reap): (u32, PendingOrder<Option<i32>>)| reap.reply.is_closed().then_some(pid);
         let unwanted: Vec<u32> = self.reaps.drain().filter_map(unwanted).collect();

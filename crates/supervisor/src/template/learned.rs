@@ -1,11 +1,13 @@
 //! The modules that a template preloads: those that hooks have imported, if hookd
-//! lists them as harmless.
+//! lists them as harmless. And the variables that were read meanwhile.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use hookd_protocol::ImportedModule;
+use serde::{Deserialize, Serialize};
 
+use super::variables::ReadVariables;
 use crate::files::kept;
 use crate::files::{Links, open_regular_file, read_all};
 
@@ -14,6 +16,8 @@ use crate::files::{Links, open_regular_file, read_all};
 pub(crate) struct LearnedModules {
     names: Vec<String>,
     known: HashSet<String>,
+    /// The variables that imports in templates of this key have read.
+    read: ReadVariables,
     /// Their import has changed or ended a template. No module is learned until
     /// the environment changes.
     disabled: bool,
@@ -31,9 +35,9 @@ impl LearnedModules {
     /// Reads a list from its file. It is empty if the file cannot be read, since
     /// it only saves time. Blocks.
     pub fn load(file: PathBuf) -> Self {
-        let names = read(&file).unwrap_or_default();
-        let mut list = Self { file: Some(file), ..Self::default() };
-        for name in names {
+        let Kept { modules, variables } = read(&file).unwrap_or_default();
+        let mut list = Self { file: Some(file), read: variables, ..Self::default() };
+        for name in modules {
             list.add(&name);
         }
         list.unsaved = false;
@@ -71,6 +75,23 @@ impl LearnedModules {
         self.disabled = false;
     }
 
+    /// The variables that imports have read. They only tell which templates to
+    /// start: a template knows itself what it has read.
+    pub fn read(&self) -> &ReadVariables {
+        &self.read
+    }
+
+    /// Imports have read these variables.
+    pub fn add_read(&mut self, read: &ReadVariables) {
+        self.unsaved |= self.read.add(read);
+    }
+
+    /// The environment has changed, or nothing is imported any more.
+    pub fn forget_read(&mut self) {
+        self.unsaved |= self.read != ReadVariables::default();
+        self.read = ReadVariables::default();
+    }
+
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -84,7 +105,8 @@ impl LearnedModules {
     pub fn unsaved(&mut self) -> Option<UnsavedList> {
         let file = self.file.as_ref().filter(|_| self.unsaved)?.clone();
         self.unsaved = false;
-        Some(UnsavedList { file, names: self.names.clone() })
+        let kept = Kept { modules: self.names.clone(), variables: self.read.clone() };
+        Some(UnsavedList { file, kept })
     }
 }
 
@@ -92,14 +114,21 @@ impl LearnedModules {
 #[derive(Debug)]
 pub(crate) struct UnsavedList {
     file: PathBuf,
-    names: Vec<String>,
+    kept: Kept,
+}
+
+/// The content of a list's file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    modules: Vec<String>,
+    variables: ReadVariables,
 }
 
 impl UnsavedList {
     /// Saves the list. An error is only logged, since it costs no more than time
     /// in the next run. Blocks.
     pub fn save(&self) {
-        if let Err(error) = write(&self.file, &self.names) {
+        if let Err(error) = write(&self.file, &self.kept) {
             tracing::debug!("cannot save the list of learned modules to {}: {error}", self.file.display());
         }
     }
@@ -110,16 +139,16 @@ pub(crate) fn top_level(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-fn read(file: &Path) -> Option<Vec<String>> {
+fn read(file: &Path) -> Option<Kept> {
     let open = open_regular_file(file, Links::Refuse).ok()?;
     // The modification time is the time of the last use.
     let _ = open.set_modified(std::time::SystemTime::now());
     serde_json::from_slice(&read_all(open, LearnedModules::LARGEST_FILE).ok()?).ok()
 }
 
-fn write(file: &Path, names: &[String]) -> std::io::Result<()> {
+fn write(file: &Path, kept: &Kept) -> std::io::Result<()> {
     kept::folder(file.parent().unwrap_or(Path::new("."))).map_err(std::io::Error::other)?;
-    kept::write(file, &serde_json::to_vec(names)?)
+    kept::write(file, &serde_json::to_vec(kept)?)
 }
 
 #[cfg(test)]
@@ -146,9 +175,11 @@ mod tests {
         assert_eq!(list.learn(&imported), ["json.tool", "packaging"]);
         assert!(list.learn(&imported).is_empty());
         assert_eq!(list.top_levels().collect::<Vec<_>>(), ["json", "packaging"]);
+        list.add_read(&ReadVariables { names: ["CI".to_owned()].into(), all: false });
         list.unsaved().unwrap().save();
         assert!(list.unsaved().is_none());
-        assert_eq!(LearnedModules::load(file).names(), list.names());
+        let later = LearnedModules::load(file);
+        assert_eq!((later.names(), later.read()), (list.names(), list.read()));
     }
 
     #[test]

@@ -13,25 +13,30 @@ mod selector;
 mod socket;
 mod task;
 mod templates;
+mod variables;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::caller::{CallerProcess, Variables};
 use crate::ids::TemplateId;
 use crate::interpreter::Freshness;
 
 pub(crate) use forked_process::ForkedProcess;
 pub(crate) use selector::TemplateKey;
-pub(crate) use socket::WorkerDescriptors;
+pub(crate) use socket::PacketDescriptors;
 pub(crate) use templates::{ForkRequest, TemplateSettings, Templates};
 
 /// The handle of a template, shared by its task and its users.
 #[derive(Debug)]
 pub(crate) struct Template {
     pub id: TemplateId,
+    /// Its environment variables.
+    pub variables: Arc<Variables>,
     /// Whether the files that it has imported are unchanged on the disk.
     pub freshness: Freshness,
     /// Unbounded, because no command may be lost. There are few: a fork and a
@@ -46,9 +51,10 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    fn new(id: TemplateId, commands: mpsc::UnboundedSender<TemplateCommand>) -> Self {
+    fn new(id: TemplateId, variables: Arc<Variables>, commands: mpsc::UnboundedSender<TemplateCommand>) -> Self {
         Self {
             id,
+            variables,
             freshness: Freshness::default(),
             commands,
             learned_version: AtomicU64::new(0),
@@ -76,12 +82,15 @@ impl Template {
 /// A command to a template's task.
 #[derive(Debug)]
 enum TemplateCommand {
-    /// Fork a worker that runs with these arguments. An error is the reason why
-    /// it was not forked.
+    /// Fork a worker that runs with these arguments.
     Fork {
         arguments: Vec<String>,
-        descriptors: WorkerDescriptors,
-        reply: oneshot::Sender<Result<ForkedProcess, String>>,
+        descriptors: PacketDescriptors,
+        /// Whether the last descriptor is a file with its environment variables,
+        /// which are not those of the template.
+        has_variables: bool,
+        caller: Option<Arc<CallerProcess>>,
+        reply: oneshot::Sender<Result<ForkedProcess, NotForked>>,
     },
     /// Reap this dead worker. The reply is its wait status, once its pid is free
     /// and the processes that it left behind are killed.
@@ -90,6 +99,16 @@ enum TemplateCommand {
     Learn(Vec<String>),
     /// Fork no more workers, and end after the last one.
     Retire,
+}
+
+/// Why a template has not forked a worker.
+#[derive(Debug)]
+enum NotForked {
+    /// The worker's variables differ from the template's in some that modules have
+    /// read. The supervisor knows of these by now.
+    Differs,
+    /// Any other reason.
+    Failed(String),
 }
 
 /// How the state of the supervisor changes the deadlines of all templates.

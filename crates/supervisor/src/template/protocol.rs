@@ -5,23 +5,41 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::variables::ReadVariables;
 use crate::interpreter::{Stamp, Watched};
 
 /// A message to a template: one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum TemplateOrder {
+    /// Set the variables of a file, whose descriptor is sent with the packet.
+    Variables { variables: bool },
     /// Import this module now.
     Backend { backend: String },
     /// Import these modules: before the first fork if there was none yet,
     /// otherwise when idle.
     Learned { learned: Vec<String> },
     /// Fork a worker. Its descriptors are sent with the packet.
-    Fork { fork: u64, arguments: Vec<String> },
+    Fork {
+        fork: u64,
+        arguments: Vec<String>,
+        /// Whether the last descriptor is a file with its variables.
+        #[serde(skip_serializing_if = "is_false")]
+        variables: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        umask: Option<u32>,
+        /// Each with its name, and the soft and the hard limit.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        limits: Vec<(String, Option<u64>, Option<u64>)>,
+    },
     /// Reap this dead worker, which frees its pid.
     Reap { reap: u32 },
     /// Fork no more workers, and exit after the last one.
     Retire { retire: bool },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A message of a template: one packet.
@@ -46,6 +64,13 @@ pub(crate) enum TemplateReport {
     NotForked {
         not_forked: u64,
         reason: String,
+        /// Because of variables that imports have read.
+        #[serde(default)]
+        differs: bool,
+    },
+    /// Imports have read these variables.
+    Read {
+        read: ReadVariables,
     },
     /// The answer to `Reap`, with the wait status.
     Reaped {

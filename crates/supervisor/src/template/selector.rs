@@ -1,7 +1,6 @@
 //! Which template a worker is forked from: decisions only, no processes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +9,23 @@ use hookd_protocol::ImportedModule;
 use tokio::time::Instant;
 
 use super::learned::{LearnedModules, UnsavedList};
+use super::variables::ReadVariables;
 use super::{Template, TemplateCommand};
+use crate::caller::Variables;
 use crate::ids::TemplateId;
 use crate::interpreter::KnownInterpreter;
 use crate::tree::TreeImports;
 
-/// Workers of the same key can be forked from the same template.
+/// Workers of the same key can be forked from the same template, as far as their
+/// variables allow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TemplateKey {
     pub executable: PathBuf,
-    /// Environment variables that requests add.
-    pub env: Arc<BTreeMap<OsString, OsString>>,
     /// The module of the backend; `None` for in-tree backends.
     pub backend: Option<String>,
 }
 
-/// The two templates that a key can have.
+/// The two templates that variables of a key can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     /// With learned modules.
@@ -38,6 +38,15 @@ pub(crate) enum Variant {
 struct KeyState {
     interpreter: Arc<KnownInterpreter>,
     learned: LearnedModules,
+    /// For variables that differ in what templates have read.
+    environments: Vec<EnvironmentState>,
+}
+
+/// The state of the workers of a key for which templates with the same variables
+/// will do.
+struct EnvironmentState {
+    /// Those of its templates.
+    variables: Arc<Variables>,
     /// The backend must not be preloaded.
     backend_refused: bool,
     /// The number of workers requested.
@@ -71,6 +80,7 @@ pub(crate) enum Selected {
 /// A template to be started.
 pub(crate) struct NewTemplate {
     pub id: TemplateId,
+    pub variables: Arc<Variables>,
     pub variant: Variant,
     pub backend: Option<String>,
     pub learned: Vec<String>,
@@ -96,8 +106,10 @@ impl TemplateSelector {
     const MOST_FAILURES: usize = 2;
     /// Older failures of templates do not count.
     const FAILURE_WINDOW: Duration = Duration::from_secs(600);
-    /// If there are so many keys, those without templates are removed.
+    /// If there are so many keys, or different variables of a key, those without
+    /// templates are removed.
     const MOST_KEYS: usize = 1024;
+    const MOST_ENVIRONMENTS: usize = 64;
 
     pub fn new(max_templates: usize, folder: Option<PathBuf>) -> Self {
         Self { keys: HashMap::new(), max_templates, folder, next_id: 0, selections: 0, unsaved: Vec::new() }
@@ -125,6 +137,7 @@ impl TemplateSelector {
         &mut self,
         key: &TemplateKey,
         interpreter: &Arc<KnownInterpreter>,
+        variables: &Arc<Variables>,
         imports: &TreeImports,
     ) -> Selected {
         self.add_key(key, interpreter, LearnedModules::default());
@@ -132,29 +145,35 @@ impl TemplateSelector {
         let selection = self.selections;
         let state = self.keys.get_mut(key).expect("it was added above");
         state.update_interpreter(interpreter);
-        state.requests += 1;
-        // The variables of a request may not be used again. A template for them
-        // is started at their second use.
-        let is_first_of_its_variables = !key.env.is_empty() && state.requests == 1;
-        if state.fallback.is_some() || is_first_of_its_variables {
+        let variant = state.variant_for(imports);
+        let learned = if variant == Variant::Learned { state.learned.names() } else { &[] };
+        let learned = learned.to_vec();
+        let is_only = state.environments.is_empty();
+        let environment = state.environment_of(variables);
+        environment.requests += 1;
+        // Values that modules read and that differ from earlier ones, such as the
+        // number of a build, may not come again. A template for them is started
+        // at their second use.
+        let is_first_use = !is_only && environment.requests == 1;
+        if environment.fallback.is_some() || is_first_use {
             return Selected::Spawn;
         }
-        let variant = state.variant_for(imports);
-        if let Some(active) = state.slot_mut(variant) {
+        if let Some(active) = environment.slot_mut(variant) {
             active.last_use = selection;
             return Selected::Template(active.template.clone());
         }
         self.next_id += 1;
-        let learned = if variant == Variant::Learned { state.learned.names().to_vec() } else { Vec::new() };
-        let backend = key.backend.clone().filter(|_| !state.backend_refused);
-        Selected::Start(NewTemplate { id: TemplateId(self.next_id), variant, backend, learned })
+        let backend = key.backend.clone().filter(|_| !environment.backend_refused);
+        let variables = environment.variables.clone();
+        Selected::Start(NewTemplate { id: TemplateId(self.next_id), variables, variant, backend, learned })
     }
 
     /// A template was started. If there are too many now, the least recently
     /// used ones are retired.
     pub fn started(&mut self, key: &TemplateKey, variant: Variant, template: Arc<Template>) {
-        if let Some(state) = self.keys.get_mut(key) {
-            *state.slot_mut(variant) = Some(ActiveTemplate { template, last_use: self.selections });
+        let last_use = self.selections;
+        if let Some(environment) = self.environment_mut(key, &template) {
+            *environment.slot_mut(variant) = Some(ActiveTemplate { template, last_use });
         }
         self.retire_surplus();
     }
@@ -179,7 +198,15 @@ impl TemplateSelector {
     }
 
     fn active(&self) -> impl Iterator<Item = &ActiveTemplate> {
-        self.keys.values().flat_map(|state| state.learned_template.iter().chain(&state.plain_template))
+        self.keys.values().flat_map(|state| &state.environments).flat_map(EnvironmentState::active)
+    }
+
+    fn environment(&self, key: &TemplateKey, template: &Template) -> Option<&EnvironmentState> {
+        self.keys.get(key)?.environments.iter().find(|environment| environment.is_of(template))
+    }
+
+    fn environment_mut(&mut self, key: &TemplateKey, template: &Template) -> Option<&mut EnvironmentState> {
+        self.keys.get_mut(key)?.environments.iter_mut().find(|environment| environment.is_of(template))
     }
 
     /// Whether a worker that was forked from this template may run hooks of its
@@ -187,30 +214,42 @@ impl TemplateSelector {
     /// template has learned.
     pub fn suits(&self, key: &TemplateKey, template: &Arc<Template>, imports: &TreeImports) -> bool {
         let Some(state) = self.keys.get(key) else { return true };
-        let is_learned = state.learned_template.as_ref().is_some_and(|active| Arc::ptr_eq(&active.template, template));
+        let learned = self.environment(key, template).and_then(|environment| environment.learned_template.as_ref());
+        let is_learned = learned.is_some_and(|active| Arc::ptr_eq(&active.template, template));
         !is_learned || state.variant_for(imports) == Variant::Learned
     }
 
     /// Whether this template forks the workers of such a tree.
     pub fn forks_for(&self, key: &TemplateKey, template: &Arc<Template>, imports: &TreeImports) -> bool {
         let Some(state) = self.keys.get(key) else { return false };
+        let Some(environment) = self.environment(key, template) else { return false };
         let active = match state.variant_for(imports) {
-            Variant::Learned => &state.learned_template,
-            Variant::Plain => &state.plain_template,
+            Variant::Learned => &environment.learned_template,
+            Variant::Plain => &environment.plain_template,
         };
         active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.template, template))
     }
 
     /// Whether a worker of this key that was spawned would be forked now.
-    pub fn would_fork(&self, key: &TemplateKey) -> bool {
-        let would = |state: &KeyState| state.fallback.is_none() && state.failed_forks < Self::MOST_FAILURES;
-        self.keys.get(key).is_some_and(would)
+    pub fn would_fork(&self, key: &TemplateKey, variables: &Variables) -> bool {
+        let Some(state) = self.keys.get(key) else { return false };
+        let read = state.learned.read();
+        let mut environments = state.environments.iter();
+        let environment = environments.find(|environment| read.are_equal(&environment.variables, variables));
+        environment.is_none_or(|found| found.fallback.is_none() && found.failed_forks < Self::MOST_FAILURES)
+    }
+
+    /// Imports in a template have read these variables.
+    pub fn add_read(&mut self, key: &TemplateKey, read: &ReadVariables) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.learned.add_read(read);
+        }
     }
 
     /// A template has forked a worker, or failed to. A template that was retired
     /// meanwhile does not count.
     pub fn answered(&mut self, key: &TemplateKey, template: &Arc<Template>, has_forked: bool) {
-        if let Some(state) = self.keys.get_mut(key).filter(|state| state.holds(template)) {
+        if let Some(state) = self.environment_mut(key, template).filter(|state| state.holds(template)) {
             state.failed_forks = if has_forked { 0 } else { state.failed_forks + 1 };
         }
     }
@@ -218,7 +257,8 @@ impl TemplateSelector {
     /// Retires a template: it forks no more workers, and ends after the last one.
     /// Returns whether it was in use until now.
     pub fn retire(&mut self, template: &Arc<Template>) -> bool {
-        let was_used = self.keys.values_mut().any(|state| state.remove(template));
+        let mut environments = self.keys.values_mut().flat_map(|state| &mut state.environments);
+        let was_used = environments.any(|environment| environment.remove(template));
         if was_used {
             template.tell(TemplateCommand::Retire);
         }
@@ -242,7 +282,8 @@ impl TemplateSelector {
         let mut retired = 0;
         for (key, state) in &mut self.keys {
             let before = retired;
-            for slot in [&mut state.learned_template, &mut state.plain_template] {
+            let environments = state.environments.iter_mut();
+            for slot in environments.flat_map(|state| [&mut state.learned_template, &mut state.plain_template]) {
                 if let Some(active) = slot.take_if(|active| selects(&key.executable, Some(active.template.id))) {
                     active.template.tell(TemplateCommand::Retire);
                     retired += 1;
@@ -258,7 +299,7 @@ impl TemplateSelector {
     /// A template has failed. Returns the reason if the workers of its key are
     /// spawned from now on.
     pub fn failed(&mut self, key: &TemplateKey, template: &Arc<Template>, reason: &str) -> Option<String> {
-        let state = self.keys.get_mut(key)?;
+        let state = self.environment_mut(key, template)?;
         state.remove(template);
         state.failures.retain(|failure| failure.elapsed() < Self::FAILURE_WINDOW);
         state.failures.push(Instant::now());
@@ -269,9 +310,9 @@ impl TemplateSelector {
         state.fallback.clone()
     }
 
-    /// Later templates of this key do not import the backend.
-    pub fn refuse_backend(&mut self, key: &TemplateKey) {
-        if let Some(state) = self.keys.get_mut(key) {
+    /// Later templates with the variables of this one do not import the backend.
+    pub fn refuse_backend(&mut self, key: &TemplateKey, template: &Template) {
+        if let Some(state) = self.environment_mut(key, template) {
             state.backend_refused = true;
         }
     }
@@ -283,14 +324,15 @@ impl TemplateSelector {
         }
     }
 
-    /// A hook has imported these modules. The template of the key learns the new
+    /// A hook has imported these modules. The templates of the key learn the new
     /// ones.
     pub fn learn(&mut self, key: &TemplateKey, modules: &[ImportedModule]) {
         let Some(state) = self.keys.get_mut(key) else { return };
         let new = state.learned.learn(modules);
-        if let Some(active) = state.learned_template.as_ref().filter(|_| !new.is_empty()) {
+        let learned = state.environments.iter().filter_map(|environment| environment.learned_template.as_ref());
+        for active in learned.filter(|_| !new.is_empty()) {
             active.template.is_learning.send_replace(true);
-            active.template.tell(TemplateCommand::Learn(new));
+            active.template.tell(TemplateCommand::Learn(new.clone()));
         }
     }
 
@@ -306,24 +348,37 @@ impl TemplateSelector {
     fn remove_unused(&mut self) {
         if self.keys.len() >= Self::MOST_KEYS {
             self.unsaved = self.unsaved();
-            self.keys.retain(|_, state| state.learned_template.is_some() || state.plain_template.is_some());
+            self.keys.retain(|_, state| state.environments.iter().any(EnvironmentState::has_template));
         }
     }
 }
 
 impl KeyState {
     fn new(interpreter: Arc<KnownInterpreter>, learned: LearnedModules) -> Self {
-        Self {
-            interpreter,
-            learned,
-            backend_refused: false,
-            requests: 0,
-            failures: Vec::new(),
-            failed_forks: 0,
-            fallback: None,
-            learned_template: None,
-            plain_template: None,
+        let mut state = Self { interpreter, learned, environments: Vec::new() };
+        state.note_start_code();
+        state
+    }
+
+    /// Code that runs at the start of the interpreter is not observed.
+    fn note_start_code(&mut self) {
+        if self.interpreter.interpreter.runs_code_at_start {
+            self.learned.add_read(&ReadVariables { all: true, ..ReadVariables::default() });
         }
+    }
+
+    /// The state for workers with these variables.
+    fn environment_of(&mut self, variables: &Arc<Variables>) -> &mut EnvironmentState {
+        let read = self.learned.read();
+        let is_alike = |state: &EnvironmentState| read.are_equal(&state.variables, variables);
+        let index = self.environments.iter().position(is_alike).unwrap_or_else(|| {
+            if self.environments.len() >= TemplateSelector::MOST_ENVIRONMENTS {
+                self.environments.retain(EnvironmentState::has_template);
+            }
+            self.environments.push(EnvironmentState::new(variables.clone()));
+            self.environments.len() - 1
+        });
+        &mut self.environments[index]
     }
 
     /// If the interpreter's environment has changed, retires the templates and
@@ -333,20 +388,28 @@ impl KeyState {
             self.interpreter = interpreter.clone();
             self.retire_all();
             self.reset();
+            // Other modules may read others.
+            self.environments.clear();
+            self.learned.forget_read();
+            self.note_start_code();
         }
     }
 
     fn retire_all(&mut self) {
-        for active in [self.learned_template.take(), self.plain_template.take()].into_iter().flatten() {
-            active.template.tell(TemplateCommand::Retire);
+        for state in &mut self.environments {
+            for active in [state.learned_template.take(), state.plain_template.take()].into_iter().flatten() {
+                active.template.tell(TemplateCommand::Retire);
+            }
         }
     }
 
     fn reset(&mut self) {
-        self.backend_refused = false;
-        self.failures.clear();
-        self.failed_forks = 0;
-        self.fallback = None;
+        for state in &mut self.environments {
+            state.backend_refused = false;
+            state.failures.clear();
+            state.failed_forks = 0;
+            state.fallback = None;
+        }
         self.learned.enable();
     }
 
@@ -358,6 +421,34 @@ impl KeyState {
             None => Variant::Learned,
         }
     }
+}
+
+impl EnvironmentState {
+    fn new(variables: Arc<Variables>) -> Self {
+        Self {
+            variables,
+            backend_refused: false,
+            requests: 0,
+            failures: Vec::new(),
+            failed_forks: 0,
+            fallback: None,
+            learned_template: None,
+            plain_template: None,
+        }
+    }
+
+    fn active(&self) -> impl Iterator<Item = &ActiveTemplate> {
+        self.learned_template.iter().chain(&self.plain_template)
+    }
+
+    fn has_template(&self) -> bool {
+        self.active().next().is_some()
+    }
+
+    /// Whether the template is, or was, one of these.
+    fn is_of(&self, template: &Template) -> bool {
+        Arc::ptr_eq(&self.variables, &template.variables)
+    }
 
     fn slot_mut(&mut self, variant: Variant) -> &mut Option<ActiveTemplate> {
         match variant {
@@ -367,8 +458,7 @@ impl KeyState {
     }
 
     fn holds(&self, template: &Arc<Template>) -> bool {
-        let active = self.learned_template.iter().chain(&self.plain_template);
-        active.into_iter().any(|active| Arc::ptr_eq(&active.template, template))
+        self.active().any(|active| Arc::ptr_eq(&active.template, template))
     }
 
     fn remove(&mut self, template: &Arc<Template>) -> bool {
@@ -393,10 +483,6 @@ fn file_name(key: &TemplateKey) -> String {
     };
     add(key.executable.as_os_str().as_bytes());
     add(key.backend.as_deref().unwrap_or_default().as_bytes());
-    for (name, value) in key.env.iter() {
-        add(name.as_bytes());
-        add(value.as_bytes());
-    }
     let digest: String = hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{digest}.json")
 }

@@ -10,15 +10,29 @@ use tokio_seqpacket::ancillary::AncillaryMessageWriter;
 
 use super::protocol::{TemplateOrder, TemplateReport};
 
-/// A worker's ends of its pipes: input, output and log.
+/// Descriptors that belong to an order. Of a worker: its ends of its pipes (input,
+/// output and log), and a file with its variables if it has others than its template.
 #[derive(Clone, Debug)]
-pub(crate) struct WorkerDescriptors(pub Arc<[OwnedFd; 3]>);
+pub(crate) struct PacketDescriptors(Vec<Arc<OwnedFd>>);
+
+impl PacketDescriptors {
+    pub fn new(descriptors: impl IntoIterator<Item = OwnedFd>) -> Self {
+        Self(descriptors.into_iter().map(Arc::new).collect())
+    }
+
+    /// These, and another.
+    pub fn and(&self, last: OwnedFd) -> Self {
+        let mut all = self.clone();
+        all.0.push(Arc::new(last));
+        all
+    }
+}
 
 /// An encoded order with its descriptors.
 #[derive(Debug)]
 pub(crate) struct Packet {
     bytes: Vec<u8>,
-    descriptors: Option<WorkerDescriptors>,
+    descriptors: Option<PacketDescriptors>,
 }
 
 impl Packet {
@@ -27,7 +41,7 @@ impl Packet {
         Self { bytes, descriptors: None }
     }
 
-    pub fn with(mut self, descriptors: WorkerDescriptors) -> Self {
+    pub fn with(mut self, descriptors: PacketDescriptors) -> Self {
         self.descriptors = Some(descriptors);
         self
     }
@@ -82,7 +96,7 @@ impl PacketSender {
         let mut space = [0; 64];
         let mut ancillary = AncillaryMessageWriter::new(&mut space);
         if let Some(descriptors) = &packet.descriptors {
-            ancillary.add_fds(descriptors.0.iter().map(AsFd::as_fd))?;
+            ancillary.add_fds(descriptors.0.iter().map(|descriptor| descriptor.as_fd()))?;
         }
         let bytes = [IoSlice::new(&packet.bytes)];
         self.socket.send_vectored_with_ancillary(&bytes, &mut ancillary).await.map(|_| ())

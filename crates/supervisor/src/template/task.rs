@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::event_loop::EventLoop;
 use super::protocol::TemplateOrder;
 use super::selector::TemplateKey;
-use super::socket::TemplateSocket;
+use super::socket::{PacketDescriptors, TemplateSocket};
 use super::templates::Templates;
 use super::{Template, TemplateCommand, Tempo};
 use crate::event::Event;
@@ -21,6 +21,8 @@ pub(super) struct TemplateContext {
     pub template: Arc<Template>,
     pub key: TemplateKey,
     pub socket: TemplateSocket,
+    /// A file with the variables that its interpreter is not started with.
+    pub variables: Option<PacketDescriptors>,
     /// They are sent as soon as the process runs.
     pub orders: Vec<TemplateOrder>,
     pub inbox: mpsc::UnboundedReceiver<TemplateCommand>,

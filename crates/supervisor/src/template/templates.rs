@@ -1,9 +1,11 @@
 //! All templates of a supervisor: a worker is requested, and the right template
 //! forks it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +20,12 @@ use super::forked_process::ForkedProcess;
 use super::learned::{LearnedModules, UnsavedList};
 use super::protocol::{TemplateOrder, learned_orders};
 use super::selector::{NewTemplate, Selected, TemplateKey, TemplateSelector};
-use super::socket::{TemplateSocket, WorkerDescriptors};
+use super::socket::{PacketDescriptors, TemplateSocket};
 use super::task::{self, TemplateContext};
-use super::{Pace, Template, TemplateCommand, Tempo};
+use super::variables::read_at_start;
+use super::{NotForked, Pace, Template, TemplateCommand, Tempo};
 use crate::blocking::BlockingPool;
+use crate::caller::{CallerProcess, Variables};
 use crate::event::Event;
 use crate::hookd::WorkerProgram;
 use crate::ids::TemplateId;
@@ -33,11 +37,8 @@ use crate::tree::TreeImports;
 #[derive(Clone, Debug)]
 pub(crate) struct TemplateSettings {
     pub program: WorkerProgram,
-    pub keep_python_path: bool,
     /// As that of the workers.
     pub observe: Option<String>,
-    /// Environment variables of all workers.
-    pub variables: Arc<BTreeMap<OsString, OsString>>,
     pub max_templates: usize,
     pub check_freshness: bool,
     /// The folder with the lists of learned modules, which later runs read.
@@ -53,8 +54,12 @@ pub(crate) struct ForkRequest<'a> {
     pub key: TemplateKey,
     pub interpreter: &'a Arc<KnownInterpreter>,
     pub imports: &'a TreeImports,
+    /// All of its environment variables.
+    pub variables: &'a Arc<Variables>,
+    /// Whose umask and limits it gets.
+    pub caller: Option<Arc<CallerProcess>>,
     pub arguments: Vec<String>,
-    pub descriptors: WorkerDescriptors,
+    pub descriptors: Vec<OwnedFd>,
 }
 
 /// All templates of a supervisor.
@@ -91,17 +96,31 @@ impl Templates {
     /// Forks a worker from the template of its key. The template is started if
     /// there is none, and replaced if a file that it has imported has changed.
     /// `None` if the worker must be spawned.
-    pub async fn fork(self: &Arc<Self>, request: ForkRequest<'_>) -> Option<ForkedProcess> {
+    pub async fn fork(self: &Arc<Self>, mut request: ForkRequest<'_>) -> Option<ForkedProcess> {
         /// If an environment changes faster than templates start, its workers
         /// are spawned.
         const ATTEMPTS: usize = 3;
+        let descriptors = PacketDescriptors::new(std::mem::take(&mut request.descriptors));
+        let mut with_variables = None;
         for _ in 0..ATTEMPTS {
             self.read_list(&request).await;
             let template = self.select(&request)?;
             if !self.is_fresh(&request.key, &template).await {
                 continue;
             }
-            let outcome = self.ask(&template, &request).await;
+            let has_variables = template.variables != *request.variables;
+            let descriptors = match &with_variables {
+                _ if !has_variables => &descriptors,
+                Some(descriptors) => descriptors,
+                None => with_variables.insert(descriptors.and(variables_file(request.variables).ok()?)),
+            };
+            let outcome = self.ask(&template, &request, descriptors.clone(), has_variables).await;
+            let outcome = match outcome {
+                // Now it is known which variables its modules have read.
+                Err(NotForked::Differs) => continue,
+                Err(NotForked::Failed(reason)) => Err(reason),
+                Ok(process) => Ok(process),
+            };
             self.selector().answered(&request.key, &template, outcome.is_ok());
             return match outcome {
                 Ok(process) => Some(process),
@@ -128,7 +147,7 @@ impl Templates {
     fn select(self: &Arc<Self>, request: &ForkRequest<'_>) -> Option<Arc<Template>> {
         let started = {
             let mut selector = self.selector();
-            match selector.select(&request.key, request.interpreter, request.imports) {
+            match selector.select(&request.key, request.interpreter, request.variables, request.imports) {
                 Selected::Template(template) => return Some(template),
                 Selected::Spawn => return None,
                 Selected::Start(start) => self.start(&mut selector, &request.key, request.interpreter, start),
@@ -147,9 +166,18 @@ impl Templates {
         start: NewTemplate,
     ) -> std::io::Result<Arc<Template>> {
         let (socket, theirs) = TemplateSocket::pair()?;
-        let command = self.command(&interpreter.interpreter, key, theirs);
+        let interpreter = &interpreter.interpreter;
+        // Code that runs at the start may look for any variable.
+        let has_all = interpreter.runs_code_at_start;
+        let at_start = if has_all { Variables::clone(&start.variables) } else { read_at_start(&start.variables) };
+        let variables = if at_start == *start.variables {
+            None
+        } else {
+            Some(PacketDescriptors::new([variables_file(&start.variables)?]))
+        };
+        let command = self.command(interpreter, &at_start, theirs);
         let (commands, inbox) = mpsc::unbounded_channel();
-        let template = Arc::new(Template::new(start.id, commands));
+        let template = Arc::new(Template::new(start.id, start.variables, commands));
         selector.started(key, start.variant, template.clone());
         template.is_learning.send_replace(!start.learned.is_empty());
         let mut orders: Vec<TemplateOrder> =
@@ -160,6 +188,7 @@ impl Templates {
             template: template.clone(),
             key: key.clone(),
             socket,
+            variables,
             orders,
             inbox,
             tempo: self.tempo.subscribe(),
@@ -172,12 +201,11 @@ impl Templates {
         Ok(template)
     }
 
-    fn command(&self, interpreter: &Interpreter, key: &TemplateKey, socket: OwnedFd) -> Command {
+    fn command(&self, interpreter: &Interpreter, variables: &Variables, socket: OwnedFd) -> Command {
         let mut command = Command::new(&interpreter.executable);
         command.arg(self.settings.program.path()).args(["--template", "0"]).current_dir("/");
         command.args(self.settings.observe.as_ref().map(|variables| format!("--observe={variables}")));
-        interpreter.set_environment(&mut command, self.settings.keep_python_path);
-        command.envs(self.settings.variables.iter()).envs(key.env.iter());
+        command.env_clear().envs(variables);
         // Pipes, as for a worker that is spawned: Python initializes its
         // streams by the kind of its output.
         command.stdin(socket).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -198,16 +226,22 @@ impl Templates {
         false
     }
 
-    async fn ask(&self, template: &Arc<Template>, request: &ForkRequest<'_>) -> Result<ForkedProcess, String> {
+    async fn ask(
+        &self,
+        template: &Arc<Template>,
+        request: &ForkRequest<'_>,
+        descriptors: PacketDescriptors,
+        has_variables: bool,
+    ) -> Result<ForkedProcess, NotForked> {
         let (reply, answer) = oneshot::channel();
-        let (arguments, descriptors) = (request.arguments.clone(), request.descriptors.clone());
-        template.tell(TemplateCommand::Fork { arguments, descriptors, reply });
-        answer.await.unwrap_or_else(|_| Err("the template has ended".into()))
+        let (arguments, caller) = (request.arguments.clone(), request.caller.clone());
+        template.tell(TemplateCommand::Fork { arguments, descriptors, has_variables, caller, reply });
+        answer.await.unwrap_or_else(|_| Err(NotForked::Failed("the template has ended".into())))
     }
 
     /// Whether a worker of this key that was spawned would be forked now.
-    pub fn would_fork(&self, key: &TemplateKey) -> bool {
-        self.selector().would_fork(key)
+    pub fn would_fork(&self, key: &TemplateKey, variables: &Variables) -> bool {
+        self.selector().would_fork(key, variables)
     }
 
     /// Whether a worker of this template may still run hooks of its tree.
@@ -295,4 +329,16 @@ impl Templates {
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A file without a name that holds these as environ(7) describes them.
+fn variables_file(variables: &Variables) -> std::io::Result<OwnedFd> {
+    let mut block = Vec::new();
+    for (name, value) in variables {
+        block.extend([name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat());
+    }
+    let descriptor = rustix::fs::memfd_create("hookpool-variables", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(descriptor);
+    file.write_all(&block)?;
+    Ok(file.into())
 }

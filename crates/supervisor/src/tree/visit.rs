@@ -147,7 +147,7 @@ impl VisitPlan {
             None => match try_lock(&tree, &self.queue, &self.own_locks, &self.fallback_lock_folder) {
                 Ok(TryLock::Locked(lock)) => Some(lock),
                 Ok(TryLock::Ours(path)) => return (None, VisitOutcome::Busy { ours: Some(path) }),
-                Ok(TryLock::Busy(_)) if self.within.contains(&tree) => {
+                Ok(TryLock::Busy(_)) if self.is_within(&tree) => {
                     return (None, VisitOutcome::Failed(recursion(&self.path)));
                 }
                 Ok(TryLock::Busy(_)) => return (None, VisitOutcome::Busy { ours: None }),
@@ -155,6 +155,14 @@ impl VisitPlan {
             },
         };
         (lock, self.look(tree, progress).unwrap_or_else(VisitOutcome::Failed))
+    }
+
+    /// Whether a hook of the tree waits for this request.
+    fn is_within(&self, tree: &Tree) -> bool {
+        match &self.request.caller {
+            Some(caller) => Within::of(&caller.variables).contains(tree),
+            None => self.within.contains(tree),
+        }
     }
 
     fn look(&self, tree: Arc<Tree>, progress: &Progress) -> Result<VisitOutcome, HookError> {

@@ -7,10 +7,11 @@
 //! which descendants inherit.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::identity::{Tree, TreeId};
+use crate::caller::Variables;
 use crate::error::{ErrorKind, HookError};
 
 /// `DEVICE:INODE` of each tree, separated by blanks. Set by the worker.
@@ -33,6 +34,11 @@ pub(crate) struct Within {
 impl Within {
     pub fn of_this_process() -> Self {
         std::env::var_os(VARIABLE).as_deref().map(Self::parse).unwrap_or_default()
+    }
+
+    /// Those that wait for a process with these variables.
+    pub fn of(variables: &Variables) -> Self {
+        variables.get(OsStr::new(VARIABLE)).map(OsString::as_os_str).map(Self::parse).unwrap_or_default()
     }
 
     /// Skips invalid words: the variable may be set by any program.

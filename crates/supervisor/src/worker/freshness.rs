@@ -9,6 +9,7 @@ use hookd_protocol::ImportedModule;
 use super::process::WorkerProcess;
 use super::start::LaunchSettings;
 use crate::blocking::{BlockingPool, Unresponsive};
+use crate::caller::Variables;
 use crate::event::StopReason;
 use crate::ids::TemplateId;
 use crate::interpreter::{Freshness, KnownInterpreter, Stamp, Watched};
@@ -23,6 +24,8 @@ pub(crate) struct WorkerFreshness {
     interpreter: Arc<KnownInterpreter>,
     templates: Arc<Templates>,
     key: TemplateKey,
+    /// Its environment variables.
+    variables: Arc<Variables>,
     /// The template that it was forked from, and the number of learned modules
     /// that the template had then.
     forked: Option<(Arc<Template>, u64)>,
@@ -35,7 +38,7 @@ impl WorkerFreshness {
     pub async fn new(
         interpreter: Arc<KnownInterpreter>,
         templates: Arc<Templates>,
-        key: TemplateKey,
+        (key, variables): (TemplateKey, Arc<Variables>),
         process: &WorkerProcess,
         settings: &Arc<LaunchSettings>,
         pool: &BlockingPool,
@@ -47,7 +50,8 @@ impl WorkerFreshness {
         } else {
             Vec::new()
         };
-        Ok(Self { interpreter, templates, key, forked, own: Freshness::new(own), settings: settings.clone() })
+        let (own, settings) = (Freshness::new(own), settings.clone());
+        Ok(Self { interpreter, templates, key, variables, forked, own, settings })
     }
 
     pub fn key(&self) -> &TemplateKey {
@@ -81,7 +85,9 @@ impl WorkerFreshness {
     }
 
     fn has_better_template(&self) -> bool {
-        let Some((template, learned_version)) = &self.forked else { return self.templates.would_fork(&self.key) };
+        let Some((template, learned_version)) = &self.forked else {
+            return self.templates.would_fork(&self.key, &self.variables);
+        };
         // With isolation `none`, the worker's own imports are worth more.
         self.settings.isolation == Isolation::Hook && template.learned_version() > *learned_version
     }

@@ -15,11 +15,12 @@ use super::freshness::WorkerFreshness;
 use super::message::Ending;
 use super::process::WorkerProcess;
 use super::task::WorkerContext;
+use crate::caller::{CallerProcess, Variables};
 use crate::files::private_folder;
 use crate::hookd::WorkerProgram;
 use crate::interpreter::{Interpreter, KnownInterpreter};
 use crate::response::{Isolation, StartMethod};
-use crate::template::{ForkRequest, ForkedProcess, TemplateKey, WorkerDescriptors};
+use crate::template::{ForkRequest, ForkedProcess, TemplateKey};
 use crate::tree::{Tree, TreeImports};
 
 /// The key of the workers of a tree: requests with the same key can share a
@@ -28,7 +29,9 @@ use crate::tree::{Tree, TreeImports};
 pub(crate) struct WorkerKey {
     /// The interpreter, as the request or the environment names it.
     pub python: PathBuf,
-    /// The request's environment variables.
+    /// The process whose variables, umask and limits it has. `None`: this one.
+    pub caller: Option<Arc<CallerProcess>>,
+    /// The environment variables that the request adds.
     pub env: Arc<BTreeMap<OsString, OsString>>,
     /// The module of the backend. `None` before the tree is visited, and for
     /// in-tree backends.
@@ -97,20 +100,31 @@ impl LaunchSettings {
     }
 }
 
+/// All environment variables of a worker.
+fn variables(settings: &LaunchSettings, interpreter: &Interpreter, key: &WorkerKey) -> Variables {
+    let mut variables = match &key.caller {
+        Some(caller) => caller.variables.clone(),
+        None => std::env::vars_os().collect(),
+    };
+    interpreter.activate(&mut variables, settings.keep_python_path);
+    let added = settings.variables.iter().chain(key.env.iter());
+    variables.extend(added.map(|(name, value)| (name.clone(), value.clone())));
+    variables
+}
+
 /// The command of a worker of `tree`.
-fn command(settings: &LaunchSettings, interpreter: &Interpreter, key: &WorkerKey, tree: &Path) -> Command {
+fn command(settings: &LaunchSettings, interpreter: &Interpreter, variables: &Variables, tree: &Path) -> Command {
     let mut command = Command::new(&interpreter.executable);
     // As templates, so that the start of the interpreter does not depend on the
     // tree: the worker may come to serve another.
     command.arg(settings.program.path()).args(arguments(settings, tree)).current_dir("/");
-    interpreter.set_environment(&mut command, settings.keep_python_path);
-    command.envs(settings.variables.iter()).envs(key.env.iter());
+    command.env_clear().envs(variables);
     command
 }
 
 /// The key of the template that a worker is forked from.
 fn template_key(interpreter: &Interpreter, key: &WorkerKey) -> TemplateKey {
-    TemplateKey { executable: interpreter.executable.clone(), env: key.env.clone(), backend: key.backend.clone() }
+    TemplateKey { executable: interpreter.executable.clone(), backend: key.backend.clone() }
 }
 
 /// The worker that is to be started.
@@ -160,15 +174,17 @@ async fn start_process(
     interpreter: &Arc<KnownInterpreter>,
 ) -> io::Result<StartedWorker> {
     let key = template_key(&interpreter.interpreter, &plan.key);
-    let (process, pipes) = match fork(context, plan, interpreter, key.clone()).await? {
+    let variables = Arc::new(variables(&context.settings, &interpreter.interpreter, &plan.key));
+    let (process, pipes) = match fork(context, plan, interpreter, key.clone(), &variables).await? {
         Some((process, pipes)) => (WorkerProcess::forked(process), pipes),
         None => {
-            let (child, pipes) = spawn(context, plan, interpreter).await?;
+            let (child, pipes) = spawn(context, plan, interpreter, &variables).await?;
             (WorkerProcess::spawned(child), pipes)
         }
     };
     let (templates, settings) = (context.templates.clone(), &context.settings);
-    let freshness = WorkerFreshness::new(interpreter.clone(), templates, key, &process, settings, &context.pool);
+    let origin = (key, variables);
+    let freshness = WorkerFreshness::new(interpreter.clone(), templates, origin, &process, settings, &context.pool);
     Ok(StartedWorker {
         input: pipe::Sender::from_owned_fd(pipes.input)?,
         output: pipe::Receiver::from_owned_fd(pipes.output)?,
@@ -205,6 +221,7 @@ async fn fork(
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
     key: TemplateKey,
+    variables: &Arc<Variables>,
 ) -> io::Result<Option<(ForkedProcess, Pipes)>> {
     if context.settings.start_method != StartMethod::Forkserver {
         return Ok(None);
@@ -214,8 +231,8 @@ async fn fork(
     // Orders for templates are JSON, which cannot carry bytes that are not UTF-8.
     let Some(arguments) = arguments.iter().map(as_text).collect::<Option<Vec<String>>>() else { return Ok(None) };
     let (pipes, theirs) = Pipes::new()?;
-    let descriptors = WorkerDescriptors(Arc::new(theirs));
-    let request = ForkRequest { key, interpreter, imports: &plan.imports, arguments, descriptors };
+    let (imports, caller, descriptors) = (&plan.imports, plan.key.caller.clone(), theirs.into());
+    let request = ForkRequest { key, interpreter, imports, variables, caller, arguments, descriptors };
     Ok(context.templates.fork(request).await.map(|process| (process, pipes)))
 }
 
@@ -223,13 +240,14 @@ async fn spawn(
     context: &WorkerContext,
     plan: &WorkerPlan,
     interpreter: &Arc<KnownInterpreter>,
+    variables: &Variables,
 ) -> io::Result<(Child, Pipes)> {
-    let mut command = command(&context.settings, &interpreter.interpreter, &plan.key, &plan.tree.path);
+    let mut command = command(&context.settings, &interpreter.interpreter, variables, &plan.tree.path);
     let (pipes, [input, output, log]) = Pipes::new()?;
     command.stdin(input).stdout(output).stderr(log);
     let program = context.settings.program.clone();
     let place = program.path().to_owned();
     let mended = context.pool.run(&[&place], move |_| program.mend()).await;
     mended.map_err(io::Error::other)?.map_err(io::Error::other)?;
-    Ok((context.spawner.spawn(command).await?, pipes))
+    Ok((context.spawner.spawn_for(plan.key.caller.as_deref(), command).await?, pipes))
 }

@@ -15,8 +15,9 @@ use hookpool_supervisor::{
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-/// The environment variable that marks every process of a test.
-const MARKER: &str = "HOOKPOOL_TEST_MARKER";
+/// The environment variable that marks every process of a test. Templates are
+/// started with variables of such names, and with few others.
+const MARKER: &str = "PYTHON_HOOKPOOL_TEST_MARKER";
 
 /// A supervisor with folders of its own, whose processes carry a mark.
 pub struct Pool {

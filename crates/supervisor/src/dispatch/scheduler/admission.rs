@@ -139,7 +139,8 @@ impl Scheduler {
         let (key, has_environment) = (&request.key, request.details.environment.is_some());
         self.workers.idle_where(|record| {
             let other = &record.pool.worker;
-            record.may_move() && other.env == key.env && (has_environment || other.python == key.python)
+            let is_alike = other.env == key.env && other.caller == key.caller;
+            record.may_move() && is_alike && (has_environment || other.python == key.python)
         })
     }
 

@@ -259,7 +259,7 @@ impl Scheduler {
 
     fn key_of(&self, request: &HookRequest) -> WorkerKey {
         let python = request.python.clone().unwrap_or_else(|| self.default_python.clone());
-        WorkerKey { python, env: Arc::new(request.env.clone()), backend: None }
+        WorkerKey { python, caller: request.caller.clone(), env: Arc::new(request.env.clone()), backend: None }
     }
 
     /// The pool of a request, once its tree was visited.

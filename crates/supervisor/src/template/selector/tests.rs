@@ -19,12 +19,21 @@ impl Fixture {
     }
 
     fn select(&mut self, key: &TemplateKey, imports: &TreeImports) -> Option<Arc<Template>> {
-        match self.selector.select(key, &self.interpreter, imports) {
+        self.select_for(key, &Arc::default(), imports)
+    }
+
+    fn select_for(
+        &mut self,
+        key: &TemplateKey,
+        variables: &Arc<Variables>,
+        imports: &TreeImports,
+    ) -> Option<Arc<Template>> {
+        match self.selector.select(key, &self.interpreter, variables, imports) {
             Selected::Template(template) => Some(template),
             Selected::Spawn => None,
             Selected::Start(start) => {
                 let (commands, inbox) = mpsc::unbounded_channel();
-                let template = Arc::new(Template::new(start.id, commands));
+                let template = Arc::new(Template::new(start.id, start.variables, commands));
                 self.inboxes.insert(start.id, inbox);
                 self.selector.started(key, start.variant, template.clone());
                 Some(template)
@@ -33,7 +42,7 @@ impl Fixture {
     }
 
     fn start(&mut self, backend: &str) -> NewTemplate {
-        let selected = self.selector.select(&key(backend), &self.interpreter, &TreeImports::default());
+        let selected = self.selector.select(&key(backend), &self.interpreter, &Arc::default(), &TreeImports::default());
         let Selected::Start(start) = selected else { panic!("expected the start of a template") };
         start
     }
@@ -56,14 +65,14 @@ impl Fixture {
 fn known_interpreter() -> KnownInterpreter {
     let interpreter = serde_json::from_value(serde_json::json!({
         "executable": "/usr/bin/python", "version": [3, 11, 7], "implementation": "cpython", "prefix": "/usr",
-        "base_prefix": "/usr", "scripts": "/usr/bin",
+        "base_prefix": "/usr", "scripts": "/usr/bin", "runs_code_at_start": false,
     }))
     .unwrap();
     KnownInterpreter { interpreter, freshness: Freshness::new(Vec::new()) }
 }
 
 fn key(backend: &str) -> TemplateKey {
-    TemplateKey { executable: "/usr/bin/python".into(), env: Arc::default(), backend: Some(backend.into()) }
+    TemplateKey { executable: "/usr/bin/python".into(), backend: Some(backend.into()) }
 }
 
 fn offering(name: &str) -> TreeImports {
@@ -104,13 +113,61 @@ fn a_tree_with_a_learned_name_gets_a_template_without_them() {
     assert!(!fixture.is_retired(learned.id));
 }
 
+fn variables(pairs: &[(&str, &str)]) -> Arc<Variables> {
+    Arc::new(pairs.iter().map(|(name, value)| (name.into(), value.into())).collect())
+}
+
+fn read(name: &str) -> ReadVariables {
+    ReadVariables { names: [name.to_owned()].into(), all: false }
+}
+
 #[test]
-fn variables_of_a_request_get_a_template_at_their_second_use() {
+fn variables_that_no_module_has_read_share_a_template() {
     let mut fixture = Fixture::new(16);
-    let env = Arc::new([("SOURCE_DATE_EPOCH".into(), "1".into())].into());
-    let key = TemplateKey { env, ..key("a") };
-    assert!(fixture.select(&key, &TreeImports::default()).is_none());
-    assert!(fixture.select(&key, &TreeImports::default()).is_some());
+    let (one, two) = (variables(&[("RUN", "1"), ("MODE", "x")]), variables(&[("RUN", "2"), ("MODE", "x")]));
+    let first = fixture.select_for(&key("a"), &one, &TreeImports::default()).unwrap();
+    fixture.selector.add_read(&key("a"), &read("MODE"));
+    let second = fixture.select_for(&key("a"), &two, &TreeImports::default()).unwrap();
+    assert_eq!(first.id, second.id);
+}
+
+#[test]
+fn further_values_of_a_variable_that_was_read_get_a_template_at_their_second_use() {
+    let mut fixture = Fixture::new(16);
+    let (one, two) = (variables(&[("MODE", "x")]), variables(&[("MODE", "y")]));
+    let first = fixture.select_for(&key("a"), &one, &TreeImports::default()).unwrap();
+    // Before that is known, it is the template that refuses the fork.
+    assert_eq!(fixture.select_for(&key("a"), &two, &TreeImports::default()).unwrap().id, first.id);
+    fixture.selector.add_read(&key("a"), &read("MODE"));
+    assert!(fixture.select_for(&key("a"), &two, &TreeImports::default()).is_none());
+    assert!(fixture.selector.would_fork(&key("a"), &two));
+    let second = fixture.select_for(&key("a"), &two, &TreeImports::default()).unwrap();
+    assert_ne!(first.id, second.id);
+    for (variables, template) in [(&one, &first), (&two, &second)] {
+        assert_eq!(fixture.select_for(&key("a"), variables, &TreeImports::default()).unwrap().id, template.id);
+        assert!(fixture.selector.forks_for(&key("a"), template, &TreeImports::default()));
+    }
+    // A failure is that of its own variables.
+    for _ in 0..2 {
+        let failing = fixture.select_for(&key("a"), &two, &TreeImports::default()).unwrap();
+        fixture.selector.failed(&key("a"), &failing, "it ended");
+    }
+    assert!(!fixture.selector.would_fork(&key("a"), &two) && fixture.selector.would_fork(&key("a"), &one));
+}
+
+#[test]
+fn code_that_runs_at_the_start_may_read_any_variable() {
+    let mut fixture = Fixture::new(16);
+    let mut interpreter = known_interpreter();
+    interpreter.interpreter.runs_code_at_start = true;
+    fixture.interpreter = Arc::new(interpreter);
+    assert!(fixture.select_for(&key("a"), &variables(&[("RUN", "1")]), &TreeImports::default()).is_some());
+    assert!(fixture.select_for(&key("a"), &variables(&[("RUN", "2")]), &TreeImports::default()).is_none());
+    // That code is gone.
+    fixture.interpreter = Arc::new(known_interpreter());
+    let first = fixture.select_for(&key("a"), &variables(&[("RUN", "3")]), &TreeImports::default()).unwrap();
+    let second = fixture.select_for(&key("a"), &variables(&[("RUN", "4")]), &TreeImports::default()).unwrap();
+    assert_eq!(first.id, second.id);
 }
 
 #[test]
@@ -153,7 +210,7 @@ fn a_restart_retires_what_it_selects() {
 fn a_backend_that_is_refused_is_left_out() {
     let mut fixture = Fixture::new(16);
     let template = fixture.select(&key("a"), &TreeImports::default()).unwrap();
-    fixture.selector.refuse_backend(&key("a"));
+    fixture.selector.refuse_backend(&key("a"), &template);
     assert!(fixture.selector.retire(&template));
     assert_eq!(fixture.start("a").backend, None);
     fixture.selector.restart(|_, _| true);
