@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 /// The environment variable that marks every process of a test. Templates are
 /// started with variables of such names, and with few others.
-const MARKER: &str = "PYTHON_HOOKPOOL_TEST_MARKER";
+pub const MARKER: &str = "PYTHON_HOOKPOOL_TEST_MARKER";
 
 /// A supervisor with folders of its own, whose processes carry a mark.
 pub struct Pool {
