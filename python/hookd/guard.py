@@ -14,6 +14,7 @@ from hookd.process import libc
 from hookd.process.children import HAS_WAITID, kill_all, reap_others, send_group_signal
 from hookd.process.descriptors import point_at_null_device, wait_readable
 from hookd.process.signals import PAUSE_SIGNALS, STOP_SIGNALS, SignalWatch, die_of
+from hookd.process.surroundings import variables_at_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def _become(command: List[str], guard_pid: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)
+        # Not what the interpreter has set for itself (LC_CTYPE, PEP 538).
+        os.execvpe(command[0], command, variables_at_start())
     except OSError as error:
         sys.stderr.write("{} cannot be started: {}\n".format(command[0], error.strerror))
         sys.stderr.flush()

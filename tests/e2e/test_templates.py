@@ -610,7 +610,9 @@ def test_variables_that_a_backend_reads_when_it_is_imported(
     environment.write({"reading_backend.py": f"import os\nFOUND = {reading}\n" + CODE_BACKEND})
     pool = setting.start(python=str(environment.python))
     code = CODE_OF_ANSWER + "\nimport reading_backend\nfound = reading_backend.FOUND\n"
-    code += "result += [found.get('ANSWER', 'none') if isinstance(found, dict) else found or 'none']"
+    code += (
+        "result += [found.get('ANSWER', 'none') if isinstance(found, dict) else found or 'none']"
+    )
 
     def ask(tree: Path, **env: str) -> tuple[str, str]:
         response = pool.ask(call(tree, code, 1, env=env))

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::{TryAcquireError, mpsc, oneshot, watch};
 
 use crate::builder::Builder;
+use crate::caller::CallerProcess;
 use crate::dispatch::message::{Command, Submission};
 use crate::error::ErrorKind;
 use crate::ids::RequestId;
@@ -183,6 +184,11 @@ impl Supervisor {
     /// it the grace period; [`Supervisor::drain`] waits for it. A program that
     /// does not exist has exit code 127 and a message on standard error.
     ///
+    /// It inherits the variables, the umask and the limits of `caller`; `None`: of
+    /// this process. The variables that the command sets and removes are changes of
+    /// these. (Nobody can see whether a command was told to begin with none, so
+    /// that has no effect: for exactly some variables, give a caller with these.)
+    ///
     /// It is killed after `limit`, not counting the time for which
     /// [`Supervisor::suspend`] has stopped it.
     ///
@@ -195,10 +201,11 @@ impl Supervisor {
     pub async fn run_program(
         &self,
         command: std::process::Command,
+        caller: Option<Arc<CallerProcess>>,
         limit: Option<Timeout>,
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, ProgramError> {
-        self.services.programs.run(command, limit, Box::new(kept)).await
+        self.services.programs.run(command, caller, limit, Box::new(kept)).await
     }
 
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is

@@ -1,4 +1,4 @@
-"""The umask and the resource limits that a worker and its hooks get from their caller."""
+"""What a process gets from its caller: environment variables, umask, resource limits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,30 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Optional, Tuple
+    from typing import Any, Dict, List, Optional, Tuple
 
+    Variables = Dict[bytes, bytes]
     Limit = Tuple[str, Optional[int], Optional[int]]
+
+
+def parse_variables(block: bytes) -> Variables:
+    """Split what environ(7) describes: entries `NAME=VALUE`, each with a NUL at its end."""
+    variables: Variables = {}
+    for entry in block.split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        if name and equals:
+            variables[name] = value
+    return variables
+
+
+def variables_at_start() -> Variables:
+    """The variables that this process was started with, before the interpreter has set its own."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return parse_variables(file.read())
+    except OSError:
+        # Not on Linux.
+        return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
 
 class Surroundings:

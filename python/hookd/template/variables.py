@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from hookd.process.surroundings import parse_variables, variables_at_start
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Set, Tuple
@@ -99,7 +101,7 @@ class ProcessVariables:
 
     def __init__(self) -> None:
         """To be called before anybody changes them."""
-        at_start = _initial_variables()
+        at_start = variables_at_start()
         present: Variables = os.environ._data  # type: ignore[attr-defined]
         self._by_interpreter = {
             name: value for name, value in present.items() if at_start.get(name) != value
@@ -129,16 +131,6 @@ class ProcessVariables:
                 known.update(variables)
 
 
-def parse_variables(block: bytes) -> Variables:
-    """Split what environ(7) describes: entries `NAME=VALUE`, each with a NUL at its end."""
-    variables: Variables = {}
-    for entry in block.split(b"\0"):
-        name, equals, value = entry.partition(b"=")
-        if name and equals:
-            variables[name] = value
-    return variables
-
-
 def read_variables(descriptor: int) -> Variables:
     """Read an environment block from a file that is open under this descriptor, and close it.
 
@@ -155,14 +147,6 @@ def read_variables(descriptor: int) -> Variables:
             offset += len(piece)
     finally:
         os.close(descriptor)
-
-
-def _initial_variables() -> Variables:
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            return parse_variables(file.read())
-    except OSError:
-        return dict(os.environ._data)  # type: ignore[attr-defined]
 
 
 def _is_utf8(name: bytes) -> bool:

@@ -120,7 +120,7 @@ impl Order<'_> {
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, EnvironmentError> {
         let limit = self.settings.installer_timeout;
-        self.supervisor.run_program(command, limit, kept).await.map_err(|error| match error {
+        self.supervisor.run_program(command, None, limit, kept).await.map_err(|error| match error {
             ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
                 program,
                 requirements: self.wanted.requirements.redacted(),

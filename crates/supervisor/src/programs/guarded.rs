@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Pause, ProgramError, ProgramOutput};
+use crate::caller::CallerProcess;
 use crate::limits::Timeout;
 use crate::process::{Spawner, Stage, Termination};
 use crate::shutdown::Shutdown;
@@ -28,6 +30,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct GuardedProgram {
     pub spawner: Spawner,
+    /// Whose umask and limits it has. `None`: this process.
+    pub caller: Option<Arc<CallerProcess>>,
     pub grace_period: Option<Timeout>,
     pub shutdown: watch::Receiver<Shutdown>,
     pub pauses: broadcast::Receiver<Pause>,
@@ -94,7 +98,7 @@ enum GuardEvent {
 
 impl GuardedProgram {
     pub async fn finish(mut self, guarded: Command, program: PathBuf) {
-        let outcome = match self.spawner.spawn(guarded).await {
+        let outcome = match self.spawner.spawn_for(self.caller.as_deref(), guarded).await {
             Ok(child) => self.supervise(child, &program).await,
             Err(source) => Err(ProgramError::NotStarted { program, source }),
         };

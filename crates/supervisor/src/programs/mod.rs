@@ -13,11 +13,13 @@ pub(crate) use unguarded::run_unguarded_by;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::blocking::unblock;
+use crate::caller::CallerProcess;
 use crate::error::ExitReason;
 use crate::hookd::WorkerProgram;
 use crate::limits::{Limits, Timeout};
@@ -115,6 +117,7 @@ impl Programs {
     pub async fn run(
         &self,
         command: Command,
+        caller: Option<Arc<CallerProcess>>,
         limit: Option<Timeout>,
         kept: Box<dyn Send>,
     ) -> Result<ProgramOutput, ProgramError> {
@@ -124,7 +127,7 @@ impl Programs {
             return Err(ProgramError::Interrupted);
         }
         let (reply, answer) = oneshot::channel();
-        let guarded = self.guarded(&command);
+        let guarded = self.guarded(&command, caller.as_deref());
         let program = PathBuf::from(command.get_program());
         let (spawner, pauses) = (self.spawner.clone(), self.pauses.subscribe());
         let grace_period = self.limits.borrow().grace_period;
@@ -133,7 +136,7 @@ impl Programs {
             // If this fails, the guard fails and tells why.
             let _ = unblock(move || hookd.mend()).await;
             let clock = guarded::Clock::new(limit);
-            let run = guarded::GuardedProgram { spawner, grace_period, shutdown, pauses, reply, kept, clock };
+            let run = guarded::GuardedProgram { spawner, caller, grace_period, shutdown, pauses, reply, kept, clock };
             run.finish(guarded, program).await;
             drop(is_running);
         });
@@ -141,12 +144,15 @@ impl Programs {
         answer.await.unwrap_or(Err(ProgramError::Interrupted))
     }
 
-    fn guarded(&self, command: &Command) -> Command {
+    fn guarded(&self, command: &Command, caller: Option<&CallerProcess>) -> Command {
         let (python, hookd) = &self.guard;
         let mut guarded = Command::new(python);
         // Isolated, and without `site`: the guard imports nothing but hookd. The
         // program still inherits all variables.
         guarded.args(["-I", "-S"]).arg(hookd.path()).arg("--guard").arg(command.get_program()).args(command.get_args());
+        if let Some(caller) = caller {
+            guarded.env_clear().envs(&caller.variables);
+        }
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => guarded.env(name, value),
