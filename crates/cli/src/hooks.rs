@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 
 use hookpool_frontend::{AnswerUse, Answers, Environments, Keeping, Lookup};
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{ErrorKind, HookError, KeptAnswers, Response, Supervisor, Ticket, UnreadResponse};
+use hookpool_supervisor::{
+    CallerProcess, ErrorKind, HookError, KeptAnswers, Response, Supervisor, Ticket, UnreadResponse,
+};
 use hookpool_wire::{HookRequest, HookResponse, Id, InvalidRequest};
 
 use crate::commands::run::{request, response};
@@ -20,9 +22,10 @@ pub struct Hooks {
     pub environments: Option<Arc<Environments>>,
     /// `None`: no answers are kept.
     pub answers: Option<Arc<Answers>>,
-    /// Whether requests come from other processes, whose working directory is
-    /// another one.
-    pub is_for_others: bool,
+    /// What hooks inherit if their request does not say. `None`: requests come from
+    /// this process, and so do all that hooks inherit; otherwise paths have to be
+    /// absolute.
+    pub default_caller: Option<Arc<CallerProcess>>,
 }
 
 /// Why a request was not admitted.
@@ -37,7 +40,7 @@ pub enum NotAdmitted {
 impl Hooks {
     /// Admits a request; waits while the queue is full.
     pub async fn submit(&self, wire: HookRequest) -> Result<SubmittedRequest, NotAdmitted> {
-        if self.is_for_others {
+        if self.default_caller.is_some() {
             request::check_absolute(&wire).map_err(NotAdmitted::Invalid)?;
         }
         let mut request = match request::resolve(&wire).map_err(NotAdmitted::Invalid)? {
@@ -46,6 +49,7 @@ impl Hooks {
                 return Err(refused(wire, HookError::new(ErrorKind::InvalidHookName, error.to_string())));
             }
         };
+        request.caller = request.caller.or_else(|| self.default_caller.clone());
         request.environment =
             self.environments.as_ref().map(|environments| environments.for_requests(wire.requires.clone(), Vec::new()));
         let lookup = self.answers.as_ref().and_then(|answers| answers.lookup(&request));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::caller::Caller;
 use crate::response::{Answer, Error, Timing, Worker};
 
 /// What is to be built, and how.
@@ -25,6 +26,9 @@ pub struct BuildRequest {
     /// Whether the output of hooks is told as it comes.
     #[serde(default)]
     pub output: bool,
+    /// What hooks inherit. Without it they get a clean environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
 }
 
 /// A source to build.

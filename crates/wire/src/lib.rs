@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod caller;
 mod fields;
 mod request;
 mod response;
@@ -15,6 +16,7 @@ pub use build::{
     Before, BuildEvent, BuildRequest, BuildResult, BuildSource, Captured, EnvironmentUse, Extension, Fallback, HookRun,
     HookState, Origin, OutputFile,
 };
+pub use caller::{Caller, ResourceLimit, Text};
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};

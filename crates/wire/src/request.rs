@@ -10,6 +10,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::caller::Caller;
 use crate::fields::{InvalidRequest, Unique, described, optional, required, shortened, typed, unexpected};
 
 /// What a line asks for.
@@ -19,6 +20,8 @@ pub enum RequestLine {
     Hook(Box<HookRequest>),
     /// Cancel the unanswered requests with this id.
     Cancel(Id),
+    /// What the hooks of the following requests inherit, unless they name another one.
+    Caller(Box<Caller>),
 }
 
 /// One hook to run in one source tree (PEP 517, PEP 660).
@@ -67,6 +70,9 @@ pub struct HookRequest {
     /// Environment variables to add.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// What the hook inherits, in place of what the program that runs it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
 }
 
 impl HookRequest {
@@ -88,6 +94,7 @@ impl HookRequest {
             priority: 0,
             timeout: None,
             env: BTreeMap::new(),
+            caller: None,
         }
     }
 }
@@ -211,6 +218,8 @@ struct Fields<'line> {
     #[serde(borrow)]
     env: Option<&'line RawValue>,
     #[serde(borrow)]
+    caller: Option<&'line RawValue>,
+    #[serde(borrow)]
     cancel: Option<&'line RawValue>,
 }
 
@@ -237,6 +246,9 @@ impl Fields<'_> {
         if self.cancel.is_some() {
             return self.resolve_cancel();
         }
+        if self.caller.is_some() && self.others_than_caller().all(|field| field.is_none()) {
+            return Ok(RequestLine::Caller(Box::new(caller(self.caller)?.unwrap_or_default())));
+        }
         Ok(RequestLine::Hook(Box::new(HookRequest {
             id: Id::parse("id", self.id)?,
             tree: typed("tree", required("tree", self.tree, "a path")?, "a path")?,
@@ -253,20 +265,25 @@ impl Fields<'_> {
             env: environment(self.env)?,
             priority: optional("priority", self.priority, "a whole number of 32 bits")?.unwrap_or(0),
             timeout: optional("timeout", self.timeout, "a duration such as \"10s\"")?,
+            caller: caller(self.caller)?,
         })))
     }
 
     fn resolve_cancel(self) -> Result<RequestLine, InvalidRequest> {
         let id = Id::parse("cancel", self.cancel)?;
-        let Self { id: own_id, tree, hook, wheel_directory, sdist_directory, metadata_directory, .. } = self;
-        let Self { config_settings, backend, backend_path, requires, python, priority, timeout, env, .. } = self;
-        let directories = [wheel_directory, sdist_directory, metadata_directory];
-        let others = [own_id, tree, hook, config_settings, backend, backend_path, requires, python];
-        let is_alone = directories.iter().chain(&others).chain(&[priority, timeout, env]).all(Option::is_none);
+        let is_alone = self.caller.is_none() && self.others_than_caller().all(|field| field.is_none());
         if !is_alone {
             return Err(InvalidRequest("cancel: expected no other field".into()));
         }
         Ok(RequestLine::Cancel(id))
+    }
+
+    /// All fields but `caller` and `cancel`.
+    fn others_than_caller(&self) -> impl Iterator<Item = Option<&RawValue>> {
+        let directories = [self.wheel_directory, self.sdist_directory, self.metadata_directory];
+        let of_tree = [self.tree, self.backend, self.backend_path, self.requires, self.python];
+        let others = [self.id, self.hook, self.config_settings, self.priority, self.timeout, self.env];
+        directories.into_iter().chain(of_tree).chain(others)
     }
 
     fn backend(&self) -> Result<Option<String>, InvalidRequest> {
@@ -288,6 +305,10 @@ impl Fields<'_> {
             _ => Ok(folders),
         }
     }
+}
+
+fn caller(value: Option<&RawValue>) -> Result<Option<Caller>, InvalidRequest> {
+    optional("caller", value, "an object with variables, umask and limits")
 }
 
 /// Variables that the system accepts (environ(7)).

@@ -1,11 +1,14 @@
 //! `hookpool serve`: a pool that stays.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookpool_supervisor::{EndSignal, Supervisor};
+use hookpool_supervisor::{CallerProcess, EndSignal, Supervisor};
 use hookpool_wire::{Admission, Drain};
 use hyper::Method;
+use nix::unistd::{User, geteuid};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -67,7 +70,7 @@ async fn serve(
     };
     let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
     let answers = resources.answers(&settings).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, is_for_others: true };
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: Some(default_caller()) };
 
     let admissions = Admissions::new();
     let on_signal = admissions.clone();
@@ -139,4 +142,19 @@ async fn end(
 async fn second_signal_came(ending: &mut watch::Receiver<Ending>) {
     // The sender lives as long as the program.
     let _ = ending.wait_for(|ending| matches!(ending, Ending::AtOnce(_))).await;
+}
+
+/// What hooks inherit if their caller does not say: nothing of this process but who it
+/// is.
+fn default_caller() -> Arc<CallerProcess> {
+    let mut variables = BTreeMap::new();
+    let mut set = |name: &str, value: OsString| variables.insert(OsString::from(name), value);
+    set("PATH", "/usr/local/bin:/usr/bin:/bin".into());
+    set("LANG", "C.UTF-8".into());
+    if let Ok(Some(user)) = User::from_uid(geteuid()) {
+        set("HOME", user.dir.into());
+        set("USER", user.name.clone().into());
+        set("LOGNAME", user.name.into());
+    }
+    Arc::new(CallerProcess { variables, umask: 0o022, limits: Vec::new() })
 }

@@ -391,8 +391,9 @@ impl Build<'_> {
     /// `check_requires_python`.
     async fn check_python(&mut self, requires_python: Option<&str>) -> Result<(), HookError> {
         let Some(requires_python) = requires_python else { return Ok(()) };
+        let python = self.frontend.settings.python.as_deref();
         // The hook that needs the interpreter reports why it cannot be used.
-        let Ok(interpreter) = self.frontend.supervisor.interpreter(None).await else { return Ok(()) };
+        let Ok(interpreter) = self.frontend.supervisor.interpreter(python).await else { return Ok(()) };
         if !excludes(requires_python, interpreter.version) || self.unsupported_python().is_some() {
             return Ok(());
         }

@@ -94,7 +94,10 @@ impl<'a> Hooks<'a> {
         let mut request = HookRequest::new(self.name, hook);
         let environments = frontend.settings.environments.as_ref();
         request.environment = environments.map(|environments| environments.for_requests(None, requirements.to_vec()));
-        request.config_settings = frontend.settings.config_settings.clone();
+        request.config_settings.clone_from(&frontend.settings.config_settings);
+        request.python.clone_from(&frontend.settings.python);
+        request.caller.clone_from(&frontend.settings.caller);
+        request.timeout = frontend.settings.hook_timeout;
         let folder = folder.map(Path::to_owned);
         match hook {
             Hook::BuildWheel | Hook::BuildEditable => request.wheel_directory = folder,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{ErrorKind, Hook, HookError, Supervisor};
+use hookpool_supervisor::{CallerProcess, ErrorKind, Hook, HookError, Supervisor, Timeout};
 use serde_json::{Map, Value};
 
 use self::build::Build;
@@ -49,6 +49,12 @@ pub struct FrontendSettings {
     /// The build environments that hooks run in. `None`, the default: hooks run
     /// in the supervisor's interpreter, without build isolation.
     pub environments: Option<Arc<Environments>>,
+    /// The interpreter, in place of that of the supervisor.
+    pub python: Option<PathBuf>,
+    /// What hooks inherit, in place of what this process has.
+    pub caller: Option<Arc<CallerProcess>>,
+    /// How long a hook may run, in place of the limit of the supervisor.
+    pub hook_timeout: Option<Timeout>,
     /// The `config_settings` that hooks get (PEP 517). Default: none.
     pub config_settings: Option<Map<String, Value>>,
     /// Whether the metadata of an archive may come from its `PKG-INFO`, where
@@ -77,6 +83,9 @@ impl Default for FrontendSettings {
     fn default() -> Self {
         Self {
             environments: None,
+            python: None,
+            caller: None,
+            hook_timeout: None,
             config_settings: None,
             static_metadata: true,
             keep_wheels: None,

@@ -36,7 +36,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     };
     let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
     let answers = resources.answers(&settings).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, is_for_others: false };
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None };
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =

@@ -1,8 +1,9 @@
 //! From a request as it was written to one for the supervisor.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use hookpool_supervisor::{Hook, HookRequest, UnknownHook};
+use hookpool_supervisor::{CallerProcess, Hook, HookRequest, UnknownHook};
 use hookpool_wire::InvalidRequest;
 
 use crate::arguments::duration;
@@ -29,6 +30,7 @@ pub fn resolve(wire: &hookpool_wire::HookRequest) -> Result<Resolved, InvalidReq
     request.python = wire.python.as_ref().map(path);
     request.env = wire.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     request.priority = wire.priority;
+    request.caller = wire.caller.as_ref().map(caller).transpose()?;
     if let Some(timeout) = &wire.timeout {
         let limit = duration(timeout);
         request.timeout = Some(limit.map_err(|expected| InvalidRequest(format!("timeout: {timeout:?}: {expected}")))?);
@@ -40,6 +42,16 @@ pub fn resolve(wire: &hookpool_wire::HookRequest) -> Result<Resolved, InvalidReq
         }
         Err(unknown) => Err(unknown),
     })
+}
+
+/// The process that hooks inherit from.
+///
+/// # Errors
+/// A variable, the umask or a limit is none that a process can have.
+pub fn caller(wire: &hookpool_wire::Caller) -> Result<Arc<CallerProcess>, InvalidRequest> {
+    let json = serde_json::to_value(wire).expect("it can be written as JSON");
+    let caller = serde_json::from_value(json);
+    caller.map(Arc::new).map_err(|error| InvalidRequest(format!("caller: {error}")))
 }
 
 /// Whoever sends a request from another process may have another working directory.

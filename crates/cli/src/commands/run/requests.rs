@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hookpool_wire::{HookRequest, HookResponse, Id, RequestLine, to_line};
+use hookpool_wire::{Caller, HookRequest, HookResponse, Id, RequestLine, to_line};
 use tokio::sync::watch;
 
 use super::lines::{InputLine, InputLines};
@@ -24,6 +24,8 @@ use crate::streams::output::Output;
 /// has room for it, so that a slow reader slows down the pool.
 pub struct OpenRequests {
     hooks: Hooks,
+    /// What the hooks of the following requests inherit.
+    caller: Option<Caller>,
     queue_size: usize,
     input: InputLines,
     /// How reading the input ended.
@@ -52,6 +54,7 @@ impl OpenRequests {
     ) -> Self {
         Self {
             hooks,
+            caller: None,
             queue_size,
             input,
             input_end: None,
@@ -136,13 +139,15 @@ impl OpenRequests {
         match request {
             Ok(None) => {}
             Ok(Some(RequestLine::Cancel(id))) => self.cancel(&id),
+            Ok(Some(RequestLine::Caller(caller))) => self.caller = Some(*caller),
             Ok(Some(RequestLine::Hook(request))) => self.submit(*request, line.number, length).await,
             Err(response) => self.fail(&response),
         }
     }
 
     /// Does not wait: a line is only read while the queue has a place.
-    async fn submit(&mut self, request: HookRequest, line: u64, length: usize) {
+    async fn submit(&mut self, mut request: HookRequest, line: u64, length: usize) {
+        request.caller = request.caller.or_else(|| self.caller.clone());
         match self.hooks.submit(request).await {
             Ok(submitted) => {
                 self.open_bytes += length;

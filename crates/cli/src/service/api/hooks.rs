@@ -39,6 +39,7 @@ pub async fn hook(State(service): State<Shared>, body: Body) -> Result<Json<Hook
         Some(RequestLine::Cancel(_)) => {
             return Err(Refusal::invalid("cancel: expected a request for a hook, which ends when its client hangs up"));
         }
+        Some(RequestLine::Caller(_)) => return Err(Refusal::invalid("id: missing, expected a string or a number")),
         None => return Err(Refusal::invalid("expected a JSON object, got an empty body")),
     };
     let _open = service.admissions.admit()?;
