@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod console;
+mod event_readers;
 mod exit;
 mod flags;
 mod folders;

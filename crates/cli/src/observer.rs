@@ -8,6 +8,7 @@ use std::path::Path;
 
 use hookpool_frontend::EnvironmentEvent;
 use hookpool_supervisor::{Event, Selection};
+use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::format::milliseconds;
@@ -17,6 +18,28 @@ pub fn log(event: &Event) {
     if !(log_request(event) || log_worker(event) || log_template(event)) {
         log_pool(event);
     }
+}
+
+/// Whether a message about an event would be written, as far as that is known from the
+/// level of messages. So the events of each request are not sent in vain.
+pub fn is_logged(event: &Event) -> bool {
+    LevelFilter::current()
+        >= match event {
+            Event::RequestQueued { .. }
+            | Event::RequestPreparing { .. }
+            | Event::RequestPrepared { .. }
+            | Event::RequestAccepted { .. }
+            | Event::OutputCaptured { .. }
+            | Event::RequestFinished { .. } => LevelFilter::TRACE,
+            Event::WorkerStarting { .. }
+            | Event::WorkerMoved { .. }
+            | Event::WorkerReady { .. }
+            | Event::WorkerStopping { .. }
+            | Event::WorkerExited { planned: true, .. }
+            | Event::WorkerLingers { .. }
+            | Event::WorkerLog { .. } => LevelFilter::DEBUG,
+            _ => LevelFilter::ERROR,
+        }
 }
 
 /// Logs an event of the build environments.
@@ -194,6 +217,7 @@ fn log_pool(event: &Event) {
         Event::Restarting { selection } => info!("replacing workers: {selection:?}"),
         Event::Draining => info!("answering what is left"),
         Event::Interrupted { signal } => info!(%signal, "ending the running hooks"),
+        Event::EventsLost { count } => warn!("{count} events were lost: they came faster than they could be logged"),
         Event::Suspended => info!("all hooks are stopped"),
         Event::Resumed => info!("all hooks go on"),
         // The enum is non-exhaustive.

@@ -9,6 +9,7 @@ use hookpool_frontend::{AnswerSettings, Answers, EnvironmentEvent, EnvironmentSe
 use hookpool_supervisor::{Builder, StartError, Supervisor, raise_open_files_limit};
 use tracing::info;
 
+use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::folders::{self, Folder};
 use crate::settings::PoolSettings;
@@ -18,6 +19,7 @@ use crate::{flags, observer};
 /// What the supervisors of a command need. Keep it until they have ended:
 /// dropping it removes the temporary folders and the jobserver.
 pub struct PoolResources {
+    pub readers: EventReaders,
     timings: Timings,
     // Dropped before the capture folder, which its fifo is in.
     jobserver: Jobserver,
@@ -50,7 +52,7 @@ impl PoolResources {
         if let Some((fifo, tokens)) = jobserver.ours() {
             info!(fifo = %fifo.display(), tokens, "hooks get a jobserver");
         }
-        Ok(Self { timings, jobserver, cache, capture })
+        Ok(Self { readers: EventReaders::default(), timings, jobserver, cache, capture })
     }
 
     /// A supervisor with these settings, not started yet.
@@ -66,13 +68,13 @@ impl PoolResources {
             .kill_detached(settings.kill_detached)
             // PYTHONPATH is meant for the user's own environment only.
             .keep_python_path(settings.build_environments.is_none())
-            .child_subreaper(true)
-            .observer(observer::log);
+            .child_subreaper(true);
+        let builder = self.readers.attach(builder, observer::is_logged, |event| observer::log(&event.event));
         let builder = match settings.answers {
             Some(_) => Answers::attach(builder),
             None => builder,
         };
-        let builder = self.timings.attach(self.jobserver.attach(builder));
+        let builder = self.timings.attach(self.jobserver.attach(builder), &self.readers);
         match raise_open_files_limit() {
             Ok(before) => builder.children_open_files(before),
             Err(error) => {
@@ -92,6 +94,10 @@ impl PoolResources {
                 _ => failure,
             }
         });
+        if started.is_err() {
+            // They may tell more about the failure.
+            self.readers.finished().await;
+        }
         self.timings.intervals().add("hookpool", "start of the pool", before, Instant::now());
         started
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hookpool_supervisor::{ErrorKind, Event, Hook, HookRequest, Limits, Response, Supervisor, Timeout};
+use hookpool_supervisor::{ErrorKind, Event, Events, Hook, HookRequest, Limits, Response, Supervisor, Timeout};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -21,7 +21,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let python = arguments.next().ok_or("expected an interpreter and source trees")?;
 
     let limits = Limits { hook_timeout: Some(Timeout::new(Duration::from_secs(120))?), ..Limits::default() };
-    let supervisor = Supervisor::builder().limits(limits).interpreter(python).observer(report).start().await?;
+    let mut builder = Supervisor::builder().limits(limits).interpreter(python);
+    let events = builder.subscribe(|event| matches!(event, Event::WorkerReady { .. }));
+    let reporter = tokio::spawn(report(events));
+    let supervisor = builder.start().await?;
 
     // Responses come in the order in which hooks end. Dropping a ticket would
     // cancel its request.
@@ -36,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Answers the remaining requests, ends the workers, and waits for their end.
     supervisor.drain().await;
+    reporter.await?;
     Ok(())
 }
 
@@ -48,8 +52,10 @@ fn describe(response: &Response) -> String {
     }
 }
 
-fn report(event: &Event) {
-    if let Event::WorkerReady { pid, after, .. } = event {
-        eprintln!("worker {pid} was ready after {after:?}");
+async fn report(mut events: Events) {
+    while let Some(event) = events.next().await {
+        if let Event::WorkerReady { pid, after, .. } = &event.event {
+            eprintln!("worker {pid} was ready after {after:?}");
+        }
     }
 }

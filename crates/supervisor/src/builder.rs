@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::blocking::{BlockingPool, Progress};
 use crate::dispatch::{Dispatcher, Inboxes, Outlets};
-use crate::event::{Event, Observer};
+use crate::event::Event;
 use crate::files::temporary_folder;
 use crate::files::{FolderError, private_folder};
 use crate::hookd::{UnpackError, WorkerProgram};
@@ -23,6 +23,7 @@ use crate::process::{ChildSettings, Spawner, children};
 use crate::programs::Programs;
 use crate::response::{Isolation, StartMethod};
 use crate::semaphore::ResizableSemaphore;
+use crate::subscription::{Events, Subscribers};
 use crate::supervisor::{Services, Supervisor};
 use crate::template::{TemplateSettings, Templates};
 use crate::worker::LaunchSettings;
@@ -85,7 +86,7 @@ pub struct Builder {
     report_shadowed: bool,
     keep_python_path: bool,
     children: ChildSettings,
-    observers: Vec<Box<dyn Observer>>,
+    subscribers: Arc<Subscribers>,
 }
 
 impl Builder {
@@ -108,7 +109,7 @@ impl Builder {
             report_shadowed: false,
             keep_python_path: false,
             children: ChildSettings::default(),
-            observers: Vec::new(),
+            subscribers: Subscribers::new(),
         }
     }
 
@@ -225,7 +226,7 @@ impl Builder {
     }
 
     /// Whether each hook checks which preloaded modules it would have found
-    /// elsewhere on its own `sys.path`. Observers get
+    /// elsewhere on its own `sys.path`. Subscribers get
     /// [`Event::PreloadShadowed`]. The check takes some milliseconds per hook.
     /// Default: no.
     #[must_use]
@@ -262,11 +263,13 @@ impl Builder {
         self
     }
 
-    /// Adds an observer of all events. May be called repeatedly.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observers.push(Box::new(observer));
-        self
+    /// Subscribes to the events that `wants` accepts, from the start on. May be called
+    /// repeatedly.
+    ///
+    /// `wants` is called for each event in the task that serves all requests, so that
+    /// unwanted events cost little.
+    pub fn subscribe(&mut self, wants: impl Fn(&Event) -> bool + Send + 'static) -> Events {
+        self.subscribers.add(wants)
     }
 
     /// Starts the supervisor on the current tokio runtime, which needs I/O and
@@ -285,8 +288,7 @@ impl Builder {
         let pool = BlockingPool::new(self.limits.startup_timeout.get());
         let program = self.prepare_folders(&pool).await?;
         if let Some(reason) = children::why_unknown().filter(|_| self.children.subreaper) {
-            let event = Event::OrphansUnknown { reason };
-            self.observers.iter().for_each(|observer| observer.observe(&event));
+            self.subscribers.send(Event::OrphansUnknown { reason });
         }
         let spawner = Spawner::start(self.children).map_err(StartError::Thread)?;
         let kept = self.kept_interpreters.take();
@@ -367,9 +369,8 @@ impl Builder {
         let Some(fit) = fits else { return };
         limits.max_workers = fit;
         limits.jobs = limits.jobs.min(fit);
-        for observer in &self.observers {
-            observer.observe(&Event::WorkersCapped { max_workers: fit.get(), open_files: capacity.open_files });
-        }
+        let event = Event::WorkersCapped { max_workers: fit.get(), open_files: capacity.open_files };
+        self.subscribers.send(event);
     }
 
     async fn check_interpreter(&self, spawner: &Spawner, interpreters: &Interpreters) -> Result<PathBuf, StartError> {
@@ -389,9 +390,7 @@ impl Builder {
         let known = answer.map_err(StartError::Interpreter)?;
         let executable = known.interpreter.executable.clone();
         if known.interpreter.free_threaded {
-            for observer in &self.observers {
-                observer.observe(&Event::FreeThreaded { python: executable.clone() });
-            }
+            self.subscribers.send(Event::FreeThreaded { python: executable.clone() });
         }
         Ok(executable)
     }
@@ -418,12 +417,13 @@ impl Builder {
         let startup_timeout = self.limits.startup_timeout;
         let locks = self.cache_folder.join("locks");
         let places = ResizableSemaphore::new(queue_size);
-        let outlets = Outlets { observers: self.observers, limits, places: places.clone(), finished };
+        let outlets = Outlets { subscribers: self.subscribers.clone(), limits, places: places.clone(), finished };
         let dispatcher = Dispatcher::new(context, self.python, inboxes, outlets, locks, notices);
         tokio::spawn(dispatcher.run());
         let shared = Services {
             commands,
             cancellations,
+            subscribers: self.subscribers,
             places,
             next_id: AtomicU64::new(1),
             finished: is_finished,

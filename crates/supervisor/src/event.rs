@@ -1,18 +1,21 @@
-//! The events of a supervisor, for observers.
+//! The events of a supervisor.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hookd_protocol::Hook;
+use serde::Serialize;
 
 use crate::error::{ErrorKind, ExitReason};
 use crate::ids::{RequestId, TemplateId, WorkerId};
+use crate::json;
 use crate::limits::Limits;
 use crate::response::{StartMethod, Timing};
 use crate::selection::Selection;
 
 /// Why a worker is ended that has not failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// It was idle for [`Limits::idle_timeout`](crate::Limits::idle_timeout).
     IdleTimeout,
@@ -53,40 +56,91 @@ impl StopReason {
 }
 
 /// An event.
-#[derive(Clone, Debug)]
+///
+/// It serializes with its name as the field `event`, in `snake_case`, and with times
+/// as milliseconds (`after_ms`).
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 pub enum Event {
     /// A request was admitted.
-    RequestQueued { request: RequestId, tree: PathBuf, hook: Hook },
+    RequestQueued {
+        request: RequestId,
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        hook: Hook,
+    },
     /// The build environment of a request is being made. The request waits for
     /// it at the front of its queue.
     RequestPreparing { request: RequestId },
     /// The request does not wait for its environment any more.
     RequestPrepared { request: RequestId },
     /// A tree's lock is held by another process; its requests wait.
-    TreeLocked { tree: PathBuf },
+    TreeLocked {
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+    },
     /// It has been held for some seconds. `holder` describes the other process,
     /// where the system tells.
-    TreeStillLocked { tree: PathBuf, holder: Option<String> },
+    TreeStillLocked {
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        holder: Option<String>,
+    },
     /// A worker has accepted a request, which is not retried any more.
     RequestAccepted { request: RequestId, worker: WorkerId },
     /// The output of a request's hook can be read from these files until its
     /// response is taken. The hook could replace them by other files.
-    OutputCaptured { request: RequestId, stdout: PathBuf, stderr: PathBuf },
+    OutputCaptured {
+        request: RequestId,
+        #[serde(serialize_with = "json::path")]
+        stdout: PathBuf,
+        #[serde(serialize_with = "json::path")]
+        stderr: PathBuf,
+    },
     /// The worker died before it accepted the request, which is queued again.
     RequestRetried { request: RequestId, reason: String },
     /// A request was answered.
-    RequestFinished { request: RequestId, tree: PathBuf, hook: Hook, error: Option<ErrorKind>, timing: Timing },
+    RequestFinished {
+        request: RequestId,
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        hook: Hook,
+        error: Option<ErrorKind>,
+        timing: Timing,
+    },
     /// A worker is being started.
-    WorkerStarting { worker: WorkerId, tree: PathBuf, generation: u64, start_method: StartMethod },
+    WorkerStarting {
+        worker: WorkerId,
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        generation: u64,
+        start_method: StartMethod,
+    },
     /// A worker is ready for its first request.
-    WorkerReady { worker: WorkerId, pid: u32, start_method: StartMethod, after: Duration },
+    WorkerReady {
+        worker: WorkerId,
+        pid: u32,
+        start_method: StartMethod,
+        #[serde(rename = "after_ms", serialize_with = "json::milliseconds")]
+        after: Duration,
+    },
     /// A worker could not be started.
-    WorkerStartFailed { worker: WorkerId, tree: PathBuf, reason: String },
+    WorkerStartFailed {
+        worker: WorkerId,
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        reason: String,
+    },
     /// An idle worker serves this tree from now on, as the worker of this
     /// generation.
-    WorkerMoved { worker: WorkerId, tree: PathBuf, generation: u64 },
+    WorkerMoved {
+        worker: WorkerId,
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        generation: u64,
+    },
     /// A worker that has not failed is being ended.
     WorkerStopping { worker: WorkerId, reason: StopReason },
     /// A worker's process has ended. If not `planned`, it crashed.
@@ -105,15 +159,38 @@ pub enum Event {
     /// A `DEBUG` message of a worker, or a line of its log.
     WorkerLog { worker: WorkerId, line: String },
     /// A worker of a pool failed. The next is started after this delay.
-    PoolBackoff { tree: PathBuf, delay: Duration, failures: usize },
+    PoolBackoff {
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        #[serde(rename = "delay_ms", serialize_with = "json::milliseconds")]
+        delay: Duration,
+        failures: usize,
+    },
     /// The workers of a pool failed too often. Its requests fail for this time.
-    PoolQuarantined { tree: PathBuf, cool_down: Duration, reason: String },
+    PoolQuarantined {
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        #[serde(rename = "cool_down_ms", serialize_with = "json::milliseconds")]
+        cool_down: Duration,
+        reason: String,
+    },
     /// A process that a dead worker left behind was killed.
     OrphanKilled { pid: u32 },
     /// A template is being started.
-    TemplateStarting { template: TemplateId, interpreter: PathBuf, backend: Option<String> },
+    TemplateStarting {
+        template: TemplateId,
+        #[serde(serialize_with = "json::path")]
+        interpreter: PathBuf,
+        backend: Option<String>,
+    },
     /// A template has imported its backend, and has `modules` loaded.
-    TemplateReady { template: TemplateId, pid: u32, modules: usize, after: Duration },
+    TemplateReady {
+        template: TemplateId,
+        pid: u32,
+        modules: usize,
+        #[serde(rename = "after_ms", serialize_with = "json::milliseconds")]
+        after: Duration,
+    },
     /// A template has preloaded all learned modules, and has `modules` loaded.
     TemplateLearned { template: TemplateId, modules: usize },
     /// The backend or, where none is named, the learned modules are not
@@ -121,22 +198,40 @@ pub enum Event {
     PreloadRefused { template: TemplateId, backend: Option<String>, reason: String },
     /// A hook would have found a preloaded module elsewhere on its own `sys.path`
     /// (see [`Builder::report_shadowed`](crate::Builder::report_shadowed)).
-    PreloadShadowed { tree: PathBuf, module: String, loaded: String, found: String },
+    PreloadShadowed {
+        #[serde(serialize_with = "json::path")]
+        tree: PathBuf,
+        module: String,
+        loaded: String,
+        found: String,
+    },
     /// A file or folder that a template has imported has changed. The template
     /// is replaced.
-    TemplateStale { template: TemplateId, changed: PathBuf },
+    TemplateStale {
+        template: TemplateId,
+        #[serde(serialize_with = "json::path")]
+        changed: PathBuf,
+    },
     /// A template ended unexpectedly, or was killed because it did not respond.
     TemplateFailed { template: TemplateId, reason: String },
     /// Templates for these workers have failed too often. The workers are
     /// spawned.
-    TemplateFallback { interpreter: PathBuf, backend: Option<String>, reason: String },
+    TemplateFallback {
+        #[serde(serialize_with = "json::path")]
+        interpreter: PathBuf,
+        backend: Option<String>,
+        reason: String,
+    },
     /// A template ended as it was told to.
     TemplateExited { template: TemplateId },
     /// A line of a template's log.
     TemplateLog { template: TemplateId, line: String },
     /// The supervisor's interpreter is a free-threaded build, which hookpool is
     /// not tested with.
-    FreeThreaded { python: PathBuf },
+    FreeThreaded {
+        #[serde(serialize_with = "json::path")]
+        python: PathBuf,
+    },
     /// The limit of open files allows this number of workers only.
     WorkersCapped { max_workers: usize, open_files: u64 },
     /// Processes that outlive their worker cannot be found, and are not ended.
@@ -153,17 +248,6 @@ pub enum Event {
     Suspended,
     /// The hooks continue.
     Resumed,
-}
-
-/// Receives the events of a supervisor, in order. Called from the dispatcher's
-/// task: it must not block.
-pub trait Observer: Send + Sync {
-    /// Receives an event.
-    fn observe(&self, event: &Event);
-}
-
-impl<F: Fn(&Event) + Send + Sync> Observer for F {
-    fn observe(&self, event: &Event) {
-        self(event);
-    }
+    /// The subscriber was slow, and has missed this number of events before the next.
+    EventsLost { count: u64 },
 }

@@ -95,6 +95,7 @@ mod selection;
 mod semaphore;
 mod shutdown;
 mod snapshot;
+mod subscription;
 mod supervisor;
 mod template;
 mod ticket;
@@ -109,7 +110,7 @@ pub use cache::{Removed, prune_interpreters, prune_learned_modules, prune_worker
 pub use caller::{CallerProcess, InvalidCaller, ResourceLimit};
 pub use dispatch::{JobSlot, ReturnedSlot};
 pub use error::{ErrorKind, ExitReason, HookError, Setting, SourceInstead};
-pub use event::{Event, Observer, StopReason};
+pub use event::{Event, StopReason};
 pub use hookd::{UnpackError, WorkerProgram};
 pub use hookd_protocol::{Hook, Observed, UnknownHook};
 pub use ids::{RequestId, TemplateId, WorkerId};
@@ -125,6 +126,7 @@ pub use snapshot::{
     DelayedPool, Listed, QuarantinedPool, RequestPhase, RequestSnapshot, Snapshot, TemplateSnapshot, WorkerPhase,
     WorkerSnapshot,
 };
+pub use subscription::{Events, TimedEvent};
 pub use supervisor::{EndSignal, SubmitError, Supervisor};
 pub use ticket::{Ticket, UnreadResponse};
 pub use tree::{BuildSystem, is_within_hook};

@@ -66,17 +66,23 @@ pub struct WorkerInfo {
 }
 
 /// How long a request spent in each phase. `None`: it did not reach the phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// It serializes as milliseconds (`queued_ms`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Timing {
     /// From submission to the lease of a worker, without `prepare`.
+    #[serde(rename = "queued_ms", serialize_with = "crate::json::optional_milliseconds")]
     pub queued: Option<Duration>,
     /// How long the request, at the front of its queue, waited for its build
     /// environment. `None`: it wants none.
+    #[serde(rename = "prepare_ms", serialize_with = "crate::json::optional_milliseconds")]
     pub prepare: Option<Duration>,
     /// From the lease to the worker's acceptance, with the start of the worker
     /// if it was not running.
+    #[serde(rename = "start_ms", serialize_with = "crate::json::optional_milliseconds")]
     pub start: Option<Duration>,
     /// From acceptance to the result.
+    #[serde(rename = "hook_ms", serialize_with = "crate::json::optional_milliseconds")]
     pub hook: Option<Duration>,
 }
 

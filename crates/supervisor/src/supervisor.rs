@@ -12,6 +12,7 @@ use crate::builder::Builder;
 use crate::caller::CallerProcess;
 use crate::dispatch::message::{Command, Submission};
 use crate::error::ErrorKind;
+use crate::event::Event;
 use crate::ids::RequestId;
 use crate::interpreter::{Interpreter, InterpreterError, Interpreters, KnownInterpreter};
 use crate::limits::{Limits, LimitsChange, LimitsError, Timeout};
@@ -21,6 +22,7 @@ use crate::response::Response;
 use crate::selection::{Restarted, Selection};
 use crate::semaphore::{Permit, ResizableSemaphore};
 use crate::snapshot::Snapshot;
+use crate::subscription::{Events, Subscribers};
 use crate::template::Templates;
 use crate::ticket::{Ticket, UnreadResponse};
 use crate::tree::tree_path;
@@ -77,6 +79,7 @@ pub(crate) struct Services {
     pub commands: async_channel::Sender<Command>,
     pub cancellations: mpsc::UnboundedSender<RequestId>,
     /// One permit for each request that may be unanswered.
+    pub subscribers: Arc<Subscribers>,
     pub places: Arc<ResizableSemaphore>,
     pub next_id: AtomicU64,
     pub finished: watch::Receiver<bool>,
@@ -220,6 +223,13 @@ impl Supervisor {
     /// microseconds for a hundred.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         self.ask(Command::Snapshot).await.map(|snapshot| *snapshot)
+    }
+
+    /// Subscribes to the events that `wants` accepts, from now on. See
+    /// [`Builder::subscribe`].
+    #[must_use]
+    pub fn subscribe(&self, wants: impl Fn(&Event) -> bool + Send + 'static) -> Events {
+        self.services.subscribers.add(wants)
     }
 
     /// Changes limits, and returns those that are in force then. No request is

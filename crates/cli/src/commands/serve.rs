@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::arguments::ServeArguments;
 use crate::commands::lifecycle;
+use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
 use crate::observer;
@@ -96,7 +97,7 @@ async fn serve(
 
     admissions.exit_wanted().await;
     info!("finishing what is open");
-    let exit = end(&supervisor, &admissions, hooks, drain_timeout, &interrupt, ending).await;
+    let exit = end(&supervisor, &admissions, hooks, &resources.readers, drain_timeout, &interrupt, ending).await;
     close.send_replace(true);
     // It is bounded, and has nothing to return.
     let _ = connections.await;
@@ -109,6 +110,7 @@ async fn end(
     supervisor: &Supervisor,
     admissions: &Admissions,
     hooks: Hooks,
+    readers: &EventReaders,
     drain_timeout: Duration,
     interrupt: &watch::Sender<Ending>,
     mut ending: watch::Receiver<Ending>,
@@ -126,6 +128,7 @@ async fn end(
     }
     let orderly = async {
         supervisor.drain().await;
+        readers.finished().await;
         admissions.idle().await;
         hooks.close().await;
     };

@@ -1,6 +1,6 @@
 //! `--timings FILE`: a page that shows where the time of a run went.
 //!
-//! An observer turns events into [`records`], a task reads the load of the
+//! A task turns events into [`records`], a task reads the load of the
 //! [`processors`], and at the end the [`page`] is written. Without the flag nothing of
 //! this runs.
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hookpool_supervisor::{Builder, Event};
+use hookpool_supervisor::{Builder, TimedEvent};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
@@ -25,6 +25,7 @@ use self::processors::Ticks;
 use self::recorder::Recorder;
 use self::records::Interval;
 use self::target::Target;
+use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 
 /// How often the load of the processors is read.
@@ -76,14 +77,15 @@ impl Timings {
 
     /// Records the events of a supervisor. A run may have several.
     #[must_use]
-    pub fn attach(&self, builder: Builder) -> Builder {
+    pub fn attach(&self, builder: Builder, readers: &EventReaders) -> Builder {
         let Some(report) = &self.0 else { return builder };
         let supervisor = report.supervisors.fetch_add(1, Ordering::Relaxed);
         let recording = report.recording.clone();
-        builder.observer(move |event: &Event| {
-            let now = recording.start.elapsed();
-            recording.recorder().observe(supervisor, event, now);
-        })
+        let observe = move |event: &TimedEvent| {
+            let time = event.at.saturating_duration_since(recording.start);
+            recording.recorder().observe(supervisor, &event.event, time);
+        };
+        readers.attach(builder, |_| true, observe)
     }
 
     /// Records what happens outside of the supervisors.

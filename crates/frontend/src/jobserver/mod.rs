@@ -59,7 +59,7 @@ pub use self::make::Unsuitable;
 
 use self::decision::{Decided, variables};
 use self::fifo::{CAPACITY, Fifo};
-use self::server::{HookObserver, Server};
+use self::server::{HookCounter, Server};
 
 /// Why there is no jobserver.
 #[derive(Debug, thiserror::Error)]
@@ -117,13 +117,17 @@ impl Jobserver {
 
     /// Gives the jobserver to the hooks of the supervisor that `builder` makes. May be
     /// called for several supervisors.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, if the jobserver is ours.
     #[must_use]
     pub fn attach(&self, builder: Builder) -> Builder {
-        let builder = self.variables.iter().fold(builder, |builder, (name, value)| builder.variable(*name, value));
-        match &self.ours {
-            Some(ours) => builder.observer(HookObserver::new(ours.server.clone())),
-            None => builder,
+        let mut builder = self.variables.iter().fold(builder, |builder, (name, value)| builder.variable(*name, value));
+        if let Some(ours) = &self.ours {
+            let events = builder.subscribe(HookCounter::wants);
+            tokio::spawn(HookCounter::new(ours.server.clone()).run(events));
         }
+        builder
     }
 
     /// The fifo and the number of tokens, if the jobserver is ours.

@@ -5,14 +5,14 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hookpool_supervisor::{Event, Observer, RequestId};
+use hookpool_supervisor::{Event, Events, RequestId};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Notify;
 
 use super::account::{Account, Settlement};
 use super::fifo::{CAPACITY, Fifo};
 
-/// Shared by the observers and the task that collects owed tokens. The lock is held
+/// Shared by the counters and the task that collects owed tokens. The lock is held
 /// only for system calls that do not block.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -92,41 +92,45 @@ impl Server {
     }
 }
 
-/// Observes the hooks of one supervisor. The numbers of requests are unique in that
-/// supervisor only.
+/// Counts the running hooks of one supervisor. The numbers of requests are unique in
+/// that supervisor only.
 #[derive(Debug)]
-pub(super) struct HookObserver {
+pub(super) struct HookCounter {
     server: Arc<Server>,
-    running: Mutex<HashSet<RequestId>>,
+    running: HashSet<RequestId>,
 }
 
-impl HookObserver {
+impl HookCounter {
     pub fn new(server: Arc<Server>) -> Self {
-        Self { server, running: Mutex::default() }
+        Self { server, running: HashSet::new() }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashSet<RequestId>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn wants(event: &Event) -> bool {
+        matches!(event, Event::RequestAccepted { .. } | Event::RequestFinished { .. } | Event::LimitsChanged { .. })
     }
-}
 
-impl Observer for HookObserver {
-    fn observe(&self, event: &Event) {
+    /// Counts until the supervisor ends.
+    pub async fn run(mut self, mut events: Events) {
+        while let Some(event) = events.next().await {
+            self.count(&event.event);
+        }
+        self.forget_all();
+    }
+
+    fn count(&mut self, event: &Event) {
         match event {
-            Event::RequestAccepted { request, .. } if self.running().insert(*request) => self.server.hook_started(),
+            Event::RequestAccepted { request, .. } if self.running.insert(*request) => self.server.hook_started(),
             // Requests may finish before their hook has started.
-            Event::RequestFinished { request, .. } if self.running().remove(request) => self.server.hook_ended(),
+            Event::RequestFinished { request, .. } if self.running.remove(request) => self.server.hook_ended(),
             Event::LimitsChanged { limits } => self.server.set_tokens(limits.jobs.get()),
+            // Which hooks run is not known. Those that start from now on are counted.
+            Event::EventsLost { .. } => self.forget_all(),
             _ => {}
         }
     }
-}
 
-impl Drop for HookObserver {
-    fn drop(&mut self) {
-        // The supervisor was dropped, and will report no more.
-        let running = std::mem::take(&mut *self.running());
-        for _ in running {
+    fn forget_all(&mut self) {
+        for _ in self.running.drain() {
             self.server.hook_ended();
         }
     }

@@ -28,12 +28,13 @@ use self::message::{Action, Command};
 use self::scheduler::Scheduler;
 use self::templates::LiveTemplates;
 use crate::error::{Canceller, ExitReason};
-use crate::event::{Event, Observer};
+use crate::event::Event;
 use crate::ids::{RequestId, WorkerId};
 use crate::limits::{Limits, LimitsChange, LimitsError};
 use crate::process::open_files::Capacity;
 use crate::selection::{Restarted, Selection};
 use crate::semaphore::ResizableSemaphore;
+use crate::subscription::Subscribers;
 use crate::template::Pace;
 use crate::worker::{
     self, Ending, WorkerCommand, WorkerContext, WorkerEvent, WorkerFreshness, WorkerPlan, WorkerReport,
@@ -46,19 +47,26 @@ pub(crate) struct Inboxes {
     /// tickets.
     pub cancellations: mpsc::UnboundedReceiver<RequestId>,
     pub reports: async_channel::Receiver<WorkerReport>,
-    /// Events for observers, from templates and lock waits.
+    /// Events for subscribers, from templates and lock waits.
     pub notices: async_channel::Receiver<Event>,
 }
 
 /// What a dispatcher tells everybody.
 pub(crate) struct Outlets {
-    pub observers: Vec<Box<dyn Observer>>,
+    pub subscribers: Arc<Subscribers>,
     /// The limits in force.
     pub limits: watch::Sender<Limits>,
     /// The places of unanswered requests, whose number is one of the limits.
     pub places: Arc<ResizableSemaphore>,
     /// Whether it has ended.
     pub finished: watch::Sender<bool>,
+}
+
+impl Drop for Outlets {
+    fn drop(&mut self) {
+        // Handles of the supervisor may live on.
+        self.subscribers.end();
+    }
 }
 
 pub(crate) struct Dispatcher {
@@ -142,11 +150,11 @@ impl Dispatcher {
         loop {
             tokio::select! {
                 () = &mut end => break,
-                Ok(event) = self.inboxes.notices.recv() => self.observe(&event),
+                Ok(event) = self.inboxes.notices.recv() => self.observe(event),
             }
         }
         while let Ok(event) = self.inboxes.notices.try_recv() {
-            self.observe(&event);
+            self.observe(event);
         }
     }
 
@@ -194,7 +202,7 @@ impl Dispatcher {
             Incoming::Report(report) => self.worker_reported(report, now).await,
             Incoming::Notice(event) => {
                 self.templates.note(&event, now);
-                self.observe(&event);
+                self.observe(event);
             }
             Incoming::Arrival(arrival) => self.arrived(arrival, now),
             Incoming::SlotFreed => self.scheduler.fill(),
@@ -327,7 +335,7 @@ impl Dispatcher {
                     // An error means that the ticket was dropped.
                     let _ = reply.send(*response);
                 }
-                Action::Observe(event) => self.observe(&event),
+                Action::Observe(event) => self.observe(event),
             }
         }
     }
@@ -345,16 +353,14 @@ impl Dispatcher {
         }
     }
 
-    fn observe(&self, event: &Event) {
-        for observer in &self.outlets.observers {
-            observer.observe(event);
-        }
+    fn observe(&self, event: Event) {
+        self.outlets.subscribers.send(event);
     }
 
     /// Kills the processes that dead workers left behind.
     async fn sweep(&mut self) {
         for pid in self.context.spawner.sweep().await {
-            self.observe(&Event::OrphanKilled { pid });
+            self.observe(Event::OrphanKilled { pid });
         }
     }
 }

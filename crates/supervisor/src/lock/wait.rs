@@ -40,7 +40,7 @@ impl LockWaits {
     /// The longest pause without a close.
     const SELDOM: Duration = Duration::from_secs(1);
 
-    /// The time after which observers are told who holds the lock.
+    /// The time after which subscribers are told who holds the lock.
     const LONG: Duration = Duration::from_secs(10);
 
     pub fn new(

@@ -82,7 +82,7 @@ pub(crate) enum WorkerEvent {
     Lingers,
     /// The process has ended and was waited for. The last report.
     Gone { pid: Option<u32>, exit: Option<ExitReason>, ending: Ending },
-    /// An event for the observers.
+    /// An event for subscribers.
     Observed(Event),
 }
 

@@ -5,15 +5,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hookpool_supervisor::{
-    Builder, Event, Hook, HookRequest, Limits, Response, StartMethod, Supervisor, Timeout, WorkerProgram,
+    Builder, Hook, HookRequest, Limits, Response, StartMethod, Supervisor, Timeout, WorkerProgram,
 };
 use tempfile::TempDir;
-use tokio::sync::Notify;
 
 /// The environment variable that marks every process of a test. Templates are
 /// started with variables of such names, and with few others.
@@ -46,12 +47,11 @@ impl Pool {
     pub async fn start(limits: Limits, change: impl FnOnce(Builder) -> Builder) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::tempdir().unwrap();
-        let events = Events::default();
-        let builder = Supervisor::builder()
+        let mut builder = Supervisor::builder()
             .limits(limits)
             .cache_folder(folder.path().join("cache"))
-            .capture_folder(folder.path().join("capture"))
-            .observer(events.clone());
+            .capture_folder(folder.path().join("capture"));
+        let events = Events::of(&mut builder);
         let supervisor = change(builder).start().await.unwrap();
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Self { supervisor, events, folder, mark }
@@ -128,36 +128,36 @@ fn is_killed(pid: u32) -> bool {
     masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask >> 8 & 1 == 1)
 }
 
-/// Records events, and waits for them.
-#[derive(Clone, Default)]
+/// The events of a supervisor.
 pub struct Events {
-    seen: Arc<Mutex<Vec<String>>>,
-    more: Arc<Notify>,
-}
-
-impl hookpool_supervisor::Observer for Events {
-    fn observe(&self, event: &Event) {
-        self.seen.lock().unwrap().push(format!("{event:?}"));
-        self.more.notify_waiters();
-    }
+    inbox: Mutex<hookpool_supervisor::Events>,
+    seen: Mutex<Vec<String>>,
 }
 
 impl Events {
+    pub fn of(builder: &mut Builder) -> Self {
+        Self { inbox: Mutex::new(builder.subscribe(|_| true)), seen: Mutex::default() }
+    }
+
+    /// The number of events of this name until now.
     pub fn count(&self, name: &str) -> usize {
+        while let Some(true) = tokio::task::unconstrained(self.see_next()).now_or_never() {}
         self.seen.lock().unwrap().iter().filter(|event| event.starts_with(name)).count()
     }
 
-    /// Waits until this number of events of this name were recorded.
+    /// Waits for the next event; false after the last.
+    async fn see_next(&self) -> bool {
+        let event = std::future::poll_fn(|context| pin!(self.inbox.lock().unwrap().next()).poll(context)).await;
+        let Some(event) = event else { return false };
+        self.seen.lock().unwrap().push(format!("{:?}", event.event));
+        true
+    }
+
+    /// Waits until this number of events of this name were seen.
     pub async fn wait_for(&self, name: &str, count: usize) {
         let wait = async {
-            loop {
-                let more = self.more.notified();
-                tokio::pin!(more);
-                more.as_mut().enable();
-                if self.count(name) >= count {
-                    return;
-                }
-                more.await;
+            while self.count(name) < count {
+                assert!(self.see_next().await, "the supervisor has ended");
             }
         };
         let outcome = tokio::time::timeout(Duration::from_secs(30), wait).await;

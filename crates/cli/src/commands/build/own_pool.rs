@@ -31,7 +31,7 @@ pub async fn run(
         let resources = PoolResources::prepare(&settings.pool, settings.command()).await?;
         let of_pool = narrator.clone();
         let builder = resources.builder(settings.pool.clone()).keep_output(true);
-        let builder = builder.observer(move |event: &hookpool_supervisor::Event| of_pool.of_pool(event));
+        let builder = resources.readers.attach(builder, narrator.wants(), move |event| of_pool.of_pool(&event.event));
         let supervisor = resources.start(builder).await?;
         Ok::<_, Failure>((resources, supervisor))
     };
@@ -71,6 +71,7 @@ pub async fn run(
 
     let is_interrupted = ending.borrow().signal().is_some();
     let close = async {
+        resources.readers.finished().await;
         display.finish(is_interrupted).await;
         frontend.close().await;
         if let Some(answers) = &answers {

@@ -92,6 +92,7 @@ impl Check<'_> {
             held.extend(environment);
         }
         supervisor.drain().await;
+        self.resources.readers.finished().await;
         Ok((frontend, held))
     }
 
@@ -107,6 +108,7 @@ impl Check<'_> {
         let first = run_pass(&supervisor, projects.iter(), self.work).await?;
         let second = run_pass(&supervisor, projects.iter(), self.work).await?;
         supervisor.drain().await;
+        self.resources.readers.finished().await;
         Ok([first, second])
     }
 
@@ -115,8 +117,10 @@ impl Check<'_> {
     async fn warm(&self, projects: &[Project], decoys: &[Project]) -> Result<([Pass; 2], Vec<Shadowed>), Failure> {
         let shadowed = Arc::new(Mutex::new(Vec::new()));
         let seen = shadowed.clone();
-        let builder = self.builder(self.settings.clone()).report_shadowed(true).observer(move |event: &Event| {
-            if let Some(shadow) = Shadowed::of(event) {
+        let builder = self.builder(self.settings.clone()).report_shadowed(true);
+        let wants = |event: &Event| matches!(event, Event::PreloadShadowed { .. });
+        let builder = self.resources.readers.attach(builder, wants, move |event| {
+            if let Some(shadow) = Shadowed::of(&event.event) {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(shadow);
             }
         });
@@ -125,6 +129,7 @@ impl Check<'_> {
         let first = run_pass(&supervisor, decoys.iter().chain(projects), self.work).await?;
         let second = run_pass(&supervisor, projects.iter().chain(decoys).rev(), self.work).await?;
         supervisor.drain().await;
+        self.resources.readers.finished().await;
         let mut shadowed = std::mem::take(&mut *shadowed.lock().unwrap_or_else(PoisonError::into_inner));
         shadowed.sort();
         shadowed.dedup();

@@ -45,7 +45,10 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let is_strict = settings.answers.as_ref().is_some_and(|answers| answers.strict);
     let requests = OpenRequests::new(hooks.clone(), queue_size, input, ending.clone(), is_strict);
     let reason = requests.serve(&mut output).await;
-    let close = hooks.close();
+    let close = async {
+        resources.readers.finished().await;
+        hooks.close().await;
+    };
     let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;
     resources.finish(exit)
 }
