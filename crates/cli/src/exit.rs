@@ -69,6 +69,11 @@ impl Failure {
         &self.message
     }
 
+    /// The hint.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Prints the message and, on a line of its own, the hint to standard error.
     pub fn report(self) -> Exit {
         let mut lines = vec![format!("error: {}", printable(&self.message))];

@@ -59,10 +59,10 @@ fn let_owner_open_own_files() {
 }
 
 fn work() -> Infallible {
-    let arguments = Arguments::from_environment();
+    let (arguments, given) = Arguments::from_environment();
     console::start();
     logging::start(&arguments.log);
-    let exit = match commands::execute(arguments) {
+    let exit = match commands::execute(arguments, &given) {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
     };

@@ -1,6 +1,7 @@
 //! The pool of a command: its folders, jobserver, report, supervisor and build
 //! environments, made from the settings.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -102,52 +103,6 @@ impl PoolResources {
         started
     }
 
-    /// The build environments of a command; `None` without build isolation.
-    pub fn environments(
-        &self,
-        settings: &PoolSettings,
-        supervisor: &Supervisor,
-        observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
-    ) -> Result<Option<Arc<Environments>>, Failure> {
-        let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
-        let mut environments = EnvironmentSettings::new(self.cache.path());
-        environments.installer = installer.installer;
-        environments.installer_timeout = installer.timeout;
-        environments.index = installer.index;
-        environments.build_constraints = installer.build_constraints;
-        environments.refresh = installer.refresh;
-        environments.offline = installer.offline;
-        environments.jobs = settings.limits.jobs;
-        let intervals = self.timings.intervals();
-        let observer = move |event: &EnvironmentEvent| {
-            if let EnvironmentEvent::Made { requirements, after, .. }
-            | EnvironmentEvent::Matched { requirements, after, .. } = event
-            {
-                let now = Instant::now();
-                intervals.add("environments", &requirements.join(", "), now - *after, now);
-            }
-            observer(event);
-        };
-        Environments::new(supervisor.clone(), environments, observer).map(Some).map_err(|error| {
-            let failure = Failure::pool(&error);
-            match flags::hint(error.hint(), error.setting().as_ref()) {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
-            }
-        })
-    }
-
-    /// The answers of a command; `None` if none are kept.
-    pub async fn answers(&self, settings: &PoolSettings) -> Option<Arc<Answers>> {
-        let choice = settings.answers.as_ref()?;
-        let mut answers = AnswerSettings::new(self.cache.path().to_owned());
-        answers.policy = choice.policy;
-        answers.refresh = choice.refresh;
-        answers.verify = choice.verify;
-        answers.remote = choice.remote.clone();
-        Answers::open(answers).await
-    }
-
     /// Records what happens outside of the supervisors.
     pub fn intervals(&self) -> Intervals {
         self.timings.intervals()
@@ -157,4 +112,50 @@ impl PoolResources {
     pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
         self.timings.finish(outcome)
     }
+}
+
+/// The build environments of a command; `None` without build isolation.
+pub fn environments(
+    settings: &PoolSettings,
+    cache: &Path,
+    intervals: Intervals,
+    supervisor: &Supervisor,
+    observer: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
+) -> Result<Option<Arc<Environments>>, Failure> {
+    let Some(installer) = settings.build_environments.clone() else { return Ok(None) };
+    let mut environments = EnvironmentSettings::new(cache);
+    environments.installer = installer.installer;
+    environments.installer_timeout = installer.timeout;
+    environments.index = installer.index;
+    environments.build_constraints = installer.build_constraints;
+    environments.refresh = installer.refresh;
+    environments.offline = installer.offline;
+    environments.jobs = settings.limits.jobs;
+    let observer = move |event: &EnvironmentEvent| {
+        if let EnvironmentEvent::Made { requirements, after, .. }
+        | EnvironmentEvent::Matched { requirements, after, .. } = event
+        {
+            let now = Instant::now();
+            intervals.add("environments", &requirements.join(", "), now - *after, now);
+        }
+        observer(event);
+    };
+    Environments::new(supervisor.clone(), environments, observer).map(Some).map_err(|error| {
+        let failure = Failure::pool(&error);
+        match flags::hint(error.hint(), error.setting().as_ref()) {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
+}
+
+/// The answers of a command; `None` if none are kept.
+pub async fn answers(settings: &PoolSettings, cache: &Path) -> Option<Arc<Answers>> {
+    let choice = settings.answers.as_ref()?;
+    let mut answers = AnswerSettings::new(cache.to_owned());
+    answers.policy = choice.policy;
+    answers.refresh = choice.refresh;
+    answers.verify = choice.verify;
+    answers.remote = choice.remote.clone();
+    Answers::open(answers).await
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::arguments::build::{
     BuildArguments, EditableArguments, ExtensionArguments, MetadataArguments, OnRequiredExtension, OutputFormat,
-    SdistArguments, WheelArguments,
+    SdistArguments, ServiceChoice, WheelArguments,
 };
 use crate::arguments::pool::{
     AnswerArguments, AnswersName, CapacityArguments, HookArguments, InstallerArguments, InstallerName, IsolationName,
@@ -152,6 +152,7 @@ pub struct BuildSettings {
     /// failed hooks.
     pub log_folder: Option<PathBuf>,
     pub fail_fast: bool,
+    pub service: ServiceChoice,
     /// Without the environments and the logs, which need the pool.
     pub frontend: FrontendSettings,
     pub pool: PoolSettings,
@@ -198,6 +199,7 @@ impl BuildSettings {
             format: arguments.format,
             log_folder: arguments.log_dir,
             fail_fast: arguments.fail_fast,
+            service: arguments.service,
             frontend,
             pool: PoolSettings::resolve(arguments.pool)?,
         })
@@ -205,13 +207,16 @@ impl BuildSettings {
 
     /// Makes the temporary folders within the output folders.
     pub fn prepare_outputs(&self) -> Result<(), Failure> {
-        let into = match &self.goal {
+        let kept = self.frontend.keep_wheels.as_deref();
+        self.output_folder().into_iter().chain(kept).try_for_each(|folder| folder.prepare().map_err(Failure::pool))
+    }
+
+    /// The folder for what is built; `None` for metadata.
+    pub fn output_folder(&self) -> Option<&OutputFolder> {
+        match &self.goal {
             Goal::Metadata => None,
             Goal::Wheel { into, .. } | Goal::Sdist { into } | Goal::Editable { into } => Some(into),
-        };
-        into.into_iter()
-            .chain(&self.frontend.keep_wheels)
-            .try_for_each(|folder| folder.prepare().map_err(Failure::pool))
+        }
     }
 
     /// The name of the command.

@@ -17,6 +17,8 @@ pub struct Version {
     pub build: String,
     /// The process of the service.
     pub pid: u32,
+    /// The cache folder.
+    pub cache: String,
 }
 
 /// Why a request was refused (RFC 9457).

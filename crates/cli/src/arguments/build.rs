@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use hookpool_frontend::ExtensionPattern;
 
 use super::pool::PoolArguments;
-use super::values::{config_setting, folder, source_for};
+use super::values::{config_setting, folder, service, source_for};
 
 /// Gets the core metadata of sources
 ///
@@ -142,8 +142,31 @@ pub struct BuildArguments {
     #[arg(long)]
     pub fail_fast: bool,
 
+    /// Whether a pool that stays (`hookpool serve`) does the work. `auto`: if one of this
+    /// program listens, and no flag asks for another pool; `never`: this process starts a
+    /// pool; `require`: fail if there is none; or the path of its socket.
+    #[arg(
+        long,
+        value_name = "auto|never|require|PATH",
+        default_value = "auto",
+        value_parser = service,
+        env = "HOOKPOOL_SERVICE"
+    )]
+    pub service: ServiceChoice,
+
     #[command(flatten)]
     pub pool: PoolArguments,
+}
+
+/// Whether a service does the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceChoice {
+    /// If there is one.
+    Auto,
+    /// No.
+    Never,
+    /// Yes, the one at this path; `None`: at the default one.
+    Require(Option<PathBuf>),
 }
 
 /// The output folder.

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use self::pool::PoolArguments;
@@ -284,12 +285,57 @@ pub struct CompletionsArguments {
     pub shell: Shell,
 }
 
+/// A flag that the command line or the environment gives to the command, with its
+/// values as they were written; none for one that is just switched on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenFlag {
+    pub name: String,
+    pub values: Vec<OsString>,
+}
+
 impl Arguments {
     /// Reads the command line; exits if it asks for help or is wrong.
-    pub fn from_environment() -> Self {
-        let matches = command().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    pub fn from_environment() -> (Self, Vec<GivenFlag>) {
+        let command = command();
+        let matches = command.clone().get_matches();
+        let given = given(&command, &matches);
+        (Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()), given)
     }
+}
+
+/// The flags of the command, but for those that all commands have.
+fn given(command: &Command, matches: &ArgMatches) -> Vec<GivenFlag> {
+    let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
+    let Some(command) = command.find_subcommand(name) else { return Vec::new() };
+    let mut given = Vec::new();
+    for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
+        let id = argument.get_id().as_str();
+        let is_default = matches.value_source(id).is_none_or(|source| source == ValueSource::DefaultValue);
+        let Some(name) = argument.get_long().filter(|_| !is_default) else { continue };
+        let values = match argument.get_action() {
+            ArgAction::SetTrue if matches.get_flag(id) => Vec::new(),
+            ArgAction::SetTrue => continue,
+            _ => matches.get_raw(id).into_iter().flatten().map(ToOwned::to_owned).collect(),
+        };
+        given.push(GivenFlag { name: name.to_owned(), values });
+    }
+    given
+}
+
+impl Arguments {
+    /// The arguments of a client of a service: no environment variable of this process
+    /// counts.
+    pub fn of_a_client(line: &[String]) -> Result<Self, String> {
+        let parsed = without_variables(Self::command()).try_get_matches_from(line);
+        let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
+        // The rest of the message is about usage.
+        parsed.map_err(|error| error.to_string().lines().next().unwrap_or_default().replace("error: ", ""))
+    }
+}
+
+fn without_variables(command: Command) -> Command {
+    let command = command.mut_args(|argument| argument.env(None::<&'static str>));
+    command.mut_subcommands(without_variables)
 }
 
 /// The whole command line. An empty variable counts as unset: shells and service files
@@ -316,6 +362,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_given_by_their_names_and_as_they_are_written() {
+        let command = without_variables(Arguments::command());
+        let line = ["hookpool", "wheel", "-C", "a=1", "-Cb=2", "--via-sdist", "-o", "x", "--offline", "-v", "s"];
+        let matches = command.clone().get_matches_from(line);
+        let flag = |name: &str, values: &[&str]| GivenFlag {
+            name: name.to_owned(),
+            values: values.iter().map(Into::into).collect(),
+        };
+        let mut found = given(&command, &matches);
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        let expected = [
+            flag("config-setting", &["a=1", "b=2"]),
+            flag("offline", &[]),
+            flag("output-dir", &["x"]),
+            flag("via-sdist", &[]),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use hookpool_supervisor::{QueueSize, Timeout};
 
+use super::build::ServiceChoice;
+
 /// A limit below this would end healthy workers on a machine under load.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -42,6 +44,17 @@ fn parse_duration(text: &str, examples: &str) -> Result<Duration, String> {
         return Err("expected at least 1ms".into());
     }
     Ok(duration)
+}
+
+/// Whether a service does the work.
+pub fn service(text: &str) -> Result<ServiceChoice, String> {
+    match text {
+        "auto" => Ok(ServiceChoice::Auto),
+        "never" => Ok(ServiceChoice::Never),
+        "require" => Ok(ServiceChoice::Require(None)),
+        path if path.contains('/') => Ok(ServiceChoice::Require(Some(path.into()))),
+        _ => Err("expected auto, never, require, or a path with a slash".into()),
+    }
 }
 
 /// A limit for something that may be slow on a machine under load.

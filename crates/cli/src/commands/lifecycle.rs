@@ -109,7 +109,7 @@ pub async fn finish(
 }
 
 /// Waits until standard error is written. Cancel-safe.
-async fn console_flushed() {
+pub async fn console_flushed() {
     /// A blocked thread cannot be cancelled, so each attempt is short.
     const ATTEMPT: Duration = Duration::from_secs(1);
     while !unblock(|| console::flush(ATTEMPT)).await {}

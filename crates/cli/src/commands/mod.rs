@@ -1,6 +1,6 @@
 //! The commands.
 
-mod build;
+pub mod build;
 mod cache;
 mod check;
 mod lifecycle;
@@ -13,19 +13,19 @@ use std::process::Command;
 
 use hookpool_supervisor::WorkerProgram;
 
-use crate::arguments::{self, Arguments, CommandArguments, CompletionsArguments, HookdArguments};
+use crate::arguments::{self, Arguments, CommandArguments, CompletionsArguments, GivenFlag, HookdArguments};
 use crate::exit::{Exit, Failure};
 use crate::settings::BuildSettings;
 use crate::{folders, signals};
 
 /// Runs the command that the command line names.
-pub fn execute(arguments: Arguments) -> Result<Exit, Failure> {
+pub fn execute(arguments: Arguments, given: &[GivenFlag]) -> Result<Exit, Failure> {
     let log = arguments.log;
     match arguments.command {
-        CommandArguments::Metadata(arguments) => build::execute(BuildSettings::metadata(*arguments)?, &log),
-        CommandArguments::Wheel(arguments) => build::execute(BuildSettings::wheel(*arguments)?, &log),
-        CommandArguments::Sdist(arguments) => build::execute(BuildSettings::sdist(*arguments)?, &log),
-        CommandArguments::Editable(arguments) => build::execute(BuildSettings::editable(*arguments)?, &log),
+        CommandArguments::Metadata(arguments) => build::execute(BuildSettings::metadata(*arguments)?, given, &log),
+        CommandArguments::Wheel(arguments) => build::execute(BuildSettings::wheel(*arguments)?, given, &log),
+        CommandArguments::Sdist(arguments) => build::execute(BuildSettings::sdist(*arguments)?, given, &log),
+        CommandArguments::Editable(arguments) => build::execute(BuildSettings::editable(*arguments)?, given, &log),
         CommandArguments::Run(arguments) => run::execute(*arguments),
         CommandArguments::Serve(arguments) => serve::execute(*arguments),
         CommandArguments::Check(arguments) => check::execute(*arguments),

@@ -18,7 +18,7 @@ use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
 use crate::observer;
-use crate::pool::PoolResources;
+use crate::pool::{self, PoolResources};
 use crate::service::client::Client;
 use crate::service::connections::{Connections, listen};
 use crate::service::socket::{HiddenSocket, SocketError, default_path};
@@ -62,15 +62,16 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let start = async {
         let resources = PoolResources::prepare(&settings, "serve").await?;
-        let supervisor = resources.start(resources.builder(settings.clone())).await?;
+        let supervisor = resources.start(resources.builder(settings.clone()).keep_output(true)).await?;
         Ok::<_, Failure>((resources, supervisor))
     };
     let (resources, supervisor) = tokio::select! {
         started = start => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
-    let answers = resources.answers(&settings).await;
+    let (cache, intervals) = (resources.cache.path(), resources.intervals());
+    let environments = pool::environments(&settings, cache, intervals, &supervisor, observer::log_environment)?;
+    let answers = pool::answers(&settings, cache).await;
     let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: Some(default_caller()) };
 
     let admissions = Admissions::new();
@@ -78,8 +79,13 @@ async fn serve(
     let ending = obey(signals, supervisor.clone(), FirstSignal::Drains(Box::new(move || on_signal.drain(true))));
     let queue_size = settings.limits.queue_size.get();
     let (interrupt, interrupted) = watch::channel(Ending::NotYet);
-    let service =
-        Arc::new(Service { hooks: hooks.clone(), admissions: admissions.clone(), queue_size, ending: interrupted });
+    let service = Arc::new(Service {
+        hooks: hooks.clone(),
+        admissions: admissions.clone(),
+        cache: resources.cache.path().to_owned(),
+        queue_size,
+        ending: interrupted,
+    });
 
     let (close, closing) = watch::channel(false);
     let old = if take_over { Client::connect(socket.path()).await.ok() } else { None };

@@ -7,11 +7,13 @@
 mod admission;
 mod api;
 mod body;
+pub mod builds;
 pub mod client;
 pub mod connections;
 mod problem;
 pub mod socket;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookpool_wire::Version;
@@ -27,6 +29,8 @@ use crate::signals::Ending;
 pub struct Service {
     pub hooks: Hooks,
     pub admissions: Admissions,
+    /// The cache folder.
+    pub cache: PathBuf,
     /// The most requests of one batch that are unanswered.
     pub queue_size: usize,
     /// Whether what is open is being ended.
@@ -37,12 +41,13 @@ pub struct Service {
 pub type Shared = Arc<Service>;
 
 /// This program, as clients compare it with themselves.
-pub fn version() -> Version {
+pub fn version(cache: &Path) -> Version {
     Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: hookpool_wire::API_VERSION,
         build: build(),
         pid: std::process::id(),
+        cache: cache.to_string_lossy().into_owned(),
     }
 }
 

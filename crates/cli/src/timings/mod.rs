@@ -108,6 +108,11 @@ impl Timings {
 }
 
 impl Intervals {
+    /// For work that no report is about.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// Adds an interval with a name to the lane of this name. The chart has several
     /// lines for intervals of a lane that overlap.
     pub fn add(&self, lane: &str, name: &str, start: Instant, end: Instant) {

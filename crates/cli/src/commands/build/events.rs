@@ -81,10 +81,8 @@ impl Narrator {
                     (self.tell)(BuildEvent::OutputFiles { source: source.0, request, stdout, stderr });
                 }
             }
-            Event::RequestFinished { request, .. } if self.tells_output => {
-                if self.sources().contains_key(request) {
-                    (self.tell)(BuildEvent::OutputPaused { request: request.number() });
-                }
+            Event::RequestFinished { request, .. } if self.tells_output && self.sources().contains_key(request) => {
+                (self.tell)(BuildEvent::OutputPaused { request: request.number() });
             }
             Event::TreeLocked { tree } => (self.tell)(BuildEvent::TreeLocked { tree: text(tree) }),
             _ => {}

@@ -1,13 +1,14 @@
 //! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, metadata or
 //! archives out.
 //!
-//! One half builds ([`sources`]), with a pool of this process ([`own_pool`]), and tells
-//! what happens ([`events`]). The other half shows it ([`show`]) and writes the
-//! results.
+//! One half builds ([`sources`]) and tells what happens ([`events`]): with a pool of
+//! this process ([`own_pool`]), or in a service ([`remote`]). The other half shows it
+//! ([`show`]) and writes the results.
 
 pub mod events;
 pub mod jobs;
-mod own_pool;
+pub mod own_pool;
+mod remote;
 mod result;
 mod show;
 pub mod sources;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use self::jobs::Job;
 use self::show::{Display, Verbosity};
 use self::sources::Built;
-use crate::arguments::LogArguments;
+use crate::arguments::{GivenFlag, LogArguments};
 use crate::commands::lifecycle::{self, EndReason};
 use crate::exit::{Exit, Failure};
 use crate::settings::BuildSettings;
@@ -27,18 +28,30 @@ use crate::signals::Signals;
 use crate::streams::output::Output;
 
 /// Builds all sources.
-pub fn execute(settings: BuildSettings, log: &LogArguments) -> Result<Exit, Failure> {
+pub fn execute(settings: BuildSettings, given: &[GivenFlag], log: &LogArguments) -> Result<Exit, Failure> {
     // Reading the list of sources from a terminal or a pipe may take forever. Signals
     // are not handled yet, so Ctrl-C ends it.
     let jobs = Job::all(&settings.sources, &settings.lists)?;
     let verbosity = Verbosity { shows_output: log.verbose > 0, is_quiet: log.quiet };
-    lifecycle::run(run(settings, jobs, verbosity))
+    lifecycle::run(run(settings, given.to_vec(), jobs, verbosity))
 }
 
-async fn run(settings: BuildSettings, jobs: Vec<Job>, verbosity: Verbosity) -> Result<Exit, Failure> {
-    let signals = Signals::listen()?;
+async fn run(
+    settings: BuildSettings,
+    given: Vec<GivenFlag>,
+    jobs: Vec<Job>,
+    verbosity: Verbosity,
+) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
     let display = Display::start(&jobs, settings.format, settings.wants_metadata(), verbosity)
         .map_err(|error| Failure::pool(format!("cannot start the thread of the display: {error}")))?;
+    let remote = tokio::select! {
+        remote = remote::begin(&settings, &given, &jobs, display.shows_output()) => remote?,
+        signal = signals.end() => return Ok(Exit::Interrupted(signal)),
+    };
+    if let Some(remote) = remote {
+        return remote.run(&settings, &jobs, signals, &display).await;
+    }
     settings.prepare_outputs()?;
     own_pool::run(settings, jobs, signals, display).await
 }

@@ -1,5 +1,6 @@
 //! A build with a pool of this process.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hookpool_frontend::{Answers, Durations, Frontend, KeptLogs, LogFolder};
@@ -14,10 +15,11 @@ use super::show::Display;
 use super::sources::SourceBuilder;
 use crate::commands::lifecycle::{self, time_is_up};
 use crate::exit::{Exit, Failure};
-use crate::pool::PoolResources;
+use crate::pool::{self, PoolResources};
 use crate::settings::BuildSettings;
 use crate::signals::{self, FirstSignal, Signals};
 use crate::streams::output::Output;
+use crate::timings::Intervals;
 
 /// Starts a pool, builds, and ends it.
 pub async fn run(
@@ -39,8 +41,9 @@ pub async fn run(
         started = start => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let answers = resources.answers(&settings.pool).await;
-    let frontend = start_frontend(&settings, &resources, &supervisor, &narrator, answers.clone())?;
+    let answers = pool::answers(&settings.pool, resources.cache.path()).await;
+    let (cache, intervals) = (resources.cache.path(), resources.intervals());
+    let frontend = start_frontend(&settings, cache, intervals, &supervisor, &narrator, answers.clone())?;
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
 
@@ -82,9 +85,11 @@ pub async fn run(
     resources.finish(exit)
 }
 
-fn start_frontend(
+/// The frontend of a build, in whatever process.
+pub fn start_frontend(
     settings: &BuildSettings,
-    resources: &PoolResources,
+    cache: &Path,
+    intervals: Intervals,
     supervisor: &Supervisor,
     narrator: &Narrator,
     answers: Option<Arc<Answers>>,
@@ -94,15 +99,15 @@ fn start_frontend(
             refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
             LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All)
         }
-        None => LogFolder::in_cache(resources.cache.path()),
+        None => LogFolder::in_cache(cache),
     };
-    let of_environments = narrator.clone();
-    let of_frontend = narrator.clone();
+    let (of_environments, of_frontend) = (narrator.clone(), narrator.clone());
     let mut frontend = settings.frontend.clone();
-    frontend.environments =
-        resources.environments(&settings.pool, supervisor, move |event| of_environments.of_environments(event))?;
+    frontend.environments = pool::environments(&settings.pool, cache, intervals, supervisor, move |event| {
+        of_environments.of_environments(event)
+    })?;
     frontend.logs = Some(logs);
-    frontend.cache_folder = Some(resources.cache.path().to_owned());
+    frontend.cache_folder = Some(cache.to_owned());
     frontend.answers = answers;
     Frontend::new(supervisor.clone(), frontend, move |event| of_frontend.of_frontend(event)).map_err(Failure::pool)
 }

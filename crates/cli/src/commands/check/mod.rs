@@ -21,7 +21,7 @@ use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
 use crate::folders::Folder;
 use crate::observer;
-use crate::pool::PoolResources;
+use crate::pool::{self, PoolResources};
 use crate::settings::PoolSettings;
 use crate::signals::Signals;
 
@@ -80,7 +80,9 @@ impl Check<'_> {
     async fn prepare(&self, projects: &mut [Project]) -> Result<(Frontend, Vec<Environment>), Failure> {
         let supervisor = self.resources.start(self.builder(self.settings.clone())).await?;
         let mut settings = FrontendSettings::default();
-        settings.environments = self.resources.environments(&self.settings, &supervisor, observer::log_environment)?;
+        let (cache, intervals) = (self.resources.cache.path(), self.resources.intervals());
+        settings.environments =
+            pool::environments(&self.settings, cache, intervals, &supervisor, observer::log_environment)?;
         settings.logs = Some(LogFolder::in_cache(self.resources.cache.path()));
         let frontend = Frontend::new(supervisor.clone(), settings, |_| {}).map_err(Failure::pool)?;
         let mut held = Vec::new();

@@ -13,7 +13,7 @@ use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
 use crate::observer;
-use crate::pool::PoolResources;
+use crate::pool::{self, PoolResources};
 use crate::settings::PoolSettings;
 use crate::signals::{self, FirstSignal, Signals};
 use crate::streams::output::Output;
@@ -34,8 +34,9 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
         started = resources.start(resources.builder(settings.clone())) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let environments = resources.environments(&settings, &supervisor, observer::log_environment)?;
-    let answers = resources.answers(&settings).await;
+    let (cache, intervals) = (resources.cache.path(), resources.intervals());
+    let environments = pool::environments(&settings, cache, intervals, &supervisor, observer::log_environment)?;
+    let answers = pool::answers(&settings, cache).await;
     let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None };
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));

@@ -10,8 +10,8 @@ use crate::service::problem::Refusal;
 
 /// Says who serves
 #[utoipa::path(get, path = "/v1/version", responses((status = 200, description = "Who serves.", body = Version)))]
-pub async fn version() -> Json<Version> {
-    Json(crate::service::version())
+pub async fn version(State(service): State<Shared>) -> Json<Version> {
+    Json(crate::service::version(&service.cache))
 }
 
 /// Says that the service works

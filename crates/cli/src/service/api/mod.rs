@@ -1,5 +1,6 @@
 //! The handlers, a file for each group of paths, and the document that describes them.
 
+mod builds;
 mod control;
 mod hooks;
 mod information;
@@ -44,6 +45,7 @@ fn documented() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(hooks::hook))
         .routes(routes!(hooks::batch))
+        .routes(routes!(builds::build))
         .routes(routes!(information::version))
         .routes(routes!(information::health))
         .routes(routes!(information::readiness))

@@ -1,0 +1,302 @@
+//! Builds for clients. A request stands for a command line, which is parsed as such: its
+//! options are the flags of the building commands.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use hookpool_frontend::{Durations, Frontend, JobId, Source};
+use hookpool_supervisor::HookError;
+use hookpool_supervisor::files::unblock;
+use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, to_line};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::admission::OpenWork;
+use super::problem::Refusal;
+use crate::arguments::{Arguments, CommandArguments};
+use crate::commands::build::events::Narrator;
+use crate::commands::build::jobs::Job;
+use crate::commands::build::own_pool::start_frontend;
+use crate::commands::build::sources::{Built, SourceBuilder};
+use crate::commands::run::request::caller;
+use crate::exit::Failure;
+use crate::pool;
+use crate::settings::BuildSettings;
+use crate::streams::output::{Output, Writer};
+use crate::timings::Intervals;
+
+/// Flags that a client of a service cannot choose: those of the pool itself, and those
+/// of what the client does itself.
+pub const NOT_FOR_CLIENTS: [&str; 25] = [
+    "cache-dir",
+    "capture-dir",
+    "format",
+    "from",
+    "grace-period",
+    "health-interval",
+    "health-timeout",
+    "hook-memory-limit",
+    "idle-timeout",
+    "isolation",
+    "jobs",
+    "jobserver",
+    "kill-detached",
+    "lock-timeout",
+    "max-lifetime",
+    "max-requests",
+    "max-restarts",
+    "max-templates",
+    "max-workers",
+    "no-freshness-check",
+    "queue-size",
+    "restart-window",
+    "start-method",
+    "startup-timeout",
+    "timings",
+];
+
+/// Flags whose values are paths.
+pub const PATHS: [&str; 5] = ["answers-remote-credentials", "build-constraint", "keep-wheels", "log-dir", "output-dir"];
+
+/// Begins to build. The lines are events and results; when nobody receives them any
+/// more, the build is cancelled.
+pub async fn start(service: Shared, request: BuildRequest) -> Result<impl Stream<Item = Vec<u8>>, Refusal> {
+    let open = service.admissions.admit()?;
+    let tells_output = request.output;
+    let caller = match &request.caller {
+        Some(sent) => Some(caller(sent)?),
+        None => service.hooks.default_caller.clone(),
+    };
+    let (mut settings, jobs) = unblock(move || resolve(&request)).await?;
+    settings.frontend.caller = caller;
+    settings.frontend.python = Some(settings.pool.python.clone());
+    settings.frontend.hook_timeout = settings.pool.limits.hook_timeout;
+
+    let (events, told) = mpsc::unbounded_channel();
+    // An error means that the client is gone, which ends the build.
+    let narrator = Narrator::new(Arc::new(move |event| drop(events.send(event))), tells_output);
+    let answers = pool::answers(&settings.pool, &service.cache).await;
+    let supervisor = &service.hooks.supervisor;
+    let frontend = start_frontend(&settings, &service.cache, Intervals::none(), supervisor, &narrator, answers.clone())
+        .map_err(failed)?;
+    let (output, lines) = Output::to_channel();
+    let build = Build { service, settings, jobs, frontend, narrator, told, open };
+    tokio::spawn(async move {
+        build.run(output).await;
+        if let Some(answers) = answers {
+            answers.close().await;
+        }
+    });
+    Ok(lines)
+}
+
+/// A build that runs.
+struct Build {
+    service: Shared,
+    settings: BuildSettings,
+    jobs: Vec<Job>,
+    frontend: Frontend,
+    narrator: Narrator,
+    /// Not bounded, but results are: only those builds have events whose results have
+    /// room.
+    told: mpsc::UnboundedReceiver<BuildEvent>,
+    open: OpenWork,
+}
+
+impl Build {
+    async fn run(self, mut output: Output) {
+        let Self { service, settings, jobs, frontend, narrator, told, open } = self;
+        let supervisor = &service.hooks.supervisor;
+        let cache = service.cache.clone();
+        let mut durations = unblock(move || Durations::open(&cache)).await;
+        // None if the supervisor has ended.
+        let limit = supervisor.snapshot().await.map_or(1, |snapshot| snapshot.limits.jobs.get());
+        let builder = SourceBuilder {
+            settings: &settings,
+            frontend: &frontend,
+            durations: &mut durations,
+            intervals: Intervals::none(),
+            ending: service.ending.clone(),
+            jobs: limit,
+        };
+        let (send, results) = mpsc::channel(1);
+        let mut of_pool = supervisor.subscribe(narrator.wants());
+        let tell = async {
+            while let Some(event) = of_pool.next().await {
+                narrator.of_pool(&event.event);
+            }
+            std::future::pending::<()>().await;
+        };
+        let build = async {
+            builder.build(&jobs, send).await;
+            std::future::pending::<()>().await;
+        };
+        let (writer, reports) = output.halves();
+        tokio::select! {
+            () = write(writer, told, results) => {}
+            // The client is gone. What is dropped here is cancelled.
+            _ = reports.failure() => {}
+            () = build => {}
+            () = tell => {}
+        }
+        drop(frontend);
+        if let Err(error) = unblock(move || durations.save()).await {
+            tracing::debug!("the durations of this build are not kept: {error}");
+        }
+        drop(open);
+    }
+}
+
+/// Writes events and results until there are no more results.
+async fn write(writer: &Writer, mut told: mpsc::UnboundedReceiver<BuildEvent>, mut results: mpsc::Receiver<Built>) {
+    loop {
+        let (event, is_over) = tokio::select! {
+            // What led to a result comes before it.
+            biased;
+            Some(event) = told.recv() => (Some(event), false),
+            built = results.recv() => match built {
+                Some((JobId(source), result)) => (Some(BuildEvent::Result { source, result }), false),
+                None => (None, true),
+            },
+        };
+        if let Some(event) = event {
+            writer.room().await.send(to_line(&event));
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// The settings and the sources that a request asks for. Blocks.
+fn resolve(request: &BuildRequest) -> Result<(BuildSettings, Vec<Job>), Refusal> {
+    let line = command_line(request)?;
+    let arguments = Arguments::of_a_client(&line).map_err(Refusal::invalid)?;
+    let settings = match arguments.command {
+        CommandArguments::Metadata(arguments) => BuildSettings::metadata(*arguments),
+        CommandArguments::Wheel(arguments) => BuildSettings::wheel(*arguments),
+        CommandArguments::Sdist(arguments) => BuildSettings::sdist(*arguments),
+        CommandArguments::Editable(arguments) => BuildSettings::editable(*arguments),
+        _ => return Err(unknown_command(&request.command)),
+    };
+    let settings = settings.map_err(failed)?;
+    settings.prepare_outputs().map_err(failed)?;
+    Ok((settings, request.sources.iter().enumerate().map(job).collect()))
+}
+
+fn job((index, source): (usize, &BuildSource)) -> Job {
+    let path = PathBuf::from(&source.path);
+    let name = source.name.as_ref().map_or_else(|| path.clone(), PathBuf::from);
+    Job { id: JobId(index), names: vec![name], source: Source::find(&path).map_err(HookError::from) }
+}
+
+fn failed(failure: Failure) -> Refusal {
+    Refusal::invalid(failure.message()).with_hint(failure.hint().map(ToOwned::to_owned))
+}
+
+fn unknown_command(command: &str) -> Refusal {
+    Refusal::invalid(format!("command: {command:?}: expected metadata, wheel, sdist or editable"))
+}
+
+fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
+    if !["metadata", "wheel", "sdist", "editable"].contains(&request.command.as_str()) {
+        return Err(unknown_command(&request.command));
+    }
+    if request.sources.is_empty() {
+        return Err(Refusal::invalid("sources: expected at least one"));
+    }
+    let mut line = vec!["hookpool".to_owned(), request.command.clone()];
+    for (name, value) in &request.options {
+        if NOT_FOR_CLIENTS.contains(&name.as_str()) {
+            return Err(Refusal::invalid(format!("{name}: a setting of the service, expected it to be absent")));
+        }
+        let values = match value {
+            Value::Bool(true) => {
+                line.push(format!("--{name}"));
+                continue;
+            }
+            Value::Bool(false) | Value::Null => continue,
+            Value::Array(values) => values.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        for value in values {
+            let Value::String(value) = value else {
+                let expected = "expected true, a string or a list of strings";
+                return Err(Refusal::invalid(format!("{name}: {value}: {expected}")));
+            };
+            if PATHS.contains(&name.as_str()) && !value.starts_with('/') {
+                return Err(Refusal::invalid(format!("{name}: expected an absolute path, got {value:?}")));
+            }
+            line.push(format!("--{name}={value}"));
+        }
+    }
+    line.push("--".to_owned());
+    for BuildSource { path, .. } in &request.sources {
+        if !path.starts_with('/') {
+            return Err(Refusal::invalid(format!("sources: expected an absolute path, got {path:?}")));
+        }
+        line.push(path.clone());
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn line(request: Value) -> Result<Vec<String>, String> {
+        command_line(&serde_json::from_value(request).unwrap()).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    #[test]
+    fn options_are_flags() {
+        let request = json!({
+            "command": "wheel",
+            "sources": [{"path": "/a"}, {"path": "/-b"}],
+            "options": {"output-dir": "/o", "via-sdist": true, "fail-fast": false, "config-setting": ["a=1", "-b=2"]},
+        });
+        let expected = [
+            "hookpool",
+            "wheel",
+            "--output-dir=/o",
+            "--via-sdist",
+            "--config-setting=a=1",
+            "--config-setting=-b=2",
+            "--",
+            "/a",
+            "/-b",
+        ];
+        assert_eq!(line(request).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_client_cannot_ask_for_is_named() {
+        let request = |options: Value| json!({"command": "wheel", "sources": [{"path": "/a"}], "options": options});
+        let table = [
+            (request(json!({"jobs": "3"})), "jobs: a setting of the service"),
+            (request(json!({"output-dir": "dist"})), "output-dir: expected an absolute path"),
+            (request(json!({"python": 3})), "python: 3: expected true, a string or a list"),
+            (json!({"command": "run", "sources": [{"path": "/a"}]}), "expected metadata, wheel"),
+            (json!({"command": "wheel", "sources": []}), "sources: expected at least one"),
+            (json!({"command": "wheel", "sources": [{"path": "a"}]}), "sources: expected an absolute path"),
+        ];
+        for (request, expected) in table {
+            let message = line(request).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_flag_for_clients_is_one_of_the_commands() {
+        use clap::Command;
+        let command = crate::arguments::command();
+        let flags: Vec<&str> =
+            command.get_subcommands().flat_map(Command::get_arguments).filter_map(|flag| flag.get_long()).collect();
+        for name in NOT_FOR_CLIENTS.iter().chain(&PATHS) {
+            assert!(flags.contains(name), "{name}");
+        }
+    }
+}
