@@ -7,31 +7,45 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{HookRequest, WorkerProgram};
+use hookpool_supervisor::{CallerProcess, Hook, HookRequest, WorkerProgram};
 use serde_json::json;
 
+use super::compilers;
 use super::digest::Digest;
 use super::variables::{self, EnvironmentVariables};
 
-/// What all hooks of a run have in common.
+/// What all hooks of a run, or of a caller, have in common.
 #[derive(Debug)]
 pub(super) struct Circumstances {
     pub variables: EnvironmentVariables,
+    /// What identifies the compilers, if hooks may start some.
+    compilers: Option<String>,
     digest: Digest,
 }
 
 impl Circumstances {
-    /// Those of hooks that get these variables. Blocks.
-    pub fn new(variables: EnvironmentVariables) -> Self {
+    /// Those of hooks that inherit from this caller; `None`: from this process.
+    /// Blocks.
+    pub fn new(caller: Option<&CallerProcess>, with_compilers: bool) -> Self {
+        let (variables, umask) = match caller {
+            Some(caller) => (caller.variables.clone(), format!("{:04o}", caller.umask)),
+            None => (std::env::vars_os().collect(), umask()),
+        };
         let mut parts = vec![
             env!("CARGO_PKG_VERSION").as_bytes().to_vec(),
             WorkerProgram::embedded_digest().into_bytes(),
             std::env::consts::ARCH.as_bytes().to_vec(),
             std::env::consts::OS.as_bytes().to_vec(),
-            umask().into_bytes(),
+            umask.into_bytes(),
         ];
         parts.extend(variables::counted(&variables));
-        Self { digest: Digest::of_list(parts.iter().map(Vec::as_slice)), variables }
+        let compilers = with_compilers.then(|| compilers::identity(&variables));
+        Self { digest: Digest::of_list(parts.iter().map(Vec::as_slice)), compilers, variables }
+    }
+
+    /// What identifies the compilers, for hooks that may start some.
+    pub fn compilers_for(&self, hook: Hook) -> Option<&str> {
+        self.compilers.as_deref().filter(|_| hook == Hook::BuildWheel)
     }
 }
 
@@ -118,4 +132,33 @@ pub(super) fn markers_above(tree: &Path) -> Vec<PathBuf> {
     let parents = tree.ancestors().skip(1);
     let all = parents.flat_map(|parent| MARKERS.iter().map(|name| parent.join(name)));
     all.filter(|path| path.symlink_metadata().is_ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_depend_on_the_caller_in_place_of_this_process() {
+        let caller = |variables: &[(&str, &str)], umask| CallerProcess {
+            variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            umask,
+            limits: Vec::new(),
+        };
+        let digest = |caller: &CallerProcess| Circumstances::new(Some(caller), false).digest;
+        let plain = caller(&[("PATH", "/bin"), ("FLAVOUR", "a")], 0o022);
+        for (other, is_equal) in [
+            (caller(&[("PATH", "/bin"), ("FLAVOUR", "a")], 0o022), true),
+            // Incidental, unless a hook reads it.
+            (caller(&[("PATH", "/bin"), ("FLAVOUR", "a"), ("TERM", "dumb")], 0o022), true),
+            (caller(&[("PATH", "/bin"), ("FLAVOUR", "b")], 0o022), false),
+            (caller(&[("PATH", "/bin")], 0o022), false),
+            (caller(&[("PATH", "/bin"), ("FLAVOUR", "a")], 0o077), false),
+        ] {
+            assert_eq!(digest(&plain) == digest(&other), is_equal, "{other:?}");
+        }
+        // A caller that is as this process has the same answers.
+        let own = CallerProcess::of_this_process().unwrap();
+        assert!(digest(&own) == Circumstances::new(None, false).digest);
+    }
 }

@@ -135,15 +135,16 @@ impl Lookup {
             }
         };
         let above = self.above(place);
+        let circumstances = answers.circumstances_of(self.request.caller.as_ref());
         let question = Question {
             source,
             place,
             above: &above,
             request: &self.request,
             environment,
-            compilers: answers.compilers_for(self.request.hook),
+            compilers: circumstances.compilers_for(self.request.hook),
         };
-        let key = question.key(&answers.circumstances);
+        let key = question.key(&circumstances);
         {
             let mut state = self.state();
             (state.key, state.before) = (Some(key), before);
@@ -151,7 +152,7 @@ impl Lookup {
         if answers.settings.refresh {
             return None;
         }
-        let set = &answers.circumstances.variables;
+        let set = &circumstances.variables;
         let value = |name: &OsStr| variables::value(set, name);
         let found = store.find(key, value);
         // The supervisor waits for files only, and ours for what is not unpacked yet.
@@ -295,14 +296,15 @@ impl Lookup {
         if state.is_some_and(TreeState::has_repository_elsewhere) {
             above.push(tree.join(".git"));
         }
+        let circumstances = self.answers.circumstances_of(self.request.caller.as_ref());
         let allowed = Allowed {
-            programs: self.answers.compilers_for(self.request.hook).is_some(),
+            programs: circumstances.compilers_for(self.request.hook).is_some(),
             above: &above,
             has_own_repository: state.is_some_and(TreeState::has_own_repository),
             tree: &tree,
             own: own.as_deref(),
         };
-        let names = judge(observed, &allowed, &variables::credentials(&self.answers.circumstances.variables))?;
+        let names = judge(observed, &allowed, &variables::credentials(&circumstances.variables))?;
         if let Some(TreeBefore { state, original, .. }) = before.as_deref() {
             if let Some(link) = state.link_to_outside() {
                 return Err(NotKept::Link(link.display().to_string()));
@@ -314,7 +316,7 @@ impl Lookup {
         if let Some(folder) = names.iter().find(|name| may_have_changed(Path::new(name), new.hook_time)) {
             return Err(NotKept::Changed(folder.clone()));
         }
-        let set = &self.answers.circumstances.variables;
+        let set = &circumstances.variables;
         let value = |name: String| (name.clone(), variables::value(set, OsStr::new(&name)));
         let variables: Variables = names.into_iter().map(value).collect();
         let kept = store.keep(key, &variables, new);

@@ -24,11 +24,12 @@ mod tree;
 mod variables;
 mod verdict;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{Builder, Hook, HookRequest};
+use hookpool_supervisor::{Builder, CallerProcess, Hook, HookRequest};
 
 pub(crate) use archive::TopFiles;
 pub(crate) use digest::Digest;
@@ -92,27 +93,26 @@ impl AnswerSettings {
 pub struct Answers {
     settings: AnswerSettings,
     pub(crate) store: AnswerStore,
-    circumstances: Circumstances,
-    /// Of [`AnswerPolicy::All`].
-    compilers: Option<String>,
+    /// Of hooks that inherit from this process.
+    circumstances: Arc<Circumstances>,
+    /// Of hooks that inherit from others, the last ones.
+    of_callers: Mutex<VecDeque<(Arc<CallerProcess>, Arc<Circumstances>)>>,
 }
 
 impl Answers {
-    /// Opens the answers, for hooks that inherit the environment variables of this
-    /// process. `None` if none are wanted.
+    /// Opens the answers. `None` if none are wanted.
     pub async fn open(settings: AnswerSettings) -> Option<Arc<Self>> {
         if settings.policy == AnswerPolicy::None {
             return None;
         }
         let open = move || {
-            let variables = std::env::vars_os().collect();
-            let compilers = (settings.policy == AnswerPolicy::All).then(|| compilers::identity(&variables));
             let store = AnswerStore::open(&settings.cache_folder);
             let store = match settings.remote.clone() {
                 Some(remote) => store.shared_with(remote),
                 None => store,
             };
-            Arc::new(Self { store, circumstances: Circumstances::new(variables), compilers, settings })
+            let circumstances = Arc::new(Circumstances::new(None, settings.policy == AnswerPolicy::All));
+            Arc::new(Self { store, circumstances, of_callers: Mutex::default(), settings })
         };
         Some(unblock(open).await)
     }
@@ -168,9 +168,20 @@ impl Answers {
         unblock(move || answers.store.finish()).await;
     }
 
-    /// What identifies the compilers, for hooks that may start some.
-    fn compilers_for(&self, hook: Hook) -> Option<&str> {
-        self.compilers.as_deref().filter(|_| hook == Hook::BuildWheel)
+    /// What the answers of hooks of this caller have in common. Blocks.
+    fn circumstances_of(&self, caller: Option<&Arc<CallerProcess>>) -> Arc<Circumstances> {
+        /// The number of callers that are remembered.
+        const MOST: usize = 16;
+        let Some(caller) = caller else { return self.circumstances.clone() };
+        let of_callers = || self.of_callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = of_callers().iter().find(|(known, _)| known == caller) {
+            return known.clone();
+        }
+        let circumstances = Arc::new(Circumstances::new(Some(caller), self.settings.policy == AnswerPolicy::All));
+        let mut of_callers = of_callers();
+        of_callers.truncate(MOST - 1);
+        of_callers.push_front((caller.clone(), circumstances.clone()));
+        circumstances
     }
 
     /// Whether this hit is one of those whose hooks run nevertheless.
