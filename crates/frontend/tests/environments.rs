@@ -2,7 +2,10 @@
 
 mod support;
 
-use hookpool_frontend::{EnvironmentError, InstallerChoice};
+use std::sync::Arc;
+
+use hookpool_frontend::{EnvironmentError, IndexOptions, InstallerChoice};
+use hookpool_supervisor::CallerProcess;
 
 use self::support::{Place, Run, installed, installers, made};
 
@@ -128,5 +131,31 @@ async fn environments_with_addresses_are_not_shared() {
         drop((environment, named));
         run.end().await;
         assert_eq!(made(&place.cache()).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn installers_have_the_variables_of_their_caller() {
+    for installer in installers() {
+        let place = Place::new();
+        for version in ["1.0", "2.0"] {
+            let wheels = Place::new();
+            wheels.wheel("alpha", version, &[]);
+            let mut settings = place.settings(installer);
+            settings.index = IndexOptions::default();
+            let mut caller = CallerProcess::of_this_process().unwrap();
+            for (name, value) in [("NO_INDEX", "1".into()), ("FIND_LINKS", wheels.wheels().into_os_string())] {
+                for installer in ["PIP_", "UV_"] {
+                    caller.variables.insert(format!("{installer}{name}").into(), value.clone());
+                }
+            }
+            // What is made for one caller is not for another, although the requirements are the same.
+            settings.caller = Some(Arc::new(caller));
+            let run = Run::start(settings).await;
+            let environment = run.get(&["alpha"]).await.unwrap();
+            assert_eq!(installed(&environment), [format!("alpha=={version}")]);
+            drop(environment);
+            run.end().await;
+        }
     }
 }

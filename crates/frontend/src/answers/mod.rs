@@ -121,7 +121,7 @@ impl Answers {
     /// interpreters say.
     #[must_use]
     pub fn attach(builder: Builder) -> Builder {
-        let (counted, uncounted) = (variables::counted_variables(), variables::uncounted_variables());
+        let (counted, uncounted) = (variables::counted_variables(None), variables::uncounted_variables());
         builder.observe(&variables::watched()).keep_interpreters(counted, uncounted)
     }
 

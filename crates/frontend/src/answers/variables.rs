@@ -11,6 +11,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use hookpool_supervisor::CallerProcess;
+
 use super::digest::Digest;
 use crate::redact::redact;
 
@@ -149,9 +151,12 @@ pub(super) fn counted(variables: &EnvironmentVariables) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Those of this process that always count.
-pub(crate) fn counted_variables() -> Vec<Vec<u8>> {
-    counted(&std::env::vars_os().collect())
+/// Those of a caller that always count; `None`: of this process.
+pub(crate) fn counted_variables(caller: Option<&CallerProcess>) -> Vec<Vec<u8>> {
+    match caller {
+        Some(caller) => counted(&caller.variables),
+        None => counted(&std::env::vars_os().collect()),
+    }
 }
 
 /// The names of those of this process that do not always count.

@@ -120,18 +120,20 @@ impl Order<'_> {
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, EnvironmentError> {
         let limit = self.settings.installer_timeout;
-        self.supervisor.run_program(command, None, limit, kept).await.map_err(|error| match error {
-            ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
-                program,
-                requirements: self.wanted.requirements.redacted(),
-                limit: limit.get(),
-                words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
-            },
-            ProgramError::Interrupted => EnvironmentError::Interrupted,
-            ProgramError::NotStarted { program, source } => {
-                EnvironmentError::NotStarted { program, source: Arc::new(source) }
+        self.supervisor.run_program(command, self.settings.caller.clone(), limit, kept).await.map_err(|error| {
+            match error {
+                ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
+                    program,
+                    requirements: self.wanted.requirements.redacted(),
+                    limit: limit.get(),
+                    words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
+                },
+                ProgramError::Interrupted => EnvironmentError::Interrupted,
+                ProgramError::NotStarted { program, source } => {
+                    EnvironmentError::NotStarted { program, source: Arc::new(source) }
+                }
+                error => self.not_made(error.to_string()),
             }
-            error => self.not_made(error.to_string()),
         })
     }
 

@@ -79,7 +79,7 @@ pub(super) async fn check_bytecode(
     let mut command = Command::new(&in_use.python);
     command.args(["-I", "-S", "-c", CHECK]).arg(temporary.path().join("paths"));
     remove_variables(&mut command);
-    let output = supervisor.run_program(command, None, settings.installer_timeout, temporary).await;
+    let output = supervisor.run_program(command, settings.caller.clone(), settings.installer_timeout, temporary).await;
     let printed = output.ok().filter(|output| output.is_success()).map(|output| output.stdout).unwrap_or_default();
     let (whole, foreign) = parse(&String::from_utf8_lossy(&printed), &files);
     let (store, in_use) = (store.clone(), in_use.clone());

@@ -1,10 +1,13 @@
 //! The settings of build environments.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use hookpool_supervisor::Timeout;
+use hookpool_supervisor::{CallerProcess, Timeout};
 use serde::{Deserialize, Serialize};
 
 use crate::redact::redact;
@@ -73,6 +76,9 @@ impl fmt::Debug for IndexOptions {
 pub struct EnvironmentSettings {
     /// The folder whose subfolder `environments` keeps them.
     pub cache_folder: PathBuf,
+    /// The process whose variables, umask and limits installers have. `None`: this
+    /// one.
+    pub caller: Option<Arc<CallerProcess>>,
     /// The installer.
     pub installer: InstallerChoice,
     /// The time limit of each program that makes an environment.
@@ -98,6 +104,7 @@ impl EnvironmentSettings {
     pub fn new(cache_folder: impl Into<PathBuf>) -> Self {
         Self {
             cache_folder: cache_folder.into(),
+            caller: None,
             installer: InstallerChoice::default(),
             installer_timeout: Some(Self::INSTALLER_TIMEOUT),
             index: IndexOptions::default(),
@@ -105,6 +112,27 @@ impl EnvironmentSettings {
             refresh: false,
             offline: false,
             jobs: NonZeroUsize::MIN,
+        }
+    }
+
+    /// A variable of the installers.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        match &self.caller {
+            Some(caller) => caller.variables.get(OsStr::new(name)).cloned(),
+            None => std::env::var_os(name),
+        }
+    }
+
+    /// The same, if it is UTF-8.
+    pub(super) fn text_variable(&self, name: &str) -> Option<String> {
+        self.variable(name)?.into_string().ok()
+    }
+
+    /// All variables of the installers.
+    pub(super) fn variables(&self) -> BTreeMap<OsString, OsString> {
+        match &self.caller {
+            Some(caller) => caller.variables.clone(),
+            None => std::env::vars_os().collect(),
         }
     }
 }

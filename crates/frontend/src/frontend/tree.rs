@@ -168,7 +168,7 @@ impl<'a> SourceTree<'a> {
         let requirements = build_requirements(&self.packed_top_files().await.ok()??, &[])?;
         let environment = settings.environments.as_ref()?.known_content(&requirements).await?;
         let config = serde_json::to_vec(&settings.config_settings).ok()?;
-        let variables = counted_variables();
+        let variables = counted_variables(self.frontend.settings.caller.as_deref());
         let parts = [config.as_slice(), environment.as_bytes()].into_iter();
         Some(Digest::of_list(parts.chain(variables.iter().map(Vec::as_slice))).to_string())
     }

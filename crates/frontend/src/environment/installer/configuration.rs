@@ -8,7 +8,7 @@ use super::pip::CONFIGURATION_NAME;
 use super::setting::{InstallerSetting, in_pip_file, in_uv_table};
 use super::uv::{UvFile, without_run_time};
 use super::variables::{REMOVED, says_yes};
-use crate::environment::settings::InstallerKind;
+use crate::environment::settings::{EnvironmentSettings, InstallerKind};
 
 /// The settings of both installers, as they were when they were read.
 #[derive(Default)]
@@ -23,16 +23,17 @@ pub(super) struct Configuration {
 impl Configuration {
     /// Reads the variables, and the files of the user, the system, the working folder
     /// and the interpreter with this prefix.
-    pub fn read(prefix: &Path) -> Self {
+    pub fn read(settings: &EnvironmentSettings, prefix: &Path) -> Self {
+        let inherited = Inherited(settings);
         let folder = std::env::current_dir().unwrap_or_default();
-        let mut pip = in_variables(InstallerKind::Pip, &folder);
-        for file in pip_files(prefix) {
+        let mut pip = inherited.settings_of(InstallerKind::Pip, &folder);
+        for file in inherited.pip_files(prefix) {
             let text = read_text(&file).unwrap_or_default();
             // pip takes relative places as relative to its working folder.
             pip.extend(in_pip_file(&text, &folder, &file));
         }
-        let mut uv = in_variables(InstallerKind::Uv, &folder);
-        let files = uv_files(&folder);
+        let mut uv = inherited.settings_of(InstallerKind::Uv, &folder);
+        let files = inherited.uv_files(&folder);
         for UvFile { path, table } in &files {
             // uv takes them as relative to the file.
             uv.extend(in_uv_table(table, path.parent().unwrap_or(&folder)));
@@ -54,49 +55,80 @@ impl Configuration {
     }
 }
 
-/// The settings in the variables that reach an installer, sorted.
-fn in_variables(installer: InstallerKind, folder: &Path) -> Vec<InstallerSetting> {
-    let mut found: Vec<InstallerSetting> = std::env::vars_os()
-        .filter_map(|(name, value)| {
-            let name = name.to_str().filter(|name| !REMOVED.contains(name))?;
-            let value = value.to_string_lossy().into_owned();
-            let (setting, origin) = (setting_of(installer, name)?, name.to_owned());
-            Some(InstallerSetting { name: setting, value, folder: folder.to_owned(), origin })
-        })
-        .collect();
-    found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    found
-}
+/// The variables of the installers, and what they lead to.
+struct Inherited<'a>(&'a EnvironmentSettings);
 
-/// The files that pip reads, whether they exist or not.
-fn pip_files(prefix: &Path) -> Vec<PathBuf> {
-    let named = variable("PIP_CONFIG_FILE").map(PathBuf::from);
-    // With this value pip reads no file at all.
-    if named.as_deref() == Some(Path::new("/dev/null")) {
-        return Vec::new();
+impl Inherited<'_> {
+    /// The settings in the variables that reach an installer, sorted.
+    fn settings_of(&self, installer: InstallerKind, folder: &Path) -> Vec<InstallerSetting> {
+        let mut found: Vec<InstallerSetting> = self
+            .0
+            .variables()
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let name = name.to_str().filter(|name| !REMOVED.contains(name))?;
+                let value = value.to_string_lossy().into_owned();
+                let (setting, origin) = (setting_of(installer, name)?, name.to_owned());
+                Some(InstallerSetting { name: setting, value, folder: folder.to_owned(), origin })
+            })
+            .collect();
+        found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        found
     }
-    let mut files = vec![PathBuf::from("/etc/pip.conf")];
-    files.extend(folders(true, true).into_iter().map(|folder| folder.join("pip/pip.conf")));
-    files.extend(in_home(".pip/pip.conf"));
-    files.push(prefix.join(CONFIGURATION_NAME));
-    files.extend(named);
-    files
-}
 
-/// The files that uv reads: the one that it is given, or else the project's, the
-/// user's and the system's, of which the first takes precedence.
-fn uv_files(working_folder: &Path) -> Vec<UvFile> {
-    let read = |path: PathBuf| Some(UvFile { table: read_text(&path)?.parse().ok()?, path });
-    if let Some(file) = variable("UV_CONFIG_FILE") {
-        return read(file.into()).into_iter().collect();
+    /// The files that pip reads, whether they exist or not.
+    fn pip_files(&self, prefix: &Path) -> Vec<PathBuf> {
+        let named = self.variable("PIP_CONFIG_FILE").map(PathBuf::from);
+        // With this value pip reads no file at all.
+        if named.as_deref() == Some(Path::new("/dev/null")) {
+            return Vec::new();
+        }
+        let mut files = vec![PathBuf::from("/etc/pip.conf")];
+        files.extend(self.folders(true, true).into_iter().map(|folder| folder.join("pip/pip.conf")));
+        files.extend(self.in_home(".pip/pip.conf"));
+        files.push(prefix.join(CONFIGURATION_NAME));
+        files.extend(named);
+        files
     }
-    if says_yes("UV_NO_CONFIG") {
-        return Vec::new();
+
+    /// The files that uv reads: the one that it is given, or else the project's, the
+    /// user's and the system's, of which the first takes precedence.
+    fn uv_files(&self, working_folder: &Path) -> Vec<UvFile> {
+        let read = |path: PathBuf| Some(UvFile { table: read_text(&path)?.parse().ok()?, path });
+        if let Some(file) = self.variable("UV_CONFIG_FILE") {
+            return read(file.into()).into_iter().collect();
+        }
+        if says_yes(self.0, "UV_NO_CONFIG") {
+            return Vec::new();
+        }
+        let user = self.folders(true, false).into_iter().map(|folder| folder.join("uv/uv.toml")).find_map(read);
+        let system = self.folders(false, true).into_iter().map(|folder| folder.join("uv/uv.toml"));
+        let system = system.chain(["/etc/uv/uv.toml".into()]).find_map(read);
+        project_file(working_folder).into_iter().chain(user).chain(system).collect()
     }
-    let user = folders(true, false).into_iter().map(|folder| folder.join("uv/uv.toml")).find_map(read);
-    let system = folders(false, true).into_iter().map(|folder| folder.join("uv/uv.toml"));
-    let system = system.chain(["/etc/uv/uv.toml".into()]).find_map(read);
-    project_file(working_folder).into_iter().chain(user).chain(system).collect()
+
+    /// The folders for configuration: the user's, the system's.
+    fn folders(&self, users: bool, systems: bool) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        if users {
+            folders.extend(self.variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| self.in_home(".config")));
+            folders.extend(self.in_home("Library/Application Support"));
+        }
+        if systems {
+            let named = self.variable("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
+            folders.extend(std::env::split_paths(&named));
+            folders.push("/Library/Application Support".into());
+        }
+        folders
+    }
+
+    fn in_home(&self, rest: &str) -> Option<PathBuf> {
+        self.variable("HOME").map(|home| Path::new(&home).join(rest))
+    }
+
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.0.variable(name).filter(|value| !value.is_empty())
+    }
 }
 
 /// The nearest `uv.toml`, or `[tool.uv]` in `pyproject.toml`, in the working folder
@@ -119,29 +151,6 @@ fn project_file_in(folder: &Path) -> Option<UvFile> {
         toml::Value::Table(table) => Some(UvFile { path, table }),
         _ => None,
     }
-}
-
-/// The folders for configuration: the user's, the system's.
-fn folders(users: bool, systems: bool) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    if users {
-        folders.extend(variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| in_home(".config")));
-        folders.extend(in_home("Library/Application Support"));
-    }
-    if systems {
-        let named = variable("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
-        folders.extend(std::env::split_paths(&named));
-        folders.push("/Library/Application Support".into());
-    }
-    folders
-}
-
-fn in_home(rest: &str) -> Option<PathBuf> {
-    variable("HOME").map(|home| Path::new(&home).join(rest))
-}
-
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The content of a regular file, if it can be read: reading a pipe might block.

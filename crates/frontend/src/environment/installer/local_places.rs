@@ -20,9 +20,9 @@ pub(super) struct LocalPlaces(Vec<PathBuf>);
 const ENDINGS: [&str; 9] = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".htm", ".html"];
 
 impl LocalPlaces {
-    /// The places that an installer is told of.
-    pub fn of<'a>(settings: impl Iterator<Item = &'a InstallerSetting>) -> Self {
-        Self(settings.filter(|setting| setting.says_where()).flat_map(places).collect())
+    /// The places that an installer is told of. `home` is the user's folder.
+    pub fn of<'a>(settings: impl Iterator<Item = &'a InstallerSetting>, home: Option<&Path>) -> Self {
+        Self(settings.filter(|setting| setting.says_where()).flat_map(|setting| places(setting, home)).collect())
     }
 
     /// A digest of the names, sizes and times of the files there now; `None` if there
@@ -59,20 +59,20 @@ fn distribution_name(file: &str) -> Option<String> {
 
 /// All places that a value may mean: installers split it at spaces and commas, and a
 /// path may contain either.
-fn places(setting: &InstallerSetting) -> impl Iterator<Item = PathBuf> + '_ {
+fn places<'a>(setting: &'a InstallerSetting, home: Option<&'a Path>) -> impl Iterator<Item = PathBuf> + 'a {
     let parts = setting.value.split(|letter: char| letter.is_whitespace() || letter == ',');
-    std::iter::once(setting.value.as_str()).chain(parts).filter_map(|part| path_of(part, &setting.folder))
+    std::iter::once(setting.value.as_str()).chain(parts).filter_map(move |part| path_of(part, &setting.folder, home))
 }
 
-fn path_of(place: &str, folder: &Path) -> Option<PathBuf> {
+fn path_of(place: &str, folder: &Path, home: Option<&Path>) -> Option<PathBuf> {
     // uv accepts `NAME=` before the address of an index.
     let address = place.split_once('=').map_or(place, |(_, address)| address);
     if let Ok(url) = Url::parse(address) {
         return url.to_file_path().ok();
     }
-    match (place.strip_prefix("~/"), std::env::var_os("HOME")) {
+    match (place.strip_prefix("~/"), home) {
         _ if place.is_empty() => None,
-        (Some(rest), Some(home)) => Some(Path::new(&home).join(rest)),
+        (Some(rest), Some(home)) => Some(home.join(rest)),
         _ => Some(folder.join(place)),
     }
 }
@@ -117,7 +117,7 @@ mod tests {
             ("find-links", "", &[]),
             ("prerelease", "allow", &[]),
         ] {
-            let found = LocalPlaces::of([setting(name, value)].iter());
+            let found = LocalPlaces::of([setting(name, value)].iter(), Some(Path::new("/home/somebody")));
             assert_eq!(found.0, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{name} {value}");
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     fn new_changed_and_removed_distributions_change_the_digest() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_str().unwrap();
-        let places = LocalPlaces::of([setting("find-links", place)].iter());
+        let places = LocalPlaces::of([setting("find-links", place)].iter(), None);
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let mut seen = vec![places.digest()];
         let mut is_new = |what: &str, expected: bool| {

@@ -55,7 +55,7 @@ impl Installer {
         let pip = || Self::Pip(UserPip::find(interpreter));
         let was_told = settings.index.index_url.is_some() || settings.index.no_index;
         let only_pip = || if was_told { None } else { only_pip_was_told(configuration) };
-        match (settings.installer, uv::find()) {
+        match (settings.installer, uv::find(settings)) {
             (InstallerChoice::Pip, _) | (InstallerChoice::Auto, None) => Ok((pip(), None)),
             (InstallerChoice::Uv, Some(program)) => Ok((Self::Uv(program), None)),
             (InstallerChoice::Auto, Some(program)) => match only_pip() {
@@ -114,6 +114,8 @@ pub(super) struct Installation {
     /// The variable or file because of which pip is used and not uv.
     pub pip_because_of: Option<String>,
     configuration: Configuration,
+    /// The cache folder of uv, if it is told no other one.
+    default_uv_cache: Option<PathBuf>,
     constraints: Constraints,
     /// A digest of all that [`key`] lists.
     settings_digest: String,
@@ -162,7 +164,7 @@ impl Installation {
     /// Finds the installer that the settings ask for, and reads what it is told.
     /// Blocks, as looking at files does.
     pub fn find(settings: &EnvironmentSettings, interpreter: &Interpreter) -> Result<Self, EnvironmentError> {
-        let configuration = Configuration::read(&interpreter.prefix);
+        let configuration = Configuration::read(settings, &interpreter.prefix);
         let (installer, pip_because_of) = Installer::find(settings, interpreter, &configuration)?;
         let constraints = Constraints::find(settings, &configuration, &installer)?;
         let folder = std::env::current_dir().unwrap_or_default();
@@ -174,10 +176,19 @@ impl Installation {
         texts.push("constraints".into());
         texts.extend_from_slice(constraints.key());
         texts.push("variables".into());
-        texts.extend(build_variables());
+        texts.extend(build_variables(settings));
         let settings_digest = digest(texts.iter().map(String::as_str));
-        let local_places = LocalPlaces::of(installer_settings());
-        Ok(Self { installer, pip_because_of, configuration, constraints, settings_digest, local_places })
+        let local_places = LocalPlaces::of(installer_settings(), settings.variable("HOME").as_deref().map(Path::new));
+        let default_uv_cache = uv::default_cache(settings);
+        Ok(Self {
+            installer,
+            pip_because_of,
+            configuration,
+            default_uv_cache,
+            constraints,
+            settings_digest,
+            local_places,
+        })
     }
 
     /// What belongs to the key of every environment that it installs: what the
@@ -257,8 +268,8 @@ impl Installation {
         if settings.iter().any(|setting| matches!(setting.name.as_str(), "cache-dir" | "no-cache")) {
             return true;
         }
-        uv::default_cache()
-            .is_none_or(|folder| std::fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder)).is_ok())
+        let is_usable = |folder: &PathBuf| std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+        self.default_uv_cache.as_ref().is_none_or(|folder| is_usable(folder).is_ok())
     }
 
     /// Whether the user gave pip a setting.
@@ -269,17 +280,19 @@ impl Installation {
 
 /// Whether the network must not be used.
 pub(super) fn is_offline(settings: &EnvironmentSettings) -> bool {
-    settings.offline || variables::says_yes("UV_OFFLINE")
+    settings.offline || variables::says_yes(settings, "UV_OFFLINE")
 }
 
 /// Whether resolutions of any age are believed, because no index can be asked.
 pub(super) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
-    is_offline(settings) || settings.index.no_index || variables::says_yes("PIP_NO_INDEX")
+    is_offline(settings) || settings.index.no_index || variables::says_yes(settings, "PIP_NO_INDEX")
 }
 
 /// The variables that builds of requirements read, sorted.
-fn build_variables() -> Vec<String> {
-    let mut variables: Vec<String> = std::env::vars_os()
+fn build_variables(settings: &EnvironmentSettings) -> Vec<String> {
+    let mut variables: Vec<String> = settings
+        .variables()
+        .into_iter()
         .filter(|(name, _)| name.to_str().is_some_and(is_read_by_builds))
         .map(|(name, value)| format!("{}={}", name.display(), redact(&value.to_string_lossy())))
         .collect();

@@ -100,13 +100,13 @@ pub(super) fn install(
     if pip.has_keyring && !installation.pip_was_told("keyring-provider") {
         command.env("PIP_KEYRING_PROVIDER", "import");
     }
-    constrain_builds(&mut command, &files.constraints, pip.version);
+    constrain_builds(&mut command, &files.constraints, pip.version, settings.text_variable("PIP_CONSTRAINT"));
     // Everybody on the machine can read arguments.
     if let Some(url) = &index.index_url {
         command.env("PIP_INDEX_URL", url);
     }
     if !index.extra_index_urls.is_empty() {
-        let inherited = std::env::var("PIP_EXTRA_INDEX_URL").ok();
+        let inherited = settings.text_variable("PIP_EXTRA_INDEX_URL");
         let urls: Vec<&str> = index.extra_index_urls.iter().map(String::as_str).chain(inherited.as_deref()).collect();
         command.env("PIP_EXTRA_INDEX_URL", urls.join(" "));
     }
@@ -135,7 +135,7 @@ pub(super) fn obeys_run_time_constraints(version: &str) -> bool {
 
 /// Applies the constraints to the builds of requirements too: by a variable, since
 /// pip 25.3 by another one.
-fn constrain_builds(command: &mut Command, constraints: &[PathBuf], version: &str) {
+fn constrain_builds(command: &mut Command, constraints: &[PathBuf], version: &str, inherited: Option<String>) {
     let mut names: Vec<String> = constraints.iter().map(|file| file.display().to_string()).collect();
     // Spaces separate the names.
     names.retain(|name| !name.contains(char::is_whitespace));
@@ -144,7 +144,7 @@ fn constrain_builds(command: &mut Command, constraints: &[PathBuf], version: &st
     }
     if obeys_run_time_constraints(version) {
         if !names.is_empty() {
-            names.extend(std::env::var("PIP_CONSTRAINT").ok());
+            names.extend(inherited);
             command.env("PIP_CONSTRAINT", names.join(" "));
         }
     } else {
@@ -277,7 +277,7 @@ mod tests {
         let environment = |constraints: &[&str], version: &str| {
             let mut command = Command::new("pip");
             let files: Vec<PathBuf> = constraints.iter().map(PathBuf::from).collect();
-            constrain_builds(&mut command, &files, version);
+            constrain_builds(&mut command, &files, version, None);
             let variables = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(OsStr::to_owned)));
             variables
                 .map(|(name, value)| format!("{}={}", name.display(), value.unwrap().display()))

@@ -1,5 +1,6 @@
 //! uv, and the configuration that it gets.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,19 +8,22 @@ use toml::{Table, Value};
 
 use super::requirements_file::is_address;
 use super::{InstallTarget, InstallerFiles, InstallerTask, is_offline, remove_variables};
+use crate::environment::settings::EnvironmentSettings;
 
 /// The program that the variable `UV` names (uv sets it for its children), or the
 /// first on PATH.
-pub(super) fn find() -> Option<PathBuf> {
-    let named = std::env::var_os("UV").and_then(|named| which::which(named).ok());
-    std::path::absolute(named.or_else(|| which::which("uv").ok())?).ok()
+pub(super) fn find(settings: &EnvironmentSettings) -> Option<PathBuf> {
+    let (path, folder) = (settings.variable("PATH"), std::env::current_dir().unwrap_or_default());
+    let on_path = |name: &OsStr| which::which_in(name, path.as_ref(), &folder).ok();
+    let named = settings.variable("UV").and_then(|named| on_path(&named));
+    std::path::absolute(named.or_else(|| on_path(OsStr::new("uv")))?).ok()
 }
 
 /// The cache folder that uv uses unless it is told another one.
-pub(super) fn default_cache() -> Option<PathBuf> {
+pub(super) fn default_cache(settings: &EnvironmentSettings) -> Option<PathBuf> {
     // A relative XDG_CACHE_HOME is invalid.
-    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let in_home = || Some(Path::new(&std::env::var_os("HOME")?).join(".cache"));
+    let named = settings.variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let in_home = || Some(Path::new(&settings.variable("HOME")?).join(".cache"));
     Some(named.or_else(in_home)?.join("uv"))
 }
 
@@ -98,7 +102,7 @@ pub(super) fn command(
         command.env("UV_DEFAULT_INDEX", url).env_remove("UV_INDEX_URL");
     }
     if !index.extra_index_urls.is_empty() {
-        let inherited = std::env::var("UV_EXTRA_INDEX_URL").ok();
+        let inherited = settings.text_variable("UV_EXTRA_INDEX_URL");
         let urls: Vec<&str> = index.extra_index_urls.iter().map(String::as_str).chain(inherited.as_deref()).collect();
         command.env("UV_EXTRA_INDEX_URL", urls.join(" "));
     }

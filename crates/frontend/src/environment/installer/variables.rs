@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::environment::settings::EnvironmentSettings;
+
 /// Variables that are removed for an installer: they would install to another place,
 /// leave something out, hide messages, or change how bytecode is written.
 pub(super) const REMOVED: [&str; 51] = [
@@ -69,8 +71,8 @@ pub(in crate::environment) fn remove_variables(command: &mut Command) {
 }
 
 /// Whether a variable is set to a yes.
-pub(super) fn says_yes(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|value| is_yes(&value))
+pub(super) fn says_yes(settings: &EnvironmentSettings, name: &str) -> bool {
+    settings.text_variable(name).is_some_and(|value| is_yes(&value))
 }
 
 /// Whether a value is a yes or a no, as both installers understand it.
