@@ -20,6 +20,7 @@ use super::tree::TreeState;
 use super::variables;
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
+use crate::extensions::EXTENSION_FILES;
 use crate::frontend::{AnswerUse, is_file_name, is_raised_by_hook};
 
 /// For what happens between the end of a hook and the look at what it used.
@@ -106,6 +107,16 @@ impl Lookup {
         }
     }
 
+    /// Whether the caller of [`find_for`](Self::find_for) does not read a file: of the
+    /// metadata of an archive, it reads what says something of the project. Making and
+    /// removing the others takes longer than all else.
+    fn is_unread(&self, path: &Path) -> bool {
+        let is_read = |name: &str| name == "METADATA" || EXTENSION_FILES.contains(&name);
+        matches!(self.asked, Asked::Archive(_))
+            && matches!(self.request.hook, Hook::PrepareMetadataForBuildWheel | Hook::PrepareMetadataForBuildEditable)
+            && !(path.components().count() == 2 && path.file_name().and_then(OsStr::to_str).is_some_and(is_read))
+    }
+
     /// What was found.
     pub fn hit(&self) -> Option<Hit> {
         let answer = self.state().hit.clone()?;
@@ -162,7 +173,7 @@ impl Lookup {
             return None;
         }
         if let Some(folder) = output_folder(&self.request)
-            && let Err(error) = store.restore(&found, folder)
+            && let Err(error) = store.restore(&found, folder, |path| !self.is_unread(path))
         {
             tracing::debug!("{error}");
             return None;

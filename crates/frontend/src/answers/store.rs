@@ -257,16 +257,16 @@ impl AnswerStore {
         })
     }
 
-    /// Puts the files of an answer into a folder, in place of others with their names. After
+    /// Puts the wanted files of an answer into a folder, by their paths in it. After
     /// an error there is none of them.
     ///
     /// # Errors
     /// [`NotRestored`]: the hook has to run.
-    pub fn restore(&self, found: &Found, into: &Path) -> Result<(), NotRestored> {
+    pub fn restore(&self, found: &Found, into: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<(), NotRestored> {
         if found.answer.files.is_empty() {
             return Ok(());
         }
-        self.copy(&found.answer.files, into).map_err(|error| match error {
+        self.copy(&found.answer.files, into, is_wanted).map_err(|error| match error {
             NotCopied::System { path, source } => NotRestored::System { path, source },
             NotCopied::Missing(sha256) | NotCopied::Damaged(sha256) => {
                 // If its entry is gone, too, it was pruned meanwhile.
@@ -281,9 +281,9 @@ impl AnswerStore {
         })
     }
 
-    fn copy(&self, files: &Files, into: &Path) -> Result<(), NotCopied> {
+    fn copy(&self, files: &Files, into: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<(), NotCopied> {
         let mut tops = BTreeSet::new();
-        let copied = self.copy_each(files, into, &mut tops);
+        let copied = self.copy_each(files.iter().filter(|file| is_wanted(Path::new(&file.path))), into, &mut tops);
         if copied.is_err() {
             for top in tops {
                 let _ = kept::remove(&into.join(top));
@@ -293,9 +293,14 @@ impl AnswerStore {
     }
 
     /// `tops`: what it made in the folder itself.
-    fn copy_each<'a>(&self, files: &'a Files, into: &Path, tops: &mut BTreeSet<&'a OsStr>) -> Result<(), NotCopied> {
+    fn copy_each<'a>(
+        &self,
+        files: impl Iterator<Item = &'a KeptFile>,
+        into: &Path,
+        tops: &mut BTreeSet<&'a OsStr>,
+    ) -> Result<(), NotCopied> {
         let mut folder = into.to_owned();
-        for file in files.iter() {
+        for file in files {
             let path = Path::new(&file.path);
             let to = into.join(path);
             let system = |source| NotCopied::System { path: to.clone(), source };

@@ -60,7 +60,7 @@ impl Place {
     /// The files that an answer has in an empty folder.
     fn restored(&self, answers: &AnswerStore, found: &Found) -> Result<Vec<(String, String)>, NotRestored> {
         let into = tempfile::tempdir_in(self.folder.path()).unwrap();
-        let outcome = answers.restore(found, into.path());
+        let outcome = answers.restore(found, into.path(), |_| true);
         let files = contents(into.path());
         assert!(outcome.is_ok() || files.is_empty(), "{files:?}");
         outcome.map(|()| files)
@@ -130,7 +130,7 @@ fn an_answer_is_found_with_its_files_as_it_was_kept() {
     assert_eq!(found.answer.hook_time, Duration::from_millis(250));
     assert_eq!(CapturedOutput::from(found.answer.stderr.clone()).tail, b"\xff");
     let into = tempfile::tempdir().unwrap();
-    answers.restore(&found, into.path()).unwrap();
+    answers.restore(&found, into.path(), |_| true).unwrap();
     let expected = [
         ("a-1.dist-info/METADATA", "Name: a"),
         ("a-1.dist-info/licenses/LICENSE", "free"),
@@ -144,7 +144,7 @@ fn an_answer_is_found_with_its_files_as_it_was_kept() {
     fs::write(into.path().join("a-1.dist-info/METADATA"), "changed").unwrap();
     assert_eq!(place.restored(&answers, &found).unwrap()[0].1, "Name: a");
     // Nothing is replaced.
-    assert!(matches!(answers.restore(&found, into.path()), Err(NotRestored::System { .. })));
+    assert!(matches!(answers.restore(&found, into.path(), |_| true), Err(NotRestored::System { .. })));
     assert_eq!(contents(into.path())[0].1, "changed");
     assert!(find(&answers, "a").is_some());
 }
@@ -491,7 +491,7 @@ fn a_process_that_keeps_and_finds() {
             Some(found) => {
                 assert_eq!(found.answer.outcome, Outcome::Returned(json!(name)));
                 let into = tempfile::tempdir_in(folder.path()).unwrap();
-                if answers.restore(&found, into.path()).is_ok() {
+                if answers.restore(&found, into.path(), |_| true).is_ok() {
                     assert_eq!(contents(into.path()), [("wheel".to_owned(), content)]);
                 }
                 // So that some are kept again.

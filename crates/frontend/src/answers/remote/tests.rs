@@ -134,7 +134,7 @@ impl Machine {
     fn check(&self, answers: &AnswerStore, found: &Found) {
         assert_eq!(found.answer.outcome, Outcome::Returned(json!("a-1-py3-none-any.whl")));
         let into = tempfile::tempdir_in(self.folder.path()).unwrap();
-        answers.restore(found, into.path()).unwrap();
+        answers.restore(found, into.path(), |_| true).unwrap();
         assert_eq!(fs::read_to_string(into.path().join("text")).unwrap(), "text");
         let wheel = zip::ZipArchive::new(fs::File::open(into.path().join("a-1-py3-none-any.whl")).unwrap()).unwrap();
         assert_eq!((wheel.len(), wheel.index_for_name("a.py")), (1, Some(0)));
