@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -351,6 +352,36 @@ def nothing_new_is_kept(setting: Setting, archives: list[Path], expected: dict[s
         used = {Path(each["source"]).name: told(each).are_used for each in found.results}
         assert used == expected
         assert found.stderr.count("answers are not kept") == 1, found.stderr
+
+
+def test_the_cache_is_cleaned_while_answers_are_written_and_read(
+    setting: Setting, archive: Path, own_cache: Path
+) -> None:
+    """Each run has the right answer, whatever was removed under it."""
+    right = ask(setting, archive).result["metadata"]
+    ends = threading.Event()
+    told: set[str] = set()
+
+    def clean() -> None:
+        command = [PROGRAM, "cache", "clean"]
+        while not ends.is_set():
+            run = subprocess.run(
+                command, env=setting.env, capture_output=True, text=True, check=False
+            )
+            told.add(run.stderr)
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        # Every other run writes, the others read what is there.
+        for flags in ([], ["--refresh"]) * 6:
+            assert ask(setting, archive, *flags).result["metadata"] == right
+    finally:
+        ends.set()
+        cleaner.join()
+    assert told == {""}
+    ask(setting, archive)
+    assert ask(setting, archive).are_used
 
 
 def test_a_read_only_cache_folder(setting: Setting, tmp_path: Path, own_cache: Path) -> None:

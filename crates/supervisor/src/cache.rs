@@ -37,7 +37,11 @@ pub fn prune_worker_programs(cache_folder: &Path, unused_since: SystemTime) -> i
         }
         let bytes = size(&path)?;
         // Supervisors that run from it hold a shared lock.
-        let folder = File::open(&path)?;
+        let folder = match File::open(&path) {
+            // It was a draft, which has its name now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            folder => folder?,
+        };
         if was_free(folder.try_lock())? {
             std::fs::remove_dir_all(&path)?;
             removed += Removed { count: 1, bytes };

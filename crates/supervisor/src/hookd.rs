@@ -118,7 +118,11 @@ fn unpack(cache_folder: &Path) -> Result<(PathBuf, Option<File>), UnpackError> {
             return Ok((path, in_use));
         }
         drop(in_use);
-        write_files(&parent, &home).map_err(write)?;
+        match write_files(&parent, &home) {
+            // Another process removes what nobody uses, before it could be locked.
+            Err(error) if is_missing(&error) => kept::folder(&parent)?,
+            written => written.map_err(write)?,
+        }
     }
     Err(write(io::Error::other("another process removes it again and again")))
 }
@@ -175,16 +179,16 @@ fn has_readable_bytecode(path: &Path) -> bool {
     let folder = path.join("__pycache__");
     let is_readable = |entry: io::Result<DirEntry>| {
         let found = entry.and_then(|entry| entry.metadata());
-        found.map_or_else(is_missing, |found| found.is_file() && found.len() <= LARGEST)
+        found.map_or_else(|error| is_missing(&error), |found| found.is_file() && found.len() <= LARGEST)
     };
     match folder.read_dir() {
         Ok(mut entries) => entries.all(is_readable),
-        Err(error) => is_missing(error) && !folder.is_symlink(),
+        Err(error) => is_missing(&error) && !folder.is_symlink(),
     }
 }
 
 /// Another process may be replacing it.
-fn is_missing(error: io::Error) -> bool {
+fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
@@ -192,6 +196,7 @@ fn is_missing(error: io::Error) -> bool {
 /// Processes that do this at the same time write the same.
 fn write_files(parent: &Path, home: &Path) -> io::Result<()> {
     let draft = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
+    let _in_use = use_folder(draft.path())?;
     let hookd = draft.path().join("hookd");
     for package in packages() {
         std::fs::create_dir_all(hookd.join(package))?;
