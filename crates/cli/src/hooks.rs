@@ -1,8 +1,10 @@
 //! Runs hooks for requests as they are written: in the lines of `hookpool run`, and
 //! over HTTP.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use hookpool_frontend::{AnswerUse, Answers, Environments, Keeping, Lookup};
@@ -13,19 +15,75 @@ use hookpool_supervisor::{
 use hookpool_wire::{HookRequest, HookResponse, Id, InvalidRequest};
 
 use crate::commands::run::{request, response};
+use crate::exit::Failure;
 
 /// Runs hooks in one pool, with the same environments and answers.
 #[derive(Clone, Debug)]
 pub struct Hooks {
     pub supervisor: Supervisor,
-    /// `None`: hooks run in the environment of the interpreter.
-    pub environments: Option<Arc<Environments>>,
+    pub environments: Arc<EnvironmentsOfCallers>,
     /// `None`: no answers are kept.
     pub answers: Option<Arc<Answers>>,
     /// What hooks inherit if their request does not say. `None`: requests come from
     /// this process, and so do all that hooks inherit; otherwise paths have to be
     /// absolute.
     pub default_caller: Option<Arc<CallerProcess>>,
+}
+
+/// The build environments for hooks, by what hooks and installers inherit.
+pub struct EnvironmentsOfCallers {
+    make: MakeEnvironments,
+    /// Those that were used last come first. Locked for a look-up and for making
+    /// folders.
+    known: Mutex<VecDeque<OfCaller>>,
+}
+
+type MakeEnvironments =
+    Box<dyn Fn(Option<Arc<CallerProcess>>) -> Result<Option<Arc<Environments>>, Failure> + Send + Sync>;
+
+type OfCaller = (Option<Arc<CallerProcess>>, Option<Arc<Environments>>);
+
+impl fmt::Debug for EnvironmentsOfCallers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("EnvironmentsOfCallers").finish_non_exhaustive()
+    }
+}
+
+impl EnvironmentsOfCallers {
+    /// The number of callers that are remembered.
+    const MOST: usize = 16;
+
+    /// `make` returns `None` if hooks run in the environment of the interpreter.
+    pub fn new(
+        make: impl Fn(Option<Arc<CallerProcess>>) -> Result<Option<Arc<Environments>>, Failure> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { make: Box::new(make), known: Mutex::default() })
+    }
+
+    /// Those of a caller.
+    pub fn of(&self, caller: Option<&Arc<CallerProcess>>) -> Result<Option<Arc<Environments>>, Failure> {
+        let mut known = self.known();
+        let found = known.iter().position(|(other, _)| other.as_ref() == caller);
+        let entry = match found.and_then(|index| known.remove(index)) {
+            Some(entry) => entry,
+            None => (caller.cloned(), (self.make)(caller.cloned())?),
+        };
+        let environments = entry.1.clone();
+        known.truncate(Self::MOST - 1);
+        known.push_front(entry);
+        Ok(environments)
+    }
+
+    async fn close(&self) {
+        let all = std::mem::take(&mut *self.known());
+        for environments in all.into_iter().filter_map(|(_, environments)| environments) {
+            environments.close().await;
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, VecDeque<OfCaller>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why a request was not admitted.
@@ -49,9 +107,16 @@ impl Hooks {
                 return Err(refused(wire, HookError::new(ErrorKind::InvalidHookName, error.to_string())));
             }
         };
+        // Who does not say what hooks inherit gets installers as this process would
+        // have them.
+        let environments = self.environments.of(request.caller.as_ref());
         request.caller = request.caller.or_else(|| self.default_caller.clone());
+        let environments = match environments {
+            Ok(environments) => environments,
+            Err(error) => return Err(refused(wire, HookError::new(ErrorKind::SystemRefused, error.message()))),
+        };
         request.environment =
-            self.environments.as_ref().map(|environments| environments.for_requests(wire.requires.clone(), Vec::new()));
+            environments.map(|environments| environments.for_requests(wire.requires.clone(), Vec::new()));
         let lookup = self.answers.as_ref().and_then(|answers| answers.lookup(&request));
         request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
         match self.supervisor.submit(request).await {
@@ -63,9 +128,7 @@ impl Hooks {
     /// Lets go of what only this pool could use. To be called when no hook runs any
     /// more.
     pub async fn close(self) {
-        if let Some(environments) = self.environments {
-            environments.close().await;
-        }
+        self.environments.close().await;
         if let Some(answers) = self.answers {
             answers.close().await;
         }

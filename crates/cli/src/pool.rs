@@ -13,6 +13,7 @@ use tracing::info;
 use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::folders::{self, Folder};
+use crate::hooks::EnvironmentsOfCallers;
 use crate::settings::PoolSettings;
 use crate::timings::{Intervals, Timings};
 use crate::{flags, observer};
@@ -103,6 +104,20 @@ impl PoolResources {
         started
     }
 
+    /// The build environments for hooks.
+    pub fn environments_of_callers(
+        &self,
+        settings: &PoolSettings,
+        supervisor: &Supervisor,
+    ) -> Arc<EnvironmentsOfCallers> {
+        let (settings, supervisor) = (settings.clone(), supervisor.clone());
+        let (cache, intervals) = (self.cache.path().to_owned(), self.intervals());
+        EnvironmentsOfCallers::new(move |caller| {
+            let settings = PoolSettings { caller, ..settings.clone() };
+            environments(&settings, &cache, intervals.clone(), &supervisor, observer::log_environment)
+        })
+    }
+
     /// Records what happens outside of the supervisors.
     pub fn intervals(&self) -> Intervals {
         self.timings.intervals()
@@ -131,6 +146,7 @@ pub fn environments(
     environments.refresh = installer.refresh;
     environments.offline = installer.offline;
     environments.jobs = settings.limits.jobs;
+    environments.caller.clone_from(&settings.caller);
     let observer = move |event: &EnvironmentEvent| {
         if let EnvironmentEvent::Made { requirements, after, .. }
         | EnvironmentEvent::Matched { requirements, after, .. } = event

@@ -12,7 +12,7 @@ use hookpool_frontend::{
     RemoteAnswers, Source, WhenRequired, jobserver,
 };
 use hookpool_supervisor::files::refuse_foreign_links;
-use hookpool_supervisor::{Isolation, Limits, StartMethod, Timeout, is_within_hook};
+use hookpool_supervisor::{CallerProcess, Isolation, Limits, StartMethod, Timeout, is_within_hook};
 use hookpool_wire::BuildResult;
 use serde_json::{Map, Value};
 
@@ -64,6 +64,8 @@ pub struct PoolSettings {
     pub build_environments: Option<InstallerSettings>,
     /// `None`: no answers are kept.
     pub answers: Option<AnswerChoice>,
+    /// What installers inherit; `None`: what this process has.
+    pub caller: Option<Arc<CallerProcess>>,
     /// The file for the report on the run.
     pub timings: Option<PathBuf>,
     /// `None`: the default folder of the user.
@@ -91,6 +93,7 @@ impl PoolSettings {
         Ok(Self {
             build_environments,
             answers: answers.filter(|_| is_known),
+            caller: None,
             timings: report.timings,
             isolation,
             start_method: match workers.start_method {

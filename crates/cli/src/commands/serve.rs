@@ -17,7 +17,6 @@ use crate::commands::lifecycle;
 use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
-use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::service::client::Client;
 use crate::service::connections::{Connections, listen};
@@ -69,10 +68,12 @@ async fn serve(
         started = start => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let (cache, intervals) = (resources.cache.path(), resources.intervals());
-    let environments = pool::environments(&settings, cache, intervals, &supervisor, observer::log_environment)?;
-    let answers = pool::answers(&settings, cache).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: Some(default_caller()) };
+    let default_caller = default_caller();
+    let environments = resources.environments_of_callers(&settings, &supervisor);
+    // Otherwise the first request would tell that none can be made.
+    environments.of(None)?;
+    let answers = pool::answers(&settings, resources.cache.path()).await;
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: Some(default_caller) };
 
     let admissions = Admissions::new();
     let on_signal = admissions.clone();

@@ -65,12 +65,10 @@ pub const PATHS: [&str; 5] = ["answers-remote-credentials", "build-constraint", 
 pub async fn start(service: Shared, request: BuildRequest) -> Result<impl Stream<Item = Vec<u8>>, Refusal> {
     let open = service.admissions.admit()?;
     let tells_output = request.output;
-    let caller = match &request.caller {
-        Some(sent) => Some(caller(sent)?),
-        None => service.hooks.default_caller.clone(),
-    };
+    let caller = request.caller.as_ref().map(caller).transpose()?;
     let (mut settings, jobs) = unblock(move || resolve(&request)).await?;
-    settings.frontend.caller = caller;
+    settings.pool.caller.clone_from(&caller);
+    settings.frontend.caller = caller.or_else(|| service.hooks.default_caller.clone());
     settings.frontend.python = Some(settings.pool.python.clone());
     settings.frontend.hook_timeout = settings.pool.limits.hook_timeout;
 

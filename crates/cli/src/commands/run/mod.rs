@@ -12,7 +12,6 @@ use crate::arguments::RunArguments;
 use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
-use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::settings::PoolSettings;
 use crate::signals::{self, FirstSignal, Signals};
@@ -34,9 +33,10 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
         started = resources.start(resources.builder(settings.clone())) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let (cache, intervals) = (resources.cache.path(), resources.intervals());
-    let environments = pool::environments(&settings, cache, intervals, &supervisor, observer::log_environment)?;
-    let answers = pool::answers(&settings, cache).await;
+    let environments = resources.environments_of_callers(&settings, &supervisor);
+    // Otherwise the first request would tell that none can be made.
+    environments.of(None)?;
+    let answers = pool::answers(&settings, resources.cache.path()).await;
     let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None };
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
