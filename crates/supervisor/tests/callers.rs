@@ -245,14 +245,42 @@ def get_requires_for_build_wheel(config_settings=None):
     two.umask = 0o077;
     let mut three = one.clone();
     three.limits.push(limit("RLIMIT_CORE", 0, Some(0)));
+    // A worker is replaced once its template has learned what hooks import.
+    run(&pool, &tree, &one).await;
+    pool.supervisor.settled().await;
     let mut workers = Vec::new();
     for caller in [&one, &two, &three] {
         let first = run(&pool, &tree, caller).await;
-        pool.supervisor.settled().await;
         assert!(!workers.contains(&first), "{workers:?}");
         workers.push(first);
     }
     // Of another tree, but of the same caller.
     assert!(workers.contains(&run(&pool, &other, &one).await));
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn code_that_runs_when_the_interpreter_starts_finds_the_variables_of_its_caller() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(folder.path()).status().unwrap();
+    assert!(made.success());
+    let library = std::fs::read_dir(folder.path().join("lib")).unwrap().next().unwrap().unwrap().path();
+    let code = "import os, sys; sys.found_at_start = os.environ.get('RUN')\n";
+    std::fs::write(library.join("site-packages/reading.pth"), code).unwrap();
+    let pool = Pool::real(Limits::default()).await;
+    let backend = "
+import os, sys
+def get_requires_for_build_wheel(config_settings=None):
+    return [sys.found_at_start, os.environ['RUN']]
+";
+    let tree = pool.real_tree("tree", backend);
+    for run in ["1", "2", "2", "1", "2"] {
+        let mut request = pool.request(&tree);
+        request.env.clear();
+        request.python = Some(folder.path().join("bin/python"));
+        request.caller = Some(Arc::new(caller(&pool, &[("RUN", run)])));
+        let response = pool.supervisor.submit(request).await.unwrap().await;
+        assert_eq!(response.outcome.unwrap(), json!([run, run]));
+    }
     pool.end().await;
 }
