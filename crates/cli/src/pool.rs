@@ -109,12 +109,13 @@ impl PoolResources {
         &self,
         settings: &PoolSettings,
         supervisor: &Supervisor,
+        observer: impl Fn(&EnvironmentEvent) + Clone + Send + Sync + 'static,
     ) -> Arc<EnvironmentsOfCallers> {
         let (settings, supervisor) = (settings.clone(), supervisor.clone());
         let (cache, intervals) = (self.cache.path().to_owned(), self.intervals());
         EnvironmentsOfCallers::new(move |caller| {
             let settings = PoolSettings { caller, ..settings.clone() };
-            environments(&settings, &cache, intervals.clone(), &supervisor, observer::log_environment)
+            environments(&settings, &cache, intervals.clone(), &supervisor, observer.clone())
         })
     }
 

@@ -14,6 +14,13 @@ macro_rules! id {
             }
         }
 
+        /// For a number that was written down; it may be that of nothing.
+        impl From<u64> for $name {
+            fn from(number: u64) -> Self {
+                Self(number)
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.0.fmt(formatter)

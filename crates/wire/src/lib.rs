@@ -7,20 +7,27 @@
 
 mod build;
 mod caller;
+mod control;
 mod fields;
 mod request;
 mod response;
 mod service;
+mod status;
 
 pub use build::{
     Before, BuildEvent, BuildRequest, BuildResult, BuildSource, Captured, EnvironmentUse, Extension, Fallback, HookRun,
     HookState, Origin, OutputFile,
 };
 pub use caller::{Caller, ResourceLimit, Text};
+pub use control::{CancelledRequest, Limits, LimitsChange, Restart, Restarted};
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};
 pub use service::{API_VERSION, Admission, Drain, Phase, Problem, Version};
+pub use status::{
+    AnswerCounts, DelayedPool, EnvironmentCounts, Listed, QuarantinedPool, RequestStatus, Status, TemplateStatus,
+    WorkerStatus,
+};
 
 /// A value as a line of JSON Lines, with its newline.
 ///

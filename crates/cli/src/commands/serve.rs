@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookpool_supervisor::{CallerProcess, EndSignal, Supervisor};
 use hookpool_wire::{Admission, Drain};
@@ -17,11 +17,12 @@ use crate::commands::lifecycle;
 use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
+use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::service::client::Client;
 use crate::service::connections::{Connections, listen};
 use crate::service::socket::{HiddenSocket, SocketError, default_path};
-use crate::service::{Admissions, Service, router};
+use crate::service::{Admissions, Monitor, Service, router};
 use crate::settings::PoolSettings;
 use crate::signals::{Ending, FirstSignal, Signals, obey};
 
@@ -58,10 +59,13 @@ async fn serve(
     take_over: bool,
     drain_timeout: Duration,
 ) -> Result<Exit, Failure> {
+    let started_at = Instant::now();
     let mut signals = Signals::listen()?;
+    let monitor = Arc::new(Monitor::default());
     let start = async {
         let resources = PoolResources::prepare(&settings, "serve").await?;
-        let supervisor = resources.start(resources.builder(settings.clone()).keep_output(true)).await?;
+        let builder = resources.builder(settings.clone()).keep_output(true);
+        let supervisor = resources.start(monitor.attach(builder, &resources.readers)).await?;
         Ok::<_, Failure>((resources, supervisor))
     };
     let (resources, supervisor) = tokio::select! {
@@ -69,7 +73,11 @@ async fn serve(
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
     let default_caller = default_caller();
-    let environments = resources.environments_of_callers(&settings, &supervisor);
+    let listener = monitor.clone();
+    let environments = resources.environments_of_callers(&settings, &supervisor, move |event| {
+        observer::log_environment(event);
+        listener.observe_environment(event);
+    });
     // Otherwise the first request would tell that none can be made.
     environments.of(None)?;
     let answers = pool::answers(&settings, resources.cache.path()).await;
@@ -84,6 +92,8 @@ async fn serve(
         hooks: hooks.clone(),
         admissions: admissions.clone(),
         cache: resources.cache.path().to_owned(),
+        monitor,
+        started_at,
         queue_size,
         ending: interrupted,
     });

@@ -10,17 +10,20 @@ mod body;
 pub mod builds;
 pub mod client;
 pub mod connections;
+mod monitor;
 mod problem;
 pub mod socket;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hookpool_wire::Version;
 use tokio::sync::watch;
 
 pub use self::admission::{Admissions, Draining};
 pub use self::api::router;
+pub use self::monitor::Monitor;
 use crate::hooks::Hooks;
 use crate::signals::Ending;
 
@@ -31,6 +34,8 @@ pub struct Service {
     pub admissions: Admissions,
     /// The cache folder.
     pub cache: PathBuf,
+    pub monitor: Arc<Monitor>,
+    pub started_at: Instant,
     /// The most requests of one batch that are unanswered.
     pub queue_size: usize,
     /// Whether what is open is being ended.

@@ -181,6 +181,13 @@ impl Environments {
         unblock(move || store.check_seal(&in_use)).await
     }
 
+    /// The number of environments that this process holds: those in use, and some that
+    /// were used before. Nobody removes them meanwhile.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.memory().found()
+    }
+
     /// Lets go of all environments, and removes those that nobody can use any
     /// more: private and discarded ones. To be called at the end, after
     /// [`Supervisor::drain`].

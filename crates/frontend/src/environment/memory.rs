@@ -85,6 +85,11 @@ impl Memory {
         }
     }
 
+    /// The number of environments that are remembered.
+    pub fn found(&self) -> usize {
+        self.by_key.values().filter(|entry| matches!(entry, KeyState::Found(_))).count()
+    }
+
     /// Forgets everything, and returns it.
     pub fn clear(&mut self) -> Vec<Arc<InUse>> {
         let by_requirements = std::mem::take(&mut self.by_requirements).into_values();

@@ -12,6 +12,7 @@ use crate::arguments::RunArguments;
 use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
+use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::settings::PoolSettings;
 use crate::signals::{self, FirstSignal, Signals};
@@ -33,7 +34,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
         started = resources.start(resources.builder(settings.clone())) => started?,
         signal = signals.end() => return Ok(Exit::Interrupted(signal)),
     };
-    let environments = resources.environments_of_callers(&settings, &supervisor);
+    let environments = resources.environments_of_callers(&settings, &supervisor, observer::log_environment);
     // Otherwise the first request would tell that none can be made.
     environments.of(None)?;
     let answers = pool::answers(&settings, resources.cache.path()).await;

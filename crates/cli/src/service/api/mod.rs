@@ -4,6 +4,8 @@ mod builds;
 mod control;
 mod hooks;
 mod information;
+mod requests;
+mod status;
 
 use axum::Router;
 use axum::body::Body;
@@ -51,6 +53,12 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(information::readiness))
         .routes(routes!(control::drain))
         .routes(routes!(control::resume))
+        .routes(routes!(control::limits, control::change_limits))
+        .routes(routes!(control::restart))
+        .routes(routes!(status::status))
+        .routes(routes!(requests::requests))
+        .routes(routes!(requests::request, requests::cancel))
+        .routes(routes!(requests::log))
 }
 
 /// A response of JSON Lines, sent as they come.

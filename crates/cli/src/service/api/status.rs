@@ -1,0 +1,187 @@
+//! What the service has and does.
+
+use axum::Json;
+use axum::extract::State;
+use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{
+    DelayedPool, Limits, Listed, QuarantinedPool, RequestSnapshot, Snapshot, TemplateSnapshot, Timeout, WorkerSnapshot,
+    process_memory,
+};
+use hookpool_wire::{
+    AnswerCounts, EnvironmentCounts, Problem, RequestStatus, Status, TemplateStatus, WorkerStatus, milliseconds,
+};
+use serde::Serialize;
+
+use crate::service::admission::Draining;
+use crate::service::problem::Refusal;
+use crate::service::{Service, Shared};
+
+/// Says what the service has and does
+///
+/// All of it is of the same moment, but for the memory of the templates.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    responses(
+        (status = 200, description = "What the service has and does.", body = Status),
+        (status = 503, description = "The service is ending.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn status(State(service): State<Shared>) -> Result<Json<Status>, Refusal> {
+    Ok(Json(service.status().await?))
+}
+
+/// The snapshot of the supervisor, unless it has ended.
+pub async fn snapshot(service: &Service) -> Result<Snapshot, Draining> {
+    service.hooks.supervisor.snapshot().await.ok_or(Draining)
+}
+
+/// The memory of each template, in bytes, in the order of the snapshot.
+pub async fn template_memory(snapshot: &Snapshot) -> Vec<Option<u64>> {
+    let processes: Vec<_> = snapshot.templates.iter().map(|template| template.pid).collect();
+    unblock(move || processes.into_iter().map(|pid| process_memory(pid?)).collect()).await
+}
+
+impl Service {
+    async fn status(&self) -> Result<Status, Draining> {
+        let snapshot = snapshot(self).await?;
+        let memory = template_memory(&snapshot).await;
+        let Snapshot { limits, suspended, oldest_request, requests, workers, templates, .. } = snapshot;
+        Ok(Status {
+            version: crate::service::version(&self.cache),
+            uptime_ms: milliseconds(self.started_at.elapsed()),
+            admission: self.admissions.now(),
+            suspended,
+            limits: limits_fields(&limits),
+            request_phases: snapshot.request_phases.iter().map(|(phase, count)| (name(phase), *count)).collect(),
+            oldest_request_ms: oldest_request.map(milliseconds),
+            requests: listed(requests, request_fields),
+            worker_phases: snapshot.worker_phases.iter().map(|(phase, count)| (name(phase), *count)).collect(),
+            workers: listed(workers, worker_fields),
+            templates: templates.into_iter().zip(memory).map(template_fields).collect(),
+            quarantined: listed(snapshot.quarantined, quarantined_fields),
+            in_backoff: listed(snapshot.in_backoff, delayed_fields),
+            environments: self.hooks.environments.as_ref().map(|environments| EnvironmentCounts {
+                held: environments.held(),
+                made: self.monitor.environments_made(),
+            }),
+            answers: self.hooks.answers.as_ref().map(|answers| {
+                let counted = answers.statistics();
+                AnswerCounts { hits: counted.hits, misses: counted.misses, kept: counted.kept }
+            }),
+        })
+    }
+}
+
+/// The name of a variant, as the supervisor's types serialize it.
+pub fn name(variant: &impl Serialize) -> String {
+    match serde_json::to_value(variant) {
+        Ok(serde_json::Value::String(name)) => name,
+        other => unreachable!("a variant without fields is a string, not {other:?}"),
+    }
+}
+
+pub fn listed<T, U>(listed: Listed<T>, describe: impl Fn(T) -> U) -> hookpool_wire::Listed<U> {
+    hookpool_wire::Listed { count: listed.count, first: listed.first.into_iter().map(describe).collect() }
+}
+
+pub fn limits_fields(limits: &Limits) -> hookpool_wire::Limits {
+    let time = |timeout: Timeout| milliseconds(timeout.get());
+    hookpool_wire::Limits {
+        jobs: limits.jobs.get(),
+        max_workers: limits.max_workers.get(),
+        workers_per_tree: limits.workers_per_tree.get(),
+        max_templates: limits.max_templates.get(),
+        queue_size: limits.queue_size.get(),
+        idle_timeout_ms: limits.idle_timeout.map(time),
+        max_requests: limits.max_requests.map(Into::into),
+        max_lifetime_ms: limits.max_lifetime.map(time),
+        hook_memory_limit: limits.hook_memory_limit.map(Into::into),
+        hook_timeout_ms: limits.hook_timeout.map(time),
+        startup_timeout_ms: time(limits.startup_timeout),
+        lock_timeout_ms: limits.lock_timeout.map(time),
+        grace_period_ms: limits.grace_period.map(time),
+        health_interval_ms: limits.health_interval.map(time),
+        health_timeout_ms: time(limits.health_timeout),
+        max_restarts: limits.max_restarts,
+        restart_window_ms: time(limits.restart_window),
+    }
+}
+
+pub fn request_fields(request: RequestSnapshot) -> RequestStatus {
+    RequestStatus {
+        id: request.id.number(),
+        tree: request.tree.to_string_lossy().into_owned(),
+        hook: request.hook.to_string(),
+        phase: name(&request.phase),
+        age_ms: milliseconds(request.age),
+        phase_ms: request.phase_age.map(milliseconds),
+        worker: request.worker.map(|worker| worker.number()),
+        priority: request.priority,
+    }
+}
+
+fn worker_fields(worker: WorkerSnapshot) -> WorkerStatus {
+    WorkerStatus {
+        id: worker.id.number(),
+        pid: worker.pid,
+        tree: worker.tree.to_string_lossy().into_owned(),
+        generation: worker.generation,
+        python: worker.python.to_string_lossy().into_owned(),
+        start_method: worker.start_method.name().to_owned(),
+        template: worker.template.map(|template| template.number()),
+        phase: name(&worker.phase),
+        request: worker.request.map(|request| request.number()),
+        age_ms: milliseconds(worker.age),
+        served: worker.served,
+    }
+}
+
+fn template_fields((template, memory): (TemplateSnapshot, Option<u64>)) -> TemplateStatus {
+    TemplateStatus {
+        id: template.id.number(),
+        pid: template.pid,
+        interpreter: template.interpreter.to_string_lossy().into_owned(),
+        backend: template.backend,
+        modules: template.modules,
+        memory_bytes: memory,
+        age_ms: milliseconds(template.age),
+        forked: template.forked,
+        in_use: template.in_use,
+        learning: template.learning,
+    }
+}
+
+fn quarantined_fields(pool: QuarantinedPool) -> hookpool_wire::QuarantinedPool {
+    hookpool_wire::QuarantinedPool {
+        tree: pool.tree.to_string_lossy().into_owned(),
+        python: pool.python.to_string_lossy().into_owned(),
+        reason: pool.reason,
+        remaining_ms: milliseconds(pool.remaining),
+    }
+}
+
+fn delayed_fields(pool: DelayedPool) -> hookpool_wire::DelayedPool {
+    hookpool_wire::DelayedPool {
+        tree: pool.tree.to_string_lossy().into_owned(),
+        python: pool.python.to_string_lossy().into_owned(),
+        failures: pool.failures,
+        remaining_ms: milliseconds(pool.remaining),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookpool_supervisor::{RequestPhase, WorkerPhase};
+
+    #[test]
+    fn phases_have_the_documented_names() {
+        let requests = RequestPhase::ALL.map(|phase| name(&phase));
+        let expected =
+            ["queued", "waiting_for_lock", "visiting", "preparing", "needs_worker", "starting", "running", "parked"];
+        assert_eq!(requests, expected);
+        let workers = WorkerPhase::ALL.map(|phase| name(&phase));
+        assert_eq!(workers, ["starting", "idle", "running", "stopping", "lingering"]);
+    }
+}

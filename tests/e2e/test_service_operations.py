@@ -1,0 +1,318 @@
+"""`hookpool serve` for those who run it: status, requests, limits, restarts, output of hooks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import processes
+from conftest import BOTH_WAYS, Setting
+from gate import Gate
+from pool import REPOSITORY
+from service import Connection, Service, ask
+from trees import call, make_tree
+
+
+@contextlib.contextmanager
+def sent(service: Service, request: dict[str, Any]) -> Iterator[Connection]:
+    """A hook that was asked for and is not answered yet."""
+    with contextlib.closing(service.connect()) as connection:
+        connection.request("POST", "/v1/hooks", json.dumps(request).encode())
+        yield connection
+
+
+def answer(connection: Connection) -> Any:
+    """The response to a hook that was sent."""
+    return json.loads(connection.getresponse().read())
+
+
+@BOTH_WAYS
+def test_the_status_has_what_the_service_has_and_does(
+    setting: Setting, tree: Path, gate: Gate
+) -> None:
+    service = setting.serve()
+    idle = service.get("/v1/status")
+    assert (idle["requests"]["count"], idle["workers"]["count"]) == (0, 0)
+    assert idle["oldest_request_ms"] is None
+    with sent(service, call(tree, gate.code)) as connection:
+        gate.arrived()
+        status = service.get("/v1/status")
+        assert status["version"] == service.get("/v1/version")
+        assert status["admission"] == {"phase": "serving", "open": 1}
+        assert status["limits"] == service.get("/v1/limits")
+        assert status["uptime_ms"] > idle["uptime_ms"]
+        assert status["request_phases"]["running"] == 1
+        [request] = status["requests"]["first"]
+        assert (request["tree"], request["phase"]) == (str(tree), "running")
+        assert request["hook"] == "get_requires_for_build_wheel"
+        assert status["oldest_request_ms"] == request["age_ms"] > 0
+        [worker] = status["workers"]["first"]
+        assert (worker["phase"], worker["request"]) == ("running", request["id"])
+        assert worker["pid"] in processes.workers(service.pid)
+        [template] = status["templates"]
+        assert template["pid"] in processes.templates(service.pid)
+        assert template["memory_bytes"] > 1_000_000
+        assert (template["id"], template["in_use"]) == (worker["template"], True)
+        if setting.build_isolation:
+            assert status["answers"] == {"hits": 0, "misses": 0, "kept": 0}
+            assert status["environments"]["held"] == 1
+        else:
+            assert (status["answers"], status["environments"]) == (None, None)
+        gate.release()
+        assert answer(connection)["ok"]
+    assert service.end() == 0
+
+
+@BOTH_WAYS
+def test_a_tree_in_quarantine_is_shown_with_the_reason_and_let_out(
+    setting: Setting, tree: Path
+) -> None:
+    service = setting.serve("--max-restarts", "0", "--restart-window", "1h")
+    kill_worker = (
+        "import os, signal; os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), 9)"
+    )
+    while service.get("/v1/status")["quarantined"]["count"] == 0:
+        assert not service.hook(tree, kill_worker).json["ok"]
+    [pool] = service.get("/v1/status")["quarantined"]["first"]
+    assert pool["tree"] == str(tree)
+    assert "SIGKILL" in pool["reason"]
+    assert pool["remaining_ms"] > 1_000_000
+    assert service.hook(tree).json["error"]["kind"] == "Quarantined"
+    restarted = service.ask("POST", "/v1/restart", {"tree": str(tree)}).json
+    assert restarted["pools"] == 1
+    assert service.hook(tree).json["ok"]
+    assert service.end() == 0
+
+
+@BOTH_WAYS
+def test_an_operator_cancels_a_request(setting: Setting, tree: Path, gate: Gate) -> None:
+    service = setting.serve()
+    with sent(service, call(tree, gate.code, 7)) as connection:
+        hook = gate.arrived()
+        [request] = service.get("/v1/requests")["first"]
+        path = f"/v1/requests/{request['id']}"
+        assert service.get(path)["phase"] == "running"
+        assert service.ask("DELETE", path).json == {"id": request["id"]}
+        response = answer(connection)
+        assert (response["id"], response["error"]["kind"]) == (7, "Cancelled")
+        assert "operator" in response["error"]["message"]
+        processes.wait_gone([hook])
+    for method in ("GET", "DELETE"):
+        assert service.ask(method, path).status == 404
+    assert service.get("/v1/requests") == {"count": 0, "first": []}
+    assert service.end() == 0
+
+
+@BOTH_WAYS
+def test_limits_change_without_losing_a_request(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    service = setting.serve()
+    before = service.get("/v1/limits")
+    assert (before["jobs"], before["hook_timeout_ms"]) == (2, None)
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for number in range(4):
+            tree = make_tree(tmp_path / f"tree-{number}")
+            request = call(tree, gate.code + f"result = ['{number}']")
+            clients.append(stack.enter_context(sent(service, request)))
+        gate.arrived()
+        gate.arrived()
+        assert gate.nobody()
+        changed = service.ask("PATCH", "/v1/limits", {"jobs": 4, "hook_timeout_ms": 600_000}).json
+        assert changed == {**before, "jobs": 4, "hook_timeout_ms": 600_000}
+        gate.arrived()
+        gate.arrived()
+        lower = {"jobs": 1, "max_workers": 1, "hook_timeout_ms": None}
+        assert service.ask("PATCH", "/v1/limits", lower).json["max_workers"] == 1
+        gate.release(4)
+        assert [answer(client)["result"] for client in clients] == [["0"], ["1"], ["2"], ["3"]]
+    processes.wait_until(lambda: service.get("/v1/status")["workers"]["count"] <= 1)
+    assert service.get("/v1/limits")["hook_timeout_ms"] is None
+    assert service.end() == 0
+
+
+@BOTH_WAYS
+def test_one_tree_or_one_template_or_everything_is_restarted(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    service = setting.serve()
+
+    def workers() -> dict[str, dict[str, Any]]:
+        return {worker["tree"]: worker for worker in service.get("/v1/status")["workers"]["first"]}
+
+    trees = [make_tree(tmp_path / name) for name in ("a", "b")]
+    with contextlib.ExitStack() as stack:
+        # At once, so that no worker moves to the other tree.
+        clients = [stack.enter_context(sent(service, call(tree, gate.code))) for tree in trees]
+        gate.arrived()
+        gate.arrived()
+        gate.release(2)
+        assert all(answer(client)["ok"] for client in clients)
+    first, second = (workers()[str(tree)] for tree in trees)
+    answered = service.ask("POST", "/v1/restart", {"tree": first["tree"]})
+    assert answered.json == {"workers": 1, "templates": 0, "pools": 0}
+    processes.wait_until(lambda: list(workers()) == [second["tree"]])
+    [template] = service.get("/v1/status")["templates"]
+    answered = service.ask("POST", "/v1/restart", {"template": template["id"]})
+    assert (answered.json["workers"], answered.json["templates"]) == (1, 1)
+    processes.wait_gone([first["pid"], second["pid"], template["pid"]])
+    assert service.hook(trees[0]).json["ok"]
+    [worker] = workers().values()
+    answered = service.ask("POST", "/v1/restart", {"environment": worker["python"]})
+    assert answered.json["workers"] == 1
+    processes.wait_gone([worker["pid"]])
+    assert service.hook(trees[0]).json["ok"]
+    assert service.ask("POST", "/v1/restart").json["workers"] == 1
+    assert service.end() == 0
+
+
+@BOTH_WAYS
+def test_the_output_of_a_hook_is_followed_to_its_end(
+    setting: Setting, tree: Path, gates: Callable[[str], Gate]
+) -> None:
+    service = setting.serve()
+    one, two = gates("one"), gates("two")
+    code = (
+        "import sys; print('first', flush=True)\n"
+        + one.code
+        + "print('sec\\u00f6nd', file=sys.stderr, flush=True)\n"
+        + two.code
+        + "print('last')"
+    )
+    with sent(service, call(tree, code)) as connection:
+        one.arrived()
+        [request] = service.get("/v1/requests")["first"]
+        path = f"/v1/requests/{request['id']}/log"
+        assert service.ask("GET", path).body == b"first\n"
+        with contextlib.closing(service.connect()) as follower:
+            follower.request("GET", path + "?follow=1")
+            log = follower.getresponse()
+            assert log.getheader("content-type") == "text/plain"
+            assert log.readline() == b"first\n"
+            one.release()
+            assert log.readline().decode() == "secönd\n"
+            # Nobody reads this one.
+            with contextlib.closing(service.connect()) as slow:
+                slow.request("GET", path + "?follow=1")
+                two.release()
+                assert log.read() == b"last\n"
+                assert answer(connection)["stdout"] == "first\nlast\n"
+    assert service.ask("GET", path).status == 404
+    assert service.end() == 0
+
+
+@BOTH_WAYS
+def test_a_log_is_followed_from_the_queue_on(
+    setting: Setting, tree: Path, gates: Callable[[str], Gate]
+) -> None:
+    service = setting.serve()
+    one, two = gates("one"), gates("two")
+    # A tree's requests take turns.
+    with sent(service, call(tree, one.code)) as running:
+        one.arrived()
+        with sent(service, call(tree, "print('told', flush=True)\n" + two.code)) as waiting:
+            processes.wait_until(lambda: service.get("/v1/requests")["count"] == 2)
+            path = f"/v1/requests/{service.get('/v1/requests')['first'][1]['id']}/log"
+            assert service.ask("GET", path).body == b""
+            with contextlib.closing(service.connect()) as follower:
+                follower.request("GET", path + "?follow=1")
+                log = follower.getresponse()
+                one.release()
+                assert log.readline() == b"told\n"
+                two.release()
+                assert log.read() == b""
+            assert answer(waiting)["ok"]
+        assert answer(running)["ok"]
+    assert service.end() == 0
+
+
+WRONG = [
+    ("GET", "/v1/requests/x", None, 400, 'expected the number of a request, got "x"'),
+    ("DELETE", "/v1/requests/-1", None, 400, "expected the number of a request"),
+    ("GET", "/v1/requests/1", None, 404, "no request 1 is unanswered"),
+    ("DELETE", "/v1/requests/1", None, 404, "no request 1 is unanswered"),
+    ("GET", "/v1/requests/1/log", None, 404, "no request 1 is unanswered"),
+    ("GET", "/v1/requests/1/log?follow=yes", None, 400, 'got "follow=yes"'),
+    ("PATCH", "/v1/limits", b"", 400, "EOF"),
+    ("PATCH", "/v1/limits", b'{"jobs": 0}', 400, "jobs: expected a whole number, 1 or more, got 0"),
+    ("PATCH", "/v1/limits", b'{"jobs": 9}', 400, "expected 1 to 8 jobs"),
+    ("PATCH", "/v1/limits", b'{"queue_size": 9999999}', 400, "queue_size: 9999999"),
+    ("PATCH", "/v1/limits", b'{"hook_timeout_ms": -1}', 400, "hook_timeout_ms: expected a number"),
+    ("PATCH", "/v1/limits", b'{"max_restarts": 1}', 400, "max_restarts: there is no such limit"),
+    ("POST", "/v1/restart", b'{"tree": "a"}', 400, 'tree: expected an absolute path, got "a"'),
+    ("POST", "/v1/restart", b'{"worker": 1}', 400, "worker: expected tree, environment"),
+    ("POST", "/v1/restart", b'{"tree": "/a", "template": 1}', 400, "at most one field"),
+]
+
+UNKNOWN: list[dict[str, Any]] = [
+    {"tree": "/no/such"},
+    {"template": 99},
+    {"environment": "/no/such"},
+]
+
+
+@BOTH_WAYS
+def test_wrong_requests_are_refused_with_a_problem_document(setting: Setting) -> None:
+    service = setting.serve()
+    limits = service.get("/v1/limits")
+    for method, path, body, status, words in WRONG:
+        refused = service.ask(method, path, body)
+        assert refused.status == status, (path, body, refused.body)
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert words in refused.json["detail"], refused.json
+    assert service.get("/v1/limits") == limits
+    with contextlib.closing(service.connect()) as connection:
+        restarted = {"workers": 0, "templates": 0, "pools": 0}
+        for nothing in UNKNOWN:
+            assert ask(connection, "POST", "/v1/restart", nothing).json == restarted
+    assert service.end() == 0
+
+
+PAGE = REPOSITORY / "docs" / "src" / "reference" / "http.md"
+
+# A request, and the response if the page has it.
+EXAMPLE = re.compile(r"```http\n(.+?)```\n(?:\n```(json|text)\n(.+?)```\n)?", re.DOTALL)
+
+
+def shape(value: Any) -> Any:
+    """The names and types of a JSON value; a list is as its first entry."""
+    if isinstance(value, dict):
+        return {name: shape(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [shape(part) for part in value[:1]]
+    return float if type(value) is int else type(value)
+
+
+def test_the_examples_of_the_reference(setting: Setting, tmp_path: Path, gate: Gate) -> None:
+    service = setting.serve(build_isolation=True)
+    slow, example = make_tree(tmp_path / "slow"), make_tree(tmp_path / "example")
+    examples = EXAMPLE.findall(PAGE.read_text())
+    assert len(examples) >= 12
+    code = "print('compiling', flush=True)\n" + gate.code
+    with sent(service, call(slow, code)) as connection:
+        gate.arrived()
+        for request, kind, expected in examples:
+            head, _, body = request.partition("\n\n")
+            method, path = head.split()
+            body = body.replace("/src/example", str(example))
+            response = service.ask(method, path, body.encode() or None)
+            if kind == "text":
+                assert response.body.decode() == expected
+            elif kind == "json":
+                assert shape(response.json) == shape(json.loads(expected)), (request, response.body)
+            else:
+                assert response.status == 200, (request, response.body)
+            if method == "DELETE":
+                assert answer(connection)["error"]["kind"] == "Cancelled"
+    documented = {request.split()[1].replace("/1", "/{id}") for request, _, _ in examples}
+    assert documented - {"/v1/openapi.json"} <= set(service.get("/v1/openapi.json")["paths"])
+    named = PAGE.read_text()
+    for path, operations in service.get("/v1/openapi.json")["paths"].items():
+        for method in operations:
+            assert f"`{method.upper()} {path}`" in named
+    assert service.end() == 0
