@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import processes
 from conftest import BOTH_WAYS, Setting
 from gate import Gate
-from pool import REPOSITORY
+from pool import PROGRAM, REPOSITORY
 from service import Connection, Service, ask
 from trees import call, make_tree
 
@@ -316,3 +317,115 @@ def test_the_examples_of_the_reference(setting: Setting, tmp_path: Path, gate: G
         for method in operations:
             assert f"`{method.upper()} {path}`" in named
     assert service.end() == 0
+
+
+def command(setting: Setting, socket: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this program for the service that listens there."""
+    return subprocess.run(
+        [PROGRAM, *arguments, "--socket", str(socket)],
+        env=setting.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def output(setting: Setting, service: Service, *arguments: str) -> str:
+    """The output of such a command, which succeeds."""
+    done = command(setting, service.socket, *arguments)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def test_the_status_is_a_page_of_80_columns(setting: Setting, tmp_path: Path, gate: Gate) -> None:
+    service = setting.serve("--max-restarts", "0", "--restart-window", "1h", build_isolation=True)
+    assert "Requests" not in output(setting, service, "status")
+    tree = make_tree(tmp_path / ("long-" * 20))
+    bad = make_tree(tmp_path / "bad")
+    kill_worker = (
+        "import os, signal; os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), 9)"
+    )
+    while service.get("/v1/status")["quarantined"]["count"] == 0:
+        service.hook(bad, kill_worker)
+    with sent(service, call(tree, gate.code)) as connection:
+        gate.arrived()
+        page = output(setting, service, "status")
+        lines = page.splitlines()
+        assert max(map(len, lines)) <= 80, page
+        assert lines[0].startswith(f"hookpool 0.1.0, process {service.pid}, serving for ")
+        assert lines[1].startswith("requests      1 of 4096: 1 running; the oldest ")
+        assert lines[2].startswith("workers       1 of 8: 1 running; 2 jobs")
+        assert lines[3].startswith("templates     1 of 16; ")
+        assert lines[4].startswith("environments  1 held, ")
+        assert lines[5] == "answers       0 used, 0 missing, 0 kept"
+        [request] = [line for line in lines if line.endswith("long-long-long-")]
+        assert "running" in request
+        assert [line for line in lines if line.endswith("SIGKILL")], page
+        assert json.loads(output(setting, service, "status", "--format", "json"))["requests"][
+            "first"
+        ][0]["tree"] == str(tree)
+        gate.release()
+        assert answer(connection)["ok"]
+    assert service.end() == 0
+
+
+def test_a_service_is_controlled_from_the_command_line(
+    setting: Setting, tree: Path, gate: Gate
+) -> None:
+    service = setting.serve()
+    with sent(service, call(tree, "print('told\\x1b', flush=True)\n" + gate.code)) as connection:
+        gate.arrived()
+        assert output(setting, service, "ctl", "drain") == "no new work is admitted; 1 open\n"
+        assert service.hook(tree).status == 503
+        assert output(setting, service, "ctl", "resume") == "new work is admitted; 1 open\n"
+        resized = output(setting, service, "ctl", "resize", "-j", "1", "--hook-timeout", "1h")
+        assert "jobs               1\n" in resized
+        assert "hook timeout       60 min\n" in resized
+        assert service.get("/v1/limits")["hook_timeout_ms"] == 3_600_000
+        assert "hook timeout       none\n" in output(
+            setting, service, "ctl", "resize", "--hook-timeout", "0"
+        )
+        [request] = service.get("/v1/requests")["first"]
+        assert output(setting, service, "ctl", "log", str(request["id"])) == "told\x1b\n"
+        done = command(setting, service.socket, "ctl", "cancel", str(request["id"]), "999")
+        assert (done.returncode, done.stdout) == (1, f"cancelled {request['id']}\n")
+        assert done.stderr == "error: no request 999 is unanswered\n"
+        assert answer(connection)["error"]["kind"] == "Cancelled"
+    [worker] = service.get("/v1/status")["workers"]["first"]
+    restarted = output(setting, service, "ctl", "restart", "--tree", str(tree))
+    assert restarted == "replaced: 1 workers, 0 templates; 0 pools get another chance\n"
+    processes.wait_gone([worker["pid"]])
+    assert ", 1 templates; " in output(setting, service, "ctl", "restart")
+    assert output(setting, service, "ctl", "drain", "--exit").startswith("no new work")
+    assert service.process.wait(60) == 0
+
+
+def test_a_log_is_followed_from_the_command_line(setting: Setting, tree: Path, gate: Gate) -> None:
+    service = setting.serve()
+    code = "print('one', flush=True)\n" + gate.code + "print('two')"
+    with sent(service, call(tree, code)) as connection:
+        gate.arrived()
+        [request] = service.get("/v1/requests")["first"]
+        arguments = ["ctl", "log", "--follow", str(request["id"]), "--socket", str(service.socket)]
+        with subprocess.Popen(
+            [PROGRAM, *arguments], env=setting.env, stdout=subprocess.PIPE, text=True
+        ) as follower:
+            assert follower.stdout
+            assert follower.stdout.readline() == "one\n"
+            gate.release()
+            assert follower.stdout.read() == "two\n"
+            assert follower.wait(60) == 0
+        assert answer(connection)["ok"]
+    assert service.end() == 0
+
+
+def test_commands_say_that_no_service_listens(setting: Setting) -> None:
+    socket = setting.root / "no" / "socket"
+    for arguments in (["status"], ["ctl", "drain"], ["ctl", "cancel", "1"], ["ctl", "log", "1"]):
+        done = command(setting, socket, *arguments)
+        assert done.returncode == 3
+        first, _, hint = done.stderr.splitlines()
+        assert first.startswith(f"error: no service listens at {socket}: ")
+        assert hint.startswith("hint: `hookpool serve` starts a service, --socket names")
+    assert command(setting, socket, "ctl", "resize").returncode == 2

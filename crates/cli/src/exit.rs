@@ -58,6 +58,11 @@ impl Failure {
         Self { exit: Exit::PoolFailed, message: message.to_string(), hint: None }
     }
 
+    /// What was asked for was refused.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { exit: Exit::RequestFailed, message: message.into(), hint: None }
+    }
+
     /// Adds a hint for the user.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

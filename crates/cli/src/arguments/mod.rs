@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod pool;
+pub mod service;
 mod values;
 
 use std::ffi::OsString;
@@ -49,6 +50,8 @@ pub struct Arguments {
 pub enum CommandArguments {
     Run(Box<RunArguments>),
     Serve(Box<ServeArguments>),
+    Status(service::StatusArguments),
+    Ctl(Box<service::ControlArguments>),
     Metadata(Box<build::MetadataArguments>),
     Wheel(Box<build::WheelArguments>),
     Sdist(Box<build::SdistArguments>),

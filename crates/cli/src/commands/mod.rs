@@ -3,9 +3,11 @@
 pub mod build;
 mod cache;
 mod check;
+mod control;
 mod lifecycle;
 pub mod run;
 mod serve;
+mod status;
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
@@ -28,6 +30,8 @@ pub fn execute(arguments: Arguments, given: &[GivenFlag]) -> Result<Exit, Failur
         CommandArguments::Editable(arguments) => build::execute(BuildSettings::editable(*arguments)?, given, &log),
         CommandArguments::Run(arguments) => run::execute(*arguments),
         CommandArguments::Serve(arguments) => serve::execute(*arguments),
+        CommandArguments::Status(arguments) => status::execute(arguments),
+        CommandArguments::Ctl(arguments) => control::execute(arguments.command),
         CommandArguments::Check(arguments) => check::execute(*arguments),
         CommandArguments::Hookd(arguments) => hookd(arguments),
         CommandArguments::Cache(arguments) => cache::execute(arguments),

@@ -38,7 +38,8 @@ pub fn execute(arguments: ServeArguments) -> Result<Exit, Failure> {
     lifecycle::run(serve(settings, socket, take_over, drain_timeout))
 }
 
-fn refused(error: SocketError) -> Failure {
+/// Why there is no socket, with what helps.
+pub fn refused(error: SocketError) -> Failure {
     let hint = match error {
         SocketError::InUse { .. } => Some("--take-over lets it finish its work, and takes its place"),
         SocketError::Path { .. } | SocketError::Folder(_) | SocketError::NoDefault { .. } => {
