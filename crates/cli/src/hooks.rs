@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Add;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -72,6 +73,16 @@ impl EnvironmentsOfCallers {
         known.truncate(Self::MOST - 1);
         known.push_front(entry);
         Ok(environments)
+    }
+
+    /// The number of environments that are in use or ready for the next request.
+    /// `None` without build isolation.
+    pub fn held(&self) -> Option<usize> {
+        self.known()
+            .iter()
+            .filter_map(|(_, environments)| environments.as_ref())
+            .map(|known| known.held())
+            .reduce(Add::add)
     }
 
     async fn close(&self) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::Stream;
-use hookpool_frontend::{Durations, Frontend, JobId, Source};
+use hookpool_frontend::{Durations, EnvironmentEvent, Frontend, JobId, Source};
 use hookpool_supervisor::HookError;
 use hookpool_supervisor::files::unblock;
 use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, to_line};
@@ -77,8 +77,14 @@ pub async fn start(service: Shared, request: BuildRequest) -> Result<impl Stream
     let narrator = Narrator::new(Arc::new(move |event| drop(events.send(event))), tells_output);
     let answers = pool::answers(&settings.pool, &service.cache).await;
     let supervisor = &service.hooks.supervisor;
-    let frontend = start_frontend(&settings, &service.cache, Intervals::none(), supervisor, &narrator, answers.clone())
-        .map_err(failed)?;
+    let (told_of, monitor) = (narrator.clone(), service.monitor.clone());
+    let tell = move |event: &EnvironmentEvent| {
+        told_of.of_environments(event);
+        monitor.observe_environment(event);
+    };
+    let intervals = Intervals::none();
+    let frontend = start_frontend(&settings, &service.cache, intervals, supervisor, &narrator, tell, answers.clone());
+    let frontend = frontend.map_err(failed)?;
     let (output, lines) = Output::to_channel();
     let build = Build { service, settings, jobs, frontend, narrator, told, open };
     tokio::spawn(async move {

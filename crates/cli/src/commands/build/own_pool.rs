@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hookpool_frontend::{Answers, Durations, Frontend, KeptLogs, LogFolder};
+use hookpool_frontend::{Answers, Durations, EnvironmentEvent, Frontend, KeptLogs, LogFolder};
 use hookpool_supervisor::Supervisor;
 use hookpool_supervisor::files::{refuse_foreign_links, unblock};
 use tokio::sync::mpsc;
@@ -43,7 +43,9 @@ pub async fn run(
     };
     let answers = pool::answers(&settings.pool, resources.cache.path()).await;
     let (cache, intervals) = (resources.cache.path(), resources.intervals());
-    let frontend = start_frontend(&settings, cache, intervals, &supervisor, &narrator, answers.clone())?;
+    let told = narrator.clone();
+    let tell = move |event: &EnvironmentEvent| told.of_environments(event);
+    let frontend = start_frontend(&settings, cache, intervals, &supervisor, &narrator, tell, answers.clone())?;
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let mut output = Output::start().map_err(|error| Failure::pool(format!("cannot use standard output: {error}")))?;
 
@@ -92,6 +94,7 @@ pub fn start_frontend(
     intervals: Intervals,
     supervisor: &Supervisor,
     narrator: &Narrator,
+    of_environments: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
     answers: Option<Arc<Answers>>,
 ) -> Result<Frontend, Failure> {
     let logs = match &settings.log_folder {
@@ -101,11 +104,9 @@ pub fn start_frontend(
         }
         None => LogFolder::in_cache(cache),
     };
-    let (of_environments, of_frontend) = (narrator.clone(), narrator.clone());
+    let of_frontend = narrator.clone();
     let mut frontend = settings.frontend.clone();
-    frontend.environments = pool::environments(&settings.pool, cache, intervals, supervisor, move |event| {
-        of_environments.of_environments(event)
-    })?;
+    frontend.environments = pool::environments(&settings.pool, cache, intervals, supervisor, of_environments)?;
     frontend.logs = Some(logs);
     frontend.cache_folder = Some(cache.to_owned());
     frontend.answers = answers;

@@ -61,10 +61,11 @@ impl Service {
             templates: templates.into_iter().zip(memory).map(template_fields).collect(),
             quarantined: listed(snapshot.quarantined, quarantined_fields),
             in_backoff: listed(snapshot.in_backoff, delayed_fields),
-            environments: self.hooks.environments.as_ref().map(|environments| EnvironmentCounts {
-                held: environments.held(),
-                made: self.monitor.environments_made(),
-            }),
+            environments: self
+                .hooks
+                .environments
+                .held()
+                .map(|held| EnvironmentCounts { held, made: self.monitor.environments_made() }),
             answers: self.hooks.answers.as_ref().map(|answers| {
                 let counted = answers.statistics();
                 AnswerCounts { hits: counted.hits, misses: counted.misses, kept: counted.kept }
