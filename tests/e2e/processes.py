@@ -47,6 +47,17 @@ def parent(pid: int) -> int:
     return int(fields[1])
 
 
+# The resolution of the times in /proc, in seconds.
+CLOCK_TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def started(pid: int) -> float:
+    """When a process was started, in seconds since the system was (starttime in proc(5))."""
+    fields = stat(pid)
+    assert fields is not None, f"process {pid} is gone"
+    return int(fields[19]) * CLOCK_TICK
+
+
 def cpu_ticks(pid: int) -> int:
     """The processor time used so far, in clock ticks; 0 if the process has ended."""
     fields = stat(pid)
