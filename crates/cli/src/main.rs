@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod building;
 mod commands;
 mod console;
 mod event_readers;
@@ -13,6 +14,7 @@ mod flags;
 mod folders;
 mod format;
 mod hooks;
+mod lifecycle;
 mod logging;
 mod observer;
 mod pool;

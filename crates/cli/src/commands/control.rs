@@ -10,14 +10,15 @@ use hookpool_wire::{
 use http_body_util::BodyExt;
 use hyper::Method;
 
+use super::print;
 use super::status::{NOTHING, connect, time, unanswered};
-use super::{lifecycle, output_failed, print};
 use crate::arguments::service::{
     CancelArguments, ControlCommand, DrainArguments, LogOfRequestArguments, ResizeArguments, RestartArguments,
     SocketArguments,
 };
 use crate::exit::{Exit, Failure};
 use crate::format::printable;
+use crate::lifecycle::{self, output_failed};
 use crate::service::client::ClientError;
 
 /// Runs the subcommand.

@@ -1,15 +1,14 @@
 //! The commands.
 
-pub mod build;
+mod build;
 mod cache;
 mod check;
 mod control;
-mod lifecycle;
-pub mod run;
+mod run;
 mod serve;
 mod status;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -18,7 +17,7 @@ use hookpool_supervisor::WorkerProgram;
 use crate::arguments::{self, Arguments, CommandArguments, CompletionsArguments, GivenFlag, HookdArguments};
 use crate::exit::{Exit, Failure};
 use crate::settings::BuildSettings;
-use crate::{folders, signals};
+use crate::{folders, lifecycle, signals};
 
 /// Runs the command that the command line names.
 pub fn execute(arguments: Arguments, given: &[GivenFlag]) -> Result<Exit, Failure> {
@@ -70,14 +69,6 @@ fn print(text: &[u8]) -> Result<Exit, Failure> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
         Ok(()) => Ok(Exit::Success),
-        Err(error) => output_failed(error),
-    }
-}
-
-/// How the program exits when it cannot write its results.
-fn output_failed(error: io::Error) -> Result<Exit, Failure> {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Ok(Exit::OutputClosed),
-        _ => Err(Failure::pool(format!("cannot write to standard output: {error}"))),
+        Err(error) => lifecycle::output_failed(error),
     }
 }

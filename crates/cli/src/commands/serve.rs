@@ -13,16 +13,16 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::arguments::ServeArguments;
-use crate::commands::lifecycle;
 use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
+use crate::lifecycle;
 use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::service::client::Client;
 use crate::service::connections::{Connections, listen};
 use crate::service::socket::{HiddenSocket, SocketError, default_path};
-use crate::service::{Admissions, Monitor, Service, router};
+use crate::service::{Admissions, Monitor, Service, router, version};
 use crate::settings::PoolSettings;
 use crate::signals::{Ending, FirstSignal, Signals, obey};
 
@@ -93,6 +93,7 @@ async fn serve(
         hooks: hooks.clone(),
         admissions: admissions.clone(),
         cache: resources.cache.path().to_owned(),
+        version: version(resources.cache.path()),
         monitor,
         started_at,
         queue_size,

@@ -6,11 +6,12 @@ use hookpool_wire::{Listed, Status};
 use hyper::Method;
 use indicatif::BinaryBytes;
 
-use super::{lifecycle, print};
+use super::print;
 use crate::arguments::service::{SocketArguments, StatusArguments, StatusFormat};
 use crate::commands::serve::refused;
 use crate::exit::{Exit, Failure};
 use crate::format::printable;
+use crate::lifecycle;
 use crate::service::client::{Client, ClientError};
 use crate::service::socket::default_path;
 

@@ -36,6 +36,7 @@ pub struct Service {
     pub cache: PathBuf,
     pub monitor: Arc<Monitor>,
     pub started_at: Instant,
+    pub version: Version,
     /// The most requests of one batch that are unanswered.
     pub queue_size: usize,
     /// Whether what is open is being ended.
@@ -45,7 +46,7 @@ pub struct Service {
 /// The state of the handlers.
 pub type Shared = Arc<Service>;
 
-/// This program, as clients compare it with themselves.
+/// This program, as clients compare it with themselves. Blocks.
 pub fn version(cache: &Path) -> Version {
     Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),

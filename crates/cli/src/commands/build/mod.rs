@@ -1,28 +1,24 @@
 //! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, metadata or
 //! archives out.
 //!
-//! One half builds ([`sources`]) and tells what happens ([`events`]): with a pool of
-//! this process ([`own_pool`]), or in a service ([`remote`]). The other half shows it
+//! One half builds ([`crate::building`]) and tells what happens: with a pool of this
+//! process ([`own_pool`]), or in a service ([`remote`]). The other half shows it
 //! ([`show`]) and writes the results.
 
-pub mod events;
-pub mod jobs;
-pub mod own_pool;
+mod own_pool;
 mod remote;
-mod result;
 mod show;
-pub mod sources;
 
 use std::pin::pin;
 
 use tokio::sync::mpsc;
 
-use self::jobs::Job;
 use self::show::{Display, Verbosity};
-use self::sources::Built;
 use crate::arguments::{GivenFlag, LogArguments};
-use crate::commands::lifecycle::{self, EndReason};
+use crate::building::jobs::Job;
+use crate::building::sources::Built;
 use crate::exit::{Exit, Failure};
+use crate::lifecycle::{self, EndReason};
 use crate::settings::BuildSettings;
 use crate::signals::Signals;
 use crate::streams::output::Output;

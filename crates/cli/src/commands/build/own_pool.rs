@@ -1,25 +1,20 @@
 //! A build with a pool of this process.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use hookpool_frontend::{Answers, Durations, EnvironmentEvent, Frontend, KeptLogs, LogFolder};
-use hookpool_supervisor::Supervisor;
-use hookpool_supervisor::files::{refuse_foreign_links, unblock};
+use hookpool_frontend::{Durations, EnvironmentEvent};
+use hookpool_supervisor::files::unblock;
 use tokio::sync::mpsc;
 
-use super::events::Narrator;
-use super::jobs::Job;
-
 use super::show::Display;
-use super::sources::SourceBuilder;
-use crate::commands::lifecycle::{self, time_is_up};
+use crate::building::events::Narrator;
+use crate::building::jobs::Job;
+use crate::building::sources::SourceBuilder;
+use crate::building::start_frontend;
 use crate::exit::{Exit, Failure};
+use crate::lifecycle::{self, time_is_up};
 use crate::pool::{self, PoolResources};
 use crate::settings::BuildSettings;
 use crate::signals::{self, FirstSignal, Signals};
 use crate::streams::output::Output;
-use crate::timings::Intervals;
 
 /// Starts a pool, builds, and ends it.
 pub async fn run(
@@ -85,30 +80,4 @@ pub async fn run(
     };
     let exit = lifecycle::finish(reason, &supervisor, output, close, ending).await;
     resources.finish(exit)
-}
-
-/// The frontend of a build, in whatever process.
-pub fn start_frontend(
-    settings: &BuildSettings,
-    cache: &Path,
-    intervals: Intervals,
-    supervisor: &Supervisor,
-    narrator: &Narrator,
-    of_environments: impl Fn(&EnvironmentEvent) + Send + Sync + 'static,
-    answers: Option<Arc<Answers>>,
-) -> Result<Frontend, Failure> {
-    let logs = match &settings.log_folder {
-        Some(path) => {
-            refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
-            LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All)
-        }
-        None => LogFolder::in_cache(cache),
-    };
-    let of_frontend = narrator.clone();
-    let mut frontend = settings.frontend.clone();
-    frontend.environments = pool::environments(&settings.pool, cache, intervals, supervisor, of_environments)?;
-    frontend.logs = Some(logs);
-    frontend.cache_folder = Some(cache.to_owned());
-    frontend.answers = answers;
-    Frontend::new(supervisor.clone(), frontend, move |event| of_frontend.of_frontend(event)).map_err(Failure::pool)
 }

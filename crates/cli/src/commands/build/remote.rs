@@ -17,14 +17,14 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::jobs::Job;
 use super::show::Display;
-use super::sources::{Built, failed, interrupted};
 use crate::arguments::GivenFlag;
 use crate::arguments::build::ServiceChoice;
-use crate::commands::lifecycle::EndReason;
+use crate::building::jobs::Job;
+use crate::building::sources::{Built, failed, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::folders;
+use crate::lifecycle::EndReason;
 use crate::service::builds::{NOT_FOR_CLIENTS, PATHS};
 use crate::service::client::{Client, ClientError};
 use crate::service::{socket, version};
@@ -216,13 +216,13 @@ impl RemoteBuild {
         };
         let any_failed = match reason {
             EndReason::AllAnswered { any_failed } => any_failed,
-            EndReason::OutputFailed(error) => return crate::commands::output_failed(error),
+            EndReason::OutputFailed(error) => return crate::lifecycle::output_failed(error),
             EndReason::InputFailed(_) | EndReason::TimeIsUp => true,
         };
         let written = async {
             let written = output.finish().await;
             display.finish(signal.is_some()).await;
-            crate::commands::lifecycle::console_flushed().await;
+            crate::lifecycle::console_flushed().await;
             written
         };
         let written = match signal {
@@ -235,7 +235,7 @@ impl RemoteBuild {
         };
         match (signal, written) {
             (Some(signal), _) => Ok(Exit::Interrupted(signal)),
-            (None, Err(error)) => crate::commands::output_failed(error),
+            (None, Err(error)) => crate::lifecycle::output_failed(error),
             (None, Ok(())) if any_failed => Ok(Exit::RequestFailed),
             (None, Ok(())) => Ok(Exit::Success),
         }

@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine};
 
 use super::json_lines;
-use crate::commands::run::lines::InputLines;
-use crate::commands::run::requests::OpenRequests;
+use crate::hooks::lines::InputLines;
+use crate::hooks::requests::OpenRequests;
 use crate::service::Shared;
 use crate::service::body::{MAX_BODY, pieces, whole};
 use crate::service::problem::Refusal;

@@ -11,7 +11,7 @@ use crate::service::problem::Refusal;
 /// Says who serves
 #[utoipa::path(get, path = "/v1/version", responses((status = 200, description = "Who serves.", body = Version)))]
 pub async fn version(State(service): State<Shared>) -> Json<Version> {
-    Json(crate::service::version(&service.cache))
+    Json(service.version.clone())
 }
 
 /// Says that the service works

@@ -48,7 +48,7 @@ impl Service {
         let memory = template_memory(&snapshot).await;
         let Snapshot { limits, suspended, oldest_request, requests, workers, templates, .. } = snapshot;
         Ok(Status {
-            version: crate::service::version(&self.cache),
+            version: self.version.clone(),
             uptime_ms: milliseconds(self.started_at.elapsed()),
             admission: self.admissions.now(),
             suspended,

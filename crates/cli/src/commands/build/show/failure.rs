@@ -3,9 +3,9 @@
 use hookpool_supervisor::CapturedOutput;
 use hookpool_wire::{BuildResult, Error};
 
-use super::super::jobs::Job;
 use super::live::visible_part;
 use super::text::name;
+use crate::building::jobs::Job;
 use crate::format::printable;
 
 /// How many of the last lines of each stream are shown.

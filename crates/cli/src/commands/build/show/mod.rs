@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use self::live::LiveOutput;
 use self::progress::Progress;
 use self::summary::Summary;
-use super::events::Tell;
-use super::jobs::Job;
 use crate::arguments::build::OutputFormat;
+use crate::building::events::Tell;
+use crate::building::jobs::Job;
 
 /// How often the display is redrawn and the output of hooks is read.
 const REFRESH: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::path::Path;
 use hookpool_frontend::redact;
 use hookpool_wire::{Answer, Before, BuildEvent, BuildResult, HookRun, Origin, OutputFile};
 
-use super::super::jobs::Job;
+use crate::building::jobs::Job;
 use crate::format::printable;
 use crate::observer::pip_in_place_of_uv;
 

@@ -1,17 +1,12 @@
 //! `hookpool run`: requests on standard input, responses on standard output, both
 //! JSON Lines.
 
-pub mod lines;
-pub mod request;
-pub mod requests;
-pub mod response;
-
-use self::lines::InputLines;
-use self::requests::OpenRequests;
 use crate::arguments::RunArguments;
-use crate::commands::lifecycle;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Hooks;
+use crate::hooks::lines::InputLines;
+use crate::hooks::requests::OpenRequests;
+use crate::lifecycle;
 use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::settings::PoolSettings;

@@ -1,7 +1,7 @@
 //! How a command that runs hooks starts and ends: its event loop, and the end of
 //! its pool and its output.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use hookpool_supervisor::files::unblock;
@@ -101,7 +101,7 @@ pub async fn finish(
         return Ok(Exit::Interrupted(signal));
     }
     match (reason, written) {
-        (EndReason::OutputFailed(error), _) | (_, Err(error)) => super::output_failed(error),
+        (EndReason::OutputFailed(error), _) | (_, Err(error)) => output_failed(error),
         (EndReason::InputFailed(error), Ok(())) => Err(Failure::pool(format!("cannot read standard input: {error}"))),
         (EndReason::AllAnswered { any_failed: true }, Ok(())) => Ok(Exit::RequestFailed),
         (EndReason::AllAnswered { any_failed: false } | EndReason::TimeIsUp, Ok(())) => Ok(Exit::Success),
@@ -137,4 +137,12 @@ pub async fn forced_end(ending: &mut watch::Receiver<Ending>) {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(FORCED_END).await;
+}
+
+/// How the program exits when it cannot write its results.
+pub fn output_failed(error: io::Error) -> Result<Exit, Failure> {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Ok(Exit::OutputClosed),
+        _ => Err(Failure::pool(format!("cannot write to standard output: {error}"))),
+    }
 }

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::lines::{InputLine, InputLines};
 use super::response::invalid;
-use crate::commands::lifecycle::{EndReason, time_is_up};
 use crate::hooks::{Hooks, NotAdmitted, ReadAnswer, SubmittedRequest, UnreadAnswer};
+use crate::lifecycle::{EndReason, time_is_up};
 use crate::signals::Ending;
 use crate::streams::output::Output;
 

@@ -1,6 +1,11 @@
 //! Runs hooks for requests as they are written: in the lines of `hookpool run`, and
 //! over HTTP.
 
+pub mod lines;
+pub mod request;
+pub mod requests;
+mod response;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Add;
@@ -15,7 +20,6 @@ use hookpool_supervisor::{
 };
 use hookpool_wire::{HookRequest, HookResponse, Id, InvalidRequest};
 
-use crate::commands::run::{request, response};
 use crate::exit::Failure;
 
 /// Runs hooks in one pool, with the same environments and answers.
