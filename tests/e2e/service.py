@@ -58,18 +58,25 @@ class Service:
     """A `hookpool serve`; its standard error goes to a file."""
 
     def __init__(
-        self, flags: Sequence[str], env: dict[str, str], socket_path: Path | None, log: Path
+        self,
+        flags: Sequence[str],
+        env: dict[str, str],
+        socket_path: Path | None,
+        log: Path,
+        launcher: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.socket = socket_path or Path()
         self._log = log
         place = [] if socket_path is None else ["--socket", str(socket_path)]
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [PROGRAM, "-v", "serve", *place, *flags],
+                [*launcher, PROGRAM, "-v", "serve", *place, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file,
                 env=env,
+                pass_fds=pass_fds,
             )
 
     def __enter__(self) -> Service:

@@ -14,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use hookpool_supervisor::Timeout;
 
 use self::pool::PoolArguments;
 use self::values::{age, duration_or_zero, size};
@@ -176,6 +177,11 @@ pub struct ServeArguments {
         env = "HOOKPOOL_DRAIN_TIMEOUT"
     )]
     pub drain_timeout: Duration,
+
+    /// End when there was no work for this time. Meant for a socket of systemd, which
+    /// starts the service again [default: stay].
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HOOKPOOL_IDLE_EXIT")]
+    pub idle_exit: Option<Timeout>,
 
     #[command(flatten)]
     pub pool: PoolArguments,

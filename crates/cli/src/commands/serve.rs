@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookpool_supervisor::{CallerProcess, EndSignal, Supervisor};
+use hookpool_supervisor::{CallerProcess, EndSignal, Supervisor, Timeout};
 use hookpool_wire::{Admission, Drain};
 use hyper::Method;
 use nix::unistd::{User, geteuid};
@@ -19,8 +20,10 @@ use crate::hooks::Hooks;
 use crate::lifecycle;
 use crate::observer;
 use crate::pool::{self, PoolResources};
+use crate::service::activation::PassedSocket;
 use crate::service::client::Client;
 use crate::service::connections::{Connections, listen};
+use crate::service::notify::Notifier;
 use crate::service::socket::{HiddenSocket, SocketError, default_path};
 use crate::service::{Admissions, Monitor, Service, router, version};
 use crate::settings::PoolSettings;
@@ -28,14 +31,45 @@ use crate::signals::{Ending, FirstSignal, Signals, obey};
 
 /// Serves until a signal comes, or a client asks for the end.
 pub fn execute(arguments: ServeArguments) -> Result<Exit, Failure> {
-    let path = match arguments.socket {
-        Some(path) => path,
-        None => default_path(arguments.pool.locations.cache.cache_dir.clone()).map_err(refused)?,
+    let ServeArguments { socket, take_over, drain_timeout, idle_exit, pool } = arguments;
+    let place = match PassedSocket::take().map_err(Failure::pool)? {
+        Some(passed) => {
+            check_passed(&passed, socket.as_deref(), take_over)?;
+            Place::Passed(passed)
+        }
+        None => {
+            let path = socket.map_or_else(|| default_path(pool.locations.cache.cache_dir.clone()), Ok);
+            Place::Own(path.and_then(|path| HiddenSocket::bind(&path, take_over)).map_err(refused)?)
+        }
     };
-    let settings = PoolSettings::resolve(arguments.pool)?;
-    let socket = HiddenSocket::bind(&path, arguments.take_over).map_err(refused)?;
-    let (take_over, drain_timeout) = (arguments.take_over, arguments.drain_timeout);
-    lifecycle::run(serve(settings, socket, take_over, drain_timeout))
+    let settings = PoolSettings::resolve(pool)?;
+    lifecycle::run(serve(settings, place, take_over, drain_timeout, idle_exit))
+}
+
+/// Where the service listens.
+enum Place {
+    /// At a socket of its own.
+    Own(HiddenSocket),
+    /// At one that stays when the service ends.
+    Passed(PassedSocket),
+}
+
+/// Flags must not ask for another socket than that of the service manager.
+fn check_passed(passed: &PassedSocket, socket: Option<&Path>, take_over: bool) -> Result<(), Failure> {
+    let passed_path = passed.path.display();
+    if take_over {
+        let message = format!(
+            "--take-over: the service manager has passed its socket {passed_path}, and replaces services itself"
+        );
+        return Err(Failure::usage(message));
+    }
+    match socket.filter(|path| !passed.is_at(path)) {
+        Some(path) => Err(Failure::usage(format!(
+            "--socket {}: the service manager has passed the socket {passed_path}, expected no other path",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Why there is no socket, with what helps.
@@ -56,9 +90,10 @@ pub fn refused(error: SocketError) -> Failure {
 
 async fn serve(
     settings: PoolSettings,
-    socket: HiddenSocket,
+    place: Place,
     take_over: bool,
     drain_timeout: Duration,
+    idle_exit: Option<Timeout>,
 ) -> Result<Exit, Failure> {
     let started_at = Instant::now();
     let mut signals = Signals::listen()?;
@@ -101,11 +136,24 @@ async fn serve(
     });
 
     let (close, closing) = watch::channel(false);
-    let old = if take_over { Client::connect(socket.path()).await.ok() } else { None };
-    let (socket, listener) = socket.publish(take_over).map_err(refused)?;
+    let old = match &place {
+        Place::Own(hidden) if take_over => Client::connect(hidden.path()).await.ok(),
+        Place::Own(_) | Place::Passed(_) => None,
+    };
+    let (socket, path, listener) = match place {
+        Place::Own(hidden) => {
+            let path = hidden.path().to_owned();
+            let (socket, listener) = hidden.publish(take_over).map_err(refused)?;
+            (Some(socket), path, listener)
+        }
+        Place::Passed(PassedSocket { listener, path }) => (None, path, listener),
+    };
     let listener = listen(listener).map_err(|error| Failure::pool(format!("cannot listen: {error}")))?;
     let connections = tokio::spawn(Connections::new(router(service)).serve(listener, closing));
-    info!(socket = %socket.path().display(), "serving");
+    info!(socket = %path.display(), "serving");
+    if let Some(notifier) = Notifier::from_environment() {
+        tokio::spawn(notifier.run(supervisor.clone(), admissions.clone()));
+    }
     if let Some(mut old) = old {
         // From here on new clients find this service.
         let drain = Some(&Drain { exit: true });
@@ -114,14 +162,26 @@ async fn serve(
         }
     }
 
-    admissions.exit_wanted().await;
-    info!("finishing what is open");
+    tokio::select! {
+        () = admissions.exit_wanted() => info!("finishing what is open"),
+        () = idle_for(idle_exit, &admissions) => {
+            info!("there was no work for the time of --idle-exit");
+            admissions.drain(true);
+        }
+    }
     let exit = end(&supervisor, &admissions, hooks, &resources.readers, drain_timeout, &interrupt, ending).await;
     close.send_replace(true);
     // It is bounded, and has nothing to return.
     let _ = connections.await;
     drop(socket);
     resources.finish(exit)
+}
+
+async fn idle_for(time: Option<Timeout>, admissions: &Admissions) {
+    match time {
+        Some(time) => admissions.idle_for(time.get()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the open work, for a time, and ends the pool.

@@ -1,5 +1,7 @@
 //! Whether new work is admitted, and how much is open.
 
+use std::time::Duration;
+
 use hookpool_wire::{Admission, Phase};
 use tokio::sync::watch;
 
@@ -14,6 +16,14 @@ struct State {
     is_draining: bool,
     must_exit: bool,
     open: usize,
+    /// The work that was admitted so far.
+    admitted: u64,
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        if self.is_draining { Phase::Draining } else { Phase::Serving }
+    }
 }
 
 /// The service admits no new work.
@@ -41,6 +51,7 @@ impl Admissions {
     pub fn admit(&self) -> Result<OpenWork, Draining> {
         let admitted = self.state.send_if_modified(|state| {
             state.open += usize::from(!state.is_draining);
+            state.admitted += u64::from(!state.is_draining);
             !state.is_draining
         });
         if admitted { Ok(OpenWork { state: self.state.clone() }) } else { Err(Draining) }
@@ -67,8 +78,7 @@ impl Admissions {
     /// Whether work is admitted, and how much is open.
     pub fn now(&self) -> Admission {
         let state = *self.state.borrow();
-        let phase = if state.is_draining { Phase::Draining } else { Phase::Serving };
-        Admission { phase, open: state.open }
+        Admission { phase: state.phase(), open: state.open }
     }
 
     /// Waits until the service is to end. Cancel-safe.
@@ -79,6 +89,23 @@ impl Admissions {
     /// Waits until no work is open. Cancel-safe.
     pub async fn idle(&self) {
         self.wait_for(|state| state.open == 0).await;
+    }
+
+    /// Waits until no work was open for this time. Cancel-safe.
+    pub async fn idle_for(&self, time: Duration) {
+        loop {
+            self.idle().await;
+            let admitted = self.state.borrow().admitted;
+            let more = self.wait_for(|state| state.admitted != admitted);
+            if tokio::time::timeout(time, more).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until this is not the phase. Cancel-safe.
+    pub async fn leaves(&self, phase: Phase) {
+        self.wait_for(|state| state.phase() != phase).await;
     }
 
     async fn wait_for(&self, condition: impl Fn(&State) -> bool) {
@@ -105,5 +132,25 @@ mod tests {
         admissions.drain(true);
         assert_eq!(admissions.resume(), Err(Draining), "a service that is to end stays closed");
         admissions.exit_wanted().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_time_begins_again_after_each_work() {
+        let admissions = Admissions::new();
+        let minute = Duration::from_secs(60);
+        let begin = tokio::time::Instant::now();
+        let idle = tokio::spawn({
+            let admissions = admissions.clone();
+            async move { admissions.idle_for(minute).await }
+        });
+        tokio::time::sleep(minute / 2).await;
+        // The watch channel shows only its newest value.
+        drop(admissions.admit().unwrap());
+        tokio::time::sleep(minute / 2).await;
+        let work = admissions.admit().unwrap();
+        tokio::time::sleep(minute * 2).await;
+        drop(work);
+        idle.await.unwrap();
+        assert_eq!(begin.elapsed(), minute * 4);
     }
 }

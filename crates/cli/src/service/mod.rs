@@ -4,6 +4,7 @@
 //! share a [`Service`]. New work is admitted ([`admission`]) or refused with a
 //! [`problem`].
 
+pub mod activation;
 mod admission;
 mod api;
 mod body;
@@ -11,6 +12,7 @@ pub mod builds;
 pub mod client;
 pub mod connections;
 mod monitor;
+pub mod notify;
 mod problem;
 pub mod socket;
 

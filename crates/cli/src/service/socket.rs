@@ -120,13 +120,6 @@ impl Drop for HiddenSocket {
     }
 }
 
-impl Socket {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 impl Drop for Socket {
     fn drop(&mut self) {
         // Without the lock, a socket that takes this one's place now would be removed.
@@ -174,7 +167,7 @@ mod tests {
         let hidden = HiddenSocket::bind(&path, false).unwrap();
         assert!(UnixStream::connect(&path).is_err(), "nobody finds it before it is ready");
         let (socket, _listener) = hidden.publish(false).unwrap();
-        UnixStream::connect(socket.path()).unwrap();
+        UnixStream::connect(&path).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!(path.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
         drop(socket);
