@@ -14,6 +14,7 @@ import processes
 from conftest import BOTH_WAYS, Setting
 from gate import Gate
 from pool import PROGRAM, REPOSITORY
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from service import Connection, Service, ask
 from trees import call, make_tree
 
@@ -58,11 +59,8 @@ def test_the_status_has_what_the_service_has_and_does(
         assert template["pid"] in processes.templates(service.pid)
         assert template["memory_bytes"] > 1_000_000
         assert (template["id"], template["in_use"]) == (worker["template"], True)
-        if setting.build_isolation:
-            assert status["answers"] == {"hits": 0, "misses": 0, "kept": 0}
-            assert status["environments"]["held"] == 1
-        else:
-            assert (status["answers"], status["environments"]) == (None, None)
+        assert status["answers"] == {"hits": 0, "misses": 0, "kept": 0}
+        assert status["environments"]["held"] == (1 if setting.build_isolation else 0)
         gate.release()
         assert answer(connection)["ok"]
     assert service.end() == 0
@@ -429,3 +427,131 @@ def test_commands_say_that_no_service_listens(setting: Setting) -> None:
         assert first.startswith(f"error: no service listens at {socket}: ")
         assert hint.startswith("hint: `hookpool serve` starts a service, --socket names")
     assert command(setting, socket, "ctl", "resize").returncode == 2
+
+
+@BOTH_WAYS
+def test_events_are_told_as_they_happen(setting: Setting, tree: Path, gate: Gate) -> None:
+    service = setting.serve()
+    with contextlib.closing(service.connect()) as listener:
+        listener.request("GET", "/v1/events")
+        events = listener.getresponse()
+        assert events.getheader("content-type") == "application/x-ndjson"
+
+        def until(name: str) -> Any:
+            while (event := json.loads(events.readline()))["event"] != name:
+                assert event["time_ms"] > 1e12
+            return event
+
+        with sent(service, call(tree, gate.code)) as connection:
+            queued = until("request_queued")
+            assert queued["tree"] == str(tree)
+            assert until("request_accepted")["request"] == queued["request"]
+            gate.arrived()
+            gate.release()
+            finished = until("request_finished")
+            assert (finished["request"], finished["error"]) == (queued["request"], None)
+            assert finished["timing"]["hook_ms"] > 0
+            assert answer(connection)["ok"]
+        service.ask("PATCH", "/v1/limits", {"jobs": 1})
+        assert until("limits_changed")["limits"]["jobs"] == 1
+        # It ends with the service, and does not hold that up.
+        service.ask("POST", "/v1/drain", {"exit": True})
+        until("draining")
+        events.read()
+    assert service.process.wait(60) == 0
+
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def metrics(service: Service) -> Samples:
+    """All samples of the metrics, by name and labels."""
+    scraped = service.ask("GET", "/metrics")
+    assert scraped.status == 200
+    expected = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert scraped.headers["content-type"] == expected
+    # The package has no types.
+    families = text_string_to_metric_families(scraped.body.decode())  # type: ignore[no-untyped-call]
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def series(samples: Samples, name: str, **labels: str) -> float:
+    """The value of one sample."""
+    return samples[name, tuple(sorted(labels.items()))]
+
+
+# Of issue 21; of a histogram, one of its samples.
+METRICS = {
+    "hookpool_requests_total",
+    "hookpool_hook_duration_seconds_count",
+    "hookpool_queue_duration_seconds_count",
+    "hookpool_worker_start_duration_seconds_count",
+    "hookpool_queue_length",
+    "hookpool_workers",
+    "hookpool_templates",
+    "hookpool_template_memory_bytes",
+    "hookpool_environments_made_total",
+    "hookpool_answers_total",
+    "hookpool_quarantined_trees",
+    "hookpool_oldest_request_seconds",
+    "hookpool_build_info",
+}
+
+
+def test_the_metrics_count_what_was_run(
+    setting: Setting, tmp_path: Path, gate: Gate, own_cache: Path
+) -> None:
+    service = setting.serve(build_isolation=True)
+    for number in range(3):
+        assert service.hook(make_tree(tmp_path / f"tree-{number}")).json["ok"]
+    tree = tmp_path / "tree-0"
+    assert not service.hook(tree, "1 / 0").json["ok"]
+    hook = "get_requires_for_build_wheel"
+    with sent(service, call(tree, gate.code)) as running:
+        gate.arrived()
+        with sent(service, call(tree)) as waiting:
+            processes.wait_until(lambda: service.get("/v1/requests")["count"] == 2)
+            samples = metrics(service)
+            assert series(samples, "hookpool_queue_length") == 1
+            assert series(samples, "hookpool_workers", state="running") == 1
+            assert series(samples, "hookpool_oldest_request_seconds") > 0
+            assert series(samples, "hookpool_templates") == 1
+            assert series(samples, "hookpool_template_memory_bytes") > 1_000_000
+            first = service.get("/v1/requests")["first"][0]["id"]
+            assert service.ask("DELETE", f"/v1/requests/{first}").status == 200
+            assert answer(running)["error"]["kind"] == "Cancelled"
+            assert answer(waiting)["ok"]
+    samples = metrics(service)
+    for outcome, count in [("ok", 4), ("HookRuntimeError", 1), ("Cancelled", 1)]:
+        assert series(samples, "hookpool_requests_total", hook=hook, outcome=outcome) == count
+    assert series(samples, "hookpool_hook_duration_seconds_count") == 6
+    assert series(samples, "hookpool_queue_duration_seconds_count") == 6
+    assert series(
+        samples, "hookpool_worker_start_duration_seconds_count", start_method="forkserver"
+    )
+    assert series(samples, "hookpool_environments_made_total") == 1
+    assert series(samples, "hookpool_answers_total", result="miss") == 0
+    assert series(samples, "hookpool_queue_length") == 0
+    assert series(samples, "hookpool_oldest_request_seconds") == 0
+    assert series(samples, "hookpool_build_info", version="0.1.0") == 1
+    names = {name for name, _ in samples if not name.endswith(("_bucket", "_sum"))}
+    assert names == METRICS
+    # Other trees, of other environments, add no series.
+    for number in range(3, 6):
+        assert service.hook(make_tree(tmp_path / f"tree-{number}"), requires=[]).json["ok"]
+    assert set(metrics(service)) == set(samples)
+    assert service.end() == 0
+
+
+def test_what_builds_make_is_counted(setting: Setting, tree: Path, own_cache: Path) -> None:
+    service = setting.serve(build_isolation=True)
+    build = {"command": "sdist", "sources": [{"path": str(tree)}], "options": {}}
+    built = service.ask("POST", "/v1/builds", build)
+    assert built.status == 200, built.body
+    assert service.get("/v1/status")["environments"]["made"] == 1
+    assert series(metrics(service), "hookpool_environments_made_total") == 1
+    assert service.end() == 0

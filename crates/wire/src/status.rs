@@ -40,10 +40,10 @@ pub struct Status {
     pub quarantined: Listed<QuarantinedPool>,
     /// The pools whose workers failed, and whose next worker may not start yet.
     pub in_backoff: Listed<DelayedPool>,
-    /// The build environments; null without build isolation.
-    pub environments: Option<EnvironmentCounts>,
-    /// The kept answers; null if none are kept.
-    pub answers: Option<AnswerCounts>,
+    /// The build environments.
+    pub environments: EnvironmentCounts,
+    /// The kept answers.
+    pub answers: AnswerCounts,
 }
 
 /// The first of many, and how many there are.
@@ -159,14 +159,15 @@ pub struct DelayedPool {
 /// Build environments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EnvironmentCounts {
-    /// Those that the service holds: in use, or used before.
+    /// Those that the service holds for single hooks: in use, or used before.
     pub held: usize,
-    /// Those that it has made since its start.
+    /// Those that it has made since its start, for hooks and for builds.
     pub made: u64,
 }
 
-/// What became of the answers of hooks since the start of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// What became of the answers of hooks since the start of the service. Those of a build
+/// count when it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AnswerCounts {
     /// Hooks that did not run, since their answers were kept.
     pub hits: u64,

@@ -116,12 +116,9 @@ pub fn summary(status: &Status) -> Vec<String> {
     let memory: u64 = status.templates.iter().filter_map(|template| template.memory_bytes).sum();
     let forking = status.templates.iter().filter(|template| template.in_use).count();
     lines.push(format!("templates     {forking} of {}; {}", limits.max_templates, BinaryBytes(memory)));
-    if let Some(environments) = status.environments {
-        lines.push(format!("environments  {} held, {} made", environments.held, environments.made));
-    }
-    if let Some(answers) = status.answers {
-        lines.push(format!("answers       {} used, {} missing, {} kept", answers.hits, answers.misses, answers.kept));
-    }
+    let (environments, answers) = (status.environments, status.answers);
+    lines.push(format!("environments  {} held, {} made", environments.held, environments.made));
+    lines.push(format!("answers       {} used, {} missing, {} kept", answers.hits, answers.misses, answers.kept));
     lines
 }
 

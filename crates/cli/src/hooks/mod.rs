@@ -8,7 +8,7 @@ mod response;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Add;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -79,14 +79,9 @@ impl EnvironmentsOfCallers {
         Ok(environments)
     }
 
-    /// The number of environments that are in use or ready for the next request.
-    /// `None` without build isolation.
-    pub fn held(&self) -> Option<usize> {
-        self.known()
-            .iter()
-            .filter_map(|(_, environments)| environments.as_ref())
-            .map(|known| known.held())
-            .reduce(Add::add)
+    /// The number of environments that this process holds.
+    pub fn held(&self) -> usize {
+        self.known().iter().filter_map(|(_, environments)| environments.as_ref()).map(|some| some.held()).sum()
     }
 
     async fn close(&self) {

@@ -12,9 +12,9 @@ use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, to_line};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::Shared;
 use super::admission::OpenWork;
 use super::problem::Refusal;
+use super::{Monitor, Shared};
 use crate::arguments::{Arguments, CommandArguments};
 use crate::building::events::Narrator;
 use crate::building::jobs::Job;
@@ -86,10 +86,12 @@ pub async fn start(service: Shared, request: BuildRequest) -> Result<impl Stream
     let frontend = start_frontend(&settings, &service.cache, intervals, supervisor, &narrator, tell, answers.clone());
     let frontend = frontend.map_err(failed)?;
     let (output, lines) = Output::to_channel();
+    let monitor = service.monitor.clone();
     let build = Build { service, settings, jobs, frontend, narrator, told, open };
     tokio::spawn(async move {
         build.run(output).await;
         if let Some(answers) = answers {
+            monitor.add_answers_of_build(&answers.statistics());
             answers.close().await;
         }
     });
@@ -139,7 +141,7 @@ impl Build {
         };
         let (writer, reports) = output.halves();
         tokio::select! {
-            () = write(writer, told, results) => {}
+            () = write(writer, told, results, &service.monitor) => {}
             // The client is gone. What is dropped here is cancelled.
             _ = reports.failure() => {}
             () = build => {}
@@ -154,7 +156,12 @@ impl Build {
 }
 
 /// Writes events and results until there are no more results.
-async fn write(writer: &Writer, mut told: mpsc::UnboundedReceiver<BuildEvent>, mut results: mpsc::Receiver<Built>) {
+async fn write(
+    writer: &Writer,
+    mut told: mpsc::UnboundedReceiver<BuildEvent>,
+    mut results: mpsc::Receiver<Built>,
+    monitor: &Monitor,
+) {
     loop {
         let (event, is_over) = tokio::select! {
             // What led to a result comes before it.
@@ -166,6 +173,9 @@ async fn write(writer: &Writer, mut told: mpsc::UnboundedReceiver<BuildEvent>, m
             },
         };
         if let Some(event) = event {
+            if let BuildEvent::EnvironmentMade { .. } = event {
+                monitor.metrics.environment_made();
+            }
             writer.room().await.send(to_line(&event));
         }
         if is_over {

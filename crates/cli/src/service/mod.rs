@@ -11,6 +11,7 @@ mod body;
 pub mod builds;
 pub mod client;
 pub mod connections;
+mod metrics;
 mod monitor;
 pub mod notify;
 mod problem;

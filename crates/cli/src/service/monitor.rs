@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hookpool_frontend::EnvironmentEvent;
+use hookpool_frontend::{AnswerStatistics, EnvironmentEvent};
 use hookpool_supervisor::{Builder, Event, RequestId};
+use hookpool_wire::AnswerCounts;
 use tokio::sync::watch;
+use tracing::warn;
 
+use super::metrics::Metrics;
 use crate::event_readers::EventReaders;
 
 /// The files that a running hook writes its output to.
@@ -25,18 +27,22 @@ pub type RunningHooks = HashMap<RequestId, OutputFiles>;
 #[derive(Debug, Default)]
 pub struct Monitor {
     running: watch::Sender<RunningHooks>,
-    environments_made: AtomicU64,
+    pub metrics: Metrics,
+    answers_of_builds: Mutex<AnswerCounts>,
 }
 
 impl Monitor {
     /// Listens to the events of the supervisor to be.
     pub fn attach(self: &Arc<Self>, builder: Builder, readers: &EventReaders) -> Builder {
         let monitor = self.clone();
-        let is_wanted = |event: &Event| matches!(event, Event::OutputCaptured { .. } | Event::RequestFinished { .. });
-        readers.attach(builder, is_wanted, move |event| monitor.observe(&event.event))
+        let wants = |event: &Event| {
+            Metrics::wants(event) || matches!(event, Event::OutputCaptured { .. } | Event::RequestFinished { .. })
+        };
+        readers.attach(builder, wants, move |event| monitor.observe(&event.event))
     }
 
     fn observe(&self, event: &Event) {
+        self.metrics.observe(event);
         match event {
             Event::OutputCaptured { request, stdout, stderr } => {
                 let files = OutputFiles { stdout: stdout.clone(), stderr: stderr.clone() };
@@ -45,8 +51,11 @@ impl Monitor {
             Event::RequestFinished { request, .. } => {
                 self.running.send_if_modified(|running| running.remove(request).is_some());
             }
-            // Nobody could say which of them still run.
-            Event::EventsLost { .. } => self.running.send_modify(HashMap::clear),
+            Event::EventsLost { count } => {
+                warn!("{count} events were lost: the metrics count too little");
+                // Nobody could say which of them still run.
+                self.running.send_modify(HashMap::clear);
+            }
             _ => {}
         }
     }
@@ -54,7 +63,7 @@ impl Monitor {
     /// Takes in an event of the build environments.
     pub fn observe_environment(&self, event: &EnvironmentEvent) {
         if let EnvironmentEvent::Made { .. } = event {
-            self.environments_made.fetch_add(1, Ordering::Relaxed);
+            self.metrics.environment_made();
         }
     }
 
@@ -63,8 +72,16 @@ impl Monitor {
         self.running.subscribe()
     }
 
-    /// The number of build environments that were made.
-    pub fn environments_made(&self) -> u64 {
-        self.environments_made.load(Ordering::Relaxed)
+    /// Adds what a build that has ended has counted.
+    pub fn add_answers_of_build(&self, counted: &AnswerStatistics) {
+        let mut answers = self.answers_of_builds.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.hits += counted.hits;
+        answers.misses += counted.misses;
+        answers.kept += counted.kept;
+    }
+
+    /// What the builds that have ended have counted.
+    pub fn answers_of_builds(&self) -> AnswerCounts {
+        *self.answers_of_builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,7 @@ mod builds;
 mod control;
 mod hooks;
 mod information;
+mod metrics;
 mod requests;
 mod status;
 
@@ -56,6 +57,8 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(control::limits, control::change_limits))
         .routes(routes!(control::restart))
         .routes(routes!(status::status))
+        .routes(routes!(status::events))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(requests::requests))
         .routes(routes!(requests::request, requests::cancel))
         .routes(routes!(requests::log))

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
+use futures_util::stream;
 use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{
     DelayedPool, Limits, Listed, QuarantinedPool, RequestSnapshot, Snapshot, TemplateSnapshot, Timeout, WorkerSnapshot,
@@ -9,9 +11,11 @@ use hookpool_supervisor::{
 };
 use hookpool_wire::{
     AnswerCounts, EnvironmentCounts, Problem, RequestStatus, Status, TemplateStatus, WorkerStatus, milliseconds,
+    to_line,
 };
 use serde::Serialize;
 
+use super::json_lines;
 use crate::service::admission::Draining;
 use crate::service::problem::Refusal;
 use crate::service::{Service, Shared};
@@ -29,6 +33,24 @@ use crate::service::{Service, Shared};
 )]
 pub async fn status(State(service): State<Shared>) -> Result<Json<Status>, Refusal> {
     Ok(Json(service.status().await?))
+}
+
+/// Sends what happens, from now on
+///
+/// Each line is a JSON object with the name of the event, its time in milliseconds since
+/// 1970, and what belongs to the event. A client that reads too slowly misses events, and
+/// learns by the event `events_lost` how many they were.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    responses((status = 200, description = "An event in each line.", body = String, content_type = "application/x-ndjson"))
+)]
+pub async fn events(State(service): State<Shared>) -> Response {
+    let events = service.hooks.supervisor.subscribe(|_| true);
+    json_lines(stream::unfold(events, async |mut events| {
+        let event = events.next().await?;
+        Some((to_line(&*event), events))
+    }))
 }
 
 /// The snapshot of the supervisor, unless it has ended.
@@ -61,16 +83,23 @@ impl Service {
             templates: templates.into_iter().zip(memory).map(template_fields).collect(),
             quarantined: listed(snapshot.quarantined, quarantined_fields),
             in_backoff: listed(snapshot.in_backoff, delayed_fields),
-            environments: self
-                .hooks
-                .environments
-                .held()
-                .map(|held| EnvironmentCounts { held, made: self.monitor.environments_made() }),
-            answers: self.hooks.answers.as_ref().map(|answers| {
-                let counted = answers.statistics();
-                AnswerCounts { hits: counted.hits, misses: counted.misses, kept: counted.kept }
-            }),
+            environments: EnvironmentCounts {
+                held: self.hooks.environments.held(),
+                made: self.monitor.metrics.environments_made(),
+            },
+            answers: self.answers(),
         })
+    }
+
+    /// What became of answers.
+    pub fn answers(&self) -> AnswerCounts {
+        let of_builds = self.monitor.answers_of_builds();
+        let of_hooks = self.hooks.answers.as_ref().map(|answers| answers.statistics()).unwrap_or_default();
+        AnswerCounts {
+            hits: of_builds.hits + of_hooks.hits,
+            misses: of_builds.misses + of_hooks.misses,
+            kept: of_builds.kept + of_hooks.kept,
+        }
     }
 }
 
