@@ -22,6 +22,7 @@ use crate::building::sources::{Built, SourceBuilder};
 use crate::building::start_frontend;
 use crate::exit::Failure;
 use crate::hooks::request::caller;
+use crate::lifecycle::time_is_up;
 use crate::pool;
 use crate::settings::BuildSettings;
 use crate::streams::output::{Output, Writer};
@@ -144,6 +145,8 @@ impl Build {
             () = write(writer, told, results, &service.monitor) => {}
             // The client is gone. What is dropped here is cancelled.
             _ = reports.failure() => {}
+            // The client does not read, and the service is ending.
+            () = time_is_up(supervisor.clone(), service.ending.clone()) => {}
             () = build => {}
             () = tell => {}
         }
