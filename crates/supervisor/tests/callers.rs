@@ -93,7 +93,13 @@ fn a_hook_has_what_its_caller_has_and_nothing_of_the_service() {
 }
 
 async fn inherits(method: StartMethod) {
-    let pool = Pool::start(Limits::default(), |builder| builder.start_method(method)).await;
+    // Without what other code does at the start of an interpreter, which may read any
+    // variable.
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(folder.path()).status().unwrap();
+    assert!(made.success());
+    let python = folder.path().join("bin/python");
+    let pool = Pool::start(Limits::default(), |builder| builder.start_method(method).interpreter(python)).await;
     let tree = pool.real_tree("tree", LOOK);
     let mut one = caller(&pool, &[("RUN", "1"), ("ONLY_ONE", ""), ("TZ", "Asia/Tokyo")]);
     one.variables.insert("BYTES".into(), OsString::from_vec(vec![0xff, b'=', 0x80]));
@@ -246,8 +252,10 @@ def get_requires_for_build_wheel(config_settings=None):
     let mut three = one.clone();
     three.limits.push(limit("RLIMIT_CORE", 0, Some(0)));
     // A worker is replaced once its template has learned what hooks import.
-    run(&pool, &tree, &one).await;
-    pool.supervisor.settled().await;
+    for caller in [&one, &two, &three] {
+        run(&pool, &tree, caller).await;
+        pool.supervisor.settled().await;
+    }
     let mut workers = Vec::new();
     for caller in [&one, &two, &three] {
         let first = run(&pool, &tree, caller).await;

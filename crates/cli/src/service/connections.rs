@@ -7,15 +7,18 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,6 +42,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest header, in bytes.
 const MAX_HEADER: usize = 64 * 1024;
 
+/// How much of a body that no handler wants is read, in bytes, and for how long.
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;
+const DISCARDING_TIME: Duration = Duration::from_secs(1);
+
 /// How long open connections may take to end at the end of the service.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
@@ -60,7 +67,7 @@ pub struct Connections {
 struct Connection {
     /// The requests that are not answered completely.
     requests: AtomicUsize,
-    last_use: std::sync::Mutex<Instant>,
+    last_use: Mutex<Instant>,
     close: Notify,
 }
 
@@ -77,7 +84,7 @@ impl OpenRequest {
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        *self.0.last_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        *self.0.last_use.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
@@ -131,7 +138,7 @@ impl Connections {
         }
         let connection = Arc::new(Connection {
             requests: AtomicUsize::new(0),
-            last_use: std::sync::Mutex::new(Instant::now()),
+            last_use: Mutex::new(Instant::now()),
             close: Notify::new(),
         });
         self.next += 1;
@@ -148,8 +155,7 @@ impl Connections {
     /// Makes room for a connection. Returns false if none is idle.
     fn close_idlest(&mut self) -> bool {
         let idle = self.open.iter().filter(|(_, connection)| connection.requests.load(Ordering::Relaxed) == 0);
-        let last_use =
-            |connection: &Connection| *connection.last_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last_use = |connection: &Connection| *connection.last_use.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(number) = idle.min_by_key(|(_, connection)| last_use(connection)).map(|(number, _)| *number) else {
             return false;
         };
@@ -186,18 +192,68 @@ async fn talk(stream: UnixStream, router: Router, connection: Arc<Connection>) -
     }
 }
 
-async fn answer(
-    router: Router,
-    request: Request<hyper::body::Incoming>,
-    open: OpenRequest,
-) -> Result<Response, Infallible> {
-    let response = router.oneshot(request.map(Body::new)).await?;
+async fn answer(router: Router, request: Request<Incoming>, open: OpenRequest) -> Result<Response, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = LentBody(Arc::new(Mutex::new(body)));
+    let response = router.oneshot(Request::from_parts(parts, Body::new(body.clone()))).await?;
+    body.discard().await;
     Ok(response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &open;
             frame
         }))
     }))
+}
+
+/// The body of a request, lent to its handler.
+///
+/// A client that still sends it when the response comes, and the connection is closed,
+/// gets an error before it reads the response. So what a handler has not read is read.
+#[derive(Clone)]
+struct LentBody(Arc<Mutex<Incoming>>);
+
+impl LentBody {
+    /// Reads a little of the rest, unless the handler goes on reading.
+    async fn discard(self) {
+        let Ok(body) = Arc::try_unwrap(self.0) else { return };
+        let mut body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut left = MAX_DISCARDED;
+        let discard = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // A client that does not read its response before it has sent all has had its
+        // chance.
+        let _ = tokio::time::timeout(DISCARDING_TIME, discard).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Incoming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl http_body::Body for LentBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut *self.lock()).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.lock().size_hint()
+    }
 }
 
 /// A listener for the event loop.
