@@ -351,7 +351,7 @@ def test_the_status_is_a_page_of_80_columns(setting: Setting, tmp_path: Path, ga
         page = output(setting, service, "status")
         lines = page.splitlines()
         assert max(map(len, lines)) <= 80, page
-        assert lines[0].startswith(f"hookpool 0.1.0, process {service.pid}, serving for ")
+        assert lines[0].startswith(f"hookpool 0.1.0, process {service.pid}, serving, up for ")
         assert lines[1].startswith("requests      1 of 4096: 1 running; the oldest ")
         assert lines[2].startswith("workers       1 of 8: 1 running; 2 jobs")
         assert lines[3].startswith("templates     1 of 16; ")

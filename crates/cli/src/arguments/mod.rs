@@ -52,6 +52,7 @@ pub enum CommandArguments {
     Run(Box<RunArguments>),
     Serve(Box<ServeArguments>),
     Status(service::StatusArguments),
+    Top(service::TopArguments),
     Ctl(Box<service::ControlArguments>),
     Metadata(Box<build::MetadataArguments>),
     Wheel(Box<build::WheelArguments>),

@@ -47,6 +47,18 @@ pub enum StatusFormat {
     Json,
 }
 
+/// Shows what a service does, live, in the terminal
+///
+/// Keys: ↑ and ↓ select a request, x cancels it; s changes the order, / filters by tree,
+/// hook or phase; d admits no new work, or admits it again; + and - change the number of
+/// jobs; q quits.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 quit, 2 wrong usage, or not in a terminal, 3 no service answers.")]
+pub struct TopArguments {
+    #[command(flatten)]
+    pub place: SocketArguments,
+}
+
 /// Controls a service
 ///
 /// No command loses a request, except for `cancel`, whose request is answered with an

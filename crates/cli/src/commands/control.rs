@@ -37,13 +37,13 @@ pub fn execute(command: ControlCommand) -> Result<Exit, Failure> {
 
 async fn drain(arguments: DrainArguments) -> Result<Exit, Failure> {
     let drain = Some(&Drain { exit: arguments.exit });
-    let mut client = connect(arguments.place).await?;
+    let mut client = connect(&arguments.place).await?;
     let admission: Admission = client.ask(Method::POST, "/v1/drain", drain).await.map_err(unanswered)?;
     print(admission_line(&admission).as_bytes())
 }
 
 async fn resume(place: SocketArguments) -> Result<Exit, Failure> {
-    let mut client = connect(place).await?;
+    let mut client = connect(&place).await?;
     let admission: Admission = client.ask(Method::POST, "/v1/resume", NOTHING).await.map_err(unanswered)?;
     print(admission_line(&admission).as_bytes())
 }
@@ -73,7 +73,7 @@ async fn resize(arguments: ResizeArguments) -> Result<Exit, Failure> {
         hook_timeout_ms: time(arguments.hook_timeout),
         grace_period_ms: time(arguments.grace_period),
     };
-    let mut client = connect(arguments.place).await?;
+    let mut client = connect(&arguments.place).await?;
     let limits: Limits = client.ask(Method::PATCH, "/v1/limits", Some(&change)).await.map_err(unanswered)?;
     print(limits_lines(&limits).as_bytes())
 }
@@ -106,7 +106,7 @@ async fn restart(arguments: RestartArguments) -> Result<Exit, Failure> {
         path.into_os_string().into_string().map_err(|_| not_text())
     };
     let restart = Restart { tree: tree.map(absolute).transpose()?, environment, template };
-    let mut client = connect(place).await?;
+    let mut client = connect(&place).await?;
     let restarted: Restarted = client.ask(Method::POST, "/v1/restart", Some(&restart)).await.map_err(unanswered)?;
     let Restarted { workers, templates, pools } = restarted;
     let line = format!("replaced: {workers} workers, {templates} templates; {pools} pools get another chance\n");
@@ -114,7 +114,7 @@ async fn restart(arguments: RestartArguments) -> Result<Exit, Failure> {
 }
 
 async fn cancel(arguments: CancelArguments) -> Result<Exit, Failure> {
-    let mut client = connect(arguments.place).await?;
+    let mut client = connect(&arguments.place).await?;
     let mut refusals = Vec::new();
     for request in arguments.requests {
         let path = format!("/v1/requests/{request}");
@@ -130,7 +130,7 @@ async fn cancel(arguments: CancelArguments) -> Result<Exit, Failure> {
 async fn log(arguments: LogOfRequestArguments) -> Result<Exit, Failure> {
     let follow = if arguments.follow { "?follow=1" } else { "" };
     let path = format!("/v1/requests/{}/log{follow}", arguments.request);
-    let mut client = connect(arguments.place).await?;
+    let mut client = connect(&arguments.place).await?;
     let response = client.send(Method::GET, &path, Vec::new()).await.map_err(unanswered)?;
     let mut body = response.into_body();
     let mut writer = LogWriter { is_terminal: io::stdout().is_terminal(), rest: Vec::new() };

@@ -7,6 +7,7 @@ mod control;
 mod run;
 mod serve;
 mod status;
+mod top;
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -30,6 +31,7 @@ pub fn execute(arguments: Arguments, given: &[GivenFlag]) -> Result<Exit, Failur
         CommandArguments::Run(arguments) => run::execute(*arguments),
         CommandArguments::Serve(arguments) => serve::execute(*arguments),
         CommandArguments::Status(arguments) => status::execute(arguments),
+        CommandArguments::Top(arguments) => top::execute(arguments.place),
         CommandArguments::Ctl(arguments) => control::execute(arguments.command),
         CommandArguments::Check(arguments) => check::execute(*arguments),
         CommandArguments::Hookd(arguments) => hookd(arguments),

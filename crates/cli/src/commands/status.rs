@@ -18,7 +18,7 @@ use crate::service::socket::default_path;
 /// Prints the status.
 pub fn execute(arguments: StatusArguments) -> Result<Exit, Failure> {
     lifecycle::run(async move {
-        let mut client = connect(arguments.place).await?;
+        let mut client = connect(&arguments.place).await?;
         let status: Status = client.ask(Method::GET, "/v1/status", NOTHING).await.map_err(unanswered)?;
         match arguments.format {
             StatusFormat::Json => print(&hookpool_wire::to_line(&status)),
@@ -31,10 +31,10 @@ pub fn execute(arguments: StatusArguments) -> Result<Exit, Failure> {
 pub const NOTHING: Option<&()> = None;
 
 /// Connects to the service.
-pub async fn connect(place: SocketArguments) -> Result<Client, Failure> {
-    let path = match place.socket {
-        Some(path) => path,
-        None => default_path(place.cache.cache_dir).map_err(refused)?,
+pub async fn connect(place: &SocketArguments) -> Result<Client, Failure> {
+    let path = match &place.socket {
+        Some(path) => path.clone(),
+        None => default_path(place.cache.cache_dir.clone()).map_err(refused)?,
     };
     Client::connect(&path).await.map_err(unanswered)
 }
@@ -89,7 +89,7 @@ pub fn summary(status: &Status) -> Vec<String> {
     let suspended = if status.suspended { ", all hooks are stopped" } else { "" };
     let mut lines = vec![
         format!(
-            "hookpool {}, process {}, {} for {}{suspended}",
+            "hookpool {}, process {}, {}, up for {}{suspended}",
             version.version,
             version.pid,
             match status.admission.phase {
