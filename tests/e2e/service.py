@@ -140,7 +140,9 @@ class Service:
             self.process.wait(TIMEOUT)
 
 
-def ask(connection: Connection, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, **headers: str
+) -> Answer:
     """One request on this connection."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     connection.request(method, path, data, headers)

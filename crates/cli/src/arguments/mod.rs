@@ -7,6 +7,7 @@ pub mod service;
 mod values;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use clap_complete::Shell;
 use hookpool_supervisor::Timeout;
 
 use self::pool::PoolArguments;
-use self::values::{age, duration_or_zero, size};
+use self::values::{age, duration_or_zero, loopback, size};
 
 pub use self::values::duration;
 
@@ -164,6 +165,16 @@ pub struct ServeArguments {
     /// cache folder].
     #[arg(long, value_name = "PATH", env = "HOOKPOOL_SOCKET")]
     pub socket: Option<PathBuf>,
+
+    /// Also listen at this address: 127.0.0.1:PORT or [::1]:PORT, with port 0 for one that
+    /// the system chooses.
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback, requires = "token_file", env = "HOOKPOOL_LISTEN")]
+    pub listen: Option<SocketAddr>,
+
+    /// The file with the token that clients at that address have to know. Only you may be
+    /// able to read it.
+    #[arg(long, value_name = "FILE", requires = "listen", env = "HOOKPOOL_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
 
     /// Take the place of the service that listens there: it finishes its work, and ends.
     #[arg(long, env = "HOOKPOOL_TAKE_OVER", value_parser = BoolishValueParser::new())]

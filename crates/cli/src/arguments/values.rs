@@ -1,6 +1,7 @@
 //! Parsers for the values of flags. Their errors say what was expected; clap adds
 //! the flag and the value.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,12 @@ fn parse_duration(text: &str, examples: &str) -> Result<Duration, String> {
         return Err("expected at least 1ms".into());
     }
     Ok(duration)
+}
+
+/// An address that only this machine reaches.
+pub fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+    address.ok_or_else(|| "expected an address that only this machine reaches: 127.0.0.1:PORT or [::1]:PORT".into())
 }
 
 /// Whether a service does the work.

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use hookpool_supervisor::{CallerProcess, EndSignal, Supervisor, Timeout};
 use hookpool_wire::{Admission, Drain};
 use hyper::Method;
@@ -22,16 +26,17 @@ use crate::observer;
 use crate::pool::{self, PoolResources};
 use crate::service::activation::PassedSocket;
 use crate::service::client::Client;
-use crate::service::connections::{Connections, listen};
+use crate::service::connections::{Connections, Listeners};
 use crate::service::notify::Notifier;
 use crate::service::socket::{HiddenSocket, SocketError, default_path};
+use crate::service::token::{Token, with_token};
 use crate::service::{Admissions, Monitor, Service, router, version};
 use crate::settings::PoolSettings;
 use crate::signals::{Ending, FirstSignal, Signals, obey};
 
 /// Serves until a signal comes, or a client asks for the end.
 pub fn execute(arguments: ServeArguments) -> Result<Exit, Failure> {
-    let ServeArguments { socket, take_over, drain_timeout, idle_exit, pool } = arguments;
+    let ServeArguments { socket, listen, token_file, take_over, drain_timeout, idle_exit, pool } = arguments;
     let place = match PassedSocket::take().map_err(Failure::pool)? {
         Some(passed) => {
             check_passed(&passed, socket.as_deref(), take_over)?;
@@ -42,8 +47,17 @@ pub fn execute(arguments: ServeArguments) -> Result<Exit, Failure> {
             Place::Own(path.and_then(|path| HiddenSocket::bind(&path, take_over)).map_err(refused)?)
         }
     };
+    // clap wants both or none.
+    let tcp = match (listen, token_file) {
+        (Some(address), Some(file)) => Some((bind(address)?, Token::read(&file).map_err(Failure::pool)?)),
+        _ => None,
+    };
     let settings = PoolSettings::resolve(pool)?;
-    lifecycle::run(serve(settings, place, take_over, drain_timeout, idle_exit))
+    lifecycle::run(serve(settings, place, tcp, take_over, drain_timeout, idle_exit))
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| Failure::pool(format!("cannot listen at {address}: {error}")))
 }
 
 /// Where the service listens.
@@ -91,6 +105,7 @@ pub fn refused(error: SocketError) -> Failure {
 async fn serve(
     settings: PoolSettings,
     place: Place,
+    tcp: Option<(TcpListener, Token)>,
     take_over: bool,
     drain_timeout: Duration,
     idle_exit: Option<Timeout>,
@@ -148,9 +163,11 @@ async fn serve(
         }
         Place::Passed(PassedSocket { listener, path }) => (None, path, listener),
     };
-    let listener = listen(listener).map_err(|error| Failure::pool(format!("cannot listen: {error}")))?;
-    let connections = tokio::spawn(Connections::new(router(service)).serve(listener, closing));
-    info!(socket = %path.display(), "serving");
+    let router = router(service);
+    let (listeners, address) = listeners(listener, socket.is_none(), tcp, &router)
+        .map_err(|error| Failure::pool(format!("cannot listen: {error}")))?;
+    let connections = tokio::spawn(Connections::new(router).serve(listeners, closing));
+    info!(socket = %path.display(), address = address.map(tracing::field::display), "serving");
     if let Some(notifier) = Notifier::from_environment() {
         tokio::spawn(notifier.run(supervisor.clone(), admissions.clone()));
     }
@@ -175,6 +192,23 @@ async fn serve(
     let _ = connections.await;
     drop(socket);
     resources.finish(exit)
+}
+
+/// The listeners for the event loop, and the address for TCP, whose port the system
+/// may have chosen.
+fn listeners(
+    unix: UnixListener,
+    stays: bool,
+    tcp: Option<(TcpListener, Token)>,
+    router: &Router,
+) -> io::Result<(Listeners, Option<SocketAddr>)> {
+    unix.set_nonblocking(true)?;
+    let unix = tokio::net::UnixListener::from_std(unix)?;
+    let Some((listener, token)) = tcp else { return Ok((Listeners { unix, stays, tcp: None }, None)) };
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let tcp = Some((tokio::net::TcpListener::from_std(listener)?, with_token(router.clone(), token)));
+    Ok((Listeners { unix, stays, tcp }, Some(address)))
 }
 
 async fn idle_for(time: Option<Timeout>, admissions: &Admissions) {

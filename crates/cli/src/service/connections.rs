@@ -17,12 +17,14 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -62,6 +64,22 @@ pub struct Connections {
     next: u64,
 }
 
+/// Where clients come from.
+#[derive(Debug)]
+pub struct Listeners {
+    pub unix: UnixListener,
+    /// Whether the Unix socket stays when the service ends: then those who wait in it
+    /// are for the next service.
+    pub stays: bool,
+    /// With the routes for its clients.
+    pub tcp: Option<(TcpListener, Router)>,
+}
+
+/// The bytes of a client.
+trait Stream: AsyncRead + AsyncWrite + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + 'static> Stream for T {}
+
 /// What is known of a connection.
 #[derive(Debug)]
 struct Connection {
@@ -95,22 +113,33 @@ impl Connections {
 
     /// Serves until `closing` is true. Responses that are being sent have a moment
     /// to get through.
-    pub async fn serve(mut self, listener: UnixListener, mut closing: watch::Receiver<bool>) {
+    pub async fn serve(mut self, listeners: Listeners, mut closing: watch::Receiver<bool>) {
+        let Listeners { unix, stays, tcp } = listeners;
         let user = nix::unistd::geteuid().as_raw();
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                accepted = unix.accept() => match accepted {
                     Ok((stream, _)) => self.accepted(stream, user),
-                    Err(error) => {
-                        warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(RETRY_DELAY).await;
-                    }
+                    Err(error) => refused(error).await,
+                },
+                accepted = accept(tcp.as_ref()) => match accepted {
+                    Ok((stream, router)) => self.begin(stream, router),
+                    Err(error) => refused(error).await,
                 },
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = closed(&mut closing) => break,
             }
         }
-        drop(listener);
+        if !stays {
+            // Who has connected already waits for an answer. Polling is not limited by
+            // the budget of the task, which would look like nobody waiting.
+            let waiting = || tokio::task::unconstrained(unix.accept()).now_or_never();
+            for _ in 0..MAX_CONNECTIONS {
+                let Some(Ok((stream, _))) = waiting() else { break };
+                self.accepted(stream, user);
+            }
+        }
+        drop((unix, tcp));
         self.open.values().for_each(|connection| connection.close.notify_one());
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         // The rest is dropped.
@@ -133,6 +162,10 @@ impl Connections {
             Ok(peer) => return debug!(uid = peer.uid(), "a client of another user was turned away"),
             Err(error) => return debug!("a client whose user is not known was turned away: {error}"),
         }
+        self.begin(stream, self.router.clone());
+    }
+
+    fn begin(&mut self, stream: impl Stream, router: Router) {
         if self.open.len() >= MAX_CONNECTIONS && !self.close_idlest() {
             return debug!("a client was turned away: {MAX_CONNECTIONS} connections are busy");
         }
@@ -143,7 +176,7 @@ impl Connections {
         });
         self.next += 1;
         self.open.insert(self.next, connection.clone());
-        let (number, router) = (self.next, self.router.clone());
+        let number = self.next;
         self.tasks.spawn(async move {
             if let Err(error) = talk(stream, router, connection).await {
                 debug!("a connection ended: {error}");
@@ -166,13 +199,28 @@ impl Connections {
     }
 }
 
+async fn refused(error: io::Error) {
+    warn!("cannot accept a connection: {error}");
+    tokio::time::sleep(RETRY_DELAY).await;
+}
+
+/// The next connection over TCP.
+async fn accept(listener: Option<&(TcpListener, Router)>) -> io::Result<(TcpStream, Router)> {
+    let Some((listener, router)) = listener else { return std::future::pending().await };
+    let (stream, _) = listener.accept().await?;
+    // Otherwise the last bytes of a response could wait for the client's receipt. An
+    // error means that the client is gone.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, router.clone()))
+}
+
 async fn closed(closing: &mut watch::Receiver<bool>) {
     // An error means that the service has ended.
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
 /// Serves one connection to its end.
-async fn talk(stream: UnixStream, router: Router, connection: Arc<Connection>) -> hyper::Result<()> {
+async fn talk(stream: impl Stream, router: Router, connection: Arc<Connection>) -> hyper::Result<()> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let state = connection.clone();
@@ -254,10 +302,4 @@ impl http_body::Body for LentBody {
     fn size_hint(&self) -> http_body::SizeHint {
         self.lock().size_hint()
     }
-}
-
-/// A listener for the event loop.
-pub fn listen(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
 }

@@ -1,4 +1,5 @@
-//! `hookpool serve`: a pool that stays, behind HTTP on a Unix socket.
+//! `hookpool serve`: a pool that stays, behind HTTP on a Unix socket, and
+//! over TCP if that is wanted.
 //!
 //! A connection ([`connections`]) carries requests to the handlers ([`api`]), which
 //! share a [`Service`]. New work is admitted ([`admission`]) or refused with a
@@ -16,6 +17,7 @@ mod monitor;
 pub mod notify;
 mod problem;
 pub mod socket;
+pub mod token;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

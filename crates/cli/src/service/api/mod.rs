@@ -21,13 +21,17 @@ use utoipa_axum::routes;
 
 use super::Shared;
 use super::problem::Refusal;
+use super::token::TokenScheme;
 
 /// The HTTP interface of a hookpool service
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "hookpool",
-    description = "Runs Python build hooks (PEP 517, PEP 660) through supervised pools of workers."
-))]
+#[openapi(
+    info(
+        title = "hookpool",
+        description = "Runs Python build hooks (PEP 517, PEP 660) through supervised pools of workers."
+    ),
+    modifiers(&TokenScheme)
+)]
 struct Document;
 
 /// The routes, and the document about them at `/v1/openapi.json`.
