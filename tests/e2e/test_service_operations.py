@@ -549,7 +549,8 @@ def test_the_metrics_count_what_was_run(
 
 def test_what_builds_make_is_counted(setting: Setting, tree: Path, own_cache: Path) -> None:
     service = setting.serve(build_isolation=True)
-    build = {"command": "sdist", "sources": [{"path": str(tree)}], "options": {}}
+    options = {"output-dir": str(setting.root / "out")}
+    build = {"command": "sdist", "sources": [{"path": str(tree)}], "options": options}
     built = service.ask("POST", "/v1/builds", build)
     assert built.status == 200, built.body
     assert service.get("/v1/status")["environments"]["made"] == 1

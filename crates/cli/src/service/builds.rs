@@ -12,9 +12,9 @@ use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, to_line};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::Shared;
 use super::admission::OpenWork;
 use super::problem::Refusal;
-use super::{Monitor, Shared};
 use crate::arguments::{Arguments, CommandArguments};
 use crate::building::events::Narrator;
 use crate::building::jobs::Job;
@@ -142,7 +142,7 @@ impl Build {
         };
         let (writer, reports) = output.halves();
         tokio::select! {
-            () = write(writer, told, results, &service.monitor) => {}
+            () = write(writer, told, results) => {}
             // The client is gone. What is dropped here is cancelled.
             _ = reports.failure() => {}
             // The client does not read, and the service is ending.
@@ -159,12 +159,7 @@ impl Build {
 }
 
 /// Writes events and results until there are no more results.
-async fn write(
-    writer: &Writer,
-    mut told: mpsc::UnboundedReceiver<BuildEvent>,
-    mut results: mpsc::Receiver<Built>,
-    monitor: &Monitor,
-) {
+async fn write(writer: &Writer, mut told: mpsc::UnboundedReceiver<BuildEvent>, mut results: mpsc::Receiver<Built>) {
     loop {
         let (event, is_over) = tokio::select! {
             // What led to a result comes before it.
@@ -176,9 +171,6 @@ async fn write(
             },
         };
         if let Some(event) = event {
-            if let BuildEvent::EnvironmentMade { .. } = event {
-                monitor.metrics.environment_made();
-            }
             writer.room().await.send(to_line(&event));
         }
         if is_over {
@@ -223,6 +215,10 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
     }
     if request.sources.is_empty() {
         return Err(Refusal::invalid("sources: expected at least one"));
+    }
+    // The default is relative to the working directory of this process.
+    if request.command != "metadata" && !request.options.contains_key("output-dir") {
+        return Err(Refusal::invalid("output-dir: missing, expected an absolute path"));
     }
     let mut line = vec!["hookpool".to_owned(), request.command.clone()];
     for (name, value) in &request.options {
@@ -293,9 +289,10 @@ mod tests {
     fn what_a_client_cannot_ask_for_is_named() {
         let request = |options: Value| json!({"command": "wheel", "sources": [{"path": "/a"}], "options": options});
         let table = [
-            (request(json!({"jobs": "3"})), "jobs: a setting of the service"),
+            (request(json!({})), "output-dir: missing"),
+            (request(json!({"output-dir": "/o", "jobs": "3"})), "jobs: a setting of the service"),
             (request(json!({"output-dir": "dist"})), "output-dir: expected an absolute path"),
-            (request(json!({"python": 3})), "python: 3: expected true, a string or a list"),
+            (request(json!({"output-dir": "/o", "python": 3})), "python: 3: expected true, a string or a list"),
             (json!({"command": "run", "sources": [{"path": "/a"}]}), "expected metadata, wheel"),
             (json!({"command": "wheel", "sources": []}), "sources: expected at least one"),
             (json!({"command": "wheel", "sources": [{"path": "a"}]}), "sources: expected an absolute path"),
