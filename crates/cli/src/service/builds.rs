@@ -295,7 +295,7 @@ mod tests {
             (request(json!({"output-dir": "/o", "python": 3})), "python: 3: expected true, a string or a list"),
             (json!({"command": "run", "sources": [{"path": "/a"}]}), "expected metadata, wheel"),
             (json!({"command": "wheel", "sources": []}), "sources: expected at least one"),
-            (json!({"command": "wheel", "sources": [{"path": "a"}]}), "sources: expected an absolute path"),
+            (json!({"command": "metadata", "sources": [{"path": "a"}]}), "sources: expected an absolute path"),
         ];
         for (request, expected) in table {
             let message = line(request).unwrap_err();
