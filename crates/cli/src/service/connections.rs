@@ -2,24 +2,25 @@
 //!
 //! Clients are bounded in headers, bodies, time and number. At the limit of
 //! connections a new client takes the place of the one that has been idle for
-//! longest, so that whoever opens thousands of them keeps nobody out.
+//! longest, so that whoever opens thousands of them keeps nobody out. A connection
+//! whose request has not arrived completely is idle too.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,6 +32,8 @@ use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tracing::{debug, warn};
+
+use super::body::MAX_BODY;
 
 /// The most connections.
 const MAX_CONNECTIONS: usize = 1000;
@@ -44,11 +47,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest header, in bytes.
 const MAX_HEADER: usize = 64 * 1024;
 
-/// How much of a body that no handler wants is read, in bytes, and for how long.
-const MAX_DISCARDED: usize = 16 * 1024 * 1024;
-const DISCARDING_TIME: Duration = Duration::from_secs(1);
-
-/// How long open connections may take to end at the end of the service.
+/// How long open connections may take to end at the end of the service, and a client to
+/// send the rest of a request that was refused.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
 /// The wait after the system has refused a connection, for example for lack of
@@ -83,26 +83,93 @@ impl<T: AsyncRead + AsyncWrite + Send + 'static> Stream for T {}
 /// What is known of a connection.
 #[derive(Debug)]
 struct Connection {
-    /// The requests that are not answered completely.
+    /// The requests that are being answered.
     requests: AtomicUsize,
-    last_use: Mutex<Instant>,
+    last_use: std::sync::Mutex<Instant>,
+    /// The service ends.
     close: Notify,
+    /// Another client needs the place.
+    give_way: Notify,
 }
 
-/// A request that is open until the body of its response has been sent or dropped.
-struct OpenRequest(Arc<Connection>);
+impl Connection {
+    fn is_idle(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    fn last_use(&self) -> Instant {
+        *self.last_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request. It is open from when it has arrived completely, or its response begins,
+/// until the body of its response has been sent or dropped.
+struct OpenRequest {
+    connection: Arc<Connection>,
+    is_open: AtomicBool,
+}
 
 impl OpenRequest {
-    fn begin(connection: Arc<Connection>) -> Self {
-        connection.requests.fetch_add(1, Ordering::Relaxed);
-        Self(connection)
+    fn of(connection: Arc<Connection>) -> Arc<Self> {
+        Arc::new(Self { connection, is_open: AtomicBool::new(false) })
+    }
+
+    fn open(&self) {
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            self.connection.requests.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        *self.0.last_use.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if *self.is_open.get_mut() {
+            self.connection.requests.fetch_sub(1, Ordering::Relaxed);
+            *self.connection.last_use.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+}
+
+/// The body of a request, which opens the request when all of it is there.
+struct RequestBody {
+    /// `None` from the drop on.
+    body: Option<Incoming>,
+    request: Arc<OpenRequest>,
+}
+
+impl Drop for RequestBody {
+    /// Many clients send everything before they read. One whose request was refused
+    /// would find its connection closed, and not the response, if nobody read the rest.
+    fn drop(&mut self) {
+        if let Some(rest) = self.body.take_if(|body| !body.is_end_stream()) {
+            let discard = async move {
+                let mut rest = Limited::new(rest, MAX_BODY);
+                while let Some(Ok(_)) = rest.frame().await {}
+            };
+            tokio::spawn(tokio::time::timeout(CLOSING_TIME, discard));
+        }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || body.is_end_stream() {
+            self.request.open();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(HttpBody::size_hint).unwrap_or_default()
     }
 }
 
@@ -171,8 +238,9 @@ impl Connections {
         }
         let connection = Arc::new(Connection {
             requests: AtomicUsize::new(0),
-            last_use: Mutex::new(Instant::now()),
+            last_use: std::sync::Mutex::new(Instant::now()),
             close: Notify::new(),
+            give_way: Notify::new(),
         });
         self.next += 1;
         self.open.insert(self.next, connection.clone());
@@ -187,13 +255,12 @@ impl Connections {
 
     /// Makes room for a connection. Returns false if none is idle.
     fn close_idlest(&mut self) -> bool {
-        let idle = self.open.iter().filter(|(_, connection)| connection.requests.load(Ordering::Relaxed) == 0);
-        let last_use = |connection: &Connection| *connection.last_use.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(number) = idle.min_by_key(|(_, connection)| last_use(connection)).map(|(number, _)| *number) else {
+        let idle = self.open.iter().filter(|(_, connection)| connection.is_idle());
+        let Some(number) = idle.min_by_key(|(_, connection)| connection.last_use()).map(|(number, _)| *number) else {
             return false;
         };
         if let Some(connection) = self.open.remove(&number) {
-            connection.close.notify_one();
+            connection.give_way.notify_one();
         }
         true
     }
@@ -224,7 +291,7 @@ async fn talk(stream: impl Stream, router: Router, connection: Arc<Connection>) 
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let state = connection.clone();
-    let service = service_fn(move |request| answer(router.clone(), request, OpenRequest::begin(state.clone())));
+    let service = service_fn(move |request| answer(router.clone(), request, OpenRequest::of(state.clone())));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -233,6 +300,15 @@ async fn talk(stream: impl Stream, router: Router, connection: Arc<Connection>) 
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => ended,
+        () = connection.give_way.notified() => {
+            if connection.is_idle() {
+                // A shutdown would wait for the rest of what the client has begun to
+                // send, and descriptors would be used up meanwhile.
+                return Ok(());
+            }
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
         () = connection.close.notified() => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -240,66 +316,17 @@ async fn talk(stream: impl Stream, router: Router, connection: Arc<Connection>) 
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>, open: OpenRequest) -> Result<Response, Infallible> {
-    let (parts, body) = request.into_parts();
-    let body = LentBody(Arc::new(Mutex::new(body)));
-    let response = router.oneshot(Request::from_parts(parts, Body::new(body.clone()))).await?;
-    body.discard().await;
+async fn answer(router: Router, request: Request<Incoming>, open: Arc<OpenRequest>) -> Result<Response, Infallible> {
+    if request.body().is_end_stream() {
+        open.open();
+    }
+    let body = |body| Body::new(RequestBody { body: Some(body), request: open.clone() });
+    let response = router.oneshot(request.map(body)).await?;
+    open.open();
     Ok(response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &open;
             frame
         }))
     }))
-}
-
-/// The body of a request, lent to its handler.
-///
-/// A client that still sends it when the response comes, and the connection is closed,
-/// gets an error before it reads the response. So what a handler has not read is read.
-#[derive(Clone)]
-struct LentBody(Arc<Mutex<Incoming>>);
-
-impl LentBody {
-    /// Reads a little of the rest, unless the handler goes on reading.
-    async fn discard(self) {
-        let Ok(body) = Arc::try_unwrap(self.0) else { return };
-        let mut body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut left = MAX_DISCARDED;
-        let discard = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    break;
-                }
-            }
-        };
-        // A client that does not read its response before it has sent all has had its
-        // chance.
-        let _ = tokio::time::timeout(DISCARDING_TIME, discard).await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Incoming> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl http_body::Body for LentBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut *self.lock()).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.lock().is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.lock().size_hint()
-    }
 }
