@@ -21,8 +21,8 @@ import sdists
 DOWNLOADS = HERE.parent / "target" / "test-sdists"
 LISTS = (sdists.LIST, HERE / "archives.txt", sdists.LIST.with_name("native_sdists.txt"))
 PARTS = ("uv", "archives", "trees", "requests")
-WARM_UP = 3
-"""In the second run of a new cache, a few hooks still run."""
+WARM_UP = 2
+"""The first makes the answers, the second is not measured either."""
 
 
 def against_uv(arguments: Namespace, folder: Path) -> None:

@@ -84,6 +84,27 @@ def test_real_archives(setting: Setting, target: Path, tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+# It lists a folder above its tree, as setuptools does with all of them.
+LISTS = """
+import os
+
+folder = os.getcwd()
+while os.path.basename(folder) != "above":
+    folder = os.path.dirname(folder)
+os.listdir(folder)
+"""
+
+
+def test_a_new_cache_folder_in_a_folder_that_is_listed(setting: Setting, tmp_path: Path) -> None:
+    """The answers of the first run are kept, though it has changed what the hook lists."""
+    archive = make_archive(tmp_path / "sample.tar.gz", own_files(before=LISTS))
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(tmp_path / "above" / "cache")
+    assert set(ask(setting, archive).answers.values()) == {"kept"}
+    assert ask(setting, archive).are_used
+    (tmp_path / "above" / "new").touch()
+    assert set(ask(setting, archive).answers.values()) == {"kept"}
+
+
 def test_policies(setting: Setting, archive: Path) -> None:
     def use(*flags: object) -> set[str]:
         return set(ask(setting, archive, *flags).answers.values())

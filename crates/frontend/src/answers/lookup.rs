@@ -1,10 +1,11 @@
 //! The look-up of one answer, and keeping it after its hook ran.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookpool_supervisor::{
     BuildEnvironment, CapturedOutput, ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response,
@@ -14,17 +15,14 @@ use serde_json::Value;
 use super::answer::{Answer, Outcome, Output, Variables};
 use super::digest::Digest;
 use super::guard::{Allowed, NotKept, judge, started_git};
-use super::key::{Question, markers_above};
+use super::key::{Circumstances, Question, markers_above};
 use super::store::{Found, Kept, NewAnswer};
 use super::tree::TreeState;
-use super::variables;
+use super::variables::{self, FolderBefore};
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
 use crate::extensions::EXTENSION_FILES;
 use crate::frontend::{AnswerUse, is_file_name, is_raised_by_hook};
-
-/// For what happens between the end of a hook and the look at what it used.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// What a hook is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +48,8 @@ struct LookupState {
     /// The key of the answer, and the tree as it was then.
     key: Option<Digest>,
     before: Option<Arc<TreeBefore>>,
+    /// The folders above the tree, as they were then: hooks may list them.
+    folders: Arc<BTreeMap<PathBuf, FolderBefore>>,
     /// The answer, if it was found.
     hit: Option<Answer>,
     /// The answer that the hook has to give again.
@@ -160,14 +160,34 @@ impl Lookup {
             let mut state = self.state();
             (state.key, state.before) = (Some(key), before);
         }
+        let outcome = self.find_at(key, &circumstances, tree.is_some());
+        if outcome.is_none()
+            && let Some(tree) = tree
+        {
+            // As hooks see it: their current folder has no links in its path.
+            let tree = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
+            let folders = tree.ancestors().skip(1);
+            let looked = folders.filter_map(|folder| Some((folder.to_owned(), FolderBefore::look(folder).ok()?)));
+            self.state().folders = Arc::new(looked.collect());
+        }
+        outcome
+    }
+
+    /// `is_waiting`: the supervisor waits, for files only, and not for the remote store.
+    fn find_at(
+        &self,
+        key: Digest,
+        circumstances: &Circumstances,
+        is_waiting: bool,
+    ) -> Option<Result<Value, HookError>> {
+        let (answers, store) = (&self.answers, &self.answers.store);
         if answers.settings.refresh {
             return None;
         }
         let set = &circumstances.variables;
         let value = |name: &OsStr| variables::value(set, name);
         let found = store.find(key, value);
-        // The supervisor waits for files only, and ours for what is not unpacked yet.
-        let found = found.or_else(|| tree.is_none().then(|| store.fetch(key, value)).flatten())?;
+        let found = found.or_else(|| (!is_waiting).then(|| store.fetch(key, value)).flatten())?;
         if answers.is_to_be_verified() {
             self.state().expected = Some(found);
             return None;
@@ -283,9 +303,9 @@ impl Lookup {
 
     fn try_keep(&self, response: &Response, new: NewAnswer) -> Result<(), NotKept> {
         let store = &self.answers.store;
-        let (key, before) = {
+        let (key, before, folders) = {
             let state = self.state();
-            (state.key.ok_or(NotKept::NotIsolated)?, state.before.clone())
+            (state.key.ok_or(NotKept::NotIsolated)?, state.before.clone(), state.folders.clone())
         };
         let observed = response.observed.as_ref().ok_or(NotKept::NotObserved)?;
         let policy = self.answers.settings.policy;
@@ -324,12 +344,16 @@ impl Lookup {
             state.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
             store.set_original(after.digest(), *original);
         }
-        if let Some(folder) = names.iter().find(|name| may_have_changed(Path::new(name), new.hook_time)) {
-            return Err(NotKept::Changed(folder.clone()));
-        }
-        let set = &circumstances.variables;
-        let value = |name: String| (name.clone(), variables::value(set, OsStr::new(&name)));
-        let variables: Variables = names.into_iter().map(value).collect();
+        let value = |name: String| {
+            let path = Path::new(&name);
+            if !path.is_absolute() {
+                let value = variables::value(&circumstances.variables, OsStr::new(&name));
+                return Ok((name, value));
+            }
+            let value = folders.get(path).and_then(|before| before.names_since(path));
+            value.is_some().then_some((name.clone(), value)).ok_or(NotKept::Changed(name))
+        };
+        let variables = names.into_iter().map(value).collect::<Result<Variables, _>>()?;
         let kept = store.keep(key, &variables, new);
         self.state().kept = kept;
         Ok(())
@@ -355,14 +379,6 @@ impl KeptAnswers for Lookup {
         let environment = environment.downcast_ref::<Environment>()?;
         self.ask(environment.content_id(), Some(tree))
     }
-}
-
-/// Whether the names in a folder may have changed since a hook began that took so long
-/// and has just ended. A path that is not absolute is a variable.
-fn may_have_changed(folder: &Path, hook_time: Duration) -> bool {
-    let began = SystemTime::now().checked_sub(hook_time + MARGIN);
-    let changed = folder.metadata().and_then(|metadata| metadata.modified());
-    folder.is_absolute() && !changed.is_ok_and(|changed| began.is_some_and(|began| changed < began))
 }
 
 fn no_such_hook(hook: Hook) -> HookError {

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use hookpool_supervisor::CallerProcess;
+use hookpool_supervisor::files::{FileStamp, Moment};
 
 use super::digest::Digest;
 use crate::redact::redact;
@@ -193,6 +194,33 @@ fn names_in(folder: &Path) -> io::Result<OsString> {
     Ok(Digest::of_list(names.iter().map(|name| name.as_bytes())).to_string().into())
 }
 
+/// The state of a folder before a hook that may list it.
+#[derive(Debug)]
+pub(super) struct FolderBefore {
+    stamp: FileStamp,
+    /// If it was changed so shortly before that a later change may leave the same times.
+    names: Option<OsString>,
+}
+
+impl FolderBefore {
+    /// Blocks.
+    pub fn look(folder: &Path) -> io::Result<Self> {
+        let at = Moment::now();
+        let stamp = FileStamp::of(&folder.metadata()?);
+        let names = if stamp.is_settled(at) { None } else { Some(names_in(folder)?) };
+        Ok(Self { stamp, names })
+    }
+
+    /// What stands for the names in the folder, if they were the same all the time.
+    /// Blocks.
+    pub fn names_since(&self, folder: &Path) -> Option<OsString> {
+        let names = names_in(folder).ok()?;
+        let stamp = FileStamp::of(&folder.metadata().ok()?);
+        let is_same = stamp == self.stamp && self.names.as_ref().is_none_or(|before| *before == names);
+        is_same.then_some(names)
+    }
+}
+
 /// The names of variables that are set and may hold credentials.
 pub(super) fn credentials(variables: &EnvironmentVariables) -> Vec<String> {
     let names = variables.keys().map(|name| name.to_string_lossy().into_owned());
@@ -213,6 +241,29 @@ fn line(name: &OsStr, value: &OsStr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_in_a_folder_count_if_nothing_changed_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let look = || FolderBefore::look(folder.path()).unwrap();
+        let modified = || folder.path().metadata().unwrap().modified().unwrap();
+        // It is new, as the cache folder in it is in a first run.
+        let before = look();
+        let names = before.names_since(folder.path()).unwrap();
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(before.names_since(folder.path()), None);
+        let with_file = look();
+        assert!(with_file.names_since(folder.path()).is_some_and(|other| other != names));
+        // There again, after it was gone.
+        let time = modified();
+        while modified() == time {
+            std::fs::remove_file(&file).unwrap();
+            std::fs::write(&file, "").unwrap();
+        }
+        assert_eq!(with_file.names_since(folder.path()), None);
+        assert!(look().names_since(folder.path()).is_some());
+    }
 
     fn variables(pairs: &[(&str, &str)]) -> EnvironmentVariables {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
