@@ -95,11 +95,10 @@ async fn show(
         match action {
             None => {}
             Some(Action::Quit) => return Ok(Exit::Success),
-            Some(Action::Ask(asked)) => {
-                if wish.try_send(asked).is_err() {
-                    screen.message = "the service has yet to answer".into();
-                }
+            Some(Action::Ask(asked)) if wish.try_send(asked).is_err() => {
+                screen.message = "the service has yet to answer".into();
             }
+            Some(Action::Ask(_)) => {}
         }
     }
 }
