@@ -187,7 +187,7 @@ fn log_pool(event: &Event) {
             let holder = holder.as_deref().unwrap_or("another process");
             warn!(tree = %show(tree), "still waiting: {holder} uses the tree");
         }
-        Event::TreeLocked { tree } => info!(tree = %show(tree), "waiting: another process uses the tree"),
+        Event::TreeLocked { tree, .. } => info!(tree = %show(tree), "waiting: another process uses the tree"),
         Event::PoolBackoff { tree, delay, failures } => {
             let delay_ms = milliseconds(*delay);
             info!(tree = %show(tree), delay_ms, failures, "workers failed: the next one is started later");

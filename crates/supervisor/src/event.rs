@@ -76,8 +76,10 @@ pub enum Event {
     RequestPreparing { request: RequestId },
     /// The request does not wait for its environment any more.
     RequestPrepared { request: RequestId },
-    /// A tree's lock is held by another process; its requests wait.
+    /// A tree's lock is held by another process, as this request has found; the
+    /// requests of the tree wait.
     TreeLocked {
+        request: RequestId,
         #[serde(serialize_with = "json::path")]
         tree: PathBuf,
     },

@@ -166,7 +166,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "PATH", env = "HOOKPOOL_SOCKET")]
     pub socket: Option<PathBuf>,
 
-    /// Also listen at this address: 127.0.0.1:PORT or [::1]:PORT, with port 0 for one that
+    /// Also listen at this address: `127.0.0.1:PORT` or `[::1]:PORT`, with port 0 for one that
     /// the system chooses.
     #[arg(long, value_name = "ADDRESS", value_parser = loopback, requires = "token_file", env = "HOOKPOOL_LISTEN")]
     pub listen: Option<SocketAddr>,

@@ -84,7 +84,9 @@ impl Narrator {
             Event::RequestFinished { request, .. } if self.tells_output && self.sources().contains_key(request) => {
                 (self.tell)(BuildEvent::OutputPaused { request: request.number() });
             }
-            Event::TreeLocked { tree } => (self.tell)(BuildEvent::TreeLocked { tree: text(tree) }),
+            Event::TreeLocked { request, tree } if self.sources().contains_key(request) => {
+                (self.tell)(BuildEvent::TreeLocked { tree: text(tree) });
+            }
             _ => {}
         }
     }

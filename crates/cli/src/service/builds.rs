@@ -239,7 +239,7 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
                 let expected = "expected true, a string or a list of strings";
                 return Err(Refusal::invalid(format!("{name}: {value}: {expected}")));
             };
-            if PATHS.contains(&name.as_str()) && !value.starts_with('/') {
+            if !is_absolute(name, value) {
                 return Err(Refusal::invalid(format!("{name}: expected an absolute path, got {value:?}")));
             }
             line.push(format!("--{name}={value}"));
@@ -253,6 +253,17 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
         line.push(path.clone());
     }
     Ok(line)
+}
+
+/// Whether a value that is a path, or has one, is absolute; true for others.
+fn is_absolute(flag: &str, value: &str) -> bool {
+    match flag {
+        "source-for" => value.split_once('=').is_none_or(|(_, path)| path.starts_with('/')),
+        "find-links" => value.starts_with('/') || value.contains("://"),
+        // A name is looked for on PATH.
+        "python" => value.starts_with('/') || !value.contains('/'),
+        _ => value.starts_with('/') || !PATHS.contains(&flag),
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +303,9 @@ mod tests {
             (request(json!({})), "output-dir: missing"),
             (request(json!({"output-dir": "/o", "jobs": "3"})), "jobs: a setting of the service"),
             (request(json!({"output-dir": "dist"})), "output-dir: expected an absolute path"),
+            (request(json!({"output-dir": "/o", "python": "bin/python"})), "python: expected an absolute path"),
+            (request(json!({"output-dir": "/o", "find-links": "wheels"})), "find-links: expected an absolute path"),
+            (request(json!({"output-dir": "/o", "source-for": "a=b"})), "source-for: expected an absolute path"),
             (request(json!({"output-dir": "/o", "python": 3})), "python: 3: expected true, a string or a list"),
             (json!({"command": "run", "sources": [{"path": "/a"}]}), "expected metadata, wheel"),
             (json!({"command": "wheel", "sources": []}), "sources: expected at least one"),

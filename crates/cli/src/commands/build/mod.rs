@@ -3,7 +3,7 @@
 //!
 //! One half builds ([`crate::building`]) and tells what happens: with a pool of this
 //! process ([`own_pool`]), or in a service ([`remote`]). The other half shows it
-//! ([`show`]) and writes the results.
+//! ([`Display`]) and writes the results.
 
 mod own_pool;
 mod remote;

@@ -32,6 +32,10 @@ use crate::settings::BuildSettings;
 use crate::signals::Signals;
 use crate::streams::output::Output;
 
+/// How often a service that is being drained is asked, and the wait in between.
+const TRIES: u32 = 5;
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
 /// How long a reader that stalls may take to read the last results after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
@@ -113,7 +117,28 @@ async fn try_begin(
         Some(path) => path,
         None => socket::default_path(settings.pool.cache_folder.clone())?,
     };
-    let mut client = Client::connect(&path).await?;
+    let mut tries = TRIES;
+    loop {
+        match ask(&path, settings, given, jobs, shows_output).await {
+            // Another service may be taking its place.
+            Err(NoService::Client(ClientError::Refused(problem))) if problem.title == "Draining" && tries > 1 => {
+                tries -= 1;
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+            begun => return begun,
+        }
+    }
+}
+
+/// Asks the service at this path.
+async fn ask(
+    path: &Path,
+    settings: &BuildSettings,
+    given: &[GivenFlag],
+    jobs: &[Job],
+    shows_output: bool,
+) -> Result<RemoteBuild, NoService> {
+    let mut client = Client::connect(path).await?;
     let theirs: Version = client.ask(Method::GET, "/v1/version", None::<&()>).await?;
     let cache = folders::cache_path(settings.pool.cache_folder.clone());
     let ours = version(&cache.unwrap_or_default());

@@ -251,7 +251,7 @@ impl Scheduler {
         // The request keeps its place in the queue, and returns its job slot.
         self.put_back(request);
         self.leave_tree(path);
-        self.observe(Event::TreeLocked { tree: path.to_path_buf() });
+        self.observe(Event::TreeLocked { request, tree: path.to_path_buf() });
         self.actions.push(Action::AwaitLock { path: path.clone() });
         self.give_up_unwanted(path);
     }
