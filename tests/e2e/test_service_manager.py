@@ -19,6 +19,7 @@ from conftest import Setting
 from gate import Gate
 from pool import PROGRAM, REPOSITORY
 from service import TIMEOUT, Service
+from test_surroundings import in_namespace
 from trees import call
 
 # Replaces itself by the program, as the child of a service manager does.
@@ -227,6 +228,22 @@ def test_a_service_ends_when_it_is_idle(setting: Setting, tree: Path, gate: Gate
             service.get("/healthz")
     assert service.process.wait(TIMEOUT) == 0
     assert not service.socket.exists()
+
+
+# The locks of the shared cache folder name processes of another namespace.
+@pytest.mark.usefixtures("own_cache")
+def test_process_one_of_a_container_ends_at_sigterm(setting: Setting, tree: Path) -> None:
+    """The system ignores signals for process 1 that it has no handler for."""
+    place, log = setting.root / "s" / "socket", setting.root / "service-0"
+    flags = ("--python", sys.executable, "--no-build-isolation")
+    service = Service(flags, setting.env, place, log, in_namespace("--mount-proc"))
+    setting.services.append(service)
+    service.wait_ready()
+    assert service.get("/v1/version")["pid"] == 1
+    assert service.hook(tree).json["ok"]
+    (process,) = processes.children(service.pid)
+    os.kill(process, signal.SIGTERM)
+    assert service.process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
