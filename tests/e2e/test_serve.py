@@ -249,3 +249,26 @@ def test_every_path_is_documented(setting: Setting) -> None:
         for method, operation in operations.items():
             assert operation["summary"], (path, method)
     assert service.end() == 0
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_requests_have_ids_and_hooks_know_their_trace(setting: Setting, tree: Path) -> None:
+    service = setting.serve("-vv")
+    code = "import os; result = [os.environ.get('TRACEPARENT', 'none')]"
+    headers = {"traceparent": TRACE, "x-request-id": "mine-7"}
+    answer = service.ask("POST", "/v1/hooks", call(tree, code), **headers)
+    assert answer.json["result"] == [TRACE]
+    assert answer.headers["x-request-id"] == "mine-7"
+    assert 'http_request="mine-7"' in service.stderr
+    own = {"variables": [["TRACEPARENT", "own"], ["PATH", os.environ["PATH"]]], "umask": 18}
+    body = lines(call(tree, code, 1), call(tree, code, 2, caller=own))
+    batch = service.ask("POST", "/v1/batch", body, traceparent=TRACE)
+    results = {response["id"]: response["result"] for response in batch.lines}
+    assert results == {1: [TRACE], 2: ["own"]}
+    for wrong in ["nonsense", TRACE.replace("00-", "ff-", 1)]:
+        other = service.ask("POST", "/v1/hooks", call(tree, code), traceparent=wrong)
+        assert other.json["result"] == ["none"]
+        assert len(other.headers["x-request-id"]) == 16
+    assert service.end() == 0

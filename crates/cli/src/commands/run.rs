@@ -33,7 +33,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     // Otherwise the first request would tell that none can be made.
     environments.of(None)?;
     let answers = pool::answers(&settings, resources.cache.path()).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None };
+    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None, trace: None };
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =

@@ -132,7 +132,13 @@ async fn serve(
     // Otherwise the first request would tell that none can be made.
     environments.of(None)?;
     let answers = pool::answers(&settings, resources.cache.path()).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: Some(default_caller) };
+    let hooks = Hooks {
+        supervisor: supervisor.clone(),
+        environments,
+        answers,
+        default_caller: Some(default_caller),
+        trace: None,
+    };
 
     let admissions = Admissions::new();
     let on_signal = admissions.clone();

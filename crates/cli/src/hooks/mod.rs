@@ -33,6 +33,9 @@ pub struct Hooks {
     /// this process, and so do all that hooks inherit; otherwise paths have to be
     /// absolute.
     pub default_caller: Option<Arc<CallerProcess>>,
+    /// What hooks of other processes get as `TRACEPARENT` (W3C Trace Context), unless
+    /// their caller has one.
+    pub trace: Option<Arc<str>>,
 }
 
 /// The build environments for hooks, by what hooks and installers inherit.
@@ -127,6 +130,7 @@ impl Hooks {
         };
         request.environment =
             environments.map(|environments| environments.for_requests(wire.requires.clone(), Vec::new()));
+        request.caller = request.caller.map(|caller| traced(caller, self.trace.as_deref()));
         let lookup = self.answers.as_ref().and_then(|answers| answers.lookup(&request));
         request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
         match self.supervisor.submit(request).await {
@@ -143,6 +147,14 @@ impl Hooks {
             answers.close().await;
         }
     }
+}
+
+/// A caller with this trace in `TRACEPARENT`, unless it has one of its own.
+pub fn traced(mut caller: Arc<CallerProcess>, trace: Option<&str>) -> Arc<CallerProcess> {
+    if let Some(trace) = trace {
+        Arc::make_mut(&mut caller).variables.entry("TRACEPARENT".into()).or_insert_with(|| trace.into());
+    }
+    caller
 }
 
 fn refused(wire: HookRequest, error: HookError) -> NotAdmitted {

@@ -22,6 +22,7 @@ use crate::building::sources::{Built, SourceBuilder};
 use crate::building::start_frontend;
 use crate::exit::Failure;
 use crate::hooks::request::caller;
+use crate::hooks::traced;
 use crate::lifecycle::time_is_up;
 use crate::pool;
 use crate::settings::BuildSettings;
@@ -63,13 +64,18 @@ pub const PATHS: [&str; 5] = ["answers-remote-credentials", "build-constraint", 
 
 /// Begins to build. The lines are events and results; when nobody receives them any
 /// more, the build is cancelled.
-pub async fn start(service: Shared, request: BuildRequest) -> Result<impl Stream<Item = Vec<u8>>, Refusal> {
+pub async fn start(
+    service: Shared,
+    request: BuildRequest,
+    trace: Option<Arc<str>>,
+) -> Result<impl Stream<Item = Vec<u8>>, Refusal> {
     let open = service.admissions.admit()?;
     let tells_output = request.output;
     let caller = request.caller.as_ref().map(caller).transpose()?;
     let (mut settings, jobs) = unblock(move || resolve(&request)).await?;
     settings.pool.caller.clone_from(&caller);
-    settings.frontend.caller = caller.or_else(|| service.hooks.default_caller.clone());
+    let caller = caller.or_else(|| service.hooks.default_caller.clone());
+    settings.frontend.caller = caller.map(|caller| traced(caller, trace.as_deref()));
     settings.frontend.python = Some(settings.pool.python.clone());
     settings.frontend.hook_timeout = settings.pool.limits.hook_timeout;
 
@@ -150,10 +156,17 @@ impl Build {
             () = build => {}
             () = tell => {}
         }
-        drop(frontend);
-        if let Err(error) = unblock(move || durations.save()).await {
+        // Removes temporary files. The client waits for the end of the lines, after which
+        // it must not find any.
+        let clean = move || {
+            let saved = durations.save();
+            drop((frontend, settings, jobs));
+            saved
+        };
+        if let Err(error) = unblock(clean).await {
             tracing::debug!("the durations of this build are not kept: {error}");
         }
+        drop(output);
         drop(open);
     }
 }

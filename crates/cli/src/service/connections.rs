@@ -17,6 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::response::Response;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Limited};
@@ -34,6 +35,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::body::MAX_BODY;
+use super::identity::{REQUEST_ID, request_id};
 
 /// The most connections.
 const MAX_CONNECTIONS: usize = 1000;
@@ -317,12 +319,19 @@ async fn talk(stream: impl Stream, router: Router, connection: Arc<Connection>) 
 }
 
 async fn answer(router: Router, request: Request<Incoming>, open: Arc<OpenRequest>) -> Result<Response, Infallible> {
+    let (id, begun) = (request_id(request.headers()), Instant::now());
+    let line = (request.method().clone(), request.uri().path().to_owned());
     if request.body().is_end_stream() {
         open.open();
     }
     let body = |body| Body::new(RequestBody { body: Some(body), request: open.clone() });
-    let response = router.oneshot(request.map(body)).await?;
+    let mut response = router.oneshot(request.map(body)).await?;
     open.open();
+    let after_ms = hookpool_wire::milliseconds(begun.elapsed());
+    debug!(http_request = id, method = %line.0, path = line.1, status = response.status().as_u16(), after_ms, "answered");
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     Ok(response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &open;

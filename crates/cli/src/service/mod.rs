@@ -12,6 +12,7 @@ mod body;
 pub mod builds;
 pub mod client;
 pub mod connections;
+pub mod identity;
 mod metrics;
 mod monitor;
 pub mod notify;

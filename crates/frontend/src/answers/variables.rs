@@ -31,6 +31,9 @@ const INCIDENTAL: &[&str] = &[
     "PS1",
     "PS2",
     "PROMPT*",
+    // The trace that a request belongs to (W3C Trace Context).
+    "TRACEPARENT",
+    "TRACESTATE",
     // The terminal.
     "TERM",
     "TERM_*",

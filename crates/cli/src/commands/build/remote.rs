@@ -36,6 +36,9 @@ use crate::streams::output::Output;
 const TRIES: u32 = 5;
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
+/// How long a service may take to clean up after a build.
+const CLEANING_TIME: Duration = Duration::from_secs(5);
+
 /// How long a reader that stalls may take to read the last results after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
@@ -297,6 +300,8 @@ impl RemoteBuild {
                 }
             }
             if open.is_empty() {
+                // The service removes temporary files from the output folder.
+                let _ = tokio::time::timeout(CLEANING_TIME, lines.end()).await;
                 return None;
             }
         };
@@ -321,6 +326,11 @@ impl EventLines {
     fn new(body: Incoming) -> Self {
         // The service is the same program.
         Self { body, decoder: LineDecoder::with_limit(usize::MAX) }
+    }
+
+    /// Waits until the service has told all. Cancel-safe.
+    async fn end(&mut self) {
+        while let Some(Ok(_)) = self.body.frame().await {}
     }
 
     /// The next event. Cancel-safe.

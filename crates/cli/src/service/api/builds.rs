@@ -9,6 +9,7 @@ use super::json_lines;
 use crate::service::Shared;
 use crate::service::body::whole;
 use crate::service::builds::start;
+use crate::service::identity::Trace;
 use crate::service::problem::Refusal;
 
 /// Builds sources
@@ -27,7 +28,7 @@ use crate::service::problem::Refusal;
         (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn build(State(service): State<Shared>, body: Body) -> Result<Response, Refusal> {
+pub async fn build(State(service): State<Shared>, Trace(trace): Trace, body: Body) -> Result<Response, Refusal> {
     let request: BuildRequest = serde_json::from_slice(&whole(body).await?).map_err(Refusal::invalid)?;
-    Ok(json_lines(start(service, request).await?))
+    Ok(json_lines(start(service, request, trace).await?))
 }

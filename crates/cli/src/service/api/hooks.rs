@@ -8,10 +8,12 @@ use futures_util::StreamExt;
 use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine};
 
 use super::json_lines;
+use crate::hooks::Hooks;
 use crate::hooks::lines::InputLines;
 use crate::hooks::requests::OpenRequests;
 use crate::service::Shared;
 use crate::service::body::{MAX_BODY, pieces, whole};
+use crate::service::identity::Trace;
 use crate::service::problem::Refusal;
 use crate::streams::input::Input;
 use crate::streams::output::Output;
@@ -32,7 +34,11 @@ use crate::streams::output::Output;
         (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn hook(State(service): State<Shared>, body: Body) -> Result<Json<HookResponse>, Refusal> {
+pub async fn hook(
+    State(service): State<Shared>,
+    Trace(trace): Trace,
+    body: Body,
+) -> Result<Json<HookResponse>, Refusal> {
     let body = whole(body).await?;
     let request = match RequestLine::parse(&body)? {
         Some(RequestLine::Hook(request)) => *request,
@@ -43,7 +49,7 @@ pub async fn hook(State(service): State<Shared>, body: Body) -> Result<Json<Hook
         None => return Err(Refusal::invalid("expected a JSON object, got an empty body")),
     };
     let _open = service.admissions.admit()?;
-    let submitted = service.hooks.submit(request).await?;
+    let submitted = Hooks { trace, ..service.hooks.clone() }.submit(request).await?;
     Ok(Json(submitted.await.read().await.response))
 }
 
@@ -60,11 +66,12 @@ pub async fn hook(State(service): State<Shared>, body: Body) -> Result<Json<Hook
         (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn batch(State(service): State<Shared>, body: Body) -> Result<Response, Refusal> {
+pub async fn batch(State(service): State<Shared>, Trace(trace): Trace, body: Body) -> Result<Response, Refusal> {
     let open = service.admissions.admit()?;
     let input = InputLines::of(Input::from_channel(pieces(body)), MAX_BODY);
     let (mut output, lines) = Output::to_channel();
-    let requests = OpenRequests::new(service.hooks.clone(), service.queue_size, input, service.ending.clone(), false);
+    let hooks = Hooks { trace, ..service.hooks.clone() };
+    let requests = OpenRequests::new(hooks, service.queue_size, input, service.ending.clone(), false);
     tokio::spawn(async move {
         // What is left open when the client hangs up is cancelled.
         requests.serve(&mut output).await;
