@@ -1,0 +1,171 @@
+"""A pool that stays: metadata through `hookpool serve`, and single requests over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from measure import Samples, compare, file_system, goal, machine
+from programs import GET_REQUIRES, HERE, environment, make_trees, parser
+from whole_runs import JOBS, OURS, UV, Bench, Kept
+
+sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
+import processes
+
+import sdists
+
+DOWNLOADS = HERE.parent / "target" / "test-sdists"
+THROUGH = "hookpool, through a service"
+REQUESTS = 300
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("hookpool")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect; called when the first request is sent."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))
+
+
+@contextmanager
+def service(command: list[str], path: Path, env: dict[str, str]) -> Iterator[int]:
+    """A service that is ready, by its process."""
+    with subprocess.Popen([*command, "--socket", str(path)], env=env) as process:
+        try:
+            while not is_ready(path):
+                time.sleep(0.01)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def is_ready(path: Path) -> bool:
+    """Whether the service admits work."""
+    connection = Connection(path)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def used(pid: int) -> float:
+    """The processor time of a process and its descendants, with those that they waited for."""
+    found = [processes.stat(one) for one in [pid, *processes.descendants(pid)]]
+    return sum(sum(map(int, fields[11:15])) for fields in found if fields) / TICKS
+
+
+def metadata(arguments: Namespace, folder: Path) -> None:
+    """The same work by uv, by a pool of its own, and through a service that has done it before."""
+    archives = list(sdists.fetch_archives(DOWNLOADS).values())
+    bench = Bench(arguments, folder, Kept.ENVIRONMENTS)
+    contestants = {name: bench.metadata(archives)[name] for name in (UV, OURS)}
+    path = folder / "socket"
+    own = contestants[OURS]
+    own_command = [*own.command, "--service", "never"]
+    contestants[OURS] = replace(own, command=own_command)
+    place = own.command.index("--jobs")
+    through = [*own.command[:place], *own.command[place + 2 :], "--service", str(path)]
+    contestants[THROUGH] = replace(own, command=through)
+    # Made by the first run of a pool of its own.
+    contestants[OURS].run()
+    serve = [str(arguments.hookpool), "serve", "--jobs", str(JOBS), "--python", arguments.python]
+    serve += ["--cache-dir", own.command[own.command.index("--cache-dir") + 1]]
+    wall = {name: Samples() for name in contestants}
+    shares = Samples()
+    with service(serve, path, own.env) as pid:
+        for contestant in [*contestants.values(), *contestants.values()]:
+            contestant.run()
+        for number in range(arguments.rounds):
+            names = list(contestants) if number % 2 == 0 else list(reversed(contestants))
+            for name in names:
+                before = used(pid)
+                took = contestants[name].run()
+                wall[name].rounds.append([took.wall])
+                if name == THROUGH:
+                    hooks = sum(map(hook_time, took.output.splitlines()))
+                    shares.rounds.append([(used(pid) - before + took.processors) / hooks])
+    print(compare(f"metadata of {len(archives)} archives: wall time", wall, UV), "\n")
+    times = wall[UV].median / wall[THROUGH].median
+    print(f"goal: through a service: at least 6.5 times as fast as uv: {times:.2f} times")
+    print(
+        "goal: processor time of client and service at most 1.15 times that of the hooks (wall):",
+        end=" ",
+    )
+    print(f"{shares.median:.2f} times\n", flush=True)
+
+
+def hook_time(line: str) -> float:
+    """The time of the hooks of a result, in seconds."""
+    return sum(hook["timing"]["hook_ms"] or 0 for hook in json.loads(line)["hooks"]) / 1e3
+
+
+def requests(arguments: Namespace, folder: Path) -> None:
+    """A hook that does nothing, on one connection."""
+    (tree,) = make_trees(folder / "trees", 1)
+    env = {**environment()}
+    times: dict[str, Samples] = {}
+    for isolation in ("none", "hook"):
+        path = folder / f"socket-{isolation}"
+        serve = [str(arguments.hookpool), "serve", "--no-build-isolation", "--isolation", isolation]
+        serve += ["--python", arguments.python]
+        # The backend is found by a variable.
+        variables = list(env.items())
+        request = {"id": 1, "tree": str(tree), "hook": GET_REQUIRES}
+        request["caller"] = {"variables": variables, "umask": 18}
+        body = json.dumps(request).encode()
+        samples = times[f"isolation {isolation}"] = Samples()
+        with service(serve, path, env):
+            connection = Connection(path)
+            for number in range(-1, arguments.rounds):
+                taken = [ask(connection, body) for _ in range(REQUESTS)]
+                if number >= 0:
+                    samples.rounds.append(taken)
+            connection.close()
+    print(compare("a request over HTTP", times, "isolation none"))
+    for name, at_most in [("isolation none", 0.6e-3), ("isolation hook", 3e-3)]:
+        print(goal(name, times[name], at_most))
+
+
+def ask(connection: Connection, body: bytes) -> float:
+    """How long a request takes, in seconds."""
+    start = time.perf_counter()
+    connection.request("POST", "/v1/hooks", body)
+    answer = json.loads(connection.getresponse().read())
+    took = time.perf_counter() - start
+    if not answer["ok"]:
+        raise RuntimeError(answer)
+    return took
+
+
+def main() -> None:
+    flags = parser(__doc__, rounds=5)
+    flags.add_argument("--uv", default=Path(sys.executable).with_name("uv"), help="its program")
+    arguments = flags.parse_args()
+    print(machine(), f"; temporary files on {file_system(os.environ.get('TMPDIR', '/tmp'))}\n")
+    for part in (metadata, requests):
+        with TemporaryDirectory(prefix="hookpool-bench-") as made:
+            part(arguments, Path(made))
+
+
+if __name__ == "__main__":
+    main()
