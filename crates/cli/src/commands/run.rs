@@ -31,7 +31,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     };
     let environments = resources.environments_of_callers(&settings, &supervisor, observer::log_environment);
     // Otherwise the first request would tell that none can be made.
-    environments.of(None)?;
+    environments.of(None).await?;
     let answers = pool::answers(&settings, resources.cache.path()).await;
     let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None, trace: None };
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);

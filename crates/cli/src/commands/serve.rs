@@ -28,7 +28,7 @@ use crate::service::activation::PassedSocket;
 use crate::service::client::Client;
 use crate::service::connections::{Connections, Listeners};
 use crate::service::notify::Notifier;
-use crate::service::socket::{HiddenSocket, SocketError, default_path};
+use crate::service::socket::{HiddenSocket, SocketError, path_or_default};
 use crate::service::token::{Token, with_token};
 use crate::service::{Admissions, Monitor, Service, router, version};
 use crate::settings::PoolSettings;
@@ -43,7 +43,7 @@ pub fn execute(arguments: ServeArguments) -> Result<Exit, Failure> {
             Place::Passed(passed)
         }
         None => {
-            let path = socket.map_or_else(|| default_path(pool.locations.cache.cache_dir.clone()), Ok);
+            let path = path_or_default(socket, pool.locations.cache.cache_dir.clone());
             Place::Own(path.and_then(|path| HiddenSocket::bind(&path, take_over)).map_err(refused)?)
         }
     };
@@ -130,7 +130,7 @@ async fn serve(
         listener.observe_environment(event);
     });
     // Otherwise the first request would tell that none can be made.
-    environments.of(None)?;
+    environments.of(None).await?;
     let answers = pool::answers(&settings, resources.cache.path()).await;
     let hooks = Hooks {
         supervisor: supervisor.clone(),

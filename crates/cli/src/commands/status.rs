@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::format::printable;
 use crate::lifecycle;
 use crate::service::client::{Client, ClientError};
-use crate::service::socket::default_path;
+use crate::service::socket::path_or_default;
 
 /// Prints the status.
 pub fn execute(arguments: StatusArguments) -> Result<Exit, Failure> {
@@ -32,10 +32,7 @@ pub const NOTHING: Option<&()> = None;
 
 /// Connects to the service.
 pub async fn connect(place: &SocketArguments) -> Result<Client, Failure> {
-    let path = match &place.socket {
-        Some(path) => path.clone(),
-        None => default_path(place.cache.cache_dir.clone()).map_err(refused)?,
-    };
+    let path = path_or_default(place.socket.clone(), place.cache.cache_dir.clone()).map_err(refused)?;
     Client::connect(&path).await.map_err(unanswered)
 }
 

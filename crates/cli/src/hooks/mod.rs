@@ -41,8 +41,7 @@ pub struct Hooks {
 /// The build environments for hooks, by what hooks and installers inherit.
 pub struct EnvironmentsOfCallers {
     make: MakeEnvironments,
-    /// Those that were used last come first. Locked for a look-up and for making
-    /// folders.
+    /// Those that were used last come first. Locked for a look-up only.
     known: Mutex<VecDeque<OfCaller>>,
 }
 
@@ -69,17 +68,33 @@ impl EnvironmentsOfCallers {
     }
 
     /// Those of a caller.
-    pub fn of(&self, caller: Option<&Arc<CallerProcess>>) -> Result<Option<Arc<Environments>>, Failure> {
+    pub async fn of(
+        self: &Arc<Self>,
+        caller: Option<&Arc<CallerProcess>>,
+    ) -> Result<Option<Arc<Environments>>, Failure> {
+        if let Some(known) = self.find(caller) {
+            return Ok(known);
+        }
+        let (this, owned) = (self.clone(), caller.cloned());
+        // Makes folders.
+        let made = unblock(move || (this.make)(owned)).await?;
+        // Another request of the caller may have been faster.
+        Ok(self.find(caller).unwrap_or_else(|| {
+            let mut known = self.known();
+            known.truncate(Self::MOST - 1);
+            known.push_front((caller.cloned(), made.clone()));
+            made
+        }))
+    }
+
+    /// Those that are known of a caller, which are the ones used last from now on.
+    fn find(&self, caller: Option<&Arc<CallerProcess>>) -> Option<Option<Arc<Environments>>> {
         let mut known = self.known();
-        let found = known.iter().position(|(other, _)| other.as_ref() == caller);
-        let entry = match found.and_then(|index| known.remove(index)) {
-            Some(entry) => entry,
-            None => (caller.cloned(), (self.make)(caller.cloned())?),
-        };
+        let place = known.iter().position(|(other, _)| other.as_ref() == caller)?;
+        let entry = known.remove(place)?;
         let environments = entry.1.clone();
-        known.truncate(Self::MOST - 1);
         known.push_front(entry);
-        Ok(environments)
+        Some(environments)
     }
 
     /// The number of environments that this process holds.
@@ -122,7 +137,7 @@ impl Hooks {
         };
         // Who does not say what hooks inherit gets installers as this process would
         // have them.
-        let environments = self.environments.of(request.caller.as_ref());
+        let environments = self.environments.of(request.caller.as_ref()).await;
         request.caller = request.caller.or_else(|| self.default_caller.clone());
         let environments = match environments {
             Ok(environments) => environments,

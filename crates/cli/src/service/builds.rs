@@ -59,8 +59,20 @@ pub const NOT_FOR_CLIENTS: [&str; 25] = [
     "timings",
 ];
 
-/// Flags whose values are paths.
-pub const PATHS: [&str; 5] = ["answers-remote-credentials", "build-constraint", "keep-wheels", "log-dir", "output-dir"];
+/// Flags whose whole values are paths.
+const PATHS: [&str; 5] = ["answers-remote-credentials", "build-constraint", "keep-wheels", "log-dir", "output-dir"];
+
+/// The path in the value of a flag, which is the end of the value; `None` if there is
+/// none. A client has to make it absolute.
+pub fn path_in<'value>(flag: &str, value: &'value str) -> Option<&'value str> {
+    match flag {
+        "source-for" => value.split_once('=').map(|(_, path)| path),
+        "find-links" => Some(value).filter(|value| !value.contains("://")),
+        // A name is looked for on PATH.
+        "python" => Some(value).filter(|value| value.contains('/')),
+        _ => Some(value).filter(|_| PATHS.contains(&flag)),
+    }
+}
 
 /// Begins to build. The lines are events and results; when nobody receives them any
 /// more, the build is cancelled.
@@ -83,15 +95,19 @@ pub async fn start(
     // An error means that the client is gone, which ends the build.
     let narrator = Narrator::new(Arc::new(move |event| drop(events.send(event))), tells_output);
     let answers = pool::answers(&settings.pool, &service.cache).await;
-    let supervisor = &service.hooks.supervisor;
     let (told_of, monitor) = (narrator.clone(), service.monitor.clone());
     let tell = move |event: &EnvironmentEvent| {
         told_of.of_environments(event);
         monitor.observe_environment(event);
     };
-    let intervals = Intervals::none();
-    let frontend = start_frontend(&settings, &service.cache, intervals, supervisor, &narrator, tell, answers.clone());
-    let frontend = frontend.map_err(failed)?;
+    let (cache, supervisor) = (service.cache.clone(), service.hooks.supervisor.clone());
+    let (of_frontend, kept) = (narrator.clone(), answers.clone());
+    // Makes folders.
+    let make = move || {
+        let frontend = start_frontend(&settings, &cache, Intervals::none(), &supervisor, &of_frontend, tell, kept);
+        frontend.map(|frontend| (frontend, settings))
+    };
+    let (frontend, settings) = unblock(make).await.map_err(failed)?;
     let (output, lines) = Output::to_channel();
     let monitor = service.monitor.clone();
     let build = Build { service, settings, jobs, frontend, narrator, told, open };
@@ -174,21 +190,16 @@ impl Build {
 /// Writes events and results until there are no more results.
 async fn write(writer: &Writer, mut told: mpsc::UnboundedReceiver<BuildEvent>, mut results: mpsc::Receiver<Built>) {
     loop {
-        let (event, is_over) = tokio::select! {
+        let event = tokio::select! {
             // What led to a result comes before it.
             biased;
-            Some(event) = told.recv() => (Some(event), false),
+            Some(event) = told.recv() => event,
             built = results.recv() => match built {
-                Some((JobId(source), result)) => (Some(BuildEvent::Result { source, result }), false),
-                None => (None, true),
+                Some((JobId(source), result)) => BuildEvent::Result { source, result },
+                None => return,
             },
         };
-        if let Some(event) = event {
-            writer.room().await.send(to_line(&event));
-        }
-        if is_over {
-            return;
-        }
+        writer.room().await.send(to_line(&event));
     }
 }
 
@@ -252,7 +263,7 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
                 let expected = "expected true, a string or a list of strings";
                 return Err(Refusal::invalid(format!("{name}: {value}: {expected}")));
             };
-            if !is_absolute(name, value) {
+            if path_in(name, value).is_some_and(|path| !path.starts_with('/')) {
                 return Err(Refusal::invalid(format!("{name}: expected an absolute path, got {value:?}")));
             }
             line.push(format!("--{name}={value}"));
@@ -266,17 +277,6 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
         line.push(path.clone());
     }
     Ok(line)
-}
-
-/// Whether a value that is a path, or has one, is absolute; true for others.
-fn is_absolute(flag: &str, value: &str) -> bool {
-    match flag {
-        "source-for" => value.split_once('=').is_none_or(|(_, path)| path.starts_with('/')),
-        "find-links" => value.starts_with('/') || value.contains("://"),
-        // A name is looked for on PATH.
-        "python" => value.starts_with('/') || !value.contains('/'),
-        _ => value.starts_with('/') || !PATHS.contains(&flag),
-    }
 }
 
 #[cfg(test)]

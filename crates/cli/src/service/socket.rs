@@ -38,9 +38,14 @@ pub enum SocketError {
     System { path: PathBuf, source: io::Error },
 }
 
+/// The path of the service: the chosen one, else the default.
+pub fn path_or_default(chosen: Option<PathBuf>, cache: Option<PathBuf>) -> Result<PathBuf, SocketError> {
+    chosen.map_or_else(|| default_path(cache), Ok)
+}
+
 /// The path at which a user's service is found, unless one is chosen: in the
 /// user's folder for sockets and the like (XDG Base Directory), else in the cache.
-pub fn default_path(cache: Option<PathBuf>) -> Result<PathBuf, SocketError> {
+fn default_path(cache: Option<PathBuf>) -> Result<PathBuf, SocketError> {
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute()) {
         Some(folder) => Ok(PathBuf::from(folder).join("hookpool").join(NAME)),
         None => {

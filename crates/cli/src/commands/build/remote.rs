@@ -25,7 +25,7 @@ use crate::building::sources::{Built, failed, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::folders;
 use crate::lifecycle::EndReason;
-use crate::service::builds::{NOT_FOR_CLIENTS, PATHS};
+use crate::service::builds::{NOT_FOR_CLIENTS, path_in};
 use crate::service::client::{Client, ClientError};
 use crate::service::{socket, version};
 use crate::settings::BuildSettings;
@@ -116,10 +116,7 @@ async fn try_begin(
         return Err(NoService::OwnPool { flag: flag.name.clone() });
     }
     let named = path.or_else(|| std::env::var_os("HOOKPOOL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from));
-    let path = match named {
-        Some(path) => path,
-        None => socket::default_path(settings.pool.cache_folder.clone())?,
-    };
+    let path = socket::path_or_default(named, settings.pool.cache_folder.clone())?;
     let mut tries = TRIES;
     loop {
         match ask(&path, settings, given, jobs, shows_output).await {
@@ -193,17 +190,16 @@ fn request(
 /// The value of a flag, with absolute paths.
 fn option(flag: &str, value: &OsStr) -> Result<Value, NoService> {
     let value = value.to_str().ok_or(NoService::NotText { what: "the value of a flag" })?;
-    let whole = |path: &str| text(&absolute(Path::new(path)), "the working directory");
-    Ok(Value::String(match (flag, value.split_once('=')) {
-        ("source-for", Some((name, path))) => format!("{name}={}", whole(path)?),
-        ("find-links", _) if !value.contains("://") => whole(value)?,
-        _ if PATHS.contains(&flag) => whole(value)?,
-        _ => value.to_owned(),
-    }))
+    let path = path_in(flag, value).unwrap_or_default();
+    if path.is_empty() {
+        return Ok(value.into());
+    }
+    let before = &value[..value.len() - path.len()];
+    Ok(format!("{before}{}", text(&absolute(Path::new(path)), "the working directory")?).into())
 }
 
 fn absolute(path: &Path) -> PathBuf {
-    // It fails for the empty path only, which the service refuses.
+    // It fails for the empty path only.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 

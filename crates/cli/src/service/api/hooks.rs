@@ -4,7 +4,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::StreamExt;
 use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine};
 
 use super::json_lines;
@@ -78,5 +77,5 @@ pub async fn batch(State(service): State<Shared>, Trace(trace): Trace, body: Bod
         drop(output);
         drop(open);
     });
-    Ok(json_lines(lines.map(|line| line)))
+    Ok(json_lines(lines))
 }
