@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 TICK = 0.01
@@ -67,6 +68,15 @@ def cpu_ticks(pid: int) -> int:
 def pids() -> list[int]:
     """All processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def users() -> set[int]:
+    """The users that have a process, zombies included."""
+    found = set()
+    for pid in pids():
+        with suppress(FileNotFoundError):
+            found.add(os.stat(f"/proc/{pid}").st_uid)
+    return found
 
 
 def parents() -> dict[int, int]:

@@ -24,8 +24,8 @@ from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
 from hanging import HangingFiles, UnavailableError
 from installer import Installer
+from other_user import become_other_user, folder_of_other_user
 from pool import Pool, kind
-from test_failures import become_nobody, folder_of_nobody
 from trees import ECHO_BACKEND, call, echo, make_tree
 
 # Threads and descriptors of a busy program, however many requests it has.
@@ -447,11 +447,11 @@ def test_f64_a_full_disk_is_not_the_sources_fault(setting: Setting, tmp_path: Pa
 def test_f64_a_tree_that_may_not_be_read(setting: Setting) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs another user's files")
-    with folder_of_nobody() as (place, own):
+    with folder_of_other_user() as (place, own):
         closed, hidden = make_tree(place / "closed"), make_tree(place / "hidden")
         closed.chmod(0)
         (hidden / "pyproject.toml").chmod(0)
-        pool = setting.start(env=own, python="/usr/bin/python3", preexec=become_nobody)
+        pool = setting.start(env=own, python="/usr/bin/python3", preexec=become_other_user)
         for number, tree in enumerate((closed, hidden)):
             error = pool.ask(call(tree, "", number))["error"]
             assert error["kind"] == "SystemRefused", error

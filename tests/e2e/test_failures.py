@@ -8,14 +8,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import processes
 import pytest
 from conftest import BOTH_START_METHODS, Setting
 from gate import Gate
+from other_user import USER, become_other_user
 from pool import Pool, Request, Response, kind
 from trees import call, make_tree
 
@@ -218,26 +218,6 @@ def healed(pool: Pool, request: Request) -> Response:
     return response
 
 
-def become_nobody() -> None:
-    """Root may write everywhere, so the permissions of folders are tested as another user."""
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-
-
-@contextmanager
-def folder_of_nobody() -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder that the user can read, and variables for a private one; both outside pytest's."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        place.chmod(0o755)
-        for folder in ("tmp", "home"):
-            (place / folder).mkdir()
-            os.chown(place / folder, 65534, 65534)
-        home = str(place / "home")
-        yield place, {"TMPDIR": str(place / "tmp"), "HOME": home, "XDG_CACHE_HOME": home}
-
-
 @pytest.mark.parametrize("variable", ["TMPDIR", "capture"])
 def test_f32_no_place_for_captures(
     setting: Setting, tree: Path, tmp_path: Path, variable: str
@@ -287,7 +267,7 @@ def test_f32_a_cache_folder_that_cannot_be(setting: Setting, tree: Path, tmp_pat
 def test_f32_a_read_only_cache_folder(setting: Setting, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs to become another user")
-    # The user `nobody` cannot read pytest's folders, so this test uses others.
+    # Another user cannot read pytest's folders, so this test uses others.
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)
@@ -304,7 +284,7 @@ def test_f32_a_read_only_cache_folder(setting: Setting, tmp_path: Path) -> None:
                 "HOME": str(place),
             },
             python="/usr/bin/python3",
-            preexec=become_nobody,
+            preexec=become_other_user,
         )
         assert pool.ask(call(tree, "result = ['x']"))["result"] == ["x"]
         assert pool.finish() == ([], 0)
@@ -321,7 +301,7 @@ def test_f54_a_cache_folder_that_is_not_ours(
     if what == "owned by somebody else":
         if os.geteuid() != 0:
             pytest.skip("needs to give a folder away")
-        os.chown(ours, 65534, 65534)
+        os.chown(ours, USER, USER)
     elif what == "writable by others":
         ours.chmod(0o777)
     else:
@@ -329,7 +309,7 @@ def test_f54_a_cache_folder_that_is_not_ours(
             pytest.skip("needs to give a folder away")
         elsewhere = tmp_path / "elsewhere"
         ours.rename(elsewhere)
-        os.chown(elsewhere, 65534, 65534)
+        os.chown(elsewhere, USER, USER)
         ours.symlink_to(elsewhere)
     pool = setting.start(env={"XDG_CACHE_HOME": str(cache)})
     assert pool.ask(call(tree, "result = ['x']", 1))["result"] == ["x"]

@@ -11,8 +11,8 @@ import processes
 import pytest
 from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
 from gate import Gate
+from other_user import become_other_user, folder_of_other_user
 from pool import kind
-from test_failures import become_nobody, folder_of_nobody
 from trees import ECHO_BACKEND, call, echo, make_tree
 
 pytestmark = BOTH_WAYS
@@ -76,12 +76,12 @@ def test_nothing_grows_with_requests(setting: Setting, tmp_path: Path) -> None:
 def test_f34_no_more_processes(setting: Setting) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs a user that has no other processes")
-    with folder_of_nobody() as (place, own):
+    with folder_of_other_user() as (place, own):
         folders = [make_tree(place / f"{number}", ECHO_BACKEND) for number in range(12)]
 
         def prepare() -> None:
             limited(resource.RLIMIT_NPROC, 10, 10)
-            become_nobody()
+            become_other_user()
 
         pool = setting.start(
             "--max-workers",

@@ -22,6 +22,7 @@ import pytest
 from builds import make_project
 from conftest import Setting
 from gate import Gate
+from other_user import USER
 from pool import PROGRAM
 from service import TIMEOUT, Service, ask, raw
 from trees import call, make_tree
@@ -276,7 +277,8 @@ TURNED_AWAY = """
 import os, socket, sys
 # The folders above need not be open to this user.
 os.chdir(sys.argv[1])
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
+user = int(sys.argv[3])
+os.setgroups([]); os.setgid(user); os.setuid(user)
 client = socket.socket(socket.AF_UNIX)
 client.settimeout(30)
 client.connect(sys.argv[2])
@@ -291,7 +293,7 @@ except (BrokenPipeError, ConnectionResetError):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 def test_another_user_is_turned_away(service: Service, tree: Path) -> None:
     folder, name = service.socket.parent, service.socket.name
-    command = [sys.executable, "-c", TURNED_AWAY, str(folder), name]
+    command = [sys.executable, "-c", TURNED_AWAY, str(folder), name, str(USER)]
 
     def attempt() -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -309,14 +311,14 @@ def test_a_folder_that_another_user_controls_is_refused(setting: Setting, folder
     place = setting.root / "place"
     place.mkdir(mode=0o700)
     if folder == "of another user":
-        os.chown(place, 65534, 65534)
+        os.chown(place, USER, USER)
     elif folder == "that others can change":
         place.chmod(0o777)
     else:
         real = place
         place = setting.root / "link"
         place.symlink_to(real)
-        os.chown(place, 65534, 65534, follow_symlinks=False)
+        os.chown(place, USER, USER, follow_symlinks=False)
     command = [PROGRAM, "serve", "--socket", str(place / "socket")]
     with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -15,8 +15,8 @@ import pytest
 from builds import make_project
 from conftest import BOTH_WAYS, Setting
 from gate import Gate
+from other_user import USER, become_other_user, folder_of_other_user, wait_no_processes
 from pool import PROGRAM, Pool
-from test_failures import become_nobody, folder_of_nobody
 from trees import call
 
 NAMESPACES = ["unshare", "--pid", "--fork", "--kill-child"]
@@ -87,16 +87,17 @@ def test_f87_as_few_threads_as_there_may_be(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs a user that has no other processes")
     outcomes = set()
-    with folder_of_nobody() as (place, own):
+    with folder_of_other_user() as (place, own):
         program = shutil.copy(PROGRAM, place)
         tree = make_project(place / "tree")
-        os.chown(tree, 65534, 65534)
+        os.chown(tree, USER, USER)
         env = {**os.environ, **own}
         for limit in [*range(1, 16), 20, 30]:
+            wait_no_processes()
 
             def limited(limit: int = limit) -> None:
                 resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
-                become_nobody()
+                become_other_user()
 
             run = subprocess.run(
                 [program, "metadata", tree, "--python", "/usr/bin/python3", "--jobs", "1"],
@@ -197,10 +198,10 @@ def test_f91_a_umask_that_takes_from_the_owner(setting: Setting, umask: int) -> 
         pytest.skip("needs another user")
 
     def prepare() -> None:
-        become_nobody()
+        become_other_user()
         os.umask(umask)
 
-    with folder_of_nobody() as (place, own):
+    with folder_of_other_user() as (place, own):
         tree = make_project(place / "tree")
         out = place / "home" / "out"
         command = [PROGRAM, "wheel", str(tree), "-o", str(out), "--python", "/usr/bin/python3"]
@@ -214,11 +215,11 @@ def test_f91_a_umask_that_takes_from_the_owner(setting: Setting, umask: int) -> 
 def test_f91_an_interpreter_that_may_not_be_looked_at(setting: Setting) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs another user's files")
-    with folder_of_nobody() as (place, own):
+    with folder_of_other_user() as (place, own):
         closed = place / "closed"
         closed.mkdir(mode=0)
         python = str(closed / "python")
-        pool = setting.start(env=own, python=python, preexec=become_nobody)
+        pool = setting.start(env=own, python=python, preexec=become_other_user)
         assert pool.wait() == 3
         assert f"interpreter {python} cannot be started: Permission denied" in pool.stderr
 
@@ -238,7 +239,7 @@ def test_f92_another_users_link_where_everybody_may_make_one(
     target.write_text("mine") if flag == "--timings" else target.mkdir()
     link = shared / "link"
     link.symlink_to(target)
-    os.lchown(link, 65534, 65534)
+    os.lchown(link, USER, USER)
     path = link if flag == "--timings" else link / "deeper"
     goal = "wheel" if flag == "--output-dir" else "metadata"
     command = [PROGRAM, goal, str(tree), "--python", sys.executable, flag, str(path)]
@@ -246,7 +247,7 @@ def test_f92_another_users_link_where_everybody_may_make_one(
         command, env=setting.env, capture_output=True, text=True, timeout=60, check=False
     )
     assert run.returncode == 3
-    assert f"{link} is a symbolic link of user 65534" in run.stderr
+    assert f"{link} is a symbolic link of user {USER}" in run.stderr
     assert target.read_text() == "mine" if flag == "--timings" else list(target.iterdir()) == []
 
 
