@@ -159,10 +159,18 @@ class Built:
 
 
 def arguments(
-    *words: object, isolated: bool = True, jobs: int = 2, python: Path | str = sys.executable
+    setting: Setting,
+    *words: object,
+    isolated: bool = True,
+    jobs: int = 2,
+    python: Path | str = sys.executable,
 ) -> list[str]:
     """The command line."""
-    command = [PROGRAM, *map(str, words), "--python", str(python), "--jobs", str(jobs)]
+    if setting.builds_by_service:
+        pool = ["--service", str(setting.service_with(jobs).socket)]
+    else:
+        pool = ["--jobs", str(jobs)]
+    command = [PROGRAM, *map(str, words), "--python", str(python), *pool]
     return command if isolated else [*command, "--no-build-isolation"]
 
 
@@ -178,7 +186,7 @@ def build(
 ) -> Built:
     """Run a command to its end."""
     run = subprocess.run(
-        arguments(*words, isolated=isolated, jobs=jobs, python=python),
+        arguments(setting, *words, isolated=isolated, jobs=jobs, python=python),
         input=stdin,
         capture_output=True,
         text=True,

@@ -29,6 +29,8 @@ NOT_OURS = ("HOOKPOOL_", "PYTHON", "PYTEST_", "XDG_", "PIP_FIND_LINKS", "UV_FIND
 
 # Marks tests that a start method may affect: processes, signals, deaths, state.
 BOTH_START_METHODS = pytest.mark.usefixtures("start_method")
+# Marks tests of the building commands that a service must not affect.
+BOTH_POOLS = pytest.mark.usefixtures("pool_of")
 # Marks tests that build environments must not affect: scheduling, limits, the end of the program.
 BOTH_WAYS = pytest.mark.usefixtures("way")
 
@@ -67,6 +69,10 @@ class Setting:
     build_isolation: bool = False
     pools: list[Pool] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
+    # Whether a service does the work of building commands.
+    builds_by_service: bool = False
+    # These services, by the number of their jobs.
+    building: dict[int, Service] = field(default_factory=dict)
 
     @property
     def tmp(self) -> Path:
@@ -106,9 +112,10 @@ class Setting:
         env: dict[str, str] | None = None,
         socket: Path | None = None,
         build_isolation: bool | None = None,
+        jobs: int = 2,
     ) -> Service:
         """Start `hookpool serve` with `flags`, and wait until it serves."""
-        arguments = ["--python", sys.executable, "--jobs", "2"]
+        arguments = ["--python", sys.executable, "--jobs", str(jobs)]
         if not (self.build_isolation if build_isolation is None else build_isolation):
             arguments.append("--no-build-isolation")
         log = self.root / f"service-{len(self.services)}"
@@ -116,6 +123,13 @@ class Setting:
         service = Service([*arguments, *flags], {**self.env, **(env or {})}, place, log)
         self.services.append(service)
         return service.wait_ready()
+
+    def service_with(self, jobs: int) -> Service:
+        """A service that does the work of building commands."""
+        if jobs not in self.building:
+            place = self.root / f"s{jobs}" / "socket"
+            self.building[jobs] = self.serve(socket=place, build_isolation=True, jobs=jobs)
+        return self.building[jobs]
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +253,15 @@ def newest(request: pytest.FixtureRequest) -> str:
 def python(request: pytest.FixtureRequest) -> str:
     """The interpreter that runs the tests, and the newest ones."""
     return sys.executable if request.param == "running" else _interpreter(request.param)
+
+
+@pytest.fixture(params=["command", "service"])
+def pool_of(request: pytest.FixtureRequest, setting: Setting) -> Iterator[str]:
+    """Building commands have a pool of their own, or a service does their work."""
+    setting.builds_by_service = request.param == "service"
+    yield str(request.param)
+    for service in setting.building.values():
+        assert service.end() == 0
 
 
 @pytest.fixture(params=["isolated", "plain"])

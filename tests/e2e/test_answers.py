@@ -285,7 +285,7 @@ def test_a_run_that_is_killed_while_it_writes(
         shutil.rmtree(own_cache / "answers")
         flags = ["metadata", *archives, "--format", "json"]
         process = subprocess.Popen(
-            arguments(*flags),
+            arguments(setting, *flags),
             env=setting.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -312,7 +312,7 @@ def test_two_runs_at_once(setting: Setting, tmp_path: Path, own_cache: Path) -> 
         make_archive(tmp_path / f"{number}.tar.gz", own_files(before=f"# {number}\n"))
         for number in range(4)
     ]
-    command = arguments("metadata", *archives, "--format", "json")
+    command = arguments(setting, "metadata", *archives, "--format", "json")
     pipe = subprocess.PIPE
     both = [
         subprocess.Popen(command, env=setting.env, text=True, stdout=pipe, stderr=pipe)
@@ -334,7 +334,7 @@ def test_the_cache_is_cleaned_while_a_hook_runs(
     archive = make_archive(tmp_path / "sample.tar.gz", own_files())
     waiting = make_archive(tmp_path / "waiting.tar.gz", own_files(before=before))
     expected = ask(setting, archive).result["metadata"]
-    command = arguments("metadata", archive, waiting, "--format", "json")
+    command = arguments(setting, "metadata", archive, waiting, "--format", "json")
     process = subprocess.Popen(command, env=setting.env, stdout=subprocess.PIPE, text=True)
     gate.arrived()
     subprocess.run([PROGRAM, "cache", "clean"], env=setting.env, check=True, capture_output=True)

@@ -166,7 +166,7 @@ def test_an_archive_of_files_without_a_folder(setting: Setting, tmp_path: Path, 
 def test_f93_interrupted_while_an_archive_is_unpacked(setting: Setting, tmp_path: Path) -> None:
     many = [(tarfile.TarInfo(f"evil-1.0/{number}"), b"") for number in range(40_000)]
     archive = tar(tmp_path, *many)
-    command = arguments("wheel", archive, "-o", tmp_path / "out", "--format", "json")
+    command = arguments(setting, "wheel", archive, "-o", tmp_path / "out", "--format", "json")
     sources = setting.cache / "hookpool" / "sources"
     with subprocess.Popen(command, env=setting.env, stdout=subprocess.PIPE) as run:
         end = time.monotonic() + 30
@@ -181,7 +181,7 @@ def test_f93_interrupted_while_an_archive_is_unpacked(setting: Setting, tmp_path
 
 def test_f93_interrupted_while_the_sources_are_read(setting: Setting, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = arguments("wheel", "--from", "-", "-o", out)
+    command = arguments(setting, "wheel", "--from", "-", "-o", out)
     with subprocess.Popen(command, env=setting.env, stdin=subprocess.PIPE) as run:
         end = time.monotonic() + 30
         # The pipe is empty, so it is being read.

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from builds import EDITABLE, PREPARE, arguments, build, make_project, names, unpack_to
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 from gate import Gate
+
+pytestmark = BOTH_POOLS
 
 
 def test_wheels_appear_under_their_names(setting: Setting, tmp_path: Path) -> None:
@@ -462,7 +464,9 @@ def test_all_output_is_in_the_log(setting: Setting, tmp_path: Path) -> None:
 def test_output_is_shown_while_it_is_written(setting: Setting, tmp_path: Path, gate: Gate) -> None:
     tree = make_project(tmp_path / "tree")
     code = f"print('begun', flush=True)\n{gate.code}"
-    command = arguments("wheel", "-v", tree, "-o", tmp_path / "out", "-C", f"build_wheel={code}")
+    command = arguments(
+        setting, "wheel", "-v", tree, "-o", tmp_path / "out", "-C", f"build_wheel={code}"
+    )
     with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
@@ -482,7 +486,7 @@ def test_fail_fast_ends_what_runs(setting: Setting, tmp_path: Path, gate: Gate) 
         "raise ValueError('x')"
     )
     flags = ["-o", tmp_path / "out", "-C", f"build_wheel={code}", "--fail-fast"]
-    command = arguments("wheel", waits, fails, *flags, "--format", "json")
+    command = arguments(setting, "wheel", waits, fails, *flags, "--format", "json")
     with subprocess.Popen(
         command, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -503,7 +507,7 @@ def test_interrupted_and_run_again(
 ) -> None:
     tree = make_project(tmp_path / "tree")
     out = tmp_path / "out"
-    command = arguments("wheel", tree, "-o", out, "-C", f"build_wheel={gate.code}")
+    command = arguments(setting, "wheel", tree, "-o", out, "-C", f"build_wheel={gate.code}")
     with subprocess.Popen(command, env=setting.env, stderr=subprocess.DEVNULL) as process:
         gate.arrived()
         process.send_signal(how)
@@ -563,7 +567,7 @@ def test_without_isolation_the_interpreter_is_used_as_it_is(
 
 def test_results_go_on_while_nobody_reads_them_to_the_end(setting: Setting, tmp_path: Path) -> None:
     trees = [make_project(tmp_path / str(number), name=f"n{number}") for number in range(4)]
-    command = arguments("metadata", *trees, "--format", "json", jobs=1)
+    command = arguments(setting, "metadata", *trees, "--format", "json", jobs=1)
     with subprocess.Popen(
         command, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

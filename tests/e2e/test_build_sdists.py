@@ -15,7 +15,7 @@ import pytest
 import sdists
 import wheels
 from builds import Built, build
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 
 HERE = Path(__file__).parent
 PREPARE = "prepare_metadata_for_build_wheel"
@@ -90,6 +90,7 @@ def metadata_in(folder: Path) -> str:
     return path.read_bytes().decode()
 
 
+@BOTH_POOLS
 @pytest.mark.timeout(300)
 def test_metadata_of_all_sdists_by_hooks(
     setting: Setting, archives: dict[str, Path], target: Path, tmp_path: Path
@@ -116,6 +117,7 @@ def test_metadata_of_all_sdists_by_hooks(
         assert {hook["answer"]["is"] for hook in kept[name]["hooks"]} == {"used"}, name
 
 
+@BOTH_POOLS
 @pytest.mark.timeout(300)
 def test_wheels_are_those_of_build(
     setting: Setting, archives: dict[str, Path], target: Path, tmp_path: Path

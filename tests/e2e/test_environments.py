@@ -30,10 +30,10 @@ REQUIRES = ["sample-tool==1.0"]
 LOOK = "import sample_tool; print(sample_tool.VALUE)"
 
 
-def command(tree: Path, out: Path) -> list[str]:
+def command(setting: Setting, tree: Path, out: Path) -> list[str]:
     """A build whose hook reports its environment."""
     flags = ["-C", f"build_wheel={LOOK}", "--installer", "uv", "--format", "json"]
-    return arguments("wheel", tree, "-o", out, *flags, "--log-dir", out.parent / "logs")
+    return arguments(setting, "wheel", tree, "-o", out, *flags, "--log-dir", out.parent / "logs")
 
 
 def result_of(stdout: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_f46_interrupted_while_an_environment_is_made(
 ) -> None:
     installer = Installer(tmp_path, gate)
     tree = make_project(tmp_path / "tree", requires=REQUIRES)
-    run = command(tree, tmp_path / "out")
+    run = command(setting, tree, tmp_path / "out")
     env = setting.env | installer.env
     with subprocess.Popen(run, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         half_way = gate.arrived()
@@ -96,7 +96,7 @@ def test_f46_two_processes_need_the_same_environment(
     trees = [make_project(tmp_path / name, name=name, requires=REQUIRES) for name in ("a", "b")]
     runs = []
     for tree in trees:
-        run = command(tree, tmp_path / tree.name / "out")
+        run = command(setting, tree, tmp_path / tree.name / "out")
         runs.append(
             subprocess.Popen(
                 run,
@@ -258,7 +258,7 @@ def test_f49_a_hook_writes_into_its_environment(
     (modified,) = spoilt["environment"]["modified"]
     assert modified.endswith("sample_tool/second.py")
     again = subprocess.run(
-        command(tree, tmp_path / "out"),
+        command(setting, tree, tmp_path / "out"),
         env=setting.env | installer.env,
         capture_output=True,
         text=True,

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from builds import PREPARE, Built, build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 from packages import make_wheel
+
+pytestmark = BOTH_POOLS
 
 WHEELS = Path(__file__).with_name("extension_wheels.txt")
 FILES = ["pydist.json", "pysdist.json", "metadata.json", "pep426-20131213.json"]

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import sdists
 from builds import build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
+
+pytestmark = BOTH_POOLS
 
 LIST = Path(__file__).with_name("failing_sdists.txt")
 
@@ -190,9 +192,11 @@ def test_a_file_is_no_folder_to_write_to(setting: Setting, tmp_path: Path) -> No
     file.touch()
     built = build(setting, "wheel", tree, "-o", file)
     assert built.stderr == f"error: output folder {file}: expected a folder, found a file\n"
-    assert "is not a folder" in build(setting, "metadata", tree, "--cache-dir", file).stderr
     logs = build(setting, "metadata", tree, "--log-dir", file)
     assert "expected a folder, found a file" in logs.stderr
+    # A service has a cache folder of its own.
+    setting.builds_by_service = False
+    assert "is not a folder" in build(setting, "metadata", tree, "--cache-dir", file).stderr
 
 
 def test_an_empty_backend_is_the_fault_of_pyproject_toml(setting: Setting, tmp_path: Path) -> None:

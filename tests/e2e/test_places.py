@@ -81,7 +81,7 @@ def test_the_second_build_compiles_nothing(
     assert len(found[0]) == 1
     assert found[0] == found[1]
     # Two at once: each has a place, and only one of them is that with the objects.
-    command = arguments("wheel", archive, *SETTING)
+    command = arguments(setting, "wheel", archive, *SETTING)
     both = [
         subprocess.Popen([*command, "-o", str(tmp_path / name)], env=setting.env)
         for name in ("two", "three")
@@ -146,7 +146,7 @@ def test_a_killed_run_leaves_nothing_after_the_next(
     project = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
     files = {"pyproject.toml": project, "own.py": WAITING.format(code=gate.code)}
     archive = make_archive(tmp_path / "trap.tar.gz", files)
-    command = arguments("wheel", archive, "-o", tmp_path / "out")
+    command = arguments(setting, "wheel", archive, "-o", tmp_path / "out")
     process = subprocess.Popen(command, env=setting.env, stderr=subprocess.DEVNULL)
     gate.arrived()
     assert list((own_cache / "sources").rglob("left"))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from builds import arguments, build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 from gate import Gate
+
+pytestmark = BOTH_POOLS
 
 
 def test_the_time_of_a_source_is_that_of_its_work(setting: Setting, tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_a_tree_that_another_process_has_is_told_of(
     tree = make_project(tmp_path / "tree")
     held = os.open(tree, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
-    command = arguments("wheel", tree, "-o", tmp_path / "out", isolated=isolated)
+    command = arguments(setting, "wheel", tree, "-o", tmp_path / "out", isolated=isolated)
     with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -61,7 +63,9 @@ def test_a_tree_that_another_process_has_is_told_of(
 
 def test_what_was_interrupted_has_not_failed(setting: Setting, tmp_path: Path, gate: Gate) -> None:
     tree = make_project(tmp_path / "tree")
-    command = arguments("wheel", tree, "-o", tmp_path / "out", "-C", f"build_wheel={gate.code}")
+    command = arguments(
+        setting, "wheel", tree, "-o", tmp_path / "out", "-C", f"build_wheel={gate.code}"
+    )
     with subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True) as process:
         gate.arrived()
         process.send_signal(signal.SIGINT)

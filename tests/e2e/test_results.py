@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from builds import EDITABLE, PREPARE, build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
+
+pytestmark = BOTH_POOLS
 
 INFO = "sample-1.0.dist-info"
 WHEEL = "sample-1.0-py3-none-any.whl"

@@ -62,7 +62,7 @@ def test_f83_output_of_hooks_that_nobody_reads(setting: Setting, tmp_path: Path,
     count = 20_000
     code = f"for number in range({count}): print('line', number)"
     flags = ["-v", "-o", tmp_path / "out", "-C", f"build_wheel={code}", "--format", "json"]
-    command = arguments("wheel", tree, *flags)
+    command = arguments(setting, "wheel", tree, *flags)
     with started(command, setting) as run:
         messages = with_little_room(run.stderr)
         assert run.stdout is not None

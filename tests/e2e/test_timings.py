@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import build
-from conftest import BOTH_START_METHODS, Setting
+from builds import arguments, build, make_project
+from conftest import BOTH_POOLS, BOTH_START_METHODS, Setting
 from gate import Gate
 from pool import PROGRAM
 from trees import ECHO_BACKEND, call, echo, make_tree
@@ -208,6 +208,7 @@ def test_its_script_is_one(setting: Setting, tmp_path: Path) -> None:
     subprocess.run([node, "--check", script], check=True, timeout=30)
 
 
+@BOTH_POOLS
 def test_sources_by_kept_answers_are_in_it(setting: Setting, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "kept-1.0")
     (tree / "pyproject.toml").write_text(
@@ -226,3 +227,49 @@ def test_sources_by_kept_answers_are_in_it(setting: Setting, tmp_path: Path) -> 
         kept = [name for lane, name, *_ in data["intervals"] if lane == "kept answers"]
         lanes.append((len(data["hooks"]), kept))
     assert lanes == [(2, []), (0, [str(archive)])]
+
+
+def test_a_service_tells_one_build_from_others(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    """The page of a client is about its own sources, and about workers that are older."""
+    setting.builds_by_service = True
+    other, mine = make_project(tmp_path / "other"), make_project(tmp_path / "mine")
+    words = ["wheel", "-o", tmp_path / "out"]
+    command = arguments(setting, *words, other, "-C", f"build_wheel={gate.code}")
+    waiting = subprocess.Popen(command, env=setting.env, stderr=subprocess.DEVNULL)
+    gate.arrived()
+    reports = [tmp_path / f"{number}.html" for number in range(2)]
+    for report in reports:
+        assert build(setting, *words, mine, "--timings", report).code == 0
+        data = read(report)
+        assert (data["trees"], data["command"], data["jobs"]) == ([str(mine)], "hookpool wheel", 2)
+        assert [hook["hook"] for hook in named(data)] == [
+            "get_requires_for_build_wheel",
+            "build_wheel",
+        ]
+        assert all(hook["worker"] for hook in named(data))
+    # The second build found the worker of the first.
+    (first,), (second,) = (read(report)["workers"] for report in reports)
+    assert first[5] == second[5]
+    assert first[6] > 0 == second[6]
+    gate.release()
+    assert waiting.wait(60) == 0
+    assert setting.service_with(2).end() == 0
+
+
+def test_a_service_writes_no_page_of_a_build_that_was_interrupted(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    setting.builds_by_service = True
+    tree, report = make_project(tmp_path / "tree"), tmp_path / "report.html"
+    words = ["-v", "wheel", tree, "-o", tmp_path / "out", "--timings", report]
+    command = arguments(setting, *words, "-C", f"build_wheel={gate.code}")
+    process = subprocess.Popen(command, env=setting.env, stderr=subprocess.PIPE, text=True)
+    gate.arrived()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the timings are not written" in stderr
+    assert not report.exists()
+    assert setting.service_with(2).end() == 0

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookpool_frontend::{
-    AnswerPolicy, ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, InvalidRemote, OutputFolder,
-    RemoteAnswers, Source, WhenRequired, jobserver,
+    AnswerPolicy, ExtensionPolicy, FrontendSettings, Goal, IndexOptions, InstallerChoice, InvalidRemote, LogFolder,
+    OutputFolder, RemoteAnswers, Source, WhenRequired, jobserver,
 };
 use hookpool_supervisor::files::refuse_foreign_links;
 use hookpool_supervisor::{CallerProcess, Isolation, Limits, StartMethod, Timeout, is_within_hook};
@@ -208,8 +208,12 @@ impl BuildSettings {
         })
     }
 
-    /// Makes the temporary folders within the output folders.
+    /// Makes the folder of the logs, and the temporary folders within the output folders.
     pub fn prepare_outputs(&self) -> Result<(), Failure> {
+        if let Some(path) = &self.log_folder {
+            refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
+            LogFolder::make(path).map_err(|error| Failure::pool(format!("--log-dir {}: {error}", path.display())))?;
+        }
         let kept = self.frontend.keep_wheels.as_deref();
         self.output_folder().into_iter().chain(kept).try_for_each(|folder| folder.prepare().map_err(Failure::pool))
     }

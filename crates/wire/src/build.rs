@@ -26,6 +26,9 @@ pub struct BuildRequest {
     /// Whether the output of hooks is told as it comes.
     #[serde(default)]
     pub output: bool,
+    /// Whether a page that shows where the time went is told at the end.
+    #[serde(default)]
+    pub timings: bool,
     /// What hooks inherit. Without it they get a clean environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,
@@ -122,6 +125,11 @@ pub enum BuildEvent {
         source: usize,
         /// Its result.
         result: Box<BuildResult>,
+    },
+    /// All sources are done.
+    Timings {
+        /// The page that shows where the time went, as HTML.
+        page: String,
     },
 }
 

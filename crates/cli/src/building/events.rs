@@ -1,7 +1,7 @@
 //! From the events of the libraries to those that are shown: the events of one build,
 //! by the sources that they are about.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,18 +14,32 @@ use crate::format::milliseconds;
 /// Receives the events of a build. Must not block.
 pub type Tell = Arc<dyn Fn(BuildEvent) + Send + Sync>;
 
+/// The hooks of a build.
+#[derive(Debug, Default)]
+struct Hooks {
+    /// Those without an answer, each with its source.
+    sources: HashMap<RequestId, JobId>,
+    /// All of them.
+    submitted: Vec<RequestId>,
+}
+
 /// Tells the events of a build, whose hooks are some of those of a pool.
 #[derive(Clone)]
 pub struct Narrator {
     tell: Tell,
     tells_output: bool,
-    /// The source of each hook. Locked for a look-up only.
-    sources: Arc<Mutex<HashMap<RequestId, JobId>>>,
+    /// Locked for a look-up only.
+    hooks: Arc<Mutex<Hooks>>,
 }
 
 impl Narrator {
     pub fn new(tell: Tell, tells_output: bool) -> Self {
-        Self { tell, tells_output, sources: Arc::default() }
+        Self { tell, tells_output, hooks: Arc::default() }
+    }
+
+    /// The requests of the build so far.
+    pub fn requests(&self) -> HashSet<RequestId> {
+        self.hooks().submitted.iter().copied().collect()
     }
 
     /// Tells an event of the frontend.
@@ -40,11 +54,13 @@ impl Narrator {
                 (self.tell)(BuildEvent::Step { source: job.0, step: step.to_owned() });
             }
             Their::HookSubmitted { job, request, .. } => {
-                self.sources().insert(*request, *job);
+                let mut hooks = self.hooks();
+                hooks.sources.insert(*request, *job);
+                hooks.submitted.push(*request);
             }
             Their::HookAnswered { request, stdout, stderr } => {
                 // An event of its beginning may still come.
-                self.sources().remove(request);
+                self.hooks().sources.remove(request);
                 if self.tells_output {
                     let (stdout, stderr) = (captured(stdout), captured(stderr));
                     (self.tell)(BuildEvent::OutputEnded { request: request.number(), stdout, stderr });
@@ -74,17 +90,16 @@ impl Narrator {
             Event::RequestPrepared { request } => self.hook_is(request, HookState::Queued),
             Event::RequestAccepted { request, .. } => self.hook_is(request, HookState::Running),
             Event::OutputCaptured { request, stdout, stderr } if self.tells_output => {
-                let source = self.sources().get(request).copied();
-                if let Some(source) = source {
+                if let Some(source) = self.source(request) {
                     let (stdout, stderr) = (text(stdout), text(stderr));
                     let request = request.number();
                     (self.tell)(BuildEvent::OutputFiles { source: source.0, request, stdout, stderr });
                 }
             }
-            Event::RequestFinished { request, .. } if self.tells_output && self.sources().contains_key(request) => {
+            Event::RequestFinished { request, .. } if self.tells_output && self.source(request).is_some() => {
                 (self.tell)(BuildEvent::OutputPaused { request: request.number() });
             }
-            Event::TreeLocked { request, tree } if self.sources().contains_key(request) => {
+            Event::TreeLocked { request, tree } if self.source(request).is_some() => {
                 (self.tell)(BuildEvent::TreeLocked { tree: text(tree) });
             }
             _ => {}
@@ -110,14 +125,17 @@ impl Narrator {
     }
 
     fn hook_is(&self, request: &RequestId, state: HookState) {
-        let source = self.sources().get(request).copied();
-        if let Some(source) = source {
+        if let Some(source) = self.source(request) {
             (self.tell)(BuildEvent::Hook { source: source.0, state });
         }
     }
 
-    fn sources(&self) -> MutexGuard<'_, HashMap<RequestId, JobId>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn source(&self, request: &RequestId) -> Option<JobId> {
+        self.hooks().sources.get(request).copied()
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use hookpool_frontend::{Answers, EnvironmentEvent, Frontend, KeptLogs, LogFolder};
 use hookpool_supervisor::Supervisor;
-use hookpool_supervisor::files::refuse_foreign_links;
 
 use self::events::Narrator;
 use crate::exit::Failure;
@@ -30,10 +29,7 @@ pub fn start_frontend(
     answers: Option<Arc<Answers>>,
 ) -> Result<Frontend, Failure> {
     let logs = match &settings.log_folder {
-        Some(path) => {
-            refuse_foreign_links(path).map_err(|error| Failure::pool(format!("--log-dir: {error}")))?;
-            LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All)
-        }
+        Some(path) => LogFolder::new(std::path::absolute(path).map_err(Failure::pool)?, KeptLogs::All),
         None => LogFolder::in_cache(cache),
     };
     let of_frontend = narrator.clone();

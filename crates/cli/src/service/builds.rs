@@ -1,13 +1,16 @@
 //! Builds for clients. A request stands for a command line, which is parsed as such: its
 //! options are the flags of the building commands.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use hookpool_frontend::{Durations, EnvironmentEvent, Frontend, JobId, Source};
-use hookpool_supervisor::HookError;
 use hookpool_supervisor::files::unblock;
+use hookpool_supervisor::{Event, Events, RequestId, Supervisor};
 use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, to_line};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -27,7 +30,10 @@ use crate::lifecycle::time_is_up;
 use crate::pool;
 use crate::settings::BuildSettings;
 use crate::streams::output::{Output, Writer};
-use crate::timings::Intervals;
+use crate::timings::{Intervals, Report};
+
+/// How long the last events of a build may take after its results.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// Flags that a client of a service cannot choose: those of the pool itself, and those
 /// of what the client does itself.
@@ -82,7 +88,7 @@ pub async fn start(
     trace: Option<Arc<str>>,
 ) -> Result<impl Stream<Item = Vec<u8>>, Refusal> {
     let open = service.admissions.admit()?;
-    let tells_output = request.output;
+    let (tells_output, wants_timings) = (request.output, request.timings);
     let caller = request.caller.as_ref().map(caller).transpose()?;
     let (mut settings, jobs) = unblock(move || resolve(&request)).await?;
     settings.pool.caller.clone_from(&caller);
@@ -101,16 +107,18 @@ pub async fn start(
         monitor.observe_environment(event);
     };
     let (cache, supervisor) = (service.cache.clone(), service.hooks.supervisor.clone());
+    let (recorded, jobs_at_once) = record(&supervisor, wants_timings, settings.command()).await;
+    let intervals = recorded.as_ref().map_or_else(Intervals::none, |recorded| recorded.report.intervals());
     let (of_frontend, kept) = (narrator.clone(), answers.clone());
     // Makes folders.
     let make = move || {
-        let frontend = start_frontend(&settings, &cache, Intervals::none(), &supervisor, &of_frontend, tell, kept);
+        let frontend = start_frontend(&settings, &cache, intervals, &supervisor, &of_frontend, tell, kept);
         frontend.map(|frontend| (frontend, settings))
     };
     let (frontend, settings) = unblock(make).await.map_err(failed)?;
     let (output, lines) = Output::to_channel();
     let monitor = service.monitor.clone();
-    let build = Build { service, settings, jobs, frontend, narrator, told, open };
+    let build = Build { service, settings, jobs, frontend, narrator, told, open, jobs_at_once, recorded };
     tokio::spawn(async move {
         build.run(output).await;
         if let Some(answers) = answers {
@@ -132,46 +140,72 @@ struct Build {
     /// room.
     told: mpsc::UnboundedReceiver<BuildEvent>,
     open: OpenWork,
+    /// The number of hooks that the pool runs at once.
+    jobs_at_once: usize,
+    recorded: Option<Recorded>,
+}
+
+/// The report on a build that the client wants.
+struct Recorded {
+    report: Report,
+    events: Events,
+}
+
+/// Begins the report on a build, if it is wanted. Returns how many hooks the pool runs
+/// at once, too.
+async fn record(supervisor: &Supervisor, is_wanted: bool, command: &'static str) -> (Option<Recorded>, usize) {
+    let events = is_wanted.then(|| supervisor.subscribe(|_| true));
+    // None if the supervisor has ended.
+    let snapshot = supervisor.snapshot().await;
+    let jobs = snapshot.as_ref().map_or(1, |snapshot| snapshot.limits.jobs.get());
+    let recorded = events.map(|events| {
+        let report = Report::start(command, jobs);
+        if let Some(snapshot) = &snapshot {
+            report.begin(snapshot);
+        }
+        Recorded { report, events }
+    });
+    (recorded, jobs)
+}
+
+impl Recorded {
+    /// Records until the supervisor has ended. Cancel-safe.
+    async fn read(&mut self) {
+        while let Some(event) = self.events.next().await {
+            self.report.observe(&event);
+        }
+    }
+
+    /// The page about these requests, which are answered.
+    async fn page(self, requests: HashSet<RequestId>) -> Result<String, serde_json::Error> {
+        let Self { report, mut events } = self;
+        let mut missing = report.missing(&requests);
+        let read = async {
+            while !missing.is_empty()
+                && let Some(event) = events.next().await
+            {
+                report.observe(&event);
+                if let Event::RequestFinished { request, .. } = &event.event {
+                    missing.remove(request);
+                }
+            }
+        };
+        // Events may be lost.
+        let _ = tokio::time::timeout(LAST_EVENTS, read).await;
+        unblock(move || {
+            report.retain(&requests);
+            report.page()
+        })
+        .await
+    }
 }
 
 impl Build {
-    async fn run(self, mut output: Output) {
-        let Self { service, settings, jobs, frontend, narrator, told, open } = self;
-        let supervisor = &service.hooks.supervisor;
-        let cache = service.cache.clone();
+    async fn run(mut self, mut output: Output) {
+        let cache = self.service.cache.clone();
         let mut durations = unblock(move || Durations::open(&cache)).await;
-        // None if the supervisor has ended.
-        let limit = supervisor.snapshot().await.map_or(1, |snapshot| snapshot.limits.jobs.get());
-        let builder = SourceBuilder {
-            settings: &settings,
-            frontend: &frontend,
-            durations: &mut durations,
-            intervals: Intervals::none(),
-            ending: service.ending.clone(),
-            jobs: limit,
-        };
-        let (send, results) = mpsc::channel(1);
-        let mut of_pool = supervisor.subscribe(narrator.wants());
-        let tell = async {
-            while let Some(event) = of_pool.next().await {
-                narrator.of_pool(&event.event);
-            }
-            std::future::pending::<()>().await;
-        };
-        let build = async {
-            builder.build(&jobs, send).await;
-            std::future::pending::<()>().await;
-        };
-        let (writer, reports) = output.halves();
-        tokio::select! {
-            () = write(writer, told, results) => {}
-            // The client is gone. What is dropped here is cancelled.
-            _ = reports.failure() => {}
-            // The client does not read, and the service is ending.
-            () = time_is_up(supervisor.clone(), service.ending.clone()) => {}
-            () = build => {}
-            () = tell => {}
-        }
+        self.carry_out(&mut durations, &mut output).await;
+        let Self { settings, jobs, frontend, open, .. } = self;
         // Removes temporary files. The client waits for the end of the lines, after which
         // it must not find any.
         let clean = move || {
@@ -185,10 +219,68 @@ impl Build {
         drop(output);
         drop(open);
     }
+
+    /// Builds and tells, until all is told or nobody listens.
+    async fn carry_out(&mut self, durations: &mut Durations, output: &mut Output) {
+        let (supervisor, narrator) = (&self.service.hooks.supervisor, &self.narrator);
+        let mut recorded = self.recorded.take();
+        let builder = SourceBuilder {
+            settings: &self.settings,
+            frontend: &self.frontend,
+            durations,
+            intervals: recorded.as_ref().map_or_else(Intervals::none, |recorded| recorded.report.intervals()),
+            ending: self.service.ending.clone(),
+            jobs: self.jobs_at_once,
+        };
+        let (send, results) = mpsc::channel(1);
+        let mut of_pool = supervisor.subscribe(narrator.wants());
+        let tell = async {
+            while let Some(event) = of_pool.next().await {
+                narrator.of_pool(&event.event);
+            }
+        };
+        let record = async {
+            if let Some(recorded) = &mut recorded {
+                recorded.read().await;
+            }
+        };
+        // The results end when the build has ended, and are written after that.
+        let build = async {
+            tokio::join!(builder.build(&self.jobs, send), tell, record);
+            std::future::pending::<()>().await;
+        };
+        let (writer, reports) = output.halves();
+        let cut_off = async {
+            tokio::select! {
+                // The client is gone.
+                _ = reports.failure() => {}
+                // The client does not read, and the service is ending.
+                () = time_is_up(supervisor.clone(), self.service.ending.clone()) => {}
+            }
+        };
+        let mut cut_off = pin!(cut_off);
+        let is_whole = tokio::select! {
+            () = write(writer, &mut self.told, results) => true,
+            // What is dropped here is cancelled.
+            () = &mut cut_off => false,
+            () = build => false,
+        };
+        let Some(recorded) = recorded.filter(|_| is_whole) else { return };
+        let tell_page = async {
+            match recorded.page(narrator.requests()).await {
+                Ok(page) => writer.room().await.send(to_line(&BuildEvent::Timings { page })),
+                Err(error) => tracing::error!("the timings cannot be made: {error}"),
+            }
+        };
+        tokio::select! {
+            () = tell_page => {}
+            () = cut_off => {}
+        }
+    }
 }
 
 /// Writes events and results until there are no more results.
-async fn write(writer: &Writer, mut told: mpsc::UnboundedReceiver<BuildEvent>, mut results: mpsc::Receiver<Built>) {
+async fn write(writer: &Writer, told: &mut mpsc::UnboundedReceiver<BuildEvent>, mut results: mpsc::Receiver<Built>) {
     loop {
         let event = tokio::select! {
             // What led to a result comes before it.
@@ -222,7 +314,8 @@ fn resolve(request: &BuildRequest) -> Result<(BuildSettings, Vec<Job>), Refusal>
 fn job((index, source): (usize, &BuildSource)) -> Job {
     let path = PathBuf::from(&source.path);
     let name = source.name.as_ref().map_or_else(|| path.clone(), PathBuf::from);
-    Job { id: JobId(index), names: vec![name], source: Source::find(&path).map_err(HookError::from) }
+    let source = Source::find(&path).map_err(|error| error.named(&name).into());
+    Job { id: JobId(index), names: vec![name], source }
 }
 
 fn failed(failure: Failure) -> Refusal {

@@ -1,8 +1,8 @@
 //! `--timings FILE`: a page that shows where the time of a run went.
 //!
 //! A task turns events into [`records`], a task reads the load of the
-//! [`processors`], and at the end the [`page`] is written. Without the flag nothing of
-//! this runs.
+//! [`processors`], and at the end the [`page`] is written. A service makes the page, and
+//! its client writes it. Without the flag nothing of this runs.
 
 mod page;
 mod processors;
@@ -10,12 +10,13 @@ mod recorder;
 mod records;
 mod target;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hookpool_supervisor::{Builder, TimedEvent};
+use hookpool_supervisor::{Builder, RequestId, Snapshot, TimedEvent};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
@@ -24,21 +25,20 @@ use self::page::Header;
 use self::processors::Ticks;
 use self::recorder::Recorder;
 use self::records::Interval;
-use self::target::Target;
+pub use self::target::Target;
 use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
 
 /// How often the load of the processors is read.
 const SAMPLING: Duration = Duration::from_millis(200);
 
-/// The report on a run, if one is wanted.
+/// The report on a run, if one is wanted, and the file for it.
 #[derive(Debug)]
-pub struct Timings(Option<PendingReport>);
+pub struct Timings(Option<(Target, Report)>);
 
-/// A report to be written at the end.
+/// A report on what happens from its start on.
 #[derive(Debug)]
-struct PendingReport {
-    target: Target,
+pub struct Report {
     recording: Recording,
     command: &'static str,
     jobs: usize,
@@ -68,41 +68,46 @@ impl Timings {
     pub fn start(file: Option<&Path>, command: &'static str, jobs: usize) -> Result<Self, Failure> {
         let Some(file) = file else { return Ok(Self(None)) };
         let target = Target::check(file).map_err(Failure::pool)?;
-        let recording = Recording { recorder: Arc::default(), start: Instant::now() };
-        let sampler = tokio::spawn(sample(recording.clone()));
-        let started = SystemTime::now();
-        let supervisors = AtomicU32::new(0);
-        Ok(Self(Some(PendingReport { target, recording, command, jobs, started, supervisors, sampler })))
+        Ok(Self(Some((target, Report::start(command, jobs)))))
     }
 
     /// Records the events of a supervisor. A run may have several.
     #[must_use]
     pub fn attach(&self, builder: Builder, readers: &EventReaders) -> Builder {
-        let Some(report) = &self.0 else { return builder };
+        let Some((_, report)) = &self.0 else { return builder };
         let supervisor = report.supervisors.fetch_add(1, Ordering::Relaxed);
         let recording = report.recording.clone();
-        let observe = move |event: &TimedEvent| {
-            let time = event.at.saturating_duration_since(recording.start);
-            recording.recorder().observe(supervisor, &event.event, time);
-        };
-        readers.attach(builder, |_| true, observe)
+        readers.attach(builder, |_| true, move |event| recording.observe(supervisor, event))
     }
 
     /// Records what happens outside of the supervisors.
     pub fn intervals(&self) -> Intervals {
-        Intervals(self.0.as_ref().map(|report| report.recording.clone()))
+        self.0.as_ref().map_or_else(Intervals::none, |(_, report)| report.intervals())
     }
 
     /// Writes the report, whatever the outcome. If that fails, the run fails.
     pub fn finish(self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
-        let Some(report) = self.0 else { return outcome };
-        match (report.write(), outcome) {
-            (Ok(()), outcome) => outcome,
-            (Err(failure), Ok(Exit::Success | Exit::RequestFailed)) => Err(failure),
-            (Err(failure), outcome) => {
-                error!("{}", failure.message());
-                outcome
-            }
+        let Some((target, report)) = self.0 else { return outcome };
+        let write = || write(&target, &report.page().map_err(Failure::pool)?);
+        with_page(write(), outcome)
+    }
+}
+
+/// Writes the page of a report.
+pub fn write(target: &Target, page: &str) -> Result<(), Failure> {
+    target.write(page).map_err(Failure::pool)?;
+    info!(file = %target.path().display(), "wrote the timings");
+    Ok(())
+}
+
+/// The outcome of a run, which fails if its page was not written.
+pub fn with_page(written: Result<(), Failure>, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    match (written, outcome) {
+        (Ok(()), outcome) => outcome,
+        (Err(failure), Ok(Exit::Success | Exit::RequestFailed)) => Err(failure),
+        (Err(failure), outcome) => {
+            error!("{}", failure.message());
+            outcome
         }
     }
 }
@@ -123,20 +128,56 @@ impl Intervals {
     }
 }
 
-impl PendingReport {
-    fn write(&self) -> Result<(), Failure> {
+impl Report {
+    /// Starts recording. The report shows `command` and `jobs`. Needs an event loop.
+    pub fn start(command: &'static str, jobs: usize) -> Self {
+        let recording = Recording { recorder: Arc::default(), start: Instant::now() };
+        let sampler = tokio::spawn(sample(recording.clone()));
+        Self { recording, command, jobs, started: SystemTime::now(), supervisors: AtomicU32::new(0), sampler }
+    }
+
+    /// Records a part of what a supervisor does, whose events are read since before this
+    /// snapshot was made.
+    pub fn begin(&self, snapshot: &Snapshot) {
+        let mut recorder = self.recording.recorder();
+        for worker in &snapshot.workers.first {
+            recorder.has_worker(0, worker);
+        }
+    }
+
+    /// Records an event of the one supervisor.
+    pub fn observe(&self, event: &TimedEvent) {
+        self.recording.observe(0, event);
+    }
+
+    /// Those of these requests of the one supervisor whose answer is not recorded yet.
+    pub fn missing(&self, requests: &HashSet<RequestId>) -> HashSet<RequestId> {
+        let recorder = self.recording.recorder();
+        let recorded: HashSet<_> = recorder.hooks.iter().map(|hook| RequestId::from(hook.request.1)).collect();
+        requests - &recorded
+    }
+
+    /// Keeps only what is about these requests of the one supervisor.
+    pub fn retain(&self, requests: &HashSet<RequestId>) {
+        self.recording.recorder().retain(&requests.iter().map(|request| (0, request.number())).collect());
+    }
+
+    /// Records what happens outside of the supervisors.
+    pub fn intervals(&self) -> Intervals {
+        Intervals(Some(self.recording.clone()))
+    }
+
+    /// The page.
+    pub fn page(&self) -> Result<String, serde_json::Error> {
         // The last interval may be shorter.
         self.recording.add_sample();
         let duration = self.recording.start.elapsed();
         let header = Header { command: self.command, jobs: self.jobs, started: self.started, duration };
-        let page = page::render(&header, &self.recording.recorder()).map_err(Failure::pool)?;
-        self.target.write(&page).map_err(Failure::pool)?;
-        info!(file = %self.target.path().display(), "wrote the timings");
-        Ok(())
+        page::render(&header, &self.recording.recorder())
     }
 }
 
-impl Drop for PendingReport {
+impl Drop for Report {
     fn drop(&mut self) {
         self.sampler.abort();
     }
@@ -145,6 +186,11 @@ impl Drop for PendingReport {
 impl Recording {
     fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn observe(&self, supervisor: u32, event: &TimedEvent) {
+        let time = event.at.saturating_duration_since(self.start);
+        self.recorder().observe(supervisor, &event.event, time);
     }
 
     /// Reads the load of the processors. Returns whether to go on.

@@ -1,10 +1,10 @@
 //! Records the events of a run in bounded memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use hookpool_supervisor::{ErrorKind, Event, ExitReason, Hook, StartMethod, Timing};
+use hookpool_supervisor::{ErrorKind, Event, ExitReason, Hook, StartMethod, Timing, WorkerSnapshot};
 
 use super::processors::Samples;
 use super::records::{HookRecord, Interval, Key, Lives, Names, TemplateRecord, WorkerRecord};
@@ -79,6 +79,43 @@ impl Recorder {
         }
     }
 
+    /// Notes a worker that was started before the run.
+    pub fn has_worker(&mut self, supervisor: u32, worker: &WorkerSnapshot) {
+        let key = (supervisor, worker.id.number());
+        if self.workers.index_of(key).is_some() {
+            return;
+        }
+        self.worker_starting(key, &worker.tree, worker.generation, worker.start_method, Duration::ZERO);
+        self.workers.change(key, |record| {
+            record.pid = worker.pid;
+            record.ready = worker.pid.map(|_| Duration::ZERO);
+        });
+    }
+
+    /// Forgets all hooks but those of these requests, and the workers that ran none of
+    /// them.
+    pub fn retain(&mut self, requests: &HashSet<Key>) {
+        self.hooks.retain(|hook| requests.contains(&hook.request));
+        self.answered = requests.len();
+        let kept: BTreeSet<usize> = self.hooks.iter().filter_map(|hook| hook.worker).collect();
+        let new_index: HashMap<usize, usize> = kept.iter().copied().zip(0..).collect();
+        let slots: BTreeSet<usize> = kept.iter().map(|index| self.workers.records[*index].slot).collect();
+        let new_slot: HashMap<usize, usize> = slots.into_iter().zip(0..).collect();
+        let (workers, trees) = (std::mem::take(&mut self.workers), std::mem::take(&mut self.trees));
+        let mut keep = |tree: &mut usize| *tree = self.trees.add(trees.all()[*tree].clone());
+        for (index, mut worker) in workers.records.into_iter().enumerate() {
+            if kept.contains(&index) {
+                keep(&mut worker.tree);
+                worker.slot = new_slot[&worker.slot];
+                self.workers.records.push(worker);
+            }
+        }
+        for hook in &mut self.hooks {
+            keep(&mut hook.tree);
+            hook.worker = hook.worker.map(|index| new_index[&index]);
+        }
+    }
+
     /// Records an interval.
     pub fn interval(&mut self, interval: Interval) {
         if self.cut.is_none() && self.intervals.len() < self.max_records {
@@ -123,7 +160,7 @@ impl Recorder {
         let Some(OpenRequest { queued, accepted }) = self.open.remove(&request) else { return };
         let tree = self.trees.index_of(tree);
         let (accepted, worker) = accepted.map_or((None, None), |(at, worker)| (Some(at), worker));
-        self.hooks.push(HookRecord { tree, hook, worker, queued, accepted, finished: now, timing, error });
+        self.hooks.push(HookRecord { request, tree, hook, worker, queued, accepted, finished: now, timing, error });
     }
 
     fn observe_worker(&mut self, supervisor: u32, event: &Event, now: Duration) {
@@ -154,6 +191,10 @@ impl Recorder {
     }
 
     fn worker_starting(&mut self, worker: Key, tree: &Path, generation: u64, start_method: StartMethod, now: Duration) {
+        if self.workers.index_of(worker).is_some() {
+            // It was noted before this event was read.
+            return;
+        }
         let tree = self.trees.index_of(tree);
         self.workers.begin(worker, |slot| WorkerRecord {
             number: worker.1,

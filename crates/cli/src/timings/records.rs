@@ -12,6 +12,7 @@ use crate::format::printable;
 /// those in `timing`.
 #[derive(Clone, Debug)]
 pub struct HookRecord {
+    pub request: Key,
     /// Its index in the names of trees.
     pub tree: usize,
     pub hook: Hook,
@@ -125,7 +126,11 @@ pub struct Names {
 impl Names {
     /// The index of the [`printable`] name of a path.
     pub fn index_of(&mut self, path: &Path) -> usize {
-        let name = printable(&path.to_string_lossy());
+        self.add(printable(&path.to_string_lossy()))
+    }
+
+    /// The index of a printable name.
+    pub fn add(&mut self, name: String) -> usize {
         *self.indices.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
             self.names.len() - 1

@@ -41,6 +41,14 @@ impl LogFolder {
         Self { path, keep, in_cache: false, count: Arc::default() }
     }
 
+    /// Makes a folder, which may exist.
+    ///
+    /// # Errors
+    /// Those of mkdir(2); one for a file says what was expected.
+    pub fn make(path: &Path) -> io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(no_folder)
+    }
+
     /// The folder for the logs of failed hooks in a cache folder.
     #[must_use]
     pub fn in_cache(cache_folder: &Path) -> Self {
@@ -123,7 +131,7 @@ fn label(name: &Path) -> String {
 }
 
 fn write(folder: &Path, name: &str, head: &str, output: &CaptureFiles, foot: &str) -> io::Result<PathBuf> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(no_folder)?;
+    LogFolder::make(folder)?;
     let (path, file) = create(folder, name)?;
     let mut file = BufWriter::new(file);
     file.write_all(head.as_bytes())?;

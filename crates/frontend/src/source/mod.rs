@@ -81,6 +81,21 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// The error for a reader who knows the source by this name.
+    #[must_use]
+    pub fn named(mut self, name: &Path) -> Self {
+        match &mut self {
+            Self::Missing { path }
+            | Self::Unreadable { path, .. }
+            | Self::UnknownSuffix { path }
+            | Self::Special { path, .. }
+            | Self::Empty { path } => *path = name.to_owned(),
+        }
+        self
+    }
+}
+
 impl Source {
     /// Finds out what is at `path`. A folder is a tree, whatever its name; the kind of a
     /// file is its suffix, in upper or lower case.

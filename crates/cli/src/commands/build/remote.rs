@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use hookd_protocol::LineDecoder;
 use hookpool_frontend::JobId;
+use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{CallerProcess, EndSignal, ErrorKind, HookError, is_within_hook};
 use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, Version};
 use http_body_util::BodyExt;
@@ -15,7 +16,7 @@ use hyper::Method;
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::show::Display;
 use crate::arguments::GivenFlag;
@@ -31,6 +32,7 @@ use crate::service::{socket, version};
 use crate::settings::BuildSettings;
 use crate::signals::Signals;
 use crate::streams::output::Output;
+use crate::timings::{Target, with_page};
 
 /// How often a service that is being drained is asked, and the wait in between.
 const TRIES: u32 = 5;
@@ -43,11 +45,13 @@ const CLEANING_TIME: Duration = Duration::from_secs(5);
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
 /// Flags that this process carries out itself.
-const OF_THIS_PROCESS: [&str; 4] = ["cache-dir", "format", "from", "service"];
+const OF_THIS_PROCESS: [&str; 5] = ["cache-dir", "format", "from", "service", "timings"];
 
 /// A build that a service has begun.
 pub struct RemoteBuild {
     body: Incoming,
+    /// The file for the report on the run.
+    timings: Option<Target>,
     /// Dropping it ends the build.
     _client: Client,
 }
@@ -64,8 +68,12 @@ pub async fn begin(
         ServiceChoice::Auto => (None, false),
         ServiceChoice::Require(path) => (path.clone(), true),
     };
+    let timings = match settings.pool.timings.clone() {
+        Some(file) => Some(unblock(move || Target::check(&file)).await.map_err(Failure::pool)?),
+        None => None,
+    };
     match try_begin(path, settings, given, jobs, shows_output).await {
-        Ok(build) => Ok(Some(build)),
+        Ok((client, body)) => Ok(Some(RemoteBuild { body, timings, _client: client })),
         Err(reason) if is_required => Err(Failure::pool(format!("--service: {reason}"))
             .with_hint("start one with `hookpool serve`, or pass --service never")),
         Err(reason) => {
@@ -104,7 +112,7 @@ async fn try_begin(
     given: &[GivenFlag],
     jobs: &[Job],
     shows_output: bool,
-) -> Result<RemoteBuild, NoService> {
+) -> Result<(Client, Incoming), NoService> {
     if is_within_hook() {
         return Err(NoService::WithinHook);
     }
@@ -137,7 +145,7 @@ async fn ask(
     given: &[GivenFlag],
     jobs: &[Job],
     shows_output: bool,
-) -> Result<RemoteBuild, NoService> {
+) -> Result<(Client, Incoming), NoService> {
     let mut client = Client::connect(path).await?;
     let theirs: Version = client.ask(Method::GET, "/v1/version", None::<&()>).await?;
     let cache = folders::cache_path(settings.pool.cache_folder.clone());
@@ -152,7 +160,7 @@ async fn ask(
     let body = serde_json::to_vec(&request).expect("strings and JSON values can be written as JSON");
     let response = client.send(Method::POST, "/v1/builds", body).await?;
     info!(socket = %path.display(), pid = theirs.pid, "a service does the work");
-    Ok(RemoteBuild { body: response.into_body(), _client: client })
+    Ok((client, response.into_body()))
 }
 
 fn request(
@@ -183,6 +191,7 @@ fn request(
         sources: jobs.iter().map(source).collect::<Result<_, NoService>>()?,
         options,
         output: shows_output,
+        timings: settings.pool.timings.is_some(),
         caller: Some(caller.expect("both have the same form")),
     })
 }
@@ -219,18 +228,41 @@ impl RemoteBuild {
     /// Shows and writes what the service tells. A signal ends what it does for this
     /// process.
     pub async fn run(
+        mut self,
+        settings: &BuildSettings,
+        jobs: &[Job],
+        signals: Signals,
+        display: &Display,
+    ) -> Result<Exit, Failure> {
+        let timings = self.timings.take();
+        let mut page = None;
+        let outcome = self.show(settings, jobs, signals, display, &mut page).await;
+        let Some(target) = timings else { return outcome };
+        let write = move || match page {
+            Some(page) => crate::timings::write(&target, &page),
+            // It is the service that knows where the time went.
+            None => {
+                warn!(file = %target.path().display(), "the timings are not written: the service has not told them");
+                Ok(())
+            }
+        };
+        with_page(unblock(write).await, outcome)
+    }
+
+    async fn show(
         self,
         settings: &BuildSettings,
         jobs: &[Job],
         mut signals: Signals,
         display: &Display,
+        page: &mut Option<String>,
     ) -> Result<Exit, Failure> {
         let failure = |error| Failure::pool(format!("cannot use standard output: {error}"));
         let mut output = Output::start().map_err(failure)?;
         let (send, results) = mpsc::channel(1);
         let mut signal = None;
         let receive = async {
-            signal = self.receive(jobs, &mut signals, display, send).await;
+            signal = self.receive(jobs, &mut signals, display, send, page).await;
             std::future::pending::<()>().await;
         };
         let reason = tokio::select! {
@@ -273,6 +305,7 @@ impl RemoteBuild {
         signals: &mut Signals,
         display: &Display,
         results: mpsc::Sender<Built>,
+        page: &mut Option<String>,
     ) -> Option<EndSignal> {
         let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
         let (tell, mut lines) = (display.observer(), EventLines::new(self.body));
@@ -297,7 +330,7 @@ impl RemoteBuild {
             }
             if open.is_empty() {
                 // The service removes temporary files from the output folder.
-                let _ = tokio::time::timeout(CLEANING_TIME, lines.end()).await;
+                let _ = tokio::time::timeout(CLEANING_TIME, lines.end(page)).await;
                 return None;
             }
         };
@@ -324,9 +357,13 @@ impl EventLines {
         Self { body, decoder: LineDecoder::with_limit(usize::MAX) }
     }
 
-    /// Waits until the service has told all. Cancel-safe.
-    async fn end(&mut self) {
-        while let Some(Ok(_)) = self.body.frame().await {}
+    /// Waits until the service has told all, which is the page of timings at most.
+    async fn end(&mut self, page: &mut Option<String>) {
+        while let Ok(event) = self.next().await {
+            if let BuildEvent::Timings { page: told } = event {
+                *page = Some(told);
+            }
+        }
     }
 
     /// The next event. Cancel-safe.
