@@ -21,6 +21,7 @@ import family
 import surroundings
 from account import Account
 from client import Client
+from clients import Clients
 from disk import small_disk
 from family import Usage
 from session import Soak, Stuck
@@ -52,6 +53,12 @@ def parse() -> argparse.Namespace:
         "supervisor are compared then, unless this is 0 or isolation is `none`",
     )
     flags.add_argument("--max-workers", type=int, default=12)
+    flags.add_argument(
+        "--clients",
+        type=int,
+        default=0,
+        help="clients of a `hookpool serve`, in place of one `hookpool run`",
+    )
     return flags.parse_args()
 
 
@@ -73,7 +80,7 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
     words = [str(word) for pair in flags.items() for word in pair]
     if not arguments.build_isolation:
         words.append("--no-build-isolation")
-    return [str(arguments.hookpool), "run", "-q", *words]
+    return [str(arguments.hookpool), "serve" if arguments.clients else "run", "-q", *words]
 
 
 def growth(early: Usage, late: Usage, workers: int) -> list[str]:
@@ -126,8 +133,15 @@ def main() -> int:
         account = Account(arguments.isolation)
         mark = uuid.uuid4().hex
         words = command(arguments, world, folder)
-        client = Client(words, environment(folder, mark), folder / "stderr")
+        env, stderr = environment(folder, mark), folder / "stderr"
         generator = random.Random(arguments.seed)
+        client: Client | Clients
+        if arguments.clients:
+            place = folder / "service"
+            place.mkdir(mode=0o700)
+            client = Clients(words, env, stderr, place / "socket", arguments.clients, generator)
+        else:
+            client = Client(words, env, stderr)
         # Workers with isolation `none` stay for the processes of their hooks.
         rest = arguments.rest if arguments.isolation == "hook" else 0
         soak = Soak(generator, client, world, account, disk, rest)

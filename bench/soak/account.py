@@ -43,8 +43,8 @@ class Account:
     def __init__(self, isolation: str) -> None:
         self._isolation = isolation
         self.open: dict[int, Asked] = {}
-        # Numbers of lines that are not requests.
-        self.malformed: set[int] = set()
+        # Lines that are not requests.
+        self.malformed: set[int | str] = set()
         self.wrong: list[str] = []
         self.outcomes: Counter[str] = Counter()
         self.methods: Counter[str] = Counter()
@@ -110,6 +110,11 @@ class Account:
         asked = self.open.pop(response["id"], None)
         if asked is None:
             self.wrong.append(f"not asked, or answered twice: {response}")
+            return
+        if "abandoned" in response:
+            # Its client has hung up. The hook may have run.
+            self.outcomes["abandoned"] += 1
+            self._answered[asked.token] = "abandoned"
             return
         worker = response["worker"]
         if worker is not None:

@@ -52,6 +52,9 @@ class Client:
         """The next response; None at the end. Raises queue.Empty after the timeout."""
         return self._responses.get(timeout=timeout)
 
+    def rest(self) -> None:
+        """Nothing is to be done before its resources are measured."""
+
     def signal(self, number: signal.Signals) -> None:
         """Signal the supervisor."""
         self.process.send_signal(number)

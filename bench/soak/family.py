@@ -73,6 +73,12 @@ class Usage:
         )
 
 
+def processor_time(pid: int) -> float:
+    """The processor time that a process has used, in seconds, to a hundredth."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_state(pid: int, states: str, timeout: float = 10) -> None:
     """Wait until the process is in one of these states. Polls: the kernel has no event for it."""
     end = time.monotonic() + timeout

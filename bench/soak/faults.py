@@ -10,6 +10,7 @@ from collections.abc import Callable
 import family
 from account import Account
 from client import Client
+from clients import Clients
 from disk import SmallDisk
 from family import Family
 from world import Backend, Library, Requirement, Versioned, World
@@ -23,7 +24,7 @@ class Faults:
     def __init__(
         self,
         random_: random.Random,
-        client: Client,
+        client: Client | Clients,
         world: World,
         account: Account,
         disk: SmallDisk | None,
@@ -45,6 +46,15 @@ class Faults:
             ("requirement edited", 8, lambda: self._renew(Requirement)),
             ("environment touched", 5, lambda: self._renew(Library)),
         ]
+        if isinstance(client, Clients):
+            self._kinds += [
+                ("client killed", 10, client.kill_one),
+                ("client left", 10, client.leave_one),
+                ("resized", 8, lambda: self._resize(client)),
+                ("tree restarted", 8, lambda: self._restart(client)),
+                ("drained and resumed", 3, lambda: self._drain(client)),
+                ("status asked", 10, lambda: self._look(client)),
+            ]
         if disk is not None:
             self._kinds.append(("disk full", 3, self._fill_disk))
 
@@ -111,6 +121,33 @@ class Faults:
             return False
         self._random.choice(sources).renew()
         return True
+
+    def _resize(self, clients: Clients) -> bool:
+        limits = {"jobs": self._random.randint(1, 6), "max_workers": self._random.randint(6, 12)}
+        self._expect_success(clients.operate("PATCH", "/v1/limits", limits))
+        return True
+
+    def _restart(self, clients: Clients) -> bool:
+        tree = str(self._random.choice(self._world.trees).path)
+        self._expect_success(clients.operate("POST", "/v1/restart", {"tree": tree}))
+        return True
+
+    def _drain(self, clients: Clients) -> bool:
+        self._expect_success(clients.operate("POST", "/v1/drain"))
+        status, text = clients.operate("POST", "/v1/hooks", {"id": 0, "tree": "/", "hook": "x"})
+        if status != 503:
+            self._account.wrong.append(f"draining, a client got {status}: {text}")
+        self._expect_success(clients.operate("POST", "/v1/resume"))
+        return True
+
+    def _look(self, clients: Clients) -> bool:
+        for path in ("/v1/status", "/v1/requests", "/v1/limits", "/metrics", "/healthz"):
+            self._expect_success(clients.operate("GET", path))
+        return True
+
+    def _expect_success(self, answer: tuple[int, str]) -> None:
+        if answer[0] != 200:
+            self._account.wrong.append(f"an operator got {answer[0]}: {answer[1]}")
 
     def _fill_disk(self) -> bool:
         assert self._disk is not None

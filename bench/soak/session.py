@@ -14,6 +14,7 @@ import family
 from account import Account, Asked
 from backend import Act
 from client import Client
+from clients import Clients
 from disk import SmallDisk
 from family import Usage
 from faults import Faults
@@ -31,6 +32,8 @@ BETWEEN_FAULTS = 20
 # At the end, the supervisor may have the resources that it has after this part of the run.
 EARLY = 0.1
 DEADLINE = "150ms"
+# How long the idle supervisor is watched, in seconds.
+IDLE = 3.0
 
 ACTS = {
     Act.ANSWER: 780,
@@ -57,7 +60,7 @@ class Soak:
     """A run of the soak."""
 
     random: random.Random
-    client: Client
+    client: Client | Clients
     world: World
     account: Account
     disk: SmallDisk | None
@@ -107,7 +110,12 @@ class Soak:
         if self.rest:
             self.client.signal(signal.SIGHUP)
             family.wait_childless(supervisor)
+            self.client.rest()
             sleep(self.rest)
+            before = family.processor_time(supervisor)
+            sleep(IDLE)
+            if used := family.processor_time(supervisor) - before:
+                self.account.wrong.append(f"idle for {IDLE} s, it used {used:.2f} s of a processor")
         self.usages.append(Usage.of(supervisor))
 
     def _request(self, number: int) -> None:

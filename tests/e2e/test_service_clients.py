@@ -4,6 +4,7 @@ others are served meanwhile."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -240,6 +241,21 @@ def test_wrong_lines_of_a_batch_are_answered(service: Service, tree: Path) -> No
     assert wrong == {number + 1: "InvalidRequest" for number in range(len(WRONG_LINES))}
     [right] = [line for line in answer.lines if line["ok"]]
     assert right["result"] == ["last"]
+
+
+def test_a_batch_that_breaks_off_says_so(service: Service, tree: Path) -> None:
+    line = json.dumps(call(tree, "result = ['before']", 1)).encode() + b"\n"
+    chunk = b"%x\r\n%b\r\n" % (len(line), line)
+    head = HEAD.replace(b"hooks", b"batch") + b"Transfer-Encoding: chunked\r\n\r\n"
+    with contextlib.closing(raw(service.socket, head + chunk + b"no length\r\n")) as client:
+        answer = http.client.HTTPResponse(client, method="POST")
+        answer.begin()
+        lines = answer.read().splitlines()
+        before, last = map(json.loads, lines)
+    assert before["result"] == ["before"]
+    assert (last["id"], last["error"]["kind"]) == (None, "InvalidRequest")
+    assert "cannot be read" in last["error"]["message"]
+    serves(service, tree)
 
 
 INJECTED = "a\r\nX-Injected: 1\r\n\r\nHTTP/1.1 200 OK\r\n\x1b[2J\x1b]0;title\x07\u2028\u0085b"

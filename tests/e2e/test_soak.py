@@ -36,6 +36,7 @@ def run(setting: Setting, program: Path, *arguments: object) -> str:
         ["--start-method", "spawn", "--isolation", "none"],
         ["--no-build-isolation"],
         ["--no-build-isolation", "--start-method", "spawn", "--isolation", "none"],
+        ["--clients", "20"],
     ],
     ids=" ".join,
 )

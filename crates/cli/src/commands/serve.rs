@@ -143,7 +143,6 @@ async fn serve(
     let admissions = Admissions::new();
     let on_signal = admissions.clone();
     let ending = obey(signals, supervisor.clone(), FirstSignal::Drains(Box::new(move || on_signal.drain(true))));
-    let queue_size = settings.limits.queue_size.get();
     let (interrupt, interrupted) = watch::channel(Ending::NotYet);
     let service = Arc::new(Service {
         hooks: hooks.clone(),
@@ -152,7 +151,6 @@ async fn serve(
         version: version(resources.cache.path()),
         monitor,
         started_at,
-        queue_size,
         ending: interrupted,
     });
 

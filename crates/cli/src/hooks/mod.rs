@@ -4,7 +4,7 @@
 pub mod lines;
 pub mod request;
 pub mod requests;
-mod response;
+pub mod response;
 
 use std::collections::VecDeque;
 use std::fmt;

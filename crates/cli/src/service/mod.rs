@@ -43,8 +43,6 @@ pub struct Service {
     pub monitor: Arc<Monitor>,
     pub started_at: Instant,
     pub version: Version,
-    /// The most requests of one batch that are unanswered.
-    pub queue_size: usize,
     /// Whether what is open is being ended.
     pub ending: watch::Receiver<Ending>,
 }

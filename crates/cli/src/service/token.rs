@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use nix::fcntl::OFlag;
 use subtle::ConstantTimeEq;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi, SecurityRequirement};
+use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder, SecurityRequirement};
 
 use super::problem::Refusal;
 
@@ -111,19 +111,26 @@ async fn check(State(token): State<Arc<Token>>, mut request: Request, next: Next
     response
 }
 
-/// Tells of the token in the document of the interface.
-pub struct TokenScheme;
-
-impl utoipa::Modify for TokenScheme {
-    fn modify(&self, document: &mut OpenApi) {
-        let mut scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        scheme.description = Some("Needed over TCP (--listen), but for /healthz and /readyz.".into());
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(scheme));
-        // Either nothing, on the Unix socket, or the token.
-        let none = SecurityRequirement::default();
-        document.security = Some(vec![none, SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
+/// Tells of the token in the document of the interface, which has all paths.
+pub fn document(document: &mut OpenApi) {
+    let refusal = ResponseBuilder::new()
+        .description("The token is missing or wrong (over TCP only).")
+        .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))))
+        .build();
+    for (_, path) in document.paths.paths.iter_mut().filter(|(path, _)| !OPEN_PATHS.contains(&path.as_str())) {
+        let operations = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("401".to_owned(), refusal.clone().into());
+        }
     }
+    let mut scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    scheme.description = Some("Needed over TCP (--listen), but for /healthz and /readyz.".into());
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    // Either nothing, on the Unix socket, or the token.
+    let none = SecurityRequirement::default();
+
+    document.security = Some(vec![none, SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
 }
 
 #[cfg(test)]

@@ -41,9 +41,9 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Reports {
     /// How writing ended.
-    written: oneshot::Receiver<io::Result<()>>,
+    written: Option<oneshot::Receiver<io::Result<()>>>,
     /// The last reader has closed its end.
-    closed: oneshot::Receiver<()>,
+    closed: Option<oneshot::Receiver<()>>,
 }
 
 /// Receives lines: the other end of [`Output::to_channel`].
@@ -86,18 +86,17 @@ impl Output {
                 }
             })?;
         }
-        Ok(Self { writer, reports: Reports { written, closed } })
+        Ok(Self { writer, reports: Reports { written: Some(written), closed: Some(closed) } })
     }
 
     /// Sends the lines to whoever holds the receiver.
     pub fn to_channel() -> (Self, LineReceiver) {
         let (lines, waiting) = mpsc::channel(WAITING_LINES);
         let (report_closed, closed) = oneshot::channel();
-        // What becomes of the lines is not this side's business.
-        let (_, written) = oneshot::channel();
         let writer = Writer { lines, unwritten: Arc::default(), pipe: None };
         let receiver = LineReceiver { lines: waiting, report_closed: Some(report_closed) };
-        (Self { writer, reports: Reports { written, closed } }, receiver)
+        // What becomes of the lines is not this side's business.
+        (Self { writer, reports: Reports { written: None, closed: Some(closed) } }, receiver)
     }
 
     /// Both halves, so that both can be awaited at the same time.
@@ -110,7 +109,10 @@ impl Output {
     pub async fn finish(self) -> io::Result<()> {
         let Self { writer, reports } = self;
         drop(writer);
-        reports.written.await.unwrap_or(Ok(()))
+        match reports.written {
+            Some(written) => written.await.unwrap_or(Ok(())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -147,17 +149,23 @@ impl Room<'_> {
 }
 
 impl Reports {
-    /// Waits until writing fails. Must not be called again after it has returned;
-    /// cancel-safe until then.
+    /// Waits until writing fails, and returns that once. Cancel-safe.
     pub async fn failure(&mut self) -> io::Error {
         tokio::select! {
             // The thread returns `Ok` only after the [`Writer`] was dropped.
-            Ok(Err(error)) = &mut self.written => error,
+            Some(Err(error)) = report(&mut self.written) => error,
             // Only a pipe has a thread that watches it.
-            Ok(()) = &mut self.closed => io::ErrorKind::BrokenPipe.into(),
+            Some(()) = report(&mut self.closed) => io::ErrorKind::BrokenPipe.into(),
             else => std::future::pending().await,
         }
     }
+}
+
+/// Waits for a report, which comes once; `None`: it will not come. Cancel-safe.
+async fn report<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
+    let report = receiver.as_mut()?.await.ok();
+    *receiver = None;
+    report
 }
 
 impl Stream for LineReceiver {

@@ -4,12 +4,14 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine};
+use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine, to_line};
 
 use super::json_lines;
 use crate::hooks::Hooks;
 use crate::hooks::lines::InputLines;
 use crate::hooks::requests::OpenRequests;
+use crate::hooks::response::broken_off;
+use crate::lifecycle::{EndReason, time_is_up};
 use crate::service::Shared;
 use crate::service::body::{MAX_BODY, pieces, whole};
 use crate::service::identity::Trace;
@@ -70,10 +72,20 @@ pub async fn batch(State(service): State<Shared>, Trace(trace): Trace, body: Bod
     let input = InputLines::of(Input::from_channel(pieces(body)), MAX_BODY);
     let (mut output, lines) = Output::to_channel();
     let hooks = Hooks { trace, ..service.hooks.clone() };
-    let requests = OpenRequests::new(hooks, service.queue_size, input, service.ending.clone(), false);
+    // It may have been changed. None if the supervisor has ended.
+    let queue_size = service.hooks.supervisor.snapshot().await.map_or(1, |snapshot| snapshot.limits.queue_size.get());
+    let requests = OpenRequests::new(hooks, queue_size, input, service.ending.clone(), false);
     tokio::spawn(async move {
         // What is left open when the client hangs up is cancelled.
-        requests.serve(&mut output).await;
+        if let EndReason::InputFailed(error) = requests.serve(&mut output).await {
+            let (writer, reports) = output.halves();
+            tokio::select! {
+                room = writer.room() => room.send(to_line(&broken_off(error))),
+                // Nobody reads it.
+                _ = reports.failure() => {}
+                () = time_is_up(service.hooks.supervisor.clone(), service.ending.clone()) => {}
+            }
+        }
         drop(output);
         drop(open);
     });

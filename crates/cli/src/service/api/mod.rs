@@ -21,22 +21,20 @@ use utoipa_axum::routes;
 
 use super::Shared;
 use super::problem::Refusal;
-use super::token::TokenScheme;
+use super::token;
 
 /// The HTTP interface of a hookpool service
 #[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "hookpool",
-        description = "Runs Python build hooks (PEP 517, PEP 660) through supervised pools of workers."
-    ),
-    modifiers(&TokenScheme)
-)]
+#[openapi(info(
+    title = "hookpool",
+    description = "Runs Python build hooks (PEP 517, PEP 660) through supervised pools of workers."
+))]
 struct Document;
 
 /// The routes, and the document about them at `/v1/openapi.json`.
 pub fn router(service: Shared) -> Router {
-    let (router, document) = documented().split_for_parts();
+    let (router, mut document) = documented().split_for_parts();
+    token::document(&mut document);
     let document = document.to_json().expect("the document can be written as JSON");
     let document = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
     router
