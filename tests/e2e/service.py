@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -103,7 +104,8 @@ class Service:
     def wait_ready(self) -> Service:
         """Wait until it serves."""
         end = time.monotonic() + TIMEOUT
-        while " serving " not in self.stderr:
+        # As text or as JSON.
+        while not re.search(r' serving |"serving"', self.stderr):
             assert self.process.poll() is None, f"the service has ended: {self.stderr}"
             assert time.monotonic() < end, f"the service is not ready: {self.stderr}"
             time.sleep(processes.TICK)

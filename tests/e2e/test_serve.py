@@ -12,6 +12,7 @@ from typing import Any
 
 import processes
 import pytest
+from builds import make_project
 from conftest import BOTH_WAYS, Setting
 from gate import Gate
 from pool import PROGRAM, check_shape
@@ -255,13 +256,21 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def test_requests_have_ids_and_hooks_know_their_trace(setting: Setting, tree: Path) -> None:
-    service = setting.serve("-vv")
+    service = setting.serve("-vvv")
     code = "import os; result = [os.environ.get('TRACEPARENT', 'none')]"
     headers = {"traceparent": TRACE, "x-request-id": "mine-7"}
     answer = service.ask("POST", "/v1/hooks", call(tree, code), **headers)
     assert answer.json["result"] == [TRACE]
     assert answer.headers["x-request-id"] == "mine-7"
-    assert 'http_request="mine-7"' in service.stderr
+
+    def is_complete() -> bool:
+        """The line about the HTTP request, and those of the pool about its hook."""
+        lines = [line for line in service.stderr.splitlines() if 'http_request="mine-7"' in line]
+        said = ("request queued", "request accepted", "request answered", 'path="/v1/hooks"')
+        return all(any(words in line for line in lines) for words in said)
+
+    # The answer does not wait for them.
+    processes.wait_until(is_complete)
     own = {"variables": [["TRACEPARENT", "own"], ["PATH", os.environ["PATH"]]], "umask": 18}
     body = lines(call(tree, code, 1), call(tree, code, 2, caller=own))
     batch = service.ask("POST", "/v1/batch", body, traceparent=TRACE)
@@ -272,3 +281,25 @@ def test_requests_have_ids_and_hooks_know_their_trace(setting: Setting, tree: Pa
         assert other.json["result"] == ["none"]
         assert len(other.headers["x-request-id"]) == 16
     assert service.end() == 0
+
+
+def test_a_message_about_a_hook_has_the_id_of_its_request(
+    setting: Setting, tree: Path, tmp_path: Path
+) -> None:
+    """Also that of a build, and at the level that everybody sees."""
+    service = setting.serve("--log-format", "json", build_isolation=True)
+    slow = call(tree, "import time; time.sleep(600)", timeout="100ms")
+    service.ask("POST", "/v1/hooks", slow, **{"x-request-id": "hook-1"})
+    project = make_project(tmp_path / "project")
+    setting_ = "build_wheel=import time; time.sleep(600)"
+    options = {"output-dir": str(tmp_path / "out"), "hook-timeout": "100ms"}
+    options["config-setting"] = setting_
+    build = {"command": "wheel", "sources": [{"path": str(project)}], "options": options}
+    service.ask("POST", "/v1/builds", build, **{"x-request-id": "build-2"})
+    assert service.end() == 0
+    found = {
+        line.get("http_request")
+        for line in map(json.loads, service.stderr.splitlines())
+        if "exceeded its time limit" in line["message"]
+    }
+    assert found == {"hook-1", "build-2"}

@@ -4,42 +4,65 @@
 //! Info: changes in the pool. Debug: the life of workers. Trace: each request. A
 //! message below the current level costs one comparison.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use hookpool_frontend::EnvironmentEvent;
-use hookpool_supervisor::{Event, Selection};
+use hookpool_supervisor::{Event, RequestId, Selection};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::format::milliseconds;
 
-/// Logs an event.
-pub fn log(event: &Event) {
-    if !(log_request(event) || log_worker(event) || log_template(event)) {
-        log_pool(event);
+/// Logs events.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// What the callers of unanswered requests call them.
+    caller_ids: HashMap<RequestId, Arc<str>>,
+}
+
+impl Log {
+    /// Logs an event.
+    pub fn log(&mut self, event: &Event) {
+        if let Event::RequestQueued { request, caller_id: Some(id), .. } = event {
+            self.caller_ids.insert(*request, id.clone());
+        }
+        let caller_id = event.request().and_then(|request| self.caller_ids.get(&request)).map(|id| &**id);
+        if !(log_request(event, caller_id) || log_worker(event) || log_template(event)) {
+            log_pool(event, caller_id);
+        }
+        if let Event::RequestFinished { request, .. } = event {
+            self.caller_ids.remove(request);
+        }
     }
 }
 
-/// Whether a message about an event would be written, as far as that is known from the
-/// level of messages. So the events of each request are not sent in vain.
+/// Whether an event is needed for messages, as far as that is known from their level. So
+/// the events of each request are not sent in vain.
 pub fn is_logged(event: &Event) -> bool {
-    LevelFilter::current()
-        >= match event {
-            Event::RequestQueued { .. }
-            | Event::RequestPreparing { .. }
-            | Event::RequestPrepared { .. }
-            | Event::RequestAccepted { .. }
-            | Event::OutputCaptured { .. }
-            | Event::RequestFinished { .. } => LevelFilter::TRACE,
-            Event::WorkerStarting { .. }
-            | Event::WorkerMoved { .. }
-            | Event::WorkerReady { .. }
-            | Event::WorkerStopping { .. }
-            | Event::WorkerExited { planned: true, .. }
-            | Event::WorkerLingers { .. }
-            | Event::WorkerLog { .. } => LevelFilter::DEBUG,
-            _ => LevelFilter::ERROR,
-        }
+    let changes_ids = matches!(
+        event,
+        Event::RequestQueued { caller_id: Some(_), .. } | Event::RequestFinished { caller_id: Some(_), .. }
+    );
+    changes_ids
+        || LevelFilter::current()
+            >= match event {
+                Event::RequestQueued { .. }
+                | Event::RequestPreparing { .. }
+                | Event::RequestPrepared { .. }
+                | Event::RequestAccepted { .. }
+                | Event::OutputCaptured { .. }
+                | Event::RequestFinished { .. } => LevelFilter::TRACE,
+                Event::WorkerStarting { .. }
+                | Event::WorkerMoved { .. }
+                | Event::WorkerReady { .. }
+                | Event::WorkerStopping { .. }
+                | Event::WorkerExited { planned: true, .. }
+                | Event::WorkerLingers { .. }
+                | Event::WorkerLog { .. } => LevelFilter::DEBUG,
+                _ => LevelFilter::ERROR,
+            }
 }
 
 /// Logs an event of the build environments.
@@ -85,26 +108,30 @@ pub fn pip_in_place_of_uv(told_by: &str) -> String {
 }
 
 /// Logs an event of a request; returns false for all others.
-fn log_request(event: &Event) -> bool {
+fn log_request(event: &Event, http_request: Option<&str>) -> bool {
     match event {
-        Event::RequestQueued { request, tree, hook } => {
-            trace!(%request, tree = %show(tree), %hook, "request queued");
+        Event::RequestQueued { request, tree, hook, .. } => {
+            trace!(%request, http_request, tree = %show(tree), %hook, "request queued");
         }
-        Event::RequestPreparing { request } => trace!(%request, "request waits for its build environment"),
-        Event::RequestPrepared { request } => trace!(%request, "request has its build environment"),
-        Event::RequestAccepted { request, worker } => trace!(%request, %worker, "request accepted"),
+        Event::RequestPreparing { request } => {
+            trace!(%request, http_request, "request waits for its build environment")
+        }
+        Event::RequestPrepared { request } => trace!(%request, http_request, "request has its build environment"),
+        Event::RequestAccepted { request, worker } => trace!(%request, http_request, %worker, "request accepted"),
         Event::OutputCaptured { request, stdout, stderr } => {
-            trace!(%request, stdout = %show(stdout), stderr = %show(stderr), "output is captured");
+            trace!(%request, http_request, stdout = %show(stdout), stderr = %show(stderr), "output is captured");
         }
-        Event::RequestRetried { request, reason } => info!(%request, "request is queued again: {reason}"),
-        Event::RequestFinished { request, tree, hook, error, timing } => {
+        Event::RequestRetried { request, reason } => info!(%request, http_request, "request is queued again: {reason}"),
+        Event::RequestFinished { request, tree, hook, error, timing, .. } => {
             let error = error.map(tracing::field::display);
             let hook_ms = timing.hook.map(milliseconds);
-            trace!(%request, tree = %show(tree), %hook, error, hook_ms, "request answered");
+            trace!(%request, http_request, tree = %show(tree), %hook, error, hook_ms, "request answered");
         }
-        Event::DeadlineExceeded { request, worker } => warn!(%request, %worker, "hook exceeded its time limit"),
+        Event::DeadlineExceeded { request, worker } => {
+            warn!(%request, http_request, %worker, "hook exceeded its time limit")
+        }
         Event::MemoryLimitExceeded { request, worker, bytes } => {
-            warn!(%request, %worker, bytes, "hook exceeded its memory limit and is killed");
+            warn!(%request, http_request, %worker, bytes, "hook exceeded its memory limit and is killed");
         }
         _ => return false,
     }
@@ -181,13 +208,15 @@ fn log_template(event: &Event) -> bool {
     true
 }
 
-fn log_pool(event: &Event) {
+fn log_pool(event: &Event, http_request: Option<&str>) {
     match event {
         Event::TreeStillLocked { tree, holder } => {
             let holder = holder.as_deref().unwrap_or("another process");
             warn!(tree = %show(tree), "still waiting: {holder} uses the tree");
         }
-        Event::TreeLocked { tree, .. } => info!(tree = %show(tree), "waiting: another process uses the tree"),
+        Event::TreeLocked { tree, .. } => {
+            info!(http_request, tree = %show(tree), "waiting: another process uses the tree");
+        }
         Event::PoolBackoff { tree, delay, failures } => {
             let delay_ms = milliseconds(*delay);
             info!(tree = %show(tree), delay_ms, failures, "workers failed: the next one is started later");
@@ -246,7 +275,7 @@ mod tests {
     fn a_killed_orphan_is_not_a_warning() {
         let (sender, levels) = std::sync::mpsc::channel();
         let subscriber = tracing_subscriber::registry().with(Levels(sender));
-        tracing::subscriber::with_default(subscriber, || log(&Event::OrphanKilled { pid: 7 }));
+        tracing::subscriber::with_default(subscriber, || Log::default().log(&Event::OrphanKilled { pid: 7 }));
         assert_eq!(levels.iter().collect::<Vec<_>>(), [tracing::Level::INFO]);
     }
 }

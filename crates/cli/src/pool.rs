@@ -71,7 +71,8 @@ impl PoolResources {
             // PYTHONPATH is meant for the user's own environment only.
             .keep_python_path(settings.build_environments.is_none())
             .child_subreaper(true);
-        let builder = self.readers.attach(builder, observer::is_logged, |event| observer::log(&event.event));
+        let mut log = observer::Log::default();
+        let builder = self.readers.attach(builder, observer::is_logged, move |event| log.log(&event.event));
         let builder = match settings.answers {
             Some(_) => Answers::attach(builder),
             None => builder,

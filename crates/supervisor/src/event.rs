@@ -1,6 +1,7 @@
 //! The events of a supervisor.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookd_protocol::Hook;
@@ -55,6 +56,26 @@ impl StopReason {
     }
 }
 
+impl Event {
+    /// The request that the event is about, if it is about one.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::RequestQueued { request, .. }
+            | Self::RequestPreparing { request }
+            | Self::RequestPrepared { request }
+            | Self::TreeLocked { request, .. }
+            | Self::RequestAccepted { request, .. }
+            | Self::OutputCaptured { request, .. }
+            | Self::RequestRetried { request, .. }
+            | Self::RequestFinished { request, .. }
+            | Self::DeadlineExceeded { request, .. }
+            | Self::MemoryLimitExceeded { request, .. } => Some(*request),
+            _ => None,
+        }
+    }
+}
+
 /// An event.
 ///
 /// It serializes with its name as the field `event`, in `snake_case`, and with times
@@ -70,6 +91,8 @@ pub enum Event {
         #[serde(serialize_with = "json::path")]
         tree: PathBuf,
         hook: Hook,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        caller_id: Option<Arc<str>>,
     },
     /// The build environment of a request is being made. The request waits for
     /// it at the front of its queue.
@@ -111,6 +134,8 @@ pub enum Event {
         hook: Hook,
         error: Option<ErrorKind>,
         timing: Timing,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        caller_id: Option<Arc<str>>,
     },
     /// A worker is being started.
     WorkerStarting {

@@ -48,6 +48,8 @@ pub struct HookRequest {
     /// Environment variables for this request, in addition to those of the caller.
     /// Modules that read them when they are imported find them.
     pub env: BTreeMap<OsString, OsString>,
+    /// What its caller calls it. [`Event::RequestQueued`](crate::Event::RequestQueued) tells it.
+    pub caller_id: Option<Arc<str>>,
     /// Higher goes first, within a tree and between trees.
     pub priority: i32,
     /// In place of [`Limits::hook_timeout`](crate::Limits::hook_timeout).
@@ -72,6 +74,7 @@ impl HookRequest {
             kept_answers: None,
             caller: None,
             env: BTreeMap::new(),
+            caller_id: None,
             priority: 0,
             timeout: None,
         }

@@ -3,9 +3,9 @@
 
 use crate::arguments::RunArguments;
 use crate::exit::{Exit, Failure};
-use crate::hooks::Hooks;
 use crate::hooks::lines::InputLines;
 use crate::hooks::requests::OpenRequests;
+use crate::hooks::{Hooks, Origin};
 use crate::lifecycle;
 use crate::observer;
 use crate::pool::{self, PoolResources};
@@ -33,7 +33,13 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     // Otherwise the first request would tell that none can be made.
     environments.of(None).await?;
     let answers = pool::answers(&settings, resources.cache.path()).await;
-    let hooks = Hooks { supervisor: supervisor.clone(), environments, answers, default_caller: None, trace: None };
+    let hooks = Hooks {
+        supervisor: supervisor.clone(),
+        environments,
+        answers,
+        default_caller: None,
+        origin: Origin::default(),
+    };
     let ending = signals::obey(signals, supervisor.clone(), FirstSignal::Interrupts);
     let streams = InputLines::start().and_then(|input| Ok((input, Output::start()?)));
     let (input, mut output) =

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::arguments::ServeArguments;
 use crate::event_readers::EventReaders;
 use crate::exit::{Exit, Failure};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, Origin};
 use crate::lifecycle;
 use crate::observer;
 use crate::pool::{self, PoolResources};
@@ -137,7 +137,7 @@ async fn serve(
         environments,
         answers,
         default_caller: Some(default_caller),
-        trace: None,
+        origin: Origin::default(),
     };
 
     let admissions = Admissions::new();

@@ -33,8 +33,16 @@ pub struct Hooks {
     /// this process, and so do all that hooks inherit; otherwise paths have to be
     /// absolute.
     pub default_caller: Option<Arc<CallerProcess>>,
-    /// What hooks of other processes get as `TRACEPARENT` (W3C Trace Context), unless
-    /// their caller has one.
+    pub origin: Origin,
+}
+
+/// Where hooks come from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The id of the HTTP request.
+    pub id: Option<Arc<str>>,
+    /// Its `traceparent` (W3C Trace Context), if it is valid. Hooks get it as
+    /// `TRACEPARENT`, unless their caller has one.
     pub trace: Option<Arc<str>>,
 }
 
@@ -145,7 +153,8 @@ impl Hooks {
         };
         request.environment =
             environments.map(|environments| environments.for_requests(wire.requires.clone(), Vec::new()));
-        request.caller = request.caller.map(|caller| traced(caller, self.trace.as_deref()));
+        request.caller = request.caller.map(|caller| traced(caller, self.origin.trace.as_deref()));
+        request.caller_id.clone_from(&self.origin.id);
         let lookup = self.answers.as_ref().and_then(|answers| answers.lookup(&request));
         request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
         match self.supervisor.submit(request).await {

@@ -25,7 +25,7 @@ use crate::building::sources::{Built, SourceBuilder};
 use crate::building::start_frontend;
 use crate::exit::Failure;
 use crate::hooks::request::caller;
-use crate::hooks::traced;
+use crate::hooks::{Origin, traced};
 use crate::lifecycle::time_is_up;
 use crate::pool;
 use crate::settings::BuildSettings;
@@ -85,7 +85,7 @@ pub fn path_in<'value>(flag: &str, value: &'value str) -> Option<&'value str> {
 pub async fn start(
     service: Shared,
     request: BuildRequest,
-    trace: Option<Arc<str>>,
+    origin: Origin,
 ) -> Result<impl Stream<Item = Vec<u8>>, Refusal> {
     let open = service.admissions.admit()?;
     let (tells_output, wants_timings) = (request.output, request.timings);
@@ -93,7 +93,8 @@ pub async fn start(
     let (mut settings, jobs) = unblock(move || resolve(&request)).await?;
     settings.pool.caller.clone_from(&caller);
     let caller = caller.or_else(|| service.hooks.default_caller.clone());
-    settings.frontend.caller = caller.map(|caller| traced(caller, trace.as_deref()));
+    settings.frontend.caller = caller.map(|caller| traced(caller, origin.trace.as_deref()));
+    settings.frontend.caller_id = origin.id;
     settings.frontend.python = Some(settings.pool.python.clone());
     settings.frontend.hook_timeout = settings.pool.limits.hook_timeout;
 

@@ -35,7 +35,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::body::MAX_BODY;
-use super::identity::{REQUEST_ID, request_id};
+use super::identity::{REQUEST_ID, RequestId, request_id};
 
 /// The most connections.
 const MAX_CONNECTIONS: usize = 1000;
@@ -318,8 +318,13 @@ async fn talk(stream: impl Stream, router: Router, connection: Arc<Connection>) 
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>, open: Arc<OpenRequest>) -> Result<Response, Infallible> {
-    let (id, begun) = (request_id(request.headers()), Instant::now());
+async fn answer(
+    router: Router,
+    mut request: Request<Incoming>,
+    open: Arc<OpenRequest>,
+) -> Result<Response, Infallible> {
+    let (id, begun) = (Arc::<str>::from(request_id(request.headers())), Instant::now());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let line = (request.method().clone(), request.uri().path().to_owned());
     if request.body().is_end_stream() {
         open.open();
@@ -328,8 +333,8 @@ async fn answer(router: Router, request: Request<Incoming>, open: Arc<OpenReques
     let mut response = router.oneshot(request.map(body)).await?;
     open.open();
     let after_ms = hookpool_wire::milliseconds(begun.elapsed());
-    debug!(http_request = id, method = %line.0, path = line.1, status = response.status().as_u16(), after_ms, "answered");
-    if let Ok(id) = HeaderValue::try_from(id) {
+    debug!(http_request = &*id, method = %line.0, path = line.1, status = response.status().as_u16(), after_ms, "answered");
+    if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     Ok(response.map(|body| {

@@ -9,6 +9,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
+use crate::hooks::Origin;
+
 /// The header with the id of a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,17 +28,18 @@ pub fn request_id(headers: &HeaderMap) -> String {
     sent.map_or_else(|| format!("{:016x}", RandomState::new().hash_one(0_u8)), ToOwned::to_owned)
 }
 
-/// The `traceparent` of a request (W3C Trace Context), if it is valid.
+/// The id of a request, among its extensions.
 #[derive(Clone, Debug)]
-pub struct Trace(pub Option<Arc<str>>);
+pub struct RequestId(pub Arc<str>);
 
-impl<S: Sync> FromRequestParts<S> for Trace {
+impl<S: Sync> FromRequestParts<S> for Origin {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let mut sent = parts.headers.get_all("traceparent").iter();
         let only = sent.next().filter(|_| sent.next().is_none());
-        Ok(Self(only.and_then(|value| value.to_str().ok()).filter(|value| is_traceparent(value)).map(Into::into)))
+        let trace = only.and_then(|value| value.to_str().ok()).filter(|value| is_traceparent(value)).map(Into::into);
+        Ok(Self { id: parts.extensions.get().map(|RequestId(id)| id.clone()), trace })
     }
 }
 

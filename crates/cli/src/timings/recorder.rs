@@ -131,7 +131,7 @@ impl Recorder {
             Event::RequestAccepted { request, worker } => {
                 self.request_accepted((supervisor, request.number()), (supervisor, worker.number()), now);
             }
-            Event::RequestFinished { request, tree, hook, error, timing } => {
+            Event::RequestFinished { request, tree, hook, error, timing, .. } => {
                 self.request_finished((supervisor, request.number()), tree, *hook, *error, *timing, now);
             }
             _ => {}

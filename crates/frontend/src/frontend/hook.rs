@@ -97,6 +97,7 @@ impl<'a> Hooks<'a> {
         request.config_settings.clone_from(&frontend.settings.config_settings);
         request.python.clone_from(&frontend.settings.python);
         request.caller.clone_from(&frontend.settings.caller);
+        request.caller_id.clone_from(&frontend.settings.caller_id);
         request.timeout = frontend.settings.hook_timeout;
         let folder = folder.map(Path::to_owned);
         match hook {

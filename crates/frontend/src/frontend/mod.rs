@@ -53,6 +53,9 @@ pub struct FrontendSettings {
     pub python: Option<PathBuf>,
     /// What hooks inherit, in place of what this process has.
     pub caller: Option<Arc<CallerProcess>>,
+    /// What whoever asks for the build calls it, as
+    /// [`HookRequest::caller_id`](hookpool_supervisor::HookRequest::caller_id) of each hook.
+    pub caller_id: Option<Arc<str>>,
     /// How long a hook may run, in place of the limit of the supervisor.
     pub hook_timeout: Option<Timeout>,
     /// The `config_settings` that hooks get (PEP 517). Default: none.
@@ -85,6 +88,7 @@ impl Default for FrontendSettings {
             environments: None,
             python: None,
             caller: None,
+            caller_id: None,
             hook_timeout: None,
             config_settings: None,
             static_metadata: true,

@@ -6,10 +6,10 @@ use axum::response::Response;
 use hookpool_wire::{BuildEvent, BuildRequest, Problem};
 
 use super::json_lines;
+use crate::hooks::Origin;
 use crate::service::Shared;
 use crate::service::body::whole;
 use crate::service::builds::start;
-use crate::service::identity::Trace;
 use crate::service::problem::Refusal;
 
 /// Builds sources
@@ -28,7 +28,7 @@ use crate::service::problem::Refusal;
         (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn build(State(service): State<Shared>, Trace(trace): Trace, body: Body) -> Result<Response, Refusal> {
+pub async fn build(State(service): State<Shared>, origin: Origin, body: Body) -> Result<Response, Refusal> {
     let request: BuildRequest = serde_json::from_slice(&whole(body).await?).map_err(Refusal::invalid)?;
-    Ok(json_lines(start(service, request, trace).await?))
+    Ok(json_lines(start(service, request, origin).await?))
 }

@@ -7,14 +7,13 @@ use axum::response::Response;
 use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine, to_line};
 
 use super::json_lines;
-use crate::hooks::Hooks;
 use crate::hooks::lines::InputLines;
 use crate::hooks::requests::OpenRequests;
 use crate::hooks::response::broken_off;
+use crate::hooks::{Hooks, Origin};
 use crate::lifecycle::{EndReason, time_is_up};
 use crate::service::Shared;
 use crate::service::body::{MAX_BODY, pieces, whole};
-use crate::service::identity::Trace;
 use crate::service::problem::Refusal;
 use crate::streams::input::Input;
 use crate::streams::output::Output;
@@ -35,11 +34,7 @@ use crate::streams::output::Output;
         (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn hook(
-    State(service): State<Shared>,
-    Trace(trace): Trace,
-    body: Body,
-) -> Result<Json<HookResponse>, Refusal> {
+pub async fn hook(State(service): State<Shared>, origin: Origin, body: Body) -> Result<Json<HookResponse>, Refusal> {
     let body = whole(body).await?;
     let request = match RequestLine::parse(&body)? {
         Some(RequestLine::Hook(request)) => *request,
@@ -50,7 +45,7 @@ pub async fn hook(
         None => return Err(Refusal::invalid("expected a JSON object, got an empty body")),
     };
     let _open = service.admissions.admit()?;
-    let submitted = Hooks { trace, ..service.hooks.clone() }.submit(request).await?;
+    let submitted = Hooks { origin, ..service.hooks.clone() }.submit(request).await?;
     Ok(Json(submitted.await.read().await.response))
 }
 
@@ -67,11 +62,11 @@ pub async fn hook(
         (status = 503, description = "No new work is admitted now.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn batch(State(service): State<Shared>, Trace(trace): Trace, body: Body) -> Result<Response, Refusal> {
+pub async fn batch(State(service): State<Shared>, origin: Origin, body: Body) -> Result<Response, Refusal> {
     let open = service.admissions.admit()?;
     let input = InputLines::of(Input::from_channel(pieces(body)), MAX_BODY);
     let (mut output, lines) = Output::to_channel();
-    let hooks = Hooks { trace, ..service.hooks.clone() };
+    let hooks = Hooks { origin, ..service.hooks.clone() };
     // It may have been changed. None if the supervisor has ended.
     let queue_size = service.hooks.supervisor.snapshot().await.map_or(1, |snapshot| snapshot.limits.queue_size.get());
     let requests = OpenRequests::new(hooks, queue_size, input, service.ending.clone(), false);

@@ -46,7 +46,8 @@ impl Scheduler {
         };
         let place = record.place;
         let (tree, hook) = (record.details.tree.clone(), record.details.hook);
-        self.observe(Event::RequestQueued { request: id, tree, hook });
+        let caller_id = record.details.caller_id.clone();
+        self.observe(Event::RequestQueued { request: id, tree, hook, caller_id });
         self.requests.insert(id, record);
         if self.shutdown == Shutdown::NotBegun {
             self.trees.enqueue(&path, place);

@@ -232,6 +232,7 @@ impl Scheduler {
             request: finished.request,
             tree: details.tree.clone(),
             hook: details.hook,
+            caller_id: details.caller_id.clone(),
             error: finished.outcome.as_ref().err().map(|error| error.kind),
             timing,
         }));
