@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,9 @@ use serde_json::Value;
 use super::answer::{Answer, Outcome, Output, Variables};
 use super::digest::Digest;
 use super::guard::{Allowed, NotKept, judge, started_git};
-use super::key::{Circumstances, Question, markers_above};
+use super::key::{Question, markers_above};
 use super::store::{Found, Kept, NewAnswer};
-use super::tree::TreeState;
+use super::tree::{TreeLook, TreeState};
 use super::variables::{self, FolderBefore};
 use super::{AnswerPolicy, Answers};
 use crate::environment::Environment;
@@ -132,58 +133,79 @@ impl Lookup {
     }
 
     fn ask(&self, environment: &str, tree: Option<&Path>) -> Option<Result<Value, HookError>> {
-        let (answers, store) = (&self.answers, &self.answers.store);
-        let (source, place, before) = match self.asked {
-            Asked::Archive(digest) => (digest, None, None),
-            Asked::Tree => {
-                let tree = tree?;
-                let before = store.state_of(tree).inspect_err(|error| {
-                    tracing::debug!("{}: its state cannot be read: {error}", tree.display());
-                });
-                let state = before.ok()?;
-                let original = store.original(state.digest());
-                (original, Some(tree), Some(Arc::new(TreeBefore { tree: tree.to_owned(), state, original })))
+        match (self.asked, tree) {
+            (Asked::Tree, tree) => self.ask_about_tree(environment, tree?),
+            (Asked::Archive(digest), tree) => {
+                let key = self.key(digest, None, environment);
+                self.state().key = Some(key);
+                let found = self.find_at(key, tree.is_some());
+                if found.is_none()
+                    && let Some(tree) = tree
+                {
+                    self.note_folders(tree);
+                }
+                found
             }
+        }
+    }
+
+    fn ask_about_tree(&self, environment: &str, tree: &Path) -> Option<Result<Value, HookError>> {
+        let store = &self.answers.store;
+        let unreadable = |error: &io::Error| tracing::debug!("{}: its state cannot be read: {error}", tree.display());
+        let look = TreeLook::at(tree).inspect_err(unreadable).ok()?;
+        let key = |state: Digest| {
+            let original = store.original(state);
+            (self.key(original, Some(tree), environment), original)
         };
-        let above = self.above(place);
-        let circumstances = answers.circumstances_of(self.request.caller.as_ref());
+        let known = store.known_state(&look).map(|state| key(state).0);
+        let found = known.and_then(|key| self.find_at(key, true));
+        if found.is_some() {
+            return found;
+        }
+        // The hook runs, and then it counts what exactly was there before.
+        let state = store.state_of(&look).inspect_err(unreadable).ok()?;
+        let (key, original) = key(state.digest());
+        {
+            let before = Arc::new(TreeBefore { tree: tree.to_owned(), state, original });
+            let mut state = self.state();
+            (state.key, state.before) = (Some(key), Some(before));
+        }
+        let found = if known == Some(key) { None } else { self.find_at(key, true) };
+        if found.is_none() {
+            self.note_folders(tree);
+        }
+        found
+    }
+
+    fn key(&self, source: Digest, place: Option<&Path>, environment: &str) -> Digest {
+        let circumstances = self.answers.circumstances_of(self.request.caller.as_ref());
         let question = Question {
             source,
             place,
-            above: &above,
+            above: &self.above(place),
             request: &self.request,
             environment,
             compilers: circumstances.compilers_for(self.request.hook),
         };
-        let key = question.key(&circumstances);
-        {
-            let mut state = self.state();
-            (state.key, state.before) = (Some(key), before);
-        }
-        let outcome = self.find_at(key, &circumstances, tree.is_some());
-        if outcome.is_none()
-            && let Some(tree) = tree
-        {
-            // As hooks see it: their current folder has no links in its path.
-            let tree = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
-            let folders = tree.ancestors().skip(1);
-            let looked = folders.filter_map(|folder| Some((folder.to_owned(), FolderBefore::look(folder).ok()?)));
-            self.state().folders = Arc::new(looked.collect());
-        }
-        outcome
+        question.key(&circumstances)
+    }
+
+    /// Notes what is in the folders above a tree before its hook.
+    fn note_folders(&self, tree: &Path) {
+        // As hooks see it: their current folder has no links in its path.
+        let tree = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
+        let folders = tree.ancestors().skip(1);
+        let looked = folders.filter_map(|folder| Some((folder.to_owned(), FolderBefore::look(folder).ok()?)));
+        self.state().folders = Arc::new(looked.collect());
     }
 
     /// `is_waiting`: the supervisor waits, for files only, and not for the remote store.
-    fn find_at(
-        &self,
-        key: Digest,
-        circumstances: &Circumstances,
-        is_waiting: bool,
-    ) -> Option<Result<Value, HookError>> {
+    fn find_at(&self, key: Digest, is_waiting: bool) -> Option<Result<Value, HookError>> {
         let (answers, store) = (&self.answers, &self.answers.store);
         if answers.settings.refresh {
             return None;
         }
+        let circumstances = self.answers.circumstances_of(self.request.caller.as_ref());
         let set = &circumstances.variables;
         let value = |name: &OsStr| variables::value(set, name);
         let found = store.find(key, value);
@@ -315,7 +337,7 @@ impl Lookup {
         {
             return Err(NotKept::Compiled(wheel.file_name().unwrap_or_default().display().to_string()));
         }
-        let unreadable = |error: std::io::Error| NotKept::Store(error.to_string());
+        let unreadable = |error: io::Error| NotKept::Store(error.to_string());
         // As hooks see it: their current folder has no links in its path.
         let canonical = |path: &Path| path.canonicalize().map_err(unreadable);
         let (tree, own) = match &before {
@@ -340,7 +362,7 @@ impl Lookup {
             if let Some(link) = state.link_to_outside() {
                 return Err(NotKept::Link(link.display().to_string()));
             }
-            let after = store.state_of(&tree).map_err(unreadable)?;
+            let after = TreeLook::at(&tree).and_then(|look| store.state_of(&look)).map_err(unreadable)?;
             state.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
             store.set_original(after.digest(), *original);
         }

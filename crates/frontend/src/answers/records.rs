@@ -32,6 +32,8 @@ pub(crate) struct Records {
     /// The name of the kind.
     pub name: &'static str,
     folder: PathBuf,
+    /// In bytes.
+    largest: u64,
 }
 
 /// A record has another content than was written.
@@ -40,7 +42,12 @@ pub(crate) struct Damaged;
 
 impl Records {
     pub fn new(root: &Path, name: &'static str) -> Self {
-        Self { name, folder: root.join(name) }
+        Self::of_size(root, name, LARGEST)
+    }
+
+    /// Those of a kind that may be larger than [`LARGEST`] bytes.
+    pub fn of_size(root: &Path, name: &'static str, largest: u64) -> Self {
+        Self { name, folder: root.join(name), largest }
     }
 
     pub fn folder(&self) -> &Path {
@@ -58,7 +65,7 @@ impl Records {
         let path = self.path(key);
         // A file that cannot be read at all counts as missing: perhaps it can be
         // read later. If not, pruning removes it.
-        let Ok((file, bytes)) = read(&path) else { return Ok(None) };
+        let Ok((file, bytes)) = self.read(&path) else { return Ok(None) };
         match self.parse(key, &bytes) {
             Ok(value) => {
                 touch(&file);
@@ -74,7 +81,7 @@ impl Records {
 
     /// Reads a record for pruning: its time stays.
     pub fn inspect<T: DeserializeOwned>(&self, key: Digest) -> Option<T> {
-        self.parse(key, &read(&self.path(key)).ok()?.1).ok()
+        self.parse(key, &self.read(&self.path(key)).ok()?.1).ok()
     }
 
     /// Writes a record. To be called with the lock of the store, shared. Blocks.
@@ -107,8 +114,8 @@ impl Records {
         let mut bytes = format!("\"{}\"\n", self.digest(key, &content)).into_bytes();
         bytes.extend(content);
         bytes.push(b'\n');
-        if bytes.len() as u64 > LARGEST {
-            return Err(io::Error::other(format!("it has more than {LARGEST} bytes")));
+        if bytes.len() as u64 > self.largest {
+            return Err(io::Error::other(format!("it has more than {} bytes", self.largest)));
         }
         Ok(bytes)
     }
@@ -128,14 +135,14 @@ impl Records {
     fn digest(&self, key: Digest, content: &[u8]) -> Digest {
         Digest::of_list([self.name.as_bytes(), key.to_string().as_bytes(), content])
     }
-}
 
-fn read(path: &Path) -> io::Result<(File, Vec<u8>)> {
-    let file = open_regular_file(path, Links::Refuse)?;
-    let mut bytes = Vec::with_capacity(8 << 10);
-    // A larger one lacks its end, and is damaged.
-    (&file).take(LARGEST).read_to_end(&mut bytes)?;
-    Ok((file, bytes))
+    fn read(&self, path: &Path) -> io::Result<(File, Vec<u8>)> {
+        let file = open_regular_file(path, Links::Refuse)?;
+        let mut bytes = Vec::with_capacity(8 << 10);
+        // A larger one lacks its end, and is damaged.
+        (&file).take(self.largest).read_to_end(&mut bytes)?;
+        Ok((file, bytes))
+    }
 }
 
 /// Notes that a file is used now.

@@ -7,7 +7,8 @@
 //!   files/ab/SHA256        the content of a file that a hook made
 //!   sources/ab/SHA256.json what was read of an archive with this digest
 //!   archives/ab/KEY.json   the digest of the archive at a path
-//!   trees/ab/KEY.json      the files of the tree at a path
+//!   trees/ab/KEY.json      the state of the tree at a path
+//!   tree-files/ab/KEY.json the digests of its files
 //!   originals/ab/KEY.json  the state of a tree that hooks have made this one from
 //!   verdicts/ab/KEY.json   what became of the answers about a source
 //!   statistics.json        hits and misses of all runs
@@ -41,6 +42,9 @@ use super::statistics::AnswerStatistics;
 /// The version of the layout and of the files' formats.
 const FORMAT: &str = "1";
 
+/// In bytes; of the digests of a tree's files. Some 250 000 files have fewer.
+const LARGEST_TREE: u64 = 64 << 20;
+
 /// After this time no further request is made for an answer.
 const FETCH: Duration = Duration::from_secs(30);
 
@@ -60,6 +64,7 @@ pub(crate) struct AnswerStore {
     pub(super) sources: Records,
     pub(super) archives: Records,
     pub(super) trees: Records,
+    pub(super) tree_files: Records,
     pub(super) originals: Records,
     pub(super) verdicts: Records,
     pub(super) files: FileStore,
@@ -85,8 +90,10 @@ pub(crate) enum Fact {
     Source,
     /// The digest of an archive, under a digest of its path.
     Archive,
-    /// The files of a tree, under a digest of its path.
+    /// The state of a tree, under a digest of its path.
     Tree,
+    /// The digests of its files, under the same digest.
+    TreeFiles,
     /// The state that hooks have made another one from, under the digest of that.
     Original,
     /// What became of the answers of a source's hooks, under a digest of the source.
@@ -156,6 +163,7 @@ impl AnswerStore {
             sources: Records::new(&root, "sources"),
             archives: Records::new(&root, "archives"),
             trees: Records::new(&root, "trees"),
+            tree_files: Records::of_size(&root, "tree-files", LARGEST_TREE),
             originals: Records::new(&root, "originals"),
             verdicts: Records::new(&root, "verdicts"),
             files: FileStore::new(&root),
@@ -421,8 +429,9 @@ impl AnswerStore {
     }
 
     /// All kinds of small files.
-    pub(super) fn all_records(&self) -> [&Records; 6] {
-        [&self.entries, &self.sources, &self.archives, &self.trees, &self.originals, &self.verdicts]
+    pub(super) fn all_records(&self) -> [&Records; 7] {
+        let Self { entries, sources, archives, trees, tree_files, originals, verdicts, .. } = self;
+        [entries, sources, archives, trees, tree_files, originals, verdicts]
     }
 
     /// What was noted under a digest.
@@ -430,7 +439,7 @@ impl AnswerStore {
         self.get(self.records(fact), key)
     }
 
-    /// Notes something that is at most some hundred kilobytes long.
+    /// Notes something, if it is not too long.
     pub fn note<T: Serialize>(&self, fact: Fact, key: Digest, value: &T) {
         let noted = self.lock_shared().and_then(|_lock| self.records(fact).put(key, value));
         if let Err(error) = noted {
@@ -443,6 +452,7 @@ impl AnswerStore {
             Fact::Source => &self.sources,
             Fact::Archive => &self.archives,
             Fact::Tree => &self.trees,
+            Fact::TreeFiles => &self.tree_files,
             Fact::Original => &self.originals,
             Fact::Verdict => &self.verdicts,
         }

@@ -5,14 +5,15 @@
 //! hooks have made it from ([`AnswerStore::original`]), and a hook's answer counts for both.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::FileType;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use hookpool_supervisor::files::{FileStamp, Moment};
 use serde::{Deserialize, Serialize};
-use walkdir::{DirEntry, WalkDir};
 
 use super::digest::Digest;
 use super::guard::NotKept;
@@ -43,12 +44,28 @@ enum Entry {
     Other,
 }
 
-/// A file whose bytes were read.
-#[derive(Clone, Serialize, Deserialize)]
-struct KnownFile {
+/// A look at a tree: what is in it, without the content of its files.
+#[derive(Debug)]
+pub(super) struct TreeLook {
+    tree: PathBuf,
+    /// Before the look.
+    at: Moment,
+    found: Vec<Seen>,
+}
+
+/// Something in a tree, by its path relative to it.
+#[derive(Debug)]
+struct Seen {
     path: PathBuf,
+    kind: FileType,
     stamp: FileStamp,
-    digest: Digest,
+}
+
+/// The state of a tree by all that a look at it shows.
+#[derive(Serialize, Deserialize)]
+struct KnownState {
+    look: Digest,
+    state: Digest,
 }
 
 /// The files of a tree whose bytes were read, so that they need not be read again.
@@ -56,56 +73,65 @@ struct KnownFile {
 struct KnownFiles {
     /// When the tree was looked at; each file was read then or earlier.
     at: Moment,
-    files: Vec<KnownFile>,
+    files: Vec<(PathBuf, FileStamp, Digest)>,
 }
 
 impl AnswerStore {
-    /// The state of a tree now. Reads the files that have changed since the last look.
-    /// Blocks.
+    /// The digest of a tree's state, if everything in it is as it was when the state was
+    /// determined last. Blocks.
+    pub(super) fn known_state(&self, look: &TreeLook) -> Option<Digest> {
+        let known = self.recall::<KnownState>(Fact::Tree, Digest::of_path(&look.tree))?;
+        (known.look == look.digest()).then_some(known.state)
+    }
+
+    /// The state of a tree. Reads the files that have changed since the state was
+    /// determined last. Blocks.
     ///
     /// # Errors
     /// Something in it cannot be read.
-    pub(super) fn state_of(&self, tree: &Path) -> io::Result<TreeState> {
-        let name = Digest::of_path(tree);
-        let known = self.recall::<KnownFiles>(Fact::Tree, name);
+    pub(super) fn state_of(&self, look: &TreeLook) -> io::Result<TreeState> {
+        let name = Digest::of_path(&look.tree);
+        let known = self.recall::<KnownFiles>(Fact::TreeFiles, name);
         let read_at = known.as_ref().map(|known| known.at);
-        let mut known: BTreeMap<PathBuf, KnownFile> =
-            known.into_iter().flat_map(|known| known.files).map(|file| (file.path.clone(), file)).collect();
-        let at = Moment::now();
+        let mut known: HashMap<PathBuf, (FileStamp, Digest)> = known
+            .into_iter()
+            .flat_map(|known| known.files)
+            .map(|(path, stamp, digest)| (path, (stamp, digest)))
+            .collect();
         let (mut state, mut files, mut has_changed) = (TreeState::default(), Vec::new(), false);
-        for entry in WalkDir::new(tree).min_depth(1).into_iter().filter_entry(|entry| counts(tree, entry)) {
-            let entry = entry?;
-            let path = entry.path().strip_prefix(tree).unwrap_or(entry.path()).to_owned();
-            let kind = entry.file_type();
-            let stamp = FileStamp::of(&entry.metadata()?);
+        for Seen { path, kind, stamp } in &look.found {
             let permissions = stamp.permissions();
             let found = if kind.is_dir() {
                 Entry::Folder { permissions }
             } else if kind.is_symlink() {
-                Entry::Link { target: entry.path().read_link()? }
+                Entry::Link { target: look.tree.join(path).read_link()? }
             } else if kind.is_file() {
                 let unchanged = known
-                    .remove(&path)
-                    .filter(|file| read_at.is_some_and(|read_at| file.stamp.still_holds(&stamp, read_at)));
+                    .remove(path)
+                    .filter(|(before, _)| read_at.is_some_and(|read_at| before.still_holds(stamp, read_at)));
                 let digest = match unchanged {
-                    Some(file) => file.digest,
+                    Some((_, digest)) => digest,
                     None => {
                         has_changed = true;
-                        Digest::of_file(entry.path())?
+                        Digest::of_file(&look.tree.join(path))?
                     }
                 };
-                files.push(KnownFile { path: path.clone(), stamp, digest });
+                files.push((path.clone(), *stamp, digest));
                 Entry::File { permissions, digest }
             } else {
                 Entry::Other
             };
             if kind.is_file() || kind.is_symlink() {
-                state.stamps.insert(path.clone(), stamp);
+                state.stamps.insert(path.clone(), *stamp);
             }
-            state.entries.insert(path, found);
+            state.entries.insert(path.clone(), found);
         }
         if has_changed || !known.is_empty() {
-            self.note(Fact::Tree, name, &KnownFiles { at, files });
+            self.note(Fact::TreeFiles, name, &KnownFiles { at: look.at, files });
+        }
+        if look.is_settled() {
+            let known = KnownState { look: look.digest(), state: state.digest() };
+            self.note(Fact::Tree, name, &known);
         }
         Ok(state)
     }
@@ -124,17 +150,63 @@ impl AnswerStore {
     }
 }
 
-/// Whether an entry is part of the state. The objects and logs of a repository are
-/// not: its references say which of them count.
-fn counts(tree: &Path, entry: &DirEntry) -> bool {
-    let path = entry.path().strip_prefix(tree).unwrap_or(entry.path());
-    let may_be_objects = || {
-        let is_named = ["objects", "logs"].iter().any(|name| entry.file_name() == *name);
-        is_in_repository(path) && is_named && entry.file_type().is_dir()
-    };
+impl TreeLook {
+    /// Looks at a tree. Blocks.
+    ///
+    /// # Errors
+    /// A folder in it cannot be read.
+    pub fn at(tree: &Path) -> io::Result<Self> {
+        let at = Moment::now();
+        let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+        while let Some(folder) = folders.pop() {
+            let start = found.len();
+            // Relative to the open folder, which takes less than a path from the root.
+            for entry in tree.join(&folder).read_dir()? {
+                let entry = entry?;
+                let (path, metadata) = (folder.join(entry.file_name()), entry.metadata()?);
+                let kind = metadata.file_type();
+                if !(kind.is_dir() && has_objects(tree, &path)) {
+                    found.push(Seen { path, kind, stamp: FileStamp::of(&metadata) });
+                }
+            }
+            found[start..].sort_unstable_by(|one, other| one.path.as_os_str().cmp(other.path.as_os_str()));
+            folders.extend(found[start..].iter().filter(|seen| seen.kind.is_dir()).map(|seen| seen.path.clone()));
+        }
+        Ok(Self { tree: tree.to_owned(), at, found })
+    }
+
+    /// A digest of all that it shows. The times of a folder tell of files that came and
+    /// went again, which do not count.
+    fn digest(&self) -> Digest {
+        let mut bytes = Vec::with_capacity(128 * self.found.len());
+        for Seen { path, kind, stamp } in &self.found {
+            let path = path.as_os_str().as_bytes();
+            bytes.extend((path.len() as u64).to_le_bytes());
+            bytes.extend(path);
+            if kind.is_dir() {
+                bytes.push(b'd');
+                bytes.extend(stamp.permissions().to_le_bytes());
+            } else {
+                bytes.push(b'f');
+                bytes.extend(stamp.to_bytes());
+            }
+        }
+        Digest::of(&bytes)
+    }
+
+    /// Whether each later change of a file shows in a later look.
+    fn is_settled(&self) -> bool {
+        self.found.iter().all(|seen| seen.kind.is_dir() || seen.stamp.is_settled(self.at))
+    }
+}
+
+/// Whether a folder has the objects or logs of a repository. They are not part of the
+/// state: the references say which of them count.
+fn has_objects(tree: &Path, folder: &Path) -> bool {
+    let is_named = ["objects", "logs"].iter().any(|name| folder.file_name() == Some(OsStr::new(name)));
     // A branch may have this name, too.
-    let beside = |name: &str| entry.path().with_file_name(name);
-    !(may_be_objects() && beside("HEAD").is_file() && beside("refs").is_dir())
+    let beside = |name: &str| tree.join(folder).with_file_name(name);
+    is_named && is_in_repository(folder) && beside("HEAD").is_file() && beside("refs").is_dir()
 }
 
 fn is_in_repository(path: &Path) -> bool {
@@ -253,7 +325,7 @@ mod tests {
         let state = |seconds| {
             let file = std::fs::File::open(tree.join("file")).unwrap();
             file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
-            store.state_of(&tree).unwrap()
+            store.state_of(&TreeLook::at(&tree).unwrap()).unwrap()
         };
         write("1");
         let before = state(1);
@@ -265,6 +337,71 @@ mod tests {
         assert_eq!(before.changed_by_others(&after, None, false), Err(NotKept::Changed("file".into())));
         let written = ["file".to_owned()];
         assert_eq!(before.changed_by_others(&after, Some(&written), false), Ok(()));
+    }
+
+    /// A look some time after the last change.
+    fn later_look(tree: &Path) -> TreeLook {
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
+        TreeLook { at: later.into(), ..TreeLook::at(tree).unwrap() }
+    }
+
+    #[test]
+    fn a_state_is_known_until_something_in_the_tree_is_another() {
+        use std::fs::{self, File, Permissions};
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, store) = (folder.path().join("tree"), AnswerStore::open(folder.path()));
+        let path = |name: &str| tree.join(name);
+        fs::create_dir_all(path("folder/empty")).unwrap();
+        fs::write(path("folder/file"), "1").unwrap();
+        symlink("folder", path("link")).unwrap();
+        let determine = || store.state_of(&later_look(&tree)).unwrap().digest();
+        let known = || store.known_state(&later_look(&tree));
+        assert_eq!(known(), None);
+        let edit_in_place = || {
+            let modified = path("folder/file").metadata().unwrap().modified().unwrap();
+            fs::write(path("folder/file"), "2").unwrap();
+            File::options().write(true).open(path("folder/file")).unwrap().set_modified(modified).unwrap();
+        };
+        let changes: [&dyn Fn(); 8] = [
+            &edit_in_place,
+            &|| fs::rename(path("folder/file"), path("folder/renamed")).unwrap(),
+            &|| fs::set_permissions(path("folder/renamed"), Permissions::from_mode(0o755)).unwrap(),
+            &|| fs::set_permissions(path("folder"), Permissions::from_mode(0o700)).unwrap(),
+            &|| fs::remove_file(path("link")).and_then(|()| symlink("other!", path("link"))).unwrap(),
+            &|| fs::remove_dir(path("folder/empty")).unwrap(),
+            &|| fs::write(path("new"), "").unwrap(),
+            &|| fs::remove_file(path("new")).and_then(|()| fs::create_dir(path("new"))).unwrap(),
+        ];
+        for (index, change) in changes.iter().enumerate() {
+            let before = determine();
+            assert_eq!(known(), Some(before), "{index}");
+            change();
+            assert_eq!(known(), None, "{index}");
+            assert_ne!(determine(), before, "{index}");
+        }
+        let state = determine();
+        fs::write(path("come and gone"), "").and_then(|()| fs::remove_file(path("come and gone"))).unwrap();
+        assert_eq!(known(), Some(state));
+        // Two edits may have the same times if they are close together.
+        fs::write(path("file"), "1").unwrap();
+        let look = TreeLook::at(&tree).unwrap();
+        store.state_of(&look).unwrap();
+        assert_eq!(store.known_state(&look), None);
+    }
+
+    #[test]
+    fn the_files_of_a_large_tree_are_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, store) = (folder.path().join("tree"), AnswerStore::open(folder.path()));
+        std::fs::create_dir(&tree).unwrap();
+        for number in 0..6000 {
+            std::fs::write(tree.join(format!("{number:0>200}")), "").unwrap();
+        }
+        store.state_of(&later_look(&tree)).unwrap();
+        let known = store.recall::<KnownFiles>(Fact::TreeFiles, Digest::of_path(&tree));
+        assert_eq!(known.map(|known| known.files.len()), Some(6000));
     }
 
     #[test]

@@ -72,6 +72,20 @@ impl FileStamp {
         self.modified.max(self.changed).saturating_add(COARSEST_TIMES.as_nanos().cast_signed()) < read_at.0
     }
 
+    /// Its bytes, for a digest: all of it.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 60] {
+        let Self { mode, size, modified, changed, inode, device } = self;
+        let mut bytes = [0; 60];
+        bytes[..4].copy_from_slice(&mode.to_le_bytes());
+        bytes[4..20].copy_from_slice(&modified.to_le_bytes());
+        bytes[20..36].copy_from_slice(&changed.to_le_bytes());
+        for (place, number) in bytes[36..].chunks_exact_mut(8).zip([size, inode, device]) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
     /// Device and inode.
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
