@@ -103,7 +103,8 @@ impl FileStore {
         let mode = if file.executable { 0o777 } else { 0o666 };
         let make = || OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(to).map_err(system);
         if file.size <= SMALL {
-            let mut content = Vec::new();
+            // With room for the end, which is read, too.
+            let mut content = Vec::with_capacity(file.size as usize + 1);
             let is_read = kept.take(SMALL + 1).read_to_end(&mut content).is_ok();
             if !is_read || Digest::of(&content) != file.sha256 {
                 return Err(NotCopied::Damaged(file.sha256));

@@ -21,7 +21,7 @@
 //!
 //! Whatever fails here costs a run of the hook, and never an answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -307,7 +307,7 @@ impl AnswerStore {
         into: &Path,
         tops: &mut BTreeSet<&'a OsStr>,
     ) -> Result<(), NotCopied> {
-        let mut folder = into.to_owned();
+        let mut folders = HashSet::from([into.to_owned()]);
         for file in files {
             let path = Path::new(&file.path);
             let to = into.join(path);
@@ -319,9 +319,11 @@ impl AnswerStore {
                 }
                 tops.insert(top);
             }
-            if let Some(parent) = to.parent().filter(|parent| *parent != folder) {
+            if let Some(parent) = to.parent()
+                && !folders.contains(parent)
+            {
                 std::fs::create_dir_all(parent).map_err(system)?;
-                folder = parent.to_owned();
+                folders.insert(parent.to_owned());
             }
             self.files.copy(file, &to)?;
         }
