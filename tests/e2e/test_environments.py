@@ -412,6 +412,28 @@ def test_what_is_kept_is_not_installed_again(setting: Setting, tmp_path: Path) -
     assert made(both, "cache")[1:] == (True, ["compile", "install"])
 
 
+def test_a_foreign_script(setting: Setting, tmp_path: Path) -> None:
+    """uv does not install for the user's interpreter then. (A short name: so must the path be.)"""
+    own, other = "tool_one", "#!/usr/bin/python0 -E\n"
+    files = {
+        f"{own}/__init__.py": "def main(): pass\n",
+        f"{own}-1.0.dist-info/entry_points.txt": f"[console_scripts]\n{own} = {own}:main\n",
+        f"{own}-1.0.data/scripts/other": other,
+    }
+    make_wheel(tmp_path / "wheels", own, "1.0", files)
+    calls = uv_that_logs(tmp_path)
+    setting.env["UV"] = str(tmp_path / "uv")
+    flags = ["--installer", "uv", "--no-index", "--find-links", tmp_path / "wheels"]
+    tree = make_project(tmp_path / "tree", requires=["tool-one"])
+    more = ["--cache-dir", tmp_path / "cache", "--format", "json"]
+    result = build(setting, "metadata", tree, *flags, *more).result
+    assert result["ok"], result["error"]
+    assert calls.read_text().split() == ["install", "install"]
+    scripts = Path(result["environment"]["python"]).parent
+    assert (scripts / "other").read_text() == other
+    assert (scripts / own).read_text().startswith(f"#!{scripts}/python\n")
+
+
 def test_what_cannot_be_resolved_first_is_installed(setting: Setting, tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     for name in ("tool_one", "tool_two"):

@@ -19,7 +19,8 @@ async fn an_environment_has_what_was_asked_for_and_nothing_else() {
         let environment = run.get(&["alpha", "nothing; python_version < '3'"]).await.unwrap();
         assert_eq!(installed(&environment), ["alpha==1.0", "beta==2.1"]);
         assert!(environment.was_made() && environment.python().is_file());
-        assert!(environment.folder().join("bin/alpha-tool").is_file());
+        let tool = std::fs::read_to_string(environment.folder().join("bin/alpha-tool")).unwrap();
+        assert_eq!(tool.lines().next().unwrap(), format!("#!{}", environment.python().display()));
         assert_eq!(run.events.names(), ["Making", "Made"]);
         run.end().await;
     }

@@ -13,11 +13,13 @@ use super::distributions::Linked;
 use super::error::EnvironmentError;
 use super::handle::{InUse, Manifest};
 use super::installer::{
-    InstallTarget, InstallerFiles, InstallerTask, PipConfiguration, is_offline, pip, remove_variables, without_places,
+    InstallTarget, Installer, InstallerFiles, InstallerTask, PipConfiguration, is_offline, pip, remove_variables,
+    without_places,
 };
 use super::model::Model;
 use super::pins::{Pin, Pins};
 use super::python_of;
+use super::scripts::{fits_first_line, redirect};
 use super::seal::Seal;
 use super::settings::EnvironmentSettings;
 use super::store::{Store, now};
@@ -39,13 +41,14 @@ pub(super) struct Order<'a> {
 /// nothing stays; if it is dropped, a leftover. With pins, only what is missing is
 /// installed.
 pub(super) async fn assemble(order: Order<'_>, mut pins: Option<Pins>) -> Result<InUse, EnvironmentError> {
+    let mut may_use_base = true;
     loop {
-        let draft = Draft::begin(order).await?;
+        let draft = Draft::begin(order, may_use_base).await?;
         match draft.fill(pins.as_ref()).await {
             Ok(true) => {}
             Ok(false) => {
                 draft.remove().await;
-                pins = None;
+                (pins, may_use_base) = (None, false);
                 continue;
             }
             Err(error) => {
@@ -69,7 +72,7 @@ pub(super) async fn resolve(order: Order<'_>) -> Result<Option<Pins>, Environmen
         return Ok(None);
     }
     let python = &order.wanted.interpreter.executable;
-    let output = order.run_installer(&prepared, python, None, InstallerTask::Resolve).await?;
+    let output = order.run_installer(&prepared, (python, None), None, InstallerTask::Resolve).await?;
     if !output.is_success() {
         tracing::debug!("the requirements are installed without being resolved: {}", reason_of_failure(&output));
         return Ok(None);
@@ -104,11 +107,11 @@ impl Order<'_> {
     async fn run_installer(
         &self,
         prepared: &PreparedInstaller,
-        python: &Path,
+        (python, prefix): (&Path, Option<&Path>),
         pip_wheel: Option<&Path>,
         task: InstallerTask<'_>,
     ) -> Result<ProgramOutput, EnvironmentError> {
-        let target = InstallTarget { python, interpreter: &self.wanted.interpreter, settings: self.settings };
+        let target = InstallTarget { python, prefix, interpreter: &self.wanted.interpreter, settings: self.settings };
         let PreparedInstaller { temporary, files } = prepared;
         let command = self.wanted.installation.command(&target, task, pip_wheel, files, temporary.path())?;
         self.run_program(command, temporary.clone()).await
@@ -149,6 +152,8 @@ struct Draft<'a> {
     folder: PathBuf,
     /// Exclusive: keeps other processes from removing it.
     lock: LockFile,
+    /// Whether uv installs for the interpreter that it is made from (see `scripts`).
+    uses_base: bool,
 }
 
 /// The program with which the interpreter makes a virtual environment, and prints
@@ -171,11 +176,43 @@ const VENV_MARK: &str = "hookpool-environment ";
 impl<'a> Draft<'a> {
     /// Reserves the place of the environment. It is made in its final place, because its
     /// scripts contain its path.
-    async fn begin(order: Order<'a>) -> Result<Self, EnvironmentError> {
+    async fn begin(order: Order<'a>, may_use_base: bool) -> Result<Self, EnvironmentError> {
         let store = order.store.clone();
         let (name, lock) = unblock(move || store.reserve_name()).await?;
         let folder = order.store.environment(&name);
-        Ok(Self { order, name, folder, lock })
+        let base = &order.wanted.interpreter.executable;
+        let is_uv = matches!(order.wanted.installation.installer, Installer::Uv(_));
+        let uses_base = may_use_base && is_uv && fits_first_line(base) && fits_first_line(&python_of(&folder));
+        Ok(Self { order, name, folder, lock, uses_base })
+    }
+
+    /// Runs the installer for this environment.
+    async fn run_installer(
+        &self,
+        prepared: &PreparedInstaller,
+        pip_wheel: Option<&Path>,
+        task: InstallerTask<'_>,
+    ) -> Result<ProgramOutput, EnvironmentError> {
+        let own = python_of(&self.folder);
+        let target = match self.uses_base {
+            true => (self.order.wanted.interpreter.executable.as_path(), Some(self.folder.as_path())),
+            false => (own.as_path(), None),
+        };
+        self.order.run_installer(prepared, target, pip_wheel, task).await
+    }
+
+    /// Makes scripts run with the environment's own interpreter. False if that is not
+    /// possible.
+    async fn redirect_scripts(&self) -> Result<bool, EnvironmentError> {
+        if !self.uses_base {
+            return Ok(true);
+        }
+        let (folder, base) = (self.folder.clone(), self.order.wanted.interpreter.executable.clone());
+        unblock(move || {
+            let redirected = redirect(&folder, &base, &python_of(&folder));
+            redirected.map_err(EnvironmentError::system("change the scripts in", &folder))
+        })
+        .await
     }
 
     /// Makes the virtual environment, and installs the requirements, or those pins
@@ -194,7 +231,7 @@ impl<'a> Draft<'a> {
         // After a failure all of the environment is removed.
         self.install(pip_wheel).await?;
         configuration.take_back().await?;
-        Ok(true)
+        self.redirect_scripts().await
     }
 
     /// Makes the virtual environment, from the model if there is one. Returns the
@@ -240,8 +277,7 @@ impl<'a> Draft<'a> {
     async fn install(&self, pip_wheel: Option<PathBuf>) -> Result<(), EnvironmentError> {
         let order = &self.order;
         let prepared = order.prepare_installer().await?;
-        let (python, task) = (python_of(&self.folder), InstallerTask::Install);
-        let output = order.run_installer(&prepared, &python, pip_wheel.as_deref(), task).await?;
+        let output = self.run_installer(&prepared, pip_wheel.as_deref(), InstallerTask::Install).await?;
         let PreparedInstaller { temporary, files } = prepared;
         let is_success = output.is_success();
         let requirements_file = files.requirements.display().to_string();
@@ -278,9 +314,9 @@ impl<'a> Draft<'a> {
         unblock(move || std::fs::write(&file, lines).map_err(EnvironmentError::system("write", &file))).await?;
         for from_cache in [true, false] {
             let task = InstallerTask::InstallPins { pins: &pins, from_cache };
-            let output = self.order.run_installer(&prepared, &python_of(&self.folder), None, task).await?;
+            let output = self.run_installer(&prepared, None, task).await?;
             if output.is_success() {
-                return Ok(true);
+                return self.redirect_scripts().await;
             }
             tracing::debug!(from_cache, "pins are not installed: {}", reason_of_failure(&output));
         }

@@ -301,11 +301,13 @@ impl Distributions {
 
     /// The name of the kept distribution with these files of a folder of packages.
     fn keep(&self, packages: &Path, files: &[PathBuf]) -> io::Result<String> {
-        let mut described = Vec::new();
+        let (mut described, mut digests) = (Vec::new(), HashMap::new());
         for file in files.iter().filter(|file| !is_installers_own(file)) {
             let path = packages.join(file);
             let mode = path.metadata()?.mode() & 0o111;
-            described.push(format!("{} {mode:o} {}", digest_of_file(&path)?, file.display()));
+            let digest = digest_of_file(&path)?;
+            described.push(format!("{digest} {mode:o} {}", file.display()));
+            digests.insert(file.clone(), digest);
         }
         described.sort_unstable();
         let id = digest(described.iter().map(String::as_str));
@@ -324,7 +326,7 @@ impl Distributions {
             fs::create_dir_all(to.parent().unwrap_or(&folder))?;
             copy(&packages.join(file), &to)?;
         }
-        let seal = Seal::of(&folder)?;
+        let seal = Seal::with_digests(&folder, &digests)?;
         write_json(&self.manifest(&name), &Manifest { id: id.clone(), seal })?;
         kept::write(&self.ids().join(&id), name.as_bytes())?;
         Ok(name)

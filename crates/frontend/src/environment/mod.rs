@@ -38,6 +38,7 @@ mod model;
 mod pins;
 mod pruning;
 mod requirement;
+mod scripts;
 mod seal;
 mod settings;
 mod store;

@@ -12,7 +12,7 @@
 //! After each source the seal is looked at again, mostly to find it unbroken. No entry of a folder
 //! comes or goes without changing the folder's ctime, so [`LastLook`] lists the folders only once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::Metadata;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -61,11 +61,19 @@ pub(super) struct Look {
 impl Seal {
     /// Seals an environment. Reads every file.
     pub fn of(environment: &Path) -> io::Result<Self> {
+        Self::with_digests(environment, &HashMap::new())
+    }
+
+    /// Seals an environment. Reads the files whose digests are not known. `digests`
+    /// are by the paths within the environment.
+    pub fn with_digests(environment: &Path, digests: &HashMap<PathBuf, String>) -> io::Result<Self> {
         let mut entries = BTreeMap::new();
         for entry in entries_of(environment) {
             let (name, path, metadata) = entry?;
-            let content = || digest_of_file(&path);
-            entries.insert(name, SealEntry::of(&path, &metadata, content)?);
+            let content =
+                || digests.get(Path::new(&name)).map_or_else(|| digest_of_file(&path), |known| Ok(known.clone()));
+            let entry = SealEntry::of(&path, &metadata, content)?;
+            entries.insert(name, entry);
         }
         Ok(Self(entries))
     }

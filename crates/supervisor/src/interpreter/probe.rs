@@ -327,8 +327,9 @@ impl Interpreters {
     ) -> Result<Arc<KnownInterpreter>, InterpreterError> {
         let asked_at = SystemTime::now();
         let mut command = Command::new(&program);
-        // `-c` puts the working directory on `sys.path`, and `/` has no modules.
-        command.args(["-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
+        // `-c` puts the working directory on `sys.path`, and `/` has no modules. What is
+        // imported at every start leaves no bytecode, which would have to be checked.
+        command.args(["-B", "-c", QUESTION]).current_dir("/").env_remove("PYTHONHOME");
         if let Some(kept) = &self.kept {
             kept.withhold(&mut command);
         }

@@ -124,8 +124,10 @@ pub(super) struct Installation {
 
 /// What an installer installs into.
 pub(super) struct InstallTarget<'a> {
-    /// The interpreter of the new environment.
+    /// The interpreter that is installed for.
     pub python: &'a Path,
+    /// The new environment, if `python` is not its own. For uv only.
+    pub prefix: Option<&'a Path>,
     /// The interpreter that the environment is made from.
     pub interpreter: &'a Interpreter,
     pub settings: &'a EnvironmentSettings,

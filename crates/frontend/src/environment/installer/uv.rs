@@ -46,6 +46,9 @@ pub(super) fn command(
         }
     }
     command.args(["--quiet", "--no-progress", "--color", "never", "--python"]).arg(target.python);
+    if let Some(prefix) = target.prefix {
+        command.arg("--prefix").arg(prefix);
+    }
     let settings = target.settings;
     let index = &settings.index;
     // uv takes distributions of a local folder from its cache even if they have
