@@ -252,7 +252,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["entries", "files", "sources", "archives", "trees"])
+@pytest.mark.parametrize(
+    "kind",
+    ["entries", "files", "sources", "archives", "trees", "tree-files", "originals"],
+)
 def test_damaged_files(setting: Setting, tmp_path: Path, own_cache: Path, kind: str) -> None:
     """The hook runs, and then the answer is kept again."""
     archive = make_archive(tmp_path / "sample.tar.gz", own_files())

@@ -195,6 +195,8 @@ TRAPS = {
     ),
     "link-out": Trap(READS, writes("../outside", "2"), link_to_outside, used=False),
     "link-within": Trap(READS, writes("folder/file", "2"), link_within),
+    # It is not even opened: what is in it cannot be compared.
+    "pipe": Trap("1", lambda tree: None, lambda tree: os.mkfifo(tree / "pipe"), False, after="1"),
     "link-moved": Trap(READS, link_to_other, two_files_and_a_link),
     "program": Trap(
         'output("cat", "../outside")',

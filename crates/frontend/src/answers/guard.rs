@@ -48,6 +48,9 @@ pub enum NotKept {
     /// A link in the source leads out of it.
     #[error("{0} is a link that leads out of the source")]
     Link(String),
+    /// There is a named pipe or a device in the source.
+    #[error("{0} is a named pipe or a device")]
+    Special(String),
     /// The hook changed its environment.
     #[error("the hook changed its build environment")]
     Environment,
@@ -77,6 +80,7 @@ impl NotKept {
             Self::Repository { .. } => "repository above",
             Self::Changed(_) => "changed meanwhile",
             Self::Link(_) => "link to elsewhere",
+            Self::Special(_) => "named pipe or device",
             Self::Environment => "changed environment",
             Self::BuiltBefore => "built before",
             Self::Compiled(_) => "compiled code",

@@ -364,6 +364,9 @@ impl Lookup {
             }
             let after = TreeLook::at(&tree).and_then(|look| store.state_of(&look)).map_err(unreadable)?;
             state.changed_by_others(&after, observed.written.as_deref(), started_git(observed))?;
+            if let Some(special) = state.special_file() {
+                return Err(NotKept::Special(special.display().to_string()));
+            }
             store.set_original(after.digest(), *original);
         }
         let value = |name: String| {

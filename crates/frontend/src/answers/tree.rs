@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs::FileType;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
 use hookpool_supervisor::files::{FileStamp, Moment};
@@ -40,8 +41,9 @@ enum Entry {
     Link {
         target: PathBuf,
     },
-    /// A named pipe, for example.
-    Other,
+    Socket,
+    /// A named pipe or a device: whoever opens it reads what is in no file.
+    Special,
 }
 
 /// A look at a tree: what is in it, without the content of its files.
@@ -118,8 +120,10 @@ impl AnswerStore {
                 };
                 files.push((path.clone(), *stamp, digest));
                 Entry::File { permissions, digest }
+            } else if kind.is_socket() {
+                Entry::Socket
             } else {
-                Entry::Other
+                Entry::Special
             };
             if kind.is_file() || kind.is_symlink() {
                 state.stamps.insert(path.clone(), *stamp);
@@ -223,7 +227,8 @@ impl TreeState {
                 Entry::Folder { permissions } => format!("folder {permissions:o}").into_bytes().into(),
                 Entry::File { permissions, digest } => format!("file {permissions:o} {digest}").into_bytes().into(),
                 Entry::Link { target } => [b"link ", target.as_os_str().as_bytes()].concat().into(),
-                Entry::Other => b"other".into(),
+                Entry::Socket => b"socket".into(),
+                Entry::Special => b"special".into(),
             });
         }
         Digest::of_list(parts.iter().map(AsRef::as_ref))
@@ -247,6 +252,12 @@ impl TreeState {
             Entry::Link { target } if leads_out(path, target) => Some(path.as_path()),
             _ => None,
         })
+    }
+
+    /// A named pipe or a device: what is read from it is not part of the tree's state.
+    pub fn special_file(&self) -> Option<&Path> {
+        let is_special = |(_, entry): &(&PathBuf, &Entry)| **entry == Entry::Special;
+        self.entries.iter().find(is_special).map(|(path, _)| path.as_path())
     }
 
     /// Whether it has a repository that is complete in itself. That of a worktree or
