@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use std::sync::Arc;
 
-use hookpool_frontend::{EnvironmentError, IndexOptions, InstallerChoice};
+use hookpool_frontend::{Environment, EnvironmentError, IndexOptions, InstallerChoice};
 use hookpool_supervisor::CallerProcess;
+use nix::unistd::geteuid;
 
 use self::support::{Place, Run, installed, installers, made};
 
@@ -158,5 +162,41 @@ async fn installers_have_the_variables_of_their_caller() {
             drop(environment);
             run.end().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_distribution_is_made_anew() {
+    type Damage = fn(&Path);
+    const NOBODY: u32 = 65534;
+    let damages: [(&str, Damage); 5] = [
+        ("truncated", |file| File::options().write(true).open(file).unwrap().set_len(1).unwrap()),
+        ("edited", |file| std::fs::write(file, "edited").unwrap()),
+        ("removed", |file| std::fs::remove_file(file).unwrap()),
+        ("unreadable", |file| std::fs::set_permissions(file, Permissions::from_mode(0)).unwrap()),
+        ("of another user", |file| chown(file, Some(NOBODY), None).unwrap()),
+    ];
+    // Only root can give a file away.
+    let possible = if geteuid().is_root() { damages.len() } else { damages.len() - 1 };
+    for (what, damage) in &damages[..possible] {
+        let place = Place::new();
+        place.wheel_of("alpha", "1.0", &[], &[("alpha/__init__.py", "version = '1.0'\n")]);
+        let run = place.run(InstallerChoice::Auto).await;
+        let module = |environment: &Environment| {
+            let packages = environment.folder().join("lib").read_dir().unwrap().next().unwrap().unwrap().path();
+            packages.join("site-packages/alpha/__init__.py").canonicalize().unwrap()
+        };
+        let first = run.get(&["alpha"]).await.unwrap();
+        let (kept, text) = (module(&first), std::fs::read(module(&first)).unwrap());
+        drop(first);
+        run.end().await;
+        damage(&kept);
+        let run = place.run(InstallerChoice::Auto).await;
+        let second = run.get(&["alpha"]).await.unwrap();
+        assert!(second.was_made(), "{what}");
+        assert_ne!(module(&second), kept, "{what}");
+        assert_eq!(std::fs::read(module(&second)).unwrap(), text, "{what}");
+        drop(second);
+        run.end().await;
     }
 }

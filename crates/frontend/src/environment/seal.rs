@@ -100,7 +100,7 @@ impl Seal {
     }
 
     /// Looks at every file, and reads those of which only the time differs. A file that cannot
-    /// be read counts as removed.
+    /// be read counts as removed, and so does one of another user, who could change it at any time.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {
         let (mut now, mut differences, mut bytecode) = (BTreeMap::new(), Vec::new(), Vec::new());
         for entry in entries_of(environment) {
@@ -109,7 +109,7 @@ impl Seal {
                 entry => entry?,
             };
             let is_bytecode = is_bytecode(Path::new(&name));
-            if !is_bytecode && !is_readable(&metadata) {
+            if !is_bytecode && !(is_readable(&metadata) && is_own(metadata.uid())) {
                 continue;
             }
             let before = self.0.get(&name);
@@ -217,6 +217,7 @@ impl Seal {
                 .is_some_and(|status| {
                     let is_file = status.st_mode & libc::S_IFMT == libc::S_IFREG;
                     is_file
+                        && is_own(status.st_uid)
                         && status.st_mode & libc::S_IRUSR != 0
                         && u64::try_from(status.st_size) == Ok(*size)
                         && (status.st_mtime, status.st_mtime_nsec) == (*seconds, *nanoseconds)
@@ -251,6 +252,11 @@ fn folder_state(status: &FileStat) -> FolderState {
 fn is_about_the_file(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+}
+
+/// Whether a file of this user is ours.
+fn is_own(user: libc::uid_t) -> bool {
+    user == nix::unistd::geteuid().as_raw()
 }
 
 /// Whether its owner may read it: hooks run as that user.
