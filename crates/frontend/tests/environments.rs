@@ -173,7 +173,7 @@ async fn a_damaged_distribution_is_made_anew() {
         ("truncated", |file| File::options().write(true).open(file).unwrap().set_len(1).unwrap()),
         ("edited", |file| std::fs::write(file, "edited").unwrap()),
         ("removed", |file| std::fs::remove_file(file).unwrap()),
-        ("unreadable", |file| std::fs::set_permissions(file, Permissions::from_mode(0)).unwrap()),
+        ("unreadable", |file| std::fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap()),
         ("of another user", |file| chown(file, Some(NOBODY), None).unwrap()),
     ];
     // Only root can give a file away.

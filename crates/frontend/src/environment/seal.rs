@@ -109,7 +109,8 @@ impl Seal {
                 entry => entry?,
             };
             let is_bytecode = is_bytecode(Path::new(&name));
-            if !is_bytecode && !(is_readable(&metadata) && is_own(metadata.uid())) {
+            let is_usable = is_readable(&metadata) && is_own(metadata.uid());
+            if !is_bytecode && !is_usable {
                 continue;
             }
             let before = self.0.get(&name);
