@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import selectors
 import socket
 import subprocess
 import sys
@@ -27,7 +28,10 @@ import sdists
 
 DOWNLOADS = HERE.parent / "target" / "test-sdists"
 THROUGH = "hookpool, through a service"
+RUN = "hookpool run"
 REQUESTS = 300
+# The connections of one measurement.
+AT_ONCE = 16
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -146,6 +150,78 @@ def requests(arguments: Namespace, folder: Path) -> None:
         print(goal(name, times[name], at_most))
 
 
+def connections(arguments: Namespace, folder: Path) -> None:
+    """Hooks that do nothing in four trees: over 16 connections, and 16 at once by `run`."""
+    trees = make_trees(folder / "trees", 4)
+    env = {**environment()}
+    flags = ["--no-build-isolation", "--isolation", "none", "--python", arguments.python]
+    flags += ["--jobs", str(JOBS), "--cache-dir", str(folder / "cache")]
+    caller = {"variables": list(env.items()), "umask": 18}
+    path = folder / "socket"
+    asked = [{"id": 1, "tree": str(trees[n % 4]), "hook": GET_REQUIRES} for n in range(AT_ONCE)]
+    lines = [json.dumps(one).encode() + b"\n" for one in asked]
+    bodies = [json.dumps({**one, "caller": caller}).encode() for one in asked]
+    head = b"POST /v1/hooks HTTP/1.1\r\nHost: hookpool\r\nContent-Length: %d\r\n\r\n"
+    # The clients are not what is measured: they do as little as they can.
+    wholes = [head % len(body) + body for body in bodies]
+    each = REQUESTS // 4
+    times = {RUN: Samples(), THROUGH: Samples()}
+    run = [str(arguments.hookpool), "run", *flags]
+    with (
+        service([str(arguments.hookpool), "serve", *flags], path, env),
+        subprocess.Popen(run, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pool,
+        selectors.DefaultSelector() as selector,
+    ):
+        assert pool.stdin is not None
+        assert pool.stdout is not None
+        clients = [socket.socket(socket.AF_UNIX) for _ in wholes]
+        for client, whole in zip(clients, wholes, strict=True):
+            client.connect(str(path))
+            selector.register(client, selectors.EVENT_READ, (client, whole))
+
+        def by_service() -> None:
+            for client, whole in zip(clients, wholes, strict=True):
+                client.sendall(whole)
+            answered = 0
+            while answered < each * AT_ONCE:
+                for key, _ in selector.select():
+                    client, whole = key.data
+                    check(client.recv(1 << 16))
+                    answered += 1
+                    if answered <= (each - 1) * AT_ONCE:
+                        client.sendall(whole)
+
+        def by_run() -> None:
+            pool.stdin.writelines(lines)
+            pool.stdin.flush()
+            for number in range(each * AT_ONCE):
+                check(pool.stdout.readline().rstrip())
+                if number < (each - 1) * AT_ONCE:
+                    pool.stdin.write(lines[number % AT_ONCE])
+                    pool.stdin.flush()
+
+        ways = [(RUN, by_run), (THROUGH, by_service)]
+        for number in range(-1, arguments.rounds):
+            for name, way in ways if number % 2 == 0 else reversed(ways):
+                start = time.perf_counter()
+                way()
+                if number >= 0:
+                    took = time.perf_counter() - start
+                    times[name].rounds.append([took / (each * AT_ONCE)])
+        for client in clients:
+            client.close()
+        pool.stdin.close()
+    print(compare(f"time of a request, {AT_ONCE} at once", times, RUN))
+    share = times[RUN].median / times[THROUGH].median
+    print(f"goal: throughput at least 0.9 of `hookpool run`: {share:.2f}\n")
+
+
+def check(answer: bytes) -> None:
+    """Check that an answer is whole, and says that the hook has not failed."""
+    if not (answer.endswith(b"}") and b'"ok":true' in answer):
+        raise RuntimeError(answer)
+
+
 def ask(connection: Connection, body: bytes) -> float:
     """How long a request takes, in seconds."""
     start = time.perf_counter()
@@ -160,9 +236,12 @@ def ask(connection: Connection, body: bytes) -> float:
 def main() -> None:
     flags = parser(__doc__, rounds=5)
     flags.add_argument("--uv", default=Path(sys.executable).with_name("uv"), help="its program")
+    names = ("metadata", "requests", "connections")
+    flags.add_argument("--only", choices=names, help="default: each of them")
     arguments = flags.parse_args()
     print(machine(), f"; temporary files on {file_system(os.environ.get('TMPDIR', '/tmp'))}\n")
-    for part in (metadata, requests):
+    parts = {"metadata": metadata, "requests": requests, "connections": connections}
+    for part in [parts[arguments.only]] if arguments.only else parts.values():
         with TemporaryDirectory(prefix="hookpool-bench-") as made:
             part(arguments, Path(made))
 
