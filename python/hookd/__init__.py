@@ -13,7 +13,7 @@ Where things are:
   run in its place;
 * ``worker``: the conversation with the caller (``base``) about the ``tree`` that is served, and
   two kinds of worker: ``forking`` starts a process for each hook, ``in_process`` calls hooks
-  itself, with a ``sentinel`` or a ``watchdog`` beside it;
+  itself, watched by its template, a ``sentinel`` or a ``watchdog``;
 * ``protocol``: lines (``channel``), ``requests`` and the ``hooks`` that they ask for, ``failures``
   with the text of ``exceptions``, and the ``outcome`` of a hook;
 * ``hook``: importing the ``backend`` and making the ``call``, in a ``process`` of its own under

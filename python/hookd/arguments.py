@@ -6,13 +6,12 @@ Parsed by hand: importing argparse would cost a tenth of the worker's start.
 from __future__ import annotations
 
 import os
-import sys
 
 from hookd import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, NoReturn, Optional, Set
+    from typing import Dict, List, Optional, Set
 
 ISOLATIONS = ("hook", "none")
 
@@ -69,6 +68,7 @@ class Options:
         "report_shadowed",
         "reuse_captures",
         "template",
+        "text",
         "tree",
     )
 
@@ -84,7 +84,16 @@ class Options:
         self.capture_folder: Optional[str] = None
         self.reuse_captures = False
         self.template: Optional[int] = None
+        self.text = ""
+        """What is to be printed, for `--help` and `--version`, in place of anything else."""
         self.tree = ""
+
+    def resolve_folders(self) -> None:
+        """Make the paths of the folders absolute. Raises `UsageError` if there are no such ones."""
+        if self.capture_folder is not None:
+            self.capture_folder = _folder("--capture-dir", self.capture_folder)
+        # Not its real path: hooks see the tree under the name that the caller gave it.
+        self.tree = _folder("TREE", self.tree)
 
 
 SWITCHES: Dict[str, str] = {
@@ -98,10 +107,7 @@ SWITCHES: Dict[str, str] = {
 
 
 def parse(arguments: List[str]) -> Options:
-    """Read the command line, or raise `UsageError`. Paths come out absolute.
-
-    ``--help`` and ``--version`` print and leave.
-    """
+    """Read the command line, or raise `UsageError`. It looks at no file: see `resolve_folders`."""
     options = Options()
     trees: List[str] = []
     names: Set[str] = set()
@@ -114,8 +120,9 @@ def parse(arguments: List[str]) -> Options:
         name, equals, value = argument.partition("=")
         names.add(name)
         if argument in TEXTS:
-            _print_and_leave(TEXTS[argument])
-        elif argument in SWITCHES:
+            options.text = TEXTS[argument]
+            return options
+        if argument in SWITCHES:
             setattr(options, SWITCHES[argument], True)
         elif name in ("--isolation", "--observe", "--capture-dir", "--template"):
             if not equals:
@@ -163,22 +170,17 @@ def _set_value(options: Options, name: str, value: str) -> None:
         raise UsageError(
             "--capture-dir: expected a folder without a newline in its name, got {!r}".format(value)
         )
-    if not os.path.isdir(value):
-        problem = "it is none" if os.path.exists(value) else "it does not exist"
-        raise UsageError("--capture-dir: expected a folder, got {!r}: {}".format(value, problem))
-    options.capture_folder = os.path.abspath(value)
+    options.capture_folder = value
 
 
 def _tree(trees: List[str]) -> str:
     if len(trees) > 1:
         raise UsageError("TREE: expected one source tree, got {!r}".format(trees))
-    tree = trees[0] if trees else os.curdir
-    if not os.path.isdir(tree):
-        raise UsageError("TREE: expected a folder, got {!r}".format(tree))
-    # abspath, not realpath: hooks see the tree under the name that the caller gave it.
-    return os.path.abspath(tree)
+    return trees[0] if trees else os.curdir
 
 
-def _print_and_leave(text: str) -> NoReturn:
-    sys.stdout.write(text)
-    sys.exit(0)
+def _folder(name: str, path: str) -> str:
+    if not os.path.isdir(path):
+        problem = "it is none" if os.path.exists(path) else "it does not exist"
+        raise UsageError("{}: expected a folder, got {!r}: {}".format(name, path, problem))
+    return os.path.abspath(path)

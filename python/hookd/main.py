@@ -20,36 +20,25 @@ if TYPE_CHECKING:
     from typing import List, NoReturn
 
     from hookd.arguments import Options
-    from hookd.process.descriptors import Descriptors
 
 EXIT_USAGE = 2
 
 
 def main(arguments: List[str]) -> NoReturn:
     """Run as a worker or a template, as the command line says."""
-    options = _parse(arguments)
+    try:
+        options = parse(arguments)
+    except UsageError as error:
+        _leave_with_usage_error(str(error))
+    if options.text:
+        sys.stdout.write(options.text)
+        sys.exit(0)
     _make_path_absolute()
     if options.observe is not None:
         observer.start(options.observe)
     if options.template is not None:
         _be_template(options.template)
-    work(options, _enter_tree(options), take_over_standard_descriptors())
-
-
-def _parse(arguments: List[str]) -> Options:
-    try:
-        return parse(arguments)
-    except UsageError as error:
-        _leave_with_usage_error(str(error))
-
-
-def _enter_tree(options: Options) -> ServedTree:
-    tree = ServedTree(options.tree, hand_down=options.control)
-    try:
-        tree.enter()
-    except OSError as error:
-        _leave_with_usage_error("TREE: cannot be entered: {}".format(error))
-    return tree
+    work(options, is_watched=False)
 
 
 def _be_template(descriptor: int) -> NoReturn:
@@ -61,22 +50,27 @@ def _be_template(descriptor: int) -> NoReturn:
         channel = open_channel(descriptor)
     except (OSError, OverflowError, ImportError) as error:
         _leave_with_usage_error("--template: expected a Unix socket: {}".format(error))
-    serve_template(channel, _become_worker)
+    serve_template(channel, work)
 
 
-def _become_worker(arguments: List[str]) -> NoReturn:
-    """Do what `main` does, but in a process that was forked from a template."""
-    options = _parse(arguments)
-    if options.template is not None:
-        _leave_with_usage_error("--template: a template cannot be forked from another")
-    work(options, _enter_tree(options), take_over_standard_descriptors())
-
-
-def work(options: Options, tree: ServedTree, descriptors: Descriptors) -> NoReturn:
-    """Run as a worker on the given descriptors."""
+def work(options: Options, is_watched: bool) -> NoReturn:
+    """Run as a worker. It `is_watched` if a template ends it when its input hangs up."""
+    try:
+        options.resolve_folders()
+    except UsageError as error:
+        _leave_with_usage_error(str(error))
+    tree = ServedTree(options.tree, hand_down=options.control)
+    try:
+        tree.enter()
+    except OSError as error:
+        _leave_with_usage_error("TREE: cannot be entered: {}".format(error))
+    descriptors = take_over_standard_descriptors()
     channel = Channel(descriptors.input, descriptors.output)
-    kind = ForkingWorker if options.isolation == "hook" else InProcessWorker
-    worker: Worker = kind(options, tree, channel, descriptors)
+    worker: Worker
+    if options.isolation == "hook":
+        worker = ForkingWorker(options, tree, channel, descriptors)
+    else:
+        worker = InProcessWorker(options, tree, channel, descriptors, is_watched)
     serve(worker)
 
 

@@ -220,20 +220,28 @@ def test_worker_process(start: Start, start_template: StartTemplate) -> None:
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (["--isolation", "x", "."], "--isolation: 'x' is not an isolation"),
-        (["/no/such/tree"], "TREE: expected a folder, got '/no/such/tree'"),
-        (["--template", "0"], "--template: a template cannot be forked"),
+        (["--isolation", "x", "."], "--isolation: 'x' is not an isolation, expected"),
+        (["--template", "0"], "the arguments are none of a worker"),
+        (["--help"], "the arguments are none of a worker"),
     ],
 )
 def test_wrong_worker_arguments(
     start_template: StartTemplate, arguments: list[str], expected: str
 ) -> None:
     template = start_template()
-    hookd = template.fork(*arguments)
+    template.send_fork(*arguments)
+    assert template.find("not_forked")["reason"].startswith(expected)
+    assert template.fork_worker().run("sample_module").result
+
+
+def test_worker_without_a_tree(start_template: StartTemplate) -> None:
+    """Folders are looked at in the worker: they may be on a disk that does not respond."""
+    template = start_template()
+    hookd = template.fork("/no/such/tree")
     assert hookd.wait() == 2
     assert hookd.line() == b""
-    log = hookd.log.read_text()
-    assert log.startswith("hookd: " + expected) and log.endswith("\n") and log.count("\n") == 1
+    expected = "hookd: TREE: expected a folder, got '/no/such/tree': it does not exist\n"
+    assert hookd.log.read_text() == expected
     assert template.fork_worker().run("sample_module").result
 
 
@@ -403,6 +411,73 @@ def test_end_of_the_socket(start_template: StartTemplate, lifeline: Lifeline) ->
     template.socket.close()
     assert template.wait() == 0
     lifeline.wait_gone()
+
+
+# Isolation `none`: the hook may keep its worker from noticing anything.
+
+BLOCKED = (
+    # Holding the interpreter's lock, so that no thread can run.
+    "import ctypes\nlibrary = ctypes.PyDLL(None)\nleftovers.started()\nlibrary.pause()\n"
+)
+LEAVES_AND_BLOCKS = LEFTOVERS + "leftovers.child(os.setsid)\nleftovers.child()\n" + BLOCKED
+DISTURBED = pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "import os\nos.closerange(3, 1024)\n",
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, list(signal.Signals))\n",
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
+        "import os, signal\nos.kill(os.getppid(), signal.SIGCHLD)\n",
+    ],
+    ids=["no more", "closes all", "blocks signals", "reaps nothing", "wakes the template"],
+)
+
+
+@DISTURBED
+def test_end_of_the_input_of_a_blocked_worker(
+    start_template: StartTemplate, lifeline: Lifeline, code: str
+) -> None:
+    template = start_template()
+    other = template.fork_worker(isolation="none")
+    hookd = template.fork_worker(isolation="none")
+    hookd.start_code(code + LEAVES_AND_BLOCKS, line=lifeline.path)
+    lifeline.wait_started(3)
+    hookd.close_input()
+    lifeline.wait_gone()
+    assert hookd.wait() == -signal.SIGKILL
+    assert other.run("sample_module").result
+
+
+@DISTURBED
+def test_end_of_the_supervisor_with_blocked_workers(
+    start_template: StartTemplate, lifeline: Lifeline, code: str
+) -> None:
+    template = start_template()
+    template.fork_worker(isolation="none")
+    for _ in range(2):
+        hookd = template.fork_worker(isolation="none")
+        hookd.start_code(code + LEAVES_AND_BLOCKS, line=lifeline.path)
+    lifeline.wait_started(6)
+    template.socket.close()
+    assert template.wait() == 0
+    lifeline.wait_gone()
+
+
+def test_watched_workers_have_no_sentinel_and_no_descriptors_of_others(
+    start_template: StartTemplate,
+) -> None:
+    template = start_template()
+    before = len(os.listdir(f"/proc/{template.process.pid}/fd"))
+    workers = [template.fork_worker(isolation="none") for _ in range(3)]
+    for hookd in workers:
+        assert Path(f"/proc/{hookd.pid}/task/{hookd.pid}/children").read_text() == ""
+    counts = {len(os.listdir(f"/proc/{hookd.pid}/fd")) for hookd in workers}
+    assert len(counts) == 1
+    assert len(os.listdir(f"/proc/{template.process.pid}/fd")) == before + 3
+    for hookd in workers:
+        assert hookd.shut_down() == 0
+    template.wait_idle()
+    assert len(os.listdir(f"/proc/{template.process.pid}/fd")) == before
 
 
 def test_death_of_the_template(start_template: StartTemplate) -> None:

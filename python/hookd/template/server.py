@@ -13,9 +13,10 @@ import sys
 from time import monotonic, sleep
 
 from hookd import retained
+from hookd.arguments import UsageError, parse
 from hookd.hook.starting_point import forget_starting_point, hide_hookd
 from hookd.process import libc
-from hookd.process.children import kill_all, living_children
+from hookd.process.children import are_known, kill_all, living_children
 from hookd.process.descriptors import log, take_over_standard_descriptors
 from hookd.process.signals import die_of
 from hookd.process.surroundings import Surroundings
@@ -24,15 +25,18 @@ from hookd.template.channel import ForkChannel
 from hookd.template.preload import Preloader
 from hookd.template.process_state import OutputFile, settled_threads
 from hookd.template.variables import ProcessVariables, read_variables
-from hookd.template.workers import ChildWatch, KnownWorkers, fork_worker
+from hookd.template.workers import ChildWatch, KnownWorkers, WatchedWorkers, fork_worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
 
+    from hookd.arguments import Options
     from hookd.template.channel import Packet
     from hookd.template.variables import Variables
-    from hookd.template.workers import BecomeWorker
+
+    BecomeWorker = Callable[[Options, bool], NoReturn]
+    """With the worker's options, and whether it is watched by us."""
 
 EXIT_TEMPLATE_FAILED = 1
 
@@ -58,6 +62,10 @@ class Template:
         self._watch = ChildWatch()
         self._output = OutputFile()
         self._workers = KnownWorkers()
+        self._watched = WatchedWorkers()
+        self._can_watch: Optional[bool] = None
+        """Whether we outlive the supervisor, to end such workers. None: there was none yet."""
+        self._adopts_orphans = False
         self._variables = ProcessVariables()
         self._preloader = Preloader(channel, self._output)
         self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
@@ -70,6 +78,7 @@ class Template:
         try:
             libc.load()
             libc.become_subreaper()
+            self._adopts_orphans = are_known()
         except libc.NotAvailable as error:
             self._log(str(error))
         os.chdir("/")
@@ -82,8 +91,18 @@ class Template:
         """Carry out orders until the supervisor is gone."""
         self._watch.enable()
         self._look_at_children()
+        try:
+            self._serve()
+        except CallerGone:
+            if not self._can_watch:
+                _let_workers_end()
+            kill_all()
+            raise
+
+    def _serve(self) -> NoReturn:
         while True:
             ready = self._wait()
+            self._watched.kill_hung_up(ready)
             if self._watch.descriptor in ready:
                 self._watch.drain()
                 self._look_at_children()
@@ -99,6 +118,8 @@ class Template:
         poll = select.poll()
         poll.register(self._watch.descriptor, select.POLLIN)
         poll.register(self._channel.descriptor, select.POLLIN)
+        for descriptor in self._watched.inputs():
+            poll.register(descriptor, 0)
         timeout = 0 if self._preloader.has_learned() else None
         return {descriptor for descriptor, _ in poll.poll(timeout)}
 
@@ -184,19 +205,29 @@ class Template:
                 answer["differs"] = True
             if number is not None and reason is None:
                 arguments = [_as_argument(argument) for argument in message["arguments"]]
+                options = parse(arguments)
+                if options.text or options.template is not None:
+                    raise UsageError("the arguments are none of a worker")
+                is_watched = self._is_to_be_watched(options)
 
-                def become(arguments: List[str]) -> NoReturn:
-                    self._become(arguments, variables, surroundings)
+                def become() -> NoReturn:
+                    self._set_command(arguments)
+                    if variables is not None:
+                        self._variables.replace(variables)
+                    surroundings.enter()
+                    self._become_worker(options, is_watched)
 
-                pid = fork_worker(arguments, packet.descriptors, self._leave, become)
+                pid = fork_worker(packet.descriptors, self._leave, become)
                 self._workers.add(pid)
+                if is_watched:
+                    self._watched.add(pid, packet.descriptors.pop(0))
                 self._channel.send({"forked": number, "pid": pid})
                 return
         except OSError as error:
             reason = "fork: {}".format(error.strerror)
         except UnicodeError as error:
             reason = "an argument has no bytes: {}".format(error)
-        except ValueError as error:
+        except (UsageError, ValueError) as error:
             reason = str(error)
         reason = reason or "the packet has no number"
         self._channel.send(dict(answer, not_forked=number, reason=reason))
@@ -224,23 +255,36 @@ class Template:
             return "the template has {} threads".format(threads)
         return None
 
-    def _become(
-        self, arguments: List[str], variables: Optional[Variables], surroundings: Surroundings
-    ) -> NoReturn:
-        """Continue as a worker, in the forked process, whose descriptors are in place."""
-        if variables is not None:
-            self._variables.replace(variables)
-        surroundings.enter()
+    def _is_to_be_watched(self, options: Options) -> bool:
+        """Whether we are to kill that worker when its input hangs up."""
+        if options.isolation == "hook" or not (options.control and self._watched.has_room()):
+            return False
+        if self._can_watch is None:
+            self._can_watch = self._adopts_orphans and self._outlive_supervisor()
+        return self._can_watch
+
+    def _outlive_supervisor(self) -> bool:
+        """Turn off the death signal that the supervisor has set for us. Then we see the end of our
+        socket, and of the inputs that we watch.
+        """
+        try:
+            libc.die_with_parent(0)
+        except libc.NotAvailable as error:
+            self._log(str(error))
+            return False
+        return True
+
+    def _set_command(self, arguments: List[str]) -> None:
         if self._command:
             # Python 3.10.
             sys.orig_argv = self._command + arguments
-        self._become_worker(arguments)
 
     def _leave(self) -> None:
         """Close everything that belongs to the template, in a forked worker."""
         self._channel.close()
         self._watch.close()
         self._output.close()
+        self._watched.close()
         os.close(self._log_descriptor)
 
     # Children.
@@ -249,6 +293,7 @@ class Template:
         if type(pid) is not int:
             self._log("reap: expected a pid, got {!r}".format(pid))
         elif self._workers.acknowledge(pid):
+            self._watched.forget(pid)
             self._look_at_children()
         else:
             self._channel.send({"reaped": pid, "status": None})
@@ -306,8 +351,6 @@ def serve_template(channel: ForkChannel, become_worker: BecomeWorker) -> NoRetur
         template.prepare()
         template.serve()
     except CallerGone:
-        _let_workers_end()
-        kill_all()
         exit_code = 0
     except KeyboardInterrupt:
         die_of(signal.SIGINT)

@@ -19,13 +19,13 @@ from hookd.process.signals import WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, List, NoReturn
-
-    BecomeWorker = Callable[[List[str]], NoReturn]
-    from typing import Dict, List, Optional, Set, Tuple
+    from typing import Callable, Dict, List, NoReturn, Optional, Set, Tuple
 
 # Python's exit code after an uncaught exception.
 EXIT_FAILED = 1
+
+# How many workers are watched at most. Further ones have sentinels.
+MOST_WATCHED = 256
 
 
 class ChildWatch:
@@ -70,12 +70,11 @@ def _do_nothing(number: int, frame: object) -> None:
 
 
 def fork_worker(
-    arguments: List[str],
     descriptors: List[int],
     leave_template: Callable[[], None],
-    become_worker: BecomeWorker,
+    become_worker: Callable[[], NoReturn],
 ) -> int:
-    """Fork a worker with that command line and these as its descriptors 0, 1 and 2.
+    """Fork a worker with these as its descriptors 0, 1 and 2.
 
     Returns its pid. Raises `OSError` if there is no process to be had.
     """
@@ -90,17 +89,16 @@ def fork_worker(
     try:
         pid = os.fork()
         if pid == 0:
-            _run(arguments, descriptors, leave_template, become_worker, mask)
+            _run(descriptors, leave_template, become_worker, mask)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid
 
 
 def _run(
-    arguments: List[str],
     descriptors: List[int],
     leave_template: Callable[[], None],
-    become_worker: BecomeWorker,
+    become_worker: Callable[[], NoReturn],
     mask: object,
 ) -> NoReturn:
     """Run as the worker. Never returns to the template's code."""
@@ -113,7 +111,7 @@ def _run(
         for descriptor in descriptors:
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # type: ignore[arg-type]
-        become_worker(arguments)
+        become_worker()
     except SystemExit as error:
         exit_code = error.code if isinstance(error.code, int) else EXIT_FAILED
     except BaseException:
@@ -122,6 +120,49 @@ def _run(
     finally:
         flush_standard_streams()
         os._exit(exit_code)
+
+
+class WatchedWorkers:
+    """Workers that run hooks in their own process (isolation `none`), where these may keep them
+    from noticing the end of their input. So they are killed when it hangs up.
+
+    What such a worker leaves comes to us, its subreaper.
+    """
+
+    def __init__(self) -> None:
+        self._inputs: Dict[int, int] = {}
+        """The reading end of the input of each, by its pid."""
+
+    def has_room(self) -> bool:
+        """Whether another can be watched: a process may have so many open files."""
+        return len(self._inputs) < MOST_WATCHED
+
+    def add(self, pid: int, input_descriptor: int) -> None:
+        """Watch a child that is not reaped, until `forget`. The descriptor becomes ours."""
+        self._inputs[pid] = input_descriptor
+
+    def inputs(self) -> List[int]:
+        """Descriptors to poll for a hang-up, which is reported without being asked for: what comes
+        through them is for the workers to read.
+        """
+        return list(self._inputs.values())
+
+    def kill_hung_up(self, hung_up: Set[int]) -> None:
+        """Kill those whose input is among these."""
+        for pid in [pid for pid, descriptor in self._inputs.items() if descriptor in hung_up]:
+            os.kill(pid, signal.SIGKILL)
+            self.forget(pid)
+
+    def forget(self, pid: int) -> None:
+        """Watch this child no more: it may be reaped."""
+        descriptor = self._inputs.pop(pid, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close all, in a forked worker."""
+        for pid in list(self._inputs):
+            self.forget(pid)
 
 
 class KnownWorkers:

@@ -42,16 +42,39 @@ if TYPE_CHECKING:
     from hookd.worker.tree import ServedTree
 
 
+class WatchedByTemplate:
+    """In place of a sentinel: the worker's template kills it when its input hangs up."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def dismiss(self) -> None:
+        """Nothing to do."""
+
+
 class InProcessWorker(Worker):
-    """Runs hooks in the worker's only thread. A sentinel or watchdog notices the caller's death."""
+    """Runs hooks in the worker's only thread. Its template, a sentinel or a watchdog notices the
+    caller's death.
+    """
 
     def __init__(
-        self, options: Options, tree: ServedTree, channel: Channel, descriptors: Descriptors
+        self,
+        options: Options,
+        tree: ServedTree,
+        channel: Channel,
+        descriptors: Descriptors,
+        is_watched: bool,
     ) -> None:
         super().__init__(options, tree, channel, descriptors)
+        self._is_watched = is_watched
         self._pid = os.getpid()
         self._hook_runs = False
-        self._guard: Sentinel | Watchdog = Watchdog(channel.input, self._may_end)
+        self._guard: Sentinel | Watchdog | WatchedByTemplate = (
+            WatchedByTemplate() if is_watched else Watchdog(channel.input, self._may_end)
+        )
         self._stopped_by: Optional[int] = None
         self._signals: Optional[SignalWatch] = None
 
@@ -59,7 +82,8 @@ class InProcessWorker(Worker):
         if self.options.control:
             self.forget_parent_death()
             self.adopt_orphans()
-            self._start_sentinel()
+            if not self._is_watched:
+                self._start_sentinel()
         # A shell starts background jobs with SIGINT ignored, which must stay so: sh(1).
         self._watched = [
             number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN

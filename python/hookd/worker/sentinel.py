@@ -1,5 +1,7 @@
 """Isolation `none` with --control: a process that notices the supervisor's death.
 
+Workers that were forked from a template need none: the template does it.
+
 A hook that blocks in C code may hold the interpreter's lock for any time. Then no thread of the
 worker can run.
 """

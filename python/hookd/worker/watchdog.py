@@ -1,6 +1,6 @@
 """Isolation `none`: a thread that notices the caller's death while the main thread runs a hook.
 
-With --control, the `sentinel` does that, where the platform allows it.
+With --control, the template or the `sentinel` does that, where the platform allows it.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ impl Template {
         self.learned_version.load(Ordering::Relaxed)
     }
 
-    fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 

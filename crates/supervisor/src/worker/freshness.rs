@@ -88,8 +88,12 @@ impl WorkerFreshness {
         let Some((template, learned_version)) = &self.forked else {
             return self.templates.would_fork(&self.key, &self.variables);
         };
-        // With isolation `none`, the worker's own imports are worth more.
-        self.settings.isolation == Isolation::Hook && template.learned_version() > *learned_version
+        match self.settings.isolation {
+            Isolation::Hook => template.learned_version() > *learned_version,
+            // The worker's own imports are worth more than learned modules, but a
+            // worker without its template is watched by nobody.
+            Isolation::None => template.has_ended(),
+        }
     }
 
     fn suits_its_tree(&self, imports: &TreeImports) -> bool {
