@@ -85,6 +85,32 @@ def test_what_happened_is_in_it(setting: Setting, tmp_path: Path) -> None:
     assert data["intervals"][0][:2] == ["hookpool", "start of the pool"]
 
 
+@BOTH_START_METHODS
+def test_a_worker_that_changes_the_tree(setting: Setting, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    trees = [make_tree(tmp_path / f"{number}") for number in range(3)]
+    pool = setting.start("--timings", str(report), "--max-workers", "1")
+    # A template that learns would have the worker replaced.
+    pool.settle(trees[0])
+    moved = [pool.ask(call(tree)) for tree in (*trees, *trees)]
+    assert len({response["worker"]["pid"] for response in moved}) == 1
+    assert pool.finish() == ([], 0)
+    data = read(report)
+    hooks = named(data)[-len(moved) :]
+    assert [hook["tree"] for hook in hooks] == [str(tree) for tree in (*trees, *trees)]
+    # One worker, on one line, which bears the name of the tree for which it was started.
+    (index,) = {hook[2] for hook in data["hooks"][-len(moved) :]}
+    worker = data["workers"][index]
+    assert data["trees"][worker[2]] == str(trees[0])
+    assert worker[5] == moved[0]["worker"]["pid"]
+    ends = [0.0, *(hook["times"][2] for hook in hooks)]
+    for hook, before in zip(hooks, ends, strict=False):
+        accepted, finished = hook["times"][1:]
+        assert worker[7] <= accepted <= finished <= worker[8]
+        assert before <= accepted, "two hooks of one worker at once"
+    assert [record for record in data["workers"] if record[5] == worker[5]] == [worker]
+
+
 def test_hostile_names_stay_text(setting: Setting, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     name = "</script><script>alert(1)<!--\u2028\u202e&amp;"
