@@ -153,6 +153,13 @@ impl Events {
         true
     }
 
+    /// Waits for the end of the supervisor.
+    pub async fn end(&self) {
+        let wait = async { while self.see_next().await {} };
+        let outcome = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        outcome.unwrap_or_else(|_| panic!("the supervisor has not ended: {:#?}", self.seen.lock().unwrap()));
+    }
+
     /// Waits until this number of events of this name were seen.
     pub async fn wait_for(&self, name: &str, count: usize) {
         let wait = async {
