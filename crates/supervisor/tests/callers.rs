@@ -256,6 +256,8 @@ def get_requires_for_build_wheel(config_settings=None):
         run(&pool, &tree, caller).await;
         pool.supervisor.settled().await;
     }
+    // It imports them when it is idle.
+    pool.events.wait_for("TemplateLearned", 1).await;
     let mut workers = Vec::new();
     for caller in [&one, &two, &three] {
         let first = run(&pool, &tree, caller).await;
