@@ -126,7 +126,7 @@ def leftovers(folder: Path, mark: str) -> list[str]:
 def main() -> int:
     arguments = parse()
     surroundings.prepare()
-    with TemporaryDirectory(prefix="hookpool-soak-") as name, ExitStack() as stack:
+    with TemporaryDirectory(prefix="soak-") as name, ExitStack() as stack:
         folder = Path(name)
         for place in ("tmp", "disk"):
             (folder / place).mkdir(mode=0o700)
@@ -142,9 +142,8 @@ def main() -> int:
         generator = random.Random(arguments.seed)
         client: Client | Clients
         if arguments.clients:
-            place = folder / "service"
-            place.mkdir(mode=0o700)
-            client = Clients(words, env, stderr, place / "socket", arguments.clients, generator)
+            # A path of a socket may have 107 bytes (unix(7)).
+            client = Clients(words, env, stderr, folder / "s", arguments.clients, generator)
         else:
             client = Client(words, env, stderr)
         # Workers with isolation `none` stay for the processes of their hooks.
