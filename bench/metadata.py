@@ -146,6 +146,10 @@ class Served(Hookpool):
         place = command.index("--jobs")
         return [*command[:place], "--service", str(self._socket), *command[place + 2 :]]
 
+    def run(self, first: bool = False) -> tuple[float, float | None]:
+        # The processor time of the command is not that of the service.
+        return super().run(first)[0], None
+
 
 class Staying(Contestant):
     """hookpool in one process for all runs, as a resolver would keep it, with warm templates."""
