@@ -8,17 +8,26 @@ import subprocess
 import sys
 import tomllib
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 from measure import Samples, compare, file_system, machine
-from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser, run_to_end
+from programs import (
+    GET_REQUIRES,
+    HERE,
+    PREPARE,
+    Program,
+    environment,
+    parser,
+    run_to_end,
+    service,
+)
 
 # Uses the projects of the tests. The folder is put last: one of its modules has the name of a
 # module here.
@@ -127,19 +136,11 @@ class Served(Hookpool):
         super().__post_init__()
         self._socket = self.folder / "socket"
 
-    @contextmanager
-    def service(self) -> Iterator[None]:
-        """The service, which serves when the first run connects."""
+    def service(self) -> AbstractContextManager[int]:
+        """The service, by its process."""
         command = [str(self.arguments.hookpool), "serve", "--python", self.arguments.python]
         command += ["--jobs", str(JOBS), "--cache-dir", str(self.folder / "cache")]
-        command += ["--installer", "uv", "--socket", str(self._socket)]
-        with subprocess.Popen(command, env=self.env) as process:
-            while not self._socket.exists():
-                sleep(0.01)
-            try:
-                yield
-            finally:
-                process.terminate()
+        return service([*command, "--installer", "uv"], self._socket, self.env)
 
     def command(self, first: bool) -> list[str]:
         command = super().command(first)

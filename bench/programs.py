@@ -1,17 +1,20 @@
-"""The programs that are measured: `hookpool run`, a bare hookd, and pyproject_hooks."""
+"""The programs that are measured: `hookpool run` and `serve`, a bare hookd, and pyproject_hooks."""
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Self
 
 from pyproject_hooks import BuildBackendHookCaller, quiet_subprocess_runner
@@ -280,6 +283,43 @@ class PyprojectHooks:
 
     def time_requests(self, count: int) -> list[float]:
         return [_time(self.call) for _ in range(count)]
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("hookpool")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect; called when the first request is sent."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))
+
+
+@contextmanager
+def service(command: list[str], path: Path, env: Mapping[str, str]) -> Iterator[int]:
+    """A service that is ready, by its process."""
+    with subprocess.Popen([*command, "--socket", str(path)], env=env) as process:
+        try:
+            while not is_ready(path):
+                sleep(0.01)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def is_ready(path: Path) -> bool:
+    """Whether the service admits work."""
+    connection = Connection(path)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _time(action: Callable[[], object]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import selectors
@@ -11,14 +10,12 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from measure import Samples, compare, file_system, goal, machine
-from programs import GET_REQUIRES, HERE, environment, make_trees, parser
+from programs import GET_REQUIRES, HERE, Connection, environment, make_trees, parser, service
 from whole_runs import JOBS, OURS, UV, Bench, Kept
 
 sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
@@ -33,43 +30,6 @@ REQUESTS = 300
 # The connections of one measurement.
 AT_ONCE = 16
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Connection(http.client.HTTPConnection):
-    """A connection to a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("hookpool")
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect; called when the first request is sent."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self._path))
-
-
-@contextmanager
-def service(command: list[str], path: Path, env: dict[str, str]) -> Iterator[int]:
-    """A service that is ready, by its process."""
-    with subprocess.Popen([*command, "--socket", str(path)], env=env) as process:
-        try:
-            while not is_ready(path):
-                time.sleep(0.01)
-            yield process.pid
-        finally:
-            process.terminate()
-
-
-def is_ready(path: Path) -> bool:
-    """Whether the service admits work."""
-    connection = Connection(path)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def used(pid: int) -> float:
