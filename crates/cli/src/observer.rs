@@ -41,28 +41,27 @@ impl Log {
 /// Whether an event is needed for messages, as far as that is known from their level. So
 /// the events of each request are not sent in vain.
 pub fn is_logged(event: &Event) -> bool {
-    let changes_ids = matches!(
-        event,
-        Event::RequestQueued { caller_id: Some(_), .. } | Event::RequestFinished { caller_id: Some(_), .. }
-    );
-    changes_ids
-        || LevelFilter::current()
-            >= match event {
-                Event::RequestQueued { .. }
-                | Event::RequestPreparing { .. }
-                | Event::RequestPrepared { .. }
-                | Event::RequestAccepted { .. }
-                | Event::OutputCaptured { .. }
-                | Event::RequestFinished { .. } => LevelFilter::TRACE,
-                Event::WorkerStarting { .. }
-                | Event::WorkerMoved { .. }
-                | Event::WorkerReady { .. }
-                | Event::WorkerStopping { .. }
-                | Event::WorkerExited { planned: true, .. }
-                | Event::WorkerLingers { .. }
-                | Event::WorkerLog { .. } => LevelFilter::DEBUG,
-                _ => LevelFilter::ERROR,
+    LevelFilter::current()
+        >= match event {
+            // Other messages have the id.
+            Event::RequestQueued { caller_id: Some(_), .. } | Event::RequestFinished { caller_id: Some(_), .. } => {
+                LevelFilter::OFF
             }
+            Event::RequestQueued { .. }
+            | Event::RequestPreparing { .. }
+            | Event::RequestPrepared { .. }
+            | Event::RequestAccepted { .. }
+            | Event::OutputCaptured { .. }
+            | Event::RequestFinished { .. } => LevelFilter::TRACE,
+            Event::WorkerStarting { .. }
+            | Event::WorkerMoved { .. }
+            | Event::WorkerReady { .. }
+            | Event::WorkerStopping { .. }
+            | Event::WorkerExited { planned: true, .. }
+            | Event::WorkerLingers { .. }
+            | Event::WorkerLog { .. } => LevelFilter::DEBUG,
+            _ => LevelFilter::ERROR,
+        }
 }
 
 /// Logs an event of the build environments.

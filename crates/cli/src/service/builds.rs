@@ -112,14 +112,15 @@ pub async fn start(
     let intervals = recorded.as_ref().map_or_else(Intervals::none, |recorded| recorded.report.intervals());
     let (of_frontend, kept) = (narrator.clone(), answers.clone());
     // Makes folders.
+    let of_environments = intervals.clone();
     let make = move || {
-        let frontend = start_frontend(&settings, &cache, intervals, &supervisor, &of_frontend, tell, kept);
+        let frontend = start_frontend(&settings, &cache, of_environments, &supervisor, &of_frontend, tell, kept);
         frontend.map(|frontend| (frontend, settings))
     };
     let (frontend, settings) = unblock(make).await.map_err(failed)?;
     let (output, lines) = Output::to_channel();
     let monitor = service.monitor.clone();
-    let build = Build { service, settings, jobs, frontend, narrator, told, open, jobs_at_once, recorded };
+    let build = Build { service, settings, jobs, frontend, narrator, told, open, jobs_at_once, intervals, recorded };
     tokio::spawn(async move {
         build.run(output).await;
         if let Some(answers) = answers {
@@ -143,6 +144,8 @@ struct Build {
     open: OpenWork,
     /// The number of hooks that the pool runs at once.
     jobs_at_once: usize,
+    /// For the report, if there is one.
+    intervals: Intervals,
     recorded: Option<Recorded>,
 }
 
@@ -229,7 +232,7 @@ impl Build {
             settings: &self.settings,
             frontend: &self.frontend,
             durations,
-            intervals: recorded.as_ref().map_or_else(Intervals::none, |recorded| recorded.report.intervals()),
+            intervals: self.intervals.clone(),
             ending: self.service.ending.clone(),
             jobs: self.jobs_at_once,
         };

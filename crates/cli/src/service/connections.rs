@@ -35,7 +35,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::body::MAX_BODY;
-use super::identity::{REQUEST_ID, RequestId, request_id};
+use super::identity::{HttpRequestId, REQUEST_ID, request_id};
 
 /// The most connections.
 const MAX_CONNECTIONS: usize = 1000;
@@ -324,7 +324,7 @@ async fn answer(
     open: Arc<OpenRequest>,
 ) -> Result<Response, Infallible> {
     let (id, begun) = (Arc::<str>::from(request_id(request.headers())), Instant::now());
-    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(HttpRequestId(id.clone()));
     let line = (request.method().clone(), request.uri().path().to_owned());
     if request.body().is_end_stream() {
         open.open();

@@ -28,9 +28,9 @@ pub fn request_id(headers: &HeaderMap) -> String {
     sent.map_or_else(|| format!("{:016x}", RandomState::new().hash_one(0_u8)), ToOwned::to_owned)
 }
 
-/// The id of a request, among its extensions.
+/// The id of an HTTP request, among its extensions.
 #[derive(Clone, Debug)]
-pub struct RequestId(pub Arc<str>);
+pub struct HttpRequestId(pub Arc<str>);
 
 impl<S: Sync> FromRequestParts<S> for Origin {
     type Rejection = Infallible;
@@ -39,7 +39,7 @@ impl<S: Sync> FromRequestParts<S> for Origin {
         let mut sent = parts.headers.get_all("traceparent").iter();
         let only = sent.next().filter(|_| sent.next().is_none());
         let trace = only.and_then(|value| value.to_str().ok()).filter(|value| is_traceparent(value)).map(Into::into);
-        Ok(Self { id: parts.extensions.get().map(|RequestId(id)| id.clone()), trace })
+        Ok(Self { id: parts.extensions.get().map(|HttpRequestId(id)| id.clone()), trace })
     }
 }
 

@@ -129,7 +129,6 @@ pub fn document(document: &mut OpenApi) {
     components.add_security_scheme("token", SecurityScheme::Http(scheme));
     // Either nothing, on the Unix socket, or the token.
     let none = SecurityRequirement::default();
-
     document.security = Some(vec![none, SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
 }
 

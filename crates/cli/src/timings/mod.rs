@@ -136,8 +136,8 @@ impl Report {
         Self { recording, command, jobs, started: SystemTime::now(), supervisors: AtomicU32::new(0), sampler }
     }
 
-    /// Records a part of what a supervisor does, whose events are read since before this
-    /// snapshot was made.
+    /// Records a part of what a supervisor does, from this snapshot on, which was made
+    /// after the subscription to its events. To be called before any of them is observed.
     pub fn begin(&self, snapshot: &Snapshot) {
         let mut recorder = self.recording.recorder();
         for worker in &snapshot.workers.first {

@@ -79,12 +79,10 @@ impl Recorder {
         }
     }
 
-    /// Notes a worker that was started before the run.
+    /// Notes a worker that was started before the run. To be called before any event is
+    /// observed.
     pub fn has_worker(&mut self, supervisor: u32, worker: &WorkerSnapshot) {
         let key = (supervisor, worker.id.number());
-        if self.workers.index_of(key).is_some() {
-            return;
-        }
         self.worker_starting(key, &worker.tree, worker.generation, worker.start_method, Duration::ZERO);
         self.workers.change(key, |record| {
             record.pid = worker.pid;

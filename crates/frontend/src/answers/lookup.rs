@@ -136,7 +136,7 @@ impl Lookup {
         match (self.asked, tree) {
             (Asked::Tree, tree) => self.ask_about_tree(environment, tree?),
             (Asked::Archive(digest), tree) => {
-                let key = self.key(digest, None, environment);
+                let key = self.key(digest, None, &self.above(None), environment);
                 self.state().key = Some(key);
                 let found = self.find_at(key, tree.is_some());
                 if found.is_none()
@@ -153,9 +153,10 @@ impl Lookup {
         let store = &self.answers.store;
         let unreadable = |error: &io::Error| tracing::debug!("{}: its state cannot be read: {error}", tree.display());
         let look = TreeLook::at(tree).inspect_err(unreadable).ok()?;
+        let above = self.above(Some(tree));
         let key = |state: Digest| {
             let original = store.original(state);
-            (self.key(original, Some(tree), environment), original)
+            (self.key(original, Some(tree), &above, environment), original)
         };
         let known = store.known_state(&look).map(|state| key(state).0);
         let found = known.and_then(|key| self.find_at(key, true));
@@ -177,12 +178,12 @@ impl Lookup {
         found
     }
 
-    fn key(&self, source: Digest, place: Option<&Path>, environment: &str) -> Digest {
+    fn key(&self, source: Digest, place: Option<&Path>, above: &[PathBuf], environment: &str) -> Digest {
         let circumstances = self.answers.circumstances_of(self.request.caller.as_ref());
         let question = Question {
             source,
             place,
-            above: &self.above(place),
+            above,
             request: &self.request,
             environment,
             compilers: circumstances.compilers_for(self.request.hook),
