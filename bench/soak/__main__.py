@@ -53,8 +53,8 @@ def parse() -> argparse.Namespace:
         "--rest",
         type=float,
         default=12,
-        help="seconds of idleness early in the run and at its end; the resources of the "
-        "supervisor are compared then, unless this is 0 or isolation is `none`",
+        help="seconds of idleness whenever the resources of the supervisor are measured; they "
+        "are compared unless this is 0 or isolation is `none`",
     )
     flags.add_argument("--max-workers", type=int, default=12)
     flags.add_argument(
@@ -175,7 +175,7 @@ def main() -> int:
         print("workers:", *(f"{name} {count}" for name, count in account.methods.most_common()))
         faults = soak.faults.counts.most_common()
         print("faults:", ", ".join(f"{name} {count}" for name, count in faults))
-        print("supervisor, early and at the end:", *soak.usages, sep="\n  ")
+        print("supervisor, in the course of the run:", *soak.usages, sep="\n  ")
         if account.wrong:
             print((folder / "stderr").read_text(errors="replace")[-3000:], file=sys.stderr)
     for line in account.wrong[:MOST_SHOWN]:

@@ -29,8 +29,8 @@ STALL = 0.2
 GIVE_UP = 90.0
 # The average number of requests between faults, and while the disk is full.
 BETWEEN_FAULTS = 20
-# At the end, the supervisor may have the resources that it has after this part of the run.
-EARLY = 0.1
+# After which parts of the run the resources of the supervisor are measured, besides its end.
+MOMENTS = (0.1, 0.25, 0.5, 0.75)
 DEADLINE = "150ms"
 # How long the idle supervisor is watched, in seconds.
 IDLE = 3.0
@@ -67,7 +67,7 @@ class Soak:
     # How long to wait for the end of idle threads before resources are measured, in seconds.
     rest: float
     faults: Faults = field(init=False)
-    # The resources of the supervisor early in the run, and at its end.
+    # The resources of the supervisor at the moments, and at the end.
     usages: list[Usage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Soak:
                 progress = max(progress, (monotonic() - began) / seconds)
             if progress > 1:
                 break
-            if progress >= EARLY and not self.usages:
+            if len(self.usages) < len(MOMENTS) and progress >= MOMENTS[len(self.usages)]:
                 self._measure()
             self._request(number)
             if self.random.randrange(BETWEEN_FAULTS) == 0:
