@@ -35,6 +35,22 @@ BOTH_POOLS = pytest.mark.usefixtures("pool_of")
 BOTH_WAYS = pytest.mark.usefixtures("way")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out one of four combinations: spawned workers in build environments.
+
+    Each of the two is tested with the other's counterpart, and starting a worker takes longest so.
+    """
+    pair = {"start_method": "spawn", "way": "isolated"}
+    left_out = [item for item in items if pair.items() <= _parameters(item).items()]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    call = getattr(item, "callspec", None)
+    return call.params if call is not None else {}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _program() -> None:
     if not os.access(PROGRAM, os.X_OK):

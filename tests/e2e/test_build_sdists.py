@@ -15,7 +15,7 @@ import pytest
 import sdists
 import wheels
 from builds import Built, build
-from conftest import BOTH_POOLS, Setting
+from conftest import Setting
 
 HERE = Path(__file__).parent
 PREPARE = "prepare_metadata_for_build_wheel"
@@ -90,7 +90,6 @@ def metadata_in(folder: Path) -> str:
     return path.read_bytes().decode()
 
 
-@BOTH_POOLS
 @pytest.mark.timeout(300)
 def test_metadata_of_all_sdists_by_hooks(
     setting: Setting, archives: dict[str, Path], target: Path, tmp_path: Path
@@ -110,14 +109,16 @@ def test_metadata_of_all_sdists_by_hooks(
         assert (environment["made"], environment["modified"]) == (False, []), name
         assert environment["id"] == results[name]["environment"]["id"], name
         assert result["metadata"] == expected[name], name
-    # What is kept is the same.
+    # What is kept is the same, and so is what a service does.
     kept = by_archive(build(setting, *wanted, env=SEED), archives)
+    setting.builds_by_service = True
+    served = by_archive(build(setting, *wanted, "--refresh", env=SEED), archives)
+    assert {name: result["metadata"] for name, result in served.items()} == expected
     assert {name: result["metadata"] for name, result in kept.items()} == expected
     for name in kept.keys() - LISTING:
         assert {hook["answer"]["is"] for hook in kept[name]["hooks"]} == {"used"}, name
 
 
-@BOTH_POOLS
 @pytest.mark.timeout(300)
 def test_wheels_are_those_of_build(
     setting: Setting, archives: dict[str, Path], target: Path, tmp_path: Path
@@ -147,10 +148,11 @@ def test_wheels_are_those_of_build(
     for name in WHEELS:
         reference = wheels.only(tmp_path / "build" / name)
         assert wheels.differences(tmp_path / "made" / reference.name, reference) == [], name
-    # What is kept is the same, byte for byte, and so is what the hooks make again.
+    # What is kept is the same, byte for byte, and so is what the hooks make again, for a service.
     kept, used = ours("kept", archives)
     assert kept == made
     assert archives.keys() - used <= LISTING
+    setting.builds_by_service = True
     again, used = ours("again", {name: archives[name] for name in WHEELS}, "--refresh")
     assert not used
     assert again.items() <= made.items()

@@ -583,7 +583,8 @@ def test_f22_an_answer_waits_for_what_its_hook_has_imported(
     python = fake_python(
         tmp_path / "python", accepting(tmp_path, then + "for line in lines: pass\n")
     )
-    pool = setting.start(*SPAWN, "--isolation", "none")
+    # The fake worker does not obey when it is to end.
+    pool = setting.start(*SPAWN, "--isolation", "none", "--health-timeout", "2s")
     pool.send(call(tree, "", 1, python=python))
     gate.arrived()
     # Only time shows that there is no response.

@@ -15,8 +15,6 @@ from gate import Gate
 from pool import Pool, kind
 from trees import ECHO_BACKEND, call, echo, make_tree
 
-pytestmark = BOTH_WAYS
-
 MEMORY_LIMIT = 64 * 2**20
 
 
@@ -33,7 +31,7 @@ def test_f37_a_malformed_line_among_ten_thousand(setting: Setting, tmp_path: Pat
     lines = [json.dumps(request) for request in requests]
     lines[5678] = '{"id": 5678, "tree":'
     # One process per tree; other tests cover the fork for each hook of isolation `hook`.
-    pool = setting.start("--isolation", "none", "--max-workers", "100")
+    pool = setting.start("--isolation", "none", "--max-workers", "100", build_isolation=True)
     pool.send_bytes(("\n".join(lines) + "\n").encode())
     found = pool.responses(len(lines), timeout=60)
     peak = processes.peak_memory(pool.pid)
@@ -50,6 +48,7 @@ def test_f37_a_malformed_line_among_ten_thousand(setting: Setting, tmp_path: Pat
     assert peak < MEMORY_LIMIT
 
 
+@BOTH_WAYS
 @pytest.mark.timeout(240)
 def test_a_thousand_requests_with_a_process_each(setting: Setting, tmp_path: Path) -> None:
     folders = echo_trees(tmp_path / "trees", 100)
@@ -70,7 +69,9 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
     lines = b"".join(
         json.dumps(echo(tree, number, f"{number}{text}")).encode() + b"\n" for number in range(2000)
     )
-    pool = setting.start("--isolation", "none", "--queue-size", "16", reading=False)
+    pool = setting.start(
+        "--isolation", "none", "--queue-size", "16", reading=False, build_isolation=True
+    )
     assert pool.process.stdin is not None
     os.set_blocking(pool.process.stdin.fileno(), False)
     descriptor = pool.process.stdin.fileno()
@@ -92,6 +93,7 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
     assert pool.finish() == ([], 0)
 
 
+@BOTH_WAYS
 @pytest.mark.timeout(240)
 def test_f84_few_requests_that_are_long(setting: Setting, tmp_path: Path, gate: Gate) -> None:
     """Two gigabytes of requests, whose number fits into the queue."""
@@ -136,6 +138,7 @@ def check_idle(pool: Pool) -> list[int]:
         assert time.monotonic() < end, "the pool does not become idle"
 
 
+@BOTH_WAYS
 @BOTH_START_METHODS
 def test_idle_is_idle(setting: Setting, tmp_path: Path, isolation: str) -> None:
     folders = echo_trees(tmp_path / "trees", 3)
@@ -155,6 +158,7 @@ def test_idle_is_idle(setting: Setting, tmp_path: Path, isolation: str) -> None:
     assert pool.finish() == ([], 0)
 
 
+@BOTH_WAYS
 def test_idle_without_requests_is_idle(setting: Setting) -> None:
     pool = setting.start()
     pool.send_bytes(b"?\n")
@@ -163,6 +167,7 @@ def test_idle_without_requests_is_idle(setting: Setting) -> None:
     assert pool.finish() == ([], 1)
 
 
+@BOTH_WAYS
 @BOTH_START_METHODS
 def test_f01_end_of_input_on_idle_workers(setting: Setting, tmp_path: Path, isolation: str) -> None:
     folders = echo_trees(tmp_path / "trees", 3)
@@ -175,6 +180,7 @@ def test_f01_end_of_input_on_idle_workers(setting: Setting, tmp_path: Path, isol
     assert not any(processes.alive(pid) for pid in workers)
 
 
+@BOTH_WAYS
 def test_end_of_input_answers_what_was_asked(setting: Setting, tree: Path) -> None:
     pool = setting.start(jobs=1)
     pool.send(*(call(tree, f"result = ['{number}']", number) for number in range(50)))

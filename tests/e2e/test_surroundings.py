@@ -33,10 +33,10 @@ def in_namespace(*words: str) -> list[str]:
     return command
 
 
-def start_in(setting: Setting, command: list[str], log: Path) -> Pool:
+def start_in(setting: Setting, command: list[str], log: Path, *flags: str) -> Pool:
     """Start `hookpool run` through another program, which the pool waits for."""
     pool = Pool(
-        ["-v", "--python", sys.executable, "--jobs", "2"],
+        ["-v", "--python", sys.executable, "--jobs", "2", *flags],
         setting.env,
         log,
         command=[*command, PROGRAM],
@@ -73,7 +73,8 @@ def test_f86_a_proc_that_does_not_tell_of_us(
     if proc == "none":
         command = in_namespace("--mount")
         command += ["sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
-    pool = start_in(setting, command, tmp_path / "log")
+    # A worker waits this long for processes that nobody can find.
+    pool = start_in(setting, command, tmp_path / "log", "--health-timeout", "2s")
     pool.wait_said("cannot find the processes that hooks leave behind")
     leaves = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     for number in range(3):
