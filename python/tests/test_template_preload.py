@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,26 @@ def test_backend(start_template: StartTemplate, site: Path) -> None:
     assert (answer["imported"], answer["more"]) == ("backend", False)
     again = template.import_backend("back.end")
     assert (again["modules"], again["folders"]) == ([], [])
+
+
+def test_dies_with_the_supervisor_during_an_import(
+    start_template: StartTemplate, installed: Path
+) -> None:
+    """Then it sees no end of its socket. But it must end the workers that it watches."""
+    look = "import ctypes\ndeath = ctypes.c_int()\n"
+    look += "ctypes.CDLL(None).prctl(2, ctypes.byref(death))  # PR_GET_PDEATHSIG\n"
+    write(installed, calver=look, pluggy=look)
+    template = start_template()
+    hookd = template.fork_worker(isolation="none")
+    template.learn("calver")
+    template.find("idle")
+    assert hookd.shut_down() == 0
+    template.learn("pluggy")
+    template.find("idle")
+    reply = template.fork_worker(isolation="none").run_code(
+        "import calver, pluggy\nresult = [str(calver.death.value), str(pluggy.death.value)]"
+    )
+    assert reply.result == ["0", str(int(signal.SIGKILL))]
 
 
 def test_hooks_find_what_was_preloaded(start_template: StartTemplate, site: Path) -> None:

@@ -64,8 +64,9 @@ class Template:
         self._workers = KnownWorkers()
         self._watched = WatchedWorkers()
         self._can_watch: Optional[bool] = None
-        """Whether we outlive the supervisor, to end such workers. None: there was none yet."""
+        """Whether we outlive the supervisor, to end such workers. None: none is left."""
         self._adopts_orphans = False
+        self._supervisor = os.getppid()
         self._variables = ProcessVariables()
         self._preloader = Preloader(channel, self._output)
         self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
@@ -170,6 +171,8 @@ class Template:
                 self._seconds_before_first_fork -= monotonic() - begun_at
 
     def _import(self, action: Callable[[], None]) -> None:
+        if self._can_watch and not self._workers.any_left():
+            self._die_with_supervisor()
         self._watch.disable()
         try:
             action()
@@ -273,6 +276,14 @@ class Template:
             self._log(str(error))
             return False
         return True
+
+    def _die_with_supervisor(self) -> None:
+        """Turn the death signal on again: during an import we see neither end."""
+        libc.die_with_parent(signal.SIGKILL)
+        self._can_watch = None
+        # It may have died before the call above.
+        if os.getppid() != self._supervisor:
+            raise CallerGone("the supervisor has died")
 
     def _set_command(self, arguments: List[str]) -> None:
         if self._command:
