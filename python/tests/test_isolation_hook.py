@@ -320,7 +320,7 @@ def started(hookd: Hookd, lifeline: Lifeline, code: str, count: int = 1) -> None
     """Start a hook, and wait until it has written that many bytes to the lifeline."""
     hookd.start_code(code, line=lifeline.path)
     lifeline.wait_started(count)
-    hookd.until("HOOK")
+    hookd.until("STDERR")
 
 
 def test_ping_while_a_hook_runs(start: Start, lifeline: Lifeline) -> None:
@@ -380,7 +380,7 @@ signal.sigwait([signal.SIGUSR1])
     assert hookd.ready().kinds == ["OK"]
     reply = hookd.ready()
     assert reply.result[0] == "wheel >= 0.25"
-    assert reply.kinds == ["STDOUT", "STDERR", "HOOK", "PONG", "OK"]
+    assert reply.kinds == ["STDOUT", "STDERR", "PONG", "OK"]
 
 
 def test_cancel_that_came_with_its_request(start: Start, lifeline: Lifeline) -> None:
@@ -416,9 +416,9 @@ def test_control_is_off_by_default(start: Start) -> None:
 def test_messages_with_everything_on(start: Start) -> None:
     hookd = start("--report-imports")
     reply = hookd.run("sample_module")
-    assert reply.kinds == ["STDOUT", "STDERR", "HOOK", "OK", "IMPORTED"]
+    assert reply.kinds == ["STDOUT", "STDERR", "OK", "IMPORTED"]
     reply = hookd.run("fails_to_import")
-    assert reply.kinds == ["STDOUT", "STDERR", "HOOK", "ERROR", "TRACEBACK", "IMPORTED"]
+    assert reply.kinds == ["STDOUT", "STDERR", "ERROR", "TRACEBACK", "IMPORTED"]
 
 
 # What a hook leaves behind.

@@ -86,7 +86,7 @@ def test_it_waits_for_the_hook_that_runs(start: Start, lifeline: Lifeline, other
     hookd.write(f"tree {other}", "ping 1")
     # It stands behind another action, which waits too.
     hookd.write("cancel SIGTERM")
-    hookd.until("HOOK")
+    hookd.until("STDERR")
     os.kill(int(hookd_child(hookd)), signal.SIGKILL)
     hookd.until("READY")
     assert hookd.message() == ("EXPECT", "action")

@@ -14,7 +14,7 @@ use crate::lines::excerpt;
 
 /// A message of a worker that was started with `--json`.
 ///
-/// In the order of one request: `READY`, `STDOUT`, `STDERR`, `HOOK`, `SILENT`, `OBSERVED`, then `OK` or
+/// In the order of one request: `READY`, `STDOUT`, `STDERR`, `SILENT`, `OBSERVED`, then `OK` or
 /// `ERROR` (and `TRACEBACK`), `IMPORTED`, `SHADOWED`, `READY`. `DEBUG` and `PONG` may come anywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
@@ -27,8 +27,6 @@ pub enum Message {
     Stdout(PathBuf),
     /// `STDERR <path>`: the file of the hook's standard error.
     Stderr(PathBuf),
-    /// `HOOK <pid>`: the hook runs in this process (`--control`).
-    HookStarted(u32),
     /// `SILENT`: the hook has ended and written nothing to its two files (`--reuse-captures`).
     Silent,
     /// `OBSERVED <json>`: what the hook used beside its tree and its environment (`--observe`).
@@ -174,7 +172,6 @@ fn read(line: &[u8]) -> Result<Message, Reason> {
         "DEBUG" => Message::Debug(lossy(payload)),
         "STDOUT" => Message::Stdout(read_path("STDOUT", payload)?),
         "STDERR" => Message::Stderr(read_path("STDERR", payload)?),
-        "HOOK" => Message::HookStarted(read_positive("HOOK", "a positive process id", payload)?),
         "SILENT" => nothing("SILENT", payload, Message::Silent)?,
         "OBSERVED" if payload.len() > Observed::LIMIT => {
             return Err(Reason::Payload { kind: "OBSERVED", expected: "at most 1 MiB" });

@@ -52,7 +52,6 @@ fn table_of_messages() {
         ("DEBUG  imported  x", Message::Debug(" imported  x".into())),
         ("STDOUT /tmp/a b", Message::Stdout("/tmp/a b".into())),
         ("STDERR /tmp/2", Message::Stderr("/tmp/2".into())),
-        ("HOOK 4242", Message::HookStarted(4242)),
         ("OK null", Message::Ok(json!(null))),
         (r#"OK ["wheel","a\nb"]"#, Message::Ok(json!(["wheel", "a\nb"]))),
         (r#"ERROR HookCrashed {"message":"","unsupported_operation":false,"signal":"SIGSEGV"}"#, Message::Error(crash)),
@@ -99,15 +98,13 @@ fn known_kinds_with_a_payload_that_they_cannot_have() {
         "STDOUT",
         "STDERR ",
         "STDOUT a\0b",
-        "HOOK",
         "KEEPING",
         "KEEPING 0",
-        "HOOK 0",
-        "HOOK -1",
-        "HOOK +1",
-        "HOOK 1 ",
-        "HOOK 2147483648",
-        "HOOK 1.0",
+        "KEEPING -1",
+        "KEEPING +1",
+        "KEEPING 1 ",
+        "KEEPING 2147483648",
+        "KEEPING 1.0",
         "OBSERVED",
         "OBSERVED {}",
         r#"OBSERVED {"variables":"TERM"}"#,
@@ -168,8 +165,11 @@ fn bytes_pass_in_paths_and_are_replaced_in_text() {
 fn errors_quote_the_start_of_the_line() {
     let error = Message::parse("é".repeat(5000).as_bytes()).unwrap_err();
     assert_eq!(error.line, "é".repeat(200) + "…");
-    let error = Message::parse(b"HOOK 0").unwrap_err();
-    assert_eq!(error.to_string(), r#"malformed message "HOOK 0": expected a positive process id after HOOK"#);
+    let error = Message::parse(b"KEEPING 0").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"malformed message "KEEPING 0": expected a positive number of processes after KEEPING"#
+    );
     let error = Message::parse(b"OK {").unwrap_err().to_string();
     assert!(error.starts_with(r#"malformed message "OK {": expected JSON after OK, EOF while parsing"#), "{error}");
 }

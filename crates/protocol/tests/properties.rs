@@ -36,7 +36,7 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
 
 /// Lines that look like messages, with anything after the kind.
 fn nearly_message() -> impl Strategy<Value = Vec<u8>> {
-    let kind = "(READY|EXPECT|DEBUG|STDOUT|HOOK|OK|ERROR|ERROR HookCrashed|FATAL X|TRACEBACK|IMPORTED|PONG) ?";
+    let kind = "(READY|EXPECT|DEBUG|STDOUT|KEEPING|OK|ERROR|ERROR HookCrashed|FATAL X|TRACEBACK|IMPORTED|PONG) ?";
     let payload = prop_oneof![vec(any::<u8>(), 0..40), "[\\[{\",:}\\]a0 ]{0,20}".prop_map(String::into_bytes)];
     (kind, payload).prop_map(|(kind, payload)| [kind.into_bytes(), payload].concat())
 }

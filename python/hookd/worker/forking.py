@@ -146,8 +146,6 @@ class ForkingWorker(Worker):
             pipes.close_writing()
             capture.close()
         self.hook = hook
-        if self.options.control:
-            self.channel.send("HOOK", str(hook.pid).encode("ascii"))
         # A `cancel` may have been read together with its request.
         self._act_on_read_ahead()
         while not hook.is_over():

@@ -52,8 +52,6 @@ pub(super) struct EventLoop {
     commands_ended: bool,
     /// Dropped when all input is written.
     told: Option<Acknowledgement>,
-    /// Whether a hook runs whose memory is limited.
-    watch_memory: bool,
     /// An answer that waits until the imports of its hook are watched. The caller
     /// may change files as soon as it has the answer, and such a change must be
     /// noticed.
@@ -118,7 +116,6 @@ impl EventLoop {
             log_tail: LogTail::default(),
             commands_ended: false,
             told: None,
-            watch_memory: false,
             held: None,
             captured: None,
             empty_captures: EmptyCaptures::default(),
@@ -165,6 +162,7 @@ impl EventLoop {
         sampling: &mut tokio::time::Interval,
     ) -> LoopEvent {
         let next_at = self.machine.next_at();
+        let limits_memory = self.machine.hook_memory_limit().is_some();
         let (pid, with_worker) = (self.process.id(), self.context.settings.isolation == Isolation::None);
         let timer = async {
             match next_at {
@@ -179,7 +177,7 @@ impl EventLoop {
             bytes = self.log.next() => LoopEvent::Log(bytes.to_vec()),
             exit = self.process.wait() => LoopEvent::Exited(exit),
             () = self.input.make_progress() => LoopEvent::Wrote,
-            _ = sampling.tick(), if self.watch_memory => LoopEvent::Memory(memory_used(pid, with_worker).await),
+            _ = sampling.tick(), if limits_memory => LoopEvent::Memory(memory_used(pid, with_worker).await),
             () = timer => LoopEvent::Tick,
         }
     }
@@ -326,10 +324,6 @@ impl EventLoop {
             Effect::SignalGroup(signal) => return self.process.signal_group(signal),
             Effect::Imported(modules) => return self.imported(modules),
             Effect::Shadowed(modules) => return self.shadowed(modules).await,
-            Effect::HookStarted => {
-                self.watch_memory = self.machine.hook_memory_limit().is_some();
-                return;
-            }
             Effect::Finished(finished) if self.keeps_imports() => {
                 self.held = Some(finished);
                 return;
@@ -366,7 +360,6 @@ impl EventLoop {
 
     /// Gives an answer, once its capture files are taken from the worker.
     fn take_output(&mut self, mut finished: Box<Finished>) {
-        self.watch_memory = false;
         let files = std::mem::take(&mut finished.files);
         self.captured = Some(finished);
         if files.is_empty() {

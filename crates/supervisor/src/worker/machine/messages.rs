@@ -8,7 +8,6 @@ use super::time::Health;
 use super::{Effect, Effects, Machine, Phase, finished};
 use crate::error::{ExitReason, HookError};
 use crate::event::Event;
-use crate::response::Isolation;
 use crate::worker::message::{Ending, WorkerEvent};
 
 impl Machine {
@@ -19,12 +18,7 @@ impl Machine {
                 Phase::Running(running) if running.accepted_at.is_none() => {
                     running.files.stdout = Some(path.into());
                     running.accept(now);
-                    let mut effects = vec![Effect::Report(WorkerEvent::Accepted { request: running.request })];
-                    // No `HOOK` comes when the hook runs in the worker itself.
-                    if self.isolation == Isolation::None {
-                        effects.push(Effect::HookStarted);
-                    }
-                    effects
+                    vec![Effect::Report(WorkerEvent::Accepted { request: running.request })]
                 }
                 _ => self.unexpected("STDOUT", now),
             },
@@ -37,10 +31,6 @@ impl Machine {
                     stdout.map(|stdout| Effect::observe(event(stdout))).into_iter().collect()
                 }
                 _ => self.unexpected("STDERR", now),
-            },
-            Message::HookStarted(_) => match &mut self.phase {
-                Phase::Running(_) => vec![Effect::HookStarted],
-                _ => self.unexpected("HOOK", now),
             },
             Message::Silent => match &mut self.phase {
                 Phase::Running(running) => {

@@ -43,9 +43,6 @@ pub(crate) enum Effect {
     SignalGroup(Signal),
     /// The worker became ready.
     Ready,
-    /// A hook runs, in a process of its own or in the worker: its memory counts
-    /// from now on.
-    HookStarted,
     /// The hook imported these modules.
     Imported(Vec<ImportedModule>),
     /// The hook would have imported these from elsewhere.
@@ -138,9 +135,12 @@ impl Machine {
         self.limits = limits;
     }
 
-    /// The memory limit of the running hook.
+    /// The memory limit of the running hook, if there is one.
     pub fn hook_memory_limit(&self) -> Option<NonZeroU64> {
-        self.limits.hook_memory_limit
+        match &self.phase {
+            Phase::Running(running) if running.accepted_at.is_some() => self.limits.hook_memory_limit,
+            _ => None,
+        }
     }
 
     /// Whether lines that are not messages are expected: interpreters may print

@@ -52,11 +52,7 @@ impl Bench {
 
     fn running(isolation: Isolation) -> Self {
         let mut bench = Self::leased(isolation);
-        let accepted = bench.say(Message::Stdout("/o".into()));
-        match isolation {
-            Isolation::Hook => assert_eq!(accepted, ["accepted"]),
-            Isolation::None => assert_eq!(accepted, ["accepted", "started"]),
-        }
+        assert_eq!(bench.say(Message::Stdout("/o".into())), ["accepted"]);
         assert!(bench.say(Message::Stderr("/e".into())).is_empty());
         bench
     }
@@ -103,7 +99,6 @@ fn name(effect: &Effect) -> Option<String> {
         Effect::SignalWorker(signal) => format!("worker {signal}"),
         Effect::SignalGroup(signal) => format!("group {signal}"),
         Effect::Ready => "ready".into(),
-        Effect::HookStarted => "started".into(),
         Effect::Imported(_) => "imported".into(),
         Effect::Shadowed(_) => "shadowed".into(),
         Effect::Finished(answer) => match &answer.outcome {
@@ -273,7 +268,6 @@ fn what_cannot_come_is_a_violation() {
         Message::Ok(json!(1)),
         Message::Stdout(PathBuf::from("/o")),
         Message::Error(Failure::new(HookErrorKind::HookRuntimeError, "")),
-        Message::HookStarted(1),
         Message::Silent,
         Message::Observed(Observed::default()),
     ];
