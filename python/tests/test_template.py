@@ -482,6 +482,21 @@ def test_watched_workers_have_no_sentinel_and_no_descriptors_of_others(
     assert len(os.listdir(f"/proc/{template.process.pid}/fd")) == before
 
 
+def test_a_template_watches_no_more_workers_than_it_has_descriptors_for(
+    start_template: StartTemplate,
+) -> None:
+    template = start_template()
+    pid = template.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (4 * 6, hard))
+    first, *_ = [template.fork_worker(isolation="none") for _ in range(6)]
+    arguments = ["--json", "--control", "--isolation", "none", template.tree]
+    template.send_fork(*arguments)
+    assert template.find("not_forked")["reason"] == "it cannot watch more workers"
+    assert first.shut_down() == 0
+    assert template.fork_worker(isolation="none").run("sample_module").result
+
+
 def test_death_of_the_template(start_template: StartTemplate) -> None:
     """Its workers go on."""
     template = start_template()

@@ -63,8 +63,8 @@ class Template:
         self._output = OutputFile()
         self._workers = KnownWorkers()
         self._watched = WatchedWorkers()
-        self._can_watch: Optional[bool] = None
-        """Whether we outlive the supervisor, to end such workers. None: none is left."""
+        self._outlives_supervisor = False
+        """To end such workers."""
         self._adopts_orphans = False
         self._supervisor = os.getppid()
         self._variables = ProcessVariables()
@@ -95,7 +95,7 @@ class Template:
         try:
             self._serve()
         except CallerGone:
-            if not self._can_watch:
+            if not self._outlives_supervisor:
                 _let_workers_end()
             kill_all()
             raise
@@ -171,7 +171,7 @@ class Template:
                 self._seconds_before_first_fork -= monotonic() - begun_at
 
     def _import(self, action: Callable[[], None]) -> None:
-        if self._can_watch and not self._workers.any_left():
+        if self._outlives_supervisor and not self._workers.any_left():
             self._die_with_supervisor()
         self._watch.disable()
         try:
@@ -211,7 +211,9 @@ class Template:
                 options = parse(arguments)
                 if options.text or options.template is not None:
                     raise UsageError("the arguments are none of a worker")
-                is_watched = self._is_to_be_watched(options)
+                is_watched = options.isolation == "none" and options.control
+                if is_watched:
+                    self._make_ready_to_watch()
 
                 def become() -> NoReturn:
                     self._set_command(arguments)
@@ -258,29 +260,24 @@ class Template:
             return "the template has {} threads".format(threads)
         return None
 
-    def _is_to_be_watched(self, options: Options) -> bool:
-        """Whether we are to kill that worker when its input hangs up."""
-        if options.isolation == "hook" or not (options.control and self._watched.has_room()):
-            return False
-        if self._can_watch is None:
-            self._can_watch = self._adopts_orphans and self._outlive_supervisor()
-        return self._can_watch
-
-    def _outlive_supervisor(self) -> bool:
-        """Turn off the death signal that the supervisor has set for us. Then we see the end of our
-        socket, and of the inputs that we watch.
-        """
-        try:
-            libc.die_with_parent(0)
-        except libc.NotAvailable as error:
-            self._log(str(error))
-            return False
-        return True
+    def _make_ready_to_watch(self) -> None:
+        """Be able to kill one more worker when its input hangs up. Raises `ValueError`."""
+        if not self._watched.has_room():
+            raise ValueError("it cannot watch more workers")
+        if not self._adopts_orphans:
+            raise ValueError("it cannot find what a worker leaves")
+        if not self._outlives_supervisor:
+            # We must live to see the end of our socket, and of the inputs that we watch.
+            try:
+                libc.die_with_parent(0)
+            except libc.NotAvailable as error:
+                raise ValueError(str(error)) from error
+            self._outlives_supervisor = True
 
     def _die_with_supervisor(self) -> None:
         """Turn the death signal on again: during an import we see neither end."""
         libc.die_with_parent(signal.SIGKILL)
-        self._can_watch = None
+        self._outlives_supervisor = False
         # It may have died before the call above.
         if os.getppid() != self._supervisor:
             raise CallerGone("the supervisor has died")

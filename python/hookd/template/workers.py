@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # Python's exit code after an uncaught exception.
 EXIT_FAILED = 1
 
-# How many workers are watched at most. Further ones have sentinels.
-MOST_WATCHED = 256
+# The part of the files that may be open that are inputs of watched workers.
+PART_FOR_INPUTS = 1 / 4
 
 
 class ChildWatch:
@@ -134,8 +134,8 @@ class WatchedWorkers:
         """The reading end of the input of each, by its pid."""
 
     def has_room(self) -> bool:
-        """Whether another can be watched: a process may have so many open files."""
-        return len(self._inputs) < MOST_WATCHED
+        """Whether another can be watched: each takes a descriptor."""
+        return len(self._inputs) < os.sysconf("SC_OPEN_MAX") * PART_FOR_INPUTS
 
     def add(self, pid: int, input_descriptor: int) -> None:
         """Watch a child that is not reaped, until `forget`. The descriptor becomes ours."""
