@@ -33,17 +33,19 @@ class ReportPipes:
     __slots__ = ("outcome", "outcome_end", "phase", "phase_end")
 
     def __init__(self) -> None:
-        self.outcome, self.outcome_end = os.pipe()
+        self.outcome, outcome_end = os.pipe()
         try:
-            self.phase, self.phase_end = os.pipe()
+            self.phase, phase_end = os.pipe()
         except BaseException:
             os.close(self.outcome)
-            os.close(self.outcome_end)
+            os.close(outcome_end)
             raise
         os.set_blocking(self.outcome, False)
         os.set_blocking(self.phase, False)
         # Nobody reads it while the hook runs: if others fill it, the hook process must not block.
-        os.set_blocking(self.phase_end, False)
+        os.set_blocking(phase_end, False)
+        self.outcome_end = _WritingEnd(outcome_end)
+        self.phase_end = _WritingEnd(phase_end)
 
     def close_reading(self) -> None:
         """For the hook process."""
@@ -52,16 +54,16 @@ class ReportPipes:
 
     def close_writing(self) -> None:
         """For the worker."""
-        os.close(self.outcome_end)
-        os.close(self.phase_end)
+        self.outcome_end.close()
+        self.phase_end.close()
 
 
 class Report:
     """Reports from the hook process to the worker."""
 
     def __init__(self, pipes: ReportPipes) -> None:
-        self._outcome = _WritingEnd(pipes.outcome_end)
-        self._phase = _WritingEnd(pipes.phase_end)
+        self._outcome = pipes.outcome_end
+        self._phase = pipes.phase_end
         self._owner = os.getpid()
 
     def tell(self, phase: bytes) -> None:
@@ -84,9 +86,16 @@ class Report:
 
 
 class _WritingEnd:
+    """Made before the fork, to run less in the hook process."""
+
+    __slots__ = ("_descriptor", "_identity")
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor = _out_of_the_way(descriptor)
         self._identity = self._identify()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
     def write(self, data: bytes) -> None:
         # A hook may close all descriptors that it does not know, as daemons do when they start, and
