@@ -13,21 +13,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from measure import machine, table
-from programs import HERE, ISOLATIONS, BareHookd, parser
+from programs import BACKEND, HERE, ISOLATIONS, BareHookd, parser
 
 FEW, MANY = 10, 30
 """The difference between two workers with so many hooks is what a hook costs a worker that has run
 some."""
 
+FLAGS = {
+    "hook": ["--report-imports", "--reuse-captures", "--observe=LANG"],
+    "none": ["--report-imports", "--reuse-captures"],
+}
+"""What hookpool passes, by isolation."""
+
 
 def count(
     arguments: Namespace, folder: Path, isolation: str, what: str, hooks: int
 ) -> dict[int, list[int]]:
-    """The figures of all processes, by how many forks they are away from the worker."""
+    """The figures of all processes, by how many forks they are away from the template."""
     out = folder / "counts"
-    program: list[str | Path] = [HERE / "counted_hookd.py", out, what]
-    with BareHookd(arguments, folder, isolation, program=program) as hookd:
+    program: list[str | Path] = [HERE / "counted_hookd.py", out, what, BACKEND]
+    flags = FLAGS[isolation]
+    with BareHookd(arguments, folder, isolation, program=program, flags=flags) as hookd:
         hookd.time_requests(hooks - 3)
+        # Its template would kill it if its input hung up.
+        hookd.send(b"shutdown\n")
+        hookd.process.wait()
     figures: dict[int, list[int]] = {}
     for line in out.read_text().splitlines():
         forks, figure = map(int, line.split())
@@ -44,14 +54,20 @@ def rows(arguments: Namespace, isolation: str) -> list[list[str]]:
             for hooks in (FEW, MANY)
         }
 
-    def of_worker(what: str) -> str:
-        ((few,), (many,)) = (figures[what, hooks][0] for hooks in (FEW, MANY))
-        return str(round((many - few) / (MANY - FEW)))
+    def of_worker(what: str) -> tuple[str, str]:
+        """Without its hooks, and for each."""
+        ((few,), (many,)) = (figures[what, hooks][1] for hooks in (FEW, MANY))
+        each = (many - few) / (MANY - FEW)
+        return str(round(few - FEW * each)), str(round(each))
 
     def of_hook(what: str) -> str:
-        return str(round(statistics.median(figures[what, MANY][1])))
+        return str(round(statistics.median(figures[what, MANY][2])))
 
-    found = [[f"{isolation}, the worker", of_worker("calls"), of_worker("faults")]]
+    (start_calls, calls), (start_faults, faults) = of_worker("calls"), of_worker("faults")
+    found = [
+        [f"{isolation}, template to worker", start_calls, start_faults],
+        [f"{isolation}, the worker", calls, faults],
+    ]
     if isolation == "hook":
         found.append([f"{isolation}, the hook process", of_hook("calls"), of_hook("faults")])
     return found

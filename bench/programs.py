@@ -6,7 +6,6 @@ import argparse
 import http.client
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import perf_counter, sleep
 from typing import Any, Self
 
@@ -57,27 +57,36 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Took:
-    """What a run took, children included, in seconds; and what it printed."""
+    """What a run took, and what it printed."""
 
     wall: float
+    """In seconds."""
     processors: float
+    """Processor time in seconds, of the program and of all processes that it waited for."""
+    memory: int
+    """The most that any one of these had in memory, in bytes."""
     output: str
 
 
 def run_to_end(command: list[str], env: Mapping[str, str]) -> Took:
     """Run a command that has to succeed."""
-    before, start = _used(), perf_counter()
-    run = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False)
-    took = Took(perf_counter() - start, _used() - before, run.stdout)
-    if run.returncode != 0:
-        raise RuntimeError(f"{command[:3]} exited with {run.returncode}: {run.stderr}")
-    return took
-
-
-def _used() -> float:
-    """The processor time of all children that were waited for, and of theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    start = perf_counter()
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, env=dict(env), stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        wall = perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            problem = f"{command[:3]} exited with {process.returncode}: {errors.read()}"
+            raise RuntimeError(problem)
+    return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss << 10, output)
 
 
 def make_trees(folder: Path, count: int) -> list[Path]:
@@ -232,12 +241,14 @@ class BareHookd(Program):
         isolation: str,
         captures: Path | None = None,
         program: Sequence[str | Path] = (HERE.parent / "python" / "hookd",),
+        flags: Sequence[str] = (),
     ) -> None:
         (self.tree,) = make_trees(folder, 1)
         self._captures = captures or folder / "captures"
         self._captures.mkdir(exist_ok=True)
         command = [arguments.python, *map(str, program), "--json", "--control"]
-        command += ["--isolation", isolation, "--capture-dir", str(self._captures), str(self.tree)]
+        command += ["--isolation", isolation, *flags]
+        command += ["--capture-dir", str(self._captures), str(self.tree)]
         super().__init__(command, environment())
         self.receive_until(b"EXPECT action\n")
         # Action, backend, end of the backend path, hook, no settings.
