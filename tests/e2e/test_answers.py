@@ -30,6 +30,7 @@ from gate import Gate
 from pool import PROGRAM
 from test_default_way import small_disk
 
+PREPARES = "prepare_metadata_for_build_wheel"
 # One for each backend, of those without compiled code.
 SELECTED = ("idna", "packaging", "six", "tomlkit", "platformdirs")
 OWN_PROJECT = '[build-system]\nrequires = []\nbuild-backend = "own_backend"\nbackend-path = ["."]\n'
@@ -375,6 +376,8 @@ def nothing_new_is_kept(setting: Setting, archives: list[Path], expected: dict[s
         assert found.code == 0
         used = {Path(each["source"]).name: told(each).are_used for each in found.results}
         assert used == expected
+        new = [told(each) for each in found.results if not told(each).are_used]
+        assert all(each.answers[PREPARES].startswith("it could not be written: ") for each in new)
         assert found.stderr.count("answers are not kept") == 1, found.stderr
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import processes
 import pytest
+from answers import told
 from builds import arguments, build, make_project
 from conftest import Setting
 from gate import Gate
@@ -250,11 +251,14 @@ def test_f49_a_hook_writes_into_its_environment(
         "import pathlib, sample_tool; "
         "pathlib.Path(sample_tool.__file__).with_name('second.py').write_text('VALUE = 0')"
     )
-    flags = ["-o", tmp_path / "out", "--installer", "uv", "--format", "json"]
+    flags = ["-o", tmp_path / "out", "--installer", "uv", "--answers", "trees", "--format", "json"]
     spoilt = build(
         setting, "wheel", tree, *flags, "-C", f"build_wheel={spoil}", env=installer.env
     ).result
-    assert spoilt["ok"]
+    assert told(spoilt).answers == {
+        "get_requires_for_build_wheel": "kept",
+        "build_wheel": "the build environment is not as it was made",
+    }
     (modified,) = spoilt["environment"]["modified"]
     assert modified.endswith("sample_tool/second.py")
     again = subprocess.run(
@@ -272,23 +276,54 @@ def test_f49_a_hook_writes_into_its_environment(
     assert len(environments(own_cache)) == 1
 
 
+def test_f49_of_the_environment_of_an_earlier_hook(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    """The next hook of the source needs another environment, with the same distribution."""
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "shared_tool", "1.0", {"shared_tool/__init__.py": "VALUE = 'whole'\n"})
+    make_wheel(wheels, "tool_two", "1.0", {"tool_two/__init__.py": ""})
+    setting.env["HOOKPOOL_NO_INDEX"] = "true"
+    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    tree = make_project(tmp_path / "tree", requires=["shared-tool"], additional=["tool-two"])
+    spoil = "import shared_tool; open(shared_tool.__file__, 'a').write('VALUE = 0\\n')"
+    look = "import shared_tool, tool_two; open('extra.txt', 'w').write(str(shared_tool.VALUE))"
+    flags = ["-C", f"get_requires={spoil}", "-C", f"build_wheel={look}"]
+    more = ["-o", tmp_path / "out", "--answers", "trees"]
+    for _ in range(2):
+        # The second run does not use the answer of the first one's hook.
+        result = build(setting, "wheel", tree, *flags, *more, "--format", "json").result
+        assert told(result).answers["get_requires_for_build_wheel"] == (
+            "the build environment is not as it was made"
+        )
+        (modified,) = result["environment"]["modified"]
+        assert modified.endswith("site-packages/shared_tool/__init__.py")
+        assert Path(modified).is_absolute()
+        assert (tree / "extra.txt").read_text() == "whole"
+
+
 def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
-    """The next program does not use an environment that a hook of the last one has changed."""
+    """No hook gets an environment that another one has changed, in this program and the next."""
     installer = Installer(tmp_path)
     tree = make_tree(tmp_path / "tree")
     look = "import sample_tool\nresult = [sample_tool.VALUE, sample_tool.__file__]\n"
     spoil = look + "open(sample_tool.__file__, 'w').write('VALUE = 0')\n"
     files = []
-    for code in (spoil, look):
-        pool = setting.start("--installer", "uv", build_isolation=True, env=installer.env)
-        response = pool.ask(call(tree, code, requires=REQUIRES))
-        assert response["ok"], response["error"]
-        value, file = response["result"]
-        assert value == "whole"
-        files.append(file)
+    for _ in range(2):
+        flags = ("--installer", "uv", "--answers", "trees")
+        pool = setting.start(*flags, build_isolation=True, env=installer.env)
+        for code in (spoil, look):
+            response = pool.ask(call(tree, code, requires=REQUIRES))
+            assert response["ok"], response["error"]
+            value, file = response["result"]
+            assert value == "whole"
+            files.append(file)
+            is_kept = response["answer"]["is"]
+            assert is_kept == ("not_kept" if code == spoil else "used" if len(files) > 2 else "kept")
         assert pool.finish() == ([], 0)
-    assert files[0] != files[1]
-    assert installer.calls == 2
+    assert (files[0] != files[1], files[1] == files[2] == files[3]) == (True, True)
+    # The second program has changed the environment of the first one's second hook.
+    assert installer.calls == 3
 
 
 def test_f49_of_a_distribution_that_environments_share(

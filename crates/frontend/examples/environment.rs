@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(environment) => {
             println!("{} {}", environment.content_id(), environment.python().display());
             let started = std::time::Instant::now();
-            println!("seal: {:?} in {:?}", environment.inspect_seal().await?, started.elapsed());
+            println!("seal: {:?} in {:?}", environment.check_seal()?, started.elapsed());
         }
         Err(error) => eprintln!("error: {error}\nhint: {:?}", error.hint()),
     }

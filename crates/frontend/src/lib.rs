@@ -49,8 +49,8 @@ mod source;
 mod source_folder;
 
 pub use answers::{
-    AnswerPolicy, AnswerSettings, AnswerStatistics, Answers, AnswersUsage, Hit, InvalidRemote, Keeping, Lookup,
-    NotKept, RemoteAnswers, Verdict, answers_usage, verdicts,
+    AnswerPolicy, AnswerSettings, AnswerStatistics, Answers, AnswersUsage, InvalidRemote, Keeping, Lookup, NotKept,
+    RemoteAnswers, Settled, Verdict, answers_usage, settle, verdicts,
 };
 pub use archive::{ArchiveError, ArchiveProblem, UnpackLimits, read_files, unpack};
 pub use durations::Durations;

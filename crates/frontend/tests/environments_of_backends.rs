@@ -18,7 +18,7 @@ async fn both_installers_give_the_same() {
             settings.installer = installer;
             let run = Run::start(settings).await;
             let environment = run.get(requires).await.unwrap();
-            assert!(environment.inspect_seal().await.unwrap().is_empty());
+            assert!(environment.check_seal().unwrap().is_empty());
             ids.insert(environment.content_id().to_owned());
             drop(environment);
             run.end().await;

@@ -84,7 +84,7 @@ async fn a_resolution_whose_environment_is_gone_leads_to_one_with_the_same_conte
     let first = run.get(&["alpha==1.0"]).await.unwrap();
     // The environment is discarded, and another one made for one of the two lists.
     std::fs::write(first.folder().join("bin/extra"), "").unwrap();
-    run.environments.check_seal(&first).await.unwrap();
+    first.check_seal().unwrap();
     let second = run.get(&["alpha"]).await.unwrap();
     drop((first, second));
     run.end().await;

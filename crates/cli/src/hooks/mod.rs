@@ -13,11 +13,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use hookpool_frontend::{AnswerUse, Answers, Environments, Keeping, Lookup};
+use hookpool_frontend::{AnswerUse, Answers, Environments, Keeping, Lookup, settle};
 use hookpool_supervisor::files::unblock;
-use hookpool_supervisor::{
-    CallerProcess, ErrorKind, HookError, KeptAnswers, Response, Supervisor, Ticket, UnreadResponse,
-};
+use hookpool_supervisor::{CallerProcess, ErrorKind, HookError, KeptAnswers, Supervisor, Ticket, UnreadResponse};
 use hookpool_wire::{HookRequest, HookResponse, Id, InvalidRequest};
 
 use crate::exit::Failure;
@@ -244,27 +242,16 @@ impl UnreadAnswer {
     /// Reads the output, and keeps the answer if it may be kept.
     pub async fn read(self) -> ReadAnswer {
         let mut response = self.response.read().await;
-        let answer = settle(self.answered.lookup, &mut response).await;
+        // Without an answer to keep, the seal of the environment is not looked at: that takes
+        // a tenth of a short hook's time. The next process does so.
+        let answer = match self.answered.lookup {
+            Some(lookup) => settle(Some(lookup), &mut response, false).await.answer,
+            None => AnswerUse::None,
+        };
         ReadAnswer {
             has_failed: response.outcome.is_err(),
             was_wrong: matches!(answer, AnswerUse::New(Keeping::Mismatch(_))),
             response: response::answered(self.answered.id, response, &answer),
         }
     }
-}
-
-/// Keeps the answer of a hook that ran. If it was kept before, completes the response
-/// with what the hook printed then.
-async fn settle(lookup: Option<Arc<Lookup>>, response: &mut Response) -> AnswerUse {
-    let Some(lookup) = lookup else { return AnswerUse::None };
-    if response.kept {
-        return lookup.use_kept(response);
-    }
-    let response = response.clone();
-    let keep = move || {
-        let keeping = lookup.keep(&response);
-        lookup.share();
-        keeping
-    };
-    AnswerUse::New(unblock(keep).await)
 }

@@ -51,8 +51,8 @@ pub enum NotKept {
     /// There is a named pipe or a device in the source.
     #[error("{0} is a named pipe or a device")]
     Special(String),
-    /// The hook changed its environment.
-    #[error("the hook changed its build environment")]
+    /// The hook has changed its environment, or another one that ran there.
+    #[error("the build environment is not as it was made")]
     Environment,
     /// The tree has the results of an earlier build in it.
     #[error("the source was built before in the same folder")]
@@ -60,6 +60,12 @@ pub enum NotKept {
     /// The wheel has compiled code.
     #[error("the wheel {0} has compiled code")]
     Compiled(String),
+    /// It has something else than regular files.
+    #[error("it has something else than regular files: {0}")]
+    Files(String),
+    /// The cache was being pruned when it was to be written.
+    #[error("the cache was being pruned")]
+    Pruning,
     /// The store refused.
     #[error("it could not be written: {0}")]
     Store(String),
@@ -84,6 +90,8 @@ impl NotKept {
             Self::Environment => "changed environment",
             Self::BuiltBefore => "built before",
             Self::Compiled(_) => "compiled code",
+            Self::Files(_) => "other than regular files",
+            Self::Pruning => "cache pruned meanwhile",
             Self::Store(_) => "not written",
         }
     }

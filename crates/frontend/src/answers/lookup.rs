@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{
     BuildEnvironment, CapturedOutput, ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response,
 };
@@ -17,11 +18,11 @@ use super::answer::{Answer, Outcome, Output, Variables};
 use super::digest::Digest;
 use super::guard::{Allowed, NotKept, judge, started_git};
 use super::key::{Question, markers_above};
-use super::store::{Found, Kept, NewAnswer};
+use super::store::{Found, NewAnswer};
 use super::tree::{TreeLook, TreeState};
 use super::variables::{self, FolderBefore};
 use super::{AnswerPolicy, Answers};
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentError};
 use crate::extensions::EXTENSION_FILES;
 use crate::frontend::{AnswerUse, is_file_name, is_raised_by_hook};
 
@@ -55,8 +56,6 @@ struct LookupState {
     hit: Option<Answer>,
     /// The answer that the hook has to give again.
     expected: Option<Found>,
-    /// What was kept, until it is shared or taken back.
-    kept: Option<Kept>,
 }
 
 /// A source tree before its hook.
@@ -70,8 +69,7 @@ struct TreeBefore {
 
 /// A hit: what it saved.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Hit {
+pub(crate) struct Hit {
     /// What the hook printed when it ran.
     pub stdout: CapturedOutput,
     /// As `stdout`.
@@ -119,14 +117,14 @@ impl Lookup {
     }
 
     /// What was found.
-    pub fn hit(&self) -> Option<Hit> {
+    pub(crate) fn hit(&self) -> Option<Hit> {
         let answer = self.state().hit.clone()?;
         Some(Hit { stdout: answer.stdout.into(), stderr: answer.stderr.into(), hook_time: answer.hook_time })
     }
 
     /// Completes the response to a request whose answer was found: with what the hook
     /// printed when it ran.
-    pub fn use_kept(&self, response: &mut Response) -> AnswerUse {
+    fn use_kept(&self, response: &mut Response) -> AnswerUse {
         let hit = self.hit().unwrap_or_default();
         (response.stdout, response.stderr) = (hit.stdout, hit.stderr);
         AnswerUse::Used { saved: hit.hook_time }
@@ -233,16 +231,21 @@ impl Lookup {
         Some(outcome)
     }
 
-    /// Keeps the answer of the hook, if that may be done. Blocks.
-    pub fn keep(&self, response: &Response) -> Keeping {
+    /// Keeps the answer of the hook, if that may be done. `refused`: why it may not, whatever
+    /// the hook did. Blocks.
+    fn keep(&self, response: &Response, refused: Option<NotKept>) -> Keeping {
         let store = &self.answers.store;
         store.count(|statistics| statistics.misses += 1);
-        let new = self.new_answer(response);
-        // Before what is kept, so that a wrong answer is gone in any case.
-        let difference = self.verify(&new, response);
-        let kept = new.and_then(|new| self.try_keep(response, new));
+        let (difference, kept) = match refused {
+            Some(reason) => (None, Err(reason)),
+            None => {
+                let new = self.new_answer(response);
+                // Before what is kept, so that a wrong answer is gone in any case.
+                (self.verify(&new, response), new.and_then(|new| self.try_keep(response, new)))
+            }
+        };
         if let Err(reason) = &kept {
-            store.count_not_kept(reason.kind());
+            store.count_not_kept(reason);
         }
         self.note_verdict(kept.as_ref().err());
         match (difference, kept) {
@@ -306,24 +309,6 @@ impl Lookup {
         self.answers.store.set_verdict(source, self.request.hook, why);
     }
 
-    /// Takes back what was kept: the hook has changed its environment. Blocks.
-    pub fn forget(&self) {
-        let kept = self.state().kept.take();
-        if let Some(kept) = kept {
-            self.answers.store.forget(&kept);
-            self.note_verdict(Some(&NotKept::Environment));
-        }
-    }
-
-    /// Shares what was kept with other machines, if any: nothing will take it back. Trees
-    /// are not the same there.
-    pub fn share(&self) {
-        let kept = self.state().kept.take();
-        if let (Asked::Archive(_), Some(kept)) = (self.asked, kept) {
-            self.answers.store.share(kept);
-        }
-    }
-
     fn try_keep(&self, response: &Response, new: NewAnswer) -> Result<(), NotKept> {
         let store = &self.answers.store;
         let (key, before, folders) = {
@@ -380,9 +365,8 @@ impl Lookup {
             value.is_some().then_some((name.clone(), value)).ok_or(NotKept::Changed(name))
         };
         let variables = names.into_iter().map(value).collect::<Result<Variables, _>>()?;
-        let kept = store.keep(key, &variables, new);
-        self.state().kept = kept;
-        Ok(())
+        // Trees are not the same on other machines.
+        store.keep(key, &variables, new, matches!(self.asked, Asked::Archive(_)))
     }
 
     /// What is above the tree that hooks look for. Archives are unpacked to folders of
@@ -397,6 +381,56 @@ impl Lookup {
     fn state(&self) -> MutexGuard<'_, LookupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is known when a request was answered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Settled {
+    /// What became of the answer.
+    pub answer: AnswerUse,
+    /// The files of the build environment that were changed since it was made. It is not
+    /// used again.
+    pub modified: Vec<PathBuf>,
+}
+
+/// Ends a request whose hook ran: looks at the seal of its build environment, and keeps its
+/// answer if that may be done. If the answer was kept before, completes the response with
+/// what the hook printed then. `was_built`: the tree has the results of an earlier build.
+pub async fn settle(lookup: Option<Arc<Lookup>>, response: &mut Response, was_built: bool) -> Settled {
+    if response.kept {
+        let answer = lookup.map_or(AnswerUse::None, |lookup| lookup.use_kept(response));
+        return Settled { answer, modified: Vec::new() };
+    }
+    let environment = environment_of(response);
+    if lookup.is_none() && environment.is_none() {
+        return Settled { answer: AnswerUse::None, modified: Vec::new() };
+    }
+    let response = response.clone();
+    let settle = move || {
+        let modified = environment.map_or(Ok(Vec::new()), |environment| modified_files(&environment));
+        let refused = match &modified {
+            Ok(modified) if modified.is_empty() => was_built.then_some(NotKept::BuiltBefore),
+            _ => Some(NotKept::Environment),
+        };
+        let answer = lookup.map_or(AnswerUse::None, |lookup| AnswerUse::New(lookup.keep(&response, refused)));
+        Settled { answer, modified: modified.unwrap_or_default() }
+    };
+    unblock(settle).await
+}
+
+/// The environment that a hook ran in.
+fn environment_of(response: &Response) -> Option<Environment> {
+    response.worker.as_ref()?;
+    let environment: &dyn Any = &**response.environment.as_ref()?;
+    environment.downcast_ref::<Environment>().cloned()
+}
+
+fn modified_files(environment: &Environment) -> Result<Vec<PathBuf>, EnvironmentError> {
+    let tell = |error: &EnvironmentError| {
+        tracing::warn!("cannot look at the build environment {}: {error}", environment.folder().display());
+    };
+    environment.check_seal().inspect_err(tell)
 }
 
 impl KeptAnswers for Lookup {

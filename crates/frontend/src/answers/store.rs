@@ -35,6 +35,7 @@ use serde::de::DeserializeOwned;
 use super::answer::{Answer, Entry, Files, KeptFile, Outcome, Output, Variables, key_of};
 use super::digest::Digest;
 use super::files::{FileStore, MadeFile, NotCopied, for_each_file, invalid};
+use super::guard::NotKept;
 use super::records::{Damaged, Records};
 use super::remote::{Remote, RemoteAnswers, Upload, Uploads};
 use super::statistics::AnswerStatistics;
@@ -106,15 +107,6 @@ pub(crate) struct Found {
     /// The key at which it lies.
     at: Digest,
     pub answer: Answer,
-}
-
-/// An answer that was kept.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    /// The key at which it lies.
-    at: Digest,
-    /// `None`: answers are not shared.
-    upload: Option<Upload>,
 }
 
 /// What a hook answered, to be kept.
@@ -330,32 +322,29 @@ impl AnswerStore {
         Ok(())
     }
 
-    /// Keeps the answer of a hook that read these variables besides those in the key.
-    /// Whether it was kept is counted.
-    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> Option<Kept> {
-        match self.try_keep(key, variables, new) {
-            Ok(kept) => {
-                self.count(|statistics| statistics.kept += 1);
-                Some(kept)
+    /// Keeps the answer of a hook that read these variables besides those in the key, and
+    /// if `is_shared`, stores it in the remote store, which nobody waits for but
+    /// [`Self::finish`].
+    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer, is_shared: bool) -> Result<(), NotKept> {
+        let folders = [new.folders.as_slice(), &self.own_folders()].concat();
+        let answer = self.try_keep(key, variables, new).map_err(|error| match error.kind() {
+            // Nothing is wrong with the disk.
+            io::ErrorKind::InvalidData => NotKept::Files(error.to_string()),
+            io::ErrorKind::WouldBlock => NotKept::Pruning,
+            _ => {
+                self.warned.call_once(|| tracing::warn!("answers are not kept: {error}"));
+                NotKept::Store(error.to_string())
             }
-            Err(error) => {
-                tracing::debug!("the answer {key} is not kept: {error}");
-                let reason = match error.kind() {
-                    // Nothing is wrong with the disk.
-                    io::ErrorKind::InvalidData => "it has something else than regular files",
-                    io::ErrorKind::WouldBlock => "the cache was pruned meanwhile",
-                    _ => {
-                        self.warned.call_once(|| tracing::warn!("answers are not kept: {error}"));
-                        "it could not be written"
-                    }
-                };
-                self.count_not_kept(reason);
-                None
-            }
+        })?;
+        self.count(|statistics| statistics.kept += 1);
+        if let Some(shared) = self.remote.as_ref().filter(|_| is_shared) {
+            let upload = Upload { key, variables: variables.clone(), answer, folders };
+            shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).add(upload);
         }
+        Ok(())
     }
 
-    fn try_keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> io::Result<Kept> {
+    fn try_keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> io::Result<Answer> {
         let _lock = self.lock_shared()?;
         let mut files = Vec::new();
         for_each_file(&new.made, |MadeFile { path, file, executable }| {
@@ -372,28 +361,12 @@ impl AnswerStore {
             made_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
         self.put(key, variables, answer.clone())?;
-        let upload = self.remote.as_ref().filter(|shared| shared.remote.writes()).map(|_| {
-            let folders = [new.folders, self.own_folders()].concat();
-            Upload { key, variables: variables.clone(), answer, folders }
-        });
-        Ok(Kept { at: key_of(key, variables), upload })
-    }
-
-    /// Shares an answer that was kept. Nobody waits for that but [`Self::finish`].
-    pub fn share(&self, kept: Kept) {
-        if let (Some(shared), Some(upload)) = (&self.remote, kept.upload) {
-            shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).add(upload);
-        }
+        Ok(answer)
     }
 
     /// Removes an answer that was wrong.
     pub fn remove(&self, found: &Found) {
         self.entries.remove(found.at);
-    }
-
-    /// Takes back an answer that was kept, and was not shared.
-    pub fn forget(&self, kept: &Kept) {
-        self.entries.remove(kept.at);
     }
 
     fn own_folders(&self) -> Vec<PathBuf> {
@@ -461,8 +434,8 @@ impl AnswerStore {
     }
 
     /// Counts an answer that was not kept. There are few different reasons.
-    pub fn count_not_kept(&self, reason: &str) {
-        self.count(|statistics| *statistics.not_kept.entry(reason.to_owned()).or_default() += 1);
+    pub fn count_not_kept(&self, reason: &NotKept) {
+        self.count(|statistics| *statistics.not_kept.entry(reason.kind().to_owned()).or_default() += 1);
     }
 
     /// Counts something of this run.

@@ -170,17 +170,6 @@ impl Environments {
         Some((wanted, resolution))
     }
 
-    /// Inspects the seal of an environment, as [`Environment::inspect_seal`]. If
-    /// it is broken, the environment is discarded, and the next
-    /// [`Environments::get`] makes another one.
-    ///
-    /// # Errors
-    /// [`EnvironmentError::System`].
-    pub async fn check_seal(&self, environment: &Environment) -> Result<Vec<PathBuf>, EnvironmentError> {
-        let (store, in_use) = (self.store.clone(), environment.in_use.clone());
-        unblock(move || store.check_seal(&in_use)).await
-    }
-
     /// The number of environments that this process holds: those in use, and some that
     /// were used before. Nobody removes them meanwhile.
     #[must_use]
@@ -257,7 +246,7 @@ impl Environments {
     ) -> Result<Environment, EnvironmentError> {
         let wanted = self.decide(python, requires.to_vec()).await?;
         let in_use = self.find_or_make(wanted.clone(), slot).await?;
-        Ok(Environment { in_use, wanted })
+        Ok(Environment { in_use, wanted, store: self.store.clone() })
     }
 
     /// Decides what is wanted, by everything that it depends on.

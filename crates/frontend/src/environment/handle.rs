@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hookpool_supervisor::files::{LockFile, kept, unblock};
+use hookpool_supervisor::files::{LockFile, kept};
 use hookpool_supervisor::{BuildEnvironment, Interpreter};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ use crate::files::try_write_json;
 pub struct Environment {
     pub(super) in_use: Arc<InUse>,
     pub(super) wanted: Arc<Wanted>,
+    pub(super) store: Arc<Store>,
 }
 
 impl Environment {
@@ -64,14 +65,17 @@ impl Environment {
         self.in_use.made_here
     }
 
-    /// The files that were changed, added or removed since it was made, as paths
-    /// within its folder; empty if its seal is unbroken.
+    /// The files that were changed, added or removed since it was made; none if its seal is
+    /// unbroken. Otherwise it is discarded, and the next [`Environments::get`] makes another
+    /// one. Blocks.
     ///
     /// # Errors
     /// [`EnvironmentError::System`].
-    pub async fn inspect_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
-        let in_use = self.in_use.clone();
-        unblock(move || in_use.differences().map(|differences| differences.all())).await
+    ///
+    /// [`Environments::get`]: super::Environments::get
+    pub fn check_seal(&self) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let differences = self.store.check_seal(&self.in_use)?;
+        Ok(differences.into_iter().map(|path| self.folder().join(path)).collect())
     }
 }
 

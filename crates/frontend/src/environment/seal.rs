@@ -9,7 +9,7 @@
 //! A file is read only if nothing but its time differs. An archive in which a cache folder was
 //! saved may have stored whole seconds only.
 //!
-//! After each source the seal is looked at again, mostly to find it unbroken. No entry of a folder
+//! After each hook the seal is looked at again, mostly to find it unbroken. No entry of a folder
 //! comes or goes without changing the folder's ctime, so [`LastLook`] lists the folders only once.
 
 use std::collections::{BTreeMap, HashMap};

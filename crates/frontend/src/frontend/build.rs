@@ -130,14 +130,9 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// What is to be reported. Looks at the seal of the environment.
-    pub async fn report(mut self, outcome: Result<Product, HookError>) -> Report {
-        let environment = self.environment_use().await;
-        if environment.as_ref().is_some_and(|environment| !environment.modified.is_empty()) {
-            self.hooks.forget_answers().await;
-        } else {
-            self.hooks.share_answers();
-        }
+    /// What is to be reported.
+    pub fn report(mut self, outcome: Result<Product, HookError>) -> Report {
+        let environment = self.environment_use();
         for run in &self.hooks.runs {
             if let AnswerUse::New(Keeping::Mismatch(difference)) = &run.answer {
                 self.warnings.push(BuildWarning::WrongAnswer { hook: run.hook, difference: difference.clone() });
@@ -462,14 +457,12 @@ impl Build<'_> {
         }
     }
 
-    /// The environment of the last hook, and whether hooks have changed it.
-    async fn environment_use(&self) -> Option<EnvironmentUse> {
+    /// The environment of the last hook, and what hooks have changed in theirs.
+    fn environment_use(&mut self) -> Option<EnvironmentUse> {
+        let mut modified = std::mem::take(&mut self.hooks.modified);
+        modified.sort_unstable();
+        modified.dedup();
         let environment = self.hooks.environment.as_ref()?;
-        let environments = self.frontend.settings.environments.as_ref()?;
-        let modified = environments.check_seal(environment).await.unwrap_or_else(|error| {
-            tracing::warn!("cannot look at the build environment {}: {error}", environment.folder().display());
-            Vec::new()
-        });
         Some(EnvironmentUse {
             python: environment.python().to_owned(),
             id: environment.content_id().to_owned(),

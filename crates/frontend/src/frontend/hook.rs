@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::report::{AnswerUse, BuildEvent, HookRun, JobId, Step};
 use super::tree::{SourceTree, build_requirements};
 use super::{Frontend, hints};
-use crate::answers::{Keeping, Lookup, NotKept};
+use crate::answers::{Hit, Lookup, Settled, settle};
 use crate::environment::{Environment, check_requirement};
 use crate::redact::redact;
 
@@ -24,29 +24,13 @@ pub(super) struct Hooks<'a> {
     pub runs: Vec<HookRun>,
     /// The environment of the last hook that ran.
     pub environment: Option<Environment>,
-    /// Of the hooks that ran.
-    lookups: Vec<Arc<Lookup>>,
+    /// The files of environments that were changed, by hooks that ran.
+    pub modified: Vec<PathBuf>,
 }
 
 impl<'a> Hooks<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
-        Self { frontend, job, name, runs: Vec::new(), environment: None, lookups: Vec::new() }
-    }
-
-    /// Shares the answers that were kept with other machines.
-    pub fn share_answers(&mut self) {
-        self.lookups.drain(..).for_each(|lookup| lookup.share());
-    }
-
-    /// Takes back the answers that were kept: a hook has changed its environment.
-    pub async fn forget_answers(&mut self) {
-        let lookups = std::mem::take(&mut self.lookups);
-        unblock(move || lookups.iter().for_each(|lookup| lookup.forget())).await;
-        for run in &mut self.runs {
-            if let AnswerUse::New(keeping) = &mut run.answer {
-                *keeping = Keeping::NotKept(NotKept::Environment);
-            }
-        }
+        Self { frontend, job, name, runs: Vec::new(), environment: None, modified: Vec::new() }
     }
 
     /// The requirements that the hook `get_requires` returns, beside those of
@@ -110,17 +94,10 @@ impl<'a> Hooks<'a> {
             && tree.is_packed()
             && let Some(outcome) = self.find_kept(tree, requirements, lookup).await
         {
-            let hit = lookup.hit().unwrap_or_default();
-            self.runs.push(HookRun {
-                hook,
-                error: outcome.as_ref().err().map(|error| error.kind),
-                worker: None,
-                timing: Timing::default(),
-                stdout: hit.stdout,
-                stderr: hit.stderr,
-                log: None,
-                answer: AnswerUse::Used { saved: hit.hook_time },
-            });
+            let Hit { stdout, stderr, hook_time: saved } = lookup.hit().unwrap_or_default();
+            let (error, timing) = (outcome.as_ref().err().map(|error| error.kind), Timing::default());
+            let answer = AnswerUse::Used { saved };
+            self.runs.push(HookRun { hook, error, worker: None, timing, stdout, stderr, log: None, answer });
             return outcome;
         }
         request.tree = tree.path().await?.to_owned();
@@ -141,7 +118,7 @@ impl<'a> Hooks<'a> {
             Some(logs) => logs.keep(self.name, &response, output).await,
             None => None,
         };
-        self.note(response, log, lookup.as_ref(), tree.was_built()).await
+        self.note(response, log, lookup, tree.was_built()).await
     }
 
     async fn lookup(&self, tree: &SourceTree<'_>, request: &HookRequest) -> Option<Arc<Lookup>> {
@@ -173,19 +150,11 @@ impl<'a> Hooks<'a> {
         &mut self,
         mut response: Response,
         log: Option<PathBuf>,
-        lookup: Option<&Arc<Lookup>>,
+        lookup: Option<Arc<Lookup>>,
         was_built: bool,
     ) -> Result<Value, HookError> {
-        let answer = match lookup {
-            None => AnswerUse::None,
-            Some(lookup) if response.kept => lookup.use_kept(&mut response),
-            Some(_) if was_built => AnswerUse::New(Keeping::NotKept(NotKept::BuiltBefore)),
-            Some(lookup) => {
-                let (keeper, kept) = (lookup.clone(), response.clone());
-                self.lookups.push(lookup.clone());
-                AnswerUse::New(unblock(move || keeper.keep(&kept)).await)
-            }
-        };
+        let Settled { answer, modified } = settle(lookup, &mut response, was_built).await;
+        self.modified.extend(modified);
         let outcome = response.outcome.map_err(|mut error| {
             let isolated = self.frontend.settings.environments.is_some();
             let outputs = [response.stderr.text(), response.stdout.text()];

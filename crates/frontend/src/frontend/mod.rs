@@ -144,7 +144,7 @@ impl Frontend {
     pub async fn build(&self, job: JobId, name: &Path, source: &Source, goal: &Goal) -> Report {
         let mut build = Build::new(self, job, name);
         let outcome = build.run(source, goal).await;
-        build.report(outcome).await
+        build.report(outcome)
     }
 
     /// The build environment for the hooks of a tree, with the requirements that

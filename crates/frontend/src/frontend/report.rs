@@ -192,8 +192,8 @@ pub struct EnvironmentUse {
     pub id: String,
     /// Whether this process made it.
     pub made: bool,
-    /// Files in it that were changed, added or removed while the source was
-    /// built. The environment is not used again.
+    /// Files in it, and in the environments of earlier hooks, that were changed, added or
+    /// removed while the source was built. These environments are not used again.
     pub modified: Vec<PathBuf>,
     /// Whether the editable wheel names paths in it: what is installed from the
     /// wheel then works only as long as the environment is there.

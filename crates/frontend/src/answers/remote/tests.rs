@@ -104,8 +104,7 @@ impl Machine {
             hook_time: Duration::from_secs(1),
             folders: vec![self.tree()],
         };
-        let kept = answers.keep(key(), variables, new).unwrap();
-        answers.share(kept);
+        answers.keep(key(), variables, new, true).unwrap();
         assert_eq!(answers.statistics().kept, 1);
     }
 
