@@ -22,10 +22,11 @@ from answers import (
     make_repository,
     make_trap,
     run,
+    told,
     trap_files,
     write_all,
 )
-from builds import make_project
+from builds import build, make_project
 from conftest import Setting
 from packages import make_wheel
 
@@ -310,6 +311,34 @@ def test_the_second_answer_is_the_right_one(setting: Setting, tmp_path: Path) ->
     assert versions(third) == {name: trap.after for name, trap in TRAPS.items()}
 
 
+@pytest.mark.timeout(180)
+def test_the_second_wheel_is_the_right_one(setting: Setting, tmp_path: Path) -> None:
+    """Also where wheels with compiled code are kept: what programs read is not known."""
+    names = ("edit", "outside", "program", "dirty")
+    trees = {name: tmp_path / "traps" / name / "tree" for name in names}
+    for name, tree in trees.items():
+        make_trap(tree, TRAPS[name].version)
+        TRAPS[name].prepare(tree)
+
+    def build_all() -> tuple[dict[str, str], set[str]]:
+        """The versions, and which wheels were kept."""
+        versions, used = {}, set()
+        for name, tree in trees.items():
+            out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+            flags = ["-o", out, "--answers", "all", "--format", "json"]
+            found = told(build(setting, "wheel", tree, *flags).result)
+            versions[name] = Path(found.result["file"]["path"]).name.split("-")[1]
+            if found.answers["build_wheel"] == "used":
+                used.add(name)
+        return versions, used
+
+    assert build_all() == (dict.fromkeys(names, "1"), set())
+    assert build_all() == (dict.fromkeys(names, "1"), {"edit", "dirty"})
+    for name, tree in trees.items():
+        TRAPS[name].change(tree)
+    assert build_all() == (dict.fromkeys(names, "2"), set())
+
+
 def versions(found: dict[str, Told]) -> dict[str, str]:
     """The versions by the names of the traps."""
     return {name: each.version for name, each in found.items()}
@@ -402,6 +431,36 @@ class Gates:
         self._ends = True
         (self._tree / "here").write_bytes(b"")
         self._thread.join()
+
+
+def test_the_configuration_of_distutils(setting: Setting, tmp_path: Path) -> None:
+    tree = make_trap(tmp_path / "tree", "1")
+    home = tmp_path / "user"
+    env = {"HOME": str(home)}
+    write_all(home, {".pydistutils.cfg": "[egg_info]\ntag_build = a1\n"})
+    assert ask(setting, tree, env=env).version == "1a1"
+    again = ask(setting, tree, env=env)
+    assert (again.version, again.are_used) == ("1a1", True), again.answers
+    write_all(home, {".pydistutils.cfg": "[egg_info]\ntag_build = a2\n"})
+    assert ask(setting, tree, env=env).version == "1a2"
+    (home / ".pydistutils.cfg").unlink()
+    assert ask(setting, tree, env=env).version == "1"
+
+
+@pytest.mark.parametrize("name", ["user/.gitconfig", "own/git/config", "named"])
+def test_the_configuration_of_git(setting: Setting, tmp_path: Path, name: str) -> None:
+    """It counts for hooks that start git, and for no other one."""
+    tree = make_trap(tmp_path / "git/tree", 'output("git", "config", "trap.version")')
+    with_repository(tree)
+    other = make_trap(tmp_path / "other/tree", "1")
+    env = {"HOME": str(tmp_path / "user"), "XDG_CONFIG_HOME": str(tmp_path / "own")}
+    env |= {"GIT_CONFIG_GLOBAL": str(tmp_path / "named")} if name == "named" else {}
+    for number, version in enumerate(("1", "2", "1")):
+        write_all(tmp_path, {name: f"[trap]\nversion = {version}\n"})
+        found = ask_all(setting, tree, other, env=env)
+        assert versions(found) == {"git": version, "other": "1"}
+        assert found["git"].are_used == (number == 2), found["git"].answers
+        assert found["other"].are_used == (number > 0), found["other"].answers
 
 
 def test_another_interpreter(setting: Setting, tmp_path: Path, newest: str) -> None:

@@ -319,7 +319,9 @@ def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) 
             assert value == "whole"
             files.append(file)
             is_kept = response["answer"]["is"]
-            assert is_kept == ("not_kept" if code == spoil else "used" if len(files) > 2 else "kept")
+            assert is_kept == (
+                "not_kept" if code == spoil else "used" if len(files) > 2 else "kept"
+            )
         assert pool.finish() == ([], 0)
     assert (files[0] != files[1], files[1] == files[2] == files[3]) == (True, True)
     # The second program has changed the environment of the first one's second hook.

@@ -364,7 +364,7 @@ pub enum AnswersName {
     Archives,
     /// Those of source trees, too.
     Trees,
-    /// Wheels with compiled code, too. They depend on headers and libraries of the
+    /// Wheels of source distributions with compiled code, too. They depend on headers and libraries of the
     /// system, whose changes are noticed only if its package manager made them.
     All,
 }

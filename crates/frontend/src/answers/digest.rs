@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,14 @@ impl Digest {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The digest of the contents of these files. One that cannot be read is the same as
+    /// none: hooks cannot read it either. Blocks.
+    pub fn of_files(paths: &[PathBuf]) -> Self {
+        let contents = paths.iter().map(|path| Self::of_file(path).map(|digest| digest.0.to_vec()).unwrap_or_default());
+        let contents: Vec<Vec<u8>> = contents.collect();
+        Self::of_list(contents.iter().map(Vec::as_slice))
     }
 }
 

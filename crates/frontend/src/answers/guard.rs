@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hookpool_supervisor::Observed;
 
 use super::key::MARKERS;
-use super::variables::{ALL, is_credential};
+use super::variables::{ALL, GIT, is_credential};
 
 /// Why an answer is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,14 +34,9 @@ pub enum NotKept {
     /// It has read variables that may hold credentials.
     #[error("the hook read {}, which may hold credentials", List(.0))]
     Credentials(Vec<String>),
-    /// A repository that is not the source's own.
-    #[error("the hook asked {program} about a repository that is not the source's own ({place})")]
-    Repository {
-        /// git, for example.
-        program: &'static str,
-        /// What marks the repository.
-        place: String,
-    },
+    /// It has asked git about a repository that is not the source's own, which this marks.
+    #[error("the hook asked git about a repository that is not the source's own ({0})")]
+    Repository(String),
     /// The source has changed while the hook ran, and not by the hook.
     #[error("{0} was changed while the hook ran, and not by the hook")]
     Changed(String),
@@ -83,7 +78,7 @@ impl NotKept {
             Self::Programs(_) => "program",
             Self::Outside(_) => "other files",
             Self::Credentials(_) => "credentials",
-            Self::Repository { .. } => "repository above",
+            Self::Repository(_) => "repository above",
             Self::Changed(_) => "changed meanwhile",
             Self::Link(_) => "link to elsewhere",
             Self::Special(_) => "named pipe or device",
@@ -115,8 +110,10 @@ impl fmt::Display for List<'_> {
 /// What is allowed beside what every hook may do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowed<'a> {
-    /// All programs, because the compilers are in the key.
+    /// All programs but installers, because the compilers are in the key.
     pub programs: bool,
+    /// Files whose contents are in the key.
+    pub known: &'a [PathBuf],
     /// What is above the tree that hooks look for.
     pub above: &'a [PathBuf],
     /// Whether the tree has a repository that is complete in itself.
@@ -129,10 +126,12 @@ pub(super) struct Allowed<'a> {
 }
 
 impl Allowed<'_> {
-    /// A repository that a program finds outside of the tree.
-    fn other_repository(&self, marker: &str) -> Option<&PathBuf> {
-        let is_own = marker == ".git" && self.has_own_repository;
-        self.above.iter().find(|place| place.file_name() == Some(OsStr::new(marker)) && !is_own)
+    /// A repository that git finds outside of the tree.
+    fn other_repository(&self) -> Option<&PathBuf> {
+        self.above
+            .iter()
+            .find(|place| place.file_name() == Some(OsStr::new(".git")))
+            .filter(|_| !self.has_own_repository)
     }
 
     /// How the answer depends on a path outside of the known folders.
@@ -140,7 +139,7 @@ impl Allowed<'_> {
         let above = || self.tree.ancestors().skip(1);
         let is_own =
             |folder: &Path| self.own.is_some_and(|own| folder.starts_with(own)) && above().any(|above| above == folder);
-        if is_own(path) {
+        if is_own(path) || self.known.iter().any(|known| known == path) {
             return PathUse::None;
         }
         // One that was opened and not listed may be used to open files in it, which
@@ -171,8 +170,8 @@ enum PathUse {
 }
 
 /// What the answer depends on beside what always counts: names of variables, and paths
-/// of folders whose names count. Or why it is not kept. `credentials` are the names of variables that are set and may
-/// hold some.
+/// of folders whose names count. Or why it is not kept. `credentials` are the names of
+/// variables that are set and may hold some.
 pub(super) fn judge(
     observed: &Observed,
     allowed: &Allowed<'_>,
@@ -181,15 +180,19 @@ pub(super) fn judge(
     if !observed.network.is_empty() {
         return Err(NotKept::Network(observed.network.clone()));
     }
-    let is_known = |program: &String| allowed.programs || repositories_of(program).is_some();
+    let is_known = |program: &String| match kind_of(program) {
+        Program::Git => true,
+        Program::Installer => false,
+        Program::Other => allowed.programs,
+    };
     let programs: Vec<String> = observed.programs.iter().filter(|program| !is_known(program)).cloned().collect();
     if !programs.is_empty() {
         return Err(NotKept::Programs(programs));
     }
-    for (program, marker) in observed.programs.iter().filter_map(repositories_of) {
-        if let Some(place) = allowed.other_repository(marker) {
-            return Err(NotKept::Repository { program, place: place.display().to_string() });
-        }
+    if started_git(observed)
+        && let Some(place) = allowed.other_repository()
+    {
+        return Err(NotKept::Repository(place.display().to_string()));
     }
     let of_use = |wanted| {
         let is_of_use = move |path: &&String| allowed.use_of(Path::new(path)) == wanted;
@@ -209,6 +212,9 @@ pub(super) fn judge(
         return Err(NotKept::Credentials(read));
     }
     let mut inputs = of_use(PathUse::Names);
+    if started_git(observed) {
+        inputs.push(GIT.to_owned());
+    }
     match observed.environment_taken {
         true => inputs.push(ALL.to_owned()),
         false => inputs.extend_from_slice(&observed.variables),
@@ -218,14 +224,31 @@ pub(super) fn judge(
 
 /// Whether git was started.
 pub(super) fn started_git(observed: &Observed) -> bool {
-    observed.programs.iter().filter_map(repositories_of).any(|(program, _)| program == "git")
+    observed.programs.iter().any(|program| kind_of(program) == Program::Git)
 }
 
-/// A program that tells of repositories, and what marks one. What it says depends on
-/// the repository, which is part of the tree's state, and on files that are in the key.
-fn repositories_of(program: &String) -> Option<(&'static str, &'static str)> {
-    let name = Path::new(program).file_name()?;
-    [("git", ".git"), ("hg", ".hg")].into_iter().find(|(known, _)| name == *known)
+/// What is known of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    /// What it says depends on the repository, which is part of the tree's state, and on
+    /// its configuration, which counts then.
+    Git,
+    /// What it installs depends on an index and on its own configuration.
+    Installer,
+    Other,
+}
+
+fn kind_of(program: &str) -> Program {
+    match Path::new(program).file_name().and_then(OsStr::to_str) {
+        Some("git") => Program::Git,
+        Some("uv" | "uvx") => Program::Installer,
+        Some(name)
+            if name.strip_prefix("pip").is_some_and(|rest| rest.chars().all(|it| it == '.' || it.is_ascii_digit())) =>
+        {
+            Program::Installer
+        }
+        _ => Program::Other,
+    }
 }
 
 #[cfg(test)]
@@ -242,8 +265,10 @@ mod tests {
             observed
         };
         let tree = Path::new("/run/run-1/inner/a-1");
+        let known = [PathBuf::from("/home/me/.pydistutils.cfg")];
         let strict = Allowed {
             programs: false,
+            known: &known,
             above: &[],
             has_own_repository: false,
             tree,
@@ -253,7 +278,7 @@ mod tests {
         let below = Allowed { above: &above, ..strict };
         let own = Allowed { has_own_repository: true, ..below };
         let all = Allowed { programs: true, ..strict };
-        let repository = || NotKept::Repository { program: "git", place: "/run/.git".into() };
+        let repository = || NotKept::Repository("/run/.git".into());
         let token = list(&["MY_TOKEN"]);
         for (observed, allowed, credentials, expected) in [
             (nothing.clone(), strict, &token, Ok(list(&[]))),
@@ -262,12 +287,22 @@ mod tests {
             (with(&|o| o.environment_taken = true), strict, &token, Err(NotKept::Credentials(token.clone()))),
             (with(&|o| o.variables = token.clone()), all, &list(&[]), Err(NotKept::Credentials(token.clone()))),
             (with(&|o| o.network = list(&["connect"])), all, &token, Err(NotKept::Network(list(&["connect"])))),
-            (with(&|o| o.programs = list(&["git", "hg"])), strict, &token, Ok(list(&[]))),
-            (with(&|o| o.programs = list(&["/usr/bin/git"])), own, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["/usr/bin/git"])), strict, &token, Ok(list(&[GIT]))),
+            (with(&|o| o.programs = list(&["/usr/bin/git"])), own, &token, Ok(list(&[GIT]))),
             (with(&|o| o.programs = list(&["/usr/bin/git"])), below, &token, Err(repository())),
-            (with(&|o| o.programs = list(&["hg"])), below, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["hg"])), strict, &token, Err(NotKept::Programs(list(&["hg"])))),
             (with(&|o| o.programs = list(&["git", "cc"])), own, &token, Err(NotKept::Programs(list(&["cc"])))),
-            (with(&|o| o.programs = list(&["cc"])), all, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["cc", "hg", "pipx"])), all, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["cc", "pip"])), all, &token, Err(NotKept::Programs(list(&["pip"])))),
+            (with(&|o| o.programs = list(&["/b/pip3.11"])), all, &token, Err(NotKept::Programs(list(&["/b/pip3.11"])))),
+            (with(&|o| o.programs = list(&["uv"])), all, &token, Err(NotKept::Programs(list(&["uv"])))),
+            (with(&|o| o.outside = list(&["/home/me/.pydistutils.cfg"])), strict, &token, Ok(list(&[]))),
+            (
+                with(&|o| o.outside = list(&["/home/me/.other"])),
+                strict,
+                &token,
+                Err(NotKept::Outside(list(&["/home/me/.other"]))),
+            ),
             (with(&|o| o.outside = list(&["/run/run-1/inner", "/run/run-1/x"])), strict, &token, Ok(list(&[]))),
             (with(&|o| o.outside = list(&["/", "/run/"])), strict, &token, Ok(list(&["/", "/run/"]))),
             (with(&|o| o.outside = list(&["/run"])), strict, &token, Err(NotKept::Outside(list(&["/run"])))),

@@ -3,11 +3,10 @@
 //! The clock, random numbers, the network and the headers of the system cannot be
 //! part of a key.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use hookpool_supervisor::{CallerProcess, Hook, HookRequest, WorkerProgram};
+use hookpool_supervisor::{CallerProcess, HookRequest, WorkerProgram};
 use serde_json::json;
 
 use super::compilers;
@@ -18,8 +17,8 @@ use super::variables::{self, EnvironmentVariables};
 #[derive(Debug)]
 pub(super) struct Circumstances {
     pub variables: EnvironmentVariables,
-    /// What identifies the compilers, if hooks may start some.
-    compilers: Option<String>,
+    /// What identifies the compilers, if answers of hooks that start some are kept.
+    pub compilers: Option<String>,
     digest: Digest,
 }
 
@@ -42,26 +41,12 @@ impl Circumstances {
         let compilers = with_compilers.then(|| compilers::identity(&variables));
         Self { digest: Digest::of_list(parts.iter().map(Vec::as_slice)), compilers, variables }
     }
-
-    /// What identifies the compilers, for hooks that may start some.
-    pub fn compilers_for(&self, hook: Hook) -> Option<&str> {
-        self.compilers.as_deref().filter(|_| hook == Hook::BuildWheel)
-    }
 }
 
-/// Files outside of source and environment that hooks are known to read: those of
-/// distutils and git.
-fn known_files(variables: &EnvironmentVariables) -> impl Iterator<Item = PathBuf> {
-    let folder = |name: &str| variables.get(OsStr::new(name)).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = folder("HOME").unwrap_or_default();
-    let configuration = folder("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
-    [
-        home.join(".pydistutils.cfg"),
-        home.join(".gitconfig"),
-        configuration.join("git/config"),
-        PathBuf::from("/etc/gitconfig"),
-    ]
-    .into_iter()
+/// Files outside of source and environment that hooks read, or see not to be there: that of
+/// distutils.
+pub(super) fn known_files(variables: &EnvironmentVariables) -> Vec<PathBuf> {
+    variables::home(variables).map(|home| home.join(".pydistutils.cfg")).into_iter().collect()
 }
 
 /// The file mode creation mask, which hooks inherit: files in wheels have modes.
@@ -98,12 +83,9 @@ impl Question<'_> {
         let texts = [&common, request.hook.name(), &source, self.environment, &arguments, &above];
         let mut parts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
         parts.push(place);
-        // They may change while this process runs. One that cannot be read is the same as
-        // none: hooks cannot read it either.
-        let known: Vec<Vec<u8>> = known_files(&circumstances.variables)
-            .map(|path| Digest::of_file(&path).map(|digest| digest.as_bytes().to_vec()).unwrap_or_default())
-            .collect();
-        parts.extend(known.iter().map(Vec::as_slice));
+        // They may change while this process runs.
+        let known = Digest::of_files(&known_files(&circumstances.variables)).to_string();
+        parts.push(known.as_bytes());
         parts.extend(self.above.iter().map(|path| path.as_os_str().as_bytes()));
         parts.push(self.compilers.unwrap_or_default().as_bytes());
         parts.extend(request.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::answer::{Answer, Outcome, Output, Variables};
 use super::digest::Digest;
 use super::guard::{Allowed, NotKept, judge, started_git};
-use super::key::{Question, markers_above};
+use super::key::{Circumstances, Question, known_files, markers_above};
 use super::store::{Found, NewAnswer};
 use super::tree::{TreeLook, TreeState};
 use super::variables::{self, FolderBefore};
@@ -47,7 +47,9 @@ pub struct Lookup {
 
 #[derive(Debug, Default)]
 struct LookupState {
-    /// The key of the answer, and the tree as it was then.
+    /// The content id of the environment, the key of the answer, and the tree as it was
+    /// then.
+    environment: String,
     key: Option<Digest>,
     before: Option<Arc<TreeBefore>>,
     /// The folders above the tree, as they were then: hooks may list them.
@@ -131,6 +133,7 @@ impl Lookup {
     }
 
     fn ask(&self, environment: &str, tree: Option<&Path>) -> Option<Result<Value, HookError>> {
+        environment.clone_into(&mut self.state().environment);
         match (self.asked, tree) {
             (Asked::Tree, tree) => self.ask_about_tree(environment, tree?),
             (Asked::Archive(digest), tree) => {
@@ -184,9 +187,16 @@ impl Lookup {
             above,
             request: &self.request,
             environment,
-            compilers: circumstances.compilers_for(self.request.hook),
+            compilers: self.compilers(&circumstances),
         };
         question.key(&circumstances)
+    }
+
+    /// What identifies the compilers, if the hook may start some. What programs read is not
+    /// known: an archive is the same anyway, and a tree may have changed.
+    fn compilers<'a>(&self, circumstances: &'a Circumstances) -> Option<&'a str> {
+        let is_build = self.request.hook == Hook::BuildWheel && matches!(self.asked, Asked::Archive(_));
+        circumstances.compilers.as_deref().filter(|_| is_build)
     }
 
     /// Notes what is in the folders above a tree before its hook.
@@ -311,9 +321,10 @@ impl Lookup {
 
     fn try_keep(&self, response: &Response, new: NewAnswer) -> Result<(), NotKept> {
         let store = &self.answers.store;
-        let (key, before, folders) = {
+        let (key, before, folders, environment) = {
             let state = self.state();
-            (state.key.ok_or(NotKept::NotIsolated)?, state.before.clone(), state.folders.clone())
+            let key = state.key.ok_or(NotKept::NotIsolated)?;
+            (key, state.before.clone(), state.folders.clone(), state.environment.clone())
         };
         let observed = response.observed.as_ref().ok_or(NotKept::NotObserved)?;
         let policy = self.answers.settings.policy;
@@ -332,12 +343,21 @@ impl Lookup {
         };
         let state = before.as_ref().map(|before| &before.state);
         let mut above = self.above(before.as_ref().map(|before| &*before.tree));
+        let now = match (self.asked, &before) {
+            (Asked::Archive(digest), _) => Some(self.key(digest, None, &above, &environment)),
+            (Asked::Tree, Some(before)) => Some(self.key(before.original, Some(&tree), &above, &environment)),
+            (Asked::Tree, None) => None,
+        };
+        if now != Some(key) {
+            return Err(NotKept::Changed("a file or folder outside of the source".to_owned()));
+        }
         if state.is_some_and(TreeState::has_repository_elsewhere) {
             above.push(tree.join(".git"));
         }
         let circumstances = self.answers.circumstances_of(self.request.caller.as_ref());
         let allowed = Allowed {
-            programs: circumstances.compilers_for(self.request.hook).is_some(),
+            programs: self.compilers(&circumstances).is_some(),
+            known: &known_files(&circumstances.variables),
             above: &above,
             has_own_repository: state.is_some_and(TreeState::has_own_repository),
             tree: &tree,

@@ -59,7 +59,7 @@ pub enum AnswerPolicy {
     Archives,
     /// Those of source trees, too, and their source distributions.
     Trees,
-    /// Wheels with compiled code, too.
+    /// Wheels with compiled code, too, unless a program was started to build one of a tree.
     All,
 }
 

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hookpool_supervisor::CallerProcess;
 use hookpool_supervisor::files::{FileStamp, Moment};
+use nix::unistd::{User, geteuid};
 
 use super::digest::Digest;
 use crate::redact::redact;
@@ -121,6 +122,9 @@ const CREDENTIALS: &[&str] = &[
 /// What a hook that has read all variables depends on.
 pub(super) const ALL: &str = "*";
 
+/// What a hook that has started git depends on: git's configuration.
+pub(super) const GIT: &str = "*git";
+
 /// The patterns of the variables that hooks are watched for.
 pub(super) fn watched() -> Vec<&'static str> {
     [INCIDENTAL, CREDENTIALS].concat()
@@ -170,11 +174,15 @@ pub(super) fn uncounted_variables() -> Vec<OsString> {
 }
 
 /// The value of a variable that a hook has read. That of [`ALL`] stands for all that do
-/// not always count; of credentials, for their names. That of an absolute path stands
-/// for the names in the folder, which a hook has listed. Blocks.
+/// not always count; of credentials, for their names. That of [`GIT`] stands for the
+/// contents of git's files. That of an absolute path stands for the names in the folder,
+/// which a hook has listed. Blocks.
 pub(super) fn value(variables: &EnvironmentVariables, name: &OsStr) -> Option<OsString> {
     if Path::new(name).is_absolute() {
         return names_in(Path::new(name)).ok();
+    }
+    if name == GIT {
+        return Some(Digest::of_files(&files_of_git(variables)).to_string().into());
     }
     if name != ALL {
         return variables.get(name).cloned();
@@ -189,6 +197,27 @@ pub(super) fn value(variables: &EnvironmentVariables, name: &OsStr) -> Option<Os
     });
     let lines: Vec<Vec<u8>> = lines.collect();
     Some(Digest::of_list(lines.iter().map(Vec::as_slice)).to_string().into())
+}
+
+/// The home folder of hooks, as Python and git see it.
+pub(super) fn home(variables: &EnvironmentVariables) -> Option<PathBuf> {
+    let home = match variables.get(OsStr::new("HOME")) {
+        Some(home) => Some(PathBuf::from(home)),
+        None => User::from_uid(geteuid()).ok().flatten().map(|user| user.dir),
+    };
+    // Another one is a folder in the tree of the hook.
+    home.filter(|home| home.is_absolute())
+}
+
+/// The files that git reads whatever the repository. Those that they include do not count.
+fn files_of_git(variables: &EnvironmentVariables) -> Vec<PathBuf> {
+    let folder = |name: &str| variables.get(OsStr::new(name)).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = home(variables);
+    let own = folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let own = own.into_iter().flat_map(|own| ["config", "ignore", "attributes"].map(|name| own.join("git").join(name)));
+    let system = ["/etc/gitconfig", "/etc/gitattributes"].map(PathBuf::from);
+    let named = ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"].into_iter().filter_map(folder);
+    home.as_ref().map(|home| home.join(".gitconfig")).into_iter().chain(own).chain(system).chain(named).collect()
 }
 
 fn names_in(folder: &Path) -> io::Result<OsString> {
@@ -289,6 +318,36 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn the_home_folder() {
+        let user = User::from_uid(geteuid()).unwrap().unwrap().dir;
+        for (set, expected) in [
+            (variables(&[("HOME", "/home/me")]), Some(PathBuf::from("/home/me"))),
+            (variables(&[]), Some(user)),
+            (variables(&[("HOME", "")]), None),
+            (variables(&[("HOME", "me")]), None),
+        ] {
+            assert_eq!(home(&set), expected, "{set:?}");
+        }
+    }
+
+    #[test]
+    fn gits_configuration_counts_where_git_was_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let set = variables(&[("HOME", &path("")), ("GIT_CONFIG_GLOBAL", &path("named"))]);
+        std::fs::create_dir_all(path(".config/git")).unwrap();
+        let of_git = || value(&set, OsStr::new(GIT));
+        for name in [".gitconfig", ".config/git/config", ".config/git/ignore", ".config/git/attributes", "named"] {
+            let before = of_git();
+            std::fs::write(path(name), "").unwrap();
+            assert_ne!(of_git(), before, "{name}");
+        }
+        let before = of_git();
+        std::fs::write(path(".pydistutils.cfg"), "").unwrap();
+        assert_eq!(of_git(), before);
     }
 
     #[test]

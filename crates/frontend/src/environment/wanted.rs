@@ -56,8 +56,9 @@ impl Wanted {
     }
 }
 
-/// A digest of the program that runs in the end, its version and its standard
-/// library: an interpreter that was replaced has another one.
+/// A digest of the program that runs in the end, by its path, size and time; of its version,
+/// the place of its standard library, the C library and the machine. An interpreter that was
+/// replaced has another one.
 fn interpreter_id(interpreter: &Interpreter) -> Result<String, EnvironmentError> {
     let executable = &interpreter.executable;
     let resolved = executable.canonicalize().map_err(EnvironmentError::system("find", executable))?;
@@ -71,6 +72,7 @@ fn interpreter_id(interpreter: &Interpreter) -> Result<String, EnvironmentError>
         interpreter.implementation.clone(),
         interpreter.base_prefix.display().to_string(),
         interpreter.markers.get("platform_machine").cloned().unwrap_or_default(),
+        interpreter.libc.clone(),
     ];
     Ok(digest(texts.iter().map(String::as_str)))
 }

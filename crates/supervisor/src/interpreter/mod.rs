@@ -45,6 +45,10 @@ pub struct Interpreter {
     /// The values of environment markers (PEP 508) by their names.
     #[serde(default)]
     pub markers: BTreeMap<String, String>,
+    /// The version of the GNU C library that it runs with, `glibc 2.36` for example. Empty:
+    /// it is another library.
+    #[serde(default)]
+    pub libc: String,
     /// The folders whose `.pth` and `.start` files are read at start (`site`).
     #[serde(default)]
     pub site_folders: Vec<PathBuf>,

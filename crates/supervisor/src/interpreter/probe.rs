@@ -129,6 +129,10 @@ markers = {
     "python_full_version": full_version(sys.version_info),
     "python_version": "%d.%d" % tuple(sys.version_info[:2]),
 }
+try:
+    libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+except (OSError, ValueError):
+    libc = ""
 paths = sysconfig.get_paths()
 site = sys.modules.get("site")
 site_folders = list(site.getsitepackages()) if hasattr(site, "getsitepackages") else []
@@ -165,7 +169,7 @@ except Exception:
 answer = {
     "runs_code_at_start": runs_code,
     "executable": sys.executable, "version": list(sys.version_info[:3]),
-    "implementation": implementation_name, "markers": markers,
+    "implementation": implementation_name, "markers": markers, "libc": libc,
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "prefix": sys.prefix, "base_prefix": getattr(sys, "base_prefix", sys.prefix),
     "scripts": paths["scripts"],
@@ -462,6 +466,7 @@ mod tests {
         let (major, minor, _) = interpreter.version;
         assert_eq!(interpreter.markers["python_version"], format!("{major}.{minor}"));
         assert_eq!(interpreter.markers.len(), 11);
+        assert_eq!(interpreter.libc.starts_with("glibc "), cfg!(target_env = "gnu"), "{}", interpreter.libc);
     }
 
     #[tokio::test]
