@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -25,6 +26,33 @@ pytestmark = BOTH_WAYS
 def lines(*requests: Any) -> bytes:
     """A body of JSON Lines."""
     return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+
+
+class Batch:
+    """A batch whose lines are sent one after the other."""
+
+    def __init__(self, service: Service) -> None:
+        self._connection = service.connect()
+        self._connection.putrequest("POST", "/v1/batch")
+        self._connection.putheader("Transfer-Encoding", "chunked")
+        self._connection.endheaders()
+
+    def send(self, *requests: Any) -> None:
+        """Send lines."""
+        data = lines(*requests)
+        self._connection.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def finish(self) -> None:
+        """Send the end of the lines."""
+        self._connection.send(b"0\r\n\r\n")
+
+    def response(self) -> http.client.HTTPResponse:
+        """The response as it comes."""
+        return self._connection.getresponse()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
 
 def test_a_hook(setting: Setting, tree: Path) -> None:
@@ -66,20 +94,13 @@ def test_a_batch_has_the_lines_of_run(setting: Setting, tree: Path) -> None:
 
 def test_a_batch_is_answered_while_it_is_sent(setting: Setting, tree: Path) -> None:
     service = setting.serve()
-    with contextlib.closing(service.connect()) as connection:
-        connection.putrequest("POST", "/v1/batch")
-        connection.putheader("Transfer-Encoding", "chunked")
-        connection.endheaders()
-
-        def send(data: bytes) -> None:
-            connection.send(b"%x\r\n%b\r\n" % (len(data), data))
-
-        send(lines(call(tree, "result = ['1']", 1)))
-        response = connection.getresponse()
+    with contextlib.closing(Batch(service)) as batch:
+        batch.send(call(tree, "result = ['1']", 1))
+        response = batch.response()
         assert json.loads(response.readline())["result"] == ["1"]
-        send(lines(call(tree, "result = ['2']", 2)))
+        batch.send(call(tree, "result = ['2']", 2))
         assert json.loads(response.readline())["result"] == ["2"]
-        connection.send(b"0\r\n\r\n")
+        batch.finish()
         assert response.read() == b""
     assert service.end() == 0
 
@@ -153,36 +174,69 @@ def test_a_drained_service_refuses_new_work_until_it_is_resumed(
     assert service.end() == 0
 
 
-@pytest.mark.parametrize("way", ["signal", "request"])
-def test_the_end_waits_for_open_work(setting: Setting, tree: Path, gate: Gate, way: str) -> None:
-    service = setting.serve()
+@pytest.mark.parametrize("end", ["signal", "request", "takeover"])
+def test_the_end_waits_for_open_work(setting: Setting, tree: Path, gate: Gate, end: str) -> None:
+    # Only a signal starts that time.
+    service = setting.serve("--drain-timeout", "1h" if end == "signal" else "0")
     connection = service.connect()
     connection.request("POST", "/v1/hooks", lines(call(tree, gate.code + "result = ['done']")))
     gate.arrived()
-    if way == "signal":
+    new = None
+    if end == "signal":
         service.process.send_signal(signal.SIGTERM)
         processes.wait_until(lambda: service.get("/healthz")["phase"] == "draining")
-    else:
+    elif end == "request":
         assert service.ask("POST", "/v1/drain", {"exit": True}).status == 200
         assert service.ask("POST", "/v1/resume").status == 503
+        # Time for the service to do more than it was asked for.
+        for _ in range(50):
+            assert service.get("/healthz")["open"] == 1
+    else:
+        new = setting.serve("--take-over", socket=service.socket)
+        assert new.hook(make_tree(setting.root / "other")).json["ok"]
     gate.release()
     assert json.loads(connection.getresponse().read())["result"] == ["done"]
     connection.close()
     assert service.process.wait(60) == 0
+    if new is not None:
+        assert new.end() == 0
     assert not service.socket.exists()
 
 
-def test_open_work_is_ended_when_its_time_is_up(setting: Setting, tree: Path, gate: Gate) -> None:
+@pytest.mark.parametrize("is_asked_before", [False, True])
+def test_open_work_is_ended_when_its_time_is_up(
+    setting: Setting, tree: Path, gate: Gate, is_asked_before: bool
+) -> None:
     service = setting.serve("--drain-timeout", "100ms", "--grace-period", "100ms")
     connection = service.connect()
     connection.request("POST", "/v1/hooks", lines(call(tree, gate.code)))
     hook = gate.arrived()
+    if is_asked_before:
+        assert service.ask("POST", "/v1/drain", {"exit": True}).status == 200
     service.process.send_signal(signal.SIGTERM)
     response = json.loads(connection.getresponse().read())
     assert response["error"]["kind"] == "Interrupted"
     connection.close()
-    assert service.process.wait(60) == 0
+    assert service.process.wait(60) == 1, "a request was cut off"
     processes.wait_gone([hook])
+
+
+def test_a_drain_ends_a_batch_after_what_was_admitted(
+    setting: Setting, tree: Path, gate: Gate
+) -> None:
+    """A resolver that never ends its lines does not keep the service from ending."""
+    service = setting.serve()
+    batch = Batch(service)
+    batch.send(call(tree, gate.code + "result = ['admitted']", 1))
+    gate.arrived()
+    assert service.ask("POST", "/v1/drain", {"exit": True}).json["open"] == 1
+    batch.send(call(tree, "result = ['never']", 2))
+    gate.release()
+    first, last = map(json.loads, batch.response().read().splitlines())
+    assert (first["id"], first["result"]) == (1, ["admitted"])
+    assert (last["id"], last["error"]["kind"]) == (None, "Draining")
+    assert service.process.wait(60) == 0
+    batch.close()
 
 
 def test_a_second_signal_ends_at_once(setting: Setting, tree: Path, gate: Gate) -> None:

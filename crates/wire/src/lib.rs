@@ -23,7 +23,7 @@ pub use control::{CancelledRequest, Limits, LimitsChange, Restart, Restarted};
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};
-pub use service::{API_VERSION, Admission, Drain, Phase, Problem, Version};
+pub use service::{API_VERSION, Admission, DRAINING, Drain, Phase, Problem, Version};
 pub use status::{
     AnswerCounts, DelayedPool, EnvironmentCounts, Listed, QuarantinedPool, RequestStatus, Status, TemplateStatus,
     WorkerStatus,

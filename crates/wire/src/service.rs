@@ -6,6 +6,10 @@ use utoipa::ToSchema;
 /// The version of the HTTP interface, which its paths begin with.
 pub const API_VERSION: u32 = 1;
 
+/// The kind of failure of a service that admits no new work. What it refuses did not
+/// run: ask again, soon this service or one that has taken its place admits it.
+pub const DRAINING: &str = "Draining";
+
 /// Who serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
@@ -70,7 +74,7 @@ pub struct Admission {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
-    /// Whether the service ends when its work is done, as after SIGTERM.
+    /// Whether the service ends when its work is done, however long that takes.
     #[serde(default)]
     pub exit: bool,
 }

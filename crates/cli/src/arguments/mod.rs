@@ -156,8 +156,8 @@ pub struct RunArguments {
 with status 503; a second one kills at once. SIGHUP replaces all workers without losing a
 request.
 
-Exit codes: 0 all open requests could finish, 2 wrong usage, 3 the pool itself could not work,
-128+N ended by the second signal N."
+Exit codes: 0 all open requests could finish, 1 --drain-timeout was over before, 2 wrong usage,
+3 the pool itself could not work, 128+N a second signal ended it at once (N is the first)."
 )]
 pub struct ServeArguments {
     /// Where to listen: a path in a folder that only you can change [default:
@@ -180,7 +180,8 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKPOOL_TAKE_OVER", value_parser = BoolishValueParser::new())]
     pub take_over: bool,
 
-    /// How long open requests may take to finish after the first signal.
+    /// How long open requests may take to finish after the first signal. After a takeover or
+    /// `hookpool ctl drain --exit` they may take as long as they need.
     #[arg(
         long,
         value_name = "DURATION",

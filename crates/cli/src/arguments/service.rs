@@ -90,7 +90,7 @@ pub enum ControlCommand {
 /// The arguments of `hookpool ctl drain`.
 #[derive(Debug, Args)]
 pub struct DrainArguments {
-    /// End the service when its work is done, as after SIGTERM.
+    /// End the service when its work is done, however long that takes.
     #[arg(long)]
     pub exit: bool,
 

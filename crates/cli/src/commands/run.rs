@@ -47,7 +47,7 @@ async fn run(settings: PoolSettings) -> Result<Exit, Failure> {
     let queue_size = settings.limits.queue_size.get();
     let is_strict = settings.answers.as_ref().is_some_and(|answers| answers.strict);
     let requests = OpenRequests::new(hooks.clone(), queue_size, input, ending.clone(), is_strict);
-    let reason = requests.serve(&mut output).await;
+    let reason = requests.serve(&mut output, std::future::pending()).await;
     let close = async {
         resources.readers.finished().await;
         hooks.close().await;

@@ -222,7 +222,7 @@ async fn idle_for(time: Option<Timeout>, admissions: &Admissions) {
     }
 }
 
-/// Waits for the open work, for a time, and ends the pool.
+/// Waits for the open work, after a signal only for a time, and ends the pool.
 async fn end(
     supervisor: &Supervisor,
     admissions: &Admissions,
@@ -232,16 +232,18 @@ async fn end(
     interrupt: &watch::Sender<Ending>,
     mut ending: watch::Receiver<Ending>,
 ) -> Result<Exit, Failure> {
-    let mut second_signal = ending.clone();
+    let mut is_cut_off = false;
     tokio::select! {
+        biased;
         () = admissions.idle() => {}
-        () = tokio::time::sleep(drain_timeout) => {
+        // The supervisor was told already.
+        () = second_signal_came(ending.clone()) => {}
+        () = time_after_signal(ending.clone(), drain_timeout) => {
+            is_cut_off = true;
             warn!(open = admissions.now().open, "the time for open work is up: it is ended");
             supervisor.interrupt(EndSignal::Terminate).await;
             interrupt.send_replace(Ending::Orderly(EndSignal::Terminate));
         }
-        // The supervisor was told already.
-        () = second_signal_came(&mut second_signal) => {}
     }
     let orderly = async {
         supervisor.drain().await;
@@ -255,11 +257,20 @@ async fn end(
     }
     match *ending.borrow() {
         Ending::AtOnce(signal) => Ok(Exit::Interrupted(signal)),
+        Ending::NotYet | Ending::Orderly(_) if is_cut_off => Ok(Exit::RequestFailed),
         Ending::NotYet | Ending::Orderly(_) => Ok(Exit::Success),
     }
 }
 
-async fn second_signal_came(ending: &mut watch::Receiver<Ending>) {
+/// Waits until the time for open work is up. Without a signal there is none: whoever
+/// asks for the end over HTTP waits for as long as the work takes. Cancel-safe.
+async fn time_after_signal(mut ending: watch::Receiver<Ending>, time: Duration) {
+    // The sender lives as long as the program.
+    let _ = ending.wait_for(|ending| ending.signal().is_some()).await;
+    tokio::time::sleep(time).await;
+}
+
+async fn second_signal_came(mut ending: watch::Receiver<Ending>) {
     // The sender lives as long as the program.
     let _ = ending.wait_for(|ending| matches!(ending, Ending::AtOnce(_))).await;
 }

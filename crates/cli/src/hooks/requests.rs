@@ -68,11 +68,13 @@ impl OpenRequests {
         }
     }
 
-    /// Serves requests until all are answered or the output fails.
-    pub async fn serve(mut self, output: &mut Output) -> EndReason {
+    /// Serves requests until all are answered or the output fails. When `closed` tells why,
+    /// no more are read, as if the input had failed.
+    pub async fn serve(mut self, output: &mut Output, closed: impl Future<Output = io::Error>) -> EndReason {
         let (writer, reports) = output.halves();
         let mut output_failed = pin!(reports.failure());
         let mut time_is_up = pin!(time_is_up(self.hooks.supervisor.clone(), self.ending.clone()));
+        let mut closed = pin!(closed);
         let mut room = None;
         while !self.is_over() {
             let is_ending = self.is_ending();
@@ -82,6 +84,7 @@ impl OpenRequests {
                 error = &mut output_failed => return EndReason::OutputFailed(error),
                 () = &mut time_is_up => return EndReason::TimeIsUp,
                 free = writer.room(), if room.is_none() => room = Some(free),
+                reason = &mut closed, if self.input_end.is_none() => self.input_end = Some(Err(reason)),
                 line = self.input.next(), if may_read => self.take_line(line).await,
                 Some((length, answer)) = self.submitted.next(), if is_idle && room.is_some() => {
                     self.open_bytes -= length;

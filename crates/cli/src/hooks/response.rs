@@ -1,7 +1,5 @@
 //! From a response of the supervisor to one as it is written.
 
-use std::fmt::Display;
-
 use hookpool_frontend::AnswerUse;
 use hookpool_supervisor::{ErrorKind, HookError, Response};
 use hookpool_wire::{HookResponse, Id};
@@ -43,12 +41,6 @@ pub fn refused(id: Id, tree: String, hook: &str, error: HookError) -> HookRespon
 pub fn invalid(line: u64, message: impl ToString) -> HookResponse {
     let error = HookError::new(ErrorKind::InvalidRequest, message.to_string());
     HookResponse { line: Some(line), ..HookResponse::failed(error_fields(error)) }
-}
-
-/// The last response to a client whose requests broke off.
-pub fn broken_off(error: impl Display) -> HookResponse {
-    let message = format!("the rest of the requests cannot be read: {error}");
-    HookResponse::failed(error_fields(HookError::new(ErrorKind::InvalidRequest, message)))
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ impl State {
 }
 
 /// The service admits no new work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the service admits no new work: it is being drained")]
 pub struct Draining;
 
 /// A piece of work that is open until this is dropped.

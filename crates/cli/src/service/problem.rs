@@ -5,7 +5,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hookpool_supervisor::ErrorKind;
-use hookpool_wire::{HookResponse, InvalidRequest, Problem};
+use hookpool_wire::{DRAINING, HookResponse, InvalidRequest, Problem};
 
 use super::Draining;
 use crate::hooks::NotAdmitted;
@@ -45,8 +45,8 @@ impl Refusal {
 }
 
 impl From<Draining> for Refusal {
-    fn from(_: Draining) -> Self {
-        Self::unavailable("Draining", "the service admits no new work: it is being drained")
+    fn from(draining: Draining) -> Self {
+        Self::unavailable(DRAINING, draining.to_string())
     }
 }
 

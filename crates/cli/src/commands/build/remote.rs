@@ -10,7 +10,7 @@ use hookd_protocol::LineDecoder;
 use hookpool_frontend::JobId;
 use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{CallerProcess, EndSignal, ErrorKind, HookError, is_within_hook};
-use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, Version};
+use hookpool_wire::{BuildEvent, BuildRequest, BuildSource, DRAINING, Version};
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
@@ -129,7 +129,7 @@ async fn try_begin(
     loop {
         match ask(&path, settings, given, jobs, shows_output).await {
             // Another service may be taking its place.
-            Err(NoService::Client(ClientError::Refused(problem))) if problem.title == "Draining" && tries > 1 => {
+            Err(NoService::Client(ClientError::Refused(problem))) if problem.title == DRAINING && tries > 1 => {
                 tries -= 1;
                 tokio::time::sleep(RETRY_DELAY).await;
             }

@@ -1,20 +1,22 @@
 //! Hooks: one for each HTTP request, or many as JSON Lines.
 
+use std::io;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use hookpool_wire::{HookRequest, HookResponse, Problem, RequestLine, to_line};
+use hookpool_supervisor::ErrorKind;
+use hookpool_wire::{DRAINING, Error, HookRequest, HookResponse, Phase, Problem, RequestLine, to_line};
 
 use super::json_lines;
 use crate::hooks::lines::InputLines;
 use crate::hooks::requests::OpenRequests;
-use crate::hooks::response::broken_off;
 use crate::hooks::{Hooks, Origin};
 use crate::lifecycle::{EndReason, time_is_up};
-use crate::service::Shared;
 use crate::service::body::{MAX_BODY, pieces, whole};
 use crate::service::problem::Refusal;
+use crate::service::{Admissions, Draining, Shared};
 use crate::streams::input::Input;
 use crate::streams::output::Output;
 
@@ -52,7 +54,9 @@ pub async fn hook(State(service): State<Shared>, origin: Origin, body: Body) -> 
 /// Runs hooks
 ///
 /// The lines of the body are those of `hookpool run`, and so are those of the response,
-/// which come as the hooks end. A client that hangs up cancels what is not answered.
+/// which come as the hooks end. A client that hangs up cancels what is not answered. A
+/// drain ends the batch after the responses to what was admitted; its last line has the
+/// error `Draining` then, and lines without a response did not run.
 #[utoipa::path(
     post,
     path = "/v1/batch",
@@ -72,10 +76,10 @@ pub async fn batch(State(service): State<Shared>, origin: Origin, body: Body) ->
     let requests = OpenRequests::new(hooks, queue_size, input, service.ending.clone(), false);
     tokio::spawn(async move {
         // What is left open when the client hangs up is cancelled.
-        if let EndReason::InputFailed(error) = requests.serve(&mut output).await {
+        if let EndReason::InputFailed(error) = requests.serve(&mut output, drained(service.admissions.clone())).await {
             let (writer, reports) = output.halves();
             tokio::select! {
-                room = writer.room() => room.send(to_line(&broken_off(error))),
+                room = writer.room() => room.send(to_line(&broken_off(&error))),
                 // Nobody reads it.
                 _ = reports.failure() => {}
                 () = time_is_up(service.hooks.supervisor.clone(), service.ending.clone()) => {}
@@ -85,4 +89,22 @@ pub async fn batch(State(service): State<Shared>, origin: Origin, body: Body) ->
         drop(open);
     });
     Ok(json_lines(lines))
+}
+
+/// Waits for a drain, during which no line of a batch is admitted: a client that never
+/// ends its lines would keep the service from ending.
+async fn drained(admissions: Admissions) -> io::Error {
+    admissions.leaves(Phase::Serving).await;
+    io::Error::other(Draining)
+}
+
+/// The last response to a client whose requests broke off.
+fn broken_off(error: &io::Error) -> HookResponse {
+    let is_drained = error.get_ref().is_some_and(|reason| reason.is::<Draining>());
+    HookResponse::failed(Error {
+        kind: if is_drained { DRAINING.to_owned() } else { ErrorKind::InvalidRequest.to_string() },
+        message: format!("the rest of the requests is not read: {error}"),
+        hint: is_drained.then(|| "what has no response did not run: send it again".to_owned()),
+        ..Error::default()
+    })
 }
