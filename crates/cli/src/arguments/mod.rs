@@ -313,6 +313,15 @@ pub struct CompletionsArguments {
 pub struct GivenFlag {
     pub name: String,
     pub values: Vec<OsString>,
+    /// The environment variable that gives it, if it is not on the command line.
+    pub variable: Option<String>,
+}
+
+impl GivenFlag {
+    /// What its user has written.
+    pub fn written(&self) -> String {
+        self.variable.clone().unwrap_or_else(|| format!("--{}", self.name))
+    }
 }
 
 impl Arguments {
@@ -332,14 +341,16 @@ fn given(command: &Command, matches: &ArgMatches) -> Vec<GivenFlag> {
     let mut given = Vec::new();
     for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
         let id = argument.get_id().as_str();
-        let is_default = matches.value_source(id).is_none_or(|source| source == ValueSource::DefaultValue);
-        let Some(name) = argument.get_long().filter(|_| !is_default) else { continue };
+        let source = matches.value_source(id).filter(|source| *source != ValueSource::DefaultValue);
+        let (Some(name), Some(source)) = (argument.get_long(), source) else { continue };
         let values = match argument.get_action() {
             ArgAction::SetTrue if matches.get_flag(id) => Vec::new(),
             ArgAction::SetTrue => continue,
             _ => matches.get_raw(id).into_iter().flatten().map(ToOwned::to_owned).collect(),
         };
-        given.push(GivenFlag { name: name.to_owned(), values });
+        let variable = argument.get_env().filter(|_| source == ValueSource::EnvVariable);
+        let variable = variable.map(|name| name.to_string_lossy().into_owned());
+        given.push(GivenFlag { name: name.to_owned(), values, variable });
     }
     given
 }
@@ -394,6 +405,7 @@ mod tests {
         let flag = |name: &str, values: &[&str]| GivenFlag {
             name: name.to_owned(),
             values: values.iter().map(Into::into).collect(),
+            variable: None,
         };
         let mut found = given(&command, &matches);
         found.sort_by(|one, other| one.name.cmp(&other.name));

@@ -35,13 +35,15 @@ use crate::timings::{Intervals, Report};
 /// How long the last events of a build may take after its results.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
-/// Flags that a client of a service cannot choose: those of the pool itself, and those
-/// of what the client does itself.
-pub const NOT_FOR_CLIENTS: [&str; 25] = [
-    "cache-dir",
+/// The building commands.
+const COMMANDS: [&str; 4] = ["metadata", "wheel", "sdist", "editable"];
+
+/// Flags of the building commands that a client of a service carries out itself.
+pub const OF_THE_CLIENT: [&str; 5] = ["cache-dir", "format", "from", "service", "timings"];
+
+/// Flags of the building commands that a service has chosen for all of its clients.
+pub const OF_THE_POOL: [&str; 22] = [
     "capture-dir",
-    "format",
-    "from",
     "grace-period",
     "health-interval",
     "health-timeout",
@@ -62,7 +64,7 @@ pub const NOT_FOR_CLIENTS: [&str; 25] = [
     "restart-window",
     "start-method",
     "startup-timeout",
-    "timings",
+    "workers-per-tree",
 ];
 
 /// Flags whose whole values are paths.
@@ -331,7 +333,7 @@ fn unknown_command(command: &str) -> Refusal {
 }
 
 fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
-    if !["metadata", "wheel", "sdist", "editable"].contains(&request.command.as_str()) {
+    if !COMMANDS.contains(&request.command.as_str()) {
         return Err(unknown_command(&request.command));
     }
     if request.sources.is_empty() {
@@ -343,8 +345,13 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
     }
     let mut line = vec!["hookpool".to_owned(), request.command.clone()];
     for (name, value) in &request.options {
-        if NOT_FOR_CLIENTS.contains(&name.as_str()) {
-            return Err(Refusal::invalid(format!("{name}: a setting of the service, expected it to be absent")));
+        let other = match name.as_str() {
+            name if OF_THE_POOL.contains(&name) => Some("a setting of the service"),
+            name if OF_THE_CLIENT.contains(&name) => Some("what the client does itself"),
+            _ => None,
+        };
+        if let Some(what) = other {
+            return Err(Refusal::invalid(format!("{name}: {what}, expected it to be absent")));
         }
         let values = match value {
             Value::Bool(true) => {
@@ -379,6 +386,8 @@ fn command_line(request: &BuildRequest) -> Result<Vec<String>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     fn line(request: Value) -> Result<Vec<String>, String> {
@@ -412,6 +421,7 @@ mod tests {
         let table = [
             (request(json!({})), "output-dir: missing"),
             (request(json!({"output-dir": "/o", "jobs": "3"})), "jobs: a setting of the service"),
+            (request(json!({"output-dir": "/o", "service": "never"})), "service: what the client does itself"),
             (request(json!({"output-dir": "dist"})), "output-dir: expected an absolute path"),
             (request(json!({"output-dir": "/o", "python": "bin/python"})), "python: expected an absolute path"),
             (request(json!({"output-dir": "/o", "find-links": "wheels"})), "find-links: expected an absolute path"),
@@ -428,13 +438,54 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_for_clients_is_one_of_the_commands() {
-        use clap::Command;
+    fn every_flag_of_the_building_commands_has_one_bearer() {
+        /// What the service does for one build.
+        const OF_A_BUILD: [&str; 29] = [
+            "answers",
+            "answers-remote",
+            "answers-remote-access",
+            "answers-remote-credentials",
+            "build-constraint",
+            "check-requires-python",
+            "config-setting",
+            "fail-fast",
+            "find-links",
+            "hook-timeout",
+            "index-url",
+            "installer",
+            "installer-timeout",
+            "keep-going",
+            "keep-wheels",
+            "log-dir",
+            "no-build-isolation",
+            "no-index",
+            "no-static",
+            "offline",
+            "on-required-extension",
+            "output-dir",
+            "python",
+            "refresh",
+            "source-for",
+            "strict",
+            "supports-extension",
+            "verify-answers",
+            "via-sdist",
+        ];
         let command = crate::arguments::command();
-        let flags: Vec<&str> =
-            command.get_subcommands().flat_map(Command::get_arguments).filter_map(|flag| flag.get_long()).collect();
-        for name in NOT_FOR_CLIENTS.iter().chain(&PATHS) {
-            assert!(flags.contains(name), "{name}");
+        let building = command.get_subcommands().filter(|command| COMMANDS.contains(&command.get_name()));
+        let mut flags = BTreeMap::new();
+        for argument in building.flat_map(clap::Command::get_arguments).filter(|flag| !flag.is_global_set()) {
+            if let Some(name) = argument.get_long() {
+                flags.insert(name.to_owned(), argument);
+            }
+        }
+        let mut listed = [&OF_THE_CLIENT[..], &OF_THE_POOL, &OF_A_BUILD].concat();
+        listed.sort_unstable();
+        assert_eq!(listed, flags.keys().collect::<Vec<_>>());
+        for name in OF_A_BUILD {
+            let values = flags[name].get_value_names().unwrap_or_default().join(" ");
+            let is_path = ["DIR", "FILE", "PATH", "TREE"].iter().any(|word| values.contains(word));
+            assert_eq!(path_in(name, "name=dir/x").is_some(), is_path, "{name} {values}");
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::building::sources::{Built, failed, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::folders;
 use crate::lifecycle::EndReason;
-use crate::service::builds::{NOT_FOR_CLIENTS, path_in};
+use crate::service::builds::{OF_THE_CLIENT, OF_THE_POOL, path_in};
 use crate::service::client::{Client, ClientError};
 use crate::service::{socket, version};
 use crate::settings::BuildSettings;
@@ -43,9 +43,6 @@ const CLEANING_TIME: Duration = Duration::from_secs(5);
 
 /// How long a reader that stalls may take to read the last results after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
-
-/// Flags that this process carries out itself.
-const OF_THIS_PROCESS: [&str; 5] = ["cache-dir", "format", "from", "service", "timings"];
 
 /// A build that a service has begun.
 pub struct RemoteBuild {
@@ -92,8 +89,8 @@ enum NoService {
     Client(#[from] ClientError),
     #[error("this is a hook of another hookpool")]
     WithinHook,
-    #[error("--{flag} asks for a pool of its own")]
-    OwnPool { flag: String },
+    #[error("{setting} asks for a pool of its own")]
+    OwnPool { setting: String },
     #[error("it is another build of hookpool ({version})")]
     OtherBuild { version: String },
     #[error("its cache folder is {cache}")]
@@ -116,12 +113,8 @@ async fn try_begin(
     if is_within_hook() {
         return Err(NoService::WithinHook);
     }
-    let for_own_pool = |flag: &&GivenFlag| {
-        let name = flag.name.as_str();
-        NOT_FOR_CLIENTS.contains(&name) && !OF_THIS_PROCESS.contains(&name)
-    };
-    if let Some(flag) = given.iter().find(for_own_pool) {
-        return Err(NoService::OwnPool { flag: flag.name.clone() });
+    if let Some(flag) = given.iter().find(|flag| OF_THE_POOL.contains(&flag.name.as_str())) {
+        return Err(NoService::OwnPool { setting: flag.written() });
     }
     let named = path.or_else(|| std::env::var_os("HOOKPOOL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from));
     let path = socket::path_or_default(named, settings.pool.cache_folder.clone())?;
@@ -170,7 +163,7 @@ fn request(
     shows_output: bool,
 ) -> Result<BuildRequest, NoService> {
     let mut options = Map::new();
-    for flag in given.iter().filter(|flag| !OF_THIS_PROCESS.contains(&flag.name.as_str())) {
+    for flag in given.iter().filter(|flag| !OF_THE_CLIENT.contains(&flag.name.as_str())) {
         let values = flag.values.iter().map(|value| option(&flag.name, value)).collect::<Result<Vec<_>, _>>()?;
         let value = if values.is_empty() { Value::Bool(true) } else { Value::Array(values) };
         options.insert(flag.name.clone(), value);
