@@ -13,8 +13,8 @@ from typing import Any
 
 import processes
 import pytest
-from builds import Built, make_project
-from conftest import Setting
+from builds import Built, build, make_project
+from conftest import BOTH_POOLS, Setting
 from gate import Gate
 from pool import PROGRAM
 from service import Service
@@ -157,3 +157,19 @@ def test_a_service_that_dies_fails_each_source(
         assert result["error"]["message"].startswith("the service ended before this was built")
     service.process.wait(60)
     setting.killed = True
+
+
+@BOTH_POOLS
+def test_an_environment_that_a_hook_has_changed_is_a_warning(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """Of the command, and in the log of the service that did the work."""
+    setting.env["HOOKPOOL_CACHE_DIR"] = str(tmp_path / "own-cache")
+    tree = make_project(tmp_path / "tree")
+    spoil = "build_wheel=import shutil, sys; shutil.rmtree(sys.prefix)"
+    built = build(setting, "wheel", tree, "-o", tmp_path / "out", "-C", spoil)
+    assert built.code == 0, built.stderr
+    (line,) = (line for line in built.stderr.splitlines() if "is not used again" in line)
+    assert line.startswith("warning: build environment ")
+    for service in setting.services:
+        assert "WARN build environment is not used again: " in service.stderr

@@ -114,6 +114,21 @@ pub enum BuildEvent {
         /// What it is made for.
         requirements: Vec<String>,
     },
+    /// The installer failed, and a build environment was used that is older than it should
+    /// be.
+    EnvironmentOutdated {
+        /// What it was made for.
+        requirements: Vec<String>,
+        /// Why the installer failed.
+        reason: String,
+    },
+    /// A build environment is not used again.
+    EnvironmentDiscarded {
+        /// Its folder.
+        folder: String,
+        /// Why.
+        reason: String,
+    },
     /// pip makes the build environments although there is uv.
     PipInPlaceOfUv {
         /// Why.

@@ -118,6 +118,13 @@ impl Narrator {
             EnvironmentEvent::Awaited { requirements } => {
                 BuildEvent::EnvironmentAwaited { requirements: requirements.clone() }
             }
+            EnvironmentEvent::StaleResolutionUsed { requirements, reason, .. } => {
+                let (requirements, reason) = (requirements.clone(), reason.clone());
+                BuildEvent::EnvironmentOutdated { requirements, reason }
+            }
+            EnvironmentEvent::Discarded { folder, reason } => {
+                BuildEvent::EnvironmentDiscarded { folder: text(folder), reason: reason.clone() }
+            }
             EnvironmentEvent::PipInPlaceOfUv { told_by } => BuildEvent::PipInPlaceOfUv { told_by: told_by.clone() },
             _ => return,
         };
@@ -145,4 +152,28 @@ fn captured(output: &CapturedOutput) -> Captured {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_attention_is_told() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = told.clone();
+        let narrator = Narrator::new(Arc::new(move |event| tell.lock().unwrap().push(event)), false);
+        let (requirements, reason) = (vec!["flit_core".to_owned()], "no network".to_owned());
+        narrator.of_environments(&EnvironmentEvent::StaleResolutionUsed {
+            folder: "/e".into(),
+            requirements: requirements.clone(),
+            reason: reason.clone(),
+        });
+        narrator.of_environments(&EnvironmentEvent::Discarded { folder: "/e".into(), reason: reason.clone() });
+        let expected = [
+            BuildEvent::EnvironmentOutdated { requirements, reason: reason.clone() },
+            BuildEvent::EnvironmentDiscarded { folder: "/e".to_owned(), reason },
+        ];
+        assert_eq!(*told.lock().unwrap(), expected);
+    }
 }

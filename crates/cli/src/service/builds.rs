@@ -27,6 +27,7 @@ use crate::exit::Failure;
 use crate::hooks::request::caller;
 use crate::hooks::{Origin, traced};
 use crate::lifecycle::time_is_up;
+use crate::observer;
 use crate::pool;
 use crate::settings::BuildSettings;
 use crate::streams::output::{Output, Writer};
@@ -106,6 +107,7 @@ pub async fn start(
     let answers = pool::answers(&settings.pool, &service.cache).await;
     let (told_of, monitor) = (narrator.clone(), service.monitor.clone());
     let tell = move |event: &EnvironmentEvent| {
+        observer::log_environment(event);
         told_of.of_environments(event);
         monitor.observe_environment(event);
     };

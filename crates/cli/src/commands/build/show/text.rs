@@ -121,6 +121,14 @@ pub fn event(event: &BuildEvent) -> Option<String> {
         BuildEvent::EnvironmentAwaited { requirements } => {
             Some(format!("waiting: another process makes a build environment with {}", list(requirements)))
         }
+        BuildEvent::EnvironmentOutdated { requirements, reason } => {
+            let reason = printable(reason);
+            Some(format!("warning: an older build environment is used for {}: {reason}", list(requirements)))
+        }
+        BuildEvent::EnvironmentDiscarded { folder, reason } => {
+            let (folder, reason) = (name(Path::new(folder)), printable(reason));
+            Some(format!("warning: build environment {folder} is not used again: {reason}"))
+        }
         _ => None,
     }
 }
