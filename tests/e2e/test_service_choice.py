@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,8 @@ def test_the_command_says_which_pool_it_uses(
     line = said(start(setting, wheel, *flags, **filled))
     assert words.format(**names) in line
     assert (f"pid={service.pid}" in line) == (words == USED)
+    # The log of the service names the request like this.
+    assert bool(re.search('http_request="[0-9a-f]{16}"', line)) == (words == USED)
     assert bool(line) == bool(words)
     assert service.end() == 0
 

@@ -20,10 +20,10 @@ from trees import call, make_tree
 
 
 @contextlib.contextmanager
-def sent(service: Service, request: dict[str, Any]) -> Iterator[Connection]:
+def sent(service: Service, request: dict[str, Any], **headers: str) -> Iterator[Connection]:
     """A hook that was asked for and is not answered yet."""
     with contextlib.closing(service.connect()) as connection:
-        connection.request("POST", "/v1/hooks", json.dumps(request).encode())
+        connection.request("POST", "/v1/hooks", json.dumps(request).encode(), headers)
         yield connection
 
 
@@ -90,9 +90,10 @@ def test_a_tree_in_quarantine_is_shown_with_the_reason_and_let_out(
 @BOTH_WAYS
 def test_an_operator_cancels_a_request(setting: Setting, tree: Path, gate: Gate) -> None:
     service = setting.serve()
-    with sent(service, call(tree, gate.code, 7)) as connection:
+    with sent(service, call(tree, gate.code, 7), **{"x-request-id": "mine-7"}) as connection:
         hook = gate.arrived()
         [request] = service.get("/v1/requests")["first"]
+        assert request["caller_id"] == "mine-7"
         path = f"/v1/requests/{request['id']}"
         assert service.get(path)["phase"] == "running"
         assert service.ask("DELETE", path).json == {"id": request["id"]}
@@ -394,6 +395,9 @@ def test_a_service_is_controlled_from_the_command_line(
     restarted = output(setting, service, "ctl", "restart", "--tree", str(tree))
     assert restarted == "replaced: 1 workers, 0 templates; 0 pools get another chance\n"
     processes.wait_gone([worker["pid"]])
+    done = command(setting, service.socket, "ctl", "restart", "--environment", "…/python")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: nothing is replaced: " in done.stderr
     assert ", 1 templates; " in output(setting, service, "ctl", "restart")
     assert output(setting, service, "ctl", "drain", "--exit").startswith("no new work")
     assert service.process.wait(60) == 0

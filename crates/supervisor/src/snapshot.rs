@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookd_protocol::Hook;
@@ -120,6 +121,8 @@ impl RequestPhase {
 pub struct RequestSnapshot {
     /// Its number.
     pub id: RequestId,
+    /// What its caller calls it ([`HookRequest::caller_id`](crate::HookRequest::caller_id)).
+    pub caller_id: Option<Arc<str>>,
     /// The source tree, as the request has it.
     #[serde(serialize_with = "json::path")]
     pub tree: PathBuf,

@@ -60,6 +60,8 @@ pub struct Listed<T> {
 pub struct RequestStatus {
     /// Its number, counted by the service.
     pub id: u64,
+    /// The id of its HTTP request (`x-request-id`).
+    pub caller_id: Option<String>,
     /// The source tree.
     pub tree: String,
     /// The name of the hook.

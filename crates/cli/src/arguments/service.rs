@@ -50,8 +50,8 @@ pub enum StatusFormat {
 /// Shows what a service does, live, in the terminal
 ///
 /// Keys: ↑ and ↓ select a request, x cancels it; s changes the order, / filters by tree,
-/// hook or phase; d admits no new work, or admits it again; + and - change the number of
-/// jobs; q quits.
+/// hook, phase or caller; d admits no new work, or admits it again; + and - change the
+/// number of jobs; q quits.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 quit, 2 wrong usage, or not in a terminal, 3 no service answers.")]
 pub struct TopArguments {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use hookpool_wire::{Listed, Status};
+use hookpool_wire::{Listed, RequestStatus, Status};
 use hyper::Method;
 use indicatif::BinaryBytes;
 
@@ -73,7 +73,7 @@ fn page(status: &Status, width: usize) -> String {
             let _ = write!(page, "\n{title}{more}\n{}", table.lines(width));
         }
     };
-    section("Requests", status.requests.count, requests(status));
+    section("Requests", status.requests.count, requests(status, width));
     section("Templates", status.templates.len(), templates(status));
     section("In quarantine: requests fail", status.quarantined.count, quarantined(status, width));
     section("Delayed after failures", status.in_backoff.count, delayed(status));
@@ -125,13 +125,32 @@ fn phases<'status>(phases: impl Iterator<Item = (&'status String, &'status usize
     if some.is_empty() { String::new() } else { format!(": {}", some.join(", ")) }
 }
 
-fn requests(status: &Status) -> Table {
-    let rows = status.requests.first.iter().take(SHOWN).map(|request| {
-        let phase = request.phase.replace('_', " ");
-        let worker = request.worker.map(|worker| worker.to_string()).unwrap_or_default();
-        vec![request.id.to_string(), phase, time(request.age_ms), worker, request.hook.clone(), request.tree.clone()]
-    });
-    Table::new(&["id", "phase", "age", "worker", "hook", "tree"], rows)
+fn requests(status: &Status, width: usize) -> Table {
+    let rows = status.requests.first.iter().take(SHOWN);
+    let rows = rows.map(|request| [request_cells(request, width), vec![request.tree.clone()]].concat());
+    Table::new(&[request_titles(width), &["tree"]].concat(), rows)
+}
+
+/// The columns of requests but for the tree, which takes what they leave. Only a wide
+/// page has room for the ids of callers, which may have 128 characters.
+pub fn request_titles(width: usize) -> &'static [&'static str] {
+    const ALL: [&str; 6] = ["id", "phase", "age", "worker", "hook", "caller"];
+    const WIDE: usize = 120;
+    if width < WIDE { &ALL[..5] } else { &ALL }
+}
+
+/// The cells below these titles.
+pub fn request_cells(request: &RequestStatus, width: usize) -> Vec<String> {
+    let mut cells = vec![
+        request.id.to_string(),
+        request.phase.replace('_', " "),
+        time(request.age_ms),
+        request.worker.map(|worker| worker.to_string()).unwrap_or_default(),
+        request.hook.clone(),
+        request.caller_id.clone().unwrap_or_default(),
+    ];
+    cells.truncate(request_titles(width).len());
+    cells
 }
 
 fn templates(status: &Status) -> Table {

@@ -18,7 +18,7 @@ use ratatui::{DefaultTerminal, Frame};
 use tokio::sync::mpsc;
 
 use super::control::admission_line;
-use super::status::{NOTHING, connect, end_of, summary, time, unanswered};
+use super::status::{NOTHING, connect, end_of, request_cells, request_titles, summary, unanswered};
 use crate::arguments::service::SocketArguments;
 use crate::exit::{Exit, Failure};
 use crate::format::printable;
@@ -280,7 +280,8 @@ impl Screen {
     fn requests(&self) -> Vec<&RequestStatus> {
         let all = self.status.iter().flat_map(|status| &status.requests.first);
         let is_wanted = |request: &&RequestStatus| {
-            [&request.tree, &request.hook, &request.phase].iter().any(|text| text.contains(&self.filter))
+            let texts = [Some(&request.tree), Some(&request.hook), Some(&request.phase), request.caller_id.as_ref()];
+            texts.into_iter().flatten().any(|text| text.contains(&self.filter))
         };
         let mut requests: Vec<_> = all.filter(is_wanted).collect();
         // Requests come the oldest first, and the sort keeps that where it sees none.
@@ -382,25 +383,30 @@ impl Screen {
     }
 
     fn draw_requests(&self, frame: &mut Frame, area: Rect) {
-        const TITLES: [&str; 5] = ["id", "phase", "age", "worker", "hook"];
         /// The least width of the last column, a path.
         const LEAST: usize = 20;
-        let cells: Vec<_> = self.requests().into_iter().map(|request| (cells(request), &request.tree)).collect();
-        let widths: [usize; 5] = std::array::from_fn(|column| {
-            let widest = cells.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or_default();
-            widest.max(TITLES[column].len())
-        });
+        /// The column of the hook, which may lose its end.
+        const HOOK: usize = 4;
+        let width = usize::from(area.width);
+        let titles = request_titles(width);
+        let cells = |request| (request_cells(request, width), &request.tree);
+        let cells: Vec<(_, &String)> = self.requests().into_iter().map(cells).collect();
+        let widest = |(column, title): (usize, &&str)| {
+            let cells = cells.iter().map(|(cells, _)| cells[column].chars().count());
+            cells.max().unwrap_or_default().max(title.len())
+        };
+        let widths: Vec<usize> = titles.iter().enumerate().map(widest).collect();
         // A space after each.
         let taken = widths.iter().sum::<usize>() + widths.len();
-        let left = usize::from(area.width).saturating_sub(taken).max(LEAST);
+        let left = width.saturating_sub(taken).max(LEAST);
         let rows =
             cells.into_iter().map(|(cells, tree)| Row::new(cells.into_iter().chain([end_of(&printable(tree), left)])));
         let bold = Style::new().add_modifier(Modifier::BOLD);
         // Where there is too little room, names of hooks lose their ends.
-        let [id, phase, age, worker, _] = widths.map(length);
-        let widths = [id, phase, age, worker, Constraint::Fill(1), length(left)];
+        let mut widths: Vec<_> = widths.into_iter().chain([left]).map(length).collect();
+        widths[HOOK] = Constraint::Fill(1);
         let table = Table::new(rows, widths)
-            .header(Row::new(TITLES.into_iter().chain(["tree"])).style(bold))
+            .header(Row::new(titles.iter().copied().chain(["tree"])).style(bold))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
         let mut state = TableState::new().with_selected(self.position());
         frame.render_stateful_widget(table, area, &mut state);
@@ -422,17 +428,6 @@ impl Screen {
     }
 }
 
-/// All cells but the last one.
-fn cells(request: &RequestStatus) -> [String; 5] {
-    [
-        request.id.to_string(),
-        request.phase.replace('_', " "),
-        time(request.age_ms),
-        request.worker.map(|worker| worker.to_string()).unwrap_or_default(),
-        request.hook.clone(),
-    ]
-}
-
 fn length(cells: usize) -> Constraint {
     Constraint::Length(u16::try_from(cells).unwrap_or(u16::MAX))
 }
@@ -451,6 +446,7 @@ mod tests {
         let mut status: Status = serde_json::from_str(example).unwrap();
         let request = |id, phase: &str, tree: &str| RequestStatus {
             id,
+            caller_id: Some(format!("caller-{id}")),
             tree: tree.to_owned(),
             phase: phase.to_owned(),
             hook: "prepare_metadata_for_build_editable".to_owned(),
@@ -547,6 +543,8 @@ mod tests {
         assert_eq!(ids(&screen), [2]);
         press(&mut screen, "\x1b");
         assert_eq!(ids(&screen), [1, 2, 9]);
+        press(&mut screen, "/caller-9\n");
+        assert_eq!(ids(&screen), [9]);
     }
 
     #[test]
@@ -568,6 +566,7 @@ mod tests {
                 assert!(drawn.contains(text), "{text} at {width}:\n{drawn}");
             }
             assert_eq!(drawn.contains("prepare_metadata_for_build_editable"), width == 200);
+            assert_eq!(drawn.contains("caller-2"), width == 200);
         }
         screen.take_in(Err("no service listens".into()));
         assert!(drawn(&screen, 80).contains("no service listens"));

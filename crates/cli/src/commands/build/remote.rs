@@ -28,6 +28,7 @@ use crate::folders;
 use crate::lifecycle::EndReason;
 use crate::service::builds::{OF_THE_CLIENT, OF_THE_POOL, path_in};
 use crate::service::client::{Client, ClientError};
+use crate::service::identity::REQUEST_ID;
 use crate::service::{socket, version};
 use crate::settings::BuildSettings;
 use crate::signals::Signals;
@@ -152,7 +153,8 @@ async fn ask(
     let request = request(settings, given, jobs, shows_output)?;
     let body = serde_json::to_vec(&request).expect("strings and JSON values can be written as JSON");
     let response = client.send(Method::POST, "/v1/builds", body).await?;
-    info!(socket = %path.display(), pid = theirs.pid, "a service does the work");
+    let http_request = response.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+    info!(socket = %path.display(), pid = theirs.pid, http_request, "a service does the work");
     Ok((client, response.into_body()))
 }
 

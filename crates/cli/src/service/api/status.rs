@@ -141,6 +141,7 @@ pub fn limits_fields(limits: &Limits) -> hookpool_wire::Limits {
 pub fn request_fields(request: RequestSnapshot) -> RequestStatus {
     RequestStatus {
         id: request.id.number(),
+        caller_id: request.caller_id.map(|id| (*id).to_owned()),
         tree: request.tree.to_string_lossy().into_owned(),
         hook: request.hook.to_string(),
         phase: name(&request.phase),

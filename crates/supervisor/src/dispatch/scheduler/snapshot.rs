@@ -93,6 +93,7 @@ fn describe_request(id: RequestId, record: &RequestRecord, phase: RequestPhase, 
     };
     RequestSnapshot {
         id,
+        caller_id: record.details.caller_id.clone(),
         tree: record.details.tree.clone(),
         hook: record.details.hook,
         phase,
