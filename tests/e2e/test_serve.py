@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import pwd
 import signal
 import subprocess
 from pathlib import Path
@@ -294,6 +295,34 @@ def test_the_default_socket_is_in_the_folder_for_sockets(setting: Setting) -> No
         assert os.stat(place).st_mode & 0o777 == 0o600
         assert os.stat(place.parent).st_mode & 0o777 == 0o700
         assert service.end() == 0
+
+
+def test_hooks_without_a_caller_inherit_a_clean_environment(setting: Setting, tree: Path) -> None:
+    umask = os.umask(0o027)
+    service = setting.serve(env={"SECRET": "the service's own", "LANG": "de_DE.UTF-8"})
+    os.umask(umask)
+    code = """
+import json, os
+os.umask(mask := os.umask(0))
+result = [json.dumps(dict(os.environ)), oct(mask)]
+"""
+    found, mask = service.hook(tree, code).json["result"]
+    variables = json.loads(found)
+    user = pwd.getpwuid(os.geteuid())
+    # A build environment comes first, as after its activation.
+    if environment := variables.pop("VIRTUAL_ENV", None):
+        variables["PATH"] = variables["PATH"].removeprefix(f"{environment}/bin:")
+    own = {name: value for name, value in variables.items() if not name.startswith("HOOKPOOL_")}
+    expected = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LOGNAME": user.pw_name,
+    }
+    assert own == expected
+    assert mask == oct(0o022)
+    assert service.end() == 0
 
 
 def test_every_path_is_documented(setting: Setting) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import processes
+from builds import make_project
 from conftest import BOTH_WAYS, Setting
 from gate import Gate
 from pool import PROGRAM, REPOSITORY
@@ -291,6 +292,7 @@ def shape(value: Any) -> Any:
 def test_the_examples_of_the_reference(setting: Setting, tmp_path: Path, gate: Gate) -> None:
     service = setting.serve(build_isolation=True)
     slow, example = make_tree(tmp_path / "slow"), make_tree(tmp_path / "example")
+    project = make_project(tmp_path / "project")
     examples = EXAMPLE.findall(PAGE.read_text())
     assert len(examples) >= 12
     code = "print('compiling', flush=True)\n" + gate.code
@@ -299,7 +301,9 @@ def test_the_examples_of_the_reference(setting: Setting, tmp_path: Path, gate: G
         for request, kind, expected in examples:
             head, _, body = request.partition("\n\n")
             method, path = head.split()
-            body = body.replace("/src/example", str(example))
+            for name, place in [("/src/example", example), ("/src/project", project)]:
+                body = body.replace(name, str(place))
+            body = body.replace("/tmp/dist", str(tmp_path / "dist"))
             response = service.ask(method, path, body.encode() or None)
             if kind == "text":
                 assert response.body.decode() == expected
@@ -307,6 +311,8 @@ def test_the_examples_of_the_reference(setting: Setting, tmp_path: Path, gate: G
                 assert shape(response.json) == shape(json.loads(expected)), (request, response.body)
             else:
                 assert response.status == 200, (request, response.body)
+            if path == "/v1/builds":
+                assert response.lines[-1]["result"]["ok"], response.body
             if method == "DELETE":
                 assert answer(connection)["error"]["kind"] == "Cancelled"
     documented = {request.split()[1].replace("/1", "/{id}") for request, _, _ in examples}

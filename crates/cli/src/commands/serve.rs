@@ -276,7 +276,7 @@ async fn second_signal_came(mut ending: watch::Receiver<Ending>) {
 }
 
 /// What hooks inherit if their caller does not say: nothing of this process but who it
-/// is.
+/// is, and its resource limits, of which no value suits everybody.
 fn default_caller() -> Arc<CallerProcess> {
     let mut variables = BTreeMap::new();
     let mut set = |name: &str, value: OsString| variables.insert(OsString::from(name), value);
