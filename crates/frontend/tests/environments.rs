@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookpool_frontend::{Environment, EnvironmentError, IndexOptions, InstallerChoice};
@@ -60,6 +61,26 @@ async fn concurrent_requests_share_one_environment() {
     let environments = futures_util::future::join_all(gets).await;
     assert!(environments.iter().all(|environment| environment.is_ok()));
     assert_eq!(run.events.names(), ["Making", "Made"]);
+    drop(environments);
+    run.end().await;
+}
+
+#[tokio::test]
+async fn what_concurrent_lists_resolve_to_is_made_once() {
+    let place = Place::new();
+    place.wheel("alpha", "1.0", &["beta"]);
+    place.wheel("beta", "1.0", &[]);
+    let run = place.run(InstallerChoice::Uv).await;
+    // Nothing is resolved before there is a distribution that could be shared.
+    run.get(&["beta"]).await.unwrap();
+    let lists: [&[&str]; 3] = [&["alpha"], &["alpha>=1"], &["alpha", "beta"]];
+    let environments = futures_util::future::join_all(lists.map(|list| run.get(list))).await;
+    let folders: HashSet<PathBuf> =
+        environments.iter().map(|environment| environment.as_ref().unwrap().folder().to_owned()).collect();
+    assert_eq!(folders.len(), 1);
+    let names = run.events.names();
+    let count = |name: &str| names.iter().filter(|each| *each == name).count();
+    assert_eq!((count("Making"), count("Made"), count("Matched")), (2, 2, 2), "{names:?}");
     drop(environments);
     run.end().await;
 }

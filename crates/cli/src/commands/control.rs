@@ -111,8 +111,10 @@ async fn restart(arguments: RestartArguments) -> Result<Exit, Failure> {
     let restarted: Restarted = client.ask(Method::POST, "/v1/restart", Some(&restart)).await.map_err(unanswered)?;
     let Restarted { workers, templates, pools } = restarted;
     if !is_for_all && (workers, templates, pools) == (0, 0, 0) {
-        return Err(Failure::refused("nothing is replaced: the service has no worker, template or failing pool of this")
-            .with_hint("`hookpool status --format json` has the whole names"));
+        return Err(Failure::refused(
+            "nothing is replaced: the service has no worker, template or failing pool of this",
+        )
+        .with_hint("`hookpool status --format json` has the whole names"));
     }
     let line = format!("replaced: {workers} workers, {templates} templates; {pools} pools get another chance\n");
     print(line.as_bytes())

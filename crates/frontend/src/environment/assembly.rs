@@ -77,9 +77,8 @@ pub(super) async fn resolve(order: Order<'_>) -> Result<Option<Pins>, Environmen
         tracing::debug!("the requirements are installed without being resolved: {}", reason_of_failure(&output));
         return Ok(None);
     }
-    let Some(pins) = std::str::from_utf8(&output.stdout).ok().and_then(Pin::parse) else { return Ok(None) };
-    let (store, key) = (order.store.clone(), order.wanted.pins_key());
-    Ok(Some(unblock(move || Pins::look_up(pins, &key, &store.distributions)).await))
+    let pins = std::str::from_utf8(&output.stdout).ok().and_then(Pin::parse);
+    Ok(pins.map(|pins| Pins::new(pins, &order.wanted.pins_key())))
 }
 
 /// The files for an installer, in a folder for its temporary ones.

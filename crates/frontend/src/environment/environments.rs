@@ -5,14 +5,15 @@
 //! 2. Look whether this process has found that before, or is just looking for it
 //!    ([`Memory`]).
 //! 3. Look on the disk ([`Store`]), under the lock of the key.
-//! 4. Have the requirements resolved ([`resolve`]), if that may save making it.
+//! 4. Have the requirements resolved ([`resolve`]), if that may save making it, and look for
+//!    what they lead to.
 //! 5. Make the environment ([`assemble`]), and take it into the store.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
@@ -21,7 +22,7 @@ use hookpool_supervisor::{
     BuildEnvironment, BuildEnvironments, EnvironmentRequirements, JobSlot, KnownInterpreter, MakeEnvironment,
     RequestEnvironment, ReturnedSlot, Supervisor,
 };
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use super::assembly::{Order, assemble, resolve};
 use super::bytecode::check_bytecode;
@@ -58,6 +59,8 @@ pub struct Environments {
     resolvers: Semaphore,
     /// In nanoseconds since 1970.
     started_at: u64,
+    /// By the pins, who makes an environment with them, and who waits for that.
+    turns: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     removed_leftovers: OnceCell<()>,
     told_of_pip: AtomicBool,
 }
@@ -86,6 +89,7 @@ impl Environments {
             own_slots: Semaphore::new(settings.jobs.get()),
             resolvers: Semaphore::new(RESOLVERS.saturating_mul(settings.jobs.get()).min(Semaphore::MAX_PERMITS)),
             started_at: now(),
+            turns: Mutex::default(),
             removed_leftovers: OnceCell::new(),
             told_of_pip: AtomicBool::new(false),
             settings,
@@ -349,6 +353,8 @@ impl Environments {
         }
         let started = Instant::now();
         let pins = self.resolve(wanted, slot).await?;
+        let _turn = self.turn(pins.as_ref()).await?;
+        let pins = self.look_up(pins).await;
         if let Some(in_use) = self.find_pinned(wanted, pins.as_ref()).await? {
             return Ok(self.match_existing(wanted, in_use, started.elapsed()).await);
         }
@@ -413,6 +419,35 @@ impl Environments {
         resolve(self.order(wanted)).await
     }
 
+    /// Waits while an environment with these pins is made for another list: to make it
+    /// twice would be in vain.
+    async fn turn(&self, pins: Option<&Pins>) -> Result<Option<OwnedMutexGuard<()>>, EnvironmentError> {
+        let Some(pins) = pins else { return Ok(None) };
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let id = pins.id();
+            let turn = turns.get(&id).and_then(Weak::upgrade).unwrap_or_default();
+            turns.insert(id, Arc::downgrade(&turn));
+            turn
+        };
+        tokio::select! {
+            turn = turn.lock_owned() => Ok(Some(turn)),
+            () = self.supervisor.interrupted() => Err(EnvironmentError::Interrupted),
+        }
+    }
+
+    /// Looks up again what is kept: others may have installed some of it while this one
+    /// waited.
+    async fn look_up(&self, pins: Option<Pins>) -> Option<Pins> {
+        let (mut pins, store) = (pins?, self.store.clone());
+        let look_up = move || {
+            pins.look_up(&store.distributions);
+            pins
+        };
+        Some(unblock(look_up).await)
+    }
+
     /// The environment that has exactly these pins.
     async fn find_pinned(&self, wanted: &Wanted, pins: Option<&Pins>) -> Result<Option<Arc<InUse>>, EnvironmentError> {
         let Some(distributions) = pins.and_then(Pins::distributions) else { return Ok(None) };
@@ -446,6 +481,7 @@ impl Environments {
         }
         let (requirements, installer) = (wanted.requirements.redacted(), installation.installer.kind());
         self.observe(EnvironmentEvent::Making { requirements, installer });
+        let pins = self.look_up(pins).await;
         let made = assemble(self.order(wanted), pins).await?;
         drop(slot);
         Ok((made, started.elapsed()))

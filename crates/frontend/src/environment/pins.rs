@@ -85,15 +85,24 @@ struct KnownPin {
 }
 
 impl Pins {
-    /// Looks up what is kept. `key` is that of the interpreter and of the installer.
-    /// Blocks.
-    pub fn look_up(pins: Vec<Pin>, key: &str, distributions: &Distributions) -> Self {
-        let look_up = |pin: Pin| {
-            let id = pin.id(key);
-            let installed = distributions.installed_pin(&id);
-            KnownPin { pin, id, installed }
-        };
-        Self(pins.into_iter().map(look_up).collect())
+    /// Nothing is looked up yet. `key` is that of the interpreter and of the installer.
+    pub fn new(pins: Vec<Pin>, key: &str) -> Self {
+        let known = |pin: Pin| KnownPin { id: pin.id(key), pin, installed: None };
+        Self(pins.into_iter().map(known).collect())
+    }
+
+    /// Looks up what is kept. Blocks.
+    pub fn look_up(&mut self, distributions: &Distributions) {
+        for known in self.0.iter_mut().filter(|known| known.installed.is_none()) {
+            known.installed = distributions.installed_pin(&known.id);
+        }
+    }
+
+    /// The same for the same pins of the same interpreter and installer.
+    pub fn id(&self) -> String {
+        let mut ids: Vec<&str> = self.0.iter().map(|known| known.id.as_str()).collect();
+        ids.sort_unstable();
+        digest(ids)
     }
 
     pub fn kept(&self) -> Vec<InstalledPin> {

@@ -107,8 +107,9 @@ impl TemplateSelector {
     /// Older failures of templates do not count.
     const FAILURE_WINDOW: Duration = Duration::from_secs(600);
     /// If there are so many keys, or different variables of a key, those without
-    /// templates are removed.
-    const MOST_KEYS: usize = 1024;
+    /// templates are removed. A list of learned modules takes some 30 KB, and is read
+    /// from its file when its key is needed again.
+    const MOST_KEYS: usize = 64;
     const MOST_ENVIRONMENTS: usize = 64;
 
     pub fn new(max_templates: usize, folder: Option<PathBuf>) -> Self {
