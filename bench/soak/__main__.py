@@ -30,8 +30,9 @@ from world import World
 MOST_SHOWN = 10
 # Time for the end, after the last response.
 PATIENCE = 30
-# What records of environments and backends may take that were edited hundreds of times, in KiB.
-RECORDS = 12 << 10
+# What records of environments and backends may take that were edited hundreds of times, and what
+# the allocator keeps of the memory that open requests took, in KiB.
+RECORDS = 8 << 10
 # 32 for blocking work and 4 for files are the most; the others are few.
 MOST_THREADS = 42
 
@@ -90,8 +91,7 @@ def command(arguments: argparse.Namespace, world: World, folder: Path) -> list[s
 def growth(early: Usage, late: Usage, workers: int) -> list[str]:
     """Resources that the supervisor has at the end and did not have early in the run."""
     held = {
-        # Probably the records of environments that were used once: their bounds (1,024 families
-        # of templates, 4,096 pools) are not reached early in the run.
+        # The bounds of these records (64 keys of templates, 512 pools) are not reached early.
         "KiB of memory": (early.memory + max(early.memory // 4, RECORDS), late.memory),
         # Each worker may have had its own environment, which is released when the next one
         # is made.

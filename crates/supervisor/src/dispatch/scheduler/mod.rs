@@ -151,7 +151,7 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     /// The number of pools below which none is forgotten.
-    const POOLS_KEPT: usize = 4096;
+    const POOLS_KEPT: usize = 512;
     /// The number of workers that may die before they accept a request.
     const MAX_ATTEMPTS: u32 = 3;
 
