@@ -119,6 +119,14 @@ class Hookd:
             self.announced.add(value)
         return kind, value
 
+    def packet(self) -> list[tuple[str, str]]:
+        """The messages that the next read returns."""
+        assert not self._unread
+        messages = [self.message()]
+        while self._unread:
+            messages.append(self.message())
+        return messages
+
     def until(self, kind: str) -> list[tuple[str, str]]:
         """All messages up to and with the first of that kind."""
         messages = [self.message()]

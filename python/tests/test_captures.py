@@ -54,6 +54,18 @@ def test_a_silent_hook_is_said_to_be_one(start: Start, isolation: str) -> None:
 
 
 @BOTH
+def test_acceptance_and_result_are_one_write_each(start: Start, site: Path, isolation: str) -> None:
+    # The output becomes a pipe of packets: each read returns what one write has written (pipe(2)).
+    packets = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)"
+    (site / "sitecustomize.py").write_text(packets)
+    hookd = start(REUSE, isolation=isolation)
+    hookd.start_code("")
+    acceptance, result = hookd.packet(), hookd.packet()
+    assert [kind for kind, _ in acceptance if kind != "EXPECT"] == ["STDOUT", "STDERR"]
+    assert [kind for kind, _ in result][:2] == ["SILENT", "OK"]
+
+
+@BOTH
 def test_only_if_it_was_asked_for(start: Start, isolation: str) -> None:
     hookd = start(isolation=isolation)
     assert not are_the_same(hookd, hookd.run_code(""))

@@ -170,6 +170,15 @@ def test_as_if_spawned(start: Start, start_template: StartTemplate, isolation: s
     assert forked == spawned
 
 
+def test_forked_processes_share_memory(start: Start, start_template: StartTemplate) -> None:
+    """The garbage collector would write to all objects that it looks at."""
+    code = "import gc\nresult = [str(gc.get_freeze_count()), str(len(gc.get_objects()))]"
+    # One process that was forked from a worker, and one from a template.
+    for hookd in (start(), start_template().fork_worker(isolation="none")):
+        frozen, others = map(int, hookd.run_code(code).result)
+        assert frozen > others
+
+
 def test_template_imports_little(start: Start, start_template: StartTemplate) -> None:
     """A forked worker has no more modules than a spawned one, but for some in C."""
     code = "import sys; result = [name for name in sys.modules]"
