@@ -40,6 +40,8 @@ def in_child(action):
 
 def import_modules_of_hooks(backend, tree, out):
     """Import what the hooks import."""
+    out = os.path.join(out, "first")
+    os.mkdir(out)
     reading, writing = os.pipe()
     before = set(sys.modules)
 
