@@ -29,6 +29,7 @@ from answers import (
 from builds import build, make_project
 from conftest import Setting
 from packages import make_wheel
+from trees import call, make_tree
 
 REQUIRES_SCM = f'["{SETUPTOOLS}", "{SCM}"]'
 DESCRIBED = 'output("git", "describe", "--tags", "--dirty").replace("-", "+", 1)'
@@ -617,6 +618,18 @@ def test_requests(setting: Setting, tmp_path: Path) -> None:
         assert [response["worker"] is None for response in found] == [
             answer == "used" for answer in answers
         ]
+
+
+def test_a_wrong_answer_of_a_request(setting: Setting, tmp_path: Path) -> None:
+    """Of a hook that nobody can know: the time decides what it returns."""
+    tree = make_tree(tmp_path / "tree")
+    request = call(tree, "import time; result = [str(time.time_ns())]", requires=[])
+    verify = ("--verify-answers", "100", "--strict")
+    for flags, expected, code in (((), "kept", 0), (verify, "wrong", 1)):
+        pool = setting.start("--answers", "trees", *flags, build_isolation=True)
+        assert pool.ask(request)["answer"]["is"] == expected
+        assert pool.finish() == ([], code)
+    assert "the kept answer of get_requires_for_build_wheel was wrong: it returned" in pool.stderr
 
 
 def test_failures_are_not_kept(setting: Setting, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_status_has_what_the_service_has_and_does(
         assert template["pid"] in processes.templates(service.pid)
         assert template["memory_bytes"] > 1_000_000
         assert (template["id"], template["in_use"]) == (worker["template"], True)
-        assert status["answers"] == {"hits": 0, "misses": 0, "kept": 0}
+        assert status["answers"] == {"hits": 0, "misses": 0, "kept": 0, "wrong": 0}
         assert status["environments"]["held"] == (1 if setting.build_isolation else 0)
         gate.release()
         assert answer(connection)["ok"]
@@ -510,6 +510,26 @@ METRICS = {
     "hookpool_oldest_request_seconds",
     "hookpool_build_info",
 }
+
+
+def test_the_metrics_count_kept_answers(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    # Nobody can know that the time decides.
+    code = "import time; result = [str(time.time_ns())]"
+    service = setting.serve("--answers", "trees", build_isolation=True)
+    answers = [service.hook(tree, code, requires=[]).json["answer"]["is"] for _ in range(3)]
+    assert answers == ["kept", "used", "used"]
+
+    def counted() -> list[float]:
+        samples = metrics(service)
+        results = ("hit", "miss", "wrong")
+        return [series(samples, "hookpool_answers_total", result=result) for result in results]
+
+    assert counted() == [2, 1, 0]
+    assert service.end() == 0
+    service = setting.serve("--answers", "trees", "--verify-answers", "100", build_isolation=True)
+    assert service.hook(tree, code, requires=[]).json["answer"]["is"] == "wrong"
+    assert counted() == [0, 0, 1]
 
 
 def test_the_metrics_count_what_was_run(

@@ -177,4 +177,6 @@ pub struct AnswerCounts {
     pub misses: u64,
     /// Answers that were kept.
     pub kept: u64,
+    /// Kept answers that were wrong: hooks ran nevertheless, and answered something else.
+    pub wrong: u64,
 }

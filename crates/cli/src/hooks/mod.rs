@@ -248,6 +248,10 @@ impl UnreadAnswer {
             Some(lookup) => settle(Some(lookup), &mut response, false).await.answer,
             None => AnswerUse::None,
         };
+        if let AnswerUse::New(Keeping::Mismatch(difference)) = &answer {
+            let (tree, hook) = (response.tree.display(), response.hook);
+            tracing::warn!("{tree}: the kept answer of {hook} was wrong: {difference}");
+        }
         ReadAnswer {
             has_failed: response.outcome.is_err(),
             was_wrong: matches!(answer, AnswerUse::New(Keeping::Mismatch(_))),

@@ -78,6 +78,7 @@ impl Monitor {
         answers.hits += counted.hits;
         answers.misses += counted.misses;
         answers.kept += counted.kept;
+        answers.wrong += counted.mismatches;
     }
 
     /// What the builds that have ended have counted.

@@ -72,7 +72,9 @@ fn of_moment(snapshot: &Snapshot, template_memory: u64, answers: AnswerCounts) -
     let help = "Source trees whose requests fail, because their workers failed too often";
     registry.register("quarantined_trees", help, gauge(trees.len()));
     let counted = Family::<[(&str, &str); 1], Counter>::default();
-    for (result, count) in [("hit", answers.hits), ("miss", answers.misses)] {
+    // Hooks whose kept answers were wrong ran, too.
+    let missing = answers.misses.saturating_sub(answers.wrong);
+    for (result, count) in [("hit", answers.hits), ("miss", missing), ("wrong", answers.wrong)] {
         counted.get_or_create(&[("result", result)]).inc_by(count);
     }
     registry.register("answers", "Kept answers that were looked for", counted);

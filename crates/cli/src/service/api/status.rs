@@ -99,6 +99,7 @@ impl Service {
             hits: of_builds.hits + of_hooks.hits,
             misses: of_builds.misses + of_hooks.misses,
             kept: of_builds.kept + of_hooks.kept,
+            wrong: of_builds.wrong + of_hooks.mismatches,
         }
     }
 }
