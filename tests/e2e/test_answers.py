@@ -173,6 +173,20 @@ def test_reasons_are_told(setting: Setting, tmp_path: Path, own_cache: Path) -> 
     assert int(found["kept"]) == int(found["answers"].split(",")[0]) > 0
 
 
+def test_an_answer_that_was_removed_is_told(
+    setting: Setting, archive: Path, own_cache: Path
+) -> None:
+    ask(setting, archive)
+    assert f"{archive}: {PREPARES}: kept" in why(setting, archive)
+    # As if another hook of the archive had run since: what became of the answers stays.
+    (noted,) = (own_cache / "answers/1/verdicts").rglob("*.json")
+    os.utime(noted, (noted.stat().st_mtime + 60,) * 2)
+    prune = [PROGRAM, "cache", "prune", "--max-size", "4K"]
+    subprocess.run(prune, env=setting.env, check=True, capture_output=True)
+    removed = f"{archive}: {PREPARES}: not kept: it was removed from the cache"
+    assert removed in why(setting, archive)
+
+
 def test_editable_wheels_are_never_kept(setting: Setting, tmp_path: Path) -> None:
     tree = make_trap(tmp_path / "tree", "1")
     for number in range(2):

@@ -361,7 +361,7 @@ READERS = {
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("name", "is_kept"),
-    [("VALUE", True), ("TERM", True), ("GITHUB_RUN_ID", True), ("MY_TOKEN", False)],
+    [("VALUE", True), ("TERM", True), ("ImageVersion", True), ("MY_TOKEN", False)],
 )
 def test_a_variable_that_a_hook_reads(
     setting: Setting, tmp_path: Path, name: str, is_kept: bool
@@ -579,6 +579,8 @@ def test_what_does_not_count(setting: Setting, tmp_path: Path) -> None:
         "COLUMNS": "17",
         "SSH_CLIENT": "x",
         "GITHUB_RUN_ID": "7",
+        "GITLAB_USER_LOGIN": "x",
+        "GIT_COMMIT": "x",
         "A_TOKEN": "x",
     }
     second = ask_all(setting, tree, moved, env=env, cwd=tmp_path / "b")

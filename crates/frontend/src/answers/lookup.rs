@@ -257,10 +257,10 @@ impl Lookup {
         if let Err(reason) = &kept {
             store.count_not_kept(reason);
         }
-        self.note_verdict(kept.as_ref().err());
+        self.note_verdict(kept.as_ref().copied());
         match (difference, kept) {
             (Some(difference), _) => Keeping::Mismatch(difference),
-            (None, Ok(())) => Keeping::Kept,
+            (None, Ok(_)) => Keeping::Kept,
             (None, Err(reason)) => Keeping::NotKept(reason),
         }
     }
@@ -310,16 +310,17 @@ impl Lookup {
         })
     }
 
-    fn note_verdict(&self, why: Option<&NotKept>) {
+    fn note_verdict(&self, kept: Result<Digest, &NotKept>) {
         let source = match (self.asked, &self.state().before) {
             (Asked::Archive(digest), _) => digest,
             (Asked::Tree, Some(before)) => Digest::of_path(&before.tree),
             (Asked::Tree, None) => return,
         };
-        self.answers.store.set_verdict(source, self.request.hook, why);
+        self.answers.store.set_verdict(source, self.request.hook, kept);
     }
 
-    fn try_keep(&self, response: &Response, new: NewAnswer) -> Result<(), NotKept> {
+    /// Returns the key at which it is kept.
+    fn try_keep(&self, response: &Response, new: NewAnswer) -> Result<Digest, NotKept> {
         let store = &self.answers.store;
         let (key, before, folders, environment) = {
             let state = self.state();

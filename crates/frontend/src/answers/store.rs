@@ -324,8 +324,8 @@ impl AnswerStore {
 
     /// Keeps the answer of a hook that read these variables besides those in the key, and
     /// if `is_shared`, stores it in the remote store, which nobody waits for but
-    /// [`Self::finish`].
-    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer, is_shared: bool) -> Result<(), NotKept> {
+    /// [`Self::finish`]. Returns the key at which it is kept.
+    pub fn keep(&self, key: Digest, variables: &Variables, new: NewAnswer, is_shared: bool) -> Result<Digest, NotKept> {
         let folders = [new.folders.as_slice(), &self.own_folders()].concat();
         let answer = self.try_keep(key, variables, new).map_err(|error| match error.kind() {
             // Nothing is wrong with the disk.
@@ -341,7 +341,7 @@ impl AnswerStore {
             let upload = Upload { key, variables: variables.clone(), answer, folders };
             shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).add(upload);
         }
-        Ok(())
+        Ok(key_of(key, variables))
     }
 
     fn try_keep(&self, key: Digest, variables: &Variables, new: NewAnswer) -> io::Result<Answer> {

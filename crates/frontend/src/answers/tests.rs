@@ -116,7 +116,7 @@ fn keep(answers: &AnswerStore, name: &str, made: Vec<PathBuf>) {
     try_keep(answers, name, made).unwrap();
 }
 
-fn try_keep(answers: &AnswerStore, name: &str, made: Vec<PathBuf>) -> Result<(), NotKept> {
+fn try_keep(answers: &AnswerStore, name: &str, made: Vec<PathBuf>) -> Result<Digest, NotKept> {
     answers.keep(key(name), &Variables::new(), new_answer(name, made), true)
 }
 

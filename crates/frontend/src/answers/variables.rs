@@ -81,11 +81,20 @@ const INCIDENTAL: &[&str] = &[
     "AGENT_*",
     "APPVEYOR_*",
     "BITBUCKET_*",
+    "BRANCH_NAME",
     "BUILDKITE_*",
+    "BUILD_BUILD*",
+    "BUILD_DISPLAY_NAME",
     "BUILD_ID",
     "BUILD_NUMBER",
+    "BUILD_QUEUEDBY*",
+    "BUILD_REASON",
+    "BUILD_REQUESTEDFOR*",
+    "BUILD_SOURCEBRANCH*",
+    "BUILD_SOURCEVERSION*",
     "BUILD_TAG",
     "BUILD_URL",
+    "CHANGE_*",
     "CI_*",
     "CIRCLE_*",
     "CIRRUS_*",
@@ -93,11 +102,27 @@ const INCIDENTAL: &[&str] = &[
     "DRONE_*",
     "EXECUTOR_NUMBER",
     "GITHUB_*",
+    "GITLAB_*",
+    "GIT_BRANCH",
+    "GIT_COMMIT",
+    "GIT_LOCAL_BRANCH",
+    "GIT_PREVIOUS_*",
+    "HUDSON_*",
+    "ImageVersion",
     "JENKINS_*",
     "JOB_*",
     "NODE_NAME",
     "RUNNER_*",
     "RUN_*",
+    "STAGE_NAME",
+    // Not all that begin so: SYSTEM_VERSION_COMPAT changes what macOS says of itself.
+    "SYSTEM_JOB*",
+    "SYSTEM_PHASE*",
+    "SYSTEM_PLANID",
+    "SYSTEM_PULLREQUEST_*",
+    "SYSTEM_STAGE*",
+    "SYSTEM_TASK*",
+    "SYSTEM_TIMELINEID",
     "TEAMCITY_*",
     "TF_BUILD",
     "TRAVIS_*",
@@ -317,6 +342,14 @@ mod tests {
             ("*TOKEN*", "TAKEN", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_guide_lists_all_patterns() {
+        let guide = include_str!("../../../../docs/src/guide/answers.md");
+        for pattern in watched() {
+            assert!(guide.contains(&format!("`{pattern}`")), "{pattern}");
         }
     }
 

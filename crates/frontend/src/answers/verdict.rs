@@ -5,13 +5,14 @@ use std::io;
 use std::path::Path;
 
 use hookpool_supervisor::Hook;
+use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::guard::NotKept;
 use super::store::{AnswerStore, Fact};
 use crate::source::Source;
 
-/// What became of the answer of a hook when the hook ran last.
+/// What became of the answer of a hook since the hook ran last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verdict {
@@ -21,16 +22,23 @@ pub struct Verdict {
     pub not_kept: Option<String>,
 }
 
-/// The reasons by the names of hooks.
-type Noted = BTreeMap<String, Option<String>>;
+/// What became of answers, by the names of hooks.
+type Noted = BTreeMap<String, Fate>;
+
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+enum Fate {
+    /// Where it was kept: it may have been removed since.
+    KeptAt(Digest),
+    NotKept(String),
+}
 
 impl AnswerStore {
-    /// Notes what became of an answer. Blocks.
-    pub(super) fn set_verdict(&self, source: Digest, hook: Hook, why: Option<&NotKept>) {
+    /// Notes at which key an answer was kept, or why it was not. Blocks.
+    pub(super) fn set_verdict(&self, source: Digest, hook: Hook, kept: Result<Digest, &NotKept>) {
         let mut noted = self.recall::<Noted>(Fact::Verdict, source).unwrap_or_default();
-        let why = why.map(ToString::to_string);
-        if noted.get(hook.name()) != Some(&why) {
-            noted.insert(hook.name().to_owned(), why);
+        let fate = kept.map_or_else(|why| Fate::NotKept(why.to_string()), Fate::KeptAt);
+        if noted.get(hook.name()) != Some(&fate) {
+            noted.insert(hook.name().to_owned(), fate);
             self.note(Fact::Verdict, source, &noted);
         }
     }
@@ -47,5 +55,10 @@ pub fn verdicts(cache_folder: &Path, source: &Source) -> io::Result<Vec<Verdict>
         Source::Tree(path) | Source::Wheel(path) => Digest::of_path(&path.canonicalize()?),
     };
     let noted = store.recall::<Noted>(Fact::Verdict, source).unwrap_or_default();
-    Ok(noted.into_iter().map(|(hook, not_kept)| Verdict { hook, not_kept }).collect())
+    let not_kept = |fate| match fate {
+        Fate::KeptAt(key) if store.entries.path(key).exists() => None,
+        Fate::KeptAt(_) => Some("it was removed from the cache".to_owned()),
+        Fate::NotKept(why) => Some(why),
+    };
+    Ok(noted.into_iter().map(|(hook, fate)| Verdict { hook, not_kept: not_kept(fate) }).collect())
 }
