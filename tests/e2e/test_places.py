@@ -78,6 +78,8 @@ def test_the_second_build_compiles_nothing(
         built = build(setting, "wheel", archive, "-o", tmp_path / str(number), *SETTING)
         assert built.code == 0, built.stderr
         found.append(objects(own_cache))
+    because = "build_wheel: not kept: the source was built before in the same folder"
+    assert because in cache_command(setting, "why", str(archive))
     assert len(found[0]) == 1
     assert found[0] == found[1]
     # Two at once: each has a place, and only one of them is that with the objects.

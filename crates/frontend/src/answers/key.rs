@@ -56,7 +56,7 @@ fn umask() -> String {
 }
 
 /// What is asked of a source.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
     /// The digest of the source: of an archive, or of the state of a tree.
     pub source: Digest,
@@ -118,7 +118,50 @@ pub(super) fn markers_above(tree: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use hookpool_supervisor::Hook;
+
     use super::*;
+
+    #[test]
+    fn the_key_has_all_that_a_request_says() {
+        let circumstances = Circumstances::new(Some(&CallerProcess::of_this_process().unwrap()), false);
+        let request = HookRequest::new("tree", Hook::BuildWheel);
+        let question = Question {
+            source: Digest::of(b"source"),
+            place: None,
+            above: &[],
+            request: &request,
+            environment: "environment",
+            compilers: None,
+        };
+        let with = |change: &dyn Fn(&mut HookRequest)| {
+            let mut changed = request.clone();
+            change(&mut changed);
+            Question { request: &changed, ..question }.key(&circumstances)
+        };
+        let above = [PathBuf::from("/.git")];
+        let keys = [
+            question.key(&circumstances),
+            with(&|request| request.hook = Hook::GetRequiresForBuildWheel),
+            with(&|request| request.config_settings = Some([("a".to_owned(), "b".into())].into_iter().collect())),
+            with(&|request| request.backend = Some("backend".to_owned())),
+            with(&|request| request.backend_path = Some(vec!["backend".into()])),
+            with(&|request| request.env = [("A".into(), "B".into())].into()),
+            with(&|request| request.env = [("AB".into(), "".into())].into()),
+            Question { source: Digest::of(b"other"), ..question }.key(&circumstances),
+            Question { place: Some(Path::new("/tree")), ..question }.key(&circumstances),
+            Question { above: &above, ..question }.key(&circumstances),
+            Question { environment: "other", ..question }.key(&circumstances),
+            Question { compilers: Some("compilers"), ..question }.key(&circumstances),
+        ];
+        let different: HashSet<Digest> = keys.into_iter().collect();
+        assert_eq!(different.len(), keys.len());
+        // Where the tree is, and who asks, is not in it.
+        assert_eq!(with(&|request| request.tree = "other".into()), keys[0]);
+        assert_eq!(with(&|request| request.caller_id = Some("id".into())), keys[0]);
+    }
 
     #[test]
     fn answers_depend_on_the_caller_in_place_of_this_process() {
