@@ -246,13 +246,21 @@ def test_sources_by_kept_answers_are_in_it(setting: Setting, tmp_path: Path) -> 
     with tarfile.open(archive, "w:gz") as file:
         file.add(tree, tree.name)
     lanes = []
-    for number in range(2):
+    commands: list[tuple[str, ...]] = [("metadata", "--no-static")] * 2
+    # Which asks for the requirements, too.
+    commands.append(("wheel", "-o", str(tmp_path / "out")))
+    for number, command in enumerate(commands):
         report = tmp_path / f"{number}.html"
-        build(setting, "metadata", archive, "--no-static", "--timings", report)
+        build(setting, *command, archive, "--timings", report)
         data = read(report)
-        kept = [name for lane, name, *_ in data["intervals"] if lane == "kept answers"]
+        kept = [interval[:2] for interval in data["intervals"] if "kept answers" in interval[0]]
         lanes.append((len(data["hooks"]), kept))
-    assert lanes == [(2, []), (0, [str(archive)])]
+    name = str(archive)
+    assert lanes == [
+        (2, []),
+        (0, [["kept answers", name]]),
+        (1, [["some kept answers", name]]),
+    ]
 
 
 def test_a_service_tells_one_build_from_others(

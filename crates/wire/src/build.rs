@@ -312,7 +312,7 @@ pub struct EnvironmentUse {
 }
 
 /// A hook that ran, or whose answer was kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HookRun {
     /// Its name.
     pub hook: String,
@@ -328,6 +328,12 @@ pub struct HookRun {
     pub log: Option<String>,
 }
 
+impl HookRun {
+    fn is_kept(&self) -> bool {
+        matches!(self.answer, Some(Answer::Used { .. }))
+    }
+}
+
 impl BuildResult {
     /// Whether the build was ended before its result, by a signal or because it was
     /// cancelled.
@@ -339,8 +345,13 @@ impl BuildResult {
     /// Whether hooks were needed and none ran, because all answers were kept.
     #[must_use]
     pub fn is_by_kept_answers(&self) -> bool {
-        let is_used = |run: &HookRun| matches!(run.answer, Some(Answer::Used { .. }));
-        !self.hooks.is_empty() && self.hooks.iter().all(is_used)
+        !self.hooks.is_empty() && self.hooks.iter().all(HookRun::is_kept)
+    }
+
+    /// Whether some hooks ran, and others did not, because their answers were kept.
+    #[must_use]
+    pub fn is_partly_by_kept_answers(&self) -> bool {
+        self.hooks.iter().any(HookRun::is_kept) && !self.is_by_kept_answers()
     }
 
     /// Whether a kept answer was wrong.

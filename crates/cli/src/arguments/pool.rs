@@ -323,6 +323,7 @@ pub struct AnswerArguments {
     pub verify_answers: u8,
 
     /// A server that shares answers with other machines: bazel-remote, or one with WebDAV.
+    /// Those of source distributions are shared, and none of single hooks (hookpool run).
     /// It is not used with --offline.
     #[arg(long, value_name = "URL", env = "HOOKPOOL_ANSWERS_REMOTE")]
     pub answers_remote: Option<String>,

@@ -18,8 +18,9 @@ use crate::settings::BuildSettings;
 use crate::signals::Ending;
 use crate::timings::Intervals;
 
-/// The lane of sources for which no hook ran; `timings/report/head.js` counts them.
+/// The lanes of sources for which no hook ran, or fewer; `timings/report/head.js` counts them.
 const KEPT_ANSWERS: &str = "kept answers";
+const SOME_KEPT_ANSWERS: &str = "some kept answers";
 
 /// A source that is done.
 pub type Built = (JobId, Box<BuildResult>);
@@ -65,9 +66,14 @@ impl SourceBuilder<'_> {
             self.note_duration(job, &report);
             let result = result(job.name(), &report, took);
             any_failed |= self.settings.is_failure(&result);
-            if result.is_by_kept_answers() {
+            let lane = match (result.is_by_kept_answers(), result.is_partly_by_kept_answers()) {
+                (true, _) => Some(KEPT_ANSWERS),
+                (_, true) => Some(SOME_KEPT_ANSWERS),
+                _ => None,
+            };
+            if let Some(lane) = lane {
                 let now = Instant::now();
-                self.intervals.add(KEPT_ANSWERS, &job.name().display().to_string(), now - took, now);
+                self.intervals.add(lane, &job.name().display().to_string(), now - took, now);
             }
             if results.send((job.id, Box::new(result))).await.is_err() {
                 return;

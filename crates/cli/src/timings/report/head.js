@@ -24,8 +24,10 @@ function fillHead() {
     ["workers started", number(workers.length)],
     ["total start time", time(starts)],
   ];
-  const kept = data.intervals.filter(([lane]) => lane === "kept answers").length;
-  if (kept) facts.push(["sources by kept answers", number(kept)]);
+  for (const wanted of ["kept answers", "some kept answers"]) {
+    const sources = data.intervals.filter(([lane]) => lane === wanted).length;
+    if (sources) facts.push([`sources by ${wanted}`, number(sources)]);
+  }
   if (cpu[1] > 0) facts.push(["processors in use", `${Math.round((cpu[0] / cpu[1]) * 100)} %`]);
   for (const [term, value, className] of facts) {
     const fact = element("div", undefined, className);

@@ -12,6 +12,8 @@ pub struct Summary {
     without_hooks: usize,
     /// No hook ran for them: all answers were kept.
     kept: usize,
+    /// Some hooks ran for them, and answers of others were kept.
+    partly_kept: usize,
     /// The names of the sources that failed, and their errors.
     failed: Vec<(String, String)>,
     environments_made: usize,
@@ -26,6 +28,7 @@ impl Summary {
             succeeded: 0,
             without_hooks: 0,
             kept: 0,
+            partly_kept: 0,
             failed: Vec::new(),
             environments_made: 0,
             started: Instant::now(),
@@ -40,6 +43,7 @@ impl Summary {
                 let is_static = matches!(result.origin, Some(Origin::Static | Origin::Wheel));
                 self.without_hooks += usize::from(is_static);
                 self.kept += usize::from(result.is_by_kept_answers());
+                self.partly_kept += usize::from(result.is_partly_by_kept_answers());
             }
             Some(_) if result.is_cut_off() => {}
             Some(error) => self.failed.push((name.to_owned(), error.kind.clone())),
@@ -57,6 +61,7 @@ impl Summary {
         let how = [
             (self.wants_metadata && self.succeeded > 0).then(|| format!("{} without hooks", self.without_hooks)),
             (self.kept > 0).then(|| format!("{} by kept answers", self.kept)),
+            (self.partly_kept > 0).then(|| format!("{} by some kept answers", self.partly_kept)),
         ];
         let how: Vec<String> = how.into_iter().flatten().collect();
         if !how.is_empty() {
@@ -92,7 +97,22 @@ fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookpool_wire::Error;
+    use hookpool_wire::{Answer, Error, HookRun};
+
+    #[test]
+    fn sources_by_kept_answers_are_counted() {
+        let with = |answers: &[Answer]| {
+            let run = |answer: &Answer| HookRun { answer: Some(answer.clone()), ..HookRun::default() };
+            BuildResult { hooks: answers.iter().map(run).collect(), ..BuildResult::default() }
+        };
+        let (used, kept) = (Answer::Used { saved_ms: 1.0 }, Answer::Kept);
+        let mut summary = Summary::new(4, true);
+        for answers in [&[used.clone(), used.clone()][..], &[used, kept.clone()], &[kept], &[]] {
+            summary.add("a", &with(answers));
+        }
+        let expected = "4 sources: 4 done (0 without hooks, 1 by kept answers, 1 by some kept answers); ";
+        assert!(summary.lines(false)[0].starts_with(expected), "{:?}", summary.lines(false));
+    }
 
     #[test]
     fn failed_sources_are_listed_if_there_are_several_sources() {
