@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -26,8 +27,9 @@ from answers import (
     trap_files,
     write_all,
 )
-from builds import build, make_project
+from builds import arguments, build, make_project
 from conftest import Setting
+from gate import Gate
 from packages import make_wheel
 from trees import call, make_tree
 
@@ -446,6 +448,29 @@ def test_the_configuration_of_distutils(setting: Setting, tmp_path: Path) -> Non
     assert ask(setting, tree, env=env).version == "1a2"
     (home / ".pydistutils.cfg").unlink()
     assert ask(setting, tree, env=env).version == "1"
+
+
+def test_the_configuration_of_distutils_changes_while_a_hook_runs(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    tree = make_project(tmp_path / "tree")
+    home = tmp_path / "user"
+    home.mkdir()
+    flags = ["--answers", "trees", "-C", f"prepare={gate.code}", "--format", "json"]
+    process = subprocess.Popen(
+        arguments(setting, "metadata", tree, *flags),
+        env={**setting.env, "HOME": str(home)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    gate.arrived()
+    (home / ".pydistutils.cfg").touch()
+    gate.release()
+    stdout, _ = process.communicate(timeout=60)
+    reasons = told(json.loads(stdout)).answers
+    assert reasons["get_requires_for_build_wheel"] == "kept"
+    outside = "a file or folder outside of the source was changed while the hook ran"
+    assert reasons["prepare_metadata_for_build_wheel"].startswith(outside)
 
 
 @pytest.mark.parametrize("name", ["user/.gitconfig", "own/git/config", "named"])

@@ -323,8 +323,8 @@ pub struct AnswerArguments {
     pub verify_answers: u8,
 
     /// A server that shares answers with other machines: bazel-remote, or one with WebDAV.
-    /// Those of source distributions are shared, and none of single hooks (hookpool run).
-    /// It is not used with --offline.
+    /// It is not used with --offline, nor for single hooks (hookpool run): answers of source
+    /// distributions are shared, and not those of trees.
     #[arg(long, value_name = "URL", env = "HOOKPOOL_ANSWERS_REMOTE")]
     pub answers_remote: Option<String>,
 

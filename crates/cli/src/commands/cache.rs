@@ -152,10 +152,10 @@ mod tests {
         let mut usage = AnswersUsage::default();
         (usage.answers, usage.files, usage.bytes) = (184, 95, 3 << 20);
         (statistics.hits, statistics.saved) = (90, Duration::from_millis(61_700));
-        statistics.not_kept = [("it used the network".to_owned(), 2), ("it started git".to_owned(), 1)].into();
+        statistics.not_kept = [("network".to_owned(), 2), ("program".to_owned(), 1)].into();
         statistics.mismatches = 1;
         let text = "answers: 184, with 95 files, 3.00 MiB\nhits: 90, which saved 1m 1s of hooks\nmisses: 0\nkept: 0\n\
-                    not kept: 3\n  it started git: 1\n  it used the network: 2\nverified, and different: 1\n";
+                    not kept: 3\n  network: 2\n  program: 1\nverified, and different: 1\n";
         assert_eq!(show(usage, &statistics), text);
     }
 }

@@ -99,13 +99,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether hooks were needed and none ran, because all answers were kept.
-    #[must_use]
-    pub fn is_by_kept_answers(&self) -> bool {
-        let is_used = |run: &HookRun| matches!(run.answer, AnswerUse::Used { .. });
-        !self.hooks.is_empty() && self.hooks.iter().all(is_used)
-    }
-
     /// The report of a source that failed before any hook ran.
     #[must_use]
     pub fn failed(error: HookError) -> Self {
