@@ -40,9 +40,6 @@ class Client(threading.Thread):
                 answer = self._service.ask(
                     "POST", "/v1/hooks", call(self._tree, code + f"result = ['{name}']")
                 )
-            except ConnectionRefusedError:
-                self.again += 1
-                continue
             except Exception as error:
                 self.failure = error
                 return

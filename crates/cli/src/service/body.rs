@@ -82,6 +82,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
+    use axum::response::IntoResponse;
     use futures_util::StreamExt;
     use futures_util::stream::{iter, pending};
 
@@ -96,6 +97,15 @@ mod tests {
             found.push(piece.map(|bytes| String::from_utf8(bytes).unwrap()).map_err(|error| error.to_string()));
         }
         found
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_end_is_refused() {
+        let begun = tokio::time::Instant::now();
+        let beginning = iter([Ok::<_, Infallible>(Bytes::from_static(b"{"))]);
+        let refusal = whole(Body::from_stream(beginning.chain(pending()))).await.unwrap_err();
+        assert_eq!(refusal.into_response().status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(begun.elapsed().as_secs(), BODY_TIMEOUT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

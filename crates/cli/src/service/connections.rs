@@ -344,3 +344,47 @@ async fn answer(
         }))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    /// The most bytes that wait for a client.
+    const ROOM: usize = 1024;
+
+    /// Talks to a client that has sent this; until when, and what it can still read.
+    async fn talked(sent: &[u8]) -> (Duration, hyper::Result<()>, DuplexStream) {
+        let (mut client, stream) = tokio::io::duplex(ROOM);
+        client.write_all(sent).await.unwrap();
+        let router = Router::new().route("/", get(|| async { "x".repeat(2 * ROOM) }));
+        let connection = Connection {
+            requests: AtomicUsize::new(0),
+            last_use: std::sync::Mutex::new(Instant::now()),
+            close: Notify::new(),
+            give_way: Notify::new(),
+        };
+        let begun = Instant::now();
+        let ended = talk(stream, router, Arc::new(connection)).await;
+        (begun.elapsed(), ended, client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_header_does_not_keep_a_connection() {
+        let (time, ended, _client) = talked(b"GET / HTTP/1.1\r\nHost: hook").await;
+        assert!(ended.unwrap_err().is_timeout());
+        assert_eq!(time.as_secs(), HEADER_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_loses_its_connection() {
+        let (time, ended, mut client) = talked(b"GET / HTTP/1.1\r\nHost: hookpool\r\n\r\n").await;
+        ended.unwrap_err();
+        assert_eq!(time.as_secs(), WRITE_TIMEOUT.as_secs());
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert!(read.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert_eq!(read.len(), ROOM);
+    }
+}
