@@ -96,6 +96,9 @@ def test_responses_and_events_are_as_the_document_says(setting: Setting, tree: P
         whole = {**document, "$ref": f"#/components/schemas/{schema}"}
         jsonschema_rs.validate(whole, value)
 
+    listener = service.connect()
+    listener.request("GET", "/v1/events")
+    events = listener.getresponse()
     for code in ("print('text')", "raise ValueError", "import os; os.abort()"):
         check("HookResponse", service.hook(tree, code).json)
     batch = service.ask("POST", "/v1/batch", json.dumps(call(tree)).encode() + b"\nnonsense\n")
@@ -117,4 +120,12 @@ def test_responses_and_events_are_as_the_document_says(setting: Setting, tree: P
             check("BuildEvent", event)
             told.add(event["event"])
     assert {"step", "hook", "output_ended", "result"} <= told
+    service.ask("PATCH", "/v1/limits", {"jobs": 1})
+    service.ask("POST", "/v1/restart", {"tree": str(tree)})
     assert service.end() == 0
+    happened = [json.loads(line) for line in events]
+    for event in happened:
+        check("PoolEvent", event)
+    names = {event["event"] for event in happened}
+    assert {"request_finished", "worker_exited", "limits_changed", "restarting"} <= names
+    listener.close()

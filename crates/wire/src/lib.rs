@@ -8,6 +8,7 @@
 mod build;
 mod caller;
 mod control;
+mod event;
 mod fields;
 mod request;
 mod response;
@@ -20,6 +21,7 @@ pub use build::{
 };
 pub use caller::{Caller, ResourceLimit, Text};
 pub use control::{CancelledRequest, Limits, LimitsChange, Restart, Restarted};
+pub use event::{Happening, PoolEvent, Selection};
 pub use fields::InvalidRequest;
 pub use request::{HookRequest, Id, RequestLine};
 pub use response::{Answer, Error, ExitReason, HookResponse, Timing, Worker, milliseconds};

@@ -10,8 +10,8 @@ use hookpool_supervisor::{
     process_memory,
 };
 use hookpool_wire::{
-    AnswerCounts, EnvironmentCounts, Problem, RequestStatus, Status, TemplateStatus, WorkerStatus, milliseconds,
-    to_line,
+    AnswerCounts, EnvironmentCounts, PoolEvent, Problem, RequestStatus, Status, TemplateStatus, WorkerStatus,
+    milliseconds, to_line,
 };
 use serde::Serialize;
 
@@ -43,7 +43,7 @@ pub async fn status(State(service): State<Shared>) -> Result<Json<Status>, Refus
 #[utoipa::path(
     get,
     path = "/v1/events",
-    responses((status = 200, description = "An event in each line.", body = String, content_type = "application/x-ndjson"))
+    responses((status = 200, description = "A PoolEvent in each line.", body = PoolEvent, content_type = "application/x-ndjson"))
 )]
 pub async fn events(State(service): State<Shared>) -> Response {
     let events = service.hooks.supervisor.subscribe(|_| true);
@@ -205,7 +205,100 @@ fn delayed_fields(pool: DelayedPool) -> hookpool_wire::DelayedPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookpool_supervisor::{RequestPhase, WorkerPhase};
+    use std::collections::BTreeSet;
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+
+    use hookpool_supervisor::{
+        ErrorKind, Event, ExitReason, Hook, RequestId, RequestPhase, Selection, StartMethod, StopReason, TemplateId,
+        Timing, WorkerId, WorkerPhase,
+    };
+    use hookpool_wire::Happening;
+    use utoipa::PartialSchema;
+
+    #[test]
+    fn events_are_those_of_the_document() {
+        let limits = Limits::for_jobs(NonZeroUsize::MIN);
+        let events = [
+            Event::RequestQueued {
+                request: RequestId::from(1),
+                tree: "/p".into(),
+                hook: Hook::BuildWheel,
+                caller_id: Some("c".into()),
+            },
+            Event::RequestPreparing { request: RequestId::from(1) },
+            Event::RequestPrepared { request: RequestId::from(1) },
+            Event::TreeLocked { request: RequestId::from(1), tree: "/p".into() },
+            Event::TreeStillLocked { tree: "/p".into(), holder: None },
+            Event::RequestAccepted { request: RequestId::from(1), worker: WorkerId::from(2) },
+            Event::OutputCaptured { request: RequestId::from(1), stdout: "/p".into(), stderr: "/p".into() },
+            Event::RequestRetried { request: RequestId::from(1), reason: "s".into() },
+            Event::RequestFinished {
+                request: RequestId::from(1),
+                tree: "/p".into(),
+                hook: Hook::BuildWheel,
+                error: Some(ErrorKind::Cancelled),
+                timing: Timing::default(),
+                caller_id: Some("c".into()),
+            },
+            Event::WorkerStarting {
+                worker: WorkerId::from(2),
+                tree: "/p".into(),
+                generation: 4,
+                start_method: StartMethod::Spawn,
+            },
+            Event::WorkerReady {
+                worker: WorkerId::from(2),
+                pid: 5,
+                start_method: StartMethod::Spawn,
+                after: Duration::from_millis(7),
+            },
+            Event::WorkerStartFailed { worker: WorkerId::from(2), tree: "/p".into(), reason: "s".into() },
+            Event::WorkerMoved { worker: WorkerId::from(2), tree: "/p".into(), generation: 4 },
+            Event::WorkerStopping { worker: WorkerId::from(2), reason: StopReason::Evicted },
+            Event::WorkerExited { worker: WorkerId::from(2), pid: 5, exit: ExitReason::ExitCode(8), planned: true },
+            Event::WorkerLingers { worker: WorkerId::from(2), pid: 5 },
+            Event::HealthCheckFailed { worker: WorkerId::from(2) },
+            Event::ProtocolViolated { worker: WorkerId::from(2), reason: "s".into() },
+            Event::DeadlineExceeded { request: RequestId::from(1), worker: WorkerId::from(2) },
+            Event::MemoryLimitExceeded { request: RequestId::from(1), worker: WorkerId::from(2), bytes: 4 },
+            Event::WorkerLog { worker: WorkerId::from(2), line: "s".into() },
+            Event::PoolBackoff { tree: "/p".into(), delay: Duration::from_millis(7), failures: 6 },
+            Event::PoolQuarantined { tree: "/p".into(), cool_down: Duration::from_millis(7), reason: "s".into() },
+            Event::OrphanKilled { pid: 5 },
+            Event::TemplateStarting { template: TemplateId::from(3), interpreter: "/p".into(), backend: None },
+            Event::TemplateReady { template: TemplateId::from(3), pid: 5, modules: 6, after: Duration::from_millis(7) },
+            Event::TemplateLearned { template: TemplateId::from(3), modules: 6 },
+            Event::PreloadRefused { template: TemplateId::from(3), backend: None, reason: "s".into() },
+            Event::PreloadShadowed { tree: "/p".into(), module: "s".into(), loaded: "s".into(), found: "s".into() },
+            Event::TemplateStale { template: TemplateId::from(3), changed: "/p".into() },
+            Event::TemplateFailed { template: TemplateId::from(3), reason: "s".into() },
+            Event::TemplateFallback { interpreter: "/p".into(), backend: None, reason: "s".into() },
+            Event::TemplateExited { template: TemplateId::from(3) },
+            Event::TemplateLog { template: TemplateId::from(3), line: "s".into() },
+            Event::FreeThreaded { python: "/p".into() },
+            Event::WorkersCapped { max_workers: 6, open_files: 4 },
+            Event::OrphansUnknown { reason: "s".into() },
+            Event::LimitsChanged { limits: Box::new(limits.clone()) },
+            Event::Restarting { selection: Selection::Tree("/p".into()) },
+            Event::Draining,
+            Event::Interrupted { signal: "s".into() },
+            Event::Suspended,
+            Event::Resumed,
+            Event::EventsLost { count: 4 },
+            Event::Restarting { selection: Selection::All },
+            Event::Restarting { selection: Selection::Template(TemplateId::from(3)) },
+        ];
+        let mut names = BTreeSet::new();
+        for event in events {
+            let written = serde_json::to_value(event).unwrap();
+            let read: Happening = serde_json::from_value(written.clone()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), written);
+            names.insert(written["event"].to_string());
+        }
+        let schema = serde_json::to_value(Happening::schema()).unwrap();
+        assert_eq!(schema["oneOf"].as_array().unwrap().len(), names.len(), "{names:?}");
+    }
 
     #[test]
     fn phases_have_the_documented_names() {
