@@ -25,7 +25,7 @@ from answers import (
     why,
 )
 from builds import BACKEND, PREPARE, arguments, build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 from gate import Gate
 from pool import PROGRAM
 from test_default_way import small_disk
@@ -106,6 +106,7 @@ def test_a_new_cache_folder_in_a_folder_that_is_listed(setting: Setting, tmp_pat
     assert set(ask(setting, archive).answers.values()) == {"kept"}
 
 
+@BOTH_POOLS
 def test_policies(setting: Setting, archive: Path) -> None:
     def use(*flags: object) -> set[str]:
         return set(ask(setting, archive, *flags).answers.values())

@@ -28,7 +28,7 @@ from answers import (
     write_all,
 )
 from builds import arguments, build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 from gate import Gate
 from packages import make_wheel
 from trees import call, make_tree
@@ -659,6 +659,7 @@ def test_a_wrong_answer_of_a_request(setting: Setting, tmp_path: Path) -> None:
     assert "the kept answer of get_requires_for_build_wheel was wrong: it returned" in pool.stderr
 
 
+@BOTH_POOLS
 def test_failures_are_not_kept(setting: Setting, tmp_path: Path) -> None:
     tree = make_trap(tmp_path / "tree", "1 / 0")
     for _ in range(2):

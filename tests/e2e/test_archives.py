@@ -17,7 +17,7 @@ from pathlib import Path
 import processes
 import pytest
 from builds import arguments, build, make_project, names
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 
 # An archive that unpacks to less than this is not a bomb, however small it is.
 FLOOR = 256 * 2**20
@@ -147,6 +147,7 @@ def test_f45_an_archive_that_would_do_harm(
     assert (outside / "victim").read_text() == "untouched"
 
 
+@BOTH_POOLS
 @pytest.mark.parametrize("form", ["gztar", "zip"])
 def test_an_archive_of_files_without_a_folder(setting: Setting, tmp_path: Path, form: str) -> None:
     tree = make_project(tmp_path / "tree")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from builds import build, make_project
-from conftest import Setting
+from conftest import BOTH_POOLS, Setting
 from index import Index
 from installer import Installer
 from packages import make_wheel
@@ -37,6 +37,7 @@ def arguments() -> str:
     return "\n".join(found)
 
 
+@BOTH_POOLS
 @INSTALLERS
 def test_f99_credentials_in_all_kinds_of_addresses(
     setting: Setting, tmp_path: Path, wheels: Path, installer: str
@@ -54,9 +55,10 @@ def test_f99_credentials_in_all_kinds_of_addresses(
             "HOOKPOOL_FIND_LINKS": f"{root}simple/tool-one/",
             "PIP_BUILD_CONSTRAINT": f"{root}files/constraints.txt",
         }
+        # A service has the same one.
+        setting.env["HOOKPOOL_CACHE_DIR"] = str(told / "cache")
         flags = ["--installer", installer, "--no-index", "--format", "json", "-vvv"]
-        flags += ["--cache-dir", str(told / "cache"), "--log-dir", str(told / "logs")]
-        flags += ["--timings", str(told / "timings.html")]
+        flags += ["--log-dir", str(told / "logs"), "--timings", str(told / "timings.html")]
         # The environment is removed after the run, since the content of such an address may change.
         look = "from importlib.metadata import version; assert version('tool-one') == '1.0'"
         built = build(setting, "metadata", tree, *flags, "-C", f"prepare={look}", env=env)
@@ -65,6 +67,9 @@ def test_f99_credentials_in_all_kinds_of_addresses(
     assert "--requirement" in asked
     assert SECRET not in asked
     assert SECRET not in built.stderr + str(built.results)
+    for service in setting.services:
+        assert service.end() == 0
+        assert SECRET not in service.stderr
     files = [path for path in told.rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
     assert list(setting.tmp.iterdir()) == []
