@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from builds import build, make_project, names
 from conftest import BOTH_START_METHODS, BOTH_WAYS, Setting
+from other_user import USER
 from pool import PROGRAM
 from trees import call, make_tree
 
@@ -51,11 +53,27 @@ FILE_DAMAGES: dict[str, Callable[[Path], object]] = {
     "closed": lambda path: path.chmod(0),
     **{name: partial(in_place_of, make=make) for name, make in REPLACEMENTS.items()},
 }
+
+
+def other_bytecode(path: Path) -> None:
+    """Bytecode that Python accepts, as its head is that of the source, and that is another's."""
+    head = path.read_bytes()[:16]
+    path.write_bytes(head + marshal.dumps(compile("raise SystemExit('edited')", "edited", "exec")))
+
+
+def another_users(path: Path) -> None:
+    """A file of another user; where we may not give it away, it is cut."""
+    if os.geteuid() == 0:
+        os.chown(path, USER, USER)
+    else:
+        cut(path)
+
+
 # Python ignores empty bytecode, like that of another version.
 BYTECODE_DAMAGES = {
     name: FILE_DAMAGES[name]
     for name in ("cut", "a folder", "very long", "a named pipe", "a link to an endless file")
-}
+} | {"edited": other_bytecode, "another user's": another_users}
 FOLDER_DAMAGES: dict[str, Callable[[Path], object]] = {
     "removed": shutil.rmtree,
     "a file": partial(in_place_of, make=Path.touch),
@@ -138,7 +156,14 @@ def damage_each(
 def test_f95_bytecode_is_damaged(setting: Setting, project: Path, how: str) -> None:
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
     kept = "environments/1/distributions/kept/*/flit_core/**/*.pyc"
-    for pattern in ("hookd/*/hookd/**/*.pyc", kept):
+    patterns = ["hookd/*/hookd/**/*.pyc", kept]
+    if how == "edited":
+        # Nothing is known of the worker's own but that it is whole; and the second run seals what
+        # the first has made.
+        patterns = [kept]
+        builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
+        builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
+    for pattern in patterns:
         found = list(cache.glob(pattern))
         assert len(found) > 5
         for path in found:
@@ -156,7 +181,9 @@ def test_f95_bytecode_is_damaged_that_a_new_environment_shares(
     setting: Setting, project: Path, how: str
 ) -> None:
     cache = Path(setting.env["HOOKPOOL_CACHE_DIR"])
-    builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
+    # The second run seals what the first has made.
+    for _ in range(2):
+        builds_it(setting, project, "-C", "build_wheel=import flit_core.buildapi")
     kept = "environments/1/distributions/kept/*/flit_core/__pycache__/*.pyc"
     found = list(cache.glob(kept))
     assert len(found) > 5

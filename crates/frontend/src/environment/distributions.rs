@@ -36,7 +36,7 @@ use walkdir::WalkDir;
 
 use super::contents::{Distribution, digest, digest_of_file, distribution, is_installers_own, read, site_packages};
 use super::pins::{InstalledPin, OutsideFiles, is_inside};
-use super::seal::{LastLook, Seal, is_bytecode};
+use super::seal::{LastLook, Seal, is_bytecode, remove_bytecode};
 use super::store::{ByName, is_name, names_in, random_name};
 use crate::files::{read_json, try_write_json, write_json};
 
@@ -180,6 +180,7 @@ impl Distributions {
         let Some(manifest) = read_json::<Manifest>(&self.manifest(name)) else { return Ok(None) };
         let folder = self.folder(name);
         let look = manifest.seal.look(&folder)?;
+        remove_bytecode(&look.alien_bytecode);
         let (unchecked, discarded) = (Mutex::new(look.bytecode), AtomicBool::new(false));
         let last_look = LastLook::default();
         let mut kept = Kept { name: name.to_owned(), folder, manifest, unchecked, last_look, discarded };

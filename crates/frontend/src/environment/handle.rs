@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hookpool_supervisor::files::{LockFile, kept};
+use hookpool_supervisor::files::LockFile;
 use hookpool_supervisor::{BuildEnvironment, Interpreter};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use super::contents::{Distribution, site_packages};
 use super::distributions::{Kept, Link};
 use super::error::EnvironmentError;
 use super::python_of;
-use super::seal::{LastLook, Seal};
+use super::seal::{LastLook, Seal, remove_bytecode};
 use super::settings::InstallerKind;
 use super::store::Store;
 use super::wanted::Wanted;
@@ -182,11 +182,7 @@ impl InUse {
     /// Ends the check of bytecode: removes what is not whole, and records the rest,
     /// so that it is not checked again. Blocks.
     pub fn end_check(&self, store: &Store, checked: &[PathBuf], whole: &HashSet<PathBuf>) {
-        for path in checked.iter().filter(|path| !whole.contains(*path)) {
-            if let Err(error) = kept::remove(path) {
-                tracing::debug!("{}: {error}", path.display());
-            }
-        }
+        remove_bytecode(checked.iter().filter(|path| !whole.contains(*path)));
         let within = |folder: &Path| -> Vec<PathBuf> {
             checked.iter().filter(|path| whole.contains(*path) && path.starts_with(folder)).cloned().collect()
         };
@@ -202,6 +198,7 @@ impl InUse {
     pub fn restore(&mut self, manifest: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         let folder = &self.manifest.folder;
         let look = self.manifest.seal.look(folder).map_err(EnvironmentError::system("look at", folder))?;
+        remove_bytecode(&look.alien_bytecode);
         self.unchecked = Mutex::new(look.bytecode);
         if let Some(seal) = look.restored {
             self.manifest.seal = seal;

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hookpool_supervisor::files::COARSEST_TIMES;
+use hookpool_supervisor::files::{COARSEST_TIMES, kept};
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstatat};
@@ -52,8 +52,10 @@ enum SealEntry {
 pub(super) struct Look {
     /// Paths that were added, changed or removed, except bytecode.
     pub differences: Vec<PathBuf>,
-    /// Bytecode that was added or changed.
+    /// Bytecode that was added: Python may have written it.
     pub bytecode: Vec<PathBuf>,
+    /// Bytecode that was changed, or is another user's: it is to be removed.
+    pub alien_bytecode: Vec<PathBuf>,
     /// A seal with the present times, if only those differ.
     pub restored: Option<Seal>,
 }
@@ -102,7 +104,8 @@ impl Seal {
     /// Looks at every file, and reads those of which only the time differs. A file that cannot
     /// be read counts as removed, and so does one of another user, who could change it at any time.
     pub fn look(&self, environment: &Path) -> io::Result<Look> {
-        let (mut now, mut differences, mut bytecode) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let (mut now, mut differences) = (BTreeMap::new(), Vec::new());
+        let (mut bytecode, mut alien_bytecode) = (Vec::new(), Vec::new());
         for entry in entries_of(environment) {
             let (name, path, metadata) = match entry {
                 Err(error) if is_about_the_file(&error) => continue,
@@ -127,10 +130,11 @@ impl Seal {
             };
             let is_like = before.is_some_and(|before| before.is_like(&entry));
             if is_bytecode {
-                if is_like {
+                if is_like && is_own(metadata.uid()) {
                     now.insert(name, entry);
                 } else if !(metadata.is_dir() && path.ends_with(BYTECODE)) {
-                    bytecode.push(path);
+                    let is_new = before.is_none() && is_own(metadata.uid());
+                    if is_new { bytecode.push(path) } else { alien_bytecode.push(path) }
                 }
                 continue;
             }
@@ -141,14 +145,17 @@ impl Seal {
         }
         for (name, before) in &self.0 {
             if is_bytecode(Path::new(name)) {
-                now.entry(name.clone()).or_insert_with(|| before.clone());
+                // What is removed and made anew may differ from what was sealed.
+                if !alien_bytecode.contains(&environment.join(name)) {
+                    now.entry(name.clone()).or_insert_with(|| before.clone());
+                }
             } else if !now.contains_key(name) {
                 differences.push(PathBuf::from(name));
             }
         }
         differences.sort_unstable();
         let restored = (differences.is_empty() && now != self.0).then_some(Self(now));
-        Ok(Look { differences, bytecode, restored })
+        Ok(Look { differences, bytecode, alien_bytecode, restored })
     }
 }
 
@@ -266,6 +273,15 @@ fn is_readable(metadata: &Metadata) -> bool {
     metadata.is_symlink() || metadata.mode() & needed == needed
 }
 
+/// Removes bytecode that Python makes again. Blocks.
+pub(super) fn remove_bytecode<'a>(files: impl IntoIterator<Item = &'a PathBuf>) {
+    for path in files {
+        if let Err(error) = kept::remove(path) {
+            tracing::debug!("{}: {error}", path.display());
+        }
+    }
+}
+
 /// The name of folders for bytecode.
 const BYTECODE: &str = "__pycache__";
 
@@ -334,12 +350,16 @@ mod tests {
         fs::write(path("a/__pycache__/cut.pyc"), "byte").unwrap();
         fs::remove_file(path("a/__pycache__/gone.pyc")).unwrap();
         fs::write(path("a/__pycache__/new.pyc"), "").unwrap();
-        let mut look = seal.look(folder.path()).unwrap();
-        assert_eq!((look.differences, look.restored), (Vec::new(), None));
-        look.bytecode.sort();
-        assert_eq!(look.bytecode, ["a/__pycache__/cut.pyc", "a/__pycache__/new.pyc"].map(path));
+        let look = seal.look(folder.path()).unwrap();
+        assert_eq!(look.differences, Vec::<PathBuf>::new());
+        assert_eq!(look.bytecode, [path("a/__pycache__/new.pyc")]);
+        assert_eq!(look.alien_bytecode, [path("a/__pycache__/cut.pyc")]);
+        // What is made in its place may differ from it.
+        seal = look.restored.unwrap();
         seal.add(folder.path(), &look.bytecode);
-        assert_eq!(seal.look(folder.path()).unwrap().bytecode, Vec::<PathBuf>::new());
+        let look = seal.look(folder.path()).unwrap();
+        assert_eq!(look.bytecode, [path("a/__pycache__/cut.pyc")]);
+        assert_eq!(look.alien_bytecode, Vec::<PathBuf>::new());
     }
 
     #[test]
