@@ -130,6 +130,10 @@ class Account:
             self.wrong.append(f"{asked} was answered by {_short(response)}")
 
     def _answered_malformed(self, response: Response) -> None:
+        if "refused" in response:
+            # The service was drained, and has not read it.
+            self.malformed.discard(response["line"])
+            return
         line, kind = response["line"], response["error"]["kind"]
         self.outcomes[kind] += 1
         if line not in self.malformed or kind != "InvalidRequest":

@@ -31,8 +31,12 @@ class Batch:
     """A client that sends lines, and reads the responses to them, on one connection."""
 
     def __init__(self, serial: int, path: Path, responses: queue.SimpleQueue[Response]) -> None:
-        self.unanswered: set[int] = set()
         self.lines = 0
+        # By their ids; texts that are no requests by the names of their lines.
+        self._unanswered: dict[int | str, str] = {}
+        # Held while a line is sent, and at the end.
+        self._lock = threading.Lock()
+        self.is_over = False
         self._serial = serial
         self._responses = responses
         self._socket = connected(path)
@@ -45,36 +49,55 @@ class Batch:
         """The name of the line that was sent last."""
         return f"{self._serial}:{self.lines}"
 
-    def send(self, text: str) -> None:
-        """Send a line."""
-        self.lines += 1
-        data = text.encode() + b"\n"
-        self._socket.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+    def send(self, text: str, number: int | None = None) -> bool:
+        """Send a line, to get an answer with this number; false if the batch is over."""
+        with self._lock:
+            if self.is_over:
+                return False
+            self.lines += 1
+            self._unanswered[self.line() if number is None else number] = text
+            data = text.encode() + b"\n"
+            # A service that is drained closes the connection, and the reader learns that.
+            with suppress(OSError):
+                self._socket.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
     def leave(self) -> None:
         """Send no more, and wait for what was asked for."""
-        self._socket.sendall(b"0\r\n\r\n")
+        with suppress(OSError):
+            self._socket.sendall(b"0\r\n\r\n")
         self._reader.join(PATIENCE)
         self._socket.close()
 
     def kill(self) -> set[int]:
         """Close the connection; returns what will never be answered."""
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(PATIENCE)
         self._socket.close()
-        return self.unanswered
+        return {key for key in self._unanswered if isinstance(key, int)}
 
     def _read(self) -> None:
         answer = http.client.HTTPResponse(self._socket, method="POST")
+        is_drained = False
         with suppress(OSError, http.client.HTTPException):
             answer.begin()
             for line in answer:
                 response = json.loads(line)
-                if response["id"] is None:
-                    response["line"] = f"{self._serial}:{response['line']}"
-                else:
-                    self.unanswered.discard(response["id"])
-                self._responses.put(response)
+                key = response["id"]
+                is_refused = (response["error"] or {}).get("kind") == "Draining"
+                if key is None and is_refused:
+                    is_drained = True
+                    continue
+                if key is None:
+                    key = response["line"] = f"{self._serial}:{response['line']}"
+                text = self._unanswered.pop(key, "")
+                self._responses.put({"id": key, "again": text} if is_refused else response)
+        with self._lock:
+            self.is_over = True
+            while is_drained and self._unanswered:
+                key, text = self._unanswered.popitem()
+                self._responses.put({"id": key, "again": text})
 
 
 class Clients:
@@ -100,6 +123,7 @@ class Clients:
         self._batches: list[Batch | None] = [None] * number
         # Which client has asked for it. What has a connection of its own: its socket.
         self._asked: dict[int, Batch | socket.socket] = {}
+        self._cancelled: set[int] = set()
         self._last: Batch | None = None
         with stderr.open("wb") as log:
             self.process = subprocess.Popen(
@@ -133,19 +157,27 @@ class Clients:
         elif self._random.random() < ALONE:
             self._ask_alone(line)
         else:
-            batch = self._some_batch()
-            batch.unanswered.add(line["id"])
-            self._asked[line["id"]] = batch
-            batch.send(json.dumps(line))
+            self._ask_in_batch(line["id"], json.dumps(line))
 
     def send_text(self, text: str) -> None:
         """Send a line that need not be a request."""
-        self._some_batch().send(text)
+        while not self._some_batch().send(text):
+            pass
 
     def response(self, timeout: float) -> Response | None:
         """The next response. Raises queue.Empty after the timeout."""
-        response = self._responses.get(timeout=timeout)
-        self._asked.pop(response["id"], None)
+        while True:
+            response = self._responses.get(timeout=timeout)
+            number = response["id"]
+            if isinstance(number, str):
+                return {"id": None, "line": number, "refused": True}
+            if number is None or "again" not in response or number in self._cancelled:
+                break
+            # The service was drained before it has read the line, which cannot have run.
+            self._ask_in_batch(number, response["again"])
+        self._asked.pop(number, None)
+        if "again" in response:
+            return {"id": number, "abandoned": True}
         return response
 
     def signal(self, number: signal.Signals) -> None:
@@ -195,12 +227,17 @@ class Clients:
     def _some_batch(self) -> Batch:
         index = self._random.randrange(len(self._batches))
         batch = self._batches[index]
-        if batch is None:
+        if batch is None or batch.is_over:
             self._serial += 1
             batch = self._batches[index] = Batch(self._serial, self._path, self._responses)
             batch.send(self._caller)
         self._last = batch
         return batch
+
+    def _ask_in_batch(self, number: int, text: str) -> None:
+        while not (batch := self._some_batch()).send(text, number):
+            pass
+        self._asked[number] = batch
 
     def _ask_alone(self, line: dict[str, Any]) -> None:
         connection = connected(self._path)
@@ -220,6 +257,7 @@ class Clients:
         self._responses.put(response)
 
     def _cancel(self, line: dict[str, Any]) -> None:
+        self._cancelled.add(line["cancel"])
         match self._asked.get(line["cancel"]):
             case Batch() as batch if batch in self._batches:
                 batch.send(json.dumps(line))

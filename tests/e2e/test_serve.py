@@ -227,17 +227,28 @@ def test_a_drain_ends_a_batch_after_what_was_admitted(
 ) -> None:
     """A resolver that never ends its lines does not keep the service from ending."""
     service = setting.serve()
-    batch = Batch(service)
-    batch.send(call(tree, gate.code + "result = ['admitted']", 1))
+    idle, batch = Batch(service), Batch(service)
+    idle.send(call(tree, "result = ['idle']"))
+    rest = idle.response()
+    assert json.loads(rest.readline())["result"] == ["idle"]
+    other = make_tree(setting.root / "other")
+    batch.send(call(tree, gate.code + "result = ['admitted']", 1), call(other, gate.code, 2))
     gate.arrived()
-    assert service.ask("POST", "/v1/drain", {"exit": True}).json["open"] == 1
-    batch.send(call(tree, "result = ['never']", 2))
+    gate.arrived()
+    assert service.ask("POST", "/v1/drain", {"exit": True}).json["phase"] == "draining"
+    assert json.loads(rest.read())["error"]["kind"] == "Draining"
+    batch.send(call(tree, "result = ['never']", 3), {"cancel": 2})
+    response = batch.response()
+    refused, cancelled = (json.loads(response.readline()) for _ in range(2))
+    assert (refused["id"], refused["error"]["kind"]) == (3, "Draining")
+    assert (cancelled["id"], cancelled["error"]["kind"]) == (2, "Cancelled")
     gate.release()
-    first, last = map(json.loads, batch.response().read().splitlines())
-    assert (first["id"], first["result"]) == (1, ["admitted"])
+    admitted, last = map(json.loads, response.read().splitlines())
+    assert (admitted["id"], admitted["result"]) == (1, ["admitted"])
     assert (last["id"], last["error"]["kind"]) == (None, "Draining")
     assert service.process.wait(60) == 0
     batch.close()
+    idle.close()
 
 
 def test_a_second_signal_ends_at_once(setting: Setting, tree: Path, gate: Gate) -> None:

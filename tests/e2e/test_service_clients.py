@@ -254,7 +254,7 @@ def test_a_batch_that_breaks_off_says_so(service: Service, tree: Path) -> None:
         before, last = map(json.loads, lines)
     assert before["result"] == ["before"]
     assert (last["id"], last["error"]["kind"]) == (None, "InvalidRequest")
-    assert "is not read" in last["error"]["message"]
+    assert "cannot be read" in last["error"]["message"]
     serves(service, tree)
 
 

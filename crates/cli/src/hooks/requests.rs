@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hookpool_wire::{Caller, HookRequest, HookResponse, Id, RequestLine, to_line};
+use hookpool_wire::{Caller, Error, HookRequest, HookResponse, Id, RequestLine, to_line};
 use tokio::sync::watch;
 
 use super::lines::{InputLine, InputLines};
@@ -15,7 +15,7 @@ use super::response::invalid;
 use crate::hooks::{Hooks, NotAdmitted, ReadAnswer, SubmittedRequest, UnreadAnswer};
 use crate::lifecycle::{EndReason, time_is_up};
 use crate::signals::Ending;
-use crate::streams::output::Output;
+use crate::streams::output::{Output, Room};
 
 /// The requests that were read and are not answered yet.
 ///
@@ -28,6 +28,9 @@ pub struct OpenRequests {
     caller: Option<Caller>,
     queue_size: usize,
     input: InputLines,
+    /// Why no further requests are admitted. They are read, so that open ones can be
+    /// cancelled.
+    refusal: Option<Error>,
     /// How reading the input ended.
     input_end: Option<io::Result<()>>,
     ending: watch::Receiver<Ending>,
@@ -57,6 +60,7 @@ impl OpenRequests {
             caller: None,
             queue_size,
             input,
+            refusal: None,
             input_end: None,
             ending,
             submitted: FuturesUnordered::new(),
@@ -68,15 +72,23 @@ impl OpenRequests {
         }
     }
 
-    /// Serves requests until all are answered or the output fails. When `closed` tells why,
-    /// no more are read, as if the input had failed.
-    pub async fn serve(mut self, output: &mut Output, closed: impl Future<Output = io::Error>) -> EndReason {
+    /// Serves requests until all are answered or the output fails. From when `closed` says
+    /// why, further ones are refused, and when none is open, the last response says that
+    /// the rest is not read.
+    pub async fn serve(mut self, output: &mut Output, closed: impl Future<Output = Error>) -> EndReason {
         let (writer, reports) = output.halves();
         let mut output_failed = pin!(reports.failure());
         let mut time_is_up = pin!(time_is_up(self.hooks.supervisor.clone(), self.ending.clone()));
         let mut closed = pin!(closed);
-        let mut room = None;
+        let mut room: Option<Room<'_>> = None;
         while !self.is_over() {
+            self.end_if_refusing();
+            if let Some(line) = self.response.take_if(|_| room.is_some())
+                && let Some(room) = room.take()
+            {
+                room.send(line);
+                continue;
+            }
             let is_ending = self.is_ending();
             let is_idle = self.response.is_none() && self.reading.is_none();
             let may_read = is_idle && !is_ending && self.input_end.is_none() && self.has_place();
@@ -84,7 +96,7 @@ impl OpenRequests {
                 error = &mut output_failed => return EndReason::OutputFailed(error),
                 () = &mut time_is_up => return EndReason::TimeIsUp,
                 free = writer.room(), if room.is_none() => room = Some(free),
-                reason = &mut closed, if self.input_end.is_none() => self.input_end = Some(Err(reason)),
+                refusal = &mut closed, if self.refusal.is_none() => self.refusal = Some(refusal),
                 line = self.input.next(), if may_read => self.take_line(line).await,
                 Some((length, answer)) = self.submitted.next(), if is_idle && room.is_some() => {
                     self.open_bytes -= length;
@@ -97,11 +109,6 @@ impl OpenRequests {
                 // The sender lives as long as the program.
                 Ok(()) = self.ending.changed(), if !is_ending => {}
             }
-            if let Some(line) = self.response.take_if(|_| room.is_some())
-                && let Some(room) = room.take()
-            {
-                room.send(line);
-            }
         }
         match self.input_end {
             Some(Err(error)) => EndReason::InputFailed(error),
@@ -110,8 +117,18 @@ impl OpenRequests {
     }
 
     fn is_over(&self) -> bool {
-        let reads_no_more = self.input_end.is_some() || self.is_ending();
-        reads_no_more && self.submitted.is_empty() && self.reading.is_none() && self.response.is_none()
+        (self.input_end.is_some() || self.is_ending()) && self.has_nothing_open()
+    }
+
+    fn has_nothing_open(&self) -> bool {
+        self.submitted.is_empty() && self.reading.is_none() && self.response.is_none()
+    }
+
+    fn end_if_refusing(&mut self) {
+        if let Some(refusal) = self.refusal.as_ref().filter(|_| self.input_end.is_none() && self.has_nothing_open()) {
+            self.response = Some(to_line(&HookResponse::failed(refusal.clone())));
+            self.input_end = Some(Ok(()));
+        }
     }
 
     fn is_ending(&self) -> bool {
@@ -143,7 +160,14 @@ impl OpenRequests {
             Ok(None) => {}
             Ok(Some(RequestLine::Cancel(id))) => self.cancel(&id),
             Ok(Some(RequestLine::Caller(caller))) => self.caller = Some(*caller),
-            Ok(Some(RequestLine::Hook(request))) => self.submit(*request, line.number, length).await,
+            Ok(Some(RequestLine::Hook(request))) => match &self.refusal {
+                Some(refusal) => {
+                    let HookRequest { id, tree, hook, .. } = *request;
+                    let refused = HookResponse::failed(refusal.clone());
+                    self.fail(&HookResponse { id: Some(id), tree: Some(tree), hook: Some(hook), ..refused });
+                }
+                None => self.submit(*request, line.number, length).await,
+            },
             Err(response) => self.fail(&response),
         }
     }

@@ -1,6 +1,6 @@
 //! Hooks: one for each HTTP request, or many as JSON Lines.
 
-use std::io;
+use std::fmt::Display;
 
 use axum::Json;
 use axum::body::Body;
@@ -54,9 +54,9 @@ pub async fn hook(State(service): State<Shared>, origin: Origin, body: Body) -> 
 /// Runs hooks
 ///
 /// The lines of the body are those of `hookpool run`, and so are those of the response,
-/// which come as the hooks end. A client that hangs up cancels what is not answered. A
-/// drain ends the batch after the responses to what was admitted; its last line has the
-/// error `Draining` then, and lines without a response did not run.
+/// which come as the hooks end. A client that hangs up cancels what is not answered. From
+/// a drain on, lines are refused with the error `Draining`, and the batch ends when all
+/// that was admitted is answered; its last line has that error then, and no id.
 #[utoipa::path(
     post,
     path = "/v1/batch",
@@ -79,7 +79,7 @@ pub async fn batch(State(service): State<Shared>, origin: Origin, body: Body) ->
         if let EndReason::InputFailed(error) = requests.serve(&mut output, drained(service.admissions.clone())).await {
             let (writer, reports) = output.halves();
             tokio::select! {
-                room = writer.room() => room.send(to_line(&broken_off(&error))),
+                room = writer.room() => room.send(to_line(&broken_off(error))),
                 // Nobody reads it.
                 _ = reports.failure() => {}
                 () = time_is_up(service.hooks.supervisor.clone(), service.ending.clone()) => {}
@@ -91,20 +91,20 @@ pub async fn batch(State(service): State<Shared>, origin: Origin, body: Body) ->
     Ok(json_lines(lines))
 }
 
-/// Waits for a drain, during which no line of a batch is admitted: a client that never
-/// ends its lines would keep the service from ending.
-async fn drained(admissions: Admissions) -> io::Error {
+/// Waits for a drain, which refuses further lines: a client that never ends them would
+/// keep the service from ending.
+async fn drained(admissions: Admissions) -> Error {
     admissions.leaves(Phase::Serving).await;
-    io::Error::other(Draining)
+    Error {
+        kind: DRAINING.to_owned(),
+        message: Draining.to_string(),
+        hint: Some("what was refused or has no response did not run: send it again".to_owned()),
+        ..Error::default()
+    }
 }
 
 /// The last response to a client whose requests broke off.
-fn broken_off(error: &io::Error) -> HookResponse {
-    let is_drained = error.get_ref().is_some_and(|reason| reason.is::<Draining>());
-    HookResponse::failed(Error {
-        kind: if is_drained { DRAINING.to_owned() } else { ErrorKind::InvalidRequest.to_string() },
-        message: format!("the rest of the requests is not read: {error}"),
-        hint: is_drained.then(|| "what has no response did not run: send it again".to_owned()),
-        ..Error::default()
-    })
+fn broken_off(error: impl Display) -> HookResponse {
+    let message = format!("the rest of the requests cannot be read: {error}");
+    HookResponse::failed(Error { kind: ErrorKind::InvalidRequest.to_string(), message, ..Error::default() })
 }
