@@ -79,7 +79,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "git('git', 'log', '--format=%H', 'v1..v2', cwd='package')": {"programs": ["git"]},
     "git('/no/git', '--git-dir', os.path.abspath('.git'))": {"programs": ["/no/git"]},
     "git('git', 'log', cwd=outside)": {"programs": ["git"], "outside": ["{outside}/.git"]},
-    "git('hg', '-R', outside)": {"programs": ["hg"]},
+    "git('hg', '-R', outside)": {"programs": ["hg"], "outside": ["{outside}/.git"]},
     "git('git', '-C', '../outside')": {"programs": ["git"], "outside": ["{outside}/.git"]},
     "git('git', '--git-dir=' + outside)": {"programs": ["git"], "outside": ["{outside}/.git"]},
     "git('git', env={'GIT_DIR': outside})": {"programs": ["git"], "outside": ["{outside}/.git"]},

@@ -380,11 +380,11 @@ class Observer:
             self._is_truncated = True
 
     def _run(self, program: Any, words: Any, folder: Any, variables: Any) -> None:
-        """Note where git looks, too: it tells of the repository there."""
+        """Note where git and hg look, too: they tell of the repository there."""
         words = [words] if isinstance(words, (str, bytes)) else list(words)
         program = fsdecode(fspath(program or words[0]))
         self._start(program)
-        if os.path.basename(program) != "git":
+        if os.path.basename(program) not in ("git", "hg"):
             return
         base = getcwd() if folder is None else join(getcwd(), fsdecode(fspath(folder)))
         set_to = (os.environ if variables is None else variables).get

@@ -126,6 +126,13 @@ pub(super) struct Allowed<'a> {
 }
 
 impl Allowed<'_> {
+    /// Whether hg finds no repository, and says no more than that.
+    fn has_no_mercurial(&self) -> bool {
+        let marker = ".hg";
+        let is_marker = |place: &PathBuf| place.file_name() == Some(OsStr::new(marker));
+        !self.above.iter().any(is_marker) && self.tree.join(marker).symlink_metadata().is_err()
+    }
+
     /// A repository that git finds outside of the tree.
     fn other_repository(&self) -> Option<&PathBuf> {
         self.above
@@ -182,6 +189,7 @@ pub(super) fn judge(
     }
     let is_known = |program: &String| match kind_of(program) {
         Program::Git => true,
+        Program::Mercurial => allowed.programs || allowed.has_no_mercurial(),
         Program::Installer => false,
         Program::Other => allowed.programs,
     };
@@ -233,6 +241,9 @@ enum Program {
     /// What it says depends on the repository, which is part of the tree's state, and on
     /// its configuration, which counts then.
     Git,
+    /// setuptools-scm before 8 starts it, whether it is there or not. Its repositories are not
+    /// part of any state.
+    Mercurial,
     /// What it installs depends on an index and on its own configuration.
     Installer,
     Other,
@@ -241,6 +252,7 @@ enum Program {
 fn kind_of(program: &str) -> Program {
     match Path::new(program).file_name().and_then(OsStr::to_str) {
         Some("git") => Program::Git,
+        Some("hg") => Program::Mercurial,
         Some("uv" | "uvx") => Program::Installer,
         Some(name)
             if name.strip_prefix("pip").is_some_and(|rest| rest.chars().all(|it| it == '.' || it.is_ascii_digit())) =>
@@ -276,6 +288,8 @@ mod tests {
         };
         let above = [PathBuf::from("/run/.git")];
         let below = Allowed { above: &above, ..strict };
+        let mercurial = [PathBuf::from("/run/.hg")];
+        let below_hg = Allowed { above: &mercurial, ..strict };
         let own = Allowed { has_own_repository: true, ..below };
         let all = Allowed { programs: true, ..strict };
         let repository = || NotKept::Repository("/run/.git".into());
@@ -290,7 +304,8 @@ mod tests {
             (with(&|o| o.programs = list(&["/usr/bin/git"])), strict, &token, Ok(list(&[GIT]))),
             (with(&|o| o.programs = list(&["/usr/bin/git"])), own, &token, Ok(list(&[GIT]))),
             (with(&|o| o.programs = list(&["/usr/bin/git"])), below, &token, Err(repository())),
-            (with(&|o| o.programs = list(&["hg"])), strict, &token, Err(NotKept::Programs(list(&["hg"])))),
+            (with(&|o| o.programs = list(&["hg"])), strict, &token, Ok(list(&[]))),
+            (with(&|o| o.programs = list(&["hg"])), below_hg, &token, Err(NotKept::Programs(list(&["hg"])))),
             (with(&|o| o.programs = list(&["git", "cc"])), own, &token, Err(NotKept::Programs(list(&["cc"])))),
             (with(&|o| o.programs = list(&["cc", "hg", "pipx"])), all, &token, Ok(list(&[]))),
             (with(&|o| o.programs = list(&["cc", "pip"])), all, &token, Err(NotKept::Programs(list(&["pip"])))),
