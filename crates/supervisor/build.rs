@@ -14,6 +14,8 @@ fn main() {
     files.sort();
     let mut list = String::from("const HOOKD_FILES: &[(&str, &[u8])] = &[\n");
     for file in files {
+        // Not if a folder was: Python writes bytecode there. A new file is imported by one
+        // that was changed.
         println!("cargo::rerun-if-changed={}", file.display());
         let name = file.strip_prefix(&sources).unwrap().to_str().unwrap();
         writeln!(list, "    ({name:?}, include_bytes!({:?})),", file.to_str().unwrap()).unwrap();
@@ -24,7 +26,6 @@ fn main() {
 }
 
 fn find_python_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    println!("cargo::rerun-if-changed={}", folder.display());
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && !path.ends_with("__pycache__") {

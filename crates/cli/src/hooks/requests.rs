@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use hookpool_wire::{Caller, Error, HookRequest, HookResponse, Id, RequestLine, to_line};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 use super::lines::{InputLine, InputLines};
 use super::response::invalid;
@@ -98,7 +99,9 @@ impl OpenRequests {
                 free = writer.room(), if room.is_none() => room = Some(free),
                 refusal = &mut closed, if self.refusal.is_none() => self.refusal = Some(refusal),
                 line = self.input.next(), if may_read => self.take_line(line).await,
-                Some((length, answer)) = self.submitted.next(), if is_idle && room.is_some() => {
+                // Without tokio's budget: once that is used up, an answer that is there is passed
+                // over, and comes after those of hooks that ended later.
+                Some((length, answer)) = unconstrained(self.submitted.next()), if is_idle && room.is_some() => {
                     self.open_bytes -= length;
                     self.reading = Some(answer.read().boxed());
                 }
