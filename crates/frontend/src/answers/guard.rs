@@ -129,16 +129,17 @@ impl Allowed<'_> {
     /// Whether hg finds no repository, and says no more than that.
     fn has_no_mercurial(&self) -> bool {
         let marker = ".hg";
-        let is_marker = |place: &PathBuf| place.file_name() == Some(OsStr::new(marker));
-        !self.above.iter().any(is_marker) && self.tree.join(marker).symlink_metadata().is_err()
+        self.above(marker).is_none() && self.tree.join(marker).symlink_metadata().is_err()
     }
 
     /// A repository that git finds outside of the tree.
     fn other_repository(&self) -> Option<&PathBuf> {
-        self.above
-            .iter()
-            .find(|place| place.file_name() == Some(OsStr::new(".git")))
-            .filter(|_| !self.has_own_repository)
+        self.above(".git").filter(|_| !self.has_own_repository)
+    }
+
+    /// What has this name above the tree.
+    fn above(&self, name: &str) -> Option<&PathBuf> {
+        self.above.iter().find(|place| place.file_name() == Some(OsStr::new(name)))
     }
 
     /// How the answer depends on a path outside of the known folders.

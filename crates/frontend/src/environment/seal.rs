@@ -112,7 +112,8 @@ impl Seal {
                 entry => entry?,
             };
             let is_bytecode = is_bytecode(Path::new(&name));
-            let is_usable = is_readable(&metadata) && is_own(metadata.uid());
+            let is_own = is_own(metadata.uid());
+            let is_usable = is_own && is_readable(&metadata);
             if !is_bytecode && !is_usable {
                 continue;
             }
@@ -130,10 +131,10 @@ impl Seal {
             };
             let is_like = before.is_some_and(|before| before.is_like(&entry));
             if is_bytecode {
-                if is_like && is_own(metadata.uid()) {
+                if is_like && is_own {
                     now.insert(name, entry);
                 } else if !(metadata.is_dir() && path.ends_with(BYTECODE)) {
-                    let is_new = before.is_none() && is_own(metadata.uid());
+                    let is_new = before.is_none() && is_own;
                     if is_new { bytecode.push(path) } else { alien_bytecode.push(path) }
                 }
                 continue;
