@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 from measure import Samples, compare, file_system, goal, machine
@@ -20,11 +20,14 @@ import sdists
 
 DOWNLOADS = HERE.parent / "target" / "test-sdists"
 LISTS = (sdists.LIST, HERE / "archives.txt", sdists.LIST.with_name("native_sdists.txt"))
+SAME_FILES = "a loop that writes the same metadata"
 PARTS = ("uv", "archives", "trees", "requests")
 SECONDS_OF_92 = {"archives": 0.15, "trees": 0.4}
 """The goals, for that many sources."""
 WARM_UP = 2
 """The first makes the answers, the second is not measured either."""
+SETTLED_AFTER = 2.5
+"""Seconds: what changed less than two seconds ago is read again, since its times may not tell."""
 
 
 def against_uv(arguments: Namespace, folder: Path) -> None:
@@ -67,11 +70,15 @@ def requests(arguments: Namespace, folder: Path) -> None:
     sources = list(sdists.fetch_all(DOWNLOADS))
     chosen = trees(folder / "trees", sources[:5])
     command = [str(arguments.hookpool), "run", *ours(arguments, folder), "--answers", "trees"]
-    samples = {hook: Samples() for hook in (GET_REQUIRES, PREPARE)}
+    samples = {name: Samples() for name in (GET_REQUIRES, PREPARE, SAME_FILES)}
+    sizes = [sum(1 for _ in tree.rglob("*")) for tree in chosen]
     with Program(command, own(arguments)) as program:
         for number in range(arguments.rounds + WARM_UP):
-            for hook, sample in samples.items():
+            if number == WARM_UP:
+                sleep(SETTLED_AFTER)
+            for hook in (GET_REQUIRES, PREPARE):
                 round_: list[float] = []
+                copies: list[float] = []
                 for tree in chosen:
                     out = folder / "out" / f"{number}-{tree.name}"
                     out.mkdir(parents=True, exist_ok=True)
@@ -89,13 +96,31 @@ def requests(arguments: Namespace, folder: Path) -> None:
                     if response["answer"]["is"] != "used":
                         raise RuntimeError(f"a hook ran: {response}")
                     round_.append(took)
+                    if hook == PREPARE:
+                        copies.append(copy(out / response["result"], out / "copy"))
                 if round_:
-                    sample.rounds.append(round_)
+                    samples[hook].rounds.append(round_)
+                if copies:
+                    samples[SAME_FILES].rounds.append(copies)
     title = f"requests about {len(chosen)} trees, answers kept"
+    print(f"sizes of the trees, files and folders: {', '.join(map(str, sorted(sizes)))}\n")
     print(compare(title, samples, GET_REQUIRES))
-    for hook, sample in samples.items():
-        print(goal(hook, sample, 0.0005))
+    for hook in (GET_REQUIRES, PREPARE):
+        print(goal(hook, samples[hook], 0.0005))
     print()
+
+
+def copy(folder: Path, target: Path) -> float:
+    """The seconds that it takes to write the files of a folder into another one."""
+    files = {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    start = perf_counter()
+    for parent in sorted({target / path.parent for path in files}):
+        parent.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        (target / path).write_bytes(content)
+    return perf_counter() - start
 
 
 def archives() -> list[Path]:

@@ -100,7 +100,7 @@ impl AnswerStore {
             .flat_map(|known| known.files)
             .map(|(path, stamp, digest)| (path, (stamp, digest)))
             .collect();
-        let (mut state, mut files, mut has_changed) = (TreeState::default(), Vec::new(), false);
+        let (mut state, mut files, mut has_news) = (TreeState::default(), Vec::new(), false);
         for Seen { path, kind, stamp } in &look.found {
             let permissions = stamp.permissions();
             let found = if kind.is_dir() {
@@ -114,7 +114,8 @@ impl AnswerStore {
                 let digest = match unchanged {
                     Some((_, digest)) => digest,
                     None => {
-                        has_changed = true;
+                        // What may change without a trace is read again the next time.
+                        has_news |= stamp.is_settled(look.at);
                         Digest::of_file(&look.tree.join(path))?
                     }
                 };
@@ -130,7 +131,7 @@ impl AnswerStore {
             }
             state.entries.insert(path.clone(), found);
         }
-        if has_changed || !known.is_empty() {
+        if has_news || !known.is_empty() {
             self.note(Fact::TreeFiles, name, &KnownFiles { at: look.at, files });
         }
         if look.is_settled() {
