@@ -47,6 +47,7 @@ def guard(command: List[str]) -> NoReturn:
     signals = SignalWatch(STOP_SIGNALS + PAUSE_SIGNALS)
     _adopt_orphans()
     program = _start(command, signals)
+    _compile_hookd()
     status = _wait(program, control, signals)
     if status is None:
         os._exit(EXIT_CALLER_GONE)
@@ -103,6 +104,29 @@ def _become(command: List[str], guard_pid: int) -> None:
     except OSError as error:
         sys.stderr.write("{} cannot be started: {}\n".format(command[0], error.strerror))
         sys.stderr.flush()
+
+
+def _compile_hookd() -> None:
+    """In the first run of all, while the program waits for the network: the first worker would
+    compile hookd otherwise, and a hook would wait for it.
+    """
+    folder = os.path.dirname(os.path.abspath(__file__))
+    tag = sys.implementation.cache_tag
+    if tag is None or os.path.exists(
+        os.path.join(folder, "__pycache__", "main.{}.pyc".format(tag))
+    ):
+        return
+    from py_compile import PycInvalidationMode, PyCompileError, compile
+
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".py") and name != "__main__.py":
+                try:
+                    path = os.path.join(place, name)
+                    compile(path, doraise=True, invalidation_mode=PycInvalidationMode.TIMESTAMP)
+                except (OSError, PyCompileError):
+                    # No space, or not our folder: whoever imports it compiles it.
+                    return
 
 
 def _wait(program: int, control: int, signals: SignalWatch) -> Optional[int]:

@@ -17,8 +17,12 @@ with open({calls!r}, "a") as calls:
     calls.write("called\\n")
 # Like an installer that is killed: only its caller can remove it.
 pathlib.Path(os.environ["TMPDIR"], "unpacked").write_text("left behind")
-python = pathlib.Path(sys.argv[sys.argv.index("--python") + 1])
-(site,) = python.parent.parent.glob("lib/python*/site-packages")
+if "--prefix" in sys.argv:
+    prefix = pathlib.Path(sys.argv[sys.argv.index("--prefix") + 1])
+else:
+    prefix = pathlib.Path(sys.argv[sys.argv.index("--python") + 1]).parent.parent
+site = prefix / "lib/python{{}}.{{}}/site-packages".format(*sys.version_info)
+site.mkdir(parents=True, exist_ok=True)
 if {named!r}:
     # As the requirement is called.
     words = open(sys.argv[sys.argv.index("--requirement") + 1]).read().split()

@@ -211,6 +211,21 @@ impl Supervisor {
         self.services.programs.run(command, caller, limit, Box::new(kept)).await
     }
 
+    /// The same for a program that starts no others and ends soon: nothing else is started
+    /// to watch it. [`Supervisor::interrupt`] kills it, and [`Supervisor::suspend`] does
+    /// not stop it. The first MiB of its output is returned. Without a limit, it has an hour.
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub async fn run_unguarded_program(
+        &self,
+        command: &std::process::Command,
+        caller: Option<&CallerProcess>,
+        limit: Option<Timeout>,
+    ) -> Result<ProgramOutput, ProgramError> {
+        self.services.programs.run_unguarded(command, caller, limit).await
+    }
+
     /// Waits until [`Supervisor::interrupt`] or [`Supervisor::terminate`] is
     /// called.
     pub async fn interrupted(&self) {

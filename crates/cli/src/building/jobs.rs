@@ -18,9 +18,20 @@ pub struct Job {
     pub names: Vec<PathBuf>,
     /// The source, or why it cannot be built.
     pub source: Result<Source, HookError>,
+    /// The size of an archive.
+    pub archive_bytes: Option<u64>,
 }
 
 impl Job {
+    /// A job with one name. Blocks.
+    pub fn new(id: JobId, name: PathBuf, source: Result<Source, HookError>) -> Self {
+        let archive_bytes = match &source {
+            Ok(Source::SourceArchive(path)) => path.metadata().ok().map(|metadata| metadata.len()),
+            _ => None,
+        };
+        Self { id, names: vec![name], source, archive_bytes }
+    }
+
     /// The jobs for these sources and those in the lists. A file or folder that is
     /// named twice is one job, and so are copies of an archive.
     pub fn all(sources: &[PathBuf], lists: &[PathBuf]) -> Result<Vec<Self>, Failure> {
@@ -42,20 +53,20 @@ impl Job {
         let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
         for name in names {
             let source = Source::find(&name).map_err(HookError::from);
-            let identity = source.as_ref().ok().and_then(|source| source.identity().ok());
-            let size = archive_size(&source);
+            let job = Self::new(JobId(jobs.len()), name, source);
+            let identity = job.source.as_ref().ok().and_then(|source| source.identity().ok());
             let known = identity.as_ref().and_then(|identity| by_identity.get(identity).copied());
             let known = known.or_else(|| {
-                let same_size = size.and_then(|size| by_size.get(&size)).into_iter().flatten();
-                same_size.copied().find(|job| is_copy(&source, &jobs[*job].source))
+                let same_size = job.archive_bytes.and_then(|size| by_size.get(&size)).into_iter().flatten();
+                same_size.copied().find(|known| is_copy(&job.source, &jobs[*known].source))
             });
             let index = known.unwrap_or(jobs.len());
             by_identity.extend(identity.map(|identity| (identity, index)));
             match jobs.get_mut(index) {
-                Some(job) => job.names.push(name),
+                Some(known) => known.names.extend(job.names),
                 None => {
-                    size.into_iter().for_each(|size| by_size.entry(size).or_default().push(index));
-                    jobs.push(Self { id: JobId(index), names: vec![name], source });
+                    job.archive_bytes.into_iter().for_each(|size| by_size.entry(size).or_default().push(index));
+                    jobs.push(job);
                 }
             }
         }
@@ -65,13 +76,6 @@ impl Job {
     /// The name for messages.
     pub fn name(&self) -> &Path {
         &self.names[0]
-    }
-}
-
-fn archive_size(source: &Result<Source, HookError>) -> Option<u64> {
-    match source {
-        Ok(Source::SourceArchive(path)) => path.metadata().ok().map(|metadata| metadata.len()),
-        _ => None,
     }
 }
 

@@ -323,7 +323,7 @@ fn job((index, source): (usize, &BuildSource)) -> Job {
     let path = PathBuf::from(&source.path);
     let name = source.name.as_ref().map_or_else(|| path.clone(), PathBuf::from);
     let source = Source::find(&path).map_err(|error| error.named(&name).into());
-    Job { id: JobId(index), names: vec![name], source }
+    Job::new(JobId(index), name, source)
 }
 
 fn failed(failure: Failure) -> Refusal {

@@ -37,6 +37,13 @@ pub(super) struct Order<'a> {
     pub wanted: &'a Wanted,
 }
 
+/// Whether what is installed for an interpreter is in folders that a virtual environment makes
+/// as such: `lib64` is a link there.
+fn installs_below_lib(interpreter: &Interpreter) -> bool {
+    let is_lib64 = |folder: &PathBuf| folder.components().any(|part| part.as_os_str() == "lib64");
+    !interpreter.site_folders.iter().any(is_lib64)
+}
+
 /// Makes an environment. Nobody else sees it before it is complete. If this fails,
 /// nothing stays; if it is dropped, a leftover. With pins, only what is missing is
 /// installed.
@@ -112,8 +119,21 @@ impl Order<'_> {
     ) -> Result<ProgramOutput, EnvironmentError> {
         let target = InstallTarget { python, prefix, interpreter: &self.wanted.interpreter, settings: self.settings };
         let PreparedInstaller { temporary, files } = prepared;
+        let starts_others = !matches!(task, InstallerTask::InstallPins { from_cache: true, .. });
         let command = self.wanted.installation.command(&target, task, pip_wheel, files, temporary.path())?;
-        self.run_program(command, temporary.clone()).await
+        if starts_others {
+            self.run_program(command, temporary.clone()).await
+        } else {
+            self.run_unguarded(&command).await
+        }
+    }
+
+    /// Runs a program that starts no others.
+    async fn run_unguarded(&self, command: &Command) -> Result<ProgramOutput, EnvironmentError> {
+        let Self { supervisor, settings, .. } = self;
+        let (caller, limit) = (settings.caller.as_deref(), settings.installer_timeout);
+        let output = supervisor.run_unguarded_program(command, caller, limit).await;
+        output.map_err(|error| self.no_output(error))
     }
 
     async fn run_program(
@@ -122,21 +142,24 @@ impl Order<'_> {
         kept: impl Send + 'static,
     ) -> Result<ProgramOutput, EnvironmentError> {
         let limit = self.settings.installer_timeout;
-        self.supervisor.run_program(command, self.settings.caller.clone(), limit, kept).await.map_err(|error| {
-            match error {
-                ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
-                    program,
-                    requirements: self.wanted.requirements.redacted(),
-                    limit: limit.get(),
-                    words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
-                },
-                ProgramError::Interrupted => EnvironmentError::Interrupted,
-                ProgramError::NotStarted { program, source } => {
-                    EnvironmentError::NotStarted { program, source: Arc::new(source) }
-                }
-                error => self.not_made(error.to_string()),
+        let output = self.supervisor.run_program(command, self.settings.caller.clone(), limit, kept).await;
+        output.map_err(|error| self.no_output(error))
+    }
+
+    fn no_output(&self, error: ProgramError) -> EnvironmentError {
+        match error {
+            ProgramError::TimedOut { program, limit, output } => EnvironmentError::TimedOut {
+                program,
+                requirements: self.wanted.requirements.redacted(),
+                limit: limit.get(),
+                words: last_lines(&output).unwrap_or_else(|| "it printed nothing".into()),
+            },
+            ProgramError::Interrupted => EnvironmentError::Interrupted,
+            ProgramError::NotStarted { program, source } => {
+                EnvironmentError::NotStarted { program, source: Arc::new(source) }
             }
-        })
+            error => self.not_made(error.to_string()),
+        }
     }
 
     fn not_made(&self, words: String) -> EnvironmentError {
@@ -217,9 +240,18 @@ impl<'a> Draft<'a> {
     /// Makes the virtual environment, and installs the requirements, or those pins
     /// that are missing. False if they cannot be installed like that.
     async fn fill(&self, pins: Option<&Pins>) -> Result<bool, EnvironmentError> {
-        let pip_wheel = self.make_venv().await?;
         let wanted = self.order.wanted;
-        if wanted.requirements.texts().is_empty() {
+        let is_empty = wanted.requirements.texts().is_empty();
+        if self.uses_base && pins.is_none() && !is_empty && installs_below_lib(&wanted.interpreter) {
+            // uv needs nothing of the virtual environment but its folder. It mostly waits for
+            // the network, and `venv` computes.
+            let (model, ()) = tokio::try_join!(self.model(), self.install(None))?;
+            self.make_venv(model).await?;
+            return self.redirect_scripts().await;
+        }
+        let model = self.model().await?;
+        let pip_wheel = self.make_venv(model).await?;
+        if is_empty {
             return Ok(true);
         }
         if let Some(pins) = pins {
@@ -233,38 +265,53 @@ impl<'a> Draft<'a> {
         self.redirect_scripts().await
     }
 
-    /// Makes the virtual environment, from the model if there is one. Returns the
-    /// wheel of pip that comes with the interpreter.
-    async fn make_venv(&self) -> Result<Option<PathBuf>, EnvironmentError> {
+    /// The model of a virtual environment of the interpreter; made if none is kept. `None`
+    /// if it cannot be kept.
+    async fn model(&self) -> Result<Option<Model>, EnvironmentError> {
         // Virtual environments of one interpreter have the same id, and make others
         // with links to their own program.
         let executable = self.order.wanted.interpreter.executable.display().to_string();
         let path = self.order.store.model(&digest([self.order.wanted.interpreter_id.as_str(), executable.as_str()]));
-        let (kept, folder) = (path.clone(), self.folder.clone());
-        let made = unblock(move || {
-            let Some(model) = read_json::<Model>(&kept) else { return Ok(None) };
-            let made = model.make(&folder).map_err(EnvironmentError::system("make", &folder))?;
-            Ok::<_, EnvironmentError>(made.then_some(model))
-        })
-        .await?;
-        if let Some(model) = made {
-            return Ok(model.pip_wheel);
+        let kept = path.clone();
+        if let Some(model) = unblock(move || read_json::<Model>(&kept)).await {
+            return Ok(Some(model));
         }
-        let pip_wheel = self.run_venv().await?;
-        let (folder, wheel) = (self.folder.clone(), pip_wheel.clone());
+        // Below the environment, with which it is removed if this is interrupted. Its own name
+        // is a name that no other text in it contains.
+        let parent = self.folder.join("model");
+        let folder = parent.join(&self.name);
+        let pip_wheel = self.run_venv(&folder).await?;
         unblock(move || {
-            let model = Model::of(&folder, wheel).map_err(EnvironmentError::system("read", &folder))?;
-            model.map_or(Ok(()), |model| write_json(&path, &model)).map_err(EnvironmentError::system("write", &path))
+            let model = Model::of(&folder, pip_wheel).map_err(EnvironmentError::system("read", &folder))?;
+            if let Some(model) = &model {
+                write_json(&path, model).map_err(EnvironmentError::system("write", &path))?;
+            }
+            std::fs::remove_dir_all(&parent).map_err(EnvironmentError::system("remove", &parent))?;
+            Ok(model)
         })
-        .await?;
-        Ok(pip_wheel)
+        .await
     }
 
-    async fn run_venv(&self) -> Result<Option<PathBuf>, EnvironmentError> {
+    /// Makes the virtual environment, beside what is installed already. Returns the wheel of
+    /// pip that comes with the interpreter.
+    async fn make_venv(&self, model: Option<Model>) -> Result<Option<PathBuf>, EnvironmentError> {
+        let folder = self.folder.clone();
+        let made = unblock(move || {
+            let Some(model) = model else { return Ok(None) };
+            let made = model.make(&folder).map_err(EnvironmentError::system("make", &folder))?;
+            Ok::<_, EnvironmentError>(made.then_some(model.pip_wheel))
+        });
+        match made.await? {
+            Some(pip_wheel) => Ok(pip_wheel),
+            None => self.run_venv(&self.folder).await,
+        }
+    }
+
+    async fn run_venv(&self, folder: &Path) -> Result<Option<PathBuf>, EnvironmentError> {
         let mut command = Command::new(&self.order.wanted.interpreter.executable);
-        command.args(["-I", "-c", VENV]).arg(&self.folder);
+        command.args(["-I", "-c", VENV]).arg(folder);
         remove_variables(&mut command);
-        let output = self.order.run_program(command, ()).await?;
+        let output = self.order.run_unguarded(&command).await?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let wheels = stdout.lines().rev().find_map(|line| line.strip_prefix(VENV_MARK));
         match wheels.and_then(|wheels| serde_json::from_str::<Vec<PathBuf>>(wheels).ok()) {

@@ -73,13 +73,15 @@ pub(super) async fn check_bytecode(
             .map_err(|error| EnvironmentError::system("make a temporary folder in", &error.parent)(error.source))?;
         let list = folder.path().join("paths");
         std::fs::write(&list, text).map_err(EnvironmentError::system("write", &list))?;
-        Ok::<_, EnvironmentError>(Arc::new(folder))
+        Ok::<_, EnvironmentError>(folder)
     })
     .await?;
     let mut command = Command::new(&in_use.python);
     command.args(["-I", "-S", "-c", CHECK]).arg(temporary.path().join("paths"));
     remove_variables(&mut command);
-    let output = supervisor.run_program(command, settings.caller.clone(), settings.installer_timeout, temporary).await;
+    let limit = settings.installer_timeout;
+    let output = supervisor.run_unguarded_program(&command, settings.caller.as_deref(), limit).await;
+    unblock(move || drop(temporary)).await;
     let printed = output.ok().filter(|output| output.is_success()).map(|output| output.stdout).unwrap_or_default();
     let (whole, foreign) = parse(&String::from_utf8_lossy(&printed), &files);
     let (store, in_use) = (store.clone(), in_use.clone());

@@ -40,8 +40,8 @@ use super::wanted::Wanted;
 /// For how long it is believed what requirements were resolved to.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The number of installers that resolve at once, for each job.
-const RESOLVERS: usize = 4;
+/// The number of uv's processes at once, for each job.
+const UV_PROCESSES: usize = 4;
 
 /// Makes build environments, and finds those that were made.
 pub struct Environments {
@@ -53,16 +53,18 @@ pub struct Environments {
     memory: Mutex<Memory>,
     /// By the prefixes of interpreters. Locked for a look-up only.
     installations: Mutex<HashMap<PathBuf, Arc<OnceCell<Arc<Installation>>>>>,
-    /// For those who bring no job slot.
+    /// For pip, and those who bring no job slot.
     own_slots: Semaphore,
-    /// For installers that resolve, which mostly wait for the network.
-    resolvers: Semaphore,
+    /// For uv, which mostly waits for the network.
+    uv_processes: Semaphore,
     /// In nanoseconds since 1970.
     started_at: u64,
     /// By the pins, who makes an environment with them, and who waits for that.
     turns: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     removed_leftovers: OnceCell<()>,
     told_of_pip: AtomicBool,
+    /// Whether the first environment is being made, or was.
+    has_begun: AtomicBool,
 }
 
 impl Environments {
@@ -87,11 +89,12 @@ impl Environments {
             memory: Mutex::default(),
             installations: Mutex::default(),
             own_slots: Semaphore::new(settings.jobs.get()),
-            resolvers: Semaphore::new(RESOLVERS.saturating_mul(settings.jobs.get()).min(Semaphore::MAX_PERMITS)),
+            uv_processes: Semaphore::new(UV_PROCESSES.saturating_mul(settings.jobs.get()).min(Semaphore::MAX_PERMITS)),
             started_at: now(),
             turns: Mutex::default(),
             removed_leftovers: OnceCell::new(),
             told_of_pip: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
             settings,
         }))
     }
@@ -400,23 +403,37 @@ impl Environments {
     }
 
     /// Asks the installer what it would install, where that may save installing it.
-    /// This takes no job slot: it mostly waits for the network.
     async fn resolve(&self, wanted: &Wanted, slot: &MakerSlot) -> Result<Option<Pins>, EnvironmentError> {
         let is_uv = matches!(wanted.installation.installer, Installer::Uv(_));
         if !is_uv || wanted.requirements.texts().is_empty() {
             return Ok(None);
         }
+        // The first list of all would wait for uv twice.
         let store = self.store.clone();
-        if unblock(move || store.distributions.is_empty()).await {
+        if unblock(move || store.distributions.is_empty()).await && !self.has_begun.swap(true, Ordering::Relaxed) {
             return Ok(None);
         }
-        slot.give_back();
-        let _permit = tokio::select! {
-            // The semaphore is never closed.
-            permit = self.resolvers.acquire() => permit.ok(),
-            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
-        };
+        let _place = self.place(wanted, slot).await?;
         resolve(self.order(wanted)).await
+    }
+
+    /// Waits until an installer may run. pip, which computes, takes a job slot; uv takes none,
+    /// because a slot that waits for the network keeps hooks from running.
+    async fn place(&self, wanted: &Wanted, slot: &MakerSlot) -> Result<Place<'_>, EnvironmentError> {
+        let place = async {
+            match wanted.installation.installer {
+                Installer::Uv(_) => {
+                    slot.give_back();
+                    // The semaphore is never closed.
+                    (None, self.uv_processes.acquire().await.ok())
+                }
+                Installer::Pip(_) => slot.take(&self.own_slots).await,
+            }
+        };
+        tokio::select! {
+            place = place => Ok(place),
+            () = self.supervisor.interrupted() => Err(EnvironmentError::Interrupted),
+        }
     }
 
     /// Waits while an environment with these pins is made for another list: to make it
@@ -468,10 +485,7 @@ impl Environments {
         slot: &MakerSlot,
     ) -> Result<(InUse, Duration), EnvironmentError> {
         self.remove_leftovers().await;
-        let slot = tokio::select! {
-            slot = slot.take(&self.own_slots) => slot,
-            () = self.supervisor.interrupted() => return Err(EnvironmentError::Interrupted),
-        };
+        let place = self.place(wanted, slot).await?;
         let started = Instant::now();
         let installation = &wanted.installation;
         if let Some(told_by) = &installation.pip_because_of
@@ -483,7 +497,7 @@ impl Environments {
         self.observe(EnvironmentEvent::Making { requirements, installer });
         let pins = self.look_up(pins).await;
         let made = assemble(self.order(wanted), pins).await?;
-        drop(slot);
+        drop(place);
         Ok((made, started.elapsed()))
     }
 
@@ -577,6 +591,9 @@ impl Environments {
     }
 }
 
+/// What an installer holds while it runs.
+type Place<'a> = (Option<JobSlot>, Option<SemaphorePermit<'a>>);
+
 /// The job slot of whoever wants an environment. It is given back while somebody
 /// else is waited for. The future that makes the environment shares it with the
 /// caller, who may need it for a second environment. Locked for a moment only.
@@ -605,7 +622,7 @@ impl MakerSlot {
 
     /// The slot to work in. Waits for it if it was given back, and for one of
     /// `own` if there is none.
-    async fn take<'a>(&self, own: &'a Semaphore) -> (Option<JobSlot>, Option<SemaphorePermit<'a>>) {
+    async fn take<'a>(&self, own: &'a Semaphore) -> Place<'a> {
         let state = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), SlotState::None);
         match state {
             SlotState::Held(held) => (Some(held), None),

@@ -1,8 +1,8 @@
 //! The virtual environment of an interpreter as `venv` makes it, kept to make
 //! others like it without a process. Everything here blocks, as files do.
 
-use std::fs::{self, Permissions};
-use std::io;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -52,26 +52,34 @@ impl Model {
         Ok(Some(Self { folder, pip_wheel, entries }))
     }
 
-    /// Makes an environment like it. False if its path is no text.
+    /// Makes an environment like it. What is installed there already stays. False if its path
+    /// is no text.
     pub fn make(&self, environment: &Path) -> io::Result<bool> {
         let Some(folder) = environment.to_str() else { return Ok(false) };
         // The prompt of a shell is the name alone.
         let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let (old_name, new_name) = (name(&self.folder), name(folder));
-        fs::create_dir(environment)?;
+        fs::create_dir_all(environment)?;
         for (path, entry) in &self.entries {
             let path = environment.join(path);
             match entry {
-                Entry::Folder => fs::create_dir(&path)?,
-                Entry::Link(target) => symlink(target, &path)?,
+                Entry::Folder => unless_there(fs::create_dir(&path))?,
+                Entry::Link(target) => unless_there(symlink(target, &path))?,
                 Entry::File(text, mode) => {
-                    fs::write(&path, text.replace(&self.folder, folder).replace(&old_name, &new_name))?;
-                    fs::set_permissions(&path, Permissions::from_mode(*mode))?;
+                    let text = text.replace(&self.folder, folder).replace(&old_name, &new_name);
+                    unless_there(File::create_new(&path).and_then(|mut file| {
+                        file.write_all(text.as_bytes())?;
+                        file.set_permissions(Permissions::from_mode(*mode))
+                    }))?;
                 }
             }
         }
         Ok(true)
     }
+}
+
+fn unless_there(made: io::Result<()>) -> io::Result<()> {
+    made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]
@@ -88,15 +96,20 @@ mod tests {
         symlink("/usr/bin/python3", first.join("bin/python")).unwrap();
         fs::write(first.join("bin/activate"), format!("VIRTUAL_ENV='{}' (first)", first.display())).unwrap();
         fs::set_permissions(first.join("bin/activate"), Permissions::from_mode(0o750)).unwrap();
+        fs::write(first.join("bin/deactivate"), "of venv").unwrap();
         let model = Model::of(&first, Some("/pip.whl".into())).unwrap().unwrap();
         let model: Model = serde_json::from_slice(&serde_json::to_vec(&model).unwrap()).unwrap();
         let second = parent.path().join("second");
+        fs::create_dir_all(second.join("lib/python3.11/site-packages/six")).unwrap();
+        fs::create_dir(second.join("bin")).unwrap();
+        fs::write(second.join("bin/deactivate"), "installed").unwrap();
         assert!(model.make(&second).unwrap());
         let activate = second.join("bin/activate");
         assert_eq!(fs::read_to_string(&activate).unwrap(), format!("VIRTUAL_ENV='{}' (second)", second.display()));
         assert_eq!(activate.metadata().unwrap().mode() & 0o777, 0o750);
         assert_eq!(second.join("bin/python").read_link().unwrap(), Path::new("/usr/bin/python3"));
-        assert!(second.join("lib64/python3.11/site-packages").is_dir());
+        assert!(second.join("lib64/python3.11/site-packages/six").is_dir());
+        assert_eq!(fs::read_to_string(second.join("bin/deactivate")).unwrap(), "installed");
         fs::write(first.join("bin/python3"), b"\xff\xfe").unwrap();
         assert_eq!(Model::of(&first, None).unwrap(), None, "a copied interpreter is no text");
     }

@@ -337,7 +337,7 @@ impl Interpreters {
         if let Some(kept) = &self.kept {
             kept.withhold(&mut command);
         }
-        let output = run_unguarded_by(spawner, command, timeout).await.map_err(|error| match error {
+        let output = run_unguarded_by(spawner, None, command, timeout).await.map_err(|error| match error {
             ProgramError::NotStarted { source, .. } => InterpreterError::NotStarted { path: python.to_owned(), source },
             ProgramError::TimedOut { .. } | ProgramError::Interrupted => {
                 InterpreterError::TimedOut { path: python.to_owned(), timeout: timeout.get() }

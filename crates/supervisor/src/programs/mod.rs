@@ -2,7 +2,8 @@
 //!
 //! Each runs under a guard, `hookd --guard`, which adopts the processes that the
 //! program starts. The guard kills them when the program ends, and when its own
-//! input ends: a pipe that only this process holds open.
+//! input ends: a pipe that only this process holds open. Programs that start no
+//! others need none.
 
 mod guarded;
 mod unguarded;
@@ -144,24 +145,39 @@ impl Programs {
         answer.await.unwrap_or(Err(ProgramError::Interrupted))
     }
 
+    /// Runs a program that starts no others and ends soon. When the future is dropped,
+    /// it is killed.
+    pub async fn run_unguarded(
+        &self,
+        command: &Command,
+        caller: Option<&CallerProcess>,
+        limit: Option<Timeout>,
+    ) -> Result<ProgramOutput, ProgramError> {
+        /// For a program that ends soon.
+        const LONGEST: Timeout = Timeout::from_secs(60 * 60);
+        let limit = limit.unwrap_or(LONGEST);
+        let mut shutdown = self.shutdown.subscribe();
+        let _is_running = self.running.subscribe();
+        if *shutdown.borrow() != Shutdown::NotBegun {
+            return Err(ProgramError::Interrupted);
+        }
+        let mut of_caller = Command::new(command.get_program());
+        of_caller.args(command.get_args());
+        inherit(&mut of_caller, command, caller);
+        tokio::select! {
+            output = run_unguarded_by(&self.spawner, caller, of_caller, limit) => output,
+            // The sender is a field of `self`.
+            _ = shutdown.wait_for(|shutdown| shutdown.ends_hooks()) => Err(ProgramError::Interrupted),
+        }
+    }
+
     fn guarded(&self, command: &Command, caller: Option<&CallerProcess>) -> Command {
         let (python, hookd) = &self.guard;
         let mut guarded = Command::new(python);
         // Isolated, and without `site`: the guard imports nothing but hookd. The
         // program still inherits all variables.
         guarded.args(["-I", "-S"]).arg(hookd.path()).arg("--guard").arg(command.get_program()).args(command.get_args());
-        if let Some(caller) = caller {
-            guarded.env_clear().envs(&caller.variables);
-        }
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => guarded.env(name, value),
-                None => guarded.env_remove(name),
-            };
-        }
-        if let Some(folder) = command.get_current_dir() {
-            guarded.current_dir(folder);
-        }
+        inherit(&mut guarded, command, caller);
         guarded.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         guarded
     }
@@ -207,5 +223,22 @@ impl Programs {
     /// Waits until no program runs.
     pub async fn finished(&self) {
         self.running.closed().await;
+    }
+}
+
+/// Gives a command the variables and the folder of another one: those of `caller`, with what
+/// that changes.
+fn inherit(command: &mut Command, other: &Command, caller: Option<&CallerProcess>) {
+    if let Some(caller) = caller {
+        command.env_clear().envs(&caller.variables);
+    }
+    for (name, value) in other.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = other.get_current_dir() {
+        command.current_dir(folder);
     }
 }

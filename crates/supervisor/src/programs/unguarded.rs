@@ -1,5 +1,5 @@
 //! Programs that print something and end at once, such as an interpreter that
-//! is asked about itself. They run without a guard, which needs an interpreter.
+//! is asked about itself. They run without a guard, which is one more process.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,12 +7,13 @@ use std::process::{Command, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{ProgramError, ProgramOutput};
+use crate::caller::CallerProcess;
 use crate::error::ExitReason;
 use crate::limits::Timeout;
 use crate::process::{ChildSettings, SessionGuard, Spawner};
 
 /// Runs a program without input for at most `limit`, and returns the first
-/// 64 KiB of each of its outputs.
+/// MiB of each of its outputs.
 ///
 /// At the end, or when the future is dropped, or when this process dies, the
 /// program is killed with its session. Processes that it has started in other
@@ -31,20 +32,21 @@ pub async fn run_unguarded(command: Command, limit: Timeout) -> Result<ProgramOu
     // Its thread must outlive the program, which dies with it.
     let spawner = Spawner::start(ChildSettings::default());
     let spawner = spawner.map_err(|source| ProgramError::NotStarted { program, source })?;
-    run_unguarded_by(&spawner, command, limit).await
+    run_unguarded_by(&spawner, None, command, limit).await
 }
 
 /// The same within a supervisor, which also kills what is left in other
-/// sessions.
+/// sessions. The program has the umask and the limits of `caller`.
 pub(crate) async fn run_unguarded_by(
     spawner: &Spawner,
+    caller: Option<&CallerProcess>,
     mut command: Command,
     limit: Timeout,
 ) -> Result<ProgramOutput, ProgramError> {
     let program = PathBuf::from(command.get_program());
     let not_started = |source| ProgramError::NotStarted { program: program.clone(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = spawner.spawn(command).await.map_err(not_started)?;
+    let mut child = spawner.spawn_for(caller, command).await.map_err(not_started)?;
     let pid = child.id();
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -74,7 +76,7 @@ pub(crate) async fn run_unguarded_by(
 /// Reads to the end, or until the limit: a program that is not Python may write
 /// for ever.
 async fn read(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) {
-    const LIMIT: u64 = 64 * 1024;
+    const LIMIT: u64 = 1 << 20;
     if let Some(pipe) = pipe {
         let _ = pipe.take(LIMIT).read_to_end(bytes).await;
     }
