@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from footprint import print_footprint
 from measure import file_system, machine
 from programs import HERE, parser
 from whole_runs import OURS, OURS_BY_PIP, UV, Bench, Goal, Kept, measure
@@ -30,6 +31,7 @@ PARTS = {
     "wheels-new": (Kept.DOWNLOADS, [Goal(OURS, UV, 1 / 1.5)]),
 }
 """What is measured: what is kept, and the goals."""
+FOOTPRINT_ROUNDS = 2
 
 
 def main() -> None:
@@ -52,6 +54,8 @@ def main() -> None:
                 contestants.pop(OURS_BY_PIP)
             title = f"{part.removesuffix('-new')} of {len(chosen)} archives, {kept.value}"
             measure(title, contestants, goals, arguments.rounds)
+            if kept is Kept.DOWNLOADS:
+                print_footprint(title, contestants, bench.cache("uv"), FOOTPRINT_ROUNDS)
 
 
 if __name__ == "__main__":

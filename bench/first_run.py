@@ -11,6 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from footprint import print_footprint
 from measure import file_system, machine
 from programs import HERE, parser
 from whole_runs import BUILD, OURS, OURS_BY_PIP, PIP, UV, Bench, Goal, Kept, measure
@@ -34,6 +35,9 @@ METADATA = {
     Kept.NOTHING: [Goal(OURS, UV, 1 / 1.5)],
     Kept.DISTRIBUTIONS: [],
 }
+
+
+FOOTPRINT_ROUNDS = 2
 
 
 def main() -> None:
@@ -64,6 +68,9 @@ def _measure(
         contestants = bench.wheel(archives[0]) if alone else bench.metadata(archives)
         goals = (WHEELS if alone else METADATA)[kept]
         measure(f"{title}, {kept.value}", contestants, goals, arguments.rounds)
+        if not alone and kept is Kept.DOWNLOADS:
+            contestants.pop(OURS_BY_PIP)
+            print_footprint(title, contestants, bench.cache("uv"), FOOTPRINT_ROUNDS)
 
 
 if __name__ == "__main__":

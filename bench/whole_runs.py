@@ -45,10 +45,13 @@ class Contestant:
     """A folder where that is moved to. Removing many files makes ext4 slow for minutes."""
 
     def run(self) -> Took:
+        self.clear()
+        return run_to_end(self.command, self.env)
+
+    def clear(self) -> None:
         self.aside.mkdir(exist_ok=True)
         for path in (path for pattern in self.removed for path in glob(pattern)):
             Path(path).rename(Path(mkdtemp(dir=self.aside)) / "removed")
-        return run_to_end(self.command, self.env)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,10 @@ class Bench:
             OURS_BY_PIP: self._ours("metadata", "pip", archives),
         }
 
+    def cache(self, installer: str) -> Path:
+        """The cache folder of hookpool with this installer."""
+        return self._folder / f"cache-{installer}"
+
     @property
     def _out(self) -> Path:
         return self._folder / "out"
@@ -143,7 +150,7 @@ class Bench:
 
     def _ours(self, subcommand: str, installer: str, archives: Sequence[Path]) -> Contestant:
         caches = {name: str(self._folder / f"{name}-cache") for name in ("uv", "pip")}
-        cache = self._folder / f"cache-{installer}"
+        cache = self.cache(installer)
         command = [str(self._arguments.hookpool), subcommand, "--quiet", "--jobs", str(JOBS)]
         command += ["--python", self._arguments.python, "--cache-dir", str(cache)]
         command += ["--installer", installer]

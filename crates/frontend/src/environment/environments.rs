@@ -41,7 +41,7 @@ use super::wanted::Wanted;
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The number of uv's processes at once, for each job.
-const UV_PROCESSES: usize = 4;
+const UV_PROCESSES: usize = 2;
 
 /// Makes build environments, and finds those that were made.
 pub struct Environments {
