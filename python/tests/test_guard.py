@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,3 +140,20 @@ def test_needs_a_program(interpreter: str, environment: dict[str, str]) -> None:
     command: list[str | Path] = [interpreter, HOOKD, "--guard"]
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (2, b"hookd: --guard: expected a program\n")
+
+
+def test_the_first_guard_compiles_hookd(
+    interpreter: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "hookd"
+    shutil.copytree(HOOKD, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [interpreter, "-I", "-S", str(copy / "__main__.py"), "--guard", "true"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as guard:
+        assert guard.wait(PATIENCE) == 0
+    modules = {path.relative_to(copy).with_suffix("") for path in copy.rglob("*.py")}
+    compiled = {
+        path.parent.parent.relative_to(copy) / path.name.partition(".")[0]
+        for path in copy.rglob("*.pyc")
+    }
+    # Python keeps no bytecode of the program that it runs.
+    assert compiled == modules - {Path("__main__")}

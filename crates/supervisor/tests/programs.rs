@@ -70,6 +70,38 @@ async fn a_program_ends_with_its_output_and_its_code() {
 }
 
 #[tokio::test]
+async fn a_program_without_a_guard() {
+    let pool = Pool::real(Limits::default()).await;
+    let run = async |script: &str, limit| {
+        let command = shell(script, &pool.path("pids"));
+        pool.supervisor.run_unguarded_program(&command, None, limit).await
+    };
+    let output = run("echo out; echo err >&2; exit 3", None).await.unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(output.exit, ExitReason::ExitCode(3));
+    let missing = pool.supervisor.run_unguarded_program(&Command::new("/no/such/program"), None, None).await;
+    assert!(matches!(missing, Err(ProgramError::NotStarted { .. })));
+    let late = run("sleep 1000", Some(Timeout::try_from(Duration::from_millis(50)).unwrap())).await;
+    assert!(matches!(late, Err(ProgramError::TimedOut { .. })));
+    // What leaves its session is killed by a subreaper only, which this process is not.
+    let session = FAMILY.replace("setsid ", "");
+    let (ended, ()) = tokio::join!(run(&session, None), async {
+        assert_eq!(family(&pool.path("pids")).await.len(), 2);
+        pool.supervisor.interrupt(EndSignal::Terminate).await;
+    });
+    assert!(matches!(ended, Err(ProgramError::Interrupted)));
+    pool.supervisor.finished().await;
+    // They are not our children, so nobody has waited for their end.
+    let gone = async {
+        while family(&pool.path("pids")).await.iter().any(|pid| is_alive(pid)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("they end");
+    assert!(matches!(run("true", None).await, Err(ProgramError::Interrupted)));
+}
+
+#[tokio::test]
 async fn much_output_is_read_and_its_end_kept() {
     let pool = Pool::real(Limits::default()).await;
     let script = "head -c 5000000 /dev/zero; echo end";

@@ -1,5 +1,6 @@
 //! The sources of a command line, without duplicates.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -73,6 +74,14 @@ impl Job {
         jobs
     }
 
+    /// The jobs with large archives first, and those without an archive last: a large one
+    /// takes long to unpack and to look through.
+    pub fn largest_first(jobs: &[Self]) -> Vec<&Self> {
+        let mut jobs: Vec<&Self> = jobs.iter().collect();
+        jobs.sort_by_key(|job| Reverse(job.archive_bytes));
+        jobs
+    }
+
     /// The name for messages.
     pub fn name(&self) -> &Path {
         &self.names[0]
@@ -112,6 +121,21 @@ mod tests {
         assert_eq!(jobs[0].names, [tree, link]);
         assert!(jobs[0].source.is_ok() && jobs[1].source.is_err());
         assert_eq!(jobs[1].name(), missing);
+    }
+
+    #[test]
+    fn large_archives_come_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let names =
+            ["tree", "small-1.tar.gz", "large-1.zip", "missing", "middle-1.tgz"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&names[0]).unwrap();
+        std::fs::write(names[0].join("pyproject.toml"), "").unwrap();
+        for (name, bytes) in [(&names[1], 10), (&names[2], 1000), (&names[4], 100)] {
+            std::fs::write(name, vec![0; bytes]).unwrap();
+        }
+        let jobs = Job::unique(names.to_vec());
+        let ordered: Vec<usize> = Job::largest_first(&jobs).iter().map(|job| job.id.0).collect();
+        assert_eq!(ordered, [2, 4, 1, 0, 3]);
     }
 
     #[test]

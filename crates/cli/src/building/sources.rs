@@ -1,7 +1,6 @@
 //! Builds the sources, several at a time: the half of a building command that needs
 //! the pool.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -89,8 +88,7 @@ impl SourceBuilder<'_> {
     /// The sources that took longest in earlier runs come first, so that none of them
     /// runs alone at the end. Of others, large archives are expected to take longest.
     fn longest_first<'jobs>(&self, jobs: &'jobs [Job]) -> Vec<&'jobs Job> {
-        let mut jobs: Vec<&Job> = jobs.iter().collect();
-        jobs.sort_by_key(|job| Reverse(job.archive_bytes));
+        let mut jobs = Job::largest_first(jobs);
         self.durations.longest_first(self.settings.command(), &mut jobs, |job| job.source.as_ref().ok());
         jobs
     }

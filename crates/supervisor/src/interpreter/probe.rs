@@ -1,6 +1,7 @@
 //! Queries interpreters, and caches their answers by path.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -337,12 +338,15 @@ impl Interpreters {
         if let Some(kept) = &self.kept {
             kept.withhold(&mut command);
         }
-        let output = run_unguarded_by(spawner, None, command, timeout).await.map_err(|error| match error {
-            ProgramError::NotStarted { source, .. } => InterpreterError::NotStarted { path: python.to_owned(), source },
-            ProgramError::TimedOut { .. } | ProgramError::Interrupted => {
-                InterpreterError::TimedOut { path: python.to_owned(), timeout: timeout.get() }
-            }
-        })?;
+        let output =
+            run_unguarded_by(spawner, None, command, timeout, pending()).await.map_err(|error| match error {
+                ProgramError::NotStarted { source, .. } => {
+                    InterpreterError::NotStarted { path: python.to_owned(), source }
+                }
+                ProgramError::TimedOut { .. } | ProgramError::Interrupted => {
+                    InterpreterError::TimedOut { path: python.to_owned(), timeout: timeout.get() }
+                }
+            })?;
         let answer = parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| no_answer(python, &output))?;
         let (major, minor, _) = answer.interpreter.version;
         if (major, minor) < Interpreter::OLDEST {

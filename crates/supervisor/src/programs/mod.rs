@@ -164,11 +164,11 @@ impl Programs {
         let mut of_caller = Command::new(command.get_program());
         of_caller.args(command.get_args());
         inherit(&mut of_caller, command, caller);
-        tokio::select! {
-            output = run_unguarded_by(&self.spawner, caller, of_caller, limit) => output,
+        let unwanted = async {
             // The sender is a field of `self`.
-            _ = shutdown.wait_for(|shutdown| shutdown.ends_hooks()) => Err(ProgramError::Interrupted),
-        }
+            let _ = shutdown.wait_for(|shutdown| shutdown.ends_hooks()).await;
+        };
+        run_unguarded_by(&self.spawner, caller, of_caller, limit, unwanted).await
     }
 
     fn guarded(&self, command: &Command, caller: Option<&CallerProcess>) -> Command {

@@ -1,6 +1,7 @@
 //! Programs that print something and end at once, such as an interpreter that
 //! is asked about itself. They run without a guard, which is one more process.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -32,16 +33,18 @@ pub async fn run_unguarded(command: Command, limit: Timeout) -> Result<ProgramOu
     // Its thread must outlive the program, which dies with it.
     let spawner = Spawner::start(ChildSettings::default());
     let spawner = spawner.map_err(|source| ProgramError::NotStarted { program, source })?;
-    run_unguarded_by(&spawner, None, command, limit).await
+    run_unguarded_by(&spawner, None, command, limit, pending()).await
 }
 
 /// The same within a supervisor, which also kills what is left in other
-/// sessions. The program has the umask and the limits of `caller`.
+/// sessions. The program has the umask and the limits of `caller`, and is killed when
+/// `unwanted` is ready.
 pub(crate) async fn run_unguarded_by(
     spawner: &Spawner,
     caller: Option<&CallerProcess>,
     mut command: Command,
     limit: Timeout,
+    unwanted: impl Future<Output = ()>,
 ) -> Result<ProgramOutput, ProgramError> {
     let program = PathBuf::from(command.get_program());
     let not_started = |source| ProgramError::NotStarted { program: program.clone(), source };
@@ -58,15 +61,19 @@ pub(crate) async fn run_unguarded_by(
         drop(session);
         child.wait().await
     };
-    let status = tokio::time::timeout(limit.get(), ended).await;
+    let status = tokio::select! {
+        status = tokio::time::timeout(limit.get(), ended) => Some(status),
+        () = unwanted => None,
+    };
     let _ = child.kill().await;
     if let Some(pid) = pid {
         spawner.forget(pid).await;
     }
     spawner.sweep().await;
     match status {
-        Ok(status) => Ok(ProgramOutput { exit: status.map_err(not_started)?.into(), stdout, stderr }),
-        Err(_) => {
+        None => Err(ProgramError::Interrupted),
+        Some(Ok(status)) => Ok(ProgramOutput { exit: status.map_err(not_started)?.into(), stdout, stderr }),
+        Some(Err(_)) => {
             let output = ProgramOutput { exit: ExitReason::Unknown, stdout, stderr };
             Err(ProgramError::TimedOut { program, limit, output })
         }
