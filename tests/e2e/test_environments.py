@@ -328,6 +328,29 @@ def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) 
     assert installer.calls == 3
 
 
+def test_f49_of_single_hooks_whose_answers_are_not_kept(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    """Hooks soon get another environment, in the same program."""
+    installer = Installer(tmp_path)
+    tree = make_tree(tmp_path / "tree")
+    look = "import sample_tool\nresult = [sample_tool.VALUE, sample_tool.__file__]\n"
+    spoil = look + "open(sample_tool.__file__, 'w').write('VALUE = ' + repr('spoilt'))\n"
+    pool = setting.start("--installer", "uv", build_isolation=True, env=installer.env)
+    value, spoilt = pool.ask(call(tree, spoil, requires=REQUIRES))["result"]
+    assert value == "whole"
+    end = time.monotonic() + 30
+    file = spoilt
+    while file == spoilt:
+        assert time.monotonic() < end, "the environment is still used"
+        response = pool.ask(call(tree, look, requires=REQUIRES))
+        assert response["ok"], response["error"]
+        value, file = response["result"]
+    assert value == "whole"
+    assert installer.calls == 2
+    assert pool.finish() == ([], 0)
+
+
 def test_f49_of_a_distribution_that_environments_share(
     setting: Setting, tmp_path: Path, own_cache: Path
 ) -> None:

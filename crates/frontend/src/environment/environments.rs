@@ -40,6 +40,10 @@ use super::wanted::Wanted;
 /// For how long it is believed what requirements were resolved to.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// For how long hooks may get an environment without a look at its seal. Callers look after
+/// each hook if they keep answers; others would have to wait for that, or hooks for each other.
+const UNSEEN: Duration = Duration::from_secs(1);
+
 /// The number of uv's processes at once, for each job.
 const UV_PROCESSES: usize = 2;
 
@@ -209,8 +213,10 @@ impl fmt::Debug for Environments {
 impl BuildEnvironments for Environments {
     fn find(&self, requirements: &EnvironmentRequirements) -> Option<Arc<dyn BuildEnvironment>> {
         let (environment, found) = self.memory().find(requirements)?;
-        let is_usable =
-            self.is_believed(&found) && environment.wanted.is_current() && self.store.is_usable(&found.in_use);
+        let is_usable = self.is_believed(&found)
+            && environment.wanted.is_current()
+            && self.store.is_usable(&found.in_use)
+            && (found.in_use.looked_at().elapsed() < UNSEEN || self.store.is_unbroken(&found.in_use));
         is_usable.then(|| Arc::new(environment) as Arc<dyn BuildEnvironment>)
     }
 

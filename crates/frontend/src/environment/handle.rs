@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use hookpool_supervisor::files::LockFile;
 use hookpool_supervisor::{BuildEnvironment, Interpreter};
@@ -104,6 +105,8 @@ pub(super) struct InUse {
     /// Bytecode of its own that may have been cut short.
     unchecked: Mutex<Vec<PathBuf>>,
     last_look: LastLook,
+    /// When the last look at all of it began.
+    looked_at: Mutex<Instant>,
     /// Shared with other processes that use it; keeps all from removing it.
     lock: LockFile,
     pub made_here: bool,
@@ -136,8 +139,8 @@ impl InUse {
         lock.touch();
         let python = python_of(&manifest.folder);
         let (unchecked, discarded) = (Mutex::default(), AtomicBool::new(false));
-        let last_look = LastLook::default();
-        Self { name, python, manifest, kept, unchecked, last_look, lock, made_here, discarded }
+        let (last_look, looked_at) = (LastLook::default(), Mutex::new(Instant::now()));
+        Self { name, python, manifest, kept, unchecked, last_look, looked_at, lock, made_here, discarded }
     }
 
     /// Whether it, or a distribution in it, was discarded.
@@ -159,6 +162,7 @@ impl InUse {
 
     /// The files that were changed, added or removed. Blocks.
     pub fn differences(&self) -> Result<Differences, EnvironmentError> {
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let folder = &self.manifest.folder;
         let own = self.last_look.differences(&self.manifest.seal, folder);
         let own = own.map_err(EnvironmentError::system("look at", folder))?;
@@ -171,6 +175,11 @@ impl InUse {
             }
         }
         Ok(differences)
+    }
+
+    /// When the last look at its seal began; at the latest when this process opened it.
+    pub fn looked_at(&self) -> Instant {
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bytecode that has to be checked before anything is imported.

@@ -312,6 +312,16 @@ impl Store {
         !in_use.is_discarded()
     }
 
+    /// Whether the seal is unbroken. If it is not, or if that cannot be seen, the environment
+    /// is not to be used; see [`Store::check_seal`].
+    pub fn is_unbroken(&self, in_use: &InUse) -> bool {
+        let differences = self.check_seal(in_use);
+        let tell = |error: &EnvironmentError| {
+            tracing::warn!("cannot look at the build environment {}: {error}", in_use.manifest.folder.display());
+        };
+        differences.inspect_err(tell).is_ok_and(|differences| differences.is_empty())
+    }
+
     /// Inspects the seal: the files that differ. Discards an environment whose
     /// seal is broken; a changed distribution with all environments that have it.
     pub fn check_seal(&self, in_use: &InUse) -> Result<Vec<PathBuf>, EnvironmentError> {
