@@ -16,10 +16,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hookpool_supervisor::Removed;
 use hookpool_supervisor::files::{LockFile, kept, private_folder, temporary_folder, unblock};
+use tokio::sync::watch;
 
 use crate::files::{disk_space, random};
 
@@ -29,6 +30,8 @@ pub(crate) struct Sources {
     folder: PathBuf,
     /// Whether what killed runs have left was removed.
     swept: AtomicBool,
+    /// Each place that is used holds a receiver.
+    in_use: watch::Sender<()>,
 }
 
 /// A place, which no other run uses meanwhile.
@@ -51,12 +54,15 @@ struct Held {
     /// What the build depended on, if the place stays.
     stays: Option<String>,
     _lock: LockFile,
+    /// Dropped last: tells that the place is removed.
+    _in_use: watch::Receiver<()>,
 }
 
 impl Sources {
     /// Those in the cache folder.
     pub fn in_cache(cache_folder: &Path) -> Self {
-        Self { folder: cache_folder.join("sources"), swept: AtomicBool::new(false) }
+        let (swept, in_use) = (AtomicBool::new(false), watch::Sender::new(()));
+        Self { folder: cache_folder.join("sources"), swept, in_use }
     }
 
     /// Those among the temporary files, where nothing stays.
@@ -97,6 +103,13 @@ impl Sources {
         }
     }
 
+    /// Waits until all places that are not used any more are removed, for some time. What is
+    /// left then is removed by another run.
+    pub async fn finished(&self) {
+        const LONGEST: Duration = Duration::from_secs(30);
+        let _ = tokio::time::timeout(LONGEST, self.in_use.closed()).await;
+    }
+
     fn try_open(&self, name: &str, reuses: Option<&str>) -> io::Result<Option<SourceFolder>> {
         let Some(lock) = LockFile::try_exclusive(&self.folder.join(format!("{name}.lock")))? else { return Ok(None) };
         let place = self.folder.join(name);
@@ -111,7 +124,7 @@ impl Sources {
                 kept::folder(folder).map_err(io::Error::other)?;
             }
         }
-        let held = Some(Held { place, built, stays: None, _lock: lock });
+        let held = Some(Held { place, built, stays: None, _lock: lock, _in_use: self.in_use.subscribe() });
         Ok(Some(SourceFolder { path, was_built, may_stay: true, held }))
     }
 }
@@ -189,8 +202,6 @@ pub(crate) fn sweep(folder: &Path, unused_since: Option<SystemTime>) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn sources() -> (tempfile::TempDir, Sources) {
@@ -225,6 +236,18 @@ mod tests {
         other.close(None).await;
         assert_eq!(names(&sources), [""; 0]);
         assert!(!sources.open("abc", Some("same")).unwrap().was_built);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_dropped_is_removed_before_the_end() {
+        let (_cache, sources) = sources();
+        let place = sources.open("abc", None).unwrap();
+        for number in 0..1000 {
+            std::fs::write(place.path.join(number.to_string()), "").unwrap();
+        }
+        drop(place);
+        sources.finished().await;
+        assert_eq!(names(&sources), [""; 0]);
     }
 
     #[tokio::test]

@@ -91,7 +91,8 @@ pub struct EnvironmentSettings {
     pub refresh: bool,
     /// Whether the network must not be used.
     pub offline: bool,
-    /// The number of installers that run at once, for those who bring no job slot.
+    /// The number of processes of pip that run at once, for those who bring no job slot. Of uv,
+    /// twice as many do, for all.
     pub jobs: NonZeroUsize,
 }
 

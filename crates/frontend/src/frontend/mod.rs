@@ -163,9 +163,11 @@ impl Frontend {
         }
     }
 
-    /// Removes the build environments that only this process could use. To be
-    /// called after [`Supervisor::drain`], when no hook can be running in them.
+    /// Waits until the unpacked archives are removed, and removes the build environments that
+    /// only this process could use. To be called after [`Supervisor::drain`], when no hook can be
+    /// running in them and no build is left.
     pub async fn close(&self) {
+        self.sources.finished().await;
         if let Some(environments) = &self.settings.environments {
             environments.close().await;
         }
