@@ -276,9 +276,9 @@ impl<'a> Draft<'a> {
         if let Some(model) = unblock(move || read_json::<Model>(&kept)).await {
             return Ok(Some(model));
         }
-        // Below the environment, with which it is removed if this is interrupted. Its own name
-        // is a name that no other text in it contains.
-        let parent = self.folder.join("model");
+        // Below the environment, with which it is removed if this is interrupted. Nothing that is
+        // installed meanwhile has its name, and no other text in the model contains it.
+        let parent = self.folder.join(&self.name);
         let folder = parent.join(&self.name);
         let pip_wheel = self.run_venv(&folder).await?;
         unblock(move || {
