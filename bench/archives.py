@@ -31,7 +31,6 @@ PARTS = {
     "wheels-new": (Kept.DOWNLOADS, [Goal(OURS, UV, 1 / 1.5)]),
 }
 """What is measured: what is kept, and the goals."""
-FOOTPRINT_ROUNDS = 2
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
             title = f"{part.removesuffix('-new')} of {len(chosen)} archives, {kept.value}"
             measure(title, contestants, goals, arguments.rounds)
             if kept is Kept.DOWNLOADS:
-                print_footprint(title, contestants, bench.cache("uv"), FOOTPRINT_ROUNDS)
+                print_footprint(title, contestants, bench.cache("uv"))
 
 
 if __name__ == "__main__":

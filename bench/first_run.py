@@ -37,9 +37,6 @@ METADATA = {
 }
 
 
-FOOTPRINT_ROUNDS = 2
-
-
 def main() -> None:
     flags = parser(__doc__, rounds=5)
     flags.add_argument("--uv", default=Path(sys.executable).with_name("uv"), help="its program")
@@ -70,7 +67,7 @@ def _measure(
         measure(f"{title}, {kept.value}", contestants, goals, arguments.rounds)
         if not alone and kept is Kept.DOWNLOADS:
             contestants.pop(OURS_BY_PIP)
-            print_footprint(title, contestants, bench.cache("uv"), FOOTPRINT_ROUNDS)
+            print_footprint(title, contestants, bench.cache("uv"))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from time import sleep
 
-from measure import table
+from measure import memory, table
+from programs import HERE
 from whole_runs import OURS, Contestant
+
+sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
+import processes
+
+ROUNDS = 2
 
 PAUSE = 0.05
 """Seconds between two looks at the memory."""
@@ -18,17 +26,15 @@ BLOCK = 512
 """In bytes: the unit of `st_blocks` (stat(2))."""
 
 
-def print_footprint(
-    title: str, contestants: Mapping[str, Contestant], cache: Path, rounds: int
-) -> None:
+def print_footprint(title: str, contestants: Mapping[str, Contestant], cache: Path) -> None:
     """Run all of them in turn. Looking at the memory takes time, so these runs are not timed."""
     peaks = defaultdict[str, list[float]](list)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name, contestant in contestants.items():
             contestant.clear()
             peaks[name].append(_peak(contestant))
     rows = [
-        [name, *(f"{fold(found) / (1 << 20):.0f}" for fold in (median, min, max))]
+        [name, *(f"{fold(found):.0f}" for fold in (median, min, max))]
         for name, found in peaks.items()
     ]
     heads = ["proportional set size of all processes, the most at once", "median MiB", "min", "max"]
@@ -43,48 +49,29 @@ def print_footprint(
         )
 
 
-def _peak(contestant: Contestant) -> int:
-    """The most memory that its processes have at once, in bytes."""
+def _peak(contestant: Contestant) -> float:
+    """The most memory that its processes have at once, in MiB."""
     with subprocess.Popen(
         contestant.command,
         env=dict(contestant.env),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        peak = 0
+        peak = 0.0
         while process.poll() is None:
-            peak = max(peak, sum(map(_memory, _tree(process.pid))))
+            running = [process.pid, *processes.descendants(process.pid)]
+            peak = max(peak, sum(map(_memory, running)))
             sleep(PAUSE)
     if process.returncode != 0:
         raise RuntimeError(f"{contestant.command[:3]} exited with {process.returncode}")
     return peak
 
 
-def _tree(root: int) -> set[int]:
-    """A process and its descendants."""
-    children = defaultdict[int, list[int]](list)
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name before, in parentheses, may contain anything.
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            # It has ended.
-            continue
-        children[parent].append(int(stat.parent.name))
-    found, pending = set[int](), [root]
-    while pending:
-        pid = pending.pop()
-        found.add(pid)
-        pending += children[pid]
-    return found
-
-
-def _memory(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+def _memory(pid: int) -> float:
+    # It may end before its file is read, or while it is.
+    with suppress(OSError, KeyError):
+        return memory(pid)[0]
+    return 0.0
 
 
 def _space(folder: Path, pattern: str) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import machine, table
+from measure import machine, memory, table
 from programs import ISOLATIONS, Pool, environment, parser
 
 PINGED = "1s"
@@ -62,13 +62,6 @@ def wake_ups(group: Group) -> dict[str, int]:
                 switches = re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())
                 counts[status.parent.name] = sum(map(int, switches))
     return counts
-
-
-def memory(pid: int) -> tuple[float, float]:
-    """The proportional set size and the private memory, in MiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    sizes = {name: int(size) / 1024 for name, size in re.findall(r"(\w+):\s+(\d+) kB", text)}
-    return sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
 
 
 def watch(groups: list[Group], seconds: float) -> list[list[str]]:

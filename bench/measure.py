@@ -132,6 +132,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(text)
 
 
+def memory(pid: int) -> tuple[float, float]:
+    """The proportional set size and the private memory, in MiB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    sizes = {name: int(size) / 1024 for name, size in re.findall(r"(\w+):\s+(\d+) kB", text)}
+    return sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
+
+
 def machine() -> str:
     """The conditions of the measurement, without the name of the machine."""
     memory = re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())

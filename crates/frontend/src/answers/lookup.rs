@@ -22,7 +22,7 @@ use super::store::{Found, NewAnswer};
 use super::tree::{TreeLook, TreeState};
 use super::variables::{self, FolderBefore};
 use super::{AnswerPolicy, Answers};
-use crate::environment::{Environment, EnvironmentError};
+use crate::environment::Environment;
 use crate::extensions::EXTENSION_FILES;
 use crate::frontend::{AnswerUse, is_file_name, is_raised_by_hook};
 
@@ -429,7 +429,7 @@ pub async fn settle(lookup: Option<Arc<Lookup>>, response: &mut Response, was_bu
     }
     let response = response.clone();
     let settle = move || {
-        let modified = environment.map_or(Ok(Vec::new()), |environment| modified_files(&environment));
+        let modified = environment.map_or(Ok(Vec::new()), |environment| environment.check_seal());
         let refused = match &modified {
             Ok(modified) if modified.is_empty() => was_built.then_some(NotKept::BuiltBefore),
             _ => Some(NotKept::Environment),
@@ -445,13 +445,6 @@ fn environment_of(response: &Response) -> Option<Environment> {
     response.worker.as_ref()?;
     let environment: &dyn Any = &**response.environment.as_ref()?;
     environment.downcast_ref::<Environment>().cloned()
-}
-
-fn modified_files(environment: &Environment) -> Result<Vec<PathBuf>, EnvironmentError> {
-    let tell = |error: &EnvironmentError| {
-        tracing::warn!("cannot look at the build environment {}: {error}", environment.folder().display());
-    };
-    environment.check_seal().inspect_err(tell)
 }
 
 impl KeptAnswers for Lookup {

@@ -315,16 +315,19 @@ impl Store {
     /// Whether the seal is unbroken. If it is not, or if that cannot be seen, the environment
     /// is not to be used; see [`Store::check_seal`].
     pub fn is_unbroken(&self, in_use: &InUse) -> bool {
-        let differences = self.check_seal(in_use);
-        let tell = |error: &EnvironmentError| {
-            tracing::warn!("cannot look at the build environment {}: {error}", in_use.manifest.folder.display());
-        };
-        differences.inspect_err(tell).is_ok_and(|differences| differences.is_empty())
+        self.check_seal(in_use).is_ok_and(|differences| differences.is_empty())
     }
 
     /// Inspects the seal: the files that differ. Discards an environment whose
     /// seal is broken; a changed distribution with all environments that have it.
     pub fn check_seal(&self, in_use: &InUse) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let tell = |error: &EnvironmentError| {
+            tracing::warn!("cannot look at the build environment {}: {error}", in_use.manifest.folder.display());
+        };
+        self.discard_if_changed(in_use).inspect_err(tell)
+    }
+
+    fn discard_if_changed(&self, in_use: &InUse) -> Result<Vec<PathBuf>, EnvironmentError> {
         let differences = in_use.differences()?;
         if let Some(reason) = broken_seal(&differences.all()) {
             self.discard(in_use, reason)?;
