@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builds import EDITABLE, PREPARE, arguments, build, make_project, names, unpack_to
@@ -224,6 +225,37 @@ def test_static_metadata_of_a_source_distribution(setting: Setting, tmp_path: Pa
     assert by_hook["requires_dist"] == []
     verbose = build(setting, "metadata", "-v", dynamic)
     assert "hooks ran, because" in verbose.stdout
+
+
+def test_static_metadata_that_the_project_table_determines(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """A PKG-INFO of an older version is right if the table says the same of all fields."""
+    tree = make_project(tmp_path / "sample-1.0")
+    (tree / "PKG-INFO").write_text(
+        "Metadata-Version: 2.1\nName: sample\nVersion: 1.0\nRequires-Dist: a\n"
+    )
+    pyproject = tree / "pyproject.toml"
+    table = '\n[project]\nname = "sample"\nversion = "1.0"\ndependencies = ["a"]\n'
+    pyproject.write_text(pyproject.read_text() + table)
+
+    def metadata(name: str) -> dict[str, Any]:
+        archive = tmp_path / name / "sample-1.0"
+        packed = shutil.make_archive(str(archive), "gztar", tmp_path, tree.name)
+        result: dict[str, Any] = build(setting, "metadata", packed, "--format", "json").result
+        return result
+
+    found = metadata("determined")
+    assert (found["origin"], found["requires_dist"]) == ("static", ["a"])
+    # setuptools takes from these what the table does not mention.
+    for name in ("setup.py", "setup.cfg"):
+        (tree / name).touch()
+        found = metadata(name)
+        assert (found["origin"], found["requires_dist"]) == ("prepare_metadata", [])
+        assert found["not_static"].endswith("pyproject.toml does not determine Requires-Python")
+        (tree / name).unlink()
+    pyproject.write_text(pyproject.read_text() + 'dynamic = ["optional-dependencies"]\n')
+    assert metadata("dynamic")["not_static"].endswith("does not determine Provides-Extra")
 
 
 @pytest.mark.timeout(200)

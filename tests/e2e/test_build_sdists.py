@@ -37,6 +37,10 @@ FIELDS = {
     "provides_extra": "Provides-Extra",
 }
 LISTS = ("requires_dist", "provides_extra")
+# Those with a PKG-INFO of Metadata-Version 2.2 or newer, and those with a [project] table that
+# determines what resolvers use.
+STATIC = {"platformdirs", "soupsieve", "urllib3", "virtualenv"}
+STATIC |= {"colorama", "django", "fastapi", "flask", "idna", "packaging", "tqdm", "zipp"}
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,15 @@ def test_metadata_of_all_sdists_by_hooks(
         assert (environment["made"], environment["modified"]) == (False, []), name
         assert environment["id"] == results[name]["environment"]["id"], name
         assert result["metadata"] == expected[name], name
+    static = by_archive(
+        build(setting, "metadata", *archives.values(), "--format", "json"), archives
+    )
+    assert {name for name, result in static.items() if result["origin"] == "static"} == STATIC
+    for name in STATIC:
+        # Backends do not write them in the same order each time.
+        for field in FIELDS:
+            found, by_hook = static[name][field], results[name][field]
+            assert (set(found) == set(by_hook)) if field in LISTS else (found == by_hook), name
     # What is kept is the same, and so is what a service does.
     kept = by_archive(build(setting, *wanted, env=SEED), archives)
     setting.builds_by_service = True

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let parsed = CoreMetadata::parse(input);
-    if let Ok(found) = static_metadata(Some(input), None) {
+    if let Ok(found) = static_metadata(Some(input), None, false) {
         assert!(!found.dynamic.iter().any(|field| field.eq_ignore_ascii_case("Requires-Dist")));
         assert_eq!(Ok(found), parsed);
     }
@@ -18,6 +18,6 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(CoreMetadata::parse(metadata.text.as_bytes()), Ok(metadata));
     }
     let pkg_info = b"Metadata-Version: 2.2\nName: a\nVersion: 1\n";
-    let _ = static_metadata(Some(pkg_info), Some(input));
+    let _ = static_metadata(Some(pkg_info), Some(input), true);
     let _ = read_list(input);
 });

@@ -3,12 +3,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use hookpool_supervisor::files::{FileStamp, Moment};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::store::{AnswerStore, Fact};
+use crate::archive::{ArchiveError, UnpackLimits, Wanted, read_wanted};
 use crate::metadata::read_metadata_file;
 
 /// The digest of an archive, and the state of the file when it was computed.
@@ -26,21 +28,40 @@ struct KnownDigest {
 pub(crate) struct TopFiles {
     pub pyproject: Option<Vec<u8>>,
     pub pkg_info: Option<Vec<u8>>,
+    /// Whether there is a `setup.py` or a `setup.cfg`.
+    pub has_setup: bool,
 }
 
 impl TopFiles {
-    /// Their names.
-    pub const NAMES: [&str; 2] = ["pyproject.toml", "PKG-INFO"];
+    const PYPROJECT: &str = "pyproject.toml";
+    const PKG_INFO: &str = "PKG-INFO";
+    const SETUP: [&str; 2] = ["setup.py", "setup.cfg"];
 
     /// Those of a source tree. Blocks.
     pub fn of_tree(tree: &Path) -> Self {
-        let [pyproject, pkg_info] = Self::NAMES.map(|name| read_metadata_file(&tree.join(name)).ok());
-        Self { pyproject, pkg_info }
+        let [pyproject, pkg_info] =
+            [Self::PYPROJECT, Self::PKG_INFO].map(|name| read_metadata_file(&tree.join(name)).ok());
+        let has_setup = Self::SETUP.iter().any(|name| tree.join(name).symlink_metadata().is_ok());
+        Self { pyproject, pkg_info, has_setup }
+    }
+
+    /// Those of an archive. Blocks, until it is done or `cancel` is set.
+    pub fn of_archive(archive: &Path, cancel: &AtomicBool) -> Result<Self, ArchiveError> {
+        let [setup, configuration] = Self::SETUP.map(Wanted::Presence);
+        let wanted = [Wanted::Content(Self::PYPROJECT), Wanted::Content(Self::PKG_INFO), setup, configuration];
+        let [pyproject, pkg_info, setup, configuration] =
+            read_wanted(archive, wanted, &UnpackLimits::default(), cancel)?;
+        Ok(Self { pyproject, pkg_info, has_setup: setup.is_some() || configuration.is_some() })
     }
 }
 
 /// Those of an archive, as they are noted.
-type NotedTopFiles = [Option<String>; 2];
+#[derive(Serialize, Deserialize)]
+struct NotedTopFiles {
+    pyproject: Option<String>,
+    pkg_info: Option<String>,
+    has_setup: bool,
+}
 
 impl AnswerStore {
     /// The SHA-256 digest of an archive. Blocks.
@@ -66,15 +87,16 @@ impl AnswerStore {
     /// What was read of the archive with this digest. Blocks.
     pub fn top_files(&self, digest: Digest) -> Option<TopFiles> {
         let noted = self.recall::<NotedTopFiles>(Fact::Source, digest)?;
-        let [pyproject, pkg_info] = noted.map(|text| text.map(String::into_bytes));
-        Some(TopFiles { pyproject, pkg_info })
+        let NotedTopFiles { pyproject, pkg_info, has_setup } = noted;
+        let [pyproject, pkg_info] = [pyproject, pkg_info].map(|text| text.map(String::into_bytes));
+        Some(TopFiles { pyproject, pkg_info, has_setup })
     }
 
     /// Notes what was read of the archive with this digest, if it is text. Blocks.
     pub fn set_top_files(&self, digest: Digest, files: &TopFiles) {
         let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(String::from_utf8).transpose();
         if let (Ok(pyproject), Ok(pkg_info)) = (text(&files.pyproject), text(&files.pkg_info)) {
-            self.note::<NotedTopFiles>(Fact::Source, digest, &[pyproject, pkg_info]);
+            self.note(Fact::Source, digest, &NotedTopFiles { pyproject, pkg_info, has_setup: files.has_setup });
         }
     }
 }

@@ -39,7 +39,8 @@ use crate::source::has_suffix;
 use error::Fault;
 use limits::Budget;
 use tree::TreeWriter;
-use wanted::WantedFiles;
+pub(crate) use wanted::Wanted;
+use wanted::{Contents, WantedFiles};
 
 /// Unpacks a source archive, `.tar.gz`, `.tgz` or `.zip`, into the empty folder
 /// `into`, which nobody else may write to. Returns the source tree: the one folder at
@@ -80,9 +81,19 @@ pub fn read_files<const N: usize>(
     limits: &UnpackLimits,
     cancel: &AtomicBool,
 ) -> Result<[Option<Vec<u8>>; N], ArchiveError> {
+    read_wanted(archive, names.map(Wanted::Content), limits, cancel)
+}
+
+/// As [`read_files`], for files of which the content is wanted, or only whether they are there.
+pub(crate) fn read_wanted<const N: usize>(
+    archive: &Path,
+    wanted: [Wanted<'_>; N],
+    limits: &UnpackLimits,
+    cancel: &AtomicBool,
+) -> Result<Contents<N>, ArchiveError> {
     let read = || {
         let (file, budget) = open(archive, limits, cancel)?;
-        let mut wanted = WantedFiles::new(names);
+        let mut wanted = WantedFiles::new(wanted);
         each_member(archive, file, &budget, &mut |member, content| wanted.read(&member, content, limits))?;
         Ok(wanted.found())
     };

@@ -9,22 +9,30 @@ use super::top::Top;
 use super::{Member, MemberKind};
 use crate::metadata::{METADATA_LIMIT, read_bounded};
 
+/// A file at the top of the source tree, by its name.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    Content(&'a str),
+    /// Only whether there is one, of any size; it is found with empty content.
+    Presence(&'a str),
+}
+
 /// The content of each file that is wanted.
-type Contents<const N: usize> = [Option<Vec<u8>>; N];
+pub(super) type Contents<const N: usize> = [Option<Vec<u8>>; N];
 
 /// The files that are wanted from the top of the source tree. Only the end of the
 /// archive shows which folder that is.
 pub(super) struct WantedFiles<'a, const N: usize> {
-    names: [&'a str; N],
+    wanted: [Wanted<'a>; N],
     top: Top,
     at_top: Contents<N>,
     in_folder: Contents<N>,
 }
 
 impl<'a, const N: usize> WantedFiles<'a, N> {
-    pub fn new(names: [&'a str; N]) -> Self {
+    pub fn new(wanted: [Wanted<'a>; N]) -> Self {
         let none = || [const { None }; N];
-        Self { names, top: Top::default(), at_top: none(), in_folder: none() }
+        Self { wanted, top: Top::default(), at_top: none(), in_folder: none() }
     }
 
     /// Reads a member if it is wanted. Of several with the same name the last one counts,
@@ -43,14 +51,20 @@ impl<'a, const N: usize> WantedFiles<'a, N> {
             2 => &mut self.in_folder,
             _ => return Ok(()),
         };
-        if let Some(index) = self.names.iter().position(|name| path.ends_with(name)) {
-            contents[index] = match member.kind {
-                MemberKind::File { .. } => {
-                    let bytes = read_bounded(content).map_err(ArchiveProblem::reading)?;
-                    Some(bytes.ok_or(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT })?)
+        for (wanted, found) in self.wanted.iter().zip(contents) {
+            match wanted {
+                Wanted::Content(name) if path.ends_with(name) => {
+                    *found = match member.kind {
+                        MemberKind::File { .. } => {
+                            let bytes = read_bounded(content).map_err(ArchiveProblem::reading)?;
+                            Some(bytes.ok_or(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT })?)
+                        }
+                        _ => None,
+                    };
                 }
-                _ => None,
-            };
+                Wanted::Presence(name) if path.ends_with(name) => *found = Some(Vec::new()),
+                Wanted::Content(_) | Wanted::Presence(_) => {}
+            }
         }
         Ok(())
     }

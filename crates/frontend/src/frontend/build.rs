@@ -152,7 +152,7 @@ impl Build<'_> {
             self.not_static = Some(NotStatic::Tree);
             return Ok(None);
         };
-        let found = static_metadata(files.pkg_info.as_deref(), files.pyproject.as_deref());
+        let found = static_metadata(files.pkg_info.as_deref(), files.pyproject.as_deref(), files.has_setup);
         let claim = tree.claim().await;
         let found = found.and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
             Ok(_) => Ok(metadata),

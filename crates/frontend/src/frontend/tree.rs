@@ -13,7 +13,7 @@ use super::claim::Claim;
 use super::errors::invalid_source;
 use super::report::{JobId, Step};
 use crate::answers::{Asked, Digest, TopFiles, counted_variables};
-use crate::archive::{UnpackLimits, read_files, unpack};
+use crate::archive::{UnpackLimits, unpack};
 use crate::files::short;
 use crate::source_folder::SourceFolder;
 
@@ -124,9 +124,8 @@ impl<'a> SourceTree<'a> {
         let read = || async {
             self.frontend.step(self.job, Step::Unpacking);
             let path = archive.path.clone();
-            let read = move |cancel: &_| read_files(&path, TopFiles::NAMES, &UnpackLimits::default(), cancel);
-            let [pyproject, pkg_info] = self.frontend.unblock_unless_interrupted(read).await??;
-            let files = TopFiles { pyproject, pkg_info };
+            let read = move |cancel: &_| TopFiles::of_archive(&path, cancel);
+            let files = self.frontend.unblock_unless_interrupted(read).await??;
             self.note(archive, &files).await;
             Ok(files)
         };

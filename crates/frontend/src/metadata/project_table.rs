@@ -26,10 +26,8 @@ pub(super) struct ProjectTable {
     name: String,
     version: Option<String>,
     pub requires_python: Option<String>,
-    #[serde(default)]
-    dependencies: Vec<String>,
-    #[serde(default)]
-    optional_dependencies: BTreeMap<String, Vec<String>>,
+    dependencies: Option<Vec<String>>,
+    optional_dependencies: Option<BTreeMap<String, Vec<String>>>,
     #[serde(default)]
     dynamic: Vec<String>,
 }
@@ -58,6 +56,18 @@ impl ProjectTable {
         agrees.into_iter().find(|(_, agrees)| !agrees).map(|(field, _)| field)
     }
 
+    /// The first field that resolvers need, beside Name and Version, of which a build may have another value
+    /// than the table. With `has_setup`, that may be any that the table does not mention.
+    pub fn undetermined(&self, has_setup: bool) -> Option<&'static str> {
+        let keys = [
+            ("Requires-Python", "requires-python", self.requires_python.is_some()),
+            ("Requires-Dist", "dependencies", self.dependencies.is_some()),
+            ("Provides-Extra", "optional-dependencies", self.optional_dependencies.is_some()),
+        ];
+        let open = |key: &str, mentioned: bool| self.is_dynamic(key) || (has_setup && !mentioned);
+        keys.into_iter().find(|(_, key, mentioned)| open(key, *mentioned)).map(|(field, ..)| field)
+    }
+
     fn is_dynamic(&self, key: &str) -> bool {
         self.dynamic.iter().any(|dynamic| dynamic == key)
     }
@@ -80,7 +90,8 @@ impl ProjectTable {
             return true;
         }
         let normalised = |extra: &String| ExtraName::from_str(extra).ok();
-        let own: Option<BTreeSet<_>> = self.optional_dependencies.keys().map(normalised).collect();
+        let own: Option<BTreeSet<_>> =
+            self.optional_dependencies.iter().flatten().map(|(extra, _)| extra).map(normalised).collect();
         own.is_some() && own == provides_extra.iter().map(normalised).collect()
     }
 
@@ -88,10 +99,10 @@ impl ProjectTable {
     fn agrees_on_requirements(&self, requires_dist: &[String]) -> Option<bool> {
         let (always, with_extras) = (!self.is_dynamic("dependencies"), !self.is_dynamic("optional-dependencies"));
         let mut own = BTreeSet::new();
-        for text in self.dependencies.iter().filter(|_| always) {
+        for text in self.dependencies.iter().flatten().filter(|_| always) {
             own.insert(key(&parse(text)?));
         }
-        for (extra, requirements) in self.optional_dependencies.iter().filter(|_| with_extras) {
+        for (extra, requirements) in self.optional_dependencies.iter().flatten().filter(|_| with_extras) {
             let extra = ExtraName::from_str(extra).ok()?;
             for text in requirements {
                 own.insert(key(&parse(text)?.with_extra_marker(&extra)));
