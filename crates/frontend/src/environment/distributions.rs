@@ -20,7 +20,7 @@
 //! Kept files have the permissions that the installer gave them. If they were
 //! read-only, so would be the copies that hooks make of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -302,14 +302,20 @@ impl Distributions {
 
     /// The name of the kept distribution with these files of a folder of packages.
     fn keep(&self, packages: &Path, files: &[PathBuf]) -> io::Result<String> {
-        let (mut described, mut digests) = (Vec::new(), HashMap::new());
-        for file in files.iter().filter(|file| !is_installers_own(file)) {
+        let own: Vec<&PathBuf> = files.iter().filter(|file| !is_installers_own(file)).collect();
+        let described = for_each_at_once(&own, |file| {
             let path = packages.join(file);
             let mode = path.metadata()?.mode() & 0o111;
-            let digest = digest_of_file(&path)?;
-            described.push(format!("{digest} {mode:o} {}", file.display()));
-            digests.insert(file.clone(), digest);
-        }
+            Ok((digest_of_file(&path)?, mode))
+        })?;
+        let mut digests = HashMap::new();
+        let mut described: Vec<String> = std::iter::zip(own, described)
+            .map(|(file, (digest, mode))| {
+                let description = format!("{digest} {mode:o} {}", file.display());
+                digests.insert(file.clone(), digest);
+                description
+            })
+            .collect();
         described.sort_unstable();
         let id = digest(described.iter().map(String::as_str));
         let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,11 +328,9 @@ impl Distributions {
         let name = random_name();
         let folder = self.folder(&name);
         fs::create_dir(&folder)?;
-        for file in files {
-            let to = folder.join(file);
-            fs::create_dir_all(to.parent().unwrap_or(&folder))?;
-            copy(&packages.join(file), &to)?;
-        }
+        let parents: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+        parents.into_iter().try_for_each(|parent| fs::create_dir_all(folder.join(parent)))?;
+        for_each_at_once(files, |file| copy(&packages.join(file), &folder.join(file)))?;
         let seal = Seal::with_digests(&folder, &digests)?;
         write_json(&self.manifest(&name), &Manifest { id: id.clone(), seal })?;
         kept::write(&self.ids().join(&id), name.as_bytes())?;
@@ -337,9 +341,30 @@ impl Distributions {
 /// Copies a file with its permissions, and with its time, on which bytecode
 /// depends.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::copy(from, to)?;
-    let modified = from.metadata()?.modified()?;
-    File::open(to)?.set_modified(modified)
+    let (mut from, mut to) = (File::open(from)?, File::create_new(to)?);
+    io::copy(&mut from, &mut to)?;
+    let metadata = from.metadata()?;
+    to.set_permissions(metadata.permissions())?;
+    to.set_modified(metadata.modified()?)
+}
+
+/// Does the same for each of the files, on all processors if there are many: a hook waits.
+fn for_each_at_once<F: Sync, R: Send>(files: &[F], action: impl Fn(&F) -> io::Result<R> + Sync) -> io::Result<Vec<R>> {
+    /// A thread starts in the time that a few files take.
+    const FEWEST_FOR_A_THREAD: usize = 32;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = files.len().div_ceil(threads).max(FEWEST_FOR_A_THREAD);
+    let act = |share: &[F]| share.iter().map(&action).collect::<io::Result<Vec<R>>>();
+    std::thread::scope(|scope| {
+        let mut shares = files.chunks(share);
+        let first = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || act(share))).collect();
+        let mut done = act(first)?;
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(done)
+    })
 }
 
 /// A distribution whose files can be kept.
