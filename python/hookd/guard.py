@@ -6,8 +6,9 @@ neither find nor kill them. So the guard is their subreaper, and it notices the 
 
 from __future__ import annotations
 
+# See `signals`.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
 
 from hookd.process import libc

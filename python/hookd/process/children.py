@@ -6,8 +6,9 @@ process.
 
 from __future__ import annotations
 
+# See `signals`.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 from time import monotonic, sleep
 
 TYPE_CHECKING = False

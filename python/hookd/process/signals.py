@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-# The functions of `signal` make enumeration members of the numbers that these take and return, with
-# many calls of Python functions, for each hook.
-import _signal  # type: ignore[import-not-found]
+# `signal` imports `enum`, which takes a guard a quarter of its start. Its functions make members of
+# enumerations of the numbers that these take and return, with many calls of Python functions, for
+# each hook.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class SignalWatch:
         self._caught = [
             number
             for number in (*self._told, signal.SIGCHLD)
-            if number not in STOP_SIGNALS or _signal.getsignal(number) != signal.SIG_IGN
+            if number not in STOP_SIGNALS or signal.getsignal(number) != signal.SIG_IGN
         ]
         for number in self._caught:
-            _signal.signal(number, self._note)
+            signal.signal(number, self._note)
         # The interpreter's handler, in C, writes a byte to the pipe: no poll misses a signal. Our
         # handler records which signal it was, as the pipe may be full.
-        _signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
 
     def _note(self, number: int, frame: object) -> None:
         if number in self._told:
@@ -62,30 +62,30 @@ class SignalWatch:
         Between the fork and `restore_defaults`, the hook process has our handlers, and would report
         its own signals to us.
         """
-        mask: Set[Any] = _signal.pthread_sigmask(signal.SIG_BLOCK, (*self._told, signal.SIGCHLD))
+        mask: Set[Any] = signal.pthread_sigmask(signal.SIG_BLOCK, (*self._told, signal.SIGCHLD))
         return mask
 
     def unblock(self, mask: Iterable[Any]) -> None:
         """Restore the mask that `block` returned."""
-        _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def restore_defaults(self) -> None:
         """Install the handlers of a fresh interpreter, in the hook process."""
-        _signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(-1)
         os.close(self.descriptor)
         os.close(self._write_end)
         # We may have inherited an ignored SIGCHLD, which would break subprocess.
         for number in (*self._told, signal.SIGCHLD):
             is_interrupt = number == signal.SIGINT
-            _signal.signal(number, _signal.default_int_handler if is_interrupt else _signal.SIG_DFL)
+            signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
 
 
 def signal_name(number: int) -> str:
     """The name, as ``SIGSEGV``, or the number of a signal that has no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "SIG{}".format(number)
+    for name in sorted(dir(signal)):
+        if name.startswith("SIG") and name[3] != "_" and getattr(signal, name) == number:
+            return name
+    return "SIG{}".format(number)
 
 
 def die_of(number: int) -> NoReturn:
