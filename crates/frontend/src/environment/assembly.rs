@@ -394,16 +394,25 @@ impl<'a> Draft<'a> {
             return Ok(None);
         };
         let Order { supervisor, store, wanted, .. } = self.order;
-        // If this fails, the supervisor asks again before it runs hooks, and reports the reason.
+        let (installed, seal) = {
+            let folder = self.folder.clone();
+            unblock(move || {
+                let installed =
+                    installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
+                let seal = Seal::of(&folder).map_err(EnvironmentError::system("look at", &folder))?;
+                Ok::<_, EnvironmentError>((installed, seal))
+            })
+            .await?
+        };
+        // Last: what was written in the same tick of the file system's clock would make the answer
+        // doubtful, and the supervisor would ask twice. If this fails, the supervisor asks again
+        // before it runs hooks, and reports the reason.
         let interpreter = supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
         let interpreter = interpreter.map(|known| Interpreter::clone(&known));
         let interpreter_id = wanted.interpreter_id.clone();
         let (installer, private) = (wanted.installation.installer.kind(), wanted.requirements.has_urls());
         let (store, Self { folder, name, lock, .. }) = (store.clone(), self);
         unblock(move || {
-            let installed =
-                installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
-            let seal = Seal::of(&folder).map_err(EnvironmentError::system("look at", &folder))?;
             let content_id = content_id(&interpreter_id, &installed);
             let made_at = now();
             let manifest =

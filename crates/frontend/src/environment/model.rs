@@ -5,6 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
@@ -24,8 +25,13 @@ pub(super) struct Model {
 enum Entry {
     Folder,
     Link(PathBuf),
-    /// Text, and the permissions.
-    File(String, u32),
+    File {
+        text: String,
+        permissions: u32,
+        /// The copies have it too: the answer of an interpreter does not count if its
+        /// `pyvenv.cfg` was written in the same tick of the clock in which it was asked.
+        modified: SystemTime,
+    },
 }
 
 impl Model {
@@ -42,10 +48,9 @@ impl Model {
             } else if kind.is_symlink() {
                 Entry::Link(path.read_link()?)
             } else {
-                match String::from_utf8(fs::read(path)?) {
-                    Ok(text) => Entry::File(text, found.metadata()?.mode() & 0o777),
-                    Err(_) => return Ok(None),
-                }
+                let Ok(text) = String::from_utf8(fs::read(path)?) else { return Ok(None) };
+                let metadata = found.metadata()?;
+                Entry::File { text, permissions: metadata.mode() & 0o777, modified: metadata.modified()? }
             };
             entries.push((path.strip_prefix(environment).unwrap_or(path).to_owned(), entry));
         }
@@ -65,11 +70,12 @@ impl Model {
             match entry {
                 Entry::Folder => unless_there(fs::create_dir(&path))?,
                 Entry::Link(target) => unless_there(symlink(target, &path))?,
-                Entry::File(text, mode) => {
+                Entry::File { text, permissions, modified } => {
                     let text = text.replace(&self.folder, folder).replace(&old_name, &new_name);
                     unless_there(File::create_new(&path).and_then(|mut file| {
                         file.write_all(text.as_bytes())?;
-                        file.set_permissions(Permissions::from_mode(*mode))
+                        file.set_modified(*modified)?;
+                        file.set_permissions(Permissions::from_mode(*permissions))
                     }))?;
                 }
             }
@@ -106,7 +112,9 @@ mod tests {
         assert!(model.make(&second).unwrap());
         let activate = second.join("bin/activate");
         assert_eq!(fs::read_to_string(&activate).unwrap(), format!("VIRTUAL_ENV='{}' (second)", second.display()));
-        assert_eq!(activate.metadata().unwrap().mode() & 0o777, 0o750);
+        let metadata = activate.metadata().unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o750);
+        assert_eq!(metadata.modified().unwrap(), first.join("bin/activate").metadata().unwrap().modified().unwrap());
         assert_eq!(second.join("bin/python").read_link().unwrap(), Path::new("/usr/bin/python3"));
         assert!(second.join("lib64/python3.11/site-packages/six").is_dir());
         assert_eq!(fs::read_to_string(second.join("bin/deactivate")).unwrap(), "installed");

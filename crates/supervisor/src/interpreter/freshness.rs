@@ -109,6 +109,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interpreter::file_clock;
     use std::fs;
 
     #[test]
@@ -130,7 +131,7 @@ mod tests {
     fn what_changes_while_it_is_imported_is_stale() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("backend.py");
-        let before = SystemTime::now();
+        let before = file_clock();
         fs::write(&path, "a").unwrap();
         let freshness = Freshness::new(Vec::new());
         freshness.watch(vec![Watched::file(&path)], before);

@@ -12,7 +12,7 @@ pub(crate) use kept::KeptInterpreters;
 pub(crate) use offered::{is_folder, is_package, module_of_file};
 pub(crate) use probe::Interpreters;
 pub use probe::{InterpreterError, KnownInterpreter};
-pub(crate) use stamp::{Stamp, Watched};
+pub(crate) use stamp::{Stamp, Watched, file_clock};
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

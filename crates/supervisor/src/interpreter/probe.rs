@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 
 use super::kept::{Answer, KeptInterpreters};
+use super::stamp::{by_file_clock_at_least, file_clock};
 use super::{Freshness, Interpreter};
 use crate::blocking::{BlockingPool, Unresponsive};
 use crate::error::ExitReason;
@@ -330,7 +331,7 @@ impl Interpreters {
         program: PathBuf,
         timeout: Timeout,
     ) -> Result<Arc<KnownInterpreter>, InterpreterError> {
-        let asked_at = SystemTime::now();
+        let asked_at = file_clock();
         let mut command = Command::new(&program);
         // `-c` puts the working directory on `sys.path`, and `/` has no modules. What is
         // imported at every start leaves no bytecode, which would have to be checked.
@@ -385,7 +386,7 @@ impl Interpreters {
         if cell.initialized() {
             return;
         }
-        let known = KnownInterpreter::look(interpreter, asked_at);
+        let known = KnownInterpreter::look(interpreter, by_file_clock_at_least(asked_at));
         if known.freshness.is_stale() {
             return;
         }

@@ -154,12 +154,10 @@ impl Watched {
         }
     }
 
-    /// Whether it was changed since `time`, so that it is not known which content
-    /// was read. Modification times in the future are ignored.
+    /// Whether it was changed since `time` of [`file_clock`], so that it is not known which
+    /// content was read. Modification times in the future are ignored.
     pub fn was_changed_since(&self, time: SystemTime) -> bool {
-        /// The resolution of the clock that file systems use.
-        const TICK: Duration = Duration::from_millis(10);
-        let since = nanoseconds(time.checked_sub(TICK).unwrap_or(UNIX_EPOCH));
+        let since = nanoseconds(time);
         let now = nanoseconds(SystemTime::now());
         let between = |modified: i64| modified >= since && modified <= now;
         match self {
@@ -171,6 +169,31 @@ impl Watched {
             Self::SiteFiles { files, .. } => files.iter().any(|file| file.was_changed_since(time)),
         }
     }
+}
+
+/// How far the clock of file systems may be behind.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The present by the clock of file systems: what is changed from now on gets this time or
+/// a later one.
+pub(crate) fn file_clock() -> SystemTime {
+    /// The kernel reads its clock once in each tick (`clock_gettime(2)`).
+    #[cfg(target_os = "linux")]
+    fn ticking() -> Option<SystemTime> {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let (seconds, rest) = (u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?);
+        Some(UNIX_EPOCH + Duration::new(seconds, rest))
+    }
+    #[cfg(not(target_os = "linux"))]
+    fn ticking() -> Option<SystemTime> {
+        None
+    }
+    ticking().unwrap_or_else(|| by_file_clock_at_least(SystemTime::now()))
+}
+
+/// What [`file_clock`] said at least when the system's clock said this.
+pub(crate) fn by_file_clock_at_least(time: SystemTime) -> SystemTime {
+    time.checked_sub(TICK).unwrap_or(UNIX_EPOCH)
 }
 
 /// An open folder, so that the path of many files in it is resolved once, which
@@ -260,6 +283,13 @@ mod tests {
         assert_eq!(there.change(), None);
         assert!(there.was_changed_since(SystemTime::now() - Duration::from_secs(5)));
         assert!(!there.was_changed_since(SystemTime::now() + Duration::from_secs(5)));
+        let before = file_clock();
+        fs::write(&path, "a = 1").unwrap();
+        assert!(Watched::file(&path).was_changed_since(before), "in the same tick, or a later one");
+        while file_clock() <= path.metadata().unwrap().modified().unwrap() {
+            std::thread::yield_now();
+        }
+        assert!(!Watched::file(&path).was_changed_since(file_clock()), "one tick later");
         fs::write(&path, "a = 12").unwrap();
         assert_eq!(there.change(), Some(path.clone()));
         fs::remove_file(&path).unwrap();

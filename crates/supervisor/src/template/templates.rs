@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookd_protocol::ImportedModule;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,7 +29,7 @@ use crate::caller::{CallerProcess, Variables};
 use crate::event::Event;
 use crate::hookd::WorkerProgram;
 use crate::ids::TemplateId;
-use crate::interpreter::{Interpreter, KnownInterpreter};
+use crate::interpreter::{Interpreter, KnownInterpreter, file_clock};
 use crate::process::Spawner;
 use crate::tree::TreeImports;
 
@@ -192,7 +192,7 @@ impl Templates {
             orders,
             inbox,
             tempo: self.tempo.subscribe(),
-            asked_at: SystemTime::now(),
+            asked_at: file_clock(),
         };
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}

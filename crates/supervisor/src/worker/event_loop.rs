@@ -30,6 +30,7 @@ use super::task::{Reporter, WorkerContext};
 use crate::error::ExitReason;
 use crate::event::Event;
 use crate::ids::WorkerId;
+use crate::interpreter::file_clock;
 use crate::response::{Isolation, StartMethod};
 
 /// The state of a worker that has a process.
@@ -107,7 +108,7 @@ impl EventLoop {
             tree,
             process: worker.process,
             freshness: Arc::new(worker.freshness),
-            leased_at: SystemTime::now(),
+            leased_at: file_clock(),
             exit: None,
             input: Input::new(worker.input),
             output: Output::new(worker.output, 8 * 1024),
@@ -249,7 +250,7 @@ impl EventLoop {
     }
 
     fn lease(&mut self, lease: Lease, now: Instant) -> Vec<Effect> {
-        self.leased_at = SystemTime::now();
+        self.leased_at = file_clock();
         if let Some(tree) = &lease.tree {
             self.tree.clone_from(&tree.path);
         }
