@@ -43,9 +43,11 @@ EXIT_TEMPLATE_FAILED = 1
 # How long workers may take to end when the supervisor is dead, in seconds.
 PATIENCE = 2.0
 
-# How long the first worker waits for learned modules, in seconds: its hook wants them. Later ones
-# are hardly kept waiting.
-LONGEST_BEFORE_FIRST_FORK = 1.0
+# How long a worker waits for learned modules, in seconds: its hook wants them.
+LONGEST_BEFORE_FORK = 1.0
+# If no worker is wanted for this long, they are imported ahead, a few at a time. Not at once: after
+# the last hook of an environment nobody will want them, and other hooks want the processor.
+IDLE_BEFORE_IMPORT = 0.5
 LONGEST_AT_A_TIME = 0.05
 
 # A worker's input, output and log.
@@ -69,7 +71,7 @@ class Template:
         self._supervisor = os.getppid()
         self._variables = ProcessVariables()
         self._preloader = Preloader(channel, self._output)
-        self._seconds_before_first_fork = LONGEST_BEFORE_FIRST_FORK
+        self._last_packet_at = monotonic()
         self._retired = False
         # The part of the command line that all workers share: the interpreter and hookd.
         self._command = list(getattr(sys, "orig_argv", ()))[: 1 - len(sys.argv)]
@@ -121,11 +123,15 @@ class Template:
         poll.register(self._channel.descriptor, select.POLLIN)
         for descriptor in self._watched.inputs():
             poll.register(descriptor, 0)
-        timeout = 0 if self._preloader.has_learned() else None
+        timeout = None
+        if self._preloader.has_learned():
+            seconds = self._last_packet_at + IDLE_BEFORE_IMPORT - monotonic()
+            timeout = max(0.0, seconds * 1000)
         return {descriptor for descriptor, _ in poll.poll(timeout)}
 
     def _take_packet(self) -> None:
         packet = self._channel.receive()
+        self._last_packet_at = monotonic()
         try:
             if packet.problem is not None:
                 self._log("a packet was ignored: {}".format(packet.problem))
@@ -163,12 +169,6 @@ class Template:
             self._log("learned: expected a list of names, got {!r}".format(names))
         elif not self._retired:
             self._preloader.append_learned(names)
-            if self._preloader.has_learned() and self._seconds_before_first_fork > 0:
-                begun_at = monotonic()
-                self._import(
-                    lambda: self._preloader.import_learned(self._seconds_before_first_fork)
-                )
-                self._seconds_before_first_fork -= monotonic() - begun_at
 
     def _import(self, action: Callable[[], None]) -> None:
         if self._outlives_supervisor and not self._workers.any_left():
@@ -197,7 +197,8 @@ class Template:
         if type(number) is not int:
             self._log("fork: expected a number, got {!r}".format(number))
             number = None
-        self._seconds_before_first_fork = 0.0
+        if self._preloader.has_learned():
+            self._import(lambda: self._preloader.import_learned(LONGEST_BEFORE_FORK))
         answer: Dict[str, Any] = {}
         try:
             variables = self._variables_of_worker(packet)

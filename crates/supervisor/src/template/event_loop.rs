@@ -29,6 +29,8 @@ use crate::worker::Output;
 struct PendingOrder<T> {
     reply: oneshot::Sender<T>,
     due_at: Instant,
+    /// What the template was told to learn before it got the order.
+    learned_version: u64,
 }
 
 /// The state of a template that has a process.
@@ -58,9 +60,6 @@ pub(super) struct EventLoop {
     importing: Option<Preload>,
     /// The number of modules that it has loaded.
     modules: usize,
-    /// Grows whenever learned modules were imported; see
-    /// [`Template::learned_version`](super::Template::learned_version).
-    learned: u64,
     /// It was told to end, or must be replaced. Its end does not count as a
     /// failure.
     retired: bool,
@@ -104,7 +103,6 @@ impl EventLoop {
             reaps: HashMap::new(),
             importing: None,
             modules: 0,
-            learned: 0,
             retired: false,
             context,
         }
@@ -217,8 +215,8 @@ impl EventLoop {
             TemplateCommand::Fork { arguments, descriptors, has_variables: variables, caller, reply } => {
                 let fork = self.next_fork;
                 self.next_fork += 1;
-                let due_at = self.new_deadline();
-                self.forks.insert(fork, PendingOrder { reply, due_at });
+                let order = self.pending(reply);
+                self.forks.insert(fork, order);
                 let umask = caller.as_ref().map(|caller| caller.umask);
                 let limits = caller.iter().flat_map(|caller| &caller.limits);
                 let limits = limits.map(|limit| (limit.resource.clone(), limit.soft, limit.hard)).collect();
@@ -226,13 +224,14 @@ impl EventLoop {
                 self.unsent.push_back(Packet::new(&order).with(descriptors));
             }
             TemplateCommand::Reap { pid, reply } => {
-                let due_at = self.new_deadline();
-                self.reaps.insert(pid, PendingOrder { reply, due_at });
+                let order = self.pending(reply);
+                self.reaps.insert(pid, order);
                 self.unsent.push_back(Packet::new(&TemplateOrder::Reap { reap: pid }));
             }
             TemplateCommand::Learn(names) => {
                 if !self.retired {
                     self.unsent.extend(learned_orders(&names).map(|order| Packet::new(&order)));
+                    self.context.template.learned_version.fetch_add(1, Ordering::Relaxed);
                 }
             }
             TemplateCommand::Retire => {
@@ -241,6 +240,12 @@ impl EventLoop {
                 self.unsent.push_back(Packet::new(&TemplateOrder::Retire { retire: true }));
             }
         }
+    }
+
+    /// An order that is given now.
+    fn pending<T>(&self, reply: oneshot::Sender<T>) -> PendingOrder<T> {
+        let learned_version = self.context.template.learned_version();
+        PendingOrder { reply, due_at: self.new_deadline(), learned_version }
     }
 
     /// The deadline of an order that is given now.
@@ -282,8 +287,6 @@ impl EventLoop {
                 }
             }
             TemplateReport::Idle { idle } => {
-                // Not earlier, so that workers are replaced only once.
-                self.context.template.learned_version.store(self.learned, Ordering::Relaxed);
                 self.context.template.is_learning.send_replace(false);
                 self.context.templates.save().await;
                 self.notify(Event::TemplateLearned { template: self.context.template.id, modules: idle }).await;
@@ -316,8 +319,6 @@ impl EventLoop {
 
     async fn imported(&mut self, imported: Imported) {
         self.modules += imported.modules.len();
-        // If all of them were loaded before, no worker needs to be replaced.
-        self.learned += u64::from(imported.imported == Preload::Learned && !imported.modules.is_empty());
         self.watch(&imported.modules, &imported.folders).await;
         if imported.more {
             return;
@@ -358,15 +359,17 @@ impl EventLoop {
     }
 
     async fn forked(&mut self, fork: u64, pid: u32) {
+        let pending = self.forks.remove(&fork);
+        let learned_version = pending.as_ref().map_or(0, |pending| pending.learned_version);
         let template = &self.context.template;
         // Only a template that is alive guarantees that the pid is still the
         // worker's.
         let process = match self.child.try_wait() {
-            Ok(None) => ForkedProcess::open(pid, template.clone(), self.learned)
+            Ok(None) => ForkedProcess::open(pid, template.clone(), learned_version)
                 .map_err(|error| format!("its worker cannot be watched: pidfd_open: {error}")),
             _ => Err("it ended".to_owned()),
         };
-        let Some(pending) = self.forks.remove(&fork) else { return };
+        let Some(pending) = pending else { return };
         match process {
             Ok(process) => {
                 // Otherwise the sweep would take it for an orphan if its

@@ -27,7 +27,7 @@ pub(crate) struct ForkedProcess {
     pid: u32,
     pidfd: AsyncFd<OwnedFd>,
     template: Arc<Template>,
-    /// The learned modules that it has from the template; compare it with
+    /// The modules that the template was told to learn before; compare it with
     /// [`Template::learned_version`].
     pub learned_version: u64,
     reap: ReapState,

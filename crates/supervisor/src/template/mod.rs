@@ -42,8 +42,7 @@ pub(crate) struct Template {
     /// Unbounded, because no command may be lost. There are few: a fork and a
     /// reap for each worker, and the modules that hooks have imported.
     commands: mpsc::UnboundedSender<TemplateCommand>,
-    /// Grows when learned modules were imported; see
-    /// [`Template::learned_version`].
+    /// Grows when it is told to learn modules; see [`Template::learned_version`].
     learned_version: AtomicU64,
     /// Whether learned modules remain to be imported.
     is_learning: watch::Sender<bool>,
@@ -63,8 +62,8 @@ impl Template {
         }
     }
 
-    /// A worker that was forked at a lower version lacks learned modules. The
-    /// version changes only when all of them are imported.
+    /// A worker that was forked at a lower version lacks modules that another one, forked
+    /// now, would have: the template imports what it was told to learn before it forks.
     pub fn learned_version(&self) -> u64 {
         self.learned_version.load(Ordering::Relaxed)
     }
@@ -95,7 +94,7 @@ enum TemplateCommand {
     /// Reap this dead worker. The reply is its wait status, once its pid is free
     /// and the processes that it left behind are killed.
     Reap { pid: u32, reply: oneshot::Sender<Option<i32>> },
-    /// Import these modules when idle: hooks have imported them.
+    /// Import these modules before the next fork: hooks have imported them.
     Learn(Vec<String>),
     /// Fork no more workers, and end after the last one.
     Retire,
