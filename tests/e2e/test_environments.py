@@ -453,7 +453,8 @@ def test_what_is_kept_is_not_installed_again(setting: Setting, tmp_path: Path) -
     assert made([*both, "tool-three"], "cache")[1:] == (True, ["compile", "install"])
     environment, *rest = made(both, "cache")
     assert rest == [True, ["compile"]]
-    expected, *rest = made(both, "empty-cache")
+    # A name as long as the other: scripts begin differently if their path is too long.
+    expected, *rest = made(both, "empty")
     assert rest == [True, ["install"]]
     assert contents(environment) == contents(expected)
     program = environment / "bin/tool_one"

@@ -57,7 +57,7 @@ def test_the_parts_of_an_exception_group_of_a_real_backend(
 ) -> None:
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("scikit-build-core==1.1.2\n")
-    wanted = ["metadata", failing["levenshtein"], "--build-constraint", constraints]
+    wanted = ["metadata", "--no-static", failing["levenshtein"], "--build-constraint", constraints]
     error = build(setting, *wanted, "--format", "json").result["error"]
     message = error["message"].splitlines()
     assert message[0] == "ExceptionGroup: Failed to parse pyproject.toml (1 sub-exception)"
