@@ -13,7 +13,7 @@ from typing import Any
 
 from measure import Samples, compare, file_system, goal, machine
 from programs import GET_REQUIRES, HERE, PREPARE, Program, environment, parser, run_to_end
-from whole_runs import JOBS, OURS, OURS_BY_PIP, UV, Bench, Goal, Kept, measure
+from whole_runs import JOBS, OURS, UV, Bench, Goal, Kept, measure
 
 sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
 import sdists
@@ -32,8 +32,8 @@ SETTLED_AFTER = 2.5
 
 def against_uv(arguments: Namespace, folder: Path) -> None:
     archives = list(sdists.fetch_archives(DOWNLOADS).values())
-    contestants = Bench(arguments, folder, Kept.ANSWERS).metadata(archives)
-    contestants.pop(OURS_BY_PIP)
+    contestants = Bench(arguments, folder, Kept.ANSWERS).metadata(archives, by_hooks=True)
+    contestants = {name: contestants[name] for name in (UV, OURS)}
     title = f"metadata of {len(archives)} archives, {Kept.ANSWERS.value}"
     measure(title, contestants, [Goal(OURS, UV, 2.0)], arguments.rounds)
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from footprint import print_footprint
 from measure import file_system, machine
 from programs import HERE, parser
-from whole_runs import OURS, OURS_BY_PIP, UV, Bench, Goal, Kept, measure
+from whole_runs import OURS, UV, Bench, Goal, Kept, measure
 
 sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
 import sdists
@@ -25,9 +25,13 @@ PURE = (
     *("structlog", "termcolor", "trove_classifiers", "typer"),
 )
 """Those whose wheels take no compiler."""
+KEPT = [Goal(OURS, UV, 1 / 1.5), Goal(OURS, UV, 0.6, True)]
+NEW = [Goal(OURS, UV, 1 / 1.3)]
 PARTS = {
-    "metadata": (Kept.ENVIRONMENTS, [Goal(OURS, UV, 1 / 1.5), Goal(OURS, UV, 0.6, True)]),
-    "metadata-new": (Kept.DOWNLOADS, [Goal(OURS, UV, 1 / 1.3)]),
+    "archives": (Kept.ENVIRONMENTS, KEPT),
+    "archives-new": (Kept.DOWNLOADS, NEW),
+    "trees": (Kept.ENVIRONMENTS, KEPT),
+    "trees-new": (Kept.DOWNLOADS, NEW),
     "wheels-new": (Kept.DOWNLOADS, [Goal(OURS, UV, 1 / 1.5)]),
 }
 """What is measured: what is kept, and the goals."""
@@ -47,12 +51,17 @@ def main() -> None:
             if part == "wheels-new":
                 chosen = [archives[name] for name in PURE]
                 contestants = bench.wheels(chosen)
+                title = f"wheels of {len(chosen)} archives"
             else:
+                of_trees = part.startswith("trees")
                 chosen = list(archives.values())
-                contestants = bench.metadata(chosen)
-                contestants.pop(OURS_BY_PIP)
-            title = f"{part.removesuffix('-new')} of {len(chosen)} archives, {kept.value}"
+                contestants = (bench.metadata_of_trees if of_trees else bench.metadata)(chosen)
+                contestants = {name: contestants[name] for name in (UV, OURS)}
+                title = f"metadata of {len(chosen)} {part.removesuffix('-new')}"
+            title += f", {kept.value}"
             measure(title, contestants, goals, arguments.rounds)
+            if part != "wheels-new":
+                print(bench.count_hooks(contestants), "\n", flush=True)
             if kept is Kept.DOWNLOADS:
                 print_footprint(title, contestants, bench.cache("uv"))
 

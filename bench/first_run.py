@@ -1,6 +1,7 @@
 """First runs, as in continuous integration: against uv, build and pip.
 
-Three projects are built alone, as wheels; of all projects of the tests the metadata are asked for.
+Three projects are built alone, as wheels; of all projects of the tests the metadata are asked for,
+from archives, where many are static, and from source trees, by hooks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ from tempfile import TemporaryDirectory
 from footprint import print_footprint
 from measure import file_system, machine
 from programs import HERE, parser
-from whole_runs import BUILD, OURS, OURS_BY_PIP, PIP, UV, Bench, Goal, Kept, measure
+from whole_runs import (
+    BUILD,
+    OURS,
+    OURS_BY_PIP,
+    PIP,
+    PIP_METADATA,
+    UV,
+    Bench,
+    Goal,
+    Kept,
+    measure,
+)
 
 sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
 import sdists
@@ -27,46 +39,56 @@ WHEELS = {
     Kept.DISTRIBUTIONS: [Goal(OURS, UV, 0.6)],
 }
 METADATA = {
-    Kept.DOWNLOADS: [
-        Goal(OURS, UV, 1 / 2.5),
-        Goal(OURS, UV, 0.5, of_processors=True),
-        Goal(OURS_BY_PIP, UV, 1),
-    ],
+    Kept.DOWNLOADS: [Goal(OURS, UV, 1 / 2.5), Goal(OURS, UV, 0.5, of_processors=True)],
     Kept.NOTHING: [Goal(OURS, UV, 1 / 1.5)],
     Kept.DISTRIBUTIONS: [],
 }
+BY_PIP = Goal(OURS_BY_PIP, PIP_METADATA, 1 / 3)
+"""For many projects."""
 
 
 def main() -> None:
     flags = parser(__doc__, rounds=5)
     flags.add_argument("--uv", default=Path(sys.executable).with_name("uv"), help="its program")
-    only = ("wheels", "metadata")
-    flags.add_argument("--only", choices=only, action="append", help="default: both")
+    only = ("wheels", "archives", "trees")
+    flags.add_argument("--only", choices=only, action="append", help="default: each of them")
     names = [kept.name.lower() for kept in WHEELS]
     flags.add_argument("--kept", choices=names, action="append", help="default: each of them")
     arguments = flags.parse_args()
     print(machine(), f"; temporary files on {file_system(os.environ.get('TMPDIR', '/tmp'))}\n")
     archives = sdists.fetch_archives(HERE.parent / "target" / "test-sdists")
     for kept in (Kept[name.upper()] for name in arguments.kept or names):
-        if "wheels" in (arguments.only or only):
-            for backend, project in PROJECTS.items():
-                title = f"wheel of {project} ({backend})"
-                _measure(arguments, kept, title, [archives[project]], alone=True)
-        if "metadata" in (arguments.only or only):
-            title = f"metadata of {len(archives)} archives"
-            _measure(arguments, kept, title, list(archives.values()), alone=False)
+        for part in arguments.only or only:
+            if part == "wheels":
+                for backend, project in PROJECTS.items():
+                    _measure_wheel(arguments, kept, backend, archives[project])
+            else:
+                _measure_metadata(arguments, kept, part, list(archives.values()))
 
 
-def _measure(
-    arguments: Namespace, kept: Kept, title: str, archives: list[Path], alone: bool
-) -> None:
+def _measure_wheel(arguments: Namespace, kept: Kept, backend: str, archive: Path) -> None:
+    with TemporaryDirectory(prefix="hookpool-bench-") as folder:
+        contestants = Bench(arguments, Path(folder), kept).wheel(archive)
+        title = f"wheel of {archive.name.partition('-')[0]} ({backend}), {kept.value}"
+        measure(title, contestants, WHEELS[kept], arguments.rounds)
+
+
+def _measure_metadata(arguments: Namespace, kept: Kept, part: str, archives: list[Path]) -> None:
     with TemporaryDirectory(prefix="hookpool-bench-") as folder:
         bench = Bench(arguments, Path(folder), kept)
-        contestants = bench.wheel(archives[0]) if alone else bench.metadata(archives)
-        goals = (WHEELS if alone else METADATA)[kept]
+        title = f"metadata of {len(archives)} {part}"
+        contestants = (bench.metadata_of_trees if part == "trees" else bench.metadata)(archives)
+        goals = METADATA[kept]
+        if kept is not Kept.DOWNLOADS:
+            # It takes a minute, which would be the same.
+            contestants.pop(PIP_METADATA, None)
+        elif part == "archives":
+            goals = [*goals, BY_PIP]
         measure(f"{title}, {kept.value}", contestants, goals, arguments.rounds)
-        if not alone and kept is Kept.DOWNLOADS:
-            contestants.pop(OURS_BY_PIP)
+        print(bench.count_hooks(contestants), "\n", flush=True)
+        if kept is Kept.DOWNLOADS:
+            for name in (PIP_METADATA, OURS_BY_PIP):
+                contestants.pop(name, None)
             print_footprint(title, contestants, bench.cache("uv"))
 
 

@@ -39,7 +39,7 @@ UV = "uv pip compile --no-deps"
 HOOKPOOL = "hookpool metadata --no-static"
 SERVED = "hookpool metadata, by a service"
 STAYING = "hookpool run, which stays"
-GOAL = 5
+GOAL = 3.5
 GOAL_SERVED = 6.5
 BUILD = "build_wheel"
 

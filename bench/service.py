@@ -42,7 +42,8 @@ def metadata(arguments: Namespace, folder: Path) -> None:
     """The same work by uv, by a pool of its own, and through a service that has done it before."""
     archives = list(sdists.fetch_archives(DOWNLOADS).values())
     bench = Bench(arguments, folder, Kept.ENVIRONMENTS)
-    contestants = {name: bench.metadata(archives)[name] for name in (UV, OURS)}
+    contestants = bench.metadata(archives, by_hooks=True)
+    contestants = {name: contestants[name] for name in (UV, OURS)}
     path = folder / "socket"
     own = contestants[OURS]
     own_command = [*own.command, "--service", "never"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from argparse import Namespace
@@ -19,6 +20,7 @@ JOBS = 2
 UV = "uv"
 BUILD = "python -m build"
 PIP = "pip wheel"
+PIP_METADATA = "pip install --dry-run"
 OURS = "hookpool"
 OURS_BY_PIP = "hookpool, installer pip"
 
@@ -80,7 +82,7 @@ class Bench:
         """One project, alone."""
         uv = [str(self._arguments.uv), "build", "--wheel", "--quiet", "--no-config"]
         build = [self._arguments.python, "-m", "build", "--wheel"]
-        tree = self._unpacked(archive)
+        tree = self._unpacked(archive, BUILD)
         return {
             UV: self._uv([*uv, "--python", self._arguments.python, str(archive)]),
             BUILD: self._pip([*build, "--outdir", str(self._out), str(tree)]),
@@ -99,17 +101,43 @@ class Bench:
             OURS: self._ours("wheel", "uv", archives),
         }
 
-    def metadata(self, archives: Sequence[Path]) -> dict[str, Contestant]:
-        """The metadata of many projects."""
-        names = self._folder / "requirements.in"
-        names.write_text("".join(f"{_name(path)} @ {path.as_uri()}\n" for path in archives))
-        uv = [str(self._arguments.uv), "pip", "compile", "--no-deps", "--no-header", "--no-config"]
-        uv += ["--quiet", "--python", self._arguments.python, str(names)]
+    def metadata(self, archives: Sequence[Path], by_hooks: bool = False) -> dict[str, Contestant]:
+        """The metadata of many projects, from their archives. Some are static; `by_hooks`: hookpool
+        runs the hooks of all."""
+        flags = ["--no-static"] if by_hooks else []
         return {
-            UV: self._uv(uv),
-            OURS: self._ours("metadata", "uv", archives),
-            OURS_BY_PIP: self._ours("metadata", "pip", archives),
+            UV: self._uv_metadata(archives),
+            PIP_METADATA: self._pip(self._pip_metadata(archives)),
+            OURS: self._ours("metadata", "uv", archives, flags),
+            OURS_BY_PIP: self._ours("metadata", "pip", archives, flags),
         }
+
+    def metadata_of_trees(self, archives: Sequence[Path]) -> dict[str, Contestant]:
+        """The same of source trees, whose PKG-INFO does not count: both run hooks."""
+        trees = {
+            name: [self._unpacked(archive, name) for archive in archives]
+            for name in (UV, OURS, OURS_BY_PIP)
+        }
+        return {
+            UV: self._uv_metadata(trees[UV]),
+            OURS: self._ours("metadata", "uv", trees[OURS]),
+            OURS_BY_PIP: self._ours("metadata", "pip", trees[OURS_BY_PIP]),
+        }
+
+    def count_hooks(self, contestants: Mapping[str, Contestant]) -> str:
+        """For how many sources uv and hookpool run hooks, found in further runs."""
+        contestants[UV].run()
+        cache = self._folder / "uv-cache"
+        by_uv = len(list(cache.glob("sdists-v*/**/metadata.msgpack")))
+        results = [json.loads(line) for line in contestants[OURS].run().output.splitlines()]
+        ours = sum(result["origin"] != "static" for result in results)
+        return f"hooks ran for: {by_uv} sources under uv, {ours} under hookpool"
+
+    def _uv_metadata(self, sources: Sequence[Path]) -> Contestant:
+        names = self._folder / "requirements.in"
+        names.write_text("".join(f"{_name(path)} @ {path.as_uri()}\n" for path in sources))
+        uv = [str(self._arguments.uv), "pip", "compile", "--no-deps", "--no-header", "--no-config"]
+        return self._uv([*uv, "--quiet", "--python", self._arguments.python, str(names)])
 
     def cache(self, installer: str) -> Path:
         """The cache folder of hookpool with this installer."""
@@ -119,8 +147,8 @@ class Bench:
     def _out(self) -> Path:
         return self._folder / "out"
 
-    def _unpacked(self, archive: Path) -> Path:
-        folder = self._folder / "trees" / archive.name
+    def _unpacked(self, archive: Path, owner: str) -> Path:
+        folder = self._folder / "trees" / owner / archive.name
         if not folder.exists():
             shutil.unpack_archive(archive, folder, filter="data")
         (tree,) = folder.iterdir()
@@ -130,6 +158,10 @@ class Bench:
         command = [self._arguments.python, "-m", "pip", "wheel", "--quiet", "--no-deps"]
         # pip keeps the wheel of an archive, and would build nothing the next time.
         return [*command, "--wheel-dir", str(self._out), "--no-cache-dir", str(archive)]
+
+    def _pip_metadata(self, archives: Sequence[Path]) -> list[str]:
+        command = [self._arguments.python, "-m", "pip", "install", "--quiet", "--dry-run"]
+        return [*command, "--no-deps", "--ignore-installed", *map(str, archives)]
 
     def _uv(self, command: list[str]) -> Contestant:
         cache = self._folder / "uv-cache"
@@ -148,17 +180,19 @@ class Bench:
         removed = (cache,) if self._kept is Kept.NOTHING else ()
         return self._contestant(command, self._env | {"PIP_CACHE_DIR": cache}, removed)
 
-    def _ours(self, subcommand: str, installer: str, archives: Sequence[Path]) -> Contestant:
+    def _ours(
+        self, subcommand: str, installer: str, sources: Sequence[Path], flags: Sequence[str] = ()
+    ) -> Contestant:
         caches = {name: str(self._folder / f"{name}-cache") for name in ("uv", "pip")}
         cache = self.cache(installer)
         command = [str(self._arguments.hookpool), subcommand, "--quiet", "--jobs", str(JOBS)]
         command += ["--python", self._arguments.python, "--cache-dir", str(cache)]
-        command += ["--installer", installer]
+        command += ["--installer", installer, *flags]
         command += [] if self._kept is Kept.ANSWERS else ["--answers", "none"]
         if subcommand == "wheel":
             command += ["--output-dir", str(self._out)]
         else:
-            command += ["--no-static", "--format", "json"]
+            command += ["--format", "json"]
         env = self._env | {"UV_CACHE_DIR": caches["uv"], "PIP_CACHE_DIR": caches["pip"]}
         folders = ("made", "contents", "resolutions")
         removed = {
@@ -168,7 +202,7 @@ class Bench:
             Kept.ENVIRONMENTS: [],
             Kept.ANSWERS: [],
         }[self._kept]
-        return self._contestant([*command, *map(str, archives)], env, removed)
+        return self._contestant([*command, *map(str, sources)], env, removed)
 
     def _contestant(
         self, command: list[str], env: Mapping[str, str], removed: Sequence[str]
