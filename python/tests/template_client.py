@@ -189,9 +189,12 @@ class Template:
         return self.outcome("backend")
 
     def import_learned(self, *names: str) -> dict[str, Any]:
-        """Have these imported; before the first fork the template does that at once."""
+        """Have these imported, as they are before a fork. This one is refused."""
         self.learn(*names)
-        return self.outcome("learned")
+        self.send({"fork": -1})
+        outcome = self.outcome("learned")
+        assert self.find("not_forked")["not_forked"] == -1
+        return outcome
 
     # Workers.
 
