@@ -80,6 +80,9 @@ impl EventLoop {
     /// How long a supervisor that is shutting down waits for an answer.
     const HURRY: Duration = Duration::from_secs(1);
 
+    /// For how long a template may import learned modules before it forks.
+    const LEARNING: Duration = Duration::from_secs(1);
+
     pub fn new(mut context: TemplateContext, mut child: Child) -> Self {
         let now = Instant::now();
         let suspended = context.tempo.borrow().suspended_until(now);
@@ -215,7 +218,10 @@ impl EventLoop {
             TemplateCommand::Fork { arguments, descriptors, has_variables: variables, caller, reply } => {
                 let fork = self.next_fork;
                 self.next_fork += 1;
-                let order = self.pending(reply);
+                let mut order = self.pending(reply);
+                if *self.context.template.is_learning.borrow() {
+                    order.due_at += Self::LEARNING;
+                }
                 self.forks.insert(fork, order);
                 let umask = caller.as_ref().map(|caller| caller.umask);
                 let limits = caller.iter().flat_map(|caller| &caller.limits);
