@@ -227,6 +227,33 @@ def test_static_metadata_of_a_source_distribution(setting: Setting, tmp_path: Pa
     assert "hooks ran, because" in verbose.stdout
 
 
+def test_static_metadata_do_not_wait_for_hooks(
+    setting: Setting, tmp_path: Path, gate: Gate
+) -> None:
+    """More sources than are begun at once wait for a job slot."""
+    head = "Metadata-Version: 2.2\nName: sample\nVersion: 1.0\n"
+    archives = []
+    for number in range(6):
+        tree = make_project(tmp_path / str(number) / "sample-1.0")
+        # The last one is static. It is also the smallest, whose turn comes last.
+        is_dynamic = number < 5
+        (tree / "PKG-INFO").write_text(head + ("Dynamic: Requires-Dist\n" if is_dynamic else ""))
+        (tree / "data").write_bytes(os.urandom(10000 if is_dynamic else 0))
+        folder = tree.parent
+        archives.append(shutil.make_archive(f"{folder}/sample-1.0", "gztar", folder, tree.name))
+    flags = ["-C", f"prepare={gate.code}", "--format", "json"]
+    run = arguments(setting, "metadata", *archives, *flags, jobs=1)
+    with subprocess.Popen(run, env=setting.env, stdout=subprocess.PIPE, text=True) as process:
+        gate.arrived()
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        gate.release(5)
+        rest, _ = process.communicate(timeout=30)
+    assert (first["source"], first["origin"]) == (archives[-1], "static")
+    assert [json.loads(line)["ok"] for line in rest.splitlines()] == [True] * 5
+    assert process.returncode == 0
+
+
 def test_static_metadata_that_the_project_table_determines(
     setting: Setting, tmp_path: Path
 ) -> None:

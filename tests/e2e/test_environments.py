@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import processes
@@ -300,6 +301,36 @@ def test_f49_of_the_environment_of_an_earlier_hook(
         assert modified.endswith("site-packages/shared_tool/__init__.py")
         assert Path(modified).is_absolute()
         assert (tree / "extra.txt").read_text() == "whole"
+
+
+def test_an_environment_costs_no_process_when_no_source_needs_it_any_more(
+    setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
+) -> None:
+    wheels = tmp_path / "wheels"
+    for name in ("tool_one", "tool_two"):
+        make_wheel(wheels, name, "1.0", {f"{name}/__init__.py": ""})
+    setting.env["HOOKPOOL_NO_INDEX"] = "true"
+    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    needs = {"first": "tool-one", "last": "tool-two", "second": "Tool.One>=1"}
+    trees = [make_project(tmp_path / tree, requires=[name]) for tree, name in needs.items()]
+    wait = f"import os\nif os.path.basename(os.getcwd()) == 'last':\n{indent(gate.code, ' ')}"
+    run = arguments(setting, "metadata", *trees, "-C", f"prepare={wait}", "-vv")
+    run += ["--format", "json"]
+    with subprocess.Popen(
+        run, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        gate.arrived()
+        assert process.stdout is not None
+        done = {json.loads(process.stdout.readline())["source"] for _ in range(2)}
+        assert done == {str(tmp_path / tree) for tree in ("first", "second")}
+        end = time.monotonic() + 10
+        while len(processes.templates(process.pid)) > 1 or len(processes.workers(process.pid)) > 1:
+            assert time.monotonic() < end, "the environment of the others still has processes"
+            time.sleep(processes.TICK)
+        gate.release()
+        rest, said = process.communicate(timeout=30)
+    assert json.loads(rest)["source"] == str(tmp_path / "last")
+    assert (process.returncode, said.count("template starts")) == (0, 2)
 
 
 def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) -> None:

@@ -29,6 +29,8 @@ pub enum StopReason {
     /// Another tree needed its place, or there are more workers than
     /// [`Limits::max_workers`](crate::Limits::max_workers) allows since it was changed.
     Evicted,
+    /// [`Supervisor::retire`](crate::Supervisor::retire) was called.
+    Retired,
     /// A file that it, its template or its interpreter has imported or read has
     /// changed.
     EnvironmentChanged,
@@ -48,6 +50,7 @@ impl StopReason {
             Self::MaxRequests => "maximum of requests",
             Self::MaxLifetime => "maximum lifetime",
             Self::RestartRequested => "a restart was requested",
+            Self::Retired => "its environment is not needed any more",
             Self::EnvironmentChanged => "the environment has changed",
             Self::TemplateChanged => "its template has learned more",
             Self::Evicted => "evicted to make room",

@@ -280,6 +280,13 @@ impl Supervisor {
         self.ask(|reply| Command::Restart { selection, reply }).await
     }
 
+    /// Ends the templates and workers of an interpreter, named as in requests or in build
+    /// environments, because no request is expected to need them: idle ones now, others when
+    /// their hooks have ended. A request that comes all the same has new ones started.
+    pub async fn retire(&self, python: &Path) {
+        self.command(Command::Retire(python.to_owned())).await;
+    }
+
     /// Cancels a request, whoever its caller is: a hook that runs is ended. It is
     /// answered with [`ErrorKind::Cancelled`] and a message that an operator has
     /// cancelled it; the message is another where its caller does so

@@ -558,3 +558,20 @@ async fn a_restart_replaces_the_templates_and_workers_of_one_environment() {
     assert_eq!((restarted.workers, restarted.templates), (1, 1));
     pool.end().await;
 }
+
+#[tokio::test]
+async fn an_environment_that_nobody_needs_costs_nothing_until_somebody_does() {
+    let pool = Pool::real(one_job()).await;
+    let tree = pool.real_tree("tree", PLAIN);
+    for round in 1..=2 {
+        let request = HookRequest::new(&tree, Hook::GetRequiresForBuildWheel);
+        let response = pool.supervisor.submit(request).await.unwrap().await;
+        assert!(response.outcome.is_ok());
+        let snapshot = pool.supervisor.snapshot().await.unwrap();
+        // While the worker cleans up, or when it is idle.
+        pool.supervisor.retire(&snapshot.workers.first[0].python).await;
+        pool.events.wait_for("WorkerExited", round).await;
+        pool.events.wait_for("TemplateExited", round).await;
+    }
+    pool.end().await;
+}

@@ -1,7 +1,6 @@
 //! From the report of the frontend to a result as it is written and shown.
 
 use std::path::Path;
-use std::time::Duration;
 
 use hookpool_frontend::{
     Before, DeclaredExtension, EnvironmentUse, Fallback, HookRun, Origin, OutputFile, Product, Report,
@@ -12,7 +11,7 @@ use hookpool_wire::BuildResult;
 use crate::format::{answer_fields, error_fields, milliseconds, timing_fields, worker_fields};
 
 /// The result of a source.
-pub fn result(source: &Path, report: &Report, took: Duration) -> BuildResult {
+pub fn result(source: &Path, report: &Report) -> BuildResult {
     let product = report.outcome.as_ref().ok();
     let (metadata, origin) = match product {
         Some(Product::Metadata(metadata, origin)) => (Some(metadata), Some(self::origin(*origin))),
@@ -46,7 +45,7 @@ pub fn result(source: &Path, report: &Report, took: Duration) -> BuildResult {
         stderr: failed.map(|run| &run.stderr).map(CapturedOutput::text),
         environment: report.environment.as_ref().map(environment),
         hooks: report.hooks.iter().map(hook).collect(),
-        total_ms: milliseconds(took),
+        total_ms: milliseconds(report.took),
     }
 }
 
@@ -120,12 +119,16 @@ fn hook(run: &HookRun) -> hookpool_wire::HookRun {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use hookpool_supervisor::HookError;
 
     #[test]
     fn a_failure_has_every_field() {
         let error = HookError::new(ErrorKind::InvalidSource, "m");
-        let result = result(Path::new("a"), &Report::failed(error), Duration::from_millis(3));
+        let mut report = Report::failed(error);
+        report.took = Duration::from_millis(3);
+        let result = result(Path::new("a"), &report);
         let expected = concat!(
             r#"{"source":"a","ok":false,"name":null,"version":null,"requires_python":null,"requires_dist":null,"#,
             r#""provides_extra":null,"metadata":null,"origin":null,"not_static":null,"extensions":null,"#,

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hookpool_frontend::{Durations, Frontend, JobId, Report};
 use hookpool_supervisor::{ErrorKind, HookError};
 use hookpool_wire::BuildResult;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::jobs::Job;
 use super::result::result;
@@ -21,6 +21,9 @@ use crate::timings::Intervals;
 /// The lanes of sources for which no hook ran, or fewer; `timings/report/head.js` counts them.
 const KEPT_ANSWERS: &str = "kept answers";
 const SOME_KEPT_ANSWERS: &str = "some kept answers";
+
+/// The number of sources that are looked at before their turn.
+const LOOK_AHEAD: usize = 64;
 
 /// A source that is done.
 pub type Built = (JobId, Box<BuildResult>);
@@ -42,29 +45,31 @@ impl SourceBuilder<'_> {
     pub async fn build(mut self, jobs: &[Job], results: mpsc::Sender<Built>) {
         // Some sources wait for their environments or archives; with this many at once
         // the job slots stay busy.
-        let at_once = self.jobs.saturating_mul(4);
+        let at_once = self.jobs.saturating_mul(4).min(Semaphore::MAX_PERMITS);
+        let turns = Semaphore::new(at_once);
         let mut open: BTreeMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
         let mut waiting = self.longest_first(jobs).into_iter();
         let mut running = FuturesUnordered::new();
         let mut any_failed = false;
         loop {
             if self.is_ending() {
-                // The supervisor ends what runs.
+                // The supervisor ends what runs. Nothing else gets its turn.
+                turns.close();
             } else if self.settings.fail_fast && any_failed {
                 // Dropping a build cancels it.
                 running.clear();
             } else {
-                let free = at_once.saturating_sub(running.len());
-                running.extend(waiting.by_ref().take(free).map(|job| build(self.frontend, self.settings, job)));
+                let free = at_once.saturating_add(LOOK_AHEAD).saturating_sub(running.len());
+                running.extend(waiting.by_ref().take(free).map(|job| build(self.frontend, self.settings, job, &turns)));
             }
-            let (job, report, took) = match (running.next().await, open.values().next()) {
+            let (job, report) = match (running.next().await, open.values().next()) {
                 (Some(built), _) => built,
-                (None, Some(job)) => (*job, self.not_built(), Duration::ZERO),
+                (None, Some(job)) => (*job, self.not_built()),
                 (None, None) => return,
             };
             open.remove(&job.id);
             self.note_duration(job, &report);
-            let result = result(job.name(), &report, took);
+            let result = result(job.name(), &report);
             any_failed |= self.settings.is_failure(&result);
             let lane = match (result.is_by_kept_answers(), result.is_partly_by_kept_answers()) {
                 (true, _) => Some(KEPT_ANSWERS),
@@ -73,7 +78,7 @@ impl SourceBuilder<'_> {
             };
             if let Some(lane) = lane {
                 let now = Instant::now();
-                self.intervals.add(lane, &job.name().display().to_string(), now - took, now);
+                self.intervals.add(lane, &job.name().display().to_string(), now - report.took, now);
             }
             if results.send((job.id, Box::new(result))).await.is_err() {
                 return;
@@ -120,14 +125,19 @@ fn failed_fast() -> HookError {
 
 /// The result of a source of which nothing is known but this error.
 pub fn failed(name: &Path, error: HookError) -> BuildResult {
-    result(name, &Report::failed(error), Duration::ZERO)
+    result(name, &Report::failed(error))
 }
 
-async fn build<'job>(frontend: &Frontend, settings: &BuildSettings, job: &'job Job) -> (&'job Job, Report, Duration) {
-    let started = Instant::now();
+async fn build<'job>(
+    frontend: &Frontend,
+    settings: &BuildSettings,
+    job: &'job Job,
+    turns: &Semaphore,
+) -> (&'job Job, Report) {
+    let turn = async { turns.acquire().await.map_err(|_| interrupted()) };
     let report = match &job.source {
-        Ok(source) => frontend.build(job.id, job.name(), source, &settings.goal).await,
+        Ok(source) => frontend.build_in_turn(job.id, job.name(), source, &settings.goal, turn).await,
         Err(error) => Report::failed(error.clone()),
     };
-    (job, report, started.elapsed())
+    (job, report)
 }

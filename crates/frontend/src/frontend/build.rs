@@ -11,12 +11,18 @@
 //! 6. It is moved to the output folder.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures_util::future::maybe_done;
+use futures_util::poll;
 use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
+use tokio::time::timeout;
 
 use super::Frontend;
+use super::demand::Needs;
 use super::errors::{inconsistent_metadata, invalid_source, is_raised_by_hook, required_extension, wrong_result};
 use super::hook::{Hooks, made_file};
 use super::report::{
@@ -48,6 +54,8 @@ pub(super) struct Build<'a> {
     extensions: Option<Vec<DeclaredExtension>>,
     fallback: Option<Fallback>,
     warnings: Vec<BuildWarning>,
+    /// When its turn came, or the look at it began.
+    began: Instant,
 }
 
 impl<'a> Build<'a> {
@@ -63,34 +71,30 @@ impl<'a> Build<'a> {
             extensions: None,
             fallback: None,
             warnings: Vec::new(),
+            began: Instant::now(),
         }
     }
 
     /// Runs all steps.
-    pub async fn run(&mut self, source: &Source, goal: &Goal) -> Result<Product, HookError> {
-        let tree = match (source, goal) {
-            (Source::Wheel(wheel), Goal::Metadata) => return self.wheel_metadata(wheel).await,
-            (Source::Wheel(wheel), _) => {
-                return Err(invalid_source(format!(
-                    "{}: nothing is built from a wheel: expected a source tree or a source distribution",
-                    wheel.display()
-                )));
-            }
-            (Source::SourceArchive(archive), Goal::Editable { .. }) => {
-                return Err(invalid_source(format!(
-                    "{}: an editable wheel points at a source tree: expected a folder",
-                    archive.display()
-                )));
-            }
-            (_, Goal::Wheel { .. }) if self.names_build_folder() => self.tree(source).reusing_builds(),
-            _ => self.tree(source),
-        };
-        if self.frontend.settings.static_metadata
-            && matches!(goal, Goal::Metadata)
-            && let Some(metadata) = self.static_metadata(&tree).await?
+    pub async fn run<T>(
+        &mut self,
+        source: &Source,
+        goal: &Goal,
+        turn: impl Future<Output = Result<T, HookError>>,
+    ) -> Result<Product, HookError> {
+        // This asks for its turn, which may come during the look.
+        let mut turn = pin!(maybe_done(turn));
+        let waits = poll!(turn.as_mut()).is_pending();
+        let tree = self.source_tree(source, goal)?;
+        if let Some(tree) = &tree
+            && let Some(metadata) = self.look(tree, goal, waits).await?
         {
             return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
         }
+        turn.as_mut().await;
+        let _turn = turn.as_mut().take_output().transpose()?;
+        self.began = Instant::now();
+        let Some(tree) = tree else { return self.wheel_metadata(source.path()).await };
         if self.frontend.settings.check_requires_python {
             tree.path().await?;
             self.check_declared_python(&tree).await?;
@@ -101,6 +105,50 @@ impl<'a> Build<'a> {
         let stays = outcome.as_ref().is_ok_and(has_compiled_code);
         tree.close(stays).await;
         outcome.map_err(|error| self.with_python_hint(error))
+    }
+
+    /// The source tree, or that in an archive; `None` for a wheel.
+    fn source_tree(&self, source: &Source, goal: &Goal) -> Result<Option<SourceTree<'a>>, HookError> {
+        match (source, goal) {
+            (Source::Wheel(_), Goal::Metadata) => Ok(None),
+            (Source::Wheel(wheel), _) => Err(invalid_source(format!(
+                "{}: nothing is built from a wheel: expected a source tree or a source distribution",
+                wheel.display()
+            ))),
+            (Source::SourceArchive(archive), Goal::Editable { .. }) => Err(invalid_source(format!(
+                "{}: an editable wheel points at a source tree: expected a folder",
+                archive.display()
+            ))),
+            (_, Goal::Wheel { .. }) if self.names_build_folder() => Ok(Some(self.tree(source).reusing_builds())),
+            _ => Ok(Some(self.tree(source))),
+        }
+    }
+
+    /// Does what may be done before its turn. Returns its metadata if they are static.
+    async fn look(
+        &mut self,
+        tree: &SourceTree<'_>,
+        goal: &Goal,
+        waits: bool,
+    ) -> Result<Option<CoreMetadata>, HookError> {
+        /// Where files take longer, others get their look, and their turn, meanwhile: a file
+        /// system may not respond.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let wants_metadata = self.frontend.settings.static_metadata && matches!(goal, Goal::Metadata);
+        let looks_ahead = waits && self.hooks.needs.is_some();
+        if !wants_metadata && !looks_ahead {
+            return Ok(None);
+        }
+        let _look = timeout(PATIENCE, self.frontend.looks.acquire()).await;
+        self.began = Instant::now();
+        if wants_metadata && let Some(metadata) = self.static_metadata(tree).await? {
+            return Ok(Some(metadata));
+        }
+        // Whoever needs the files reports why they cannot be read.
+        if looks_ahead && let Ok(Ok(files)) = timeout(PATIENCE, tree.top_files()).await {
+            self.hooks.set_needs(&files);
+        }
+        Ok(None)
     }
 
     /// Whether the config settings name a build folder, as scikit-build-core and meson-python
@@ -130,6 +178,11 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// It needs no environment any more. Returns the interpreters of those that no build needs.
+    pub fn end(&mut self) -> Vec<PathBuf> {
+        self.hooks.needs.take().map(Needs::end).unwrap_or_default()
+    }
+
     /// What is to be reported.
     pub fn report(mut self, outcome: Result<Product, HookError>) -> Report {
         let environment = self.environment_use();
@@ -138,8 +191,9 @@ impl<'a> Build<'a> {
                 self.warnings.push(BuildWarning::WrongAnswer { hook: run.hook, difference: difference.clone() });
             }
         }
-        let Self { hooks, not_static, kept_wheel, extensions, fallback, warnings, .. } = self;
-        Report { outcome, hooks: hooks.runs, not_static, environment, kept_wheel, extensions, fallback, warnings }
+        let Self { hooks, not_static, kept_wheel, extensions, fallback, warnings, began, .. } = self;
+        let (hooks, took) = (hooks.runs, began.elapsed());
+        Report { outcome, hooks, not_static, environment, kept_wheel, extensions, fallback, warnings, took }
     }
 }
 

@@ -8,10 +8,11 @@ use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, HookRequest, KeptAnswers, Response, Timing};
 use serde_json::Value;
 
+use super::demand::{Demand, Needs};
 use super::report::{AnswerUse, BuildEvent, HookRun, JobId, Step};
 use super::tree::{SourceTree, build_requirements};
 use super::{Frontend, hints};
-use crate::answers::{Hit, Lookup, Settled, settle};
+use crate::answers::{Hit, Lookup, Settled, TopFiles, settle};
 use crate::environment::{Environment, check_requirement};
 use crate::redact::redact;
 
@@ -26,11 +27,21 @@ pub(super) struct Hooks<'a> {
     pub environment: Option<Environment>,
     /// The files of environments that were changed, by hooks that ran.
     pub modified: Vec<PathBuf>,
+    /// `None`: nobody wants to know.
+    pub needs: Option<Needs<'a>>,
 }
 
 impl<'a> Hooks<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
-        Self { frontend, job, name, runs: Vec::new(), environment: None, modified: Vec::new() }
+        let needs = frontend.demand.as_ref().map(Demand::begin);
+        Self { frontend, job, name, runs: Vec::new(), environment: None, modified: Vec::new(), needs }
+    }
+
+    /// Notes what environment the source needs, which is known from these files.
+    pub fn set_needs(&mut self, files: &TopFiles) {
+        if let (Some(needs), Some(requirements)) = (&mut self.needs, build_requirements(files, &[])) {
+            needs.set(&requirements.requires);
+        }
     }
 
     /// The requirements that the hook `get_requires` returns, beside those of
@@ -101,6 +112,11 @@ impl<'a> Hooks<'a> {
             return outcome;
         }
         request.tree = tree.path().await?.to_owned();
+        if self.needs.as_ref().is_some_and(|needs| !needs.are_known())
+            && let Some(files) = tree.known_top_files().await
+        {
+            self.set_needs(&files);
+        }
         request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
         frontend.step(self.job, Step::Hook(hook));
         let ticket = frontend.supervisor.submit(request).await;
@@ -113,6 +129,9 @@ impl<'a> Hooks<'a> {
         if let Some(environment) = response.environment.clone() {
             let environment: Arc<dyn Any + Send + Sync> = environment;
             self.environment = environment.downcast_ref::<Environment>().cloned();
+            if let (Some(needs), Some(environment)) = (&self.needs, &self.environment) {
+                needs.used(environment.python());
+            }
         }
         let log = match &frontend.settings.logs {
             Some(logs) => logs.keep(self.name, &response, output).await,

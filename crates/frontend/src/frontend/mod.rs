@@ -5,6 +5,7 @@
 
 mod build;
 mod claim;
+mod demand;
 mod errors;
 mod hints;
 mod hook;
@@ -14,15 +15,19 @@ mod spelling;
 mod tree;
 
 use std::fmt;
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread::available_parallelism;
 
 use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{CallerProcess, ErrorKind, Hook, HookError, Supervisor, Timeout};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use self::build::Build;
+use self::demand::Demand;
 use self::hook::Hooks;
 use self::tree::SourceTree;
 use crate::answers::Answers;
@@ -80,6 +85,10 @@ pub struct FrontendSettings {
     pub cache_folder: Option<PathBuf>,
     /// The answers of earlier hooks. Default: none are used or kept.
     pub answers: Option<Arc<Answers>>,
+    /// Whether the templates and workers of an environment end as soon as no build that has
+    /// begun needs it, which saves memory. For callers who begin builds well before their turn
+    /// ([`Frontend::build_in_turn`]), and who use the supervisor alone. Default: no.
+    pub retire_unneeded: bool,
 }
 
 impl Default for FrontendSettings {
@@ -98,6 +107,7 @@ impl Default for FrontendSettings {
             logs: None,
             cache_folder: None,
             answers: None,
+            retire_unneeded: false,
         }
     }
 }
@@ -109,6 +119,10 @@ pub struct Frontend {
     /// Holds what hooks make on the way to a product.
     work: RunFolder,
     sources: Arc<Sources>,
+    /// Bounds how many sources are looked at at once.
+    looks: Semaphore,
+    /// `None`: nothing ends for it.
+    demand: Option<Demand>,
     observer: Box<dyn Fn(&BuildEvent) + Send + Sync>,
 }
 
@@ -135,15 +149,35 @@ impl Frontend {
     ) -> Result<Self, RunFolderError> {
         let work = RunFolder::temporary("work")?;
         let sources = settings.cache_folder.as_deref().map_or_else(Sources::temporary, Sources::in_cache);
-        Ok(Self { supervisor, settings, work, sources: Arc::new(sources), observer: Box::new(observer) })
+        let looks = Semaphore::new(available_parallelism().map_or(1, usize::from));
+        let demand = settings.retire_unneeded.then(Demand::default);
+        let (sources, observer) = (Arc::new(sources), Box::new(observer));
+        Ok(Self { supervisor, settings, work, sources, looks, demand, observer })
     }
 
     /// Builds a source. `job` identifies it in events, `name` in messages.
     ///
     /// Dropping the future ends everything that runs for it.
     pub async fn build(&self, job: JobId, name: &Path, source: &Source, goal: &Goal) -> Report {
+        self.build_in_turn(job, name, source, goal, ready(Ok(()))).await
+    }
+
+    /// The same, as one of many. All that is done before its `turn` is a look at its metadata
+    /// and requirements. A source whose metadata are static does not wait for its turn. What
+    /// `turn` returns is dropped at the end; its error is that of the build.
+    pub async fn build_in_turn<T>(
+        &self,
+        job: JobId,
+        name: &Path,
+        source: &Source,
+        goal: &Goal,
+        turn: impl Future<Output = Result<T, HookError>>,
+    ) -> Report {
         let mut build = Build::new(self, job, name);
-        let outcome = build.run(source, goal).await;
+        let outcome = build.run(source, goal, turn).await;
+        for python in build.end() {
+            self.supervisor.retire(&python).await;
+        }
         build.report(outcome)
     }
 

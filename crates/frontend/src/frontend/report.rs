@@ -96,6 +96,8 @@ pub struct Report {
     pub fallback: Option<Fallback>,
     /// What may be a mistake.
     pub warnings: Vec<BuildWarning>,
+    /// How long it took, from its turn on.
+    pub took: Duration,
 }
 
 impl Report {
@@ -111,6 +113,7 @@ impl Report {
             extensions: None,
             fallback: None,
             warnings: Vec::new(),
+            took: Duration::ZERO,
         }
     }
 }

@@ -99,13 +99,14 @@ impl<'a> SourceTree<'a> {
         }
     }
 
-    /// The files at its top: of a folder, as they are now; of an archive, as they
-    /// were packed, or `None` if they have not been read yet.
+    /// The files at its top: of a folder, as they are now, or `None` if the run was
+    /// interrupted; of an archive, as they were packed, or `None` if they have not been read
+    /// yet.
     pub async fn known_top_files(&self) -> Option<TopFiles> {
         match &self.place {
             Place::Folder(path) => {
                 let path = path.clone();
-                Some(unblock(move || TopFiles::of_tree(&path)).await)
+                self.frontend.unblock_unless_interrupted(move |_| TopFiles::of_tree(&path)).await.ok()
             }
             Place::Archive(archive) => {
                 let known = self.known(archive).await;
@@ -122,7 +123,6 @@ impl<'a> SourceTree<'a> {
             return Ok(Some(known.clone()));
         }
         let read = || async {
-            self.frontend.step(self.job, Step::Unpacking);
             let path = archive.path.clone();
             let read = move |cancel: &_| TopFiles::of_archive(&path, cancel);
             let files = self.frontend.unblock_unless_interrupted(read).await??;
@@ -130,6 +130,14 @@ impl<'a> SourceTree<'a> {
             Ok(files)
         };
         archive.top_files.get_or_try_init(read).await.cloned().map(Some)
+    }
+
+    /// The files at its top, which are read if they are not known.
+    pub async fn top_files(&self) -> Result<TopFiles, HookError> {
+        match self.packed_top_files().await? {
+            Some(packed) => Ok(packed),
+            None => Ok(self.known_top_files().await.unwrap_or_default()),
+        }
     }
 
     /// The name and version that it claims to have.

@@ -1,5 +1,6 @@
 //! The messages from callers to the dispatcher, and the scheduler's actions.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
         selection: Selection,
         reply: oneshot::Sender<Restarted>,
     },
+    /// Ends the templates and workers of this interpreter.
+    Retire(PathBuf),
     /// Of a caller other than the request's own.
     Cancel {
         request: RequestId,

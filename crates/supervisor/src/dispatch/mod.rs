@@ -224,6 +224,7 @@ impl Dispatcher {
             Some(Command::Restart { selection, reply }) => {
                 let _ = reply.send(self.restart(&selection, now));
             }
+            Some(Command::Retire(python)) => self.retire(&python, now),
             Some(Command::Cancel { request, reply }) => {
                 let _ = reply.send(self.scheduler.cancel(request, Canceller::Operator, now));
             }
@@ -260,9 +261,7 @@ impl Dispatcher {
             Selection::Tree(_) => {}
             Selection::Environment(python) => {
                 self.context.interpreters.forget_all();
-                let names = self.scheduler.interpreters();
-                let names = names.filter_map(|(name, template)| Some((name, self.templates.interpreter(template)?)));
-                interpreters = all_names(python, names);
+                interpreters = self.names_of(python);
             }
             Selection::Template(id) => template = Some(*id),
         }
@@ -272,6 +271,17 @@ impl Dispatcher {
         });
         let (workers, pools) = self.scheduler.restart(selection, &interpreters, now);
         Restarted { workers, templates, pools }
+    }
+
+    fn retire(&mut self, python: &Path, now: Instant) {
+        let interpreters = self.names_of(python);
+        self.context.templates.retire(&interpreters);
+        self.scheduler.retire(&interpreters, now);
+    }
+
+    fn names_of(&self, python: &Path) -> HashSet<PathBuf> {
+        let names = self.scheduler.interpreters();
+        all_names(python, names.filter_map(|(name, template)| Some((name, self.templates.interpreter(template)?))))
     }
 
     fn change_limits(&mut self, change: &LimitsChange, now: Instant) -> Result<Limits, LimitsError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::event::StopReason;
 use crate::ids::{RequestId, TemplateId, WorkerId};
 use crate::response::StartMethod;
 use crate::tree::{Tree, TreePath};
@@ -59,8 +60,8 @@ pub(crate) struct WorkerRecord {
     pub served: u32,
     /// The number of requests after which it is replaced, with jitter.
     pub max_served: Option<u32>,
-    /// It is to be replaced when its hook has ended.
-    pub stale: bool,
+    /// Why it is to end when its hook has ended, if it is.
+    pub to_stop: Option<StopReason>,
     /// It is the parent of processes that its hooks detached.
     pub keeps_processes: bool,
 }
@@ -87,7 +88,7 @@ impl WorkerRecord {
             started_at: now,
             served: 0,
             max_served,
-            stale: false,
+            to_stop: None,
             keeps_processes: false,
         }
     }

@@ -1,6 +1,6 @@
 //! Which template a worker is forked from: decisions only, no processes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -264,6 +264,15 @@ impl TemplateSelector {
             template.tell(TemplateCommand::Retire);
         }
         was_used
+    }
+
+    /// Retires the templates of an interpreter, which has these names.
+    pub fn retire_all(&mut self, interpreters: &HashSet<PathBuf>) {
+        let keys = self.keys.iter().filter(|(key, _)| interpreters.contains(&key.executable));
+        let active = keys.flat_map(|(_, state)| &state.environments).flat_map(EnvironmentState::active);
+        for template in active.map(|active| active.template.clone()).collect::<Vec<_>>() {
+            self.retire(&template);
+        }
     }
 
     /// Retires a template because a file that it has imported has changed.

@@ -1,7 +1,7 @@
 //! All templates of a supervisor: a worker is requested, and the right template
 //! forks it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -278,6 +278,11 @@ impl Templates {
     /// Replaces the selected templates. Returns how many.
     pub fn restart(&self, selects: impl Fn(&Path, Option<TemplateId>) -> bool) -> usize {
         self.selector().restart(selects)
+    }
+
+    /// Retires the templates of an interpreter, which has these names.
+    pub fn retire(&self, interpreters: &HashSet<PathBuf>) {
+        self.selector().retire_all(interpreters);
     }
 
     /// Retires all templates and waits for their end.

@@ -18,11 +18,12 @@ use crate::streams::output::Output;
 
 /// Starts a pool, builds, and ends it.
 pub async fn run(
-    settings: BuildSettings,
+    mut settings: BuildSettings,
     jobs: Vec<Job>,
     mut signals: Signals,
     display: Display,
 ) -> Result<Exit, Failure> {
+    settings.frontend.retire_unneeded = true;
     let narrator = Narrator::new(display.observer(), display.shows_output());
     let start = async {
         let resources = PoolResources::prepare(&settings.pool, settings.command()).await?;

@@ -21,7 +21,7 @@ impl Scheduler {
         self.observe(Event::Restarting { selection: selection.clone() });
         let selected = self.workers.ids_where(|record| selects_worker(selection, interpreters, record));
         for worker in &selected {
-            self.replace(*worker);
+            self.end(*worker, StopReason::RestartRequested);
         }
         let lifted = self.lift(selection, interpreters, now);
         self.serve_waiting(now);
@@ -29,11 +29,20 @@ impl Scheduler {
         (selected.len(), lifted)
     }
 
-    fn replace(&mut self, worker: WorkerId) {
+    /// Ends the workers of an interpreter, which has these names: idle ones now, others when
+    /// their hooks have ended.
+    pub fn retire(&mut self, interpreters: &HashSet<PathBuf>, now: Instant) {
+        for worker in self.workers.ids_where(|record| interpreters.contains(&record.pool.worker.python)) {
+            self.end(worker, StopReason::Retired);
+        }
+        self.serve_waiting(now);
+    }
+
+    fn end(&mut self, worker: WorkerId, reason: StopReason) {
         let Some(record) = self.workers.get_mut(worker) else { return };
-        record.stale = true;
+        record.to_stop = Some(reason);
         if record.is_idle() {
-            self.stop(worker, StopReason::RestartRequested);
+            self.stop(worker, reason);
         }
     }
 

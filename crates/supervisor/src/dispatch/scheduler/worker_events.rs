@@ -114,8 +114,8 @@ impl Scheduler {
         if self.shutdown != Shutdown::NotBegun && self.requests.is_empty() {
             return Some(StopReason::Shutdown);
         }
-        if record.stale {
-            return Some(StopReason::RestartRequested);
+        if record.to_stop.is_some() {
+            return record.to_stop;
         }
         if record.max_served.is_some_and(|max| record.served >= max) {
             return Some(StopReason::MaxRequests);

@@ -207,6 +207,19 @@ fn a_restart_retires_what_it_selects() {
 }
 
 #[test]
+fn an_interpreter_that_is_retired_loses_its_templates_and_keeps_what_is_known_of_it() {
+    let mut fixture = Fixture::new(16);
+    let template = fixture.select(&key("a"), &TreeImports::default()).unwrap();
+    let other = fixture.id("b").unwrap();
+    fixture.selector.refuse_backend(&key("a"), &template);
+    fixture.selector.retire_all(&HashSet::from(["/other".into()]));
+    assert!(!fixture.is_retired(template.id));
+    fixture.selector.retire_all(&HashSet::from([key("a").executable]));
+    assert!(fixture.is_retired(template.id) && fixture.is_retired(other));
+    assert_eq!(fixture.start("a").backend, None);
+}
+
+#[test]
 fn a_backend_that_is_refused_is_left_out() {
     let mut fixture = Fixture::new(16);
     let template = fixture.select(&key("a"), &TreeImports::default()).unwrap();

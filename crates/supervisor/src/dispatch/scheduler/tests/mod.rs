@@ -1231,6 +1231,28 @@ fn a_restart_replaces_what_it_selects() {
 }
 
 #[test]
+fn an_interpreter_that_is_retired_loses_its_workers_when_they_are_idle() {
+    let mut bench = Bench::new(limits(3, 4));
+    let with_other = |request: &mut HookRequest| request.python = Some("other".into());
+    let (idle, busy) = (bench.submit_with(1, with_other), bench.submit_with(2, with_other));
+    let elsewhere = bench.submit(3);
+    for worker in 1..=3 {
+        bench.ready(worker);
+    }
+    bench.finish(1, idle);
+    bench.finish(3, elsewhere);
+    bench.done();
+    bench.scheduler.retire(&HashSet::from(["other".into()]), bench.now);
+    bench.settle();
+    assert_eq!(bench.done(), ["stop 1"]);
+    bench.finish(2, busy);
+    assert_eq!(bench.done(), ["stop 2"]);
+    assert_eq!(bench.outcome(busy), Some("ok".into()));
+    bench.submit_with(1, with_other);
+    assert_eq!(bench.done(), ["start 4 in 1"]);
+}
+
+#[test]
 fn a_worker_that_is_starting_may_be_of_the_template_that_is_restarted() {
     let mut bench = Bench::new(limits(1, 4));
     let request = bench.submit(1);

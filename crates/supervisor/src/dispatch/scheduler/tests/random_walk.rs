@@ -224,6 +224,9 @@ impl Walk {
     }
 
     fn restart(&mut self) {
+        if self.random.one_in(4) {
+            return self.scheduler.retire(&HashSet::from(["python3".into()]), self.now);
+        }
         let selection = match self.random.below(3) {
             0 => Selection::All,
             1 => Selection::Tree(path(self.random.below(self.trees)).to_path_buf()),
