@@ -92,8 +92,8 @@ impl<'a> Build<'a> {
             return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
         }
         turn.as_mut().await;
-        let _turn = turn.as_mut().take_output().transpose()?;
         self.began = Instant::now();
+        let _turn = turn.as_mut().take_output().transpose()?;
         let Some(tree) = tree else { return self.wheel_metadata(source.path()).await };
         if self.frontend.settings.check_requires_python {
             tree.path().await?;
