@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 from answers import make_archive
+from build_environments import BuildEnvironments
 from builds import BACKEND, PREPARE, build
 from conftest import INTERPRETERS, Setting
+from packages import make_wheel
 
 OTHER = next(
     (
@@ -209,6 +212,50 @@ def test_an_interpreter_that_is_upgraded_in_place(
         os.utime(subject.python, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert not subject.uses_record()
     assert subject.version() == version_of(str(new))
+
+
+TELL = """
+import json, site, sys, sysconfig
+tell = {"executable": sys.executable, "prefix": sys.prefix, "base_prefix": sys.base_prefix}
+tell["version"] = list(sys.version_info[:3])
+tell["scripts"] = sysconfig.get_path("scripts")
+tell["path"] = [entry for entry in sys.path if entry.startswith("/")]
+folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+tell["site_folders"] = sorted(set(folders))
+json.dump(tell, sys.stdout)
+"""
+
+
+@pytest.mark.parametrize("version", sorted(INTERPRETERS))
+def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
+    setting: Setting, tmp_path: Path, version: str
+) -> None:
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "plain_tool", "1.0", {"plain_tool.py": ""})
+    make_wheel(wheels, "other_tool", "1.0", {"other_tool.py": ""})
+    make_wheel(wheels, "path_tool", "1.0", {"path_tool.pth": f"{tmp_path}\n"})
+    setting.env["HOOKPOOL_NO_INDEX"] = "true"
+    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    environments = BuildEnvironments(setting, tmp_path)
+
+    def known(requires: str) -> dict[str, Any]:
+        """What hookpool knows of the interpreter, which says the same."""
+        python = INTERPRETERS[version]
+        environment = environments.of([requires], "--installer", "uv", python=python)
+        manifest = Path(environment["python"]).parents[1].with_suffix(".json")
+        found: dict[str, Any] = json.loads(manifest.read_text())["interpreter"]
+        run = subprocess.run([environment["python"], "-c", TELL], capture_output=True, check=True)
+        told = json.loads(run.stdout)
+        assert {name: found[name] for name in told} == told
+        assert (found["runs_code_at_start"], found["startup_files"]) == (False, [])
+        return found
+
+    known("plain-tool")
+    # Not what any interpreter says.
+    (model,) = environments.cache.glob("environments/*/models/*.json")
+    model.write_text(model.read_text().replace('"free_threaded":false', '"free_threaded":true'))
+    assert known("other-tool")["free_threaded"]
+    assert not known("path-tool")["free_threaded"]
 
 
 @NEEDS_OTHER

@@ -50,7 +50,7 @@ fn installs_below_lib(interpreter: &Interpreter) -> bool {
 pub(super) async fn assemble(order: Order<'_>, mut pins: Option<Pins>) -> Result<InUse, EnvironmentError> {
     let mut may_use_base = true;
     loop {
-        let draft = Draft::begin(order, may_use_base).await?;
+        let mut draft = Draft::begin(order, may_use_base).await?;
         match draft.fill(pins.as_ref()).await {
             Ok(true) => {}
             Ok(false) => {
@@ -128,6 +128,12 @@ impl Order<'_> {
         }
     }
 
+    /// What the interpreter of an environment says of itself; `None` if it gives no answer.
+    async fn ask(&self, environment: &Path) -> Option<Interpreter> {
+        let known = self.supervisor.interpreter(Some(&python_of(environment))).await.ok()?;
+        Some(Interpreter::clone(&known))
+    }
+
     /// Runs a program that starts no others.
     async fn run_unguarded(&self, command: &Command) -> Result<ProgramOutput, EnvironmentError> {
         let Self { supervisor, settings, .. } = self;
@@ -176,6 +182,8 @@ struct Draft<'a> {
     lock: LockFile,
     /// Whether uv installs for the interpreter that it is made from (see `scripts`).
     uses_base: bool,
+    /// What it was made like.
+    model: Option<Model>,
 }
 
 /// The program with which the interpreter makes a virtual environment, and prints
@@ -205,7 +213,7 @@ impl<'a> Draft<'a> {
         let base = &order.wanted.interpreter.executable;
         let is_uv = matches!(order.wanted.installation.installer, Installer::Uv(_));
         let uses_base = may_use_base && is_uv && fits_first_line(base) && fits_first_line(&python_of(&folder));
-        Ok(Self { order, name, folder, lock, uses_base })
+        Ok(Self { order, name, folder, lock, uses_base, model: None })
     }
 
     /// Runs the installer for this environment.
@@ -239,7 +247,7 @@ impl<'a> Draft<'a> {
 
     /// Makes the virtual environment, and installs the requirements, or those pins
     /// that are missing. False if they cannot be installed like that.
-    async fn fill(&self, pins: Option<&Pins>) -> Result<bool, EnvironmentError> {
+    async fn fill(&mut self, pins: Option<&Pins>) -> Result<bool, EnvironmentError> {
         let wanted = self.order.wanted;
         let is_empty = wanted.requirements.texts().is_empty();
         if self.uses_base && pins.is_none() && !is_empty && installs_below_lib(&wanted.interpreter) {
@@ -281,8 +289,10 @@ impl<'a> Draft<'a> {
         let parent = self.folder.join(&self.name);
         let folder = parent.join(&self.name);
         let pip_wheel = self.run_venv(&folder).await?;
+        let interpreter = self.order.ask(&folder).await;
         unblock(move || {
-            let model = Model::of(&folder, pip_wheel).map_err(EnvironmentError::system("read", &folder))?;
+            let model =
+                Model::of(&folder, pip_wheel, interpreter).map_err(EnvironmentError::system("read", &folder))?;
             if let Some(model) = &model {
                 write_json(&path, model).map_err(EnvironmentError::system("write", &path))?;
             }
@@ -294,15 +304,16 @@ impl<'a> Draft<'a> {
 
     /// Makes the virtual environment, beside what is installed already. Returns the wheel of
     /// pip that comes with the interpreter.
-    async fn make_venv(&self, model: Option<Model>) -> Result<Option<PathBuf>, EnvironmentError> {
+    async fn make_venv(&mut self, model: Option<Model>) -> Result<Option<PathBuf>, EnvironmentError> {
         let folder = self.folder.clone();
         let made = unblock(move || {
             let Some(model) = model else { return Ok(None) };
             let made = model.make(&folder).map_err(EnvironmentError::system("make", &folder))?;
-            Ok::<_, EnvironmentError>(made.then_some(model.pip_wheel))
+            Ok::<_, EnvironmentError>(made.then_some(model))
         });
-        match made.await? {
-            Some(pip_wheel) => Ok(pip_wheel),
+        self.model = made.await?;
+        match &self.model {
+            Some(model) => Ok(model.pip_wheel.clone()),
             None => self.run_venv(&self.folder).await,
         }
     }
@@ -372,7 +383,7 @@ impl<'a> Draft<'a> {
     /// Seals the environment and writes its manifest, after which other processes
     /// may open it. `None` if another process has removed it since, or if the pins
     /// cannot be added.
-    async fn seal(self, pins: Option<Pins>) -> Result<Option<InUse>, EnvironmentError> {
+    async fn seal(mut self, pins: Option<Pins>) -> Result<Option<InUse>, EnvironmentError> {
         // The lock keeps the distributions until the manifest names them.
         let (linked, _lock) = {
             let (store, folder) = (self.order.store.clone(), self.folder.clone());
@@ -393,22 +404,25 @@ impl<'a> Draft<'a> {
             self.remove().await;
             return Ok(None);
         };
-        let Order { supervisor, store, wanted, .. } = self.order;
-        let (installed, seal) = {
-            let folder = self.folder.clone();
+        let Order { store, wanted, .. } = self.order;
+        let (installed, seal, derived) = {
+            let (folder, model, base) = (self.folder.clone(), self.model.take(), wanted.interpreter.clone());
             unblock(move || {
                 let installed =
                     installed(&folder).map_err(EnvironmentError::system("read what is installed in", &folder))?;
                 let seal = Seal::of(&folder).map_err(EnvironmentError::system("look at", &folder))?;
-                Ok::<_, EnvironmentError>((installed, seal))
+                let derived = model.and_then(|model| model.interpreter_of(&folder, &base));
+                Ok::<_, EnvironmentError>((installed, seal, derived))
             })
             .await?
         };
         // Last: what was written in the same tick of the file system's clock would make the answer
         // doubtful, and the supervisor would ask twice. If this fails, the supervisor asks again
         // before it runs hooks, and reports the reason.
-        let interpreter = supervisor.interpreter(Some(&python_of(&self.folder))).await.ok();
-        let interpreter = interpreter.map(|known| Interpreter::clone(&known));
+        let interpreter = match derived {
+            Some(derived) => Some(derived),
+            None => self.order.ask(&self.folder).await,
+        };
         let interpreter_id = wanted.interpreter_id.clone();
         let (installer, private) = (wanted.installation.installer.kind(), wanted.requirements.has_urls());
         let (store, Self { folder, name, lock, .. }) = (store.clone(), self);

@@ -511,6 +511,7 @@ impl Environments {
         let (store, key, name) = (self.store.clone(), wanted.key.clone(), made.name.clone());
         let in_use = unblock(move || store.add(made, &key)).await?;
         if in_use.name == name {
+            self.introduce(wanted, &in_use).await;
             self.observe_made(wanted, &in_use, after);
             return Ok(in_use);
         }

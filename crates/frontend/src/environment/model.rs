@@ -1,12 +1,15 @@
 //! The virtual environment of an interpreter as `venv` makes it, kept to make
 //! others like it without a process. Everything here blocks, as files do.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use hookpool_supervisor::Interpreter;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
@@ -17,6 +20,8 @@ pub(super) struct Model {
     folder: String,
     /// The wheel of pip that comes with the interpreter.
     pub pip_wheel: Option<PathBuf>,
+    /// What the interpreter of the environment said of itself.
+    interpreter: Option<Interpreter>,
     /// In an order in which folders come before what is in them.
     entries: Vec<(PathBuf, Entry)>,
 }
@@ -37,7 +42,11 @@ enum Entry {
 impl Model {
     /// The model of an environment in which nothing is installed yet. `None` if
     /// it is not made of text and links, or its path is no text.
-    pub fn of(environment: &Path, pip_wheel: Option<PathBuf>) -> io::Result<Option<Self>> {
+    pub fn of(
+        environment: &Path,
+        pip_wheel: Option<PathBuf>,
+        interpreter: Option<Interpreter>,
+    ) -> io::Result<Option<Self>> {
         let Some(folder) = environment.to_str().map(str::to_owned) else { return Ok(None) };
         let mut entries = Vec::new();
         for found in WalkDir::new(environment).min_depth(1) {
@@ -54,7 +63,7 @@ impl Model {
             };
             entries.push((path.strip_prefix(environment).unwrap_or(path).to_owned(), entry));
         }
-        Ok(Some(Self { folder, pip_wheel, entries }))
+        Ok(Some(Self { folder, pip_wheel, interpreter, entries }))
     }
 
     /// Makes an environment like it. What is installed there already stays. False if its path
@@ -84,6 +93,32 @@ impl Model {
     }
 }
 
+impl Model {
+    /// What the interpreter of a complete environment like it says of itself. `None` if it has
+    /// to be asked, because something that is installed there, or comes with `base`, may run at
+    /// its start.
+    pub fn interpreter_of(&self, environment: &Path, base: &Interpreter) -> Option<Interpreter> {
+        let interpreter = self.interpreter.as_ref()?.moved(environment)?;
+        let files = base.startup_files().iter().filter_map(|file| file.file_name());
+        if files.map(OsStr::as_bytes).any(runs_at_start) {
+            return None;
+        }
+        let runs_nothing = |folder: &PathBuf| match folder.read_dir() {
+            Ok(mut entries) => {
+                entries.all(|entry| entry.is_ok_and(|entry| !runs_at_start(entry.file_name().as_bytes())))
+            }
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        interpreter.site_folders.iter().all(runs_nothing).then_some(interpreter)
+    }
+}
+
+/// Whether `site` would run, or import, a file of this name in a package folder.
+fn runs_at_start(name: &[u8]) -> bool {
+    let stem = name.split(|byte| *byte == b'.').next().unwrap_or_default();
+    name.ends_with(b".pth") || name.ends_with(b".start") || matches!(stem, b"sitecustomize" | b"usercustomize")
+}
+
 fn unless_there(made: io::Result<()>) -> io::Result<()> {
     made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }
@@ -103,7 +138,7 @@ mod tests {
         fs::write(first.join("bin/activate"), format!("VIRTUAL_ENV='{}' (first)", first.display())).unwrap();
         fs::set_permissions(first.join("bin/activate"), Permissions::from_mode(0o750)).unwrap();
         fs::write(first.join("bin/deactivate"), "of venv").unwrap();
-        let model = Model::of(&first, Some("/pip.whl".into())).unwrap().unwrap();
+        let model = Model::of(&first, Some("/pip.whl".into()), None).unwrap().unwrap();
         let model: Model = serde_json::from_slice(&serde_json::to_vec(&model).unwrap()).unwrap();
         let second = parent.path().join("second");
         fs::create_dir_all(second.join("lib/python3.11/site-packages/six")).unwrap();
@@ -119,6 +154,44 @@ mod tests {
         assert!(second.join("lib64/python3.11/site-packages/six").is_dir());
         assert_eq!(fs::read_to_string(second.join("bin/deactivate")).unwrap(), "installed");
         fs::write(first.join("bin/python3"), b"\xff\xfe").unwrap();
-        assert_eq!(Model::of(&first, None).unwrap(), None, "a copied interpreter is no text");
+        assert_eq!(Model::of(&first, None, None).unwrap(), None, "a copied interpreter is no text");
+    }
+
+    #[test]
+    fn the_interpreter_of_an_environment_is_known_unless_something_may_run_at_its_start() {
+        let parent = tempfile::tempdir().unwrap();
+        let said = |prefix: &Path, startup_files: &[&str]| -> Interpreter {
+            let packages = prefix.join("lib/python3.11/site-packages");
+            let said = serde_json::json!({
+                "executable": prefix.join("bin/python"), "version": [3, 11, 7], "implementation": "cpython",
+                "prefix": prefix, "base_prefix": "/usr", "scripts": prefix.join("bin"),
+                "site_folders": [&packages], "path": ["/usr/lib/python3.11", &packages],
+                "runs_code_at_start": false, "startup_files": startup_files,
+            });
+            serde_json::from_value(said).unwrap()
+        };
+        let (first, other) = (parent.path().join("first"), parent.path().join("other"));
+        fs::create_dir_all(&first).unwrap();
+        let packages = other.join("lib/python3.11/site-packages");
+        fs::create_dir_all(packages.join("tool")).unwrap();
+        let model = |said| Model::of(&first, None, Some(said)).unwrap().unwrap();
+        let base = said(Path::new("/usr"), &["/usr/lib/python3.11/site-packages/tool_of_user.py"]);
+        let plain = model(said(&first, &[]));
+        assert_eq!(plain.interpreter_of(&other, &base), Some(said(&other, &[])));
+        let customized = ["/usr/lib/python3.11/sitecustomize.py"];
+        assert_eq!(plain.interpreter_of(&other, &said(Path::new("/usr"), &customized)), None);
+        assert_eq!(model(said(&first, &customized)).interpreter_of(&other, &base), None);
+        assert_eq!(Model::of(&first, None, None).unwrap().unwrap().interpreter_of(&other, &base), None);
+        for name in ["a.pth", "a.start", "sitecustomize.py", "usercustomize", "sitecustomize.cpython-311.so"] {
+            fs::write(packages.join(name), "").unwrap();
+            assert_eq!(plain.interpreter_of(&other, &base), None, "{name}");
+            fs::remove_file(packages.join(name)).unwrap();
+        }
+        fs::write(packages.join("a.pth.txt"), "").unwrap();
+        assert!(plain.interpreter_of(&other, &base).is_some());
+        fs::remove_dir_all(&packages).unwrap();
+        assert!(plain.interpreter_of(&other, &base).is_some());
+        fs::write(&packages, "").unwrap();
+        assert_eq!(plain.interpreter_of(&other, &base), None, "what cannot be read may be anything");
     }
 }

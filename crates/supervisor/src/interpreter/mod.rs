@@ -16,7 +16,7 @@ pub(crate) use stamp::{Stamp, Watched, file_clock};
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,34 @@ impl Interpreter {
     #[must_use]
     pub fn is_virtual(&self) -> bool {
         self.prefix != self.base_prefix
+    }
+
+    /// Files that are imported at every start, such as `sitecustomize`, without those of the
+    /// standard library.
+    #[must_use]
+    pub fn startup_files(&self) -> &[PathBuf] {
+        &self.startup_files
+    }
+
+    /// What the interpreter of a virtual environment in `prefix` says that was made like this
+    /// one, if nothing that is installed in it runs at start. `None` if something runs at start
+    /// already.
+    #[must_use]
+    pub fn moved(&self, prefix: &Path) -> Option<Self> {
+        if self.runs_code_at_start || !self.startup_files.is_empty() {
+            return None;
+        }
+        let moved =
+            |path: &PathBuf| path.strip_prefix(&self.prefix).map_or_else(|_| path.clone(), |rest| prefix.join(rest));
+        let all_moved = |paths: &[PathBuf]| paths.iter().map(moved).collect();
+        Some(Self {
+            executable: moved(&self.executable),
+            prefix: prefix.to_owned(),
+            scripts: moved(&self.scripts),
+            site_folders: all_moved(&self.site_folders),
+            path: all_moved(&self.path),
+            ..self.clone()
+        })
     }
 
     /// Makes the variables those of an activated virtual environment: its programs
