@@ -333,6 +333,27 @@ def test_an_environment_costs_no_process_when_no_source_needs_it_any_more(
     assert (process.returncode, said.count("template starts")) == (0, 2)
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_sources_whose_turn_has_not_come_are_not_begun(
+    setting: Setting, tmp_path: Path, gate: Gate, how: signal.Signals
+) -> None:
+    # Four of them have their turn.
+    trees = [make_project(tmp_path / str(number)) for number in range(6)]
+    run = arguments(setting, "metadata", *trees, "-C", f"prepare={gate.code}", jobs=1)
+    run += ["--format", "json"]
+    with subprocess.Popen(run, env=setting.env, stdout=subprocess.PIPE) as process:
+        gate.arrived()
+        process.send_signal(how)
+        stdout = process.communicate(timeout=30)[0]
+    assert process.returncode == 128 + how
+    found = [json.loads(line) for line in stdout.splitlines()]
+    assert {result["source"] for result in found} == set(map(str, trees))
+    assert {result["error"]["kind"] for result in found} == {"Interrupted"}
+    # Waiting for its turn is no work.
+    found.sort(key=lambda result: float(result["total_ms"]))
+    assert {result["source"] for result in found[:2]} == set(map(str, trees[4:]))
+
+
 def test_f49_of_single_hooks(setting: Setting, tmp_path: Path, own_cache: Path) -> None:
     """No hook gets an environment that another one has changed, in this program and the next."""
     installer = Installer(tmp_path)

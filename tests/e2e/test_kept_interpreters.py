@@ -233,14 +233,18 @@ def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "plain_tool", "1.0", {"plain_tool.py": ""})
     make_wheel(wheels, "other_tool", "1.0", {"other_tool.py": ""})
+    make_wheel(wheels, "third_tool", "1.0", {"third_tool.py": ""})
     make_wheel(wheels, "path_tool", "1.0", {"path_tool.pth": f"{tmp_path}\n"})
     setting.env["HOOKPOOL_NO_INDEX"] = "true"
     setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
     environments = BuildEnvironments(setting, tmp_path)
+    # At the start of which nothing runs.
+    python = tmp_path / "base" / "bin" / "python"
+    make_base = [str(INTERPRETERS[version]), "-m", "venv", "--without-pip", str(tmp_path / "base")]
+    subprocess.run(make_base, check=True)
 
     def known(requires: str) -> dict[str, Any]:
         """What hookpool knows of the interpreter, which says the same."""
-        python = INTERPRETERS[version]
         environment = environments.of([requires], "--installer", "uv", python=python)
         manifest = Path(environment["python"]).parents[1].with_suffix(".json")
         found: dict[str, Any] = json.loads(manifest.read_text())["interpreter"]
@@ -253,9 +257,14 @@ def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     known("plain-tool")
     # Not what any interpreter says.
     (model,) = environments.cache.glob("environments/*/models/*.json")
-    model.write_text(model.read_text().replace('"free_threaded":false', '"free_threaded":true'))
+    text = model.read_text()
+    model.write_text(text.replace('"free_threaded":false', '"free_threaded":true', 1))
     assert known("other-tool")["free_threaded"]
     assert not known("path-tool")["free_threaded"]
+    # Now the base may run something that no list of files tells of.
+    (packages,) = (tmp_path / "base" / "lib").glob("python3.*/site-packages")
+    (packages / "a.pth").write_text("import os\n")
+    assert not known("third-tool")["free_threaded"]
 
 
 @NEEDS_OTHER

@@ -182,7 +182,7 @@ struct Draft<'a> {
     lock: LockFile,
     /// Whether uv installs for the interpreter that it is made from (see `scripts`).
     uses_base: bool,
-    /// What it was made like.
+    /// What it was made from. `None`: `venv` has made it, or nobody yet.
     model: Option<Model>,
 }
 
@@ -290,9 +290,10 @@ impl<'a> Draft<'a> {
         let folder = parent.join(&self.name);
         let pip_wheel = self.run_venv(&folder).await?;
         let interpreter = self.order.ask(&folder).await;
+        let base = Interpreter::clone(&self.order.wanted.interpreter);
         unblock(move || {
-            let model =
-                Model::of(&folder, pip_wheel, interpreter).map_err(EnvironmentError::system("read", &folder))?;
+            let model = interpreter.map_or(Ok(None), |interpreter| Model::of(&folder, pip_wheel, interpreter, base));
+            let model = model.map_err(EnvironmentError::system("read", &folder))?;
             if let Some(model) = &model {
                 write_json(&path, model).map_err(EnvironmentError::system("write", &path))?;
             }

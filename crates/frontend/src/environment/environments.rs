@@ -348,6 +348,7 @@ impl Environments {
         if wanted.requirements.has_urls() {
             // What is at an address may be something else tomorrow.
             let (made, after) = self.make(wanted, None, slot).await?;
+            self.introduce(wanted, &made).await;
             self.observe_made(wanted, &made, after);
             return Ok(Arc::new(made));
         }
@@ -561,8 +562,8 @@ impl Environments {
         }
     }
 
-    /// Gives the supervisor what the environment's interpreter said about itself
-    /// when the environment was made, which saves a process.
+    /// Gives the supervisor what the environment's interpreter says about itself, as it was
+    /// known when the environment was made. That saves a process.
     async fn introduce(&self, wanted: &Wanted, in_use: &InUse) {
         let Some(mut interpreter) = in_use.manifest.interpreter.clone() else { return };
         // Markers also describe the system, which may have another kernel now.

@@ -130,7 +130,8 @@ pub(super) struct Manifest {
     pub seal: Seal,
     /// The distributions that it links to.
     pub links: Vec<Link>,
-    /// What its interpreter says about itself; `None` if it gave no answer in time.
+    /// What its interpreter says about itself; `None` if it was asked and gave no answer in
+    /// time.
     pub interpreter: Option<Interpreter>,
 }
 

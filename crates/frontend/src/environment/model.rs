@@ -1,7 +1,6 @@
 //! The virtual environment of an interpreter as `venv` makes it, kept to make
 //! others like it without a process. Everything here blocks, as files do.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +20,9 @@ pub(super) struct Model {
     /// The wheel of pip that comes with the interpreter.
     pub pip_wheel: Option<PathBuf>,
     /// What the interpreter of the environment said of itself.
-    interpreter: Option<Interpreter>,
+    interpreter: Interpreter,
+    /// What the interpreter that made it said at that time.
+    base: Interpreter,
     /// In an order in which folders come before what is in them.
     entries: Vec<(PathBuf, Entry)>,
 }
@@ -45,7 +46,8 @@ impl Model {
     pub fn of(
         environment: &Path,
         pip_wheel: Option<PathBuf>,
-        interpreter: Option<Interpreter>,
+        interpreter: Interpreter,
+        base: Interpreter,
     ) -> io::Result<Option<Self>> {
         let Some(folder) = environment.to_str().map(str::to_owned) else { return Ok(None) };
         let mut entries = Vec::new();
@@ -63,16 +65,13 @@ impl Model {
             };
             entries.push((path.strip_prefix(environment).unwrap_or(path).to_owned(), entry));
         }
-        Ok(Some(Self { folder, pip_wheel, interpreter, entries }))
+        Ok(Some(Self { folder, pip_wheel, interpreter, base, entries }))
     }
 
     /// Makes an environment like it. What is installed there already stays. False if its path
     /// is no text.
     pub fn make(&self, environment: &Path) -> io::Result<bool> {
         let Some(folder) = environment.to_str() else { return Ok(false) };
-        // The prompt of a shell is the name alone.
-        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let (old_name, new_name) = (name(&self.folder), name(folder));
         fs::create_dir_all(environment)?;
         for (path, entry) in &self.entries {
             let path = environment.join(path);
@@ -80,7 +79,7 @@ impl Model {
                 Entry::Folder => unless_there(fs::create_dir(&path))?,
                 Entry::Link(target) => unless_there(symlink(target, &path))?,
                 Entry::File { text, permissions, modified } => {
-                    let text = text.replace(&self.folder, folder).replace(&old_name, &new_name);
+                    let text = self.text_in(folder, text);
                     unless_there(File::create_new(&path).and_then(|mut file| {
                         file.write_all(text.as_bytes())?;
                         file.set_modified(*modified)?;
@@ -91,25 +90,43 @@ impl Model {
         }
         Ok(true)
     }
-}
 
-impl Model {
+    /// A text of the model in another folder.
+    fn text_in(&self, folder: &str, text: &str) -> String {
+        // The prompt of a shell is the name alone.
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        text.replace(&self.folder, folder).replace(&name(&self.folder), &name(folder))
+    }
+
     /// What the interpreter of a complete environment like it says of itself. `None` if it has
-    /// to be asked, because something that is installed there, or comes with `base`, may run at
-    /// its start.
+    /// to be asked: something that is installed there may run at its start, or its base has
+    /// changed, as by a `sitecustomize` in the standard library.
     pub fn interpreter_of(&self, environment: &Path, base: &Interpreter) -> Option<Interpreter> {
-        let interpreter = self.interpreter.as_ref()?.moved(environment)?;
-        let files = base.startup_files().iter().filter_map(|file| file.file_name());
-        if files.map(OsStr::as_bytes).any(runs_at_start) {
-            return None;
-        }
+        let interpreter = self.interpreter.moved(environment)?;
         let runs_nothing = |folder: &PathBuf| match folder.read_dir() {
             Ok(mut entries) => {
                 entries.all(|entry| entry.is_ok_and(|entry| !runs_at_start(entry.file_name().as_bytes())))
             }
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        interpreter.site_folders.iter().all(runs_nothing).then_some(interpreter)
+        let is_like_it = self.base.agrees_with(base)
+            && !base.runs_code_at_start()
+            && ["pyvenv.cfg", "bin/python"].iter().all(|name| self.has_made(Path::new(name), environment))
+            && interpreter.site_folders.iter().all(runs_nothing);
+        is_like_it.then_some(interpreter)
+    }
+
+    /// Whether what is at a path is not from what was installed.
+    fn has_made(&self, path: &Path, environment: &Path) -> bool {
+        let found = self.entries.iter().find(|(known, _)| known == path).map(|(_, entry)| entry);
+        let there = environment.join(path);
+        match (found, environment.to_str()) {
+            (Some(Entry::Link(target)), _) => there.read_link().is_ok_and(|leads_to| leads_to == *target),
+            (Some(Entry::File { text, .. }), Some(folder)) => {
+                fs::read(there).is_ok_and(|content| content == self.text_in(folder, text).as_bytes())
+            }
+            _ => false,
+        }
     }
 }
 
@@ -138,7 +155,9 @@ mod tests {
         fs::write(first.join("bin/activate"), format!("VIRTUAL_ENV='{}' (first)", first.display())).unwrap();
         fs::set_permissions(first.join("bin/activate"), Permissions::from_mode(0o750)).unwrap();
         fs::write(first.join("bin/deactivate"), "of venv").unwrap();
-        let model = Model::of(&first, Some("/pip.whl".into()), None).unwrap().unwrap();
+        let interpreter = said(&first, false, &[]);
+        let model =
+            Model::of(&first, Some("/pip.whl".into()), interpreter.clone(), interpreter.clone()).unwrap().unwrap();
         let model: Model = serde_json::from_slice(&serde_json::to_vec(&model).unwrap()).unwrap();
         let second = parent.path().join("second");
         fs::create_dir_all(second.join("lib/python3.11/site-packages/six")).unwrap();
@@ -154,44 +173,59 @@ mod tests {
         assert!(second.join("lib64/python3.11/site-packages/six").is_dir());
         assert_eq!(fs::read_to_string(second.join("bin/deactivate")).unwrap(), "installed");
         fs::write(first.join("bin/python3"), b"\xff\xfe").unwrap();
-        assert_eq!(Model::of(&first, None, None).unwrap(), None, "a copied interpreter is no text");
+        assert_eq!(
+            Model::of(&first, None, interpreter.clone(), interpreter).unwrap(),
+            None,
+            "a copied interpreter is no text"
+        );
+    }
+
+    /// What the interpreter in an environment says, or that which made it.
+    fn said(prefix: &Path, runs_code_at_start: bool, startup_files: &[&str]) -> Interpreter {
+        let packages = prefix.join("lib/python3.11/site-packages");
+        let said = serde_json::json!({
+            "executable": prefix.join("bin/python"), "version": [3, 11, 7], "implementation": "cpython",
+            "prefix": prefix, "base_prefix": "/usr", "scripts": prefix.join("bin"),
+            "site_folders": [&packages], "path": ["/usr/lib/python3.11", &packages],
+            "runs_code_at_start": runs_code_at_start, "startup_files": startup_files,
+        });
+        serde_json::from_value(said).unwrap()
     }
 
     #[test]
     fn the_interpreter_of_an_environment_is_known_unless_something_may_run_at_its_start() {
         let parent = tempfile::tempdir().unwrap();
-        let said = |prefix: &Path, startup_files: &[&str]| -> Interpreter {
-            let packages = prefix.join("lib/python3.11/site-packages");
-            let said = serde_json::json!({
-                "executable": prefix.join("bin/python"), "version": [3, 11, 7], "implementation": "cpython",
-                "prefix": prefix, "base_prefix": "/usr", "scripts": prefix.join("bin"),
-                "site_folders": [&packages], "path": ["/usr/lib/python3.11", &packages],
-                "runs_code_at_start": false, "startup_files": startup_files,
-            });
-            serde_json::from_value(said).unwrap()
-        };
         let (first, other) = (parent.path().join("first"), parent.path().join("other"));
-        fs::create_dir_all(&first).unwrap();
+        fs::create_dir_all(first.join("bin")).unwrap();
+        symlink("/usr/bin/python3", first.join("bin/python")).unwrap();
+        fs::write(first.join("pyvenv.cfg"), format!("home = /usr/bin\ncommand = venv {}\n", first.display())).unwrap();
+        let base = |runs_code, files: &[&str]| said(Path::new("/usr"), runs_code, files);
+        let model = |interpreter, base| Model::of(&first, None, interpreter, base).unwrap().unwrap();
+        let own = ["/usr/lib/python3.11/site-packages/tool_of_user.py"];
+        let plain = model(said(&first, false, &[]), base(false, &own));
+        assert!(plain.make(&other).unwrap());
         let packages = other.join("lib/python3.11/site-packages");
         fs::create_dir_all(packages.join("tool")).unwrap();
-        let model = |said| Model::of(&first, None, Some(said)).unwrap().unwrap();
-        let base = said(Path::new("/usr"), &["/usr/lib/python3.11/site-packages/tool_of_user.py"]);
-        let plain = model(said(&first, &[]));
-        assert_eq!(plain.interpreter_of(&other, &base), Some(said(&other, &[])));
-        let customized = ["/usr/lib/python3.11/sitecustomize.py"];
-        assert_eq!(plain.interpreter_of(&other, &said(Path::new("/usr"), &customized)), None);
-        assert_eq!(model(said(&first, &customized)).interpreter_of(&other, &base), None);
-        assert_eq!(Model::of(&first, None, None).unwrap().unwrap().interpreter_of(&other, &base), None);
+        let expected = Some(said(&other, false, &[]));
+        assert_eq!(plain.interpreter_of(&other, &base(false, &own)), expected);
         for name in ["a.pth", "a.start", "sitecustomize.py", "usercustomize", "sitecustomize.cpython-311.so"] {
             fs::write(packages.join(name), "").unwrap();
-            assert_eq!(plain.interpreter_of(&other, &base), None, "{name}");
+            assert_eq!(plain.interpreter_of(&other, &base(false, &own)), None, "{name}");
             fs::remove_file(packages.join(name)).unwrap();
         }
         fs::write(packages.join("a.pth.txt"), "").unwrap();
-        assert!(plain.interpreter_of(&other, &base).is_some());
-        fs::remove_dir_all(&packages).unwrap();
-        assert!(plain.interpreter_of(&other, &base).is_some());
-        fs::write(&packages, "").unwrap();
-        assert_eq!(plain.interpreter_of(&other, &base), None, "what cannot be read may be anything");
+        assert_eq!(plain.interpreter_of(&other, &base(false, &own)), expected);
+        assert_eq!(plain.interpreter_of(&other, &base(true, &own)), None, "a sitecustomize came");
+        assert_eq!(plain.interpreter_of(&other, &base(false, &[])), None, "its base has changed");
+        for (of_first, of_base) in [
+            (said(&first, true, &[]), base(false, &own)),
+            (said(&first, false, &["/usr/lib/python3/dist-packages/tool.py"]), base(false, &own)),
+            (said(&first, false, &[]), base(true, &own)),
+        ] {
+            let same = of_base.clone();
+            assert_eq!(model(of_first, of_base).interpreter_of(&other, &same), None);
+        }
+        fs::write(other.join("pyvenv.cfg"), "installed").unwrap();
+        assert_eq!(plain.interpreter_of(&other, &base(false, &own)), None, "not the model's pyvenv.cfg");
     }
 }

@@ -1,7 +1,8 @@
 //! The steps of a build, in their order: from a source to its product.
 //!
 //! 1. The metadata that need no hook are read where they are: in an archive's
-//!    `PKG-INFO` (PEP 643), or in a wheel.
+//!    `PKG-INFO` (PEP 643), or in a wheel. Of many sources, those in archives are read
+//!    before their turn, which all else waits for.
 //! 2. An archive is unpacked.
 //! 3. Its requirements lead to a build environment, which the supervisor asks
 //!    for when it is the hook's turn ([`Environments`](crate::Environments)).
@@ -11,22 +12,21 @@
 //! 6. It is moved to the output folder.
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::maybe_done;
 use futures_util::poll;
 use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
-use tokio::time::timeout;
 
 use super::Frontend;
 use super::demand::Needs;
 use super::errors::{inconsistent_metadata, invalid_source, is_raised_by_hook, required_extension, wrong_result};
 use super::hook::{Hooks, made_file};
 use super::report::{
-    AnswerUse, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report,
+    AnswerUse, BuildWarning, DeclaredExtension, EnvironmentUse, Fallback, Goal, JobId, Origin, Product, Report, Step,
 };
 use super::spelling::misspelt_names;
 use super::tree::SourceTree;
@@ -82,17 +82,18 @@ impl<'a> Build<'a> {
         goal: &Goal,
         turn: impl Future<Output = Result<T, HookError>>,
     ) -> Result<Product, HookError> {
-        // This asks for its turn, which may come during the look.
         let mut turn = pin!(maybe_done(turn));
-        let waits = poll!(turn.as_mut()).is_pending();
         let tree = self.source_tree(source, goal)?;
-        if let Some(tree) = &tree
-            && let Some(metadata) = self.look(tree, goal, waits).await?
-        {
-            return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
+        if let Some(tree) = &tree {
+            self.hooks.begin_needs();
+            if let Some(metadata) = self.look(tree, goal, turn.as_mut()).await? {
+                return Ok(Product::Metadata(Box::new(metadata), Origin::Static));
+            }
         }
-        turn.as_mut().await;
-        self.began = Instant::now();
+        if poll!(turn.as_mut()).is_pending() {
+            turn.as_mut().await;
+            self.began = Instant::now();
+        }
         let _turn = turn.as_mut().take_output().transpose()?;
         let Some(tree) = tree else { return self.wheel_metadata(source.path()).await };
         if self.frontend.settings.check_requires_python {
@@ -124,29 +125,40 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Does what may be done before its turn. Returns its metadata if they are static.
+    /// Does what may be done before its `turn`, for which it asks first. Returns its metadata if
+    /// they are static.
     async fn look(
         &mut self,
         tree: &SourceTree<'_>,
         goal: &Goal,
-        waits: bool,
+        mut turn: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<CoreMetadata>, HookError> {
-        /// Where files take longer, others get their look, and their turn, meanwhile: a file
-        /// system may not respond.
-        const PATIENCE: Duration = Duration::from_secs(1);
+        let has_turn = poll!(turn.as_mut()).is_ready();
         let wants_metadata = self.frontend.settings.static_metadata && matches!(goal, Goal::Metadata);
-        let looks_ahead = waits && self.hooks.needs.is_some();
-        if !wants_metadata && !looks_ahead {
+        if !wants_metadata && (has_turn || self.hooks.needs.is_none()) {
             return Ok(None);
         }
-        let _look = timeout(PATIENCE, self.frontend.looks.acquire()).await;
+        // A file may take long, or hang: nobody waits for the look at another one when it is
+        // his turn.
+        let _look = match has_turn {
+            true => None,
+            false => tokio::select! {
+                biased;
+                () = turn.as_mut() => None,
+                look = self.frontend.looks.acquire() => look.ok(),
+            },
+        };
         self.began = Instant::now();
-        if wants_metadata && let Some(metadata) = self.static_metadata(tree).await? {
+        if wants_metadata && let Some(metadata) = self.static_metadata(tree, has_turn).await? {
             return Ok(Some(metadata));
         }
-        // Whoever needs the files reports why they cannot be read.
-        if looks_ahead && let Ok(Ok(files)) = timeout(PATIENCE, tree.top_files()).await {
-            self.hooks.set_needs(&files);
+        if !has_turn && self.hooks.needs.is_some() {
+            let files = tokio::select! {
+                biased;
+                () = turn => None,
+                files = tree.top_files_ahead() => files,
+            };
+            files.iter().for_each(|files| self.hooks.set_needs(files));
         }
         Ok(None)
     }
@@ -201,7 +213,14 @@ impl<'a> Build<'a> {
 impl Build<'_> {
     /// The metadata in the `PKG-INFO` of an archive, if every build would give the
     /// same.
-    async fn static_metadata(&mut self, tree: &SourceTree<'_>) -> Result<Option<CoreMetadata>, HookError> {
+    async fn static_metadata(
+        &mut self,
+        tree: &SourceTree<'_>,
+        has_turn: bool,
+    ) -> Result<Option<CoreMetadata>, HookError> {
+        if has_turn && tree.is_archive() {
+            self.frontend.step(self.job, Step::Unpacking);
+        }
         let Some(files) = tree.packed_top_files().await? else {
             self.not_static = Some(NotStatic::Tree);
             return Ok(None);
@@ -237,6 +256,7 @@ impl Build<'_> {
             Some(Fallback { wheel: wheel.to_owned(), source: source.path().to_owned(), extensions: missing });
         // Only hooks tell of extensions: a `PKG-INFO` does not have them.
         let tree = self.tree(&source);
+        self.hooks.begin_needs();
         let outcome = self.prepare_metadata(&tree).await;
         tree.close(false).await;
         let product = outcome?;

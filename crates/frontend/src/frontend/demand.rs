@@ -51,12 +51,15 @@ impl Needs<'_> {
 
     /// Its `build-system.requires`. They do not change.
     pub fn set(&mut self, requires: &[String]) {
+        if self.are_known() {
+            return;
+        }
         let name = |text: &String| {
             dependency_specifier::parse(text).map_or_else(|_| text.clone(), |requirement| requirement.name.to_string())
         };
         let names = Names::new(requires.iter().map(name).collect());
         let mut state = self.demand.state();
-        state.unknown -= usize::from(self.names.is_none());
+        state.unknown -= 1;
         *state.builds.entry(names.clone()).or_default() += 1;
         self.names = Some(names);
     }

@@ -27,14 +27,18 @@ pub(super) struct Hooks<'a> {
     pub environment: Option<Environment>,
     /// The files of environments that were changed, by hooks that ran.
     pub modified: Vec<PathBuf>,
-    /// `None`: nobody wants to know.
+    /// `None`: nobody wants to know, or it needs none.
     pub needs: Option<Needs<'a>>,
 }
 
 impl<'a> Hooks<'a> {
     pub fn new(frontend: &'a Frontend, job: JobId, name: &'a Path) -> Self {
-        let needs = frontend.demand.as_ref().map(Demand::begin);
-        Self { frontend, job, name, runs: Vec::new(), environment: None, modified: Vec::new(), needs }
+        Self { frontend, job, name, runs: Vec::new(), environment: None, modified: Vec::new(), needs: None }
+    }
+
+    /// From now on the source needs some environment.
+    pub fn begin_needs(&mut self) {
+        self.needs = self.frontend.demand.as_ref().map(Demand::begin);
     }
 
     /// Notes what environment the source needs, which is known from these files.
@@ -112,11 +116,6 @@ impl<'a> Hooks<'a> {
             return outcome;
         }
         request.tree = tree.path().await?.to_owned();
-        if self.needs.as_ref().is_some_and(|needs| !needs.are_known())
-            && let Some(files) = tree.known_top_files().await
-        {
-            self.set_needs(&files);
-        }
         request.kept_answers = lookup.clone().map(|lookup| lookup as Arc<dyn KeptAnswers>);
         frontend.step(self.job, Step::Hook(hook));
         let ticket = frontend.supervisor.submit(request).await;
@@ -129,6 +128,12 @@ impl<'a> Hooks<'a> {
         if let Some(environment) = response.environment.clone() {
             let environment: Arc<dyn Any + Send + Sync> = environment;
             self.environment = environment.downcast_ref::<Environment>().cloned();
+            // Now the files have been read, so that their file system responds.
+            if self.needs.as_ref().is_some_and(|needs| !needs.are_known())
+                && let Some(files) = tree.known_top_files().await
+            {
+                self.set_needs(&files);
+            }
             if let (Some(needs), Some(environment)) = (&self.needs, &self.environment) {
                 needs.used(environment.python());
             }

@@ -149,8 +149,11 @@ impl Frontend {
     ) -> Result<Self, RunFolderError> {
         let work = RunFolder::temporary("work")?;
         let sources = settings.cache_folder.as_deref().map_or_else(Sources::temporary, Sources::in_cache);
-        let looks = Semaphore::new(available_parallelism().map_or(1, usize::from));
-        let demand = settings.retire_unneeded.then(Demand::default);
+        /// Of the runtime's threads, most are for sources whose turn it is.
+        const MOST_LOOKS: usize = 4;
+        let looks = Semaphore::new(available_parallelism().map_or(1, usize::from).min(MOST_LOOKS));
+        let may_retire = settings.retire_unneeded && settings.environments.is_some();
+        let demand = may_retire.then(Demand::default);
         let (sources, observer) = (Arc::new(sources), Box::new(observer));
         Ok(Self { supervisor, settings, work, sources, looks, demand, observer })
     }

@@ -96,7 +96,8 @@ pub struct Report {
     pub fallback: Option<Fallback>,
     /// What may be a mistake.
     pub warnings: Vec<BuildWarning>,
-    /// How long it took, from its turn on.
+    /// How long it took, without the time in which it waited for its turn, and what was done
+    /// before that.
     pub took: Duration,
 }
 

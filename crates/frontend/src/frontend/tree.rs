@@ -3,10 +3,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{BuildSystem, EnvironmentRequirements, ErrorKind, HookError};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::Frontend;
 use super::claim::Claim;
@@ -16,6 +18,10 @@ use crate::answers::{Asked, Digest, TopFiles, counted_variables};
 use crate::archive::{UnpackLimits, unpack};
 use crate::files::short;
 use crate::source_folder::SourceFolder;
+
+/// How long the files at the top of a folder are read, for what only leads to warnings or
+/// saves memory.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A source tree.
 pub(super) struct SourceTree<'a> {
@@ -99,14 +105,14 @@ impl<'a> SourceTree<'a> {
         }
     }
 
-    /// The files at its top: of a folder, as they are now, or `None` if the run was
-    /// interrupted; of an archive, as they were packed, or `None` if they have not been read
+    /// The files at its top: of a folder, as they are now, or `None` if the file
+    /// system does not respond; of an archive, as they were packed, or `None` if they have not been read
     /// yet.
     pub async fn known_top_files(&self) -> Option<TopFiles> {
         match &self.place {
             Place::Folder(path) => {
                 let path = path.clone();
-                self.frontend.unblock_unless_interrupted(move |_| TopFiles::of_tree(&path)).await.ok()
+                timeout(PATIENCE, unblock(move || TopFiles::of_tree(&path))).await.ok()
             }
             Place::Archive(archive) => {
                 let known = self.known(archive).await;
@@ -132,12 +138,19 @@ impl<'a> SourceTree<'a> {
         archive.top_files.get_or_try_init(read).await.cloned().map(Some)
     }
 
-    /// The files at its top, which are read if they are not known.
-    pub async fn top_files(&self) -> Result<TopFiles, HookError> {
-        match self.packed_top_files().await? {
-            Some(packed) => Ok(packed),
-            None => Ok(self.known_top_files().await.unwrap_or_default()),
+    /// The files at its top, read before the source is built; `None` if that takes long, or is
+    /// not possible, which whoever needs them reports.
+    pub async fn top_files_ahead(&self) -> Option<TopFiles> {
+        /// An archive of more bytes takes tens of milliseconds, and it will be unpacked anyway.
+        const LARGEST: u64 = 1 << 20;
+        let known = self.known_top_files().await;
+        let Place::Archive(archive) = &self.place else { return known };
+        if known.is_some() {
+            return known;
         }
+        let path = archive.path.clone();
+        let size = unblock(move || path.metadata().map(|metadata| metadata.len())).await;
+        if size.is_ok_and(|size| size <= LARGEST) { self.packed_top_files().await.ok()? } else { None }
     }
 
     /// The name and version that it claims to have.

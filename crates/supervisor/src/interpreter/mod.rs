@@ -79,32 +79,37 @@ impl Interpreter {
         self.prefix != self.base_prefix
     }
 
-    /// Files that are imported at every start, such as `sitecustomize`, without those of the
-    /// standard library.
-    #[must_use]
-    pub fn startup_files(&self) -> &[PathBuf] {
-        &self.startup_files
-    }
-
     /// What the interpreter of a virtual environment in `prefix` says that was made like this
     /// one, if nothing that is installed in it runs at start. `None` if something runs at start
-    /// already.
+    /// already, or if its paths are unusual.
     #[must_use]
     pub fn moved(&self, prefix: &Path) -> Option<Self> {
         if self.runs_code_at_start || !self.startup_files.is_empty() {
             return None;
         }
-        let moved =
-            |path: &PathBuf| path.strip_prefix(&self.prefix).map_or_else(|_| path.clone(), |rest| prefix.join(rest));
-        let all_moved = |paths: &[PathBuf]| paths.iter().map(moved).collect();
+        let own = |path: &PathBuf| Some(prefix.join(path.strip_prefix(&self.prefix).ok()?));
+        let moved = |paths: &[PathBuf]| paths.iter().map(|path| own(path).unwrap_or_else(|| path.clone())).collect();
         Some(Self {
-            executable: moved(&self.executable),
+            executable: own(&self.executable)?,
             prefix: prefix.to_owned(),
-            scripts: moved(&self.scripts),
-            site_folders: all_moved(&self.site_folders),
-            path: all_moved(&self.path),
+            scripts: own(&self.scripts)?,
+            site_folders: moved(&self.site_folders),
+            path: moved(&self.path),
             ..self.clone()
         })
+    }
+
+    /// Whether both would say the same at any time: markers also describe the running system.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let without_markers = |interpreter: &Self| Self { markers: BTreeMap::new(), ..interpreter.clone() };
+        without_markers(self) == without_markers(other)
+    }
+
+    /// Whether code runs at every start that may read any variable.
+    #[must_use]
+    pub fn runs_code_at_start(&self) -> bool {
+        self.runs_code_at_start
     }
 
     /// Makes the variables those of an activated virtual environment: its programs

@@ -267,7 +267,7 @@ impl TemplateSelector {
     }
 
     /// Retires the templates of an interpreter, which has these names.
-    pub fn retire_all(&mut self, interpreters: &HashSet<PathBuf>) {
+    pub fn retire_interpreter(&mut self, interpreters: &HashSet<PathBuf>) {
         let keys = self.keys.iter().filter(|(key, _)| interpreters.contains(&key.executable));
         let active = keys.flat_map(|(_, state)| &state.environments).flat_map(EnvironmentState::active);
         for template in active.map(|active| active.template.clone()).collect::<Vec<_>>() {

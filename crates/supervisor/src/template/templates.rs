@@ -282,7 +282,7 @@ impl Templates {
 
     /// Retires the templates of an interpreter, which has these names.
     pub fn retire(&self, interpreters: &HashSet<PathBuf>) {
-        self.selector().retire_all(interpreters);
+        self.selector().retire_interpreter(interpreters);
     }
 
     /// Retires all templates and waits for their end.

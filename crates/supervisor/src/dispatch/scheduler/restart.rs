@@ -1,5 +1,5 @@
-//! Restarts that were requested: workers are replaced, and pools in quarantine get
-//! another chance.
+//! Workers that end on request: in a restart they are replaced, and pools in quarantine get
+//! another chance; those of an environment that is not needed any more are not.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -212,9 +212,9 @@ fn an_interpreter_that_is_retired_loses_its_templates_and_keeps_what_is_known_of
     let template = fixture.select(&key("a"), &TreeImports::default()).unwrap();
     let other = fixture.id("b").unwrap();
     fixture.selector.refuse_backend(&key("a"), &template);
-    fixture.selector.retire_all(&HashSet::from(["/other".into()]));
+    fixture.selector.retire_interpreter(&HashSet::from(["/other".into()]));
     assert!(!fixture.is_retired(template.id));
-    fixture.selector.retire_all(&HashSet::from([key("a").executable]));
+    fixture.selector.retire_interpreter(&HashSet::from([key("a").executable]));
     assert!(fixture.is_retired(template.id) && fixture.is_retired(other));
     assert_eq!(fixture.start("a").backend, None);
 }
