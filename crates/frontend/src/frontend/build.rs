@@ -22,7 +22,6 @@ use hookpool_supervisor::files::unblock;
 use hookpool_supervisor::{ErrorKind, Hook, HookError, Setting};
 
 use super::Frontend;
-use super::demand::Needs;
 use super::errors::{inconsistent_metadata, invalid_source, is_raised_by_hook, required_extension, wrong_result};
 use super::hook::{Hooks, made_file};
 use super::report::{
@@ -158,7 +157,9 @@ impl<'a> Build<'a> {
                 () = turn => None,
                 files = tree.top_files_ahead() => files,
             };
-            files.iter().for_each(|files| self.hooks.set_needs(files));
+            if let Some(files) = files {
+                self.hooks.set_needs(&files).await;
+            }
         }
         Ok(None)
     }
@@ -188,11 +189,6 @@ impl<'a> Build<'a> {
                 None => Ok(Product::SdistUnsupported),
             },
         }
-    }
-
-    /// It needs no environment any more. Returns the interpreters of those that no build needs.
-    pub fn end(&mut self) -> Vec<PathBuf> {
-        self.hooks.needs.take().map(Needs::end).unwrap_or_default()
     }
 
     /// What is to be reported.

@@ -33,6 +33,18 @@ impl Demand {
         Needs { demand: self, names: None }
     }
 
+    /// Takes the interpreters of environments that no build needs any more. To be called when
+    /// a build has ended, and when it is known what one needs.
+    pub fn take_unneeded(&self) -> Vec<PathBuf> {
+        let mut state = self.state();
+        if state.unknown > 0 {
+            return Vec::new();
+        }
+        let State { builds, environments, .. } = &mut *state;
+        let is_unneeded = |names: &HashSet<Names>| !names.iter().any(|names| builds.contains_key(names));
+        environments.extract_if(|_, names| is_unneeded(names)).map(|(python, _)| python).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,20 +82,6 @@ impl Needs<'_> {
         let Some(names) = &self.names else { return };
         self.demand.state().environments.entry(python.to_owned()).or_default().insert(names.clone());
     }
-
-    /// The build has ended. Returns the interpreters of environments that no build needs any
-    /// more.
-    pub fn end(self) -> Vec<PathBuf> {
-        let demand = self.demand;
-        drop(self);
-        let mut state = demand.state();
-        if state.unknown > 0 {
-            return Vec::new();
-        }
-        let State { builds, environments, .. } = &mut *state;
-        let is_unneeded = |names: &HashSet<Names>| !names.iter().any(|names| builds.contains_key(names));
-        environments.extract_if(|_, names| is_unneeded(names)).map(|(python, _)| python).collect()
-    }
 }
 
 impl Drop for Needs<'_> {
@@ -113,9 +111,11 @@ mod tests {
     }
 
     fn ended(needs: Needs<'_>) -> Vec<PathBuf> {
-        let mut ended = needs.end();
-        ended.sort();
-        ended
+        let demand = needs.demand;
+        drop(needs);
+        let mut unneeded = demand.take_unneeded();
+        unneeded.sort();
+        unneeded
     }
 
     #[test]
@@ -141,6 +141,11 @@ mod tests {
         assert_eq!(ended(known), [""; 0].map(PathBuf::from));
         // Cancelled, or known to need nothing.
         assert_eq!(ended(unknown), [Path::new("/1")]);
+        let (mut unknown, known) = (demand.begin(), with(&demand, &["hatchling"]));
+        known.used(Path::new("/1"));
+        assert_eq!(ended(known), [""; 0].map(PathBuf::from));
+        unknown.set(&["flit_core".into()]);
+        assert_eq!(demand.take_unneeded(), [Path::new("/1")]);
     }
 
     #[test]

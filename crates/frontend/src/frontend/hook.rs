@@ -42,9 +42,10 @@ impl<'a> Hooks<'a> {
     }
 
     /// Notes what environment the source needs, which is known from these files.
-    pub fn set_needs(&mut self, files: &TopFiles) {
+    pub async fn set_needs(&mut self, files: &TopFiles) {
         if let (Some(needs), Some(requirements)) = (&mut self.needs, build_requirements(files, &[])) {
             needs.set(&requirements.requires);
+            self.frontend.retire_unneeded().await;
         }
     }
 
@@ -132,7 +133,7 @@ impl<'a> Hooks<'a> {
             if self.needs.as_ref().is_some_and(|needs| !needs.are_known())
                 && let Some(files) = tree.known_top_files().await
             {
-                self.set_needs(&files);
+                self.set_needs(&files).await;
             }
             if let (Some(needs), Some(environment)) = (&self.needs, &self.environment) {
                 needs.used(environment.python());

@@ -178,10 +178,9 @@ impl Frontend {
     ) -> Report {
         let mut build = Build::new(self, job, name);
         let outcome = build.run(source, goal, turn).await;
-        for python in build.end() {
-            self.supervisor.retire(&python).await;
-        }
-        build.report(outcome)
+        let report = build.report(outcome);
+        self.retire_unneeded().await;
+        report
     }
 
     /// The build environment for the hooks of a tree, with the requirements that
@@ -207,6 +206,13 @@ impl Frontend {
         self.sources.finished().await;
         if let Some(environments) = &self.settings.environments {
             environments.close().await;
+        }
+    }
+
+    /// Ends the templates and workers of environments that no build needs.
+    async fn retire_unneeded(&self) {
+        for python in self.demand.iter().flat_map(Demand::take_unneeded) {
+            self.supervisor.retire(&python).await;
         }
     }
 
