@@ -90,6 +90,10 @@ class Setting:
     # These services, by the number of their jobs.
     building: dict[int, Service] = field(default_factory=dict)
 
+    def installs_only_from(self, wheels: Path) -> None:
+        """Build environments get the wheels of this folder, and nothing from an index."""
+        self.env |= {"HOOKPOOL_NO_INDEX": "true", "HOOKPOOL_FIND_LINKS": str(wheels)}
+
     @property
     def tmp(self) -> Path:
         """TMPDIR."""

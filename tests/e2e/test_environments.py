@@ -284,8 +284,7 @@ def test_f49_of_the_environment_of_an_earlier_hook(
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "shared_tool", "1.0", {"shared_tool/__init__.py": "VALUE = 'whole'\n"})
     make_wheel(wheels, "tool_two", "1.0", {"tool_two/__init__.py": ""})
-    setting.env["HOOKPOOL_NO_INDEX"] = "true"
-    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    setting.installs_only_from(wheels)
     tree = make_project(tmp_path / "tree", requires=["shared-tool"], additional=["tool-two"])
     spoil = "import shared_tool; open(shared_tool.__file__, 'a').write('VALUE = 0\\n')"
     look = "import shared_tool, tool_two; open('extra.txt', 'w').write(str(shared_tool.VALUE))"
@@ -309,8 +308,7 @@ def test_an_environment_costs_no_process_when_no_source_needs_it_any_more(
     wheels = tmp_path / "wheels"
     for name in ("tool_one", "tool_two"):
         make_wheel(wheels, name, "1.0", {f"{name}/__init__.py": ""})
-    setting.env["HOOKPOOL_NO_INDEX"] = "true"
-    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    setting.installs_only_from(wheels)
     needs = {"first": "tool-one", "last": "tool-two", "second": "Tool.One>=1"}
     trees = [make_project(tmp_path / tree, requires=[name]) for tree, name in needs.items()]
     wait = f"import os\nif os.path.basename(os.getcwd()) == 'last':\n{indent(gate.code, ' ')}"
@@ -411,8 +409,7 @@ def test_f49_of_a_distribution_that_environments_share(
     for name in ("shared_tool", "tool_one", "tool_two"):
         make_wheel(wheels, name, "1.0", {f"{name}/__init__.py": "VALUE = 'whole'\n"})
     flags = ["--no-index", "--find-links", str(wheels)]
-    setting.env["HOOKPOOL_NO_INDEX"] = "true"
-    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    setting.installs_only_from(wheels)
     trees = [make_tree(tmp_path / name) for name in ("one", "two")]
     look = (
         "import os, shared_tool\n"

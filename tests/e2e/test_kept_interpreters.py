@@ -235,8 +235,7 @@ def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     make_wheel(wheels, "other_tool", "1.0", {"other_tool.py": ""})
     make_wheel(wheels, "third_tool", "1.0", {"third_tool.py": ""})
     make_wheel(wheels, "path_tool", "1.0", {"path_tool.pth": f"{tmp_path}\n"})
-    setting.env["HOOKPOOL_NO_INDEX"] = "true"
-    setting.env["HOOKPOOL_FIND_LINKS"] = str(wheels)
+    setting.installs_only_from(wheels)
     environments = BuildEnvironments(setting, tmp_path)
     # At the start of which nothing runs.
     python = tmp_path / "base" / "bin" / "python"

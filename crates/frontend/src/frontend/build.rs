@@ -137,8 +137,8 @@ impl<'a> Build<'a> {
         if !wants_metadata && (has_turn || self.hooks.needs.is_none()) {
             return Ok(None);
         }
-        // A file may take long, or hang: nobody waits for the look at another one when it is
-        // his turn.
+        // A file may take long, or hang: a source whose turn has come does not wait for the look
+        // at another one.
         let _look = match has_turn {
             true => None,
             false => tokio::select! {

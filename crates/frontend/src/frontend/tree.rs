@@ -105,8 +105,8 @@ impl<'a> SourceTree<'a> {
         }
     }
 
-    /// The files at its top: of a folder, as they are now, or `None` if the file
-    /// system does not respond; of an archive, as they were packed, or `None` if they have not been read
+    /// The files at its top: of a folder, as they are now, or `None` if the file system does
+    /// not respond; of an archive, as they were packed, or `None` if they have not been read
     /// yet.
     pub async fn known_top_files(&self) -> Option<TopFiles> {
         match &self.place {
