@@ -1,5 +1,7 @@
 """Imports modules one by one, each in a process of its own, and tells what that changed.
 
+The process of a module is forked from that of its package, which is imported first in any case.
+
     PYTHON examine.py standard|installed
 
 Run by test_preloadable.py with the interpreter whose standard library, or installed packages, are
@@ -20,7 +22,7 @@ import sysconfig
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,7 +41,7 @@ from hookd.template.process_state import OutputFile, ProcessState
 
 del sys.path[0]
 
-# In seconds. What takes longer hangs.
+# For one module, in seconds. What takes longer hangs.
 LONGEST = 30
 
 # Tests, and what needs a screen or a terminal.
@@ -93,50 +95,66 @@ class Interpreter:
     """The state of the interpreter that is common to all modules."""
 
     def __init__(self) -> None:
-        self._settings = {
-            "sys.path": list(sys.path),
-            "sys.meta_path": list(sys.meta_path),
-            "sys.path_hooks": list(sys.path_hooks),
-            "sys.argv": list(sys.argv),
-            "the streams": [sys.stdin, sys.stdout, sys.stderr],
-            "the hooks of sys": [sys.displayhook, sys.excepthook, sys.dont_write_bytecode],
-            "the recursion limit": sys.getrecursionlimit(),
-            "the garbage collector": [gc.isenabled(), gc.get_threshold()],
-            "the built-in names": dict(vars(sys.modules["builtins"])),
-            "the warnings' filters": list(sys.modules["warnings"].filters),  # type: ignore[attr-defined]
-            "logging": _logging(),
-            "the locale": _locale(),
-        }
-        self._definitions = dict(_definitions())
+        self._settings = _settings()
+        self._definitions = list(_definitions())
 
-    def changes_to(self, after: Interpreter, is_standard: bool) -> List[str]:
+    def changes(self, is_standard: bool) -> List[str]:
         """What is no longer the same. Modules of the standard library may change each other."""
-        changed = [name for name, value in self._settings.items() if value != after._settings[name]]
+        settings = _settings()
+        changed = [name for name, value in self._settings.items() if value != settings[name]]
         if not is_standard:
-            changed += [
-                name
-                for name, value in self._definitions.items()
-                if after._definitions.get(name) is not value
-                and ALLOWED.get(name) not in sys.modules
-            ]
+            names = [each.name() for each in self._definitions if not each.is_there()]
+            changed += [name for name in names if ALLOWED.get(name) not in sys.modules]
         return changed
 
 
-def _definitions() -> Iterator[Tuple[str, Any]]:
-    """The functions and classes of all modules, and the methods of these classes."""
+def _settings() -> Dict[str, Any]:
+    return {
+        "sys.path": list(sys.path),
+        "sys.meta_path": list(sys.meta_path),
+        "sys.path_hooks": list(sys.path_hooks),
+        "sys.argv": list(sys.argv),
+        "the streams": [sys.stdin, sys.stdout, sys.stderr],
+        "the hooks of sys": [sys.displayhook, sys.excepthook, sys.dont_write_bytecode],
+        "the recursion limit": sys.getrecursionlimit(),
+        "the garbage collector": [gc.isenabled(), gc.get_threshold()],
+        "the built-in names": dict(vars(sys.modules["builtins"])),
+        "the warnings' filters": list(sys.modules["warnings"].filters),  # type: ignore[attr-defined]
+        "logging": _logging(),
+        "the locale": _locale(),
+    }
+
+
+class Definition:
+    """A function or a class of a module, or a method of such a class."""
+
+    def __init__(self, module: str, owner: Optional[type], key: str, value: object) -> None:
+        self._module = module
+        self._owner = owner
+        self._key = key
+        self._value = value
+
+    def name(self) -> str:
+        """Its full name."""
+        owner = [] if self._owner is None else [self._owner.__name__]
+        return ".".join([self._module, *owner, self._key])
+
+    def is_there(self) -> bool:
+        """Whether that name still means the same."""
+        holder = sys.modules.get(self._module) if self._owner is None else self._owner
+        return getattr(holder, "__dict__", {}).get(self._key) is self._value
+
+
+def _definitions() -> Iterator[Definition]:
     for name, module in list(sys.modules.items()):
         if isinstance(module, ModuleType):
             for key, value in list(vars(module).items()):
                 if isinstance(value, CALLABLES):
-                    yield "{}.{}".format(name, key), value
-                    for method, function in _methods(value):
-                        yield "{}.{}.{}".format(name, key, method), function
-
-
-def _methods(value: object) -> List[Tuple[str, Any]]:
-    if not isinstance(value, type):
-        return []
-    return [pair for pair in list(vars(value).items()) if isinstance(pair[1], CALLABLES)]
+                    yield Definition(name, None, key, value)
+                if isinstance(value, type):
+                    for method, function in list(vars(value).items()):
+                        if isinstance(function, CALLABLES):
+                            yield Definition(name, value, method, function)
 
 
 def _logging() -> List[Any]:
@@ -179,12 +197,33 @@ def examine(
     is_standard = all(
         module["file"] is None or preloadable.is_standard(module["file"]) for module in imported
     )
-    changed = interpreter.changes_to(Interpreter(), is_standard)
+    changed = interpreter.changes(is_standard)
     problems += ["it changed " + ", ".join(changed[:5])] if changed else []
     if failure is None:
         # What a module has asked for is gone with it, if it failed.
         problems += observation.seen()
     return {"problems": problems, "exceptions": exceptions_among(new, as_backend=False)}
+
+
+def examine_all(names: List[str], output: OutputFile) -> Dict[str, Any]:
+    """The outcomes by name; those of a package's modules are examined where it is imported."""
+    interpreter = Interpreter()
+    found: Dict[str, Any] = {}
+    for name in sorted(names):
+        if name not in found:
+            inner = [other for other in names if other.startswith(name + ".")]
+            action = partial(examine_package, name, inner, output, interpreter)
+            outcomes = in_a_child(action, output, LONGEST * (1 + len(inner)))
+            ended = {"problems": ["it ended the process"], "exceptions": []}
+            found.update(outcomes or dict.fromkeys([name, *inner], ended))
+    return found
+
+
+def examine_package(
+    name: str, inner: List[str], output: OutputFile, interpreter: Interpreter
+) -> Dict[str, Any]:
+    """The outcomes of a module and, if it is a package, of those in it."""
+    return dict([(name, examine(name, output, interpreter))], **examine_all(inner, output))
 
 
 def _try_import(name: str) -> Optional[BaseException]:
@@ -195,8 +234,8 @@ def _try_import(name: str) -> Optional[BaseException]:
     return None
 
 
-def in_a_child(action: Callable[[], Any], output: OutputFile) -> Any:
-    """Run an action in a forked process. Returns its result."""
+def in_a_child(action: Callable[[], Any], output: OutputFile, seconds: float) -> Any:
+    """Run an action in a forked process. Returns its result; None if it does not come in time."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -208,7 +247,7 @@ def in_a_child(action: Callable[[], Any], output: OutputFile) -> Any:
             os._exit(0)
     os.close(write_end)
     data = b""
-    while select.select([read_end], [], [], LONGEST)[0]:
+    while select.select([read_end], [], [], seconds)[0]:
         piece = os.read(read_end, 1 << 16)
         if not piece:
             break
@@ -217,7 +256,7 @@ def in_a_child(action: Callable[[], Any], output: OutputFile) -> Any:
         os.kill(pid, signal.SIGKILL)
     os.close(read_end)
     os.waitpid(pid, 0)
-    return json.loads(data) if data else {"problems": ["it ended the process"], "exceptions": []}
+    return json.loads(data) if data else None
 
 
 def main() -> None:
@@ -229,11 +268,7 @@ def main() -> None:
     os.chdir("/")
     output = OutputFile()
     names = standard() if sys.argv[1:] == ["standard"] else installed()
-    interpreter = Interpreter()
-    found = {
-        name: in_a_child(partial(examine, name, output, interpreter), output) for name in names
-    }
-    print(json.dumps(found))
+    print(json.dumps(examine_all(names, output)))
 
 
 if __name__ == "__main__":

@@ -169,15 +169,13 @@ def run_until(start_method: str, pool: Pool, projects: Sequence[Project], trees:
 
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.name)
 @pytest.mark.timeout(300)
-def test_a_trap(
-    setting: Setting, pythons: Mapping[str, str], trap: Trap, start_method: str, tmp_path: Path
-) -> None:
+def test_a_trap(setting: Setting, pythons: Mapping[str, str], trap: Trap, tmp_path: Path) -> None:
     """In two orders in one program, and again in one that knows what the first has learned."""
     trees = Trees(tmp_path / "trees", trap.projects)
     for _ in range(2):
-        pool = setting.start("--start-method", start_method, python=pythons[trap.environment])
+        pool = setting.start(python=pythons[trap.environment])
         for projects in (trap.projects, trap.projects[::-1]):
-            run_until(start_method, pool, projects, trees)
+            run_until("forkserver", pool, projects, trees)
         assert pool.finish() == ([], 0)
 
 
