@@ -274,13 +274,23 @@ def test_static_metadata_that_the_project_table_determines(
 
     found = metadata("determined")
     assert (found["origin"], found["requires_dist"]) == ("static", ["a"])
-    # setuptools takes from these what the table does not mention.
-    for name in ("setup.py", "setup.cfg"):
-        (tree / name).touch()
-        found = metadata(name)
+    # setuptools writes this into each source distribution.
+    setup_py, setup_cfg, options = (tree / name for name in ("setup.py", "setup.cfg", "options"))
+    setup_cfg.write_text("[egg_info]\ntag_build = \ntag_date = 0\n")
+    assert metadata("egg-info")["origin"] == "static"
+    # It takes from these what the table does not mention.
+    options.write_text("[options]\n")
+    for case, write in {
+        "setup.py": setup_py.touch,
+        "setup.cfg": lambda: options.rename(setup_cfg),
+        "link": lambda: setup_cfg.symlink_to(setup_cfg.rename(options).name),
+    }.items():
+        write()
+        found = metadata(case)
         assert (found["origin"], found["requires_dist"]) == ("prepare_metadata", [])
         assert found["not_static"].endswith("pyproject.toml does not determine Requires-Python")
-        (tree / name).unlink()
+        setup_py.unlink(missing_ok=True)
+    setup_cfg.unlink()
     pyproject.write_text(pyproject.read_text() + 'dynamic = ["optional-dependencies"]\n')
     assert metadata("dynamic")["not_static"].endswith("does not determine Provides-Extra")
 

@@ -40,7 +40,7 @@ LISTS = ("requires_dist", "provides_extra")
 # Those with a PKG-INFO of Metadata-Version 2.2 or newer, and those with a [project] table that
 # determines what resolvers use.
 STATIC = {"platformdirs", "soupsieve", "urllib3", "virtualenv"}
-STATIC |= {"colorama", "django", "fastapi", "flask", "idna", "packaging", "tqdm", "zipp"}
+STATIC |= {"colorama", "django", "fastapi", "flask", "idna", "packaging", "sniffio", "tqdm", "zipp"}
 
 
 @pytest.fixture(scope="module")

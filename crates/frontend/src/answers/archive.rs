@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::store::{AnswerStore, Fact};
 use crate::archive::{ArchiveError, UnpackLimits, Wanted, read_wanted};
-use crate::metadata::read_metadata_file;
+use crate::metadata::{may_determine_metadata, read_metadata_file};
 
 /// The digest of an archive, and the state of the file when it was computed.
 #[derive(Serialize, Deserialize)]
@@ -28,30 +28,40 @@ struct KnownDigest {
 pub(crate) struct TopFiles {
     pub pyproject: Option<Vec<u8>>,
     pub pkg_info: Option<Vec<u8>>,
-    /// Whether there is a `setup.py` or a `setup.cfg`.
+    /// Whether there is a `setup.py`, or a `setup.cfg` that may determine metadata.
     pub has_setup: bool,
 }
 
 impl TopFiles {
     const PYPROJECT: &str = "pyproject.toml";
     const PKG_INFO: &str = "PKG-INFO";
-    const SETUP: [&str; 2] = ["setup.py", "setup.cfg"];
+    const SETUP_PY: &str = "setup.py";
+    const SETUP_CFG: &str = "setup.cfg";
 
     /// Those of a source tree. Blocks.
     pub fn of_tree(tree: &Path) -> Self {
         let [pyproject, pkg_info] =
             [Self::PYPROJECT, Self::PKG_INFO].map(|name| read_metadata_file(&tree.join(name)).ok());
-        let has_setup = Self::SETUP.iter().any(|name| tree.join(name).symlink_metadata().is_ok());
+        let is_there = |name| tree.join(name).symlink_metadata().is_ok();
+        let setup_cfg = read_metadata_file(&tree.join(Self::SETUP_CFG)).ok();
+        let has_setup = is_there(Self::SETUP_PY) || (is_there(Self::SETUP_CFG) && may_determine_metadata(setup_cfg));
         Self { pyproject, pkg_info, has_setup }
     }
 
     /// Those of an archive. Blocks, until it is done or `cancel` is set.
     pub fn of_archive(archive: &Path, cancel: &AtomicBool) -> Result<Self, ArchiveError> {
-        let [setup, configuration] = Self::SETUP.map(Wanted::Presence);
-        let wanted = [Wanted::Content(Self::PYPROJECT), Wanted::Content(Self::PKG_INFO), setup, configuration];
-        let [pyproject, pkg_info, setup, configuration] =
+        let wanted = [
+            Wanted::Content(Self::PYPROJECT),
+            Wanted::Content(Self::PKG_INFO),
+            Wanted::Presence(Self::SETUP_PY),
+            // The two differ if it is a link, or too long.
+            Wanted::Presence(Self::SETUP_CFG),
+            Wanted::ContentIfShort(Self::SETUP_CFG),
+        ];
+        let [pyproject, pkg_info, setup_py, has_setup_cfg, setup_cfg] =
             read_wanted(archive, wanted, &UnpackLimits::default(), cancel)?;
-        Ok(Self { pyproject, pkg_info, has_setup: setup.is_some() || configuration.is_some() })
+        let has_setup = setup_py.is_some() || (has_setup_cfg.is_some() && may_determine_metadata(setup_cfg));
+        Ok(Self { pyproject, pkg_info, has_setup })
     }
 }
 

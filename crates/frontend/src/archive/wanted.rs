@@ -13,6 +13,8 @@ use crate::metadata::{METADATA_LIMIT, read_bounded};
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted<'a> {
     Content(&'a str),
+    /// The same of one that is not missed if it is too large.
+    ContentIfShort(&'a str),
     /// Only whether there is one, of any size; it is found with empty content.
     Presence(&'a str),
 }
@@ -53,17 +55,18 @@ impl<'a, const N: usize> WantedFiles<'a, N> {
         };
         for (wanted, found) in self.wanted.iter().zip(contents) {
             match wanted {
-                Wanted::Content(name) if path.ends_with(name) => {
+                Wanted::Content(name) | Wanted::ContentIfShort(name) if path.ends_with(name) => {
                     *found = match member.kind {
-                        MemberKind::File { .. } => {
-                            let bytes = read_bounded(content).map_err(ArchiveProblem::reading)?;
-                            Some(bytes.ok_or(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT })?)
-                        }
+                        MemberKind::File { .. } => read_bounded(content).map_err(ArchiveProblem::reading)?,
                         _ => None,
                     };
+                    let is_file = matches!(member.kind, MemberKind::File { .. });
+                    if is_file && found.is_none() && matches!(wanted, Wanted::Content(_)) {
+                        return Err(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT });
+                    }
                 }
                 Wanted::Presence(name) if path.ends_with(name) => *found = Some(Vec::new()),
-                Wanted::Content(_) | Wanted::Presence(_) => {}
+                Wanted::Content(_) | Wanted::ContentIfShort(_) | Wanted::Presence(_) => {}
             }
         }
         Ok(())

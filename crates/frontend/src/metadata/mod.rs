@@ -6,11 +6,13 @@ mod files;
 mod headers;
 mod project_table;
 mod requires_python;
+mod setup_cfg;
 mod static_metadata;
 mod wheel;
 
 pub(crate) use files::{METADATA_LIMIT, describe_folder, read_bounded, read_metadata_file};
 pub(crate) use requires_python::{declared_requires_python, excludes};
+pub(crate) use setup_cfg::may_determine_metadata;
 pub use static_metadata::{NotStatic, static_metadata};
 pub use wheel::{WheelError, WheelProblem, wheel_extensions, wheel_metadata};
 pub(crate) use wheel::{built_wheel_metadata, describe_built_wheel, describe_wheel, names_paths_in};

@@ -76,8 +76,8 @@ pub enum NotStatic {
 ///   is the one of its builds); and
 /// - none contradicts that table, which takes precedence.
 ///
-/// `has_setup` says whether the source has a `setup.py` or a `setup.cfg`. setuptools takes from these what a
-/// table does not mention, although PEP 621 forbids it.
+/// `has_setup` says whether the source has a `setup.py`, or a `setup.cfg` with more than options of commands.
+/// setuptools takes from these what a table does not mention, although PEP 621 forbids it.
 ///
 /// # Errors
 /// [`NotStatic`] says why a build is needed. That is no failure.
