@@ -331,6 +331,32 @@ def test_an_environment_costs_no_process_when_no_source_needs_it_any_more(
     assert (process.returncode, said.count("template starts")) == (0, 2)
 
 
+def test_what_another_list_of_requirements_led_to_is_kept_for_who_uses_it(
+    setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
+) -> None:
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one/__init__.py": ""})
+    setting.installs_only_from(wheels)
+    needs = {"first": ["tool-one"], "second": ["tool-one", "tool-two; python_version < '3'"]}
+    trees = [
+        make_project(tmp_path / tree, requires=names, additional=[])
+        for tree, names in needs.items()
+    ]
+    wait = f"import os\nif os.path.basename(os.getcwd()) == 'first':\n{indent(gate.code, ' ')}"
+    run = arguments(setting, "metadata", *trees, "-C", f"get_requires={wait}", "-vv", jobs=2)
+    run += ["--format", "json"]
+    with subprocess.Popen(
+        run, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        gate.arrived()
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["source"] == str(tmp_path / "second")
+        gate.release()
+        rest, said = process.communicate(timeout=30)
+    assert json.loads(rest)["source"] == str(tmp_path / "first")
+    assert (process.returncode, said.count("template starts")) == (0, 1)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_sources_whose_turn_has_not_come_are_not_begun(
     setting: Setting, tmp_path: Path, gate: Gate, how: signal.Signals

@@ -29,7 +29,7 @@ use super::report::{
 };
 use super::spelling::misspelt_names;
 use super::tree::SourceTree;
-use crate::answers::{Keeping, is_pure_wheel};
+use crate::answers::{Keeping, TopFiles, is_pure_wheel};
 use crate::extensions::WhenRequired;
 use crate::metadata::{
     CoreMetadata, Described, NotStatic, built_wheel_metadata, declared_requires_python, describe_built_wheel,
@@ -97,11 +97,16 @@ impl<'a> Build<'a> {
         let Some(tree) = tree else { return self.wheel_metadata(source.path()).await };
         if self.frontend.settings.check_requires_python {
             tree.path().await?;
-            self.check_declared_python(&tree).await?;
+            if let Some(files) = tree.known_top_files().await {
+                self.check_declared_python(&tree, files).await?;
+            }
         }
         let outcome = self.build_tree(&tree, goal).await;
-        // Only now: hooks do not wait for what leads to warnings alone.
-        self.look_for_mistakes(&tree).await;
+        // Only now: hooks do not wait for what leads to warnings alone. If the system refused
+        // something, that may be to read the tree.
+        if !matches!(&outcome, Err(error) if error.kind == ErrorKind::SystemRefused) {
+            self.look_for_mistakes(&tree).await;
+        }
         let stays = outcome.as_ref().is_ok_and(has_compiled_code);
         tree.close(stays).await;
         outcome.map_err(|error| self.with_python_hint(error))
@@ -158,7 +163,8 @@ impl<'a> Build<'a> {
                 files = tree.top_files_ahead() => files,
             };
             if let Some(files) = files {
-                self.hooks.set_needs(&files).await;
+                self.hooks.set_needs(&files);
+                self.frontend.retire_unneeded().await;
             }
         }
         Ok(None)
@@ -221,7 +227,9 @@ impl Build<'_> {
             self.not_static = Some(NotStatic::Tree);
             return Ok(None);
         };
-        let found = static_metadata(files.pkg_info.as_deref(), files.pyproject.as_deref(), files.has_setup);
+        // The files may be long.
+        let judge = move || static_metadata(files.pkg_info.as_deref(), files.pyproject.as_deref(), files.has_setup);
+        let found = unblock(judge).await;
         let claim = tree.claim().await;
         let found = found.and_then(|metadata| match claim.check((&metadata.name, &metadata.version)) {
             Ok(_) => Ok(metadata),
@@ -301,12 +309,11 @@ impl<'a> Build<'a> {
     /// Adds warnings for names in `pyproject.toml` that are misspelt, and for a
     /// Python that the project does not support.
     async fn look_for_mistakes(&mut self, tree: &SourceTree<'_>) {
-        if let Some(files) = tree.known_top_files().await {
-            misspelt_names(files.pyproject.as_deref().unwrap_or_default()).into_iter().for_each(|it| self.warn(it));
-        }
+        let Some(files) = tree.known_top_files().await else { return };
+        misspelt_names(files.pyproject.as_deref().unwrap_or_default()).into_iter().for_each(|it| self.warn(it));
         // It can only be an error with `check_requires_python`, and then the
         // check was made before.
-        let _ = self.check_declared_python(tree).await;
+        let _ = self.check_declared_python(tree, files).await;
     }
 }
 
@@ -445,8 +452,7 @@ impl Build<'_> {
     }
 
     /// Checks the Requires-Python that the tree declares, before any hook ran.
-    async fn check_declared_python(&mut self, tree: &SourceTree<'_>) -> Result<(), HookError> {
-        let Some(files) = tree.known_top_files().await else { return Ok(()) };
+    async fn check_declared_python(&mut self, tree: &SourceTree<'_>, files: TopFiles) -> Result<(), HookError> {
         let pkg_info = files.pkg_info.filter(|_| tree.is_archive());
         let declared = declared_requires_python(files.pyproject.as_deref(), pkg_info.as_deref());
         self.check_python(declared.as_deref()).await

@@ -42,10 +42,9 @@ impl<'a> Hooks<'a> {
     }
 
     /// Notes what environment the source needs, which is known from these files.
-    pub async fn set_needs(&mut self, files: &TopFiles) {
+    pub fn set_needs(&mut self, files: &TopFiles) {
         if let (Some(needs), Some(requirements)) = (&mut self.needs, build_requirements(files, &[])) {
             needs.set(&requirements.requires);
-            self.frontend.retire_unneeded().await;
         }
     }
 
@@ -133,10 +132,12 @@ impl<'a> Hooks<'a> {
             if self.needs.as_ref().is_some_and(|needs| !needs.are_known())
                 && let Some(files) = tree.known_top_files().await
             {
-                self.set_needs(&files).await;
+                self.set_needs(&files);
             }
             if let (Some(needs), Some(environment)) = (&self.needs, &self.environment) {
                 needs.used(environment.python());
+                // Not before: another build may have used it with other requirements.
+                frontend.retire_unneeded().await;
             }
         }
         let log = match &frontend.settings.logs {

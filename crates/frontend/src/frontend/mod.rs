@@ -121,6 +121,9 @@ pub struct Frontend {
     sources: Arc<Sources>,
     /// Bounds how many sources are looked at at once.
     looks: Semaphore,
+    /// Bounds how many threads read files at the top of folders, which may be on a file system
+    /// that does not respond.
+    folder_looks: Arc<Semaphore>,
     /// `None`: nothing ends for it.
     demand: Option<Demand>,
     observer: Box<dyn Fn(&BuildEvent) + Send + Sync>,
@@ -152,10 +155,11 @@ impl Frontend {
         /// Of the runtime's threads, most are for sources whose turn it is.
         const MOST_LOOKS: usize = 4;
         let looks = Semaphore::new(available_parallelism().map_or(1, usize::from).min(MOST_LOOKS));
+        let folder_looks = Arc::new(Semaphore::new(MOST_LOOKS));
         let may_retire = settings.retire_unneeded && settings.environments.is_some();
         let demand = may_retire.then(Demand::default);
         let (sources, observer) = (Arc::new(sources), Box::new(observer));
-        Ok(Self { supervisor, settings, work, sources, looks, demand, observer })
+        Ok(Self { supervisor, settings, work, sources, looks, folder_looks, demand, observer })
     }
 
     /// Builds a source. `job` identifies it in events, `name` in messages.

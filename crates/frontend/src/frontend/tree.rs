@@ -111,8 +111,17 @@ impl<'a> SourceTree<'a> {
     pub async fn known_top_files(&self) -> Option<TopFiles> {
         match &self.place {
             Place::Folder(path) => {
-                let path = path.clone();
-                timeout(PATIENCE, unblock(move || TopFiles::of_tree(&path))).await.ok()
+                let (path, looks) = (path.clone(), self.frontend.folder_looks.clone());
+                let look = async {
+                    let look = looks.acquire_owned().await.ok()?;
+                    let read = move || {
+                        // Held until the files are read, which may be never.
+                        let _look = look;
+                        TopFiles::of_tree(&path)
+                    };
+                    Some(unblock(read).await)
+                };
+                timeout(PATIENCE, look).await.ok()?
             }
             Place::Archive(archive) => {
                 let known = self.known(archive).await;
