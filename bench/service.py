@@ -1,4 +1,4 @@
-"""A pool that stays: metadata through `hookpool serve`, and single requests over HTTP."""
+"""The service: metadata through `hookpool serve`, and single requests over HTTP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def used(pid: int) -> float:
 
 
 def metadata(arguments: Namespace, folder: Path) -> None:
-    """The same work by uv, by a pool of its own, and through a service that has done it before."""
+    """The same work by uv, by `hookpool metadata`, and by a service that has done it before."""
     archives = list(sdists.fetch_archives(DOWNLOADS).values())
     bench = Bench(arguments, folder, Kept.ENVIRONMENTS)
     contestants = bench.metadata(archives, by_hooks=True)
@@ -51,7 +51,7 @@ def metadata(arguments: Namespace, folder: Path) -> None:
     place = own.command.index("--jobs")
     through = [*own.command[:place], *own.command[place + 2 :], "--service", str(path)]
     contestants[THROUGH] = replace(own, command=through)
-    # Made by the first run of a pool of its own.
+    # Made by a first run.
     contestants[OURS].run()
     serve = [str(arguments.hookpool), "serve", "--jobs", str(JOBS), "--python", arguments.python]
     serve += ["--cache-dir", own.command[own.command.index("--cache-dir") + 1]]

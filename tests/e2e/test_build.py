@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -280,11 +281,12 @@ def test_static_metadata_that_the_project_table_determines(
     assert metadata("egg-info")["origin"] == "static"
     # It takes from these what the table does not mention.
     options.write_text("[options]\n")
-    for case, write in {
+    cases: dict[str, Callable[[], object]] = {
         "setup.py": setup_py.touch,
         "setup.cfg": lambda: options.rename(setup_cfg),
         "link": lambda: setup_cfg.symlink_to(setup_cfg.rename(options).name),
-    }.items():
+    }
+    for case, write in cases.items():
         write()
         found = metadata(case)
         assert (found["origin"], found["requires_dist"]) == ("prepare_metadata", [])

@@ -100,14 +100,15 @@ pub struct EditableArguments {
 
 const AFTER_HELP: &str = "Sources are built concurrently, in no particular order.
 
-Exit codes: 0 everything succeeded, 1 some source failed, 2 wrong usage, 3 the pool itself
+Exit codes: 0 everything succeeded, 1 some source failed, 2 wrong usage, 3 hookpool itself
 could not work, 128+N ended by signal N.";
 
 /// The arguments that all build commands have.
 #[derive(Debug, Args)]
 pub struct BuildArguments {
-    /// Source trees and source distributions (.tar.gz, .zip); for metadata also wheels.
-    /// `-` reads paths from standard input, one per line.
+    /// Source trees and source distributions (.tar.gz, .tgz, .zip); for `metadata` also
+    /// wheels, for `editable` source trees only. `-` reads paths from standard input, one
+    /// per line.
     #[arg(value_name = "SOURCE", required_unless_present = "from")]
     pub sources: Vec<PathBuf>,
 
@@ -142,9 +143,9 @@ pub struct BuildArguments {
     #[arg(long)]
     pub fail_fast: bool,
 
-    /// Whether a pool that stays (`hookpool serve`) does the work. `auto`: if one of this
-    /// program listens, and no flag asks for another pool; `never`: this process starts a
-    /// pool; `require`: fail if there is none; or the path of its socket.
+    /// Whether a service (`hookpool serve`) does the work. `auto`: if one of this program
+    /// listens, and no flag asks for other workers; `never`: this process starts its own;
+    /// `require`: fail if there is none; or the path of its socket.
     #[arg(
         long,
         value_name = "auto|never|require|PATH",

@@ -25,8 +25,8 @@ pub use self::values::duration;
 /// Runs Python build hooks through supervised pools of workers.
 ///
 /// Python packages are built by hooks (PEP 517 and PEP 660), functions such as
-/// `build_wheel` in a build backend. hookpool keeps a pool of workers for source
-/// trees, runs many hooks at the same time, each in a process of its own, and answers
+/// `build_wheel` in a build backend. hookpool keeps workers for source trees,
+/// runs many hooks at the same time, each in a process of its own, and answers
 /// every request, whatever happens to the hooks.
 #[derive(Debug, Parser)]
 #[command(
@@ -38,7 +38,7 @@ pub use self::values::duration;
     hookpool run --no-build-isolation --python path/to/environment/bin/python
 
 Exit codes: 0 everything succeeded, 1 some request failed, 2 wrong usage,
-3 the pool itself could not work, 128+N ended by signal N."
+3 hookpool itself could not work, 128+N ended by signal N."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -104,8 +104,7 @@ pub struct InterpreterArguments {
 #[derive(Debug, Args)]
 pub struct CacheArguments {
     /// The folder for what is kept between runs. It must belong to you and must not be
-    /// writable by others; otherwise a private temporary folder is used [default:
-    /// `hookpool` in your cache folder].
+    /// writable by others [default: `hookpool` in your cache folder].
     #[arg(long, value_name = "DIR", env = "HOOKPOOL_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
 }
@@ -132,7 +131,7 @@ and their time limits, until SIGCONT.
 Durations are written like 250ms, 10s or 1h30m, sizes like 512M or 1.5G (powers of 1024). A
 flag overrides its environment variable; an empty variable counts as unset.
 
-Exit codes: 0 every request succeeded, 1 some failed, 2 wrong usage, 3 the pool itself could
+Exit codes: 0 every request succeeded, 1 some failed, 2 wrong usage, 3 hookpool itself could
 not work, 128+N ended by signal N (141: standard output was closed)."
 )]
 pub struct RunArguments {
@@ -140,12 +139,12 @@ pub struct RunArguments {
     pub pool: PoolArguments,
 }
 
-/// Keeps a pool for other programs: requests and responses as HTTP on a Unix socket
+/// Keeps workers for other programs: requests and responses as HTTP on a Unix socket
 ///
 /// It stays in the foreground and serves until it gets SIGTERM. Only programs of the
 /// same user may connect. The interface describes itself at /v1/openapi.json:
 ///
-///   curl --unix-socket ~/.cache/hookpool/service/hookpool.sock http://hookpool/v1/version
+///   curl --unix-socket $XDG_RUNTIME_DIR/hookpool/hookpool.sock http://hookpool/v1/version
 ///
 /// Hooks are code of the source tree and of its build backend. They run as your user and
 /// can do whatever you can. Run those that you trust.
@@ -157,7 +156,7 @@ with status 503; a second one kills at once. SIGHUP replaces all workers without
 request.
 
 Exit codes: 0 all open requests could finish, 1 --drain-timeout was over before, 2 wrong usage,
-3 the pool itself could not work, 128+N a second signal ended it at once (N is the first)."
+3 hookpool itself could not work, 128+N a second signal ended it at once (N is the first)."
 )]
 pub struct ServeArguments {
     /// Where to listen: a path in a folder that only you can change [default:
@@ -214,11 +213,11 @@ pub struct ServeArguments {
     verbatim_doc_comment,
     after_long_help = "PYTHONHASHSEED is the same for all runs: yours, or 0.
 
-Exit codes: 0 no difference, 1 some difference, 2 wrong usage, 3 the pool itself could not
+Exit codes: 0 no difference, 1 some difference, 2 wrong usage, 3 hookpool itself could not
 work, 128+N ended by signal N."
 )]
 pub struct CheckArguments {
-    /// Source trees and source distributions (.tar.gz, .zip).
+    /// Source trees and source distributions (.tar.gz, .tgz, .zip).
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<PathBuf>,
 
@@ -228,7 +227,7 @@ pub struct CheckArguments {
 
 /// Runs the bare worker on standard input and output.
 ///
-/// This is hookd, the program that the pool runs for each source tree, for those who
+/// This is hookd, the program that hookpool runs for each source tree, for those who
 /// speak its protocol themselves. The first argument that is not an option of hookpool,
 /// and all that follow, go to hookd.
 #[derive(Debug, Args)]

@@ -191,7 +191,8 @@ pub struct WorkerArguments {
     )]
     pub max_lifetime: Duration,
 
-    /// How often the health of an idle worker is checked.
+    /// How often the health of a worker is checked; with `--isolation none` only while it
+    /// is idle.
     #[arg(
         long,
         value_name = "DURATION",

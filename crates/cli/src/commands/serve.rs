@@ -1,4 +1,4 @@
-//! `hookpool serve`: a pool that stays.
+//! `hookpool serve`: the service.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! `hookpool serve`: a pool that stays, behind HTTP on a Unix socket, and
+//! `hookpool serve`: a supervisor behind HTTP on a Unix socket, and
 //! over TCP if that is wanted.
 //!
 //! A connection ([`connections`]) carries requests to the handlers ([`api`]), which
@@ -62,11 +62,11 @@ pub fn version(cache: &Path) -> Version {
 }
 
 /// The identity of the executable file, which stays known after another one was
-/// installed in its place.
+/// installed in its place. Without the device: containers of one image have one each.
 fn build() -> String {
     use std::os::unix::fs::MetadataExt;
     match std::fs::metadata("/proc/self/exe") {
-        Ok(file) => format!("{}:{}:{}:{}.{:09}", file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()),
+        Ok(file) => format!("{}:{}:{}.{:09}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()),
         // Equal to no other one.
         Err(_) => format!("process {}", std::process::id()),
     }

@@ -1,11 +1,11 @@
 //! `hookpool metadata`, `wheel`, `sdist` and `editable`: many sources in, metadata or
 //! archives out.
 //!
-//! One half builds ([`crate::building`]) and tells what happens: with a pool of this
-//! process ([`own_pool`]), or in a service ([`remote`]). The other half shows it
+//! One half builds ([`crate::building`]) and tells what happens: with a supervisor of this
+//! process ([`own_supervisor`]), or in a service ([`remote`]). The other half shows it
 //! ([`Display`]) and writes the results.
 
-mod own_pool;
+mod own_supervisor;
 mod remote;
 mod show;
 
@@ -49,7 +49,7 @@ async fn run(
         return remote.run(&settings, &jobs, signals, &display).await;
     }
     settings.prepare_outputs()?;
-    own_pool::run(settings, jobs, signals, display).await
+    own_supervisor::run(settings, jobs, signals, display).await
 }
 
 /// Shows and writes each result as it comes, until all have come or the output fails.

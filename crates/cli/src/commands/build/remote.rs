@@ -90,8 +90,8 @@ enum NoService {
     Client(#[from] ClientError),
     #[error("this is a hook of another hookpool")]
     WithinHook,
-    #[error("{setting} asks for a pool of its own")]
-    OwnPool { setting: String },
+    #[error("{setting} asks for workers of its own")]
+    OwnWorkers { setting: String },
     #[error("it is another build of hookpool ({version})")]
     OtherBuild { version: String },
     #[error("its cache folder is {cache}")]
@@ -115,7 +115,7 @@ async fn try_begin(
         return Err(NoService::WithinHook);
     }
     if let Some(flag) = given.iter().find(|flag| OF_THE_POOL.contains(&flag.name.as_str())) {
-        return Err(NoService::OwnPool { setting: flag.written() });
+        return Err(NoService::OwnWorkers { setting: flag.written() });
     }
     let named = path.or_else(|| std::env::var_os("HOOKPOOL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from));
     let path = socket::path_or_default(named, settings.pool.cache_folder.clone())?;
