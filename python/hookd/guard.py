@@ -117,6 +117,13 @@ def _compile_hookd() -> None:
         os.path.join(folder, "__pycache__", "main.{}.pyc".format(tag))
     ):
         return
+    import fcntl
+
+    try:
+        # Held until we exit. Several guards may start at once.
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
     from py_compile import PycInvalidationMode, PyCompileError, compile
 
     for place, _, names in os.walk(folder):

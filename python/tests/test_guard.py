@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -157,3 +158,20 @@ def test_the_first_guard_compiles_hookd(
     }
     # Python keeps no bytecode of the program that it runs.
     assert compiled == modules - {Path("__main__")}
+
+
+def test_one_guard_of_several_compiles_hookd(
+    interpreter: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "hookd"
+    shutil.copytree(HOOKD, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [interpreter, "-I", "-S", str(copy / "__main__.py"), "--guard", "true"]
+    # As another guard has it that compiles.
+    folder = os.open(copy, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as guard:
+            assert guard.wait(PATIENCE) == 0
+    finally:
+        os.close(folder)
+    assert not list(copy.glob("__pycache__/main.*"))

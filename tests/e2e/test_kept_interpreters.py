@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from answers import make_archive
 from build_environments import BuildEnvironments
-from builds import BACKEND, PREPARE, build
+from builds import BACKEND, PREPARE, build, make_project
 from conftest import INTERPRETERS, Setting
 from packages import make_wheel
 
@@ -306,3 +306,24 @@ def version_of(program: str) -> str:
     """The version of an interpreter."""
     code = "import platform; print(platform.python_version())"
     return subprocess.check_output([program, "-c", code], text=True).strip()
+
+
+def test_venv_runs_once_for_environments_that_are_made_at_once(
+    setting: Setting, tmp_path: Path, own_cache: Path
+) -> None:
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels, "tool_one", "1.0", {"tool_one.py": ""})
+    setting.installs_only_from(wheels)
+    base, starts = tmp_path / "base", tmp_path / "starts"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", base], check=True)
+    (packages,) = base.glob("lib/python*/site-packages")
+    note = f"import sys; print(sys.orig_argv, file=open({str(starts)!r}, 'a'))\n"
+    (packages / "starts.pth").write_text(note)
+    # Neither waits for an answer of the index before.
+    needs = {"first": ["tool-one"], "second": []}
+    trees = [make_project(tmp_path / name, requires=names) for name, names in needs.items()]
+    built = build(setting, "metadata", *trees, "-q", python=base / "bin" / "python")
+    assert built.code == 0, built.stderr
+    # The line is run twice if the packages are in lib64 as well; each run has another folder.
+    runs = {line for line in starts.read_text().splitlines() if "EnvBuilder" in line}
+    assert len(runs) == 1

@@ -280,8 +280,16 @@ impl<'a> Draft<'a> {
         // with links to their own program.
         let executable = self.order.wanted.interpreter.executable.display().to_string();
         let path = self.order.store.model(&digest([self.order.wanted.interpreter_id.as_str(), executable.as_str()]));
-        let kept = path.clone();
-        if let Some(model) = unblock(move || read_json::<Model>(&kept)).await {
+        let kept = async || {
+            let path = path.clone();
+            unblock(move || read_json::<Model>(&path)).await
+        };
+        if let Some(model) = kept().await {
+            return Ok(Some(model));
+        }
+        // Several environments may be made at once.
+        let _turn = self.order.store.model_turn.lock().await;
+        if let Some(model) = kept().await {
             return Ok(Some(model));
         }
         // Below the environment, with which it is removed if this is interrupted. Nothing that is

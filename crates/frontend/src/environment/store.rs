@@ -51,6 +51,8 @@ pub(super) struct Store {
     root: PathBuf,
     observer: EnvironmentObserver,
     pub distributions: Distributions,
+    /// Held while a model is made, so that others wait for it.
+    pub model_turn: tokio::sync::Mutex<()>,
     /// The environments that this process uses, by name: each is locked and its
     /// seal inspected once.
     in_use: ByName<InUse>,
@@ -62,7 +64,7 @@ impl Store {
     pub fn new(cache_folder: &Path, observer: EnvironmentObserver) -> Self {
         let root = cache_folder.join("environments").join(FORMAT);
         let distributions = Distributions::new(root.join("distributions"));
-        Self { root, observer, distributions, in_use: ByName::default() }
+        Self { root, observer, distributions, model_turn: tokio::sync::Mutex::default(), in_use: ByName::default() }
     }
 
     /// Makes the folders that are missing.
