@@ -226,6 +226,19 @@ json.dump(tell, sys.stdout)
 """
 
 
+# Of setuptools.
+DISTUTILS = (
+    "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; "
+    "enabled = os.environ.get(var, 'local') == 'local'; "
+    "enabled and __import__('_distutils_hack').add_shim(); "
+)
+TELL_SHIM = """
+import json, sys
+found = sys.modules.get("_distutils_hack")
+json.dump([found.__file__] if found else [], sys.stdout)
+"""
+
+
 @pytest.mark.parametrize("version", sorted(INTERPRETERS))
 def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     setting: Setting, tmp_path: Path, version: str
@@ -235,6 +248,8 @@ def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     make_wheel(wheels, "other_tool", "1.0", {"other_tool.py": ""})
     make_wheel(wheels, "third_tool", "1.0", {"third_tool.py": ""})
     make_wheel(wheels, "path_tool", "1.0", {"path_tool.pth": f"{tmp_path}\n"})
+    shim = {"_distutils_hack/__init__.py": "def add_shim(): pass\n"}
+    make_wheel(wheels, "shim_tool", "1.0", {"distutils-precedence.pth": DISTUTILS, **shim})
     setting.installs_only_from(wheels)
     environments = BuildEnvironments(setting, tmp_path)
     # At the start of which nothing runs.
@@ -250,7 +265,10 @@ def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
         run = subprocess.run([environment["python"], "-c", TELL], capture_output=True, check=True)
         told = json.loads(run.stdout)
         assert {name: found[name] for name in told} == told
-        assert (found["runs_code_at_start"], found["startup_files"]) == (False, [])
+        assert not found["runs_code_at_start"]
+        assert found["startup_files"] == json.loads(
+            subprocess.check_output([environment["python"], "-c", TELL_SHIM])
+        )
         return found
 
     known("plain-tool")
@@ -259,6 +277,7 @@ def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     text = model.read_text()
     model.write_text(text.replace('"free_threaded":false', '"free_threaded":true', 1))
     assert known("other-tool")["free_threaded"]
+    assert known("shim-tool")["free_threaded"]
     assert not known("path-tool")["free_threaded"]
     # Now the base may run something that no list of files tells of.
     (packages,) = (tmp_path / "base" / "lib").glob("python3.*/site-packages")

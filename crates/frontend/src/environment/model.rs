@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hookpool_supervisor::Interpreter;
+use hookpool_supervisor::files::{Links, read_regular_file};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
@@ -102,18 +103,12 @@ impl Model {
     /// to be asked: something that is installed there may run at its start, or its base has
     /// changed, as by a `sitecustomize` in the standard library.
     pub fn interpreter_of(&self, environment: &Path, base: &Interpreter) -> Option<Interpreter> {
-        let interpreter = self.interpreter.moved(environment)?;
-        let runs_nothing = |folder: &PathBuf| match folder.read_dir() {
-            Ok(mut entries) => {
-                entries.all(|entry| entry.is_ok_and(|entry| !runs_at_start(entry.file_name().as_bytes())))
-            }
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
         let is_like_it = self.base.agrees_with(base)
             && !base.runs_code_at_start()
-            && ["pyvenv.cfg", "bin/python"].iter().all(|name| self.has_made(Path::new(name), environment))
-            && interpreter.site_folders.iter().all(runs_nothing);
-        is_like_it.then_some(interpreter)
+            && ["pyvenv.cfg", "bin/python"].iter().all(|name| self.has_made(Path::new(name), environment));
+        let interpreter = self.interpreter.moved(environment, Vec::new()).filter(|_| is_like_it)?;
+        let files: Option<Vec<_>> = interpreter.site_folders.iter().map(|folder| startup_files(folder)).collect();
+        self.interpreter.moved(environment, files?.concat())
     }
 
     /// Whether what is at a path is not from what was installed.
@@ -128,6 +123,42 @@ impl Model {
             _ => false,
         }
     }
+}
+
+/// The files that `site` imports at each start because of what is in a package folder. `None` if
+/// it may run anything.
+fn startup_files(folder: &Path) -> Option<Vec<PathBuf>> {
+    let entries = match folder.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(Vec::new()),
+        entries => entries.ok()?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).ok()?;
+        if name == DISTUTILS_OF_SETUPTOOLS && runs_distutils_hack(&path) {
+            files.push(folder.join("_distutils_hack/__init__.py"));
+        } else if runs_at_start(name.as_bytes()) {
+            return None;
+        }
+    }
+    Some(files)
+}
+
+/// The file by which setuptools has its own distutils imported. Most build environments have it.
+const DISTUTILS_OF_SETUPTOOLS: &str = "distutils-precedence.pth";
+
+/// Whether it does that, and no more. By the variable and its default, which setuptools has
+/// changed, it may also do nothing.
+fn runs_distutils_hack(path: &Path) -> bool {
+    const LONGEST: u64 = 1024;
+    let line = |default: &str| {
+        format!(
+            "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, '{default}') == 'local'; \
+             enabled and __import__('_distutils_hack').add_shim();"
+        )
+    };
+    let text = read_regular_file(path, Links::Follow, LONGEST).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.is_some_and(|text| ["local", "stdlib"].iter().any(|default| text.trim_end() == line(default)))
 }
 
 /// Whether `site` would run, or import, a file of this name in a package folder.
@@ -213,6 +244,23 @@ mod tests {
             assert_eq!(plain.interpreter_of(&other, &base(false, &own)), None, "{name}");
             fs::remove_file(packages.join(name)).unwrap();
         }
+        let precedence = packages.join("distutils-precedence.pth");
+        let hack = |default, more| {
+            let text = format!(
+                "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, '{default}') == 'local'; \
+                 enabled and __import__('_distutils_hack').add_shim(); {more}\n"
+            );
+            fs::write(&precedence, text).unwrap();
+        };
+        let file = packages.join("_distutils_hack/__init__.py");
+        for default in ["local", "stdlib"] {
+            hack(default, "");
+            let found = plain.interpreter_of(&other, &base(false, &own));
+            assert_eq!(found, Some(said(&other, false, &[file.to_str().unwrap()])), "{default}");
+        }
+        hack("local", "import tool");
+        assert_eq!(plain.interpreter_of(&other, &base(false, &own)), None, "it runs more");
+        fs::remove_file(&precedence).unwrap();
         fs::write(packages.join("a.pth.txt"), "").unwrap();
         assert_eq!(plain.interpreter_of(&other, &base(false, &own)), expected);
         assert_eq!(plain.interpreter_of(&other, &base(true, &own)), None, "a sitecustomize came");
