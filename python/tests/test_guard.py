@@ -143,14 +143,25 @@ def test_needs_a_program(interpreter: str, environment: dict[str, str]) -> None:
     assert (done.returncode, done.stderr) == (2, b"hookd: --guard: expected a program\n")
 
 
-def test_the_first_guard_compiles_hookd(
-    interpreter: str, environment: dict[str, str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of hookd that no interpreter has compiled."""
     copy = tmp_path / "hookd"
     shutil.copytree(HOOKD, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def run_guard(copy: Path, interpreter: str, environment: dict[str, str]) -> None:
+    """Run the guard of this copy for a program that ends at once."""
     command = [interpreter, "-I", "-S", str(copy / "__main__.py"), "--guard", "true"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as guard:
         assert guard.wait(PATIENCE) == 0
+
+
+def test_the_first_guard_compiles_hookd(
+    interpreter: str, environment: dict[str, str], copy: Path
+) -> None:
+    run_guard(copy, interpreter, environment)
     modules = {path.relative_to(copy).with_suffix("") for path in copy.rglob("*.py")}
     compiled = {
         path.parent.parent.relative_to(copy) / path.name.partition(".")[0]
@@ -161,17 +172,13 @@ def test_the_first_guard_compiles_hookd(
 
 
 def test_one_guard_of_several_compiles_hookd(
-    interpreter: str, environment: dict[str, str], tmp_path: Path
+    interpreter: str, environment: dict[str, str], copy: Path
 ) -> None:
-    copy = tmp_path / "hookd"
-    shutil.copytree(HOOKD, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [interpreter, "-I", "-S", str(copy / "__main__.py"), "--guard", "true"]
     # As another guard has it that compiles.
     folder = os.open(copy, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as guard:
-            assert guard.wait(PATIENCE) == 0
+        run_guard(copy, interpreter, environment)
     finally:
         os.close(folder)
     assert not list(copy.glob("__pycache__/main.*"))

@@ -302,6 +302,18 @@ def test_f49_of_the_environment_of_an_earlier_hook(
         assert (tree / "extra.txt").read_text() == "whole"
 
 
+def only_in(tree: str, code: str) -> str:
+    """The code of a hook that does this in one of the trees."""
+    return f"import os\nif os.path.basename(os.getcwd()) == '{tree}':\n{indent(code, ' ')}"
+
+
+def start_metadata(setting: Setting, trees: list[Path], hook: str) -> subprocess.Popen[str]:
+    """Start `hookpool metadata`, with this setting of a hook, and everything told."""
+    run = arguments(setting, "metadata", *trees, "-C", hook, "-vv", "--format", "json")
+    pipe = subprocess.PIPE
+    return subprocess.Popen(run, env=setting.env, stdout=pipe, stderr=pipe, text=True)
+
+
 def test_an_environment_costs_no_process_when_no_source_needs_it_any_more(
     setting: Setting, tmp_path: Path, own_cache: Path, gate: Gate
 ) -> None:
@@ -311,12 +323,7 @@ def test_an_environment_costs_no_process_when_no_source_needs_it_any_more(
     setting.installs_only_from(wheels)
     needs = {"first": "tool-one", "last": "tool-two", "second": "Tool.One>=1"}
     trees = [make_project(tmp_path / tree, requires=[name]) for tree, name in needs.items()]
-    wait = f"import os\nif os.path.basename(os.getcwd()) == 'last':\n{indent(gate.code, ' ')}"
-    run = arguments(setting, "metadata", *trees, "-C", f"prepare={wait}", "-vv")
-    run += ["--format", "json"]
-    with subprocess.Popen(
-        run, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with start_metadata(setting, trees, f"prepare={only_in('last', gate.code)}") as process:
         gate.arrived()
         assert process.stdout is not None
         done = {json.loads(process.stdout.readline())["source"] for _ in range(2)}
@@ -342,12 +349,7 @@ def test_what_another_list_of_requirements_led_to_is_kept_for_who_uses_it(
         make_project(tmp_path / tree, requires=names, additional=[])
         for tree, names in needs.items()
     ]
-    wait = f"import os\nif os.path.basename(os.getcwd()) == 'first':\n{indent(gate.code, ' ')}"
-    run = arguments(setting, "metadata", *trees, "-C", f"get_requires={wait}", "-vv", jobs=2)
-    run += ["--format", "json"]
-    with subprocess.Popen(
-        run, env=setting.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with start_metadata(setting, trees, f"get_requires={only_in('first', gate.code)}") as process:
         gate.arrived()
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["source"] == str(tmp_path / "second")

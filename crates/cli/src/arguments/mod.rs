@@ -104,7 +104,8 @@ pub struct InterpreterArguments {
 #[derive(Debug, Args)]
 pub struct CacheArguments {
     /// The folder for what is kept between runs. It must belong to you and must not be
-    /// writable by others [default: `hookpool` in your cache folder].
+    /// writable by others; otherwise commands that run hooks use a private temporary folder
+    /// [default: `hookpool` in your cache folder].
     #[arg(long, value_name = "DIR", env = "HOOKPOOL_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
 }

@@ -43,8 +43,8 @@ impl TopFiles {
         let [pyproject, pkg_info] =
             [Self::PYPROJECT, Self::PKG_INFO].map(|name| read_metadata_file(&tree.join(name)).ok());
         let is_there = |name| tree.join(name).symlink_metadata().is_ok();
-        let setup_cfg = read_metadata_file(&tree.join(Self::SETUP_CFG)).ok();
-        let has_setup = is_there(Self::SETUP_PY) || (is_there(Self::SETUP_CFG) && may_determine_metadata(setup_cfg));
+        let setup_cfg = || read_metadata_file(&tree.join(Self::SETUP_CFG)).ok();
+        let has_setup = is_there(Self::SETUP_PY) || (is_there(Self::SETUP_CFG) && may_determine_metadata(setup_cfg()));
         Self { pyproject, pkg_info, has_setup }
     }
 

@@ -13,7 +13,7 @@ use crate::metadata::{METADATA_LIMIT, read_bounded};
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted<'a> {
     Content(&'a str),
-    /// The same of one that is not missed if it is too large.
+    /// The same, but one that is too large is no error: it is as if there were none.
     ContentIfShort(&'a str),
     /// Only whether there is one, of any size; it is found with empty content.
     Presence(&'a str),
@@ -56,13 +56,12 @@ impl<'a, const N: usize> WantedFiles<'a, N> {
         for (wanted, found) in self.wanted.iter().zip(contents) {
             match wanted {
                 Wanted::Content(name) | Wanted::ContentIfShort(name) if path.ends_with(name) => {
-                    *found = match member.kind {
-                        MemberKind::File { .. } => read_bounded(content).map_err(ArchiveProblem::reading)?,
-                        _ => None,
-                    };
-                    let is_file = matches!(member.kind, MemberKind::File { .. });
-                    if is_file && found.is_none() && matches!(wanted, Wanted::Content(_)) {
-                        return Err(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT });
+                    *found = None;
+                    if let MemberKind::File { .. } = member.kind {
+                        *found = read_bounded(content).map_err(ArchiveProblem::reading)?;
+                        if found.is_none() && matches!(wanted, Wanted::Content(_)) {
+                            return Err(ArchiveProblem::MemberTooLarge { limit: METADATA_LIMIT });
+                        }
                     }
                 }
                 Wanted::Presence(name) if path.ends_with(name) => *found = Some(Vec::new()),

@@ -106,9 +106,9 @@ impl Model {
         let is_like_it = self.base.agrees_with(base)
             && !base.runs_code_at_start()
             && ["pyvenv.cfg", "bin/python"].iter().all(|name| self.has_made(Path::new(name), environment));
-        let interpreter = self.interpreter.moved(environment, Vec::new()).filter(|_| is_like_it)?;
+        let interpreter = self.interpreter.moved(environment).filter(|_| is_like_it)?;
         let files: Option<Vec<_>> = interpreter.site_folders.iter().map(|folder| startup_files(folder)).collect();
-        self.interpreter.moved(environment, files?.concat())
+        Some(interpreter.with_startup_files(files?.concat()))
     }
 
     /// Whether what is at a path is not from what was installed.

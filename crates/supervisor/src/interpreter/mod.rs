@@ -80,10 +80,10 @@ impl Interpreter {
     }
 
     /// What the interpreter of a virtual environment in `prefix` says that was made like this
-    /// one, if nothing that is installed in it runs at start but what imports `startup_files`.
-    /// `None` if something runs at start already, or if its paths are unusual.
+    /// one, if nothing that is installed in it runs at start. `None` if something runs at start
+    /// already, or if its paths are unusual.
     #[must_use]
-    pub fn moved(&self, prefix: &Path, startup_files: Vec<PathBuf>) -> Option<Self> {
+    pub fn moved(&self, prefix: &Path) -> Option<Self> {
         if self.runs_code_at_start || !self.startup_files.is_empty() {
             return None;
         }
@@ -95,9 +95,14 @@ impl Interpreter {
             scripts: own(&self.scripts)?,
             site_folders: moved(&self.site_folders),
             path: moved(&self.path),
-            startup_files,
             ..self.clone()
         })
+    }
+
+    /// The same, if these files are imported at every start.
+    #[must_use]
+    pub fn with_startup_files(self, startup_files: Vec<PathBuf>) -> Self {
+        Self { startup_files, ..self }
     }
 
     /// Whether both would say the same at any time: markers also describe the running system.
