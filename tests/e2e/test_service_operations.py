@@ -241,7 +241,7 @@ WRONG = [
     ("GET", "/v1/requests/1/log?follow=yes", None, 400, 'got "follow=yes"'),
     ("PATCH", "/v1/limits", b"", 400, "EOF"),
     ("PATCH", "/v1/limits", b'{"jobs": 0}', 400, "jobs: expected a whole number, 1 or more, got 0"),
-    ("PATCH", "/v1/limits", b'{"jobs": 9}', 400, "expected 1 to 8 jobs"),
+    ("PATCH", "/v1/limits", b'{"jobs": 9}', 400, "expected 1 to 4 jobs"),
     ("PATCH", "/v1/limits", b'{"queue_size": 9999999}', 400, "queue_size: 9999999"),
     ("PATCH", "/v1/limits", b'{"hook_timeout_ms": -1}', 400, "hook_timeout_ms: expected a number"),
     ("PATCH", "/v1/limits", b'{"max_restarts": 1}', 400, "max_restarts: there is no such limit"),
@@ -360,7 +360,7 @@ def test_the_status_is_a_page_of_80_columns(setting: Setting, tmp_path: Path, ga
         assert max(map(len, lines)) <= 80, page
         assert lines[0].startswith(f"hookpool 0.1.0, process {service.pid}, serving, up for ")
         assert lines[1].startswith("requests      1 of 4096: 1 running; the oldest ")
-        assert lines[2].startswith("workers       1 of 8: 1 running; 2 jobs")
+        assert lines[2].startswith("workers       1 of 4: 1 running; 2 jobs")
         assert lines[3].startswith("templates     1 of 16; ")
         assert lines[4].startswith("environments  1 held, ")
         assert lines[5] == "answers       0 used, 0 missing, 0 kept"

@@ -107,7 +107,7 @@ impl PoolSettings {
                 JobserverName::On => jobserver::Mode::On,
                 JobserverName::Off => jobserver::Mode::Off,
             },
-            limits: limits(&capacity, &hooks, &workers, is_within_hook),
+            limits: limits(&capacity, &hooks, &workers, isolation, is_within_hook),
             python: locations.interpreter.python,
             cache_folder: locations.cache.cache_dir,
             capture_folder: locations.capture_dir,
@@ -325,12 +325,14 @@ fn limits(
     capacity: &CapacityArguments,
     hooks: &HookArguments,
     workers: &WorkerArguments,
+    isolation: Isolation,
     is_within_hook: bool,
 ) -> Limits {
     let jobs = if is_within_hook { Some(NonZeroUsize::MIN) } else { capacity.jobs };
     let default = jobs.map_or_else(Limits::default, Limits::for_jobs);
+    let default_max_workers = Limits::default_max_workers(default.jobs, isolation);
     Limits {
-        max_workers: capacity.max_workers.unwrap_or(default.max_workers),
+        max_workers: capacity.max_workers.unwrap_or(default_max_workers),
         workers_per_tree: capacity.workers_per_tree,
         queue_size: capacity.queue_size,
         max_templates: workers.max_templates,
@@ -382,7 +384,8 @@ mod tests {
             let limits = resolve(&[&["--no-build-isolation"], flags].concat()).unwrap().limits;
             (limits.jobs.get(), limits.max_workers.get())
         };
-        assert_eq!(jobs(&["-j", "3"]), (3, 12));
+        assert_eq!(jobs(&["-j", "3"]), (3, 6));
+        assert_eq!(jobs(&["-j", "3", "--isolation=none"]), (3, 12));
         assert_eq!(jobs(&["--jobs=3", "--max-workers=2"]), (3, 2));
     }
 

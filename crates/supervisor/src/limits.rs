@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::process::open_files::Capacity;
+use crate::response::Isolation;
 
 /// A time limit: more than zero, at most [`Timeout::MAX`].
 ///
@@ -175,14 +176,26 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The default limits for this number of jobs.
+    /// The default of `max_workers`: with isolation `hook` an idle worker serves any
+    /// tree with the same environment, so few are enough; with `none` it serves its
+    /// own tree only.
+    #[must_use]
+    pub fn default_max_workers(jobs: NonZeroUsize, isolation: Isolation) -> NonZeroUsize {
+        const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+        const FOUR: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+        jobs.saturating_mul(match isolation {
+            Isolation::Hook => TWO,
+            Isolation::None => FOUR,
+        })
+    }
+
+    /// The default limits for this number of jobs, with isolation `hook`.
     #[must_use]
     pub fn for_jobs(jobs: NonZeroUsize) -> Self {
-        const FOUR: NonZeroUsize = NonZeroUsize::new(4).unwrap();
         const SIXTEEN: NonZeroUsize = NonZeroUsize::new(16).unwrap();
         Self {
             jobs,
-            max_workers: jobs.saturating_mul(FOUR),
+            max_workers: Self::default_max_workers(jobs, Isolation::default()),
             workers_per_tree: NonZeroUsize::MIN,
             max_templates: SIXTEEN,
             queue_size: QueueSize::default(),

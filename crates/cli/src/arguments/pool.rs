@@ -43,7 +43,8 @@ pub struct CapacityArguments {
     pub jobs: Option<NonZeroUsize>,
 
     /// The most workers of all source trees together. At the limit, the idle worker
-    /// of the least recently used tree is ended [default: 4 times --jobs].
+    /// of the least recently used tree is ended [default: 2 times --jobs, or
+    /// 4 times with --isolation none].
     #[arg(long, value_name = "N", value_parser = count, env = "HOOKPOOL_MAX_WORKERS")]
     pub max_workers: Option<NonZeroUsize>,
 
