@@ -90,13 +90,17 @@ const FAMILIES_THAT_DO_NOT: [&str; 9] =
 /// Endings of settings that are credentials, for example `UV_INDEX_NAME_PASSWORD`.
 const CREDENTIALS: [&str; 3] = ["-username", "-password", "-token"];
 
-/// Variables that builds read.
-const BUILD_VARIABLES: [&str; 52] = [
+/// Variables that make an interpreter say that it is for another platform.
+///
+/// uv does not get them: its cache keeps what an interpreter says by the path of
+/// the interpreter alone, and would give it to other runs too, without the
+/// variables.
+pub(super) const OF_THE_PLATFORM: [&str; 4] =
+    ["_PYTHON_HOST_PLATFORM", "_PYTHON_PROJECT_BASE", "_PYTHON_SYSCONFIGDATA_NAME", "_PYTHON_SYSCONFIGDATA_PATH"];
+
+/// Other variables that builds read.
+const BUILD_VARIABLES: [&str; 48] = [
     // The target platform.
-    "_PYTHON_HOST_PLATFORM",
-    "_PYTHON_PROJECT_BASE",
-    "_PYTHON_SYSCONFIGDATA_NAME",
-    "_PYTHON_SYSCONFIGDATA_PATH",
     "ARCHFLAGS",
     "DEVELOPER_DIR",
     "IPHONEOS_DEPLOYMENT_TARGET",
@@ -193,9 +197,10 @@ pub(super) fn setting_of(installer: InstallerKind, variable: &str) -> Option<Str
 }
 
 /// Whether builds of requirements may read a variable.
-pub(super) fn is_read_by_builds(variable: &str) -> bool {
+pub(super) fn is_read_by_builds(installer: InstallerKind, variable: &str) -> bool {
+    let is_of_platform = installer == InstallerKind::Pip && OF_THE_PLATFORM.contains(&variable);
     let is_of_family = BUILD_FAMILIES.iter().any(|family| variable.starts_with(family));
-    (BUILD_VARIABLES.contains(&variable) || is_of_family)
+    (is_of_platform || BUILD_VARIABLES.contains(&variable) || is_of_family)
         && !BUILD_VARIABLES_THAT_DO_NOT.contains(&variable)
         && !REMOVED.contains(&variable)
 }
@@ -208,7 +213,7 @@ mod tests {
     fn decides(installer: InstallerKind, variable: &str) -> bool {
         match setting_of(installer, variable) {
             Some(setting) => setting_decides(&setting) && !REMOVED.contains(&variable),
-            None => is_read_by_builds(variable),
+            None => is_read_by_builds(installer, variable),
         }
     }
 
@@ -216,7 +221,7 @@ mod tests {
     fn variables_that_belong_to_the_key() {
         use InstallerKind::{Pip, Uv};
         for (variable, by_pip, by_uv) in [
-            ("_PYTHON_HOST_PLATFORM", true, true),
+            ("_PYTHON_HOST_PLATFORM", true, false),
             ("CFLAGS", true, true),
             ("CC", true, true),
             ("ARCHFLAGS", true, true),

@@ -178,7 +178,7 @@ impl Installation {
         texts.push("constraints".into());
         texts.extend_from_slice(constraints.key());
         texts.push("variables".into());
-        texts.extend(build_variables(settings));
+        texts.extend(build_variables(installer.kind(), settings));
         let settings_digest = digest(texts.iter().map(String::as_str));
         let local_places = LocalPlaces::of(installer_settings(), settings.variable("HOME").as_deref().map(Path::new));
         let default_uv_cache = uv::default_cache(settings);
@@ -291,11 +291,11 @@ pub(super) fn believes_any_age(settings: &EnvironmentSettings) -> bool {
 }
 
 /// The variables that builds of requirements read, sorted.
-fn build_variables(settings: &EnvironmentSettings) -> Vec<String> {
+fn build_variables(installer: InstallerKind, settings: &EnvironmentSettings) -> Vec<String> {
     let mut variables: Vec<String> = settings
         .variables()
         .into_iter()
-        .filter(|(name, _)| name.to_str().is_some_and(is_read_by_builds))
+        .filter(|(name, _)| name.to_str().is_some_and(|name| is_read_by_builds(installer, name)))
         .map(|(name, value)| format!("{}={}", name.display(), redact(&value.to_string_lossy())))
         .collect();
     variables.sort_unstable();

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use toml::{Table, Value};
 
+use super::key::OF_THE_PLATFORM;
 use super::requirements_file::is_address;
 use super::{InstallTarget, InstallerFiles, InstallerTask, is_offline, remove_variables};
 use crate::environment::settings::EnvironmentSettings;
@@ -90,6 +91,9 @@ pub(super) fn command(
         }
     }
     remove_variables(&mut command);
+    for name in OF_THE_PLATFORM {
+        command.env_remove(name);
+    }
     if let Some(folder) = &files.uv_cache {
         command.env("UV_CACHE_DIR", folder);
     }
