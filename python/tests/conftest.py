@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import exhaustive
 import pytest
 from client import HOOKD, Hookd, Lifeline, kill, processes_with, wait_for_end
 from interpreters import PROMISED, interpreters
@@ -26,26 +27,31 @@ ALL_TESTS_RUN_ON = ("3.7", "{}.{}".format(*sys.version_info), "3.14", "3.15")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the flag for all tests on all interpreters, which takes twice as long."""
-    parser.addoption("--all-interpreters", action="store_true", help="run all tests on each")
+    """Add the flag `--exhaustive`."""
+    exhaustive.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add its mark."""
+    exhaustive.add_mark(config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave each test to one of the interpreters between, the same in each run."""
-    if config.getoption("--all-interpreters"):
+    """Without --exhaustive, also leave each test to one of the interpreters between, the same in
+    each run.
+    """
+    if exhaustive.is_chosen(config):
         return
     between = [version for version in PROMISED if version not in ALL_TESTS_RUN_ON]
 
     def is_left_out(item: pytest.Item) -> bool:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        version = parameters.get("interpreter")
+        version = exhaustive.parameters(item).get("interpreter")
         name = item.nodeid.replace(str(version), "", 1)
         chosen = between[zlib.crc32(name.encode()) % len(between)]
-        return version in between and version != chosen
+        is_of_another = version in between and version != chosen
+        return is_of_another or exhaustive.is_left_out(config, item)
 
-    left_out = {item for item in items if is_left_out(item)}
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=list(left_out))
+    exhaustive.leave_out(config, items, list(filter(is_left_out, items)))
 
 
 @pytest.fixture(params=PROMISED + sorted(set(INTERPRETERS) - set(PROMISED)))

@@ -63,6 +63,7 @@ def test_standard_library(version: str) -> None:
     check(examine(python_of(version), "standard"))
 
 
+@pytest.mark.exhaustive(versions="older")
 @pytest.mark.parametrize(("versions", "python"), [("newest", "3.13"), ("older", "3.9")])
 def test_distributions(versions: str, python: str, tmp_path: Path) -> None:
     folder = tmp_path / "venv"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import exhaustive
 import leaks
 import processes
 import pytest
@@ -35,20 +36,28 @@ BOTH_POOLS = pytest.mark.usefixtures("pool_of")
 BOTH_WAYS = pytest.mark.usefixtures("way")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag `--exhaustive`."""
+    exhaustive.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add its mark."""
+    exhaustive.add_mark(config)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out one of four combinations: spawned workers in build environments.
 
     Each of the two is tested with the other's counterpart, and starting a worker takes longest so.
     """
     pair = {"start_method": "spawn", "way": "isolated"}
-    left_out = [item for item in items if pair.items() <= _parameters(item).items()]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
 
+    def is_left_out(item: pytest.Item) -> bool:
+        is_pair = pair.items() <= exhaustive.parameters(item).items()
+        return is_pair or exhaustive.is_left_out(config, item)
 
-def _parameters(item: pytest.Item) -> dict[str, object]:
-    call = getattr(item, "callspec", None)
-    return call.params if call is not None else {}
+    exhaustive.leave_out(config, items, list(filter(is_left_out, items)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -116,6 +116,7 @@ def test_f58_several_workers_of_a_tree_begin_at_once(
     assert pool.finish() == ([], 0)
 
 
+@pytest.mark.exhaustive(way="plain")
 @BOTH_WAYS
 def test_f59_many_requests_of_a_tree_that_another_process_has(
     setting: Setting, tmp_path: Path
@@ -133,6 +134,7 @@ def test_f59_many_requests_of_a_tree_that_another_process_has(
     assert pool.finish()[1] == 1
 
 
+@pytest.mark.exhaustive(way="plain")
 @BOTH_WAYS
 def test_f60_a_thousand_requests_and_few_descriptors(setting: Setting, tmp_path: Path) -> None:
     folders = [make_tree(tmp_path / f"tree-{n}", ECHO_BACKEND) for n in range(100)]

@@ -131,6 +131,8 @@ def pool(setting: Setting, environment: Environment, start_method: str, isolatio
     return setting.start(*flags, python=environment.python)
 
 
+@pytest.mark.exhaustive(start_method="spawn", isolation="hook")
+@pytest.mark.exhaustive(start_method="forkserver", isolation="none")
 def test_f23_packages_are_upgraded_by_pip(
     pool: Pool, environment: Environment, plain_tree: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from answers import make_archive
 from build_environments import BuildEnvironments
 from builds import BACKEND, PREPARE, build, make_project
 from conftest import INTERPRETERS, Setting
+from interpreters import NEWEST
 from packages import make_wheel
 
 OTHER = next(
@@ -239,7 +240,15 @@ json.dump([found.__file__] if found else [], sys.stdout)
 """
 
 
-@pytest.mark.parametrize("version", sorted(INTERPRETERS))
+# The oldest, the one that runs the tests, and the newest.
+ALWAYS = {"3.7", "{}.{}".format(*sys.version_info), *NEWEST}
+VERSIONS = [
+    pytest.param(version, marks=() if version in ALWAYS else pytest.mark.exhaustive())
+    for version in sorted(INTERPRETERS)
+]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_new_environment_is_asked_only_if_code_runs_at_its_start(
     setting: Setting, tmp_path: Path, version: str
 ) -> None:

@@ -48,6 +48,7 @@ def test_f37_a_malformed_line_among_ten_thousand(setting: Setting, tmp_path: Pat
     assert peak < MEMORY_LIMIT
 
 
+@pytest.mark.exhaustive(way="plain")
 @BOTH_WAYS
 @pytest.mark.timeout(240)
 def test_a_thousand_requests_with_a_process_each(setting: Setting, tmp_path: Path) -> None:
@@ -93,6 +94,7 @@ def test_f35_a_slow_reader_makes_no_memory_grow(setting: Setting, tmp_path: Path
     assert pool.finish() == ([], 0)
 
 
+@pytest.mark.exhaustive(way="plain")
 @BOTH_WAYS
 @pytest.mark.timeout(240)
 def test_f84_few_requests_that_are_long(setting: Setting, tmp_path: Path, gate: Gate) -> None:

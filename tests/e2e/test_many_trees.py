@@ -18,6 +18,7 @@ WORKERS = 64
 DESCRIPTORS = 64 + 4 * WORKERS
 
 
+@pytest.mark.exhaustive(isolation="none")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("isolation", ["none", "hook"])
 def test_f48_many_trees(setting: Setting, tmp_path: Path, isolation: str) -> None:

@@ -209,6 +209,7 @@ def test_a_free_threaded_build_is_told_about(setting: Setting, tree: Path, tmp_p
 
 
 # One project each of setuptools, flit and hatchling, with its environment.
+@pytest.mark.exhaustive(newest="3.14")
 @pytest.mark.timeout(300)
 def test_real_projects_are_the_same(setting: Setting, newest: str, target: Path) -> None:
     sources = sdists.fetch_all(target / "test-sdists")

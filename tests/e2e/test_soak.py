@@ -11,6 +11,7 @@ from conftest import Setting
 from pool import PROGRAM, REPOSITORY
 
 BENCH = REPOSITORY / "bench"
+EXHAUSTIVE = pytest.mark.exhaustive()
 
 
 def run(setting: Setting, program: Path, *arguments: object) -> str:
@@ -33,8 +34,8 @@ def run(setting: Setting, program: Path, *arguments: object) -> str:
     "flags",
     [
         [],
-        ["--start-method", "spawn", "--isolation", "none"],
-        ["--no-build-isolation"],
+        pytest.param(["--start-method", "spawn", "--isolation", "none"], marks=EXHAUSTIVE),
+        pytest.param(["--no-build-isolation"], marks=EXHAUSTIVE),
         ["--no-build-isolation", "--start-method", "spawn", "--isolation", "none"],
         ["--clients", "20"],
     ],

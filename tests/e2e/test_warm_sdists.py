@@ -120,6 +120,7 @@ def one_pass(pool: Pool, trees: dict[str, Path], out: Path) -> tuple[Metadata, d
     return metadata, methods
 
 
+@pytest.mark.exhaustive(start_method="spawn")
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 @pytest.mark.timeout(300)
 def test_metadata_is_that_of_fresh_processes(

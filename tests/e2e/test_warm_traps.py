@@ -167,6 +167,7 @@ def run_until(start_method: str, pool: Pool, projects: Sequence[Project], trees:
     raise AssertionError(f"after {AT_MOST} passes some workers were still started by {methods}")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.name)
 @pytest.mark.timeout(300)
 def test_a_trap(setting: Setting, pythons: Mapping[str, str], trap: Trap, tmp_path: Path) -> None:
@@ -179,6 +180,7 @@ def test_a_trap(setting: Setting, pythons: Mapping[str, str], trap: Trap, tmp_pa
         assert pool.finish() == ([], 0)
 
 
+@pytest.mark.exhaustive(start_method="spawn")
 @pytest.mark.timeout(300)
 def test_all_traps_in_one_pool(
     setting: Setting, pythons: Mapping[str, str], start_method: str, tmp_path: Path
